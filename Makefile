@@ -1,0 +1,39 @@
+# `make bench` runs the main job on the embedded model, `make test` the test suite. Both set up what they need.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Plain MLX brings Metal on macOS; elsewhere the backend is an extra. On a CUDA box: make bench BACKEND=cuda
+ifeq ($(shell uname -s),Darwin)
+EXTRAS := plots,dev
+else
+BACKEND ?= cpu
+EXTRAS := $(BACKEND),plots,dev
+endif
+
+# Plain `torch` from the package index is a CUDA build of several GB on Linux. The tests only need some CPU build to
+# compare against; where this version cannot be had, change it or set TORCH to nothing and those tests skip.
+TORCH ?= torch==2.13.0
+
+.PHONY: bench test lint clean
+
+bench: $(VENV)/ready
+	$(BIN)/pytest benches -k Tiny
+
+test: $(VENV)/ready
+	$(BIN)/pytest tests
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet $(TORCH)
+	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
+	touch $@
+
+clean:
+	rm -rf $(VENV)

@@ -1,0 +1,226 @@
+"""What can be run: models, levels, recipes, criteria, corpora, tasks and prompts. This is the file you edit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from pytest_quantbench.errors import unknown
+
+TINY_DIRECTORY = Path(__file__).parent / "tiny" / "model"
+GB = 1e9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model that can be judged. `source` is a Hub id or a directory; sizes are of the BF16 weights."""
+
+    name: str
+    source: str
+    family: str = "unknown"
+    parameters: float | None = None
+    bf16_gb: float | None = None
+    licence: str = "unknown"
+    gated: bool = False
+    corpus: str = "wikitext2"
+    tasks: tuple[str, ...] = ("arc_easy", "hellaswag")
+
+    @property
+    def local(self) -> bool:
+        """Whether the weights lie in a directory and nothing has to be fetched."""
+        return Path(self.source).is_dir()
+
+
+def _hub(
+    source: str, family: str, billions: float, gb: float, licence: str, gated: bool = False, name: str = ""
+) -> Model:
+    return Model(
+        name=name or source.split("/")[1],
+        source=source,
+        family=family,
+        parameters=billions * 1e9,
+        bf16_gb=gb,
+        licence=licence,
+        gated=gated,
+    )
+
+
+_MODELS = (
+    Model(
+        name="Tiny",
+        source=str(TINY_DIRECTORY),
+        family="llama",
+        parameters=3_672_320,
+        bf16_gb=0.0073,
+        licence="Apache-2.0",
+        corpus="tiny-heldout",
+        tasks=("tiny_facts", "tiny_endings"),
+    ),
+    _hub("Qwen/Qwen2.5-1.5B-Instruct", "qwen2", 1.54, 3.09, "Apache-2.0"),
+    _hub("meta-llama/Llama-3.2-3B-Instruct", "llama", 3.21, 6.43, "Llama 3.2 Community", gated=True),
+    _hub("google/gemma-3-4b-it", "gemma3", 4.30, 8.60, "Gemma", gated=True),
+    _hub("Qwen/Qwen2.5-7B-Instruct", "qwen2", 7.62, 15.23, "Apache-2.0"),
+    _hub("mistralai/Mistral-7B-Instruct-v0.3", "mistral", 7.25, 14.50, "Apache-2.0"),
+    _hub("deepseek-ai/DeepSeek-R1-Distill-Qwen-7B", "qwen2", 7.62, 15.23, "MIT"),
+    _hub("meta-llama/Llama-3.1-8B-Instruct", "llama", 8.03, 16.06, "Llama 3.1 Community", gated=True),
+    _hub("Qwen/Qwen3-8B", "qwen3", 8.19, 16.38, "Apache-2.0"),
+    _hub("microsoft/phi-4", "phi3", 14.66, 29.32, "MIT"),
+    _hub("Qwen/Qwen2.5-14B-Instruct", "qwen2", 14.77, 29.54, "Apache-2.0"),
+)
+MODELS: Mapping[str, Model] = MappingProxyType({model.name: model for model in _MODELS})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """A width. `quantizer` is the level's default method, `outer_bits` what embeddings and output head get."""
+
+    name: str
+    bits: int
+    quantizer: str
+    outer_bits: int
+
+
+LEVELS: Mapping[str, Level] = MappingProxyType(
+    {
+        "bf16": Level(name="bf16", bits=16, quantizer="identity", outer_bits=16),
+        "int8": Level(name="int8", bits=8, quantizer="rtn", outer_bits=8),
+        "int4": Level(name="int4", bits=4, quantizer="rtn", outer_bits=4),
+        "int3": Level(name="int3", bits=3, quantizer="rtn", outer_bits=4),
+        "int2": Level(name="int2", bits=2, quantizer="rtn", outer_bits=4),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A quantizer by name, with the parameters that it is made with."""
+
+    quantizer: str
+    parameters: Mapping[str, int | float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What is done to a model: `inner` to the matrices of the decoder layers, `outer` to embeddings and head."""
+
+    id: str
+    level: str
+    method: str | None  # None: the level's default
+    inner: Part
+    outer: Part
+
+    @property
+    def bits(self) -> int:
+        """The level's nominal width in bits; the stored bits per weight are counted from the artifact."""
+        return LEVELS[self.level].bits
+
+
+def recipe(recipe_id: str, methods: "list[str] | tuple[str, ...]") -> Recipe:
+    """The recipe called `int4` (a level's default) or `int4-gptq` (a level and one of the methods).
+
+    Raises UnknownNameError for a level or method that does not exist; a method may also be `package.module:Class`.
+    """
+    level_name, _, method = recipe_id.partition("-")
+    level = LEVELS.get(level_name)
+    if level is None or (method and ":" not in method and method not in methods):
+        choices = [*LEVELS, *(f"LEVEL-{method}" for method in methods if method != "identity")]
+        hint = "A quantizer of your own is LEVEL-package.module:Class."
+        raise unknown("recipe", recipe_id, choices, hint)
+    bits = {} if level_name == "bf16" else {"bits": level.bits}
+    outer = Part(quantizer="identity") if level_name == "bf16" else _outer(level)
+    inner = Part(quantizer=method or level.quantizer, parameters=bits)
+    return Recipe(id=recipe_id, level=level_name, method=method or None, inner=inner, outer=outer)
+
+
+def _outer(level: Level) -> Part:
+    return Part(quantizer="rtn", parameters={"bits": level.outer_bits, "group_size": 64})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A judged figure. `better` says on which side of the limit a model is good."""
+
+    name: str
+    check: Literal["size", "perplexity", "accuracy", "throughput"]
+    better: Literal["higher", "lower"]
+    unit: str
+    label: str
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        metric.name: metric
+        for metric in (
+            Metric(
+                name="size_reduction_percent", check="size", better="higher", unit="%", label="size reduction vs BF16"
+            ),
+            Metric(
+                name="perplexity_delta", check="perplexity", better="lower", unit="", label="perplexity delta vs BF16"
+            ),
+            Metric(
+                name="accuracy_drop_points", check="accuracy", better="lower", unit="points", label="accuracy drop"
+            ),
+            Metric(
+                name="throughput_ratio", check="throughput", better="higher", unit="×", label="throughput vs BF16"
+            ),
+        )
+    }
+)
+
+# Limits by level and metric; None: measured and shown, not judged.
+CRITERIA: Mapping[str, Mapping[str, float | None]] = MappingProxyType(
+    {
+        "int4": {
+            "size_reduction_percent": 70.0,
+            "perplexity_delta": 1.0,
+            "accuracy_drop_points": 3.0,
+            "throughput_ratio": 1.5,
+        },
+        "int3": {
+            "size_reduction_percent": 75.0,
+            "perplexity_delta": 2.5,
+            "accuracy_drop_points": 6.0,
+            "throughput_ratio": 1.3,
+        },
+        "int2": {
+            "size_reduction_percent": 83.0,
+            "perplexity_delta": 8.0,
+            "accuracy_drop_points": None,
+            "throughput_ratio": None,
+        },
+    }
+)
+# How many of the models must meet every criterion, out of how many.
+SUITE_CRITERIA: Mapping[str, tuple[int, int]] = MappingProxyType({"int4": (8, 10), "int3": (7, 10)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """A text for T2: a file, or a dataset on the Hub whose rows are joined by `joiner`."""
+
+    name: str
+    path: Path | None = None
+    dataset: str = ""
+    config: str | None = None
+    split: str = "test"
+    column: str = "text"
+    joiner: str = ""
+
+
+CORPORA: Mapping[str, Corpus] = MappingProxyType(
+    {
+        "wikitext2": Corpus(name="wikitext2", dataset="Salesforce/wikitext", config="wikitext-2-raw-v1"),
+        "tiny-heldout": Corpus(name="tiny-heldout", path=TINY_DIRECTORY / "heldout.txt"),
+    }
+)
+
+PROMPTS = (
+    "Explain the theory of relativity in simple terms.",
+    "Write a Python function to compute Fibonacci numbers.",
+    "What are the pros and cons of electric vehicles?",
+    "Summarise the French Revolution in 3 sentences.",
+    "What is the difference between supervised and unsupervised learning?",
+)
+NEW_TOKENS = 256
+CONTEXT_TOKENS = 2048

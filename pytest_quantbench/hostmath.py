@@ -1,0 +1,58 @@
+"""Dense layers whose product runs in numpy: what MLX's Linux CPU build needs, and nothing else does.
+
+That build is linked against a reference BLAS (7 GFLOP/s where numpy has 230 on the same two cores). An evaluated
+float32 MLX array is a numpy view at no cost, so only the product's result is copied. Used by the layer walk of the
+quality measures, never by T1.
+"""
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from numpy.typing import NDArray
+
+
+def view(array: mx.array) -> NDArray[np.float32]:
+    """A float32 MLX array as numpy, evaluated, without a copy."""
+    return np.asarray(array)
+
+
+def _product(x: mx.array, weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    rows = view(x).reshape(-1, x.shape[-1])
+    return (rows @ weight.T).reshape(*x.shape[:-1], len(weight))
+
+
+class HostLinear(nn.Module):
+    """(…, in) → (…, out) in float32; `weight` is (out, in), `bias` (out,) or None."""
+
+    def __init__(self, weight: mx.array, bias: mx.array | None) -> None:
+        super().__init__()
+        self.host_weight = view(weight)
+        self.host_bias = None if bias is None else view(bias)
+
+    def __call__(self, x: mx.array) -> mx.array:
+        product = _product(x, self.host_weight)
+        if self.host_bias is not None:
+            product += self.host_bias
+        return mx.array(product)
+
+
+class HostEmbedding(nn.Module):
+    """Token rows of a (vocabulary, hidden) float32 matrix, and the same matrix as an output head."""
+
+    def __init__(self, weight: mx.array) -> None:
+        super().__init__()
+        self.host_weight = view(weight)
+
+    def __call__(self, tokens: mx.array) -> mx.array:
+        return mx.array(self.host_weight[np.asarray(tokens)])
+
+    def as_linear(self, x: mx.array) -> mx.array:
+        """(…, hidden) → (…, vocabulary)."""
+        return mx.array(_product(x, self.host_weight))
+
+
+def on_host(leaf: nn.Module) -> nn.Module | None:
+    """The numpy twin of a filled dense layer or embedding; None for every other module."""
+    if type(leaf) is nn.Linear:
+        return HostLinear(leaf.weight, leaf.get("bias"))
+    return HostEmbedding(leaf.weight) if type(leaf) is nn.Embedding else None

@@ -1,0 +1,1 @@
+"""What is measured. Each measure takes an opened artifact, returns raw samples (see samples.py) and judges nothing."""

@@ -1,0 +1,210 @@
+"""T3: multiple-choice questions, with lm-eval's task definitions and scoring over our own walk.
+
+lm-eval builds the prompts and decides what is right (acc_norm: the choice with the highest log-likelihood per
+character); the log-likelihoods come from the layer walk, in float32, batched by length. No chat template: it moves
+ARC-Easy by more than any quantizer does. The questions are a seeded sample, the same for every cell.
+"""
+
+import hashlib
+import logging
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from lm_eval import evaluator
+from lm_eval import tasks as lm_eval_tasks
+from lm_eval.api.model import TemplateLM
+
+from pytest_quantbench.artifacts import Artifact
+from pytest_quantbench.catalog import TINY_DIRECTORY
+from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError
+from pytest_quantbench.samples import AccuracySamples, TaskSamples
+from pytest_quantbench.stream import Walk
+from pytest_quantbench.tokens import load_tokenizer, longest_input
+
+TOKENS_AT_ONCE = 4096
+EMBEDDED = {"tiny_facts": TINY_DIRECTORY / "facts.jsonl", "tiny_endings": TINY_DIRECTORY / "endings.jsonl"}
+
+
+class WalkLM(TemplateLM):  # type: ignore[misc]
+    """lm-eval's view of an artifact: answers log-likelihood requests by one walk over all of them."""
+
+    def __init__(self, artifact: Artifact, tokenizer_directory: Path, *, host: bool) -> None:
+        super().__init__()
+        self.tokenizer = load_tokenizer(tokenizer_directory)
+        self.walk = Walk(artifact, host=host)
+        self._recipe = artifact.manifest.recipe
+        self._longest = longest_input(artifact.config, 2048)
+
+    @property
+    def eot_token_id(self) -> int:
+        """What stands in front of a continuation without context."""
+        bos = self.tokenizer.bos_token_id
+        return int(self.tokenizer.eos_token_id if bos is None else bos)
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
+        """Token ids, with the special tokens that the tokenizer adds by itself unless told otherwise."""
+        special = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+        return list(self.tokenizer.encode(string, **special))
+
+    def _loglikelihood_tokens(
+        self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], **kwargs: Any
+    ) -> list[tuple[float, bool]]:
+        """Sum of log-probabilities of each continuation, and whether it is the greedy one; in the requests' order.
+
+        What is longer than the model takes is cut from the left, as lm-eval does.
+        """
+        inputs = [(context + continuation)[:-1][-self._longest :] for _, context, continuation in requests]
+        order = sorted(range(len(requests)), key=lambda index: len(inputs[index]))
+        batches = list(_by_length(order, inputs))
+        self.walk.run([mx.array(_padded([inputs[i] for i in batch])) for batch in batches], f"T3 {self._recipe}")
+        answers: dict[int, tuple[float, bool]] = {}
+        for number, batch in enumerate(batches):
+            answers |= self._answers(number, batch, inputs, [requests[i][2] for i in batch])
+        return [answers[index] for index in range(len(requests))]
+
+    def _answers(
+        self, number: int, batch: Sequence[int], inputs: Sequence[list[int]], continuations: Sequence[list[int]]
+    ) -> dict[int, tuple[float, bool]]:
+        """The answers of one batch; the output head runs from the earliest scored position on."""
+        first = min(len(inputs[i]) - len(c) for i, c in zip(batch, continuations, strict=True))
+        logits = self.walk.logits(number, slice(first, None))  # (batch, positions, vocabulary)
+        log_probabilities = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+        greedy = np.array(mx.argmax(logits, axis=-1))
+        answers = {}
+        for row, (index, continuation) in enumerate(zip(batch, continuations, strict=True)):
+            end = len(inputs[index]) - first
+            positions = slice(end - len(continuation), end)
+            scored = mx.take_along_axis(log_probabilities[row, positions], mx.array(continuation)[:, None], axis=-1)
+            total = float(np.array(scored, dtype=np.float64).sum())
+            answers[index] = (total, bool((greedy[row, positions] == continuation).all()))
+        return answers
+
+    def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
+        """Refused: whole-text likelihoods are T2's business."""
+        raise UnknownNameError("Tasks that score whole texts are not run by T3: use T2 with --corpus.")
+
+    def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
+        """Refused: only multiple-choice tasks are scored so far."""
+        raise UnknownNameError("Tasks that generate text are not run by T3: choose a multiple-choice task.")
+
+
+def _by_length(order: Sequence[int], inputs: Sequence[list[int]]) -> Iterator[list[int]]:
+    """Requests of similar length together, at most TOKENS_AT_ONCE with padding."""
+    batch: list[int] = []
+    for index in order:
+        if batch and (len(batch) + 1) * len(inputs[index]) > TOKENS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _padded(rows: Sequence[list[int]]) -> Any:
+    """(rows, longest) ids, padded on the right, where a causal model's earlier positions cannot see it."""
+    width = max(map(len, rows))
+    return np.array([row + [0] * (width - len(row)) for row in rows], dtype=np.int32)
+
+
+def measure(
+    artifact: Artifact,
+    tokenizer_directory: Path,
+    names: Sequence[str],
+    files: Mapping[str, Path],
+    limit: int,
+    seed: int,
+    *,
+    offline: bool,
+    host: bool,
+) -> AccuracySamples:
+    """Answer a seeded sample of at most `limit` questions of each task; all tasks share one walk's weights.
+
+    Raises UnknownNameError for a task that lm-eval does not have, OfflineError where its questions would have to be
+    fetched, CorpusError where they are not what the task reads.
+    """
+    began = time.perf_counter()
+    model = WalkLM(artifact, tokenizer_directory, host=host)
+    with _quiet_lm_eval():
+        tasks = {name: load_task(name, files.get(name, EMBEDDED.get(name)), offline) for name in names}
+        chosen = {name: sample(len(task.eval_docs), limit, seed) for name, task in tasks.items()}
+        task_dict = {"tasks": tasks, "groups": {}, "group_map": {}}
+        results = evaluator.evaluate(model, task_dict, samples=chosen, bootstrap_iters=0, log_samples=True)
+    return AccuracySamples(
+        tasks={name: _samples(results["samples"][name], str(results["versions"][name])) for name in names},
+        weights_sha256=model.walk.weights_sha256,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def sample(questions: int, limit: int, seed: int) -> list[int]:
+    """Which questions are asked: the first `limit` of a seeded permutation, so a larger limit asks these and more."""
+    return [int(index) for index in np.random.default_rng(seed).permutation(questions)[:limit]]
+
+
+def load_task(name: str, file: Path | None, offline: bool) -> Any:
+    """lm-eval's task of that name; with a file, its documents come from there and not from the Hub."""
+    definition = task_definition(name)
+    overrides = f"include: {definition}\ntask: {name}\n"
+    if file is not None:
+        if not file.is_file():
+            raise CorpusError(f"--task-data {name}={file}: there is no such file.")
+        overrides += f"dataset_path: json\ndataset_name: null\ndataset_kwargs: {{data_files: {{test: {file}}}}}\n"
+        overrides += "training_split: null\nvalidation_split: null\nfewshot_split: null\ntest_split: test\n"
+    way_out = f"Give its questions as a file with --task-data {name}=FILE.jsonl"
+    if file is None and offline:
+        raise OfflineError(f"The questions of {name} would be fetched and --offline forbids it. {way_out}.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.yaml"
+        path.write_text(overrides)
+        try:
+            return lm_eval_tasks.TaskManager(include_defaults=False).load([str(path)])["tasks"][name]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorpusError(f"The questions of {name} are not what the task reads: {error!r}. {way_out}.") from error
+        except (OSError, RuntimeError) as error:
+            raise OfflineError(f"The questions of {name} cannot be fetched ({error}). {way_out}.") from error
+
+
+def task_definition(name: str) -> Path:
+    """The YAML file that defines a task: an embedded one, or lm-eval's own."""
+    if name in EMBEDDED:
+        return TINY_DIRECTORY / f"{name.removeprefix('tiny_')}.yaml"
+    found = sorted(Path(str(lm_eval_tasks.__file__)).parent.rglob(f"{name}.yaml"))
+    if not found:
+        raise UnknownNameError(f"Unknown task {name!r}: lm-eval has no {name}.yaml. Tiny's own are {sorted(EMBEDDED)}.")
+    return found[0]
+
+
+def _samples(logged: Sequence[Mapping[str, Any]], version: str) -> TaskSamples:
+    hashes = "".join(f"{entry['doc_hash']}{entry['prompt_hash']}{entry['target_hash']}" for entry in logged)
+    choices = Counter(len(entry["filtered_resps"]) for entry in logged)
+    return TaskSamples(
+        ids=tuple(str(entry["doc"].get("id", entry["doc_id"])) for entry in logged),
+        correct=np.array([entry["acc_norm"] > 0 for entry in logged]),
+        correct_raw=np.array([entry["acc"] > 0 for entry in logged]),
+        loglikelihoods=tuple(tuple(float(answer[0]) for answer in entry["filtered_resps"]) for entry in logged),
+        gold=tuple(int(entry["target"]) for entry in logged),
+        choices=choices.most_common(1)[0][0],
+        version=version,
+        sha256=hashlib.sha256(hashes.encode()).hexdigest(),
+    )
+
+
+@contextmanager
+def _quiet_lm_eval() -> Iterator[None]:
+    """lm-eval logs and draws bars of its own; ours say the same once."""
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,93 @@
+"""T2: the negative log-likelihood of every token of a text, each scored once, with float32 activations.
+
+Protocol: the text is tokenized whole, its first `tokens` tokens are cut into windows of the context length that do
+not overlap, and each window is scored from left to right. Where the tokenizer puts a begin-of-sequence token in front
+of a text by itself, every window starts with it and all its tokens are scored; where it does not, a window's first
+token has no context and is not scored.
+"""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+
+from pytest_quantbench.artifacts import Artifact
+from pytest_quantbench.catalog import CONTEXT_TOKENS
+from pytest_quantbench.errors import CorpusError, WeightError
+from pytest_quantbench.hub import Text
+from pytest_quantbench.samples import Floats, PerplexitySamples
+from pytest_quantbench.stream import Walk
+from pytest_quantbench.tokens import bos_of, load_tokenizer, longest_input
+
+LOGITS_AT_ONCE = 2**25  # float32 values: 128 MB
+
+
+def measure(
+    artifact: Artifact, tokenizer_directory: Path, text: Text, tokens: int | None, *, host: bool
+) -> PerplexitySamples:
+    """Score the first `tokens` tokens (None: all) of the text.
+
+    Raises CorpusError where the text is shorter than two windows, WeightError where a logit is not a number.
+    """
+    began = time.perf_counter()
+    tokenizer = load_tokenizer(tokenizer_directory)
+    bos = bos_of(tokenizer)
+    context = min(CONTEXT_TOKENS, longest_input(artifact.config, CONTEXT_TOKENS))
+    ids = tokenizer.encode(text.content, add_special_tokens=False, verbose=False)
+    windows = cut(ids, tokens, context, text.name)
+    walk = Walk(artifact, host=host)
+    batches, targets = _batches(windows, bos)
+    walk.run([mx.array(batch) for batch in batches], f"T2 {artifact.manifest.recipe}")
+    nll = np.concatenate([_score(walk, index, target) for index, target in enumerate(targets)])
+    if not np.isfinite(nll).all():
+        raise WeightError(f"{artifact.manifest.source} at {artifact.manifest.recipe} gives logits that are no numbers.")
+    start = "every window starts with BOS" if bos is not None else "no BOS, a window's first token is not scored"
+    scored = [int(token) for target in targets for token in target.reshape(-1)]
+    return PerplexitySamples(
+        nll_nats=nll,
+        scored_bytes=len(tokenizer.decode(scored).encode()),
+        protocol=f"first {sum(map(len, windows))} tokens, windows of {context} that do not overlap, {start}, float32",
+        corpus=text.name,
+        corpus_sha256=text.sha256,
+        weights_sha256=walk.weights_sha256,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def cut(ids: Sequence[int], tokens: int | None, context: int, name: str) -> list[Sequence[int]]:
+    """The first `tokens` ids in windows of at most `context`; a last window of one token is left out.
+
+    Raises CorpusError where the text has fewer tokens than asked for, or than two windows have.
+    """
+    wanted = len(ids) if tokens is None else tokens
+    window = min(context, wanted)
+    if len(ids) < max(wanted, 2 * window) or window < 2:
+        raise CorpusError(
+            f"The corpus {name} has {len(ids)} tokens; two windows of {window} are the least that is scored, and "
+            f"{wanted} tokens were asked for. Give a longer text with --corpus PATH, or fewer with --tokens N."
+        )
+    windows = [ids[start : min(start + context, wanted)] for start in range(0, wanted, context)]
+    return [window for window in windows if len(window) > 1]
+
+
+def _batches(windows: Sequence[Sequence[int]], bos: int | None) -> tuple[list[Any], list[Any]]:
+    """Inputs and targets, (1, tokens) each: one window a batch, since long windows gain nothing from company."""
+    front = [] if bos is None else [bos]
+    inputs = [np.array([[*front, *window[:-1]]], dtype=np.int32) for window in windows]
+    return inputs, [np.array([window[1 - len(front) :]], dtype=np.int32) for window in windows]
+
+
+def _score(walk: Walk, index: int, target: Any) -> Floats:
+    """(tokens,) negative log-likelihoods of one window, the logits made a stretch at a time."""
+    vocabulary = walk.logits(index, slice(0, 1)).shape[-1]
+    stretch = max(1, LOGITS_AT_ONCE // vocabulary)
+    parts: list[Floats] = []
+    for start in range(0, target.shape[1], stretch):
+        chosen = mx.array(target[:, start : start + stretch, None])
+        logits = walk.logits(index, slice(start, start + stretch))  # (1, stretch, vocabulary)
+        nll = mx.logsumexp(logits, axis=-1, keepdims=True) - mx.take_along_axis(logits, chosen, axis=-1)
+        parts.append(np.array(nll[0, :, 0]))
+    return np.concatenate(parts)

@@ -1,0 +1,152 @@
+"""Samples → the parts of a record: figures with their intervals. Computes no verdict."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from pytest_quantbench import judge, stats
+from pytest_quantbench.artifacts import Manifest
+from pytest_quantbench.record import Accuracy, Compression, Interval, Perplexity, TaskAccuracy, Throughput, Weights
+from pytest_quantbench.samples import (
+    AccuracySamples,
+    PerplexitySamples,
+    TaskSamples,
+    ThroughputSamples,
+    WeightSamples,
+)
+
+
+def compression(manifest: Manifest) -> Compression:
+    """Sizes and coverage, counted from what the manifest says was stored."""
+    size = {part: 0 for part in ("inner", "outer", "kept")}
+    count = dict(size)
+    quantized = 0
+    for tensor in manifest.tensors:
+        values = math.prod(tensor.shape)
+        size[tensor.part] += tensor.stored_bytes
+        count[tensor.part] += values
+        quantized += values if tensor.quantizer not in (None, "identity") else 0
+    total = sum(count.values())
+    return Compression(
+        original_gb=manifest.bf16_bytes / 1e9,
+        compressed_gb=manifest.stored_bytes / 1e9,
+        ratio=manifest.bf16_bytes / manifest.stored_bytes,
+        time_sec=manifest.seconds,
+        bits_per_weight=8 * sum(size.values()) / total,
+        inner_bits_per_weight=8 * size["inner"] / count["inner"],
+        outer_bits_per_weight=8 * size["outer"] / count["outer"] if count["outer"] else None,
+        quantized_fraction=quantized / total,
+        kept={tensor.name: tensor.note for tensor in manifest.tensors if tensor.part == "kept"},
+        notes={tensor.name: tensor.note for tensor in manifest.tensors if tensor.part != "kept" and tensor.note},
+        source_dtype=manifest.source_dtype,
+        artifact=manifest.key,
+        opens_in_mlx_lm=manifest.opens_in_mlx_lm,
+    )
+
+
+def throughput(samples: ThroughputSamples, reference: ThroughputSamples | None) -> Throughput:
+    """T1's figures; the ratio is against the reference's runs, interleaved ones if there are any."""
+    rates = np.array([run.tokens_per_second for run in samples.runs])
+    before, after = samples.probes_per_second
+    return Throughput(
+        mean_tps=float(rates.mean()),
+        std_tps=float(rates.std(ddof=1)) if len(rates) > 1 else None,
+        p95_tps=float(np.percentile(rates, 5)),
+        runs=len(rates),
+        ratio=None if reference is None else judge.speed_ratio(samples, reference)[0],
+        prefill_tps=float(np.mean([run.prefill_tokens_per_second for run in samples.runs])),
+        first_token_sec=float(np.mean([run.first_token_seconds for run in samples.runs])),
+        load_sec=samples.load_seconds,
+        peak_gb=samples.peak_bytes / 1e9,
+        warm_up_tps=samples.warm_up.tokens_per_second,
+        probe_drift=after / before - 1,
+        interleaved=bool(samples.reference_runs),
+        activations=samples.activations,
+        dense_layers=samples.dense_layers,
+    )
+
+
+def perplexity(samples: PerplexitySamples, reference: PerplexitySamples | None) -> Perplexity:
+    """T2's figures, paired with the reference where there is one."""
+    nll = samples.nll_nats
+    delta = difference = None
+    if reference is not None:
+        delta = stats.perplexity_delta(reference.nll_nats, nll)
+        difference = stats.mean_interval(nll.astype(np.float64) - reference.nll_nats)
+    total = float(nll.sum(dtype=np.float64))
+    ppl, bf16_ppl = stats.perplexity(nll), None if reference is None else stats.perplexity(reference.nll_nats)
+    return Perplexity(
+        ppl=ppl,
+        bf16_ppl=bf16_ppl,
+        delta=None if ppl is None or bf16_ppl is None else ppl - bf16_ppl,
+        delta_interval=delta,
+        nll_nats=total / len(nll),
+        nll_difference_nats=difference,
+        ratio=difference and stats.exponential(difference),
+        bits_per_byte=total / math.log(2) / samples.scored_bytes,
+        tokens=len(nll),
+        block_tokens=stats.BLOCK_TOKENS,
+        protocol=samples.protocol,
+        corpus=samples.corpus,
+        corpus_sha256=samples.corpus_sha256,
+    )
+
+
+def accuracy(samples: AccuracySamples, reference: AccuracySamples | None) -> Accuracy:
+    """T3's figures; `delta` is the combined change in percentage points, negative where accuracy was lost."""
+    other: Mapping[str, TaskSamples] = {} if reference is None else reference.tasks
+    tasks = {name: _task(task, other.get(name)) for name, task in samples.tasks.items()}
+    combined = _mean([task.accuracy for task in tasks.values()])
+    bf16 = None if reference is None else _mean([float(np.mean(task.correct)) for task in other.values()])
+    return Accuracy(
+        arc_easy=tasks["arc_easy"].accuracy if "arc_easy" in tasks else None,
+        hellaswag=tasks["hellaswag"].accuracy if "hellaswag" in tasks else None,
+        combined=combined,
+        bf16_combined=bf16,
+        delta=None if bf16 is None else 100 * (combined - bf16),
+        tasks=tasks,
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values))
+
+
+def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
+    accuracy, questions = float(np.mean(samples.correct)), len(samples.ids)
+    paired: dict[str, int | float | Interval] = {}
+    if reference is not None:
+        observed, before = stats.flips(reference.correct, samples.correct), float(np.mean(reference.correct))
+        paired = {
+            "bf16_accuracy": before,
+            "right_to_wrong": observed.lost,
+            "wrong_to_right": observed.gained,
+            "drop_points": judge.points(stats.tango(observed)),
+            "mcnemar_p": stats.mcnemar_p(observed),
+            "unpaired_p": stats.unpaired_z(before, accuracy, questions)[1],
+            "unpaired_detectable_points": 100 * stats.detectable_drop_unpaired(before, questions),
+            "detectable_points": 100 * stats.detectable_drop(observed.rate, questions),
+        }
+    return TaskAccuracy(
+        accuracy=accuracy,
+        questions=questions,
+        chance=1 / samples.choices,
+        accuracy_raw=float(np.mean(samples.correct_raw)),
+        version=samples.version,
+        sha256=samples.sha256,
+        **paired,  # type: ignore[arg-type]
+    )
+
+
+def weights(samples: WeightSamples) -> Weights:
+    """Over all encoded matrices; SNR is null where nothing was lost."""
+    lossy = [tensor for tensor in samples.tensors if math.isfinite(tensor.snr_db)]
+    worst = min(lossy, key=lambda tensor: tensor.snr_db, default=None)
+    return Weights(
+        median_snr_db=float(np.median([tensor.snr_db for tensor in lossy])) if lossy else None,
+        worst_snr_db=worst and worst.snr_db,
+        worst_tensor=worst and worst.name,
+        mean_cosine=_mean([tensor.cosine for tensor in samples.tensors]),
+        largest_error=max(tensor.largest_error for tensor in samples.tensors),
+    )

@@ -1,0 +1,32 @@
+"""The end of a session: combined.json, the markdown report, the plot, and what the terminal says of them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_quantbench import plots, report, results
+from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.record import Record, read, write_atomically
+from pytest_quantbench.settings import Settings
+
+
+def publish(written: Sequence[Path], settings: Settings, command: str) -> list[str]:
+    """Write the files that cover the whole results folder; returns the terminal's lines on this session's cells."""
+    try:
+        session = results.in_order([read(path) for path in dict.fromkeys(written)])
+        lines = [report.terminal_line(record) for record in session]
+        lines += [told for record in session for told in report.sentences(record) if " undecided: " in told]
+        lines += [*report.suite_lines(session), report.LEGEND]
+        records = results.read_all(settings.results)
+        files = [results.write_combined(records, settings.results)]
+        files.append(write_report(records, settings.report or settings.results / "benchmark_int_quant.md", command))
+        lines.append(f"records: {settings.results}/*.json, raw samples *.npz, all together {files[0]}")
+        lines.append(f"report: {files[1]}")
+        return [*lines, plots.draw_or_say(records, settings.results / "quantbench.svg")]
+    except QuantbenchError as error:  # the cells' own records are written: only what goes over all of them is not
+        return [f"{type(error).__name__}: {error}"]
+
+
+def write_report(records: Sequence[Record], path: Path, command: str) -> Path:
+    """The markdown report of these records."""
+    write_atomically(path, report.markdown(records, command).encode())
+    return path

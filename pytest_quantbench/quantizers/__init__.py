@@ -1,0 +1,100 @@
+"""The codec protocol and how a quantizer is found by name. One file per method; they never import each other.
+
+A quantizer is a frozen dataclass whose fields are its parameters. It is found through the entry-point group
+`pytest_quantbench.quantizers`, in which this package registers its own methods as a third party would, or named
+`package.module:Class`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+
+from pytest_quantbench.errors import QuantbenchError, unknown
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+    import mlx.nn as nn
+
+    from pytest_quantbench.catalog import Part
+
+GROUP = "pytest_quantbench.quantizers"
+
+
+class Quantizer(Protocol):
+    """Encodes one weight matrix and decodes it again. `decode` defines what an encoding means."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]  # raised when the encoding changes: artifacts are rebuilt
+    calibration: ClassVar[Literal["none", "hessian"]]
+
+    def encode(self, weight: mx.array, statistics: mx.array | None, seed: int) -> dict[str, mx.array]:
+        """(out, in) float weight → named arrays, packed as they are stored. `statistics` is None without calibration.
+
+        Everything needed to decode is in the arrays or in the fields: bits per weight are counted from the arrays.
+        """
+
+    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+        """Named arrays → the dense (out, in) weight. Deterministic."""
+
+    def linear(self, arrays: dict[str, mx.array]) -> nn.Module | None:
+        """A native fast layer that maps (…, in) to (…, out) without bias as `x @ decode(arrays).T` does, or None."""
+
+
+@runtime_checkable
+class MlxStored(Protocol):
+    """A quantizer some of whose encodings are exactly what MLX itself stores."""
+
+    def mlx_parameters(self, arrays: dict[str, mx.array]) -> dict[str, int | str] | None:
+        """The entry of this matrix in the `quantization` part of an MLX config.json, or None."""
+
+
+@runtime_checkable
+class Annotated(Protocol):
+    """A quantizer that can say where it had to differ from its parameters for one matrix."""
+
+    def note(self, weight_shape: tuple[int, int]) -> str:
+        """What is done otherwise for an (out, in) matrix, such as a smaller group or padding; empty if nothing."""
+
+
+def names() -> list[str]:
+    """Every registered quantizer's name, sorted. Imports none of them."""
+    return sorted({point.name for point in entry_points(group=GROUP)})
+
+
+@cache
+def get(name: str) -> type[Quantizer]:
+    """The class of a quantizer by registered name or `package.module:Class`.
+
+    Raises UnknownNameError for a name nobody registered, QuantbenchError where the class cannot be imported.
+    """
+    points = {point.name: point.value for point in entry_points(group=GROUP)}
+    if name not in points and ":" not in name:
+        raise unknown("quantizer", name, list(points), "Or name your own as package.module:Class.")
+    module, _, attribute = points.get(name, name).partition(":")
+    try:
+        quantizer: type[Quantizer] = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise QuantbenchError(f"The quantizer {name!r} cannot be imported: {error}.") from error
+    return quantizer
+
+
+@cache
+def _field_names(quantizer: type[Quantizer]) -> tuple[str, ...]:
+    return tuple(field.name for field in dataclasses.fields(quantizer))  # type: ignore[arg-type]
+
+
+def make(part: Part) -> Quantizer:
+    """The quantizer of a recipe's part. The level's `bits` go to methods that have such a field.
+
+    Raises QuantbenchError naming a parameter that the method does not have.
+    """
+    quantizer = get(part.quantizer)
+    fields = _field_names(quantizer)
+    for parameter in part.parameters:
+        if parameter not in fields and parameter != "bits":
+            raise unknown(f"parameter of {part.quantizer}", parameter, fields)
+    return quantizer(**{name: value for name, value in part.parameters.items() if name in fields})

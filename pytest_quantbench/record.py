@@ -1,0 +1,242 @@
+"""One cell's record: frozen, complete, to and from JSON.
+
+Schema history
+  1  first version (names of §4.5: compression, throughput, perplexity, accuracy; verdicts and provenance beside them)
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from pytest_quantbench.errors import DiskError, RecordError
+
+SCHEMA = 1
+Outcome = Literal["pass", "fail", "undecided", "informational"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """An estimate with its two-sided interval; 5 % of the error probability on each side unless said otherwise."""
+
+    estimate: float
+    low: float
+    high: float
+    confidence: float = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one criterion says of one cell, in the metric's own unit, and the sentence that explains it."""
+
+    metric: str
+    outcome: Outcome
+    limit: float | None
+    estimate: float | None
+    low: float | None
+    high: float | None
+    sentence: str
+    needed: str = ""  # undecided: what would settle it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """One stored tensor of an artifact: encoded, or left as it was with the reason."""
+
+    name: str
+    quantizer: str | None
+    shape: tuple[int, ...]
+    stored_bytes: int
+    arrays: tuple[str, ...]
+    part: Literal["inner", "outer", "kept"]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compression:
+    """Sizes counted from the stored bytes. `original_gb` is BF16 (two bytes per parameter), GB are 10⁹ bytes."""
+
+    original_gb: float
+    compressed_gb: float
+    ratio: float
+    time_sec: float
+    bits_per_weight: float
+    inner_bits_per_weight: float
+    outer_bits_per_weight: float | None
+    quantized_fraction: float  # of the parameters
+    kept: Mapping[str, str] = field(default_factory=dict)  # tensors left alone: reason by name
+    notes: Mapping[str, str] = field(default_factory=dict)  # encoded otherwise than the recipe says: by name
+    source_dtype: str = "bfloat16"
+    artifact: str = ""
+    opens_in_mlx_lm: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throughput:
+    """T1. `p95_tps` is the rate that 95 % of the runs reach or exceed."""
+
+    mean_tps: float
+    std_tps: float | None
+    p95_tps: float
+    runs: int
+    ratio: Interval | None
+    prefill_tps: float
+    first_token_sec: float
+    load_sec: float
+    peak_gb: float
+    warm_up_tps: float
+    probe_drift: float
+    interleaved: bool
+    activations: str
+    dense_layers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Perplexity:
+    """T2. Nats per token; `delta` in perplexity points. Intervals are paired, from block means."""
+
+    ppl: float | None
+    bf16_ppl: float | None
+    delta: float | None
+    delta_interval: Interval | None
+    nll_nats: float
+    nll_difference_nats: Interval | None
+    ratio: Interval | None
+    bits_per_byte: float
+    tokens: int
+    block_tokens: int
+    protocol: str
+    corpus: str
+    corpus_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskAccuracy:
+    """One task, as fractions; the drop in percentage points with Tango's score interval."""
+
+    accuracy: float
+    questions: int
+    chance: float
+    accuracy_raw: float
+    version: str
+    sha256: str
+    bf16_accuracy: float | None = None
+    right_to_wrong: int | None = None
+    wrong_to_right: int | None = None
+    drop_points: Interval | None = None
+    mcnemar_p: float | None = None
+    unpaired_p: float | None = None
+    unpaired_detectable_points: float | None = None
+    detectable_points: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """T3 by length-normalised accuracy. `arc_easy` and `hellaswag` are null when the model has other tasks."""
+
+    arc_easy: float | None
+    hellaswag: float | None
+    combined: float
+    bf16_combined: float | None
+    delta: float | None
+    tasks: Mapping[str, TaskAccuracy]
+    chat_template: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """How far the decoded weights are from the originals, over all encoded matrices."""
+
+    median_snr_db: float | None
+    worst_snr_db: float | None
+    worst_tensor: str | None
+    mean_cosine: float
+    largest_error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What must match before two records' timings are compared."""
+
+    chip: str
+    cores: int
+    memory_gb: float
+    os: str
+    backend: Literal["metal", "cuda", "cpu"]
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Everything about one cell. A part is null when this run was not asked to measure it."""
+
+    schema: int
+    model_id: str
+    bits: int
+    timestamp: str
+    recipe: str
+    level: str
+    source: str
+    revision: str | None
+    source_sha256: str
+    weights_sha256: str | None  # of the decoded weights that were evaluated
+    seed: int
+    compression: Compression | None = None
+    throughput: Throughput | None = None
+    perplexity: Perplexity | None = None
+    accuracy: Accuracy | None = None
+    weights: Weights | None = None
+    verdicts: tuple[Verdict, ...] = ()
+    machine: Machine | None = None
+
+    @property
+    def file_stem(self) -> str:
+        """`Tiny_4bit`, or `Tiny_4bit_gptq` for a recipe that is not the level's default."""
+        method = self.recipe.partition("-")[2].replace(":", ".")
+        return f"{self.model_id}_{self.bits}bit" + (f"_{method}" if method else "")
+
+
+def to_json(record: object) -> bytes:
+    """Indented JSON. Raises RecordError if a number in it is not finite: JSON would turn it into null unseen."""
+    _refuse_non_finite(msgspec.to_builtins(record), "$")
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+def _refuse_non_finite(value: object, path: str) -> None:
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        raise RecordError(f"{path} of the record is {value}, which JSON cannot hold.")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_non_finite(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _refuse_non_finite(item, f"{path}[{index}]")
+
+
+def read(path: Path) -> Record:
+    """The record in a JSON file. Raises RecordError naming the file and the field that is wrong."""
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=Record)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RecordError(f"{path} is not a record of this tool: {error}. Delete it, or run its cell again.") from error
+    if record.schema != SCHEMA:
+        raise RecordError(f"{path} has schema {record.schema}; this version reads {SCHEMA}. Run its cell again.")
+    return record
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write all or nothing: to a temporary name, flushed to disk, then renamed. Raises DiskError naming the folder."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise DiskError(f"Cannot write {path}: {error.strerror}. Choose another folder with --results.") from error

@@ -1,0 +1,80 @@
+"""The whole model in memory, with native quantized layers where a method has them: what T1 times.
+
+Quality is never measured on it: on a CPU MLX's quantized products sum in the activation's type, and 16-bit sums are
+noisier than the quantizers under test.
+"""
+
+from dataclasses import dataclass
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_unflatten
+
+from pytest_quantbench.artifacts import Artifact
+from pytest_quantbench.machine import backend
+from pytest_quantbench.quantizers import MlxStored, Quantizer
+from pytest_quantbench.stream import skeleton
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resident:
+    """A loaded model; `dense_layers` counts the encoded matrices that have no native layer and run decoded."""
+
+    model: nn.Module
+    activations: str
+    dense_layers: int
+
+
+class Biased(nn.Module):
+    """A native layer with the original's bias added."""
+
+    def __init__(self, layer: nn.Module, bias: mx.array) -> None:
+        super().__init__()
+        self.layer = layer
+        self.bias = bias
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(…, in) → (…, out)."""
+        return self.layer(x) + self.bias
+
+
+def load(artifact: Artifact) -> Resident:
+    """Load an artifact whole. Activations are float32 on a CPU, where 16-bit products are ten times slower."""
+    model = skeleton(artifact.config, artifact.names)
+    modules = dict(model.named_modules())
+    native: dict[str, nn.Module] = {}
+    dense: list[tuple[str, mx.array]] = []
+    dense_layers = 0
+    for name in artifact.names:
+        path = name.rpartition(".")[0]
+        codec, arrays = artifact.quantizer(name), artifact.arrays(name)
+        layer = None if codec is None else _native(modules[path], codec, arrays)
+        if layer is not None:
+            native[path] = layer
+        else:
+            dense.append((name, arrays[name.rpartition(".")[2]] if codec is None else codec.decode(arrays)))
+            dense_layers += codec is not None
+    biases = dict(dense)
+    for path, layer in native.items():
+        if (bias := biases.pop(f"{path}.bias", None)) is not None:
+            native[path] = Biased(layer, bias)
+    model.update(tree_unflatten(list(biases.items())))
+    model.update_modules(tree_unflatten(list(native.items())))
+    activations = mx.float32 if backend() == "cpu" else mx.bfloat16
+    model.set_dtype(activations)
+    mx.eval(model.parameters())
+    return Resident(
+        model=model, activations=str(activations).removeprefix("mlx.core."), dense_layers=dense_layers
+    )
+
+
+def _native(original: nn.Module, codec: Quantizer, arrays: dict[str, mx.array]) -> nn.Module | None:
+    if isinstance(original, nn.Linear):
+        return codec.linear(arrays)
+    stored = codec.mlx_parameters(arrays) if isinstance(codec, MlxStored) else None
+    if stored is None:
+        return None
+    rows, columns = original.weight.shape
+    embedding = nn.QuantizedEmbedding(rows, columns, group_size=int(stored["group_size"]), bits=int(stored["bits"]))
+    embedding.update(arrays)
+    return embedding

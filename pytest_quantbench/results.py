@@ -1,0 +1,100 @@
+"""The results folder: a JSON and an npz per cell, combined.json. Written all or nothing, and never emptied."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from pytest_quantbench.catalog import LEVELS, MODELS
+from pytest_quantbench.errors import DiskError, RecordError
+from pytest_quantbench.record import SCHEMA, Record, read, to_json, write_atomically
+
+PARTS = ("throughput", "perplexity", "accuracy", "weights")
+COMBINED = "combined.json"
+
+
+def check_writable(directory: Path) -> None:
+    """Raise DiskError now rather than after hours of measuring if the folder cannot be written."""
+    probe = directory / ".writable"
+    write_atomically(probe, b"")
+    probe.unlink()
+
+
+def save(record: Record, arrays: Mapping[str, Any], directory: Path) -> Path:
+    """Write a cell's record and raw samples; returns the JSON's path.
+
+    A part that this run did not measure is kept from the record that is there, if that is of the same weights on the
+    same machine: measuring T2 again does not lose yesterday's T3. Raises DiskError where the folder cannot be written.
+    """
+    path, raw_path = directory / f"{record.file_stem}.json", directory / f"{record.file_stem}.npz"
+    old = _readable(path)
+    if old is not None and _same_cell(old, record):
+        kept = [part for part in PARTS if getattr(record, part) is None and getattr(old, part) is not None]
+        now = {verdict.metric for verdict in record.verdicts}
+        verdicts = [v for v in old.verdicts if v.metric not in now]
+        record = replace(
+            record,
+            **{part: getattr(old, part) for part in kept},
+            verdicts=(*verdicts, *record.verdicts),
+            weights_sha256=record.weights_sha256 or old.weights_sha256,
+        )
+        arrays = {**_old_arrays(raw_path, kept), **arrays}
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomically(raw_path, buffer.getvalue())
+    write_atomically(path, to_json(record))
+    return path
+
+
+def _readable(path: Path) -> Record | None:
+    try:
+        return read(path) if path.is_file() else None
+    except RecordError:
+        return None  # damaged or of another schema: it is replaced
+
+
+def _same_cell(old: Record, new: Record) -> bool:
+    hashes = {old.weights_sha256, new.weights_sha256} - {None}
+    same = ("source_sha256", "recipe", "seed", "machine")
+    artifacts = [record.compression and record.compression.artifact for record in (old, new)]
+    return len(hashes) <= 1 and artifacts[0] == artifacts[1] and all(getattr(old, n) == getattr(new, n) for n in same)
+
+
+def _old_arrays(path: Path, kept: Sequence[str]) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    with np.load(path) as old:
+        return {name: old[name] for name in old.files if name.partition("/")[0] in kept}
+
+
+def read_all(directory: Path) -> list[Record]:
+    """Every record of a folder, in the catalogue's order, then by level and recipe.
+
+    Raises RecordError naming a file that is no record, DiskError where there is no such folder or nothing in it.
+    """
+    files = [path for path in sorted(directory.glob("*.json")) if path.name != COMBINED]
+    if not files:
+        raise DiskError(f"{directory} holds no records. Run `pytest benches -k Tiny --results {directory}` first.")
+    return in_order([read(path) for path in files])
+
+
+def in_order(records: Sequence[Record]) -> list[Record]:
+    """Records sorted as the catalogue has the models and levels."""
+    models, levels = list(MODELS), list(LEVELS)
+
+    def place(record: Record) -> tuple[int, str, int, str]:
+        known = models.index(record.model_id) if record.model_id in models else len(models)
+        return known, record.model_id, levels.index(record.level), record.recipe
+
+    return sorted(records, key=place)
+
+
+def write_combined(records: Sequence[Record], directory: Path) -> Path:
+    """combined.json: the schema number and all records."""
+    path = directory / COMBINED
+    write_atomically(path, to_json({"schema": SCHEMA, "records": msgspec.to_builtins(in_order(records))}))
+    return path

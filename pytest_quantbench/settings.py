@@ -1,0 +1,121 @@
+"""What the user asked for: the options of one session, and `[tool.quantbench]` of their pyproject.toml."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pytest_quantbench.catalog import CRITERIA, LEVELS, METRICS, MODELS, Model
+from pytest_quantbench.errors import QuantbenchError, unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One session's options. `tokens` None means the whole corpus; `criteria` maps a selector to limits."""
+
+    results: Path = Path("results")
+    report: Path | None = None
+    cache: Path = field(default_factory=lambda: default_cache())
+    runs: int = 3
+    limit: int = 200
+    tokens: int | None = 512
+    seed: int = 0
+    corpus: Path | None = None
+    tasks: tuple[str, ...] = ()
+    task_files: Mapping[str, Path] = field(default_factory=dict)
+    offline: bool = False
+    criteria: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+
+
+def default_cache() -> Path:
+    """`$QUANTBENCH_CACHE`, or `quantbench` in the user's cache directory."""
+    chosen = os.environ.get("QUANTBENCH_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen) if chosen else Path(base) / "quantbench"
+
+
+def read_table(pyproject: Path) -> dict[str, Any]:
+    """`[tool.quantbench]` of a pyproject.toml, or nothing where there is none. Raises QuantbenchError on bad TOML."""
+    if not pyproject.is_file():
+        return {}
+    try:
+        table = tomllib.loads(pyproject.read_text()).get("tool", {}).get("quantbench", {})
+    except tomllib.TOMLDecodeError as error:
+        raise QuantbenchError(f"{pyproject} is not valid TOML: {error}.") from error
+    known = ("criteria", "models", "report")
+    for key in table:
+        if key not in known:
+            raise unknown("key in [tool.quantbench]", key, known)
+    return dict(table)
+
+
+def user_model(source: str, name: str | None = None) -> Model:
+    """A model of the user's own, from a path or a Hub id; its name is the last part of the path or id."""
+    path = Path(source).expanduser()
+    if path.exists() or source.startswith((".", "/", "~")):
+        return Model(name=name or path.resolve().name, source=str(path.resolve()))
+    if source.count("/") != 1:
+        raise QuantbenchError(f"--model {source!r} is neither an existing directory nor a Hub id like 'owner/name'.")
+    return Model(name=name or source.split("/")[1], source=source)
+
+
+def all_models(own: "list[str] | tuple[str, ...]") -> dict[str, Model]:
+    """The catalogue and the user's own models by name. Raises QuantbenchError if two have the same name."""
+    models = dict(MODELS)
+    for source in own:
+        model = user_model(source)
+        if model.name in models:
+            raise QuantbenchError(f"Two models are called {model.name!r}; rename the directory of one of them.")
+        models[model.name] = model
+    return models
+
+
+def check_criteria(table: Mapping[str, Any], models: "list[str]", recipes: "list[str]") -> None:
+    """Raise UnknownNameError or QuantbenchError if an override names no model, level, recipe or metric."""
+    selectors = [*models, *recipes, *LEVELS, *(f"{model}-{recipe}" for model in models for recipe in recipes)]
+    for selector, limits in table.items():
+        if selector not in selectors:
+            raise unknown("selector in [tool.quantbench.criteria]", selector, [*models, *recipes, "MODEL-RECIPE"])
+        for metric, limit in limits.items():
+            if metric not in METRICS:
+                raise unknown(f"metric in [tool.quantbench.criteria.{selector}]", metric, list(METRICS))
+            if limit != "informational" and (isinstance(limit, bool) or not isinstance(limit, int | float)):
+                raise QuantbenchError(
+                    f"[tool.quantbench.criteria.{selector}] {metric} = {limit!r}: give a number or 'informational'."
+                )
+
+
+def limit_for(
+    metric: str, model: str, recipe: str, level: str, overrides: Mapping[str, Mapping[str, Any]]
+) -> float | None:
+    """The limit of a metric for one cell: the table's by level, then overrides by level, recipe, model and cell."""
+    limit: Any = CRITERIA.get(level, {}).get(metric)
+    for selector in dict.fromkeys((level, recipe, model, f"{model}-{recipe}")):
+        limit = overrides.get(selector, {}).get(metric, limit)
+    return None if limit is None or limit == "informational" else float(limit)
+
+
+def positive(option: str, value: int) -> int:
+    """The value. Raises QuantbenchError unless it is at least 1."""
+    if value < 1:
+        raise QuantbenchError(f"{option} {value}: give a number of at least 1.")
+    return value
+
+
+def token_count(value: str) -> int | None:
+    """`--tokens`: a number, or None for `all`. Raises QuantbenchError for anything else."""
+    if value == "all":
+        return None
+    if not value.isdecimal() or int(value) < 2:
+        raise QuantbenchError(f"--tokens {value}: give a number of at least 2, or 'all'.")
+    return int(value)
+
+
+def pairs(values: "list[str]") -> dict[str, Path]:
+    """`--task-data NAME=FILE` options as a mapping. Raises QuantbenchError for one that is not of that form."""
+    for value in values:
+        if not all(value.partition("=")):
+            raise QuantbenchError(f"--task-data {value}: give NAME=FILE.jsonl, such as arc_easy=questions.jsonl.")
+    return {name: Path(file).resolve() for name, _, file in (value.partition("=") for value in values)}
