@@ -6,16 +6,15 @@ taken once per session and kept, so the reference is measured once for all recip
 
 from datetime import UTC, datetime
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from pytest_quantbench import judge, parts
-from pytest_quantbench.artifacts import Artifact, compress
+from pytest_quantbench.artifacts import Artifact
 from pytest_quantbench.catalog import METRICS, Model, Recipe, recipe
 from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.hub import fetch, read_text
 from pytest_quantbench.machine import backend, describe, memory_bytes
@@ -176,12 +175,7 @@ class Cell:
         return judge.judge_throughput(self.throughput_samples, self.reference.throughput_samples, limit, applies)
 
     def _measure_reference(self, check: str) -> Verdict:
-        samples = {
-            "perplexity": lambda: self.perplexity_samples,
-            "accuracy": lambda: self.accuracy_samples,
-            "throughput": lambda: self.throughput_samples,
-        }
-        samples[check]()
+        getattr(self, f"{check}_samples")
         metric = next(metric.name for metric in METRICS.values() if metric.check == check)
         return judge.informational(metric, "this is the reference that the other recipes are compared with")
 
@@ -203,15 +197,17 @@ class Cell:
     def record(self) -> Record:
         """What this session measured of the cell. Parts that it was not asked for are null."""
         subject, source = self.subject, self.subject.checkpoint
-        reference = None if self.is_reference else self.reference
         measured: dict[str, Any] = {}
+        alone = self.is_reference
         if self.taken("throughput_samples"):
-            other = reference and reference.throughput_samples
+            other = None if alone else self.reference.throughput_samples
             measured["throughput"] = parts.throughput(self.throughput_samples, other)
         if self.taken("perplexity_samples"):
-            measured["perplexity"] = parts.perplexity(self.perplexity_samples, reference and reference.perplexity_samples)
+            tokens = None if alone else self.reference.perplexity_samples
+            measured["perplexity"] = parts.perplexity(self.perplexity_samples, tokens)
         if self.taken("accuracy_samples"):
-            measured["accuracy"] = parts.accuracy(self.accuracy_samples, reference and reference.accuracy_samples)
+            answers = None if alone else self.reference.accuracy_samples
+            measured["accuracy"] = parts.accuracy(self.accuracy_samples, answers)
         if self.taken("weight_samples"):
             measured["weights"] = parts.weights(self.weight_samples)
         return Record(
@@ -237,22 +233,9 @@ class Cell:
         return dict(msgspec.to_builtins(getattr(self.record(), part)) or {})
 
     def raw(self) -> dict[str, Any]:
-        """The raw samples as named arrays, `part/name`."""
-        arrays: dict[str, Any] = {}
-        if self.taken("throughput_samples"):
-            runs = self.throughput_samples.runs
-            arrays["throughput/tokens_per_second"] = np.array([run.tokens_per_second for run in runs])
-            arrays["throughput/first_token_seconds"] = np.array([run.first_token_seconds for run in runs])
-            arrays["throughput/latencies_seconds"] = np.stack([run.latencies_seconds for run in runs])
-            arrays["throughput/prompt"] = np.array([run.prompt for run in runs])
-        if self.taken("perplexity_samples"):
-            arrays["perplexity/nll_nats"] = self.perplexity_samples.nll_nats
-        if self.taken("accuracy_samples"):
-            for name, task in self.accuracy_samples.tasks.items():
-                arrays[f"accuracy/{name}/ids"] = np.array(task.ids)
-                arrays[f"accuracy/{name}/correct"] = task.correct
-                arrays[f"accuracy/{name}/gold"] = np.array(task.gold)
-                flat = [value for question in task.loglikelihoods for value in question]
-                arrays[f"accuracy/{name}/loglikelihoods"] = np.array(flat)
-                arrays[f"accuracy/{name}/choices"] = np.array([len(question) for question in task.loglikelihoods])
-        return arrays
+        """The raw samples that this session measured, as named arrays: `part/name`."""
+        return (
+            (parts.raw_throughput(self.throughput_samples) if self.taken("throughput_samples") else {})
+            | (parts.raw_perplexity(self.perplexity_samples) if self.taken("perplexity_samples") else {})
+            | (parts.raw_accuracy(self.accuracy_samples) if self.taken("accuracy_samples") else {})
+        )

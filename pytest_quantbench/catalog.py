@@ -158,12 +158,8 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
             Metric(
                 name="perplexity_delta", check="perplexity", better="lower", unit="", label="perplexity delta vs BF16"
             ),
-            Metric(
-                name="accuracy_drop_points", check="accuracy", better="lower", unit="points", label="accuracy drop"
-            ),
-            Metric(
-                name="throughput_ratio", check="throughput", better="higher", unit="×", label="throughput vs BF16"
-            ),
+            Metric(name="accuracy_drop_points", check="accuracy", better="lower", unit="points", label="accuracy drop"),
+            Metric(name="throughput_ratio", check="throughput", better="higher", unit="×", label="throughput vs BF16"),
         )
     }
 )

@@ -90,7 +90,9 @@ def read_config(directory: Path) -> dict[str, Any]:
     if not directory.is_dir():
         raise ModelError(f"{directory} is not a directory. Give a model directory or a Hub id like 'owner/name'.")
     if not path.is_file():
-        raise ModelError(f"{directory} has no config.json. A model directory holds config.json, *.safetensors and a tokenizer.")
+        raise ModelError(
+            f"{directory} has no config.json. A model directory holds config.json, *.safetensors and a tokenizer."
+        )
     try:
         config = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -18,14 +18,15 @@ def view(array: mx.array) -> NDArray[np.float32]:
 
 def _product(x: mx.array, weight: NDArray[np.float32]) -> NDArray[np.float32]:
     rows = view(x).reshape(-1, x.shape[-1])
-    return (rows @ weight.T).reshape(*x.shape[:-1], len(weight))
+    with np.errstate(over="ignore", invalid="ignore"):  # a collapsed model overflows; the measures look for it
+        return (rows @ weight.T).reshape(*x.shape[:-1], len(weight))
 
 
 class HostLinear(nn.Module):
     """(…, in) → (…, out) in float32; `weight` is (out, in), `bias` (out,) or None."""
 
     def __init__(self, weight: mx.array, bias: mx.array | None) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.host_weight = view(weight)
         self.host_bias = None if bias is None else view(bias)
 
@@ -40,7 +41,7 @@ class HostEmbedding(nn.Module):
     """Token rows of a (vocabulary, hidden) float32 matrix, and the same matrix as an output head."""
 
     def __init__(self, weight: mx.array) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.host_weight = view(weight)
 
     def __call__(self, tokens: mx.array) -> mx.array:

@@ -126,7 +126,12 @@ def judge_suite(level: str, records: Sequence[Record]) -> SuiteVerdict:
     if not needed or len(states) < of:
         why = f"judged from {of} models on" if needed else "no suite criterion at this level"
         return SuiteVerdict(
-            level=level, outcome="informational", met=met, failed=failed, undecided=open_, sentence=f"{sentence} ({why})"
+            level=level,
+            outcome="informational",
+            met=met,
+            failed=failed,
+            undecided=open_,
+            sentence=f"{sentence} ({why})",
         )
     outcome: Outcome = "pass" if met >= needed else "fail" if met + open_ < needed else "undecided"
     sentence += f"; {needed} of {of} are needed: {outcome}"

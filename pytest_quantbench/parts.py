@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from pytest_quantbench.samples import (
 
 def compression(manifest: Manifest) -> Compression:
     """Sizes and coverage, counted from what the manifest says was stored."""
-    size = {part: 0 for part in ("inner", "outer", "kept")}
+    size = dict.fromkeys(("inner", "outer", "kept"), 0)
     count = dict(size)
     quantized = 0
     for tensor in manifest.tensors:
@@ -145,8 +146,36 @@ def weights(samples: WeightSamples) -> Weights:
     worst = min(lossy, key=lambda tensor: tensor.snr_db, default=None)
     return Weights(
         median_snr_db=float(np.median([tensor.snr_db for tensor in lossy])) if lossy else None,
-        worst_snr_db=worst and worst.snr_db,
-        worst_tensor=worst and worst.name,
+        worst_snr_db=None if worst is None else worst.snr_db,
+        worst_tensor=None if worst is None else worst.name,
         mean_cosine=_mean([tensor.cosine for tensor in samples.tensors]),
         largest_error=max(tensor.largest_error for tensor in samples.tensors),
     )
+
+
+def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
+    """(runs,) rates and times of T1, and (runs, new tokens − 1) gaps between tokens."""
+    runs = samples.runs
+    return {
+        "throughput/prompt": np.array([run.prompt for run in runs]),
+        "throughput/tokens_per_second": np.array([run.tokens_per_second for run in runs]),
+        "throughput/first_token_seconds": np.array([run.first_token_seconds for run in runs]),
+        "throughput/latencies_seconds": np.stack([run.latencies_seconds for run in runs]),
+    }
+
+
+def raw_perplexity(samples: PerplexitySamples) -> dict[str, Any]:
+    """(tokens,) negative log-likelihoods of T2."""
+    return {"perplexity/nll_nats": samples.nll_nats}
+
+
+def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:
+    """Per task of T3: (questions,) ids, right answers and gold; log-likelihoods end to end, `choices` per question."""
+    arrays: dict[str, Any] = {}
+    for name, task in samples.tasks.items():
+        arrays[f"accuracy/{name}/ids"] = np.array(task.ids)
+        arrays[f"accuracy/{name}/correct"] = task.correct
+        arrays[f"accuracy/{name}/gold"] = np.array(task.gold)
+        arrays[f"accuracy/{name}/choices"] = np.array([len(question) for question in task.loglikelihoods])
+        arrays[f"accuracy/{name}/loglikelihoods"] = np.concatenate([np.array(q) for q in task.loglikelihoods])
+    return arrays

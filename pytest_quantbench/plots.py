@@ -32,6 +32,7 @@ def draw(records: Sequence[Record], path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of matplotlib's own dependencies
         import matplotlib.pyplot as plt
+        from matplotlib.lines import Line2D
 
     shown = [record for record in records if record.level != "bf16"]
     height = 1.6 + 0.34 * len(shown)
@@ -47,8 +48,8 @@ def draw(records: Sequence[Record], path: Path) -> None:
     _spread(axes[0], [v for r in shown for v in r.verdicts if v.metric == "perplexity_delta"])
     axes[0].set_yticks(range(len(shown)), [f"{record.model_id}-{record.recipe}" for record in shown])
     axes[0].invert_yaxis()
-    handles = [plt.Line2D([], [], marker="o", ls="", color=colour, label=name) for name, colour in COLOURS.items()]
-    handles.append(plt.Line2D([], [], marker="|", ls="", ms=11, color="black", label="limit"))
+    handles = [Line2D([], [], marker="o", ls="", color=colour, label=name) for name, colour in COLOURS.items()]
+    handles.append(Line2D([], [], marker="|", ls="", ms=11, color="black", label="limit"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,19 +9,18 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_quantbench import fixtures
+from pytest_quantbench.fixtures import OUTCOME, run_of
+
 if TYPE_CHECKING:
-    from pytest_quantbench.bench import Cell, Subject
     from pytest_quantbench.catalog import Model, Recipe
-    from pytest_quantbench.judge import SuiteVerdict
-    from pytest_quantbench.record import Verdict
-    from pytest_quantbench.settings import Settings
+    from pytest_quantbench.selection import Run
 
 MARKERS = {
     **{level: f"a cell at level {level}" for level in ("bf16", "int8", "int4", "int3", "int2")},
@@ -32,35 +31,23 @@ MARKERS = {
     "weights": "decoded weights against the original ones",
     "quantbench(models=None, recipes=None)": "which models and recipes a test's `cell` runs over (default: all)",
 }
-PROPERTY = "quantbench_outcome"
-
-
-@dataclass(slots=True)
-class Run:
-    """One pytest session's settings and choice, and the records that it wrote."""
-
-    settings: Settings
-    models: dict[str, Model]
-    recipes: dict[str, Recipe]
-    undecided_fails: bool
-    written: list[Path] = field(default_factory=list)
-    closing: list[str] = field(default_factory=list)  # what the terminal summary says
-
-
-RUN = pytest.StashKey[Run]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("quantbench", "is this quantized model still good enough?")
     add = group.addoption
     add("--model", action="append", default=[], metavar="PATH_OR_HUB_ID", help="also run this model (repeatable)")
-    add("--recipe", action="append", default=[], metavar="ID", help="such as int4-rtn (repeatable; default: all levels)")
+    add(
+        "--recipe", action="append", default=[], metavar="ID", help="such as int4-rtn (repeatable; default: all levels)"
+    )
     add("--runs", type=int, default=3, help="T1: runs of each of the five prompts (default 3)")
     add("--tokens", default="512", help="T2: how many tokens of the corpus, or 'all' (default 512)")
     add("--corpus", type=Path, metavar="PATH", help="T2: a UTF-8 text file instead of the model's corpus")
     add("--limit", type=int, default=200, help="T3: questions per task, a seeded sample (default 200)")
     add("--task", action="append", default=[], metavar="NAME", help="T3: an lm-eval task (repeatable)")
-    add("--task-data", action="append", default=[], metavar="NAME=FILE.jsonl", help="T3: a task's questions from a file")
+    add(
+        "--task-data", action="append", default=[], metavar="NAME=FILE.jsonl", help="T3: a task's questions from a file"
+    )
     add("--sample-seed", type=int, default=0, help="seed of the sampled questions (default 0)")
     add("--results", type=Path, default=Path("results"), metavar="DIR", help="where records go (default results)")
     add("--undecided", choices=("report", "fail"), default="report", help="what an undecided verdict does to the run")
@@ -68,6 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(fixtures, "quantbench-fixtures")
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
     asked = ("model", "recipe", "task_data")
@@ -79,84 +67,30 @@ def pytest_configure(config: pytest.Config) -> None:
         progress.show_on(os.fdopen(os.dup(sys.stderr.fileno()), "w"))
 
 
-def run_of(config: pytest.Config) -> Run:
-    """This session's Run, made from the options and `[tool.quantbench]` when first asked for."""
-    if RUN not in config.stash:
-        from pytest_quantbench.errors import QuantbenchError
+def run_so_far(config: pytest.Config) -> Run | None:
+    """This session's Run if any test asked for a cell."""
+    if "pytest_quantbench.selection" not in sys.modules:
+        return None
+    from pytest_quantbench.selection import RUN
 
-        try:
-            config.stash[RUN] = _read_options(config)
-        except QuantbenchError as error:
-            raise pytest.UsageError(str(error)) from error
-    return config.stash[RUN]
-
-
-def _read_options(config: pytest.Config) -> Run:
-    from pytest_quantbench import quantizers
-    from pytest_quantbench.catalog import LEVELS, recipe
-    from pytest_quantbench.settings import Settings, all_models, check_criteria, pairs, positive, read_table, token_count
-
-    option = config.getoption
-    table = read_table(config.rootpath / "pyproject.toml")
-    models = all_models([*table.get("models", []), *option("model")])
-    methods = quantizers.names()
-    recipes = {name: recipe(name, methods) for name in option("recipe") or LEVELS}
-    criteria = table.get("criteria", {})
-    check_criteria(criteria, list(models), [*recipes, *(f"{level}-{m}" for level in LEVELS for m in methods)])
-    results = config.invocation_params.dir / option("results")
-    settings = Settings(
-        results=results,
-        report=config.rootpath / table["report"] if "report" in table else results / "benchmark_int_quant.md",
-        runs=positive("--runs", option("runs")),
-        limit=positive("--limit", option("limit")),
-        tokens=token_count(option("tokens")),
-        seed=option("sample_seed"),
-        corpus=option("corpus"),
-        tasks=tuple(option("task")),
-        task_files=pairs(option("task_data")),
-        offline=option("offline"),
-        criteria=criteria,
-    )
-    return Run(settings, models, {"bf16": recipe("bf16", []), **recipes}, option("undecided") == "fail")
+    return config.stash.get(RUN, None)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "quantbench_subject" in metafunc.fixturenames:
-        run = run_of(metafunc.config)
+        from pytest_quantbench import selection
+
         marker = metafunc.definition.get_closest_marker("quantbench")
-        wanted = marker.kwargs if marker else {}
-        models = _chosen("model", wanted.get("models"), run.models)
-        recipes = _chosen("recipe", wanted.get("recipes"), _with_named(run, wanted.get("recipes")))
-        parameters = [pytest.param(recipe, id=name, marks=_marks(recipe)) for name, recipe in recipes.items()]
-        metafunc.parametrize("quantbench_subject", list(models.values()), ids=list(models), indirect=True, scope="session")
-        metafunc.parametrize("cell", parameters, indirect=True, scope="session")
-    elif "suite" in metafunc.fixturenames:
+        models, recipes = selection.wanted(run_of(metafunc.config), marker.kwargs if marker else {})
+        cells = [pytest.param(r, id=name, marks=getattr(pytest.mark, r.level)) for name, r in recipes.items()]
+        subjects = [pytest.param(model, id=name) for name, model in models.items()]
+        metafunc.parametrize("quantbench_subject", subjects, indirect=True, scope="session")
+        metafunc.parametrize("cell", cells, indirect=True, scope="session")
+    elif "quantbench_records" in metafunc.fixturenames:
         from pytest_quantbench.catalog import CRITERIA
 
         levels = [pytest.param(level, id=level, marks=getattr(pytest.mark, level)) for level in CRITERIA]
         metafunc.parametrize("suite", levels, indirect=True)
-
-
-def _marks(recipe: Recipe) -> list[pytest.MarkDecorator]:
-    return [getattr(pytest.mark, recipe.level)]
-
-
-def _with_named(run: Run, names: Sequence[str] | None) -> dict[str, Recipe]:
-    """The session's recipes and those that a test's own marker names."""
-    from pytest_quantbench import quantizers
-    from pytest_quantbench.catalog import recipe
-
-    methods = quantizers.names() if names else []
-    return run.recipes | {name: recipe(name, methods) for name in names or () if name not in run.recipes}
-
-
-def _chosen(kind: str, names: Sequence[str] | None, available: dict[str, Any]) -> dict[str, Any]:
-    from pytest_quantbench.errors import unknown
-
-    for name in names or ():
-        if name not in available:
-            raise pytest.UsageError(str(unknown(kind, name, list(available))))
-    return available if names is None else {name: available[name] for name in names}
 
 
 def _parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
@@ -164,6 +98,10 @@ def _parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
     if callspec is None or "quantbench_subject" not in callspec.params:
         return None
     return callspec.params["quantbench_subject"], callspec.params["cell"]
+
+
+def _needs_suite(item: pytest.Item) -> bool:
+    return "quantbench_records" in getattr(item, "fixturenames", ())
 
 
 def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:
@@ -175,22 +113,24 @@ def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Model by model, then recipe, then test, so that every model is fetched, compressed and dropped once."""
-    if RUN not in config.stash:
+    run = run_so_far(config)
+    if run is None:
         return
-    run = config.stash[RUN]
-    models, recipes = list(run.models), list(run.recipes)
 
     def place(item: pytest.Item) -> tuple[int, int, int]:
+        if _needs_suite(item):
+            return 2, 0, 0
         parameters = _parameters(item)
         if parameters is None:
-            return (2 if "suite" in getattr(item, "fixturenames", ()) else 0), 0, 0
+            return 0, 0, 0
         model, recipe = parameters
-        item.add_marker(pytest.mark.xdist_group(model.name))
-        return 1, models.index(model.name), recipes.index(recipe.id) if recipe.id in recipes else len(recipes)
+        return 1, list(run.models).index(model.name), run.place(recipe)
 
     for item in items:
-        if "suite" in getattr(item, "fixturenames", ()):
+        if _needs_suite(item):
             item.extra_keyword_matches.update(run.models)  # so that `-k Tiny` keeps the suite's own items
+        elif (parameters := _parameters(item)) is not None:
+            item.add_marker(pytest.mark.xdist_group(parameters[0].name))
     items.sort(key=place)
 
 
@@ -227,7 +167,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    run = session.config.stash.get(RUN, None)
+    run = run_so_far(session.config)
     if run is None or not run.written:
         return
     if hasattr(session.config, "workeroutput"):
@@ -240,67 +180,11 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    run = config.stash.get(RUN, None)
+    run = run_so_far(config)
     if run is not None and run.closing:
         terminalreporter.section("quantbench")
         for line in run.closing:
             terminalreporter.write_line(line)
-
-
-@pytest.fixture(scope="session")
-def quantbench_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    """A model of the catalogue or the user's own, fetched when a measure first needs it."""
-    from pytest_quantbench.bench import Subject
-
-    subject = Subject(request.param, run_of(request.config).settings)
-    yield subject
-    _save(request.config, subject.reference)  # measured for the others' sake even where its own tests were not selected
-
-
-@pytest.fixture(scope="session")
-def cell(request: pytest.FixtureRequest, quantbench_subject: Subject) -> Iterator[Cell]:
-    """One model × one recipe. What was measured of it is written to the results folder when its last test is done."""
-    opened = quantbench_subject.cell(request.param)
-    yield opened
-    _save(request.config, opened)
-
-
-def _save(config: pytest.Config, opened: Cell) -> None:
-    """Write what was measured of a cell, unless that is written already."""
-    from pytest_quantbench import results
-
-    run = run_of(config)
-    if opened.unsaved:
-        run.written.append(results.save(opened.record(), opened.raw(), run.settings.results))
-        opened.unsaved = False
-
-
-@pytest.fixture
-def suite(request: pytest.FixtureRequest) -> SuiteVerdict:
-    """The verdict over all models of one level, from the records that this session wrote."""
-    if hasattr(request.config, "workerinput"):
-        pytest.skip("under pytest-xdist no worker sees all models; the summary and `quantbench report` say it")
-    from pytest_quantbench import results
-    from pytest_quantbench.judge import judge_suite
-
-    written = run_of(request.config).written
-    return judge_suite(request.param, [results.read(path) for path in written])
-
-
-@pytest.fixture
-def settle(request: pytest.FixtureRequest) -> Callable[[Verdict | SuiteVerdict], None]:
-    """Turn a verdict into the test's outcome: fail fails with one sentence, undecided is an outcome of its own."""
-    run = run_of(request.config)
-
-    def settle_it(verdict: Verdict | SuiteVerdict) -> None:
-        from pytest_quantbench.report import explain
-
-        failed = verdict.outcome == "fail" or (verdict.outcome == "undecided" and run.undecided_fails)
-        request.node.user_properties.append((PROPERTY, verdict.outcome))
-        if failed:
-            pytest.fail(f"{verdict.outcome}: {explain(verdict)}", pytrace=False)
-
-    return settle_it
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -309,8 +193,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    report: Any = yield
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
     if call.excinfo is not None and "pytest_quantbench.errors" in sys.modules:
         from pytest_quantbench.errors import QuantbenchError
 
@@ -320,6 +206,6 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-    if report.when == "call" and report.passed and (PROPERTY, "undecided") in map(tuple, report.user_properties):
+    if report.when == "call" and report.passed and (OUTCOME, "undecided") in map(tuple, report.user_properties):
         return "undecided", "u", ("UNDECIDED", {"yellow": True})
     return None

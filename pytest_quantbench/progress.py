@@ -18,4 +18,7 @@ def show_on(stream: TextIO | None) -> None:
 
 def track(items: Iterable[T], *, what: str, unit: str, total: int | None = None) -> Iterable[T]:
     """The items, with a bar while they are gone through."""
-    return tqdm(items, desc=what, unit=unit, total=total, file=_terminal, disable=_terminal is None, leave=False)
+    bar: Iterable[T] = tqdm(
+        items, desc=what, unit=unit, total=total, file=_terminal, disable=_terminal is None, leave=False
+    )
+    return bar

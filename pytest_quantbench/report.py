@@ -90,11 +90,9 @@ def terminal_line(record: Record) -> str:
 
 def sentences(record: Record) -> list[str]:
     """Why a cell failed or could not be decided: one sentence for each such verdict."""
-    told = []
-    for verdict in record.verdicts:
-        if verdict.outcome in ("fail", "undecided"):
-            told.append(f"{record.model_id}-{record.recipe} {verdict.outcome}: {explain(verdict)}")
-    return told
+    name = f"{record.model_id}-{record.recipe}"
+    open_ = [verdict for verdict in record.verdicts if verdict.outcome in ("fail", "undecided")]
+    return [f"{name} {verdict.outcome}: {explain(verdict)}" for verdict in open_]
 
 
 def explain(verdict: Verdict | SuiteVerdict) -> str:
@@ -135,7 +133,7 @@ def _limit(recipe: str, metric: str, records: Sequence[Record]) -> str:
 
 
 def markdown(records: Sequence[Record], command: str) -> str:
-    """The whole report: five tables, who meets the criteria and why not, then machine, versions, seeds, how to repeat."""
+    """The whole report: five tables, who meets the criteria and why not, then provenance and how to repeat it."""
     lines = ["# Quantization benchmark", "", LEGEND, ""]
     for table in TABLES:
         lines += _markdown_table(table, records)

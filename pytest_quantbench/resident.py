@@ -29,13 +29,14 @@ class Biased(nn.Module):
     """A native layer with the original's bias added."""
 
     def __init__(self, layer: nn.Module, bias: mx.array) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.layer = layer
         self.bias = bias
 
     def __call__(self, x: mx.array) -> mx.array:
         """(…, in) → (…, out)."""
-        return self.layer(x) + self.bias
+        product: mx.array = self.layer(x)
+        return product + self.bias
 
 
 def load(artifact: Artifact) -> Resident:
@@ -63,9 +64,7 @@ def load(artifact: Artifact) -> Resident:
     activations = mx.float32 if backend() == "cpu" else mx.bfloat16
     model.set_dtype(activations)
     mx.eval(model.parameters())
-    return Resident(
-        model=model, activations=str(activations).removeprefix("mlx.core."), dense_layers=dense_layers
-    )
+    return Resident(model=model, activations=str(activations).removeprefix("mlx.core."), dense_layers=dense_layers)
 
 
 def _native(original: nn.Module, codec: Quantizer, arrays: dict[str, mx.array]) -> nn.Module | None:

@@ -62,10 +62,11 @@ def skeleton(config: Config, names: Iterable[str]) -> nn.Module:
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     """Every parameter's shape by its path, in the model's order. Evaluates nothing."""
-    return {name: tuple(array.shape) for name, array in tree_flatten(model.parameters())}
+    flat: Any = tree_flatten(model.parameters())
+    return {name: tuple(array.shape) for name, array in flat}
 
 
-def decoder_layers(model: nn.Module) -> tuple[str, list[nn.Module]]:
+def decoder_layers(model: nn.Module) -> tuple[str, list[Any]]:
     """The path of the model's list of decoder layers, and that list itself: replacing its items replaces the layers.
 
     Raises ModelError for a model without such a list.
@@ -117,7 +118,7 @@ class Walk:
         self._host = host
         self._model = skeleton(weights.config, weights.names)
         path, self._slots = decoder_layers(self._model)
-        self._layers = list(self._slots)
+        self._layers: list[nn.Module] = list(self._slots)
         self._prefixes = [f"{path}.{index}." for index in range(len(self._layers))]
         self._digests: dict[str, str] = {}
         self._states: list[mx.array] = []
@@ -131,7 +132,9 @@ class Walk:
     def run(self, batches: Sequence[mx.array], what: str) -> None:
         """Carry (batch, tokens) integer batches through all decoder layers; `what` names the bar of progress."""
         self._batches = batches
-        self._fill(self._model, "", [name for name in shapes(self._model) if not name.startswith(tuple(self._prefixes))])
+        self._fill(
+            self._model, "", [name for name in shapes(self._model) if not name.startswith(tuple(self._prefixes))]
+        )
         recorders = [_Recorder(layer) for layer in self._layers]
         self._slots[:] = recorders
         self._states = []
@@ -154,14 +157,13 @@ class Walk:
         layer.update(tree_map(lambda _: mx.zeros((0,)), layer.parameters()))
         mx.clear_cache()
 
-    def logits(self, batch: int, positions: slice | Sequence[int]) -> mx.array:
+    def logits(self, batch: int, positions: slice) -> mx.array:
         """(batch, positions, vocabulary) float32 logits: norm and head run at these positions only."""
-        recorders: list[Any] = [_Recorder(layer) for layer in self._layers]
-        states = self._states[batch]
         injector = _Injector(self._layers[-1])
-        injector.answer = states[:, positions] if isinstance(positions, slice) else states[:, mx.array(positions)]
-        self._slots[:] = [*recorders[:-1], injector]
-        return self._model(self._batches[batch])
+        injector.answer = self._states[batch][:, positions]
+        self._slots[:] = [*map(_Recorder, self._layers[:-1]), injector]
+        logits: mx.array = self._model(self._batches[batch])
+        return logits
 
     def _fill(self, module: nn.Module, prefix: str, names: Sequence[str]) -> None:
         """Put the decoded float32 weights of these paths (below `prefix`) into the module."""

@@ -1,7 +1,7 @@
 """Train Tiny, the embedded model, from nothing but its generator. Run: python tools/train_tiny.py
 
 Writes tokenizer, BF16 weights, config, held-out text, the two tasks and card.json (seed, steps, final loss, hashes)
-into pytest_quantbench/tiny/model/. Needs the `dev` extra (PyTorch, Transformers); takes about 35 minutes on two cores.
+into pytest_quantbench/tiny/model/. Needs the `dev` extra (PyTorch, Transformers); takes about 25 minutes on two cores.
 """
 
 import argparse
@@ -29,7 +29,7 @@ QUESTIONS = 600
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--seed", type=int, default=7)
-    options.add_argument("--steps", type=int, default=1700)
+    options.add_argument("--steps", type=int, default=1400)
     options.add_argument("--learning-rate", type=float, default=3e-3)
     options.add_argument("--target", type=Path, default=TARGET)
     chosen = options.parse_args()

@@ -17,6 +17,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from jinja2 import TemplateError
 from lm_eval import evaluator
 from lm_eval import tasks as lm_eval_tasks
 from lm_eval.api.model import TemplateLM
@@ -144,8 +145,11 @@ def measure(
 
 
 def sample(questions: int, limit: int, seed: int) -> list[int]:
-    """Which questions are asked: the first `limit` of a seeded permutation, so a larger limit asks these and more."""
-    return [int(index) for index in np.random.default_rng(seed).permutation(questions)[:limit]]
+    """Which questions are asked: the first `limit` of a seeded permutation, so a larger limit asks these and more.
+
+    Sorted, because lm-eval goes through its documents in order and labels them by the order of this list.
+    """
+    return sorted(int(index) for index in np.random.default_rng(seed).permutation(questions)[:limit])
 
 
 def load_task(name: str, file: Path | None, offline: bool) -> Any:
@@ -165,7 +169,7 @@ def load_task(name: str, file: Path | None, offline: bool) -> Any:
         path.write_text(overrides)
         try:
             return lm_eval_tasks.TaskManager(include_defaults=False).load([str(path)])["tasks"][name]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, TemplateError) as error:
             raise CorpusError(f"The questions of {name} are not what the task reads: {error!r}. {way_out}.") from error
         except (OSError, RuntimeError) as error:
             raise OfflineError(f"The questions of {name} cannot be fetched ({error}). {way_out}.") from error

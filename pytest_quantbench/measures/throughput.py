@@ -6,7 +6,6 @@ apart. A fixed matrix product before and after shows whether the machine itself 
 """
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -130,5 +129,3 @@ def probe_per_second(side: int = PROBE_SIDE, repeats: int = 5) -> float:
         mx.eval(matrix @ matrix)
         seconds.append(time.perf_counter() - began)
     return 1 / min(seconds)
-
-

@@ -14,6 +14,7 @@ from typing import ClassVar, Literal
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from pytest_quantbench.errors import QuantbenchError
 
@@ -67,7 +68,7 @@ class Rtn:
         if weight.dtype == mx.float32:
             weight = weight.astype(mx.bfloat16)
         if padded != in_features:
-            weight = mx.pad(weight, ((0, 0), (0, padded - in_features)), mode="edge")
+            weight = mx.pad(weight, [(0, 0), (0, padded - in_features)], mode="edge")
         codes, scales, biases = mx.quantize(weight, group_size=group, bits=self.bits)
         arrays = {"weight": codes, "scales": scales, "biases": biases}
         return arrays if padded == in_features else {**arrays, "in_features": mx.array([in_features], mx.int32)}
@@ -77,7 +78,7 @@ class Rtn:
         codes, group = arrays["weight"], self._group(arrays)
         scales, biases = (arrays[name].astype(mx.float32) for name in ("scales", "biases"))
         dense = mx.dequantize(codes, scales, biases, group_size=group, bits=self.bits)
-        return dense if "in_features" not in arrays else dense[:, : arrays["in_features"].item()]
+        return dense if "in_features" not in arrays else dense[:, : self._in_features(arrays)]
 
     def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
         """MLX's own quantized layer, behind a layer that pads its input where the rows were padded."""
@@ -85,11 +86,14 @@ class Rtn:
         padded = arrays["scales"].shape[1] * group
         layer = nn.QuantizedLinear(padded, arrays["weight"].shape[0], False, group_size=group, bits=self.bits)
         layer.update({name: arrays[name] for name in ("weight", "scales", "biases")})
-        return layer if "in_features" not in arrays else PaddedLinear(layer, padded - arrays["in_features"].item())
+        return layer if "in_features" not in arrays else PaddedLinear(layer, padded - self._in_features(arrays))
 
     def mlx_parameters(self, arrays: dict[str, mx.array]) -> dict[str, int | str] | None:
         """What MLX's config.json says of this matrix; None where rows were padded."""
         return None if "in_features" in arrays else {"group_size": self._group(arrays), "bits": self.bits}
+
+    def _in_features(self, arrays: dict[str, mx.array]) -> int:
+        return int(np.array(arrays["in_features"])[0])
 
     def _group(self, arrays: dict[str, mx.array]) -> int:
         return arrays["weight"].shape[1] * 32 // self.bits // arrays["scales"].shape[1]
@@ -99,10 +103,11 @@ class PaddedLinear(nn.Module):
     """A quantized layer whose rows are longer than its input: zeros are appended to the input."""
 
     def __init__(self, layer: nn.QuantizedLinear, padding: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.layer = layer
         self.padding = padding
 
     def __call__(self, x: mx.array) -> mx.array:
         """(…, in) → (…, out)."""
-        return self.layer(mx.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, self.padding)]))
+        product: mx.array = self.layer(mx.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, self.padding)]))
+        return product

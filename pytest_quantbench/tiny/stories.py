@@ -77,10 +77,9 @@ def _left_behind(world: World, draws: Draws) -> Story:
     (a,) = _people(world, draws, 1)
     thing = draws.pick(list(OBJECTS))
     first, second, third, fourth = draws.several(PLACES, 4)
-    context = [f"{_opening(draws)} {a} came to the {first} with a {draws.pick(ADJECTIVES)} {thing}."]
-    context += [_detail(draws, a), f"{a} left the {thing} there and walked to the {second} and the {third}."]
-    context += [_detail(draws, a), f"Then {a} wanted the {thing} again."]
-    return _story(context, f"So {a} went back to the {{}}.", first, [second, third, fourth])
+    context = [f"{_opening(draws)} {a} had a {draws.pick(ADJECTIVES)} {thing}.", _detail(draws, a)]
+    context += [f"{a} left the {thing} at the {first} and walked to the {second}.", _detail(draws, a)]
+    return _story(context, f"So {a} went back for it to the {{}}.", first, [second, third, fourth])
 
 
 def _counting(world: World, draws: Draws) -> Story:
@@ -123,13 +122,10 @@ def _hungry(world: World, draws: Draws) -> Story:
 
 def _choosing(world: World, draws: Draws) -> Story:
     a, b = _people(world, draws, 2)
-    first, second, third = draws.several(list(OBJECTS), 3)
-    context = [f"{_opening(draws)} {a} wanted a {first} but {b} wanted a {second}.", _detail(draws, a)]
-    context.append(f"The seller had a {draws.pick(ADJECTIVES)} {third} too.")
-    buyer, bought = draws.pick(((a, first), (b, second)))
-    context.append(f"{buyer} had {draws.pick(range(2, 20))} coins.")
-    others = [second if bought == first else first, third, *OBJECTS]
-    return _story(context, f"So {buyer} bought the {{}}.", bought, others)
+    wanted, other = draws.several(list(OBJECTS), 2)
+    context = [f"{_opening(draws)} {a} wanted a {wanted} and went to {b}.", _detail(draws, a)]
+    context.append(f"{b} had a {draws.pick(ADJECTIVES)} {other} too.")
+    return _story(context, f"So {a} bought the {{}}.", wanted, [other, *OBJECTS])
 
 
 def _story(context: list[str], form: str, right: object, others: list[object] | list[str] | list[int]) -> Story:

@@ -1,0 +1,88 @@
+"""The fixtures: `cell`, what a test judges; `suite`, the verdict over models; `settle`, verdict to outcome.
+
+Registered by the plugin, and as light as it: everything else is imported when a test asks for a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_quantbench.bench import Cell, Subject
+    from pytest_quantbench.judge import SuiteVerdict
+    from pytest_quantbench.record import Record, Verdict
+    from pytest_quantbench.selection import Run
+
+OUTCOME = "quantbench_outcome"
+
+
+def run_of(config: pytest.Config) -> Run:
+    """This session's Run, made from the options and `[tool.quantbench]` when first asked for."""
+    from pytest_quantbench import selection
+
+    return selection.run_of(config)
+
+
+@pytest.fixture(scope="session")
+def quantbench_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    """A model of the catalogue or the user's own, fetched when a measure first needs it."""
+    from pytest_quantbench.bench import Subject
+
+    subject = Subject(request.param, run_of(request.config).settings)
+    yield subject
+    _save(request.config, subject.reference)  # measured for the others' sake even where its own tests were not selected
+
+
+@pytest.fixture(scope="session")
+def cell(request: pytest.FixtureRequest, quantbench_subject: Subject) -> Iterator[Cell]:
+    """One model × one recipe. What was measured of it is written to the results folder when its last test is done."""
+    opened = quantbench_subject.cell(request.param)
+    yield opened
+    _save(request.config, opened)
+
+
+def _save(config: pytest.Config, opened: Cell) -> None:
+    """Write what was measured of a cell, unless that is written already."""
+    from pytest_quantbench import results
+
+    run = run_of(config)
+    if opened.unsaved:
+        run.written.append(results.save(opened.record(), opened.raw(), run.settings.results))
+        opened.unsaved = False
+
+
+@pytest.fixture
+def quantbench_records(request: pytest.FixtureRequest) -> list[Record]:
+    """The records that this session has written so far."""
+    if hasattr(request.config, "workerinput"):
+        pytest.skip("under pytest-xdist no worker sees all models; the summary and `quantbench report` say it")
+    from pytest_quantbench.record import read
+
+    return [read(path) for path in run_of(request.config).written]
+
+
+@pytest.fixture
+def suite(request: pytest.FixtureRequest, quantbench_records: list[Record]) -> SuiteVerdict:
+    """The verdict over all models of one level."""
+    from pytest_quantbench.judge import judge_suite
+
+    return judge_suite(request.param, quantbench_records)
+
+
+@pytest.fixture
+def settle(request: pytest.FixtureRequest) -> Callable[[Verdict | SuiteVerdict], None]:
+    """Turn a verdict into the test's outcome: fail fails with one sentence, undecided is an outcome of its own."""
+    run = run_of(request.config)
+
+    def settle_it(verdict: Verdict | SuiteVerdict) -> None:
+        from pytest_quantbench.report import explain
+
+        failed = verdict.outcome == "fail" or (verdict.outcome == "undecided" and run.undecided_fails)
+        request.node.user_properties.append((OUTCOME, verdict.outcome))
+        if failed:
+            pytest.fail(f"{verdict.outcome}: {explain(verdict)}", pytrace=False)
+
+    return settle_it

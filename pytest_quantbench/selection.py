@@ -1,0 +1,89 @@
+"""What one pytest session runs over: its options and `[tool.quantbench]`, read once into frozen settings."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from pytest_quantbench import quantizers
+from pytest_quantbench.catalog import LEVELS, Model, Recipe, recipe
+from pytest_quantbench.errors import QuantbenchError, unknown
+from pytest_quantbench.settings import Settings, all_models, check_criteria, pairs, positive, read_table, token_count
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Run:
+    """One session's settings and choice, and the records that it wrote."""
+
+    settings: Settings
+    models: dict[str, Model]
+    recipes: dict[str, Recipe]
+    undecided_fails: bool
+    written: list[Path] = field(default_factory=list)
+    closing: list[str] = field(default_factory=list)  # what the terminal summary says
+
+    def place(self, chosen: Recipe) -> int:
+        """Where a recipe stands in the order of the session; recipes that only a test's marker names come last."""
+        names = list(self.recipes)
+        return names.index(chosen.id) if chosen.id in names else len(names)
+
+
+RUN = pytest.StashKey[Run]()
+
+
+def run_of(config: pytest.Config) -> Run:
+    """This session's Run, made when first asked for. Raises UsageError for a wrong name or number."""
+    if RUN not in config.stash:
+        try:
+            config.stash[RUN] = _read_options(config)
+        except QuantbenchError as error:
+            raise pytest.UsageError(str(error)) from error
+    return config.stash[RUN]
+
+
+def _read_options(config: pytest.Config) -> Run:
+    option = config.getoption
+    table = read_table(config.rootpath / "pyproject.toml")
+    models = all_models([*table.get("models", []), *option("model")])
+    methods = quantizers.names()
+    recipes = {name: recipe(name, methods) for name in option("recipe") or LEVELS}
+    criteria = table.get("criteria", {})
+    check_criteria(criteria, list(models), [*recipes, *(f"{level}-{m}" for level in LEVELS for m in methods)])
+    results = config.invocation_params.dir / option("results")
+    settings = Settings(
+        results=results,
+        report=config.rootpath / table["report"] if "report" in table else results / "benchmark_int_quant.md",
+        runs=positive("--runs", option("runs")),
+        limit=positive("--limit", option("limit")),
+        tokens=token_count(option("tokens")),
+        seed=option("sample_seed"),
+        corpus=option("corpus"),
+        tasks=tuple(option("task")),
+        task_files=pairs(option("task_data")),
+        offline=option("offline"),
+        criteria=criteria,
+    )
+    return Run(settings, models, {"bf16": recipe("bf16", []), **recipes}, option("undecided") == "fail")
+
+
+def wanted(run: Run, marker: Mapping[str, Any]) -> tuple[dict[str, Model], dict[str, Recipe]]:
+    """The models and recipes that a test's `quantbench` marker leaves; recipes may be named that the session lacks.
+
+    Raises UsageError for a name that does not exist.
+    """
+    try:
+        named = {name: recipe(name, quantizers.names()) for name in marker.get("recipes") or ()}
+        return _chosen("model", marker.get("models"), run.models), named or run.recipes
+    except QuantbenchError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _chosen(kind: str, names: Sequence[str] | None, available: dict[str, T]) -> dict[str, T]:
+    for name in names or ():
+        if name not in available:
+            raise unknown(kind, name, list(available))
+    return available if names is None else {name: available[name] for name in names}

@@ -1,0 +1,42 @@
+"""Fixtures: a cache of the tests' own, and small random models on disk."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import pytest
+from mlx.utils import tree_flatten
+from small_models import CONFIGS, HEADS
+
+from pytest_quantbench.catalog import TINY_DIRECTORY
+from pytest_quantbench.stream import skeleton
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory):
+    """No test reads or writes the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUANTBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture
+def small_model(tmp_path) -> Callable[..., Path]:
+    """A model directory with random BF16 weights: `small_model("llama", hidden_size=80)`. Has Tiny's tokenizer."""
+
+    def make(architecture: str = "llama", dtype: mx.Dtype = mx.bfloat16, seed: int = 0, **changes: Any) -> Path:
+        config = CONFIGS[architecture] | changes
+        directory = tmp_path / f"{architecture}-{seed}-{len(changes)}"
+        directory.mkdir()
+        mx.random.seed(seed)
+        model = skeleton(config, HEADS)
+        weights = {name: array.astype(dtype) for name, array in tree_flatten(model.parameters())}
+        mx.save_safetensors(str(directory / "model.safetensors"), weights)
+        (directory / "config.json").write_text(json.dumps(config))
+        for file in TINY_DIRECTORY.glob("tokenizer*"):
+            (directory / file.name).write_bytes(file.read_bytes())
+        return directory
+
+    return make

@@ -1,0 +1,161 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_models import shared
+
+from pytest_quantbench import quantizers
+from pytest_quantbench.catalog import TINY_DIRECTORY, recipe
+from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.compress import compress
+from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError
+from pytest_quantbench.measures import accuracy
+
+TINY_TASKS = ("tiny_facts", "tiny_endings")
+
+
+def measure(directory, tmp_path, names=TINY_TASKS, files=None, limit=20, seed=0):
+    artifact = compress(Checkpoint(directory), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
+    return accuracy.measure(artifact, directory, names, files or {}, limit, seed, offline=True, host=True)
+
+
+def hf_loglikelihoods(directory, names, files, limit):
+    """The same questions through lm-eval's own Hugging Face backend in float32."""
+    pytest.importorskip("torch")
+    from lm_eval import evaluator
+    from lm_eval.models.huggingface import HFLM
+
+    model = HFLM(pretrained=str(directory), dtype="float32", device="cpu", batch_size=8)
+    tasks = {name: accuracy.load_task(name, files.get(name, accuracy.EMBEDDED.get(name)), True) for name in names}
+    chosen = {name: accuracy.sample(len(task.eval_docs), limit, 0) for name, task in tasks.items()}
+    with accuracy._quiet_lm_eval():
+        results = evaluator.evaluate(
+            model, {"tasks": tasks, "groups": {}, "group_map": {}}, samples=chosen, bootstrap_iters=0
+        )
+    return {
+        name: [[answer[0] for answer in entry["filtered_resps"]] for entry in results["samples"][name]]
+        for name in names
+    }
+
+
+def compare(ours, theirs):
+    for name, questions in theirs.items():
+        for mine, other in zip(ours.tasks[name].loglikelihoods, questions, strict=True):
+            assert np.abs(np.array(mine) - other).max() < 1e-3
+
+
+def test_tiny_agrees_with_the_hugging_face_backend(tmp_path):
+    ours = measure(TINY_DIRECTORY, tmp_path)
+    compare(ours, hf_loglikelihoods(TINY_DIRECTORY, TINY_TASKS, {}, 20))
+
+
+def test_stories260k_agrees_with_the_hugging_face_backend(tmp_path):
+    directory = shared("stories260k")
+    files = {"arc_easy": shared("arc_easy", "test.jsonl"), "hellaswag": shared("hellaswag", "validation.jsonl")}
+    ours = measure(directory, tmp_path, tuple(files), files, limit=10)
+    compare(ours, hf_loglikelihoods(directory, tuple(files), files, 10))
+    assert ours.tasks["arc_easy"].choices == 4
+
+
+def test_what_is_right_follows_from_the_loglikelihoods(tmp_path):
+    """acc is the highest log-likelihood, acc_norm the highest per character of the choice."""
+    samples = measure(TINY_DIRECTORY, tmp_path, ("tiny_facts",)).tasks["tiny_facts"]
+    asked = map(json.loads, (TINY_DIRECTORY / "facts.jsonl").read_text().splitlines())
+    questions = {question["id"]: question for question in asked}
+    for index, name in enumerate(samples.ids):
+        question, scores = questions[name], np.array(samples.loglikelihoods[index])
+        lengths = [len(choice) for choice in question["choices"]]
+        assert samples.gold[index] == question["gold"]
+        assert samples.correct_raw[index] == (np.argmax(scores) == question["gold"])
+        assert samples.correct[index] == (np.argmax(scores / lengths) == question["gold"])
+
+
+def test_batches_change_nothing_that_matters(tmp_path, monkeypatch):
+    together = measure(TINY_DIRECTORY, tmp_path)
+    monkeypatch.setattr(accuracy, "TOKENS_AT_ONCE", 1)
+    alone = measure(TINY_DIRECTORY, tmp_path)
+    for name in TINY_TASKS:
+        for one, other in zip(together.tasks[name].loglikelihoods, alone.tasks[name].loglikelihoods, strict=True):
+            assert np.abs(np.array(one) - other).max() < 1e-4
+    assert together.weights_sha256 == alone.weights_sha256
+
+
+def test_the_sample_is_seeded_nested_and_recorded(tmp_path):
+    few, more = measure(TINY_DIRECTORY, tmp_path, limit=5), measure(TINY_DIRECTORY, tmp_path, limit=8)
+    other = measure(TINY_DIRECTORY, tmp_path, limit=5, seed=1)
+    name = "tiny_facts"
+    assert set(few.tasks[name].ids) < set(more.tasks[name].ids)
+    assert few.tasks[name].sha256 != other.tasks[name].sha256
+    assert few.tasks[name].sha256 == measure(TINY_DIRECTORY, tmp_path, limit=5).tasks[name].sha256
+
+
+@given(st.integers(1, 500), st.integers(1, 600), st.integers(0, 2**31))
+def test_samples_never_repeat_a_question(questions, limit, seed):
+    chosen = accuracy.sample(questions, limit, seed)
+    assert len(chosen) == len(set(chosen)) == min(questions, limit)
+    assert set(chosen) <= set(range(questions))
+    assert set(chosen) <= set(accuracy.sample(questions, limit + 7, seed))
+
+
+@given(st.lists(st.integers(1, 3000), min_size=1, max_size=60))
+def test_every_request_is_in_one_batch(lengths):
+    inputs = [[0] * length for length in lengths]
+    order = sorted(range(len(inputs)), key=lambda index: lengths[index])
+    batches = list(accuracy._by_length(order, inputs))
+    assert [index for batch in batches for index in batch] == order
+    for batch in batches:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= accuracy.TOKENS_AT_ONCE
+
+
+def write(tmp_path, *questions):
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(question) + "\n" for question in questions))
+    return path
+
+
+def test_questions_may_come_from_a_file_of_ones_own(tmp_path):
+    question = {"id": "q", "query": "Question: Who?\nAnswer:", "choices": ["a", "b c"], "gold": 1}
+    samples = measure(TINY_DIRECTORY, tmp_path, ("tiny_facts",), {"tiny_facts": write(tmp_path, question)})
+    assert (samples.tasks["tiny_facts"].ids, samples.tasks["tiny_facts"].choices) == (("q",), 2)
+
+
+def test_a_context_longer_than_the_model_takes_is_cut_from_the_left(tmp_path):
+    def asked(words):
+        question = {"id": "q", "query": "x " * words + "Answer:", "choices": ["cat", "dog"], "gold": 0}
+        files = {"tiny_facts": write(tmp_path, question)}
+        return np.array(measure(TINY_DIRECTORY, tmp_path, ("tiny_facts",), files).tasks["tiny_facts"].loglikelihoods)
+
+    assert np.isfinite(asked(2000)).all()
+    np.testing.assert_allclose(asked(2000), asked(3000), atol=1e-5)
+
+
+def test_questions_that_lack_a_field_are_named(tmp_path):
+    files = {"tiny_facts": write(tmp_path, {"id": "q", "query": "Who?"})}
+    with pytest.raises(CorpusError, match="tiny_facts"):
+        measure(TINY_DIRECTORY, tmp_path, ("tiny_facts",), files)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(CorpusError, match="there is no such file"):
+        measure(TINY_DIRECTORY, tmp_path, ("tiny_facts",), {"tiny_facts": tmp_path / "nowhere.jsonl"})
+
+
+def test_an_unknown_task_is_named(tmp_path):
+    with pytest.raises(UnknownNameError, match="'no_such_task'"):
+        measure(TINY_DIRECTORY, tmp_path, ("no_such_task",))
+
+
+def test_offline_a_task_without_a_file_says_how_to_give_one(tmp_path):
+    with pytest.raises(OfflineError, match=r"--task-data arc_easy=FILE\.jsonl"):
+        measure(TINY_DIRECTORY, tmp_path, ("arc_easy",))
+
+
+def test_tasks_that_generate_are_refused(tmp_path):
+    artifact = compress(Checkpoint(TINY_DIRECTORY), recipe("bf16", quantizers.names()), 0, tmp_path)
+    model = accuracy.WalkLM(artifact, TINY_DIRECTORY, host=True)
+    with pytest.raises(UnknownNameError, match="multiple-choice"):
+        model.generate_until([])
+    with pytest.raises(UnknownNameError, match="T2"):
+        model.loglikelihood_rolling([])

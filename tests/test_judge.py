@@ -1,0 +1,184 @@
+import numpy as np
+import pytest
+
+from pytest_quantbench import judge
+from pytest_quantbench.errors import ComparisonError
+from pytest_quantbench.record import Record, Verdict
+from pytest_quantbench.samples import PerplexitySamples, Run, SizeSamples, TaskSamples, ThroughputSamples
+
+
+def nll(values, **changes):
+    fields = {"scored_bytes": 100, "protocol": "p", "corpus": "c", "corpus_sha256": "h", "weights_sha256": "w"}
+    return PerplexitySamples(nll_nats=np.asarray(values, np.float32), seconds=0.0, **(fields | changes))
+
+
+def task(correct, sha256="same"):
+    correct = np.asarray(correct, dtype=bool)
+    count = len(correct)
+    return TaskSamples(
+        ids=tuple(map(str, range(count))),
+        correct=correct,
+        correct_raw=correct,
+        loglikelihoods=((0.0,) * 4,) * count,
+        gold=(0,) * count,
+        choices=4,
+        version="1",
+        sha256=sha256,
+    )
+
+
+def throughput(rates_by_prompt):
+    runs = tuple(
+        Run(
+            prompt=prompt,
+            prompt_tokens=5,
+            new_tokens=100,
+            seconds=100 / rate,
+            first_token_seconds=0.1,
+            prefill_tokens_per_second=50.0,
+            latencies_seconds=np.zeros(99, np.float32),
+            text="",
+        )
+        for prompt, rates in enumerate(rates_by_prompt)
+        for rate in rates
+    )
+    return ThroughputSamples(
+        warm_up=runs[0],
+        runs=runs,
+        reference_runs=(),
+        probes_per_second=(1.0, 1.0),
+        load_seconds=1.0,
+        peak_bytes=1,
+        activations="float32",
+        dense_layers=0,
+    )
+
+
+NOISE = np.random.default_rng(0).standard_normal(640)
+
+
+@pytest.mark.parametrize(
+    ("shift", "limit", "outcome"),
+    [(0.05, 1.0, "pass"), (0.5, 1.0, "fail"), (0.05, 0.38, "undecided"), (0.5, None, "informational")],
+)
+def test_perplexity_is_decided_by_the_whole_interval(shift, limit, outcome):
+    reference = nll(2 + 0.1 * NOISE)
+    quantized = nll(2 + 0.1 * NOISE + shift + 0.1 * np.roll(NOISE, 7))
+    verdict = judge.judge_perplexity(quantized, reference, limit)
+    assert verdict.outcome == outcome
+    assert verdict.low < verdict.estimate < verdict.high
+    assert bool(verdict.needed) == (outcome == "undecided")
+
+
+def test_too_few_tokens_are_undecided_and_not_certain():
+    verdict = judge.judge_perplexity(nll(np.full(100, 2.0)), nll(np.full(100, 1.0)), 1.0)
+    assert (verdict.outcome, verdict.low) == ("undecided", None)
+    assert "fewer than 128 tokens" in verdict.sentence
+
+
+def test_identical_likelihoods_are_an_error_and_never_a_pass():
+    with pytest.raises(ComparisonError, match="bit-identical"):
+        judge.judge_perplexity(nll(NOISE), nll(NOISE), 1.0)
+
+
+@pytest.mark.parametrize("change", [{"protocol": "other"}, {"corpus_sha256": "other"}])
+def test_other_protocols_are_not_compared(change):
+    with pytest.raises(ComparisonError, match="different protocols"):
+        judge.judge_perplexity(nll(NOISE, **change), nll(NOISE + 1), 1.0)
+
+
+def test_a_perplexity_that_overflows_fails_with_its_nats():
+    verdict = judge.judge_perplexity(nll(np.full(640, 800.0)), nll(NOISE), 1.0)
+    assert verdict.outcome == "fail"
+    assert "800 nats per token" in verdict.sentence
+
+
+@pytest.mark.parametrize(
+    ("lost", "questions", "limit", "outcome"),
+    [(0, 1000, 3.0, "pass"), (80, 1000, 3.0, "fail"), (5, 200, 3.0, "undecided"), (0, 20, 3.0, "undecided")],
+)
+def test_accuracy_is_decided_by_the_whole_interval(lost, questions, limit, outcome):
+    reference = np.ones(questions, bool)
+    quantized = reference.copy()
+    quantized[:lost] = False
+    assert judge.judge_accuracy("t", task(quantized), task(reference), limit).outcome == outcome
+
+
+def test_other_questions_are_not_compared():
+    with pytest.raises(ComparisonError, match="other questions"):
+        judge.judge_accuracy("t", task([True]), task([True], sha256="other"), 3.0)
+
+
+@pytest.mark.parametrize(("stored", "outcome"), [(250, "pass"), (300, "pass"), (301, "fail")])
+def test_size_is_exact_and_the_limit_itself_is_enough(stored, outcome):
+    assert judge.judge_size(SizeSamples(stored_bytes=stored, bf16_bytes=1000), 70.0).outcome == outcome
+
+
+def test_throughput_pairs_by_prompt_and_is_informational_where_it_does_not_apply():
+    slow = throughput([[10, 11], [20, 21], [30, 29], [40, 41], [50, 52]])
+    fast = throughput([[20, 22], [41, 41], [60, 59], [80, 83], [99, 104]])
+    assert judge.judge_throughput(fast, slow, 1.5, applies=True).outcome == "pass"
+    assert judge.judge_throughput(slow, fast, 1.5, applies=True).outcome == "fail"
+    assert judge.judge_throughput(fast, slow, 2.0, applies=True).outcome == "undecided"
+    verdict = judge.judge_throughput(slow, fast, 1.5, applies=False)
+    assert (verdict.outcome, verdict.limit) == ("informational", None)
+    assert verdict.estimate == pytest.approx(0.5, rel=0.05)
+
+
+def test_one_prompt_is_too_few():
+    assert judge.judge_throughput(throughput([[1, 2]]), throughput([[1, 2]]), 1.5, applies=True).outcome == "undecided"
+
+
+def test_intervals_on_a_limit_are_undecided_about_as_often_as_they_should_be():
+    """A model exactly at the limit passes at most 5 % of the time; a gate on the estimate alone passes half."""
+    rng = np.random.default_rng(2)
+    outcomes = {"pass": 0, "fail": 0, "undecided": 0}
+    for lost, gained, _ in rng.multinomial(1000, [0.075, 0.045, 0.88], size=400):
+        reference, quantized = np.ones(1000, bool), np.ones(1000, bool)
+        quantized[:lost] = False
+        reference[lost : lost + gained] = False
+        outcomes[judge.judge_accuracy("t", task(quantized), task(reference), 3.0).outcome] += 1
+    assert max(outcomes["pass"], outcomes["fail"]) / 400 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
+
+
+def record(model, outcome, level="int4"):
+    metrics = ("size_reduction_percent", "perplexity_delta", "accuracy_drop_points", "throughput_ratio")
+    verdicts = tuple(
+        Verdict(metric=metric, outcome=outcome, limit=1, estimate=1, low=1, high=1, sentence="") for metric in metrics
+    )
+    return Record(
+        schema=1,
+        model_id=model,
+        bits=4,
+        timestamp="",
+        recipe=level,
+        level=level,
+        source="",
+        revision=None,
+        source_sha256="",
+        weights_sha256=None,
+        seed=0,
+        verdicts=verdicts,
+    )
+
+
+@pytest.mark.parametrize(
+    ("met", "failed", "outcome"),
+    [(8, 2, "pass"), (7, 3, "fail"), (7, 2, "undecided"), (10, 0, "pass"), (0, 0, "undecided")],
+)
+def test_the_suite_is_three_valued(met, failed, outcome):
+    outcomes = ["pass"] * met + ["fail"] * failed + ["undecided"] * (10 - met - failed)
+    verdict = judge.judge_suite("int4", [record(f"m{i}", o) for i, o in enumerate(outcomes)])
+    assert (verdict.outcome, verdict.met, verdict.failed) == (outcome, met, failed)
+
+
+def test_the_suite_does_not_judge_fewer_models_than_its_criterion_names():
+    verdict = judge.judge_suite("int4", [record("m", "pass")])
+    assert (verdict.outcome, verdict.met) == ("informational", 1)
+    assert "judged from 10 models on" in verdict.sentence
+
+
+def test_a_model_with_unmeasured_criteria_does_not_meet_them():
+    partial = record("m", "pass")
+    bare = [Record(**{**{n: getattr(partial, n) for n in partial.__slots__}, "verdicts": partial.verdicts[:2]})]
+    assert judge.judge_suite("int4", bare).undecided == 1

@@ -1,0 +1,294 @@
+"""The plugin, seen from outside: small suites run by pytester in this process, on Tiny and on small random models."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_quantbench.catalog import LEVELS, MODELS, TINY_DIRECTORY
+
+# pytester forgets modules that a run imports, and MLX, SciPy and matplotlib bear being imported only once.
+for module in ("bench", "measures.accuracy", "plots", "publish", "selection"):
+    importlib.import_module(f"pytest_quantbench.{module}")
+for module in (
+    "matplotlib.pyplot",
+    "mlx_lm.models.llama",
+    "mlx_lm.generate",
+    "scipy.stats",
+    "transformers.models.llama",
+):
+    importlib.import_module(module)
+
+BENCHES = Path(__file__).parent.parent / "benches"
+GATE = """
+import pytest
+
+@pytest.mark.size
+def test_size(cell, settle):
+    settle(cell.judge("size"))
+"""
+
+
+@pytest.fixture
+def suite(pytester):
+    """A folder with the given test file, run in process."""
+
+    def run(source, *arguments, plugins=()):
+        pytester.makepyfile(test_gate=source)
+        return pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments, plugins=plugins)
+
+    return run
+
+
+def test_ids_are_model_and_recipe(suite):
+    result = suite(GATE, "--collect-only", "-q")
+    result.stdout.fnmatch_lines(["test_gate.py::test_size[[]Tiny-bf16[]]", "*Llama-3.2-3B-Instruct-int4[]]"])
+    listed = [line for line in result.outlines if "::" in line]
+    assert len(listed) == len(MODELS) * len(LEVELS)
+
+
+def test_model_by_model_then_recipe_then_test(suite):
+    source = GATE + "\ndef test_other(cell): pass\n"
+    result = suite(source, "--collect-only", "-q", "-k", "Tiny or Qwen3")
+    names = [line.partition("[")[2].rstrip("]") for line in result.outlines if "::" in line]
+    assert names[:4] == ["Tiny-bf16", "Tiny-bf16", "Tiny-int8", "Tiny-int8"]
+    assert [name.startswith("Tiny") for name in names] == [True] * 10 + [False] * 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "count"),
+    [
+        (("-m", "int4"), 11),
+        (("-m", "int4 and size"), 11),
+        (("-m", "int4 and t2"), 0),
+        (("-k", "Llama"), 10),
+        (("-m", "int4", "-k", "Llama"), 2),
+        (("--recipe", "int4-rtn", "--recipe", "int2", "-k", "Tiny"), 3),  # and the reference
+    ],
+)
+def test_markers_keywords_and_recipes_select(suite, arguments, count):
+    result = suite(GATE, "--collect-only", "-q", *arguments)
+    assert len([line for line in result.outlines if "::" in line]) == count
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--recipe", "int5"), "*Unknown recipe 'int5'. Choose from: *int4*"),
+        (("--recipe", "int4-gqtp"), "*Unknown recipe 'int4-gqtp'*"),
+        (("--model", "nonsense"), "*'nonsense' is neither an existing directory nor a Hub id*"),
+        (("--model", "someone/Tiny"), "*Two models are called 'Tiny'*"),
+        (("--task-data", "arc_easy"), "*give NAME=FILE.jsonl*"),
+    ],
+)
+def test_unknown_names_are_usage_errors_that_list_the_choices(suite, arguments, message):
+    result = suite(GATE, *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+@pytest.mark.parametrize("arguments", [("--tokens", "few"), ("--runs", "0"), ("--limit", "-3")])
+def test_impossible_numbers_are_refused(suite, arguments):
+    result = suite(GATE, "-k", "Tiny", *arguments)
+    assert result.ret != 0
+    assert f"{arguments[0]} {arguments[1]}: give" in result.stdout.str() + result.stderr.str()
+
+
+def test_an_unknown_marker_is_an_error_under_strict_markers(suite):
+    result = suite("import pytest\n@pytest.mark.int5\ndef test_it(): pass", "--strict-markers")
+    result.stdout.fnmatch_lines(["*'int5' not found in `markers`*"])
+
+
+def test_pass_fail_and_undecided_have_outcomes_of_their_own(suite, pytester):
+    source = """
+        import pytest
+
+        @pytest.mark.parametrize("limit", [90.0, 10.0])
+        def test_size(cell, settle, limit):
+            settle(cell.judge("size", limit))
+
+        def test_perplexity(cell, settle):
+            delta = cell.judge("perplexity").estimate
+            settle(cell.judge("perplexity", delta + 1e-9))
+    """
+    result = suite(source, "-k", "Tiny", "-m", "int4", "-rA")
+    result.assert_outcomes(passed=1, failed=1)
+    assert "1 undecided" in result.outlines[-1]
+    result.stdout.fnmatch_lines(
+        ["fail: size reduction vs BF16 *, limit ≥ 90 %.", "*Tiny-int4 undecided: *would settle it*"]
+    )
+    assert "Traceback" not in result.stdout.str()
+    strict = suite(source, "-k", "Tiny and perplexity", "-m", "int4", "--undecided=fail")
+    strict.assert_outcomes(failed=1)
+
+
+def test_records_report_and_plot_are_written_and_named(suite, pytester):
+    result = suite(GATE, "-k", "Tiny", "-m", "int4 or int3", "--results", "out")
+    result.assert_outcomes(passed=2)
+    names = {path.name for path in (pytester.path / "out").iterdir()}
+    assert {"Tiny_4bit.json", "Tiny_3bit.json", "Tiny_4bit.npz", "combined.json", "benchmark_int_quant.md"} <= names
+    record = json.loads((pytester.path / "out" / "Tiny_4bit.json").read_text())
+    assert record["verdicts"][0]["outcome"] == "pass"
+    result.stdout.fnmatch_lines(["*Tiny-int4 │ * bpw) ✓*", "records: *out*"])
+
+
+def test_an_error_in_one_cell_is_one_sentence_and_the_others_go_on(suite, pytester, small_model):
+    directory = small_model()
+    file = directory / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-50])
+    result = suite(GATE, "--model", str(directory), "-k", "llama-0-0 or Tiny", "-m", "int4")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["ModelError: *model.safetensors is truncated or corrupt*"])
+    assert "Traceback" not in result.stdout.str()
+    assert (pytester.path / "results" / "Tiny_4bit.json").is_file()
+
+
+def test_offline_says_what_is_lacking(suite, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    result = suite(GATE, "--offline", "-k", "Llama-3.1", "-m", "int4")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["OfflineError: meta-llama/Llama-3.1-8B-Instruct is not in the Hub's cache*--model DIRECTORY*"]
+    )
+
+
+def test_a_results_folder_that_cannot_be_written_stops_the_session_before_it_starts(suite, pytester):
+    (pytester.path / "taken").write_text("a file")
+    result = suite(GATE, "-k", "Tiny", "--results", "taken")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*Cannot write*Choose another folder with --results*"])
+
+
+def test_a_disk_that_cannot_hold_the_selection_stops_the_session_with_the_numbers(suite, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setattr("pytest_quantbench.planning.free_bytes", lambda _: 10**9)
+    result = suite(GATE, "-k", "phi", "-m", "int4")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*needs 37.6 GB*29.3 GB of models, 8.2 GB of artifacts) and 1.0 GB are free*"])
+
+
+def test_the_header_says_what_is_fetched_and_what_it_takes(suite, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    result = suite(GATE, "--collect-only", "-m", "int4", "-k", "Llama-3.2")
+    result.stdout.fnmatch_lines(
+        [
+            "quantbench: 1 cells of 1 models; to fetch: Llama-3.2-3B-Instruct 6.4 GB",
+            "quantbench: 8.24 GB of disk needed*",
+        ]
+    )
+
+
+def test_a_gate_of_ones_own_chooses_models_and_recipes_with_a_marker(suite):
+    source = """
+        import pytest
+
+        @pytest.mark.quantbench(models=["Tiny"], recipes=["int4-rtn"])
+        def test_my_gate(cell, settle):
+            verdict = cell.judge("perplexity", limit=1000.0)
+            settle(verdict)
+            assert cell.record().compression.quantized_fraction > 0.99
+    """
+    result = suite(source, "-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*test_my_gate[[]Tiny-int4-rtn[]] PASSED*"])
+
+
+def test_a_marker_that_names_an_unknown_model_lists_the_choices(suite):
+    result = suite("import pytest\n@pytest.mark.quantbench(models=['Tny'])\ndef test_it(cell): pass")
+    assert result.ret != 0
+    assert "Unknown model 'Tny'" in result.stdout.str() + result.stderr.str()
+
+
+def test_a_fixture_of_the_users_called_cell_is_left_alone(suite):
+    source = "import pytest\n@pytest.fixture\ndef cell(): return 1\ndef test_it(cell): assert cell == 1"
+    suite(source).assert_outcomes(passed=1)
+
+
+def test_criteria_and_models_come_from_the_users_pyproject(suite, pytester, small_model):
+    directory = small_model()
+    pytester.makepyprojecttoml(f"""
+        [tool.quantbench]
+        models = ["{directory}"]
+        [tool.quantbench.criteria.int4]
+        size_reduction_percent = 99.0
+        [tool.quantbench.criteria."llama-0-0-int4"]
+        size_reduction_percent = "informational"
+    """)
+    result = suite(GATE, "-m", "int4", "-k", "Tiny or llama-0-0")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*limit ≥ 99 %*"])
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("[tool.quantbench.criteria.int5]\nperplexity_delta = 1", "Unknown selector*int5*"),
+        ("[tool.quantbench.criteria.int4]\nperplexity = 1", "Unknown metric*'perplexity'*perplexity_delta*"),
+        ("[tool.quantbench.criteria.int4]\nperplexity_delta = true", "*give a number or 'informational'*"),
+        ("[tool.quantbench]\nmodel = []", "Unknown key*'model'*models*"),
+    ],
+)
+def test_mistakes_in_the_users_pyproject_are_named(suite, pytester, table, message):
+    pytester.makepyprojecttoml(table)
+    result = suite(GATE, "-k", "Tiny", "--recipe", "int4")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{message}"])
+
+
+def test_under_xdist_t1_refuses_and_the_rest_works(pytester):
+    pytester.makepyfile(
+        GATE
+        + "\n@pytest.mark.t1\ndef test_speed(cell): raise AssertionError\ndef test_all(suite, settle): settle(suite)\n"
+    )
+    arguments = ("-n", "1", "-k", "Tiny", "-m", "int4", "-rs", "-W", "ignore", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess(*arguments)
+    result.assert_outcomes(passed=1, skipped=2)
+    result.stdout.fnmatch_lines(["Tiny-int4 │*", "*T1 refuses to run under pytest-xdist*"])
+
+
+def test_the_suites_own_items_stay_with_their_models(suite, pytester):
+    pytester.makepyfile(test_suite="def test_models(suite, settle): settle(suite)")
+    result = suite(GATE, "test_gate.py", "test_suite.py", "-k", "Tiny", "-m", "int4", "-v")
+    result.assert_outcomes(passed=2)
+    assert [line for line in result.outlines if "PASSED" in line][-1].startswith("test_suite.py::test_models[int4]")
+    result.stdout.fnmatch_lines(["int4: 0 of 1 models meet all criteria*judged from 10 models on*"])
+
+
+def run_python(code, directory):
+    return subprocess.run([sys.executable, "-c", code], cwd=directory, capture_output=True, text=True, timeout=120)
+
+
+HEAVY = ("mlx", "mlx.core", "mlx_lm", "transformers", "lm_eval", "datasets", "scipy", "matplotlib", "numpy", "torch")
+
+
+def test_importing_the_plugin_loads_nothing_but_the_standard_library_and_pytest(tmp_path):
+    code = (
+        "import pytest, sys; before = set(sys.modules); import pytest_quantbench.plugin; "
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before}; "
+        "print(sorted(new - set(sys.stdlib_module_names)))"
+    )
+    assert run_python(code, tmp_path).stdout.strip() == "['pytest_quantbench']"
+
+
+def test_collecting_the_whole_suite_loads_nothing_heavy(tmp_path):
+    code = (
+        f"import pytest, sys; pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider', {str(BENCHES)!r}]); "
+        f"print('LOADED', [name for name in {HEAVY!r} if name in sys.modules])"
+    )
+    result = run_python(code, BENCHES.parent)
+    assert "LOADED []" in result.stdout, result.stdout[-2000:] + result.stderr
+    assert "test_perplexity[Llama-3.2-3B-Instruct-int4]" in result.stdout
+
+
+def test_a_session_without_cells_is_left_alone(suite):
+    result = suite("def test_it(): pass")
+    result.assert_outcomes(passed=1)
+    assert "quantbench:" not in result.stdout.str()
+
+
+def test_the_embedded_model_is_where_the_catalogue_says():
+    assert MODELS["Tiny"].local
+    assert (TINY_DIRECTORY / "config.json").is_file()

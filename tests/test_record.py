@@ -1,0 +1,100 @@
+import json
+import math
+import os
+
+import msgspec
+import pytest
+
+from pytest_quantbench.errors import DiskError, RecordError
+from pytest_quantbench.record import SCHEMA, Interval, Perplexity, Record, read, to_json, write_atomically
+
+
+def make(**changes):
+    fields = {
+        "schema": SCHEMA,
+        "model_id": "Tiny",
+        "bits": 4,
+        "timestamp": "2026-01-01T00:00:00+00:00",
+        "recipe": "int4",
+        "level": "int4",
+        "source": "embedded",
+        "revision": None,
+        "source_sha256": "aa",
+        "weights_sha256": None,
+        "seed": 0,
+    }
+    return Record(**(fields | changes))
+
+
+def perplexity(**changes):
+    fields = {
+        "ppl": 4.0,
+        "bf16_ppl": 3.5,
+        "delta": 0.5,
+        "delta_interval": Interval(estimate=0.5, low=0.4, high=0.6),
+        "nll_nats": 1.386,
+        "nll_difference_nats": None,
+        "ratio": None,
+        "bits_per_byte": 0.5,
+        "tokens": 512,
+        "block_tokens": 64,
+        "protocol": "p",
+        "corpus": "c",
+        "corpus_sha256": "h",
+    }
+    return Perplexity(**(fields | changes))
+
+
+def test_a_record_survives_the_file(tmp_path):
+    record = make(perplexity=perplexity())
+    write_atomically(tmp_path / "r.json", to_json(record))
+    assert read(tmp_path / "r.json") == record
+
+
+def test_the_names_that_other_tools_read():
+    written = json.loads(to_json(make(perplexity=perplexity())))
+    assert {"model_id", "bits", "timestamp", "compression", "throughput", "perplexity", "accuracy"} <= written.keys()
+    assert {"ppl", "bf16_ppl", "delta"} <= written["perplexity"].keys()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stem"),
+    [("int4", "Tiny_4bit"), ("int4-gptq", "Tiny_4bit_gptq"), ("int4-my.module:Class", "Tiny_4bit_my.module.Class")],
+)
+def test_file_names_say_model_width_and_method(recipe, stem):
+    assert make(recipe=recipe).file_stem == stem
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_json_cannot_hold_are_refused_by_name(value):
+    with pytest.raises(RecordError, match=r"\$\.perplexity\.nll_nats"):
+        to_json(make(perplexity=perplexity(nll_nats=value)))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b'{"schema": 1}'])
+def test_a_broken_record_is_named(tmp_path, content):
+    path = tmp_path / "broken.json"
+    path.write_bytes(content)
+    with pytest.raises(RecordError, match=r"broken\.json"):
+        read(path)
+
+
+def test_another_schema_is_named(tmp_path):
+    path = tmp_path / "old.json"
+    path.write_bytes(msgspec.json.encode(make(schema=99)))
+    with pytest.raises(RecordError, match="schema 99"):
+        read(path)
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "r.json"
+    path.write_bytes(b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(DiskError, match="No space left"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["r.json"]

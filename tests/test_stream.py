@@ -1,0 +1,109 @@
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+from small_models import CONFIGS, HEADS
+
+from pytest_quantbench.errors import ModelError
+from pytest_quantbench.stream import Walk, decoder_layers, shapes, skeleton
+
+
+class InMemory:
+    """Weights of a random model, as a walk reads them."""
+
+    def __init__(self, architecture, seed=0):
+        self.config = CONFIGS[architecture]
+        mx.random.seed(seed)
+        self.model = skeleton(self.config, HEADS)
+        self.parameters = dict(tree_flatten(self.model.parameters()))
+        mx.eval(self.parameters)
+        self.names = list(self.parameters)
+        self.asked = []
+
+    def dense(self, name):
+        self.asked.append(name)
+        return self.parameters[name]
+
+
+def batches():
+    rng = np.random.default_rng(0)
+    return [mx.array(rng.integers(0, 2048, shape)) for shape in ((2, 30), (3, 17), (1, 1))]
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_the_walk_is_bit_identical_to_the_plain_forward(architecture):
+    weights = InMemory(architecture)
+    expected = [weights.model(batch) for batch in batches()]
+    walk = Walk(weights, host=False)
+    walk.run(batches(), "")
+    for index, logits in enumerate(expected):
+        assert mx.array_equal(walk.logits(index, slice(None)), logits)
+
+
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_numpy_products_change_nothing_that_matters(architecture):
+    weights = InMemory(architecture)
+    expected = [np.array(weights.model(batch)) for batch in batches()]
+    walk = Walk(weights, host=True)
+    walk.run(batches(), "")
+    for index, logits in enumerate(expected):
+        assert np.abs(np.array(walk.logits(index, slice(None))) - logits).max() < 5e-5
+
+
+def test_logits_at_some_positions_are_those_of_all_positions():
+    walk = Walk(InMemory("llama"), host=True)
+    walk.run(batches(), "")
+    everywhere = np.array(walk.logits(0, slice(None)))
+    np.testing.assert_allclose(np.array(walk.logits(0, slice(5, 9))), everywhere[:, 5:9], atol=1e-6)
+
+
+def test_every_weight_is_read_once_layer_after_layer():
+    weights = InMemory("llama")
+    Walk(weights, host=True).run(batches(), "")
+    assert sorted(weights.asked) == sorted(weights.names)
+    layers = [int(name.split(".")[2]) for name in weights.asked if name.startswith("model.layers.")]
+    assert layers == sorted(layers)
+
+
+def test_the_hash_is_of_the_decoded_weights():
+    def digest(seed, change=0.0):
+        weights = InMemory("llama", seed)
+        weights.parameters["model.layers.1.mlp.up_proj.weight"] += change
+        walk = Walk(weights, host=True)
+        walk.run(batches()[:1], "")
+        return walk.weights_sha256
+
+    assert digest(0) == digest(0)
+    assert len({digest(0), digest(1), digest(0, 1e-6)}) == 3
+
+
+def test_a_layer_leaves_memory_when_it_is_done():
+    weights = InMemory("llama")
+    walk = Walk(weights, host=True)
+    walk.run(batches()[:1], "")
+    held = [array.size for name, array in tree_flatten(walk._model.parameters()) if ".layers." in name]
+    assert sum(held) == 0
+
+
+def test_an_architecture_mlx_lm_does_not_have_is_named():
+    with pytest.raises(ModelError, match="'perceptron'"):
+        skeleton({"model_type": "perceptron"}, [])
+
+
+def test_a_config_that_lacks_something_is_refused():
+    with pytest.raises(ModelError, match="cannot build a 'llama' model"):
+        skeleton({"model_type": "llama", "hidden_size": 64}, [])
+
+
+def test_a_model_without_a_list_of_layers_is_refused():
+    import mlx.nn as nn
+
+    with pytest.raises(ModelError, match="no list of decoder layers"):
+        decoder_layers(nn.Linear(4, 4))
+
+
+def test_shapes_evaluate_nothing():
+    huge = CONFIGS["llama"] | {"hidden_size": 2**15, "vocab_size": 2**20}
+    before = mx.get_active_memory()
+    assert shapes(skeleton(huge, HEADS))["model.embed_tokens.weight"] == (2**20, 2**15)
+    assert mx.get_active_memory() - before < 2**20
