@@ -76,7 +76,7 @@ class Artifact:
         """The stored arrays of a parameter, lazily read: {array name: array}. They are not kept here."""
         stored = self._tensors[name].arrays
         if self._checkpoint is not None:
-            return {"weight": self._checkpoint.tensor(name)}
+            return {name.rpartition(".")[2]: self._checkpoint.tensor(name)}
         if any(array not in self._lazy for array in stored):
             assert self.directory is not None
             for file in self.manifest.files:

@@ -12,7 +12,7 @@ import msgspec
 
 from pytest_quantbench import judge, parts
 from pytest_quantbench.artifacts import Artifact
-from pytest_quantbench.catalog import METRICS, Model, Recipe, recipe
+from pytest_quantbench.catalog import METRICS, NEW_TOKENS, Model, Recipe, recipe
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import ComparisonError
@@ -133,6 +133,7 @@ class Cell:
             artifact=self.artifact,
             tokenizer_directory=self.subject.checkpoint.directory,
             runs=self.subject.settings.runs,
+            new_tokens=NEW_TOKENS,
             reference=self.reference.artifact if interleave else None,
         )
         session.start()

@@ -54,7 +54,7 @@ def load(artifact: Artifact) -> Resident:
             native[path] = layer
         else:
             dense.append((name, arrays[name.rpartition(".")[2]] if codec is None else codec.decode(arrays)))
-            dense_layers += codec is not None
+            dense_layers += codec is not None and codec.name != "identity"
     biases = dict(dense)
     for path, layer in native.items():
         if (bias := biases.pop(f"{path}.bias", None)) is not None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from pytest_quantbench import resident
 from pytest_quantbench.artifacts import Artifact
-from pytest_quantbench.catalog import NEW_TOKENS, PROMPTS
+from pytest_quantbench.catalog import PROMPTS
 from pytest_quantbench.samples import Run, ThroughputSamples
 from pytest_quantbench.tokens import load_tokenizer
 
@@ -33,6 +33,7 @@ class Session:
     artifact: Artifact
     tokenizer_directory: Path
     runs: int
+    new_tokens: int
     reference: Artifact | None = None
     done: list[Run] = field(default_factory=list)
     reference_done: list[Run] = field(default_factory=list)
@@ -57,21 +58,24 @@ class Session:
         self._loaded = resident.load(self.artifact)
         self._load_seconds = time.perf_counter() - began
         self._tokenizer = load_tokenizer(self.tokenizer_directory)
-        self._warm_up = generate(self._loaded.model, self._tokenizer, 0)
+        self._warm_up = self._generate(self._loaded, 0)
         if self.reference is not None:
             self._reference_loaded = resident.load(self.reference)
-            generate(self._reference_loaded.model, self._tokenizer, 0)
+            self._generate(self._reference_loaded, 0)
+
+    def _generate(self, loaded: resident.Resident, prompt: int) -> Run:
+        return generate(loaded.model, self._tokenizer, prompt, self.new_tokens)
 
     def run_reference(self) -> None:
         """The next run's prompt on the reference, if it is here."""
         if self._reference_loaded is not None:
             prompt = len(self.done) % len(PROMPTS)
-            self.reference_done.append(generate(self._reference_loaded.model, self._tokenizer, prompt))
+            self.reference_done.append(self._generate(self._reference_loaded, prompt))
 
     def run(self) -> Run:
         """The next run."""
         assert self._loaded is not None, "start() comes first"
-        self.done.append(generate(self._loaded.model, self._tokenizer, len(self.done) % len(PROMPTS)))
+        self.done.append(self._generate(self._loaded, len(self.done) % len(PROMPTS)))
         return self.done[-1]
 
     def finish(self) -> ThroughputSamples:
@@ -96,7 +100,7 @@ class Session:
         )
 
 
-def generate(model: nn.Module, tokenizer: Any, prompt: int, new_tokens: int = NEW_TOKENS) -> Run:
+def generate(model: nn.Module, tokenizer: Any, prompt: int, new_tokens: int) -> Run:
     """One greedy generation of exactly `new_tokens` tokens from PROMPTS[prompt], timed token by token."""
     from mlx_lm.generate import generate_step
 

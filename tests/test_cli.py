@@ -1,0 +1,63 @@
+import pytest
+from test_record import make, perplexity
+
+from pytest_quantbench import plots, results
+from pytest_quantbench.cli import main
+from pytest_quantbench.record import Verdict
+
+
+def records():
+    for level, bits, outcome, estimate in (
+        ("int4", 4, "pass", 0.2),
+        ("int3", 3, "undecided", 2.4),
+        ("int2", 2, "fail", 60),
+    ):
+        verdict = Verdict(
+            metric="perplexity_delta",
+            outcome=outcome,
+            limit=1,
+            estimate=estimate,
+            low=0.9 * estimate,
+            high=1.1 * estimate,
+            sentence="S.",
+        )
+        yield make(level=level, recipe=level, bits=bits, perplexity=perplexity(), verdicts=(verdict,))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for record in records():
+        results.save(record, {}, tmp_path)
+    return tmp_path
+
+
+def test_the_report_is_rebuilt_from_the_json_files_alone(folder, capsys):
+    for file in folder.glob("*.npz"):
+        file.unlink()
+    assert main(["report", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "Tiny-int4 │ 4.000, Δ +0.500 [+0.400, +0.600] ✓" in printed
+    assert (folder / "benchmark_int_quant.md").read_text().startswith("# Quantization benchmark")
+    assert (folder / "combined.json").is_file()
+    again = (folder / "combined.json").read_bytes()
+    assert main(["report", str(folder)]) == 0
+    assert (folder / "combined.json").read_bytes() == again
+
+
+def test_a_folder_without_records_is_one_sentence_and_exit_2(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    assert "holds no records" in capsys.readouterr().err
+
+
+def test_the_plot_is_drawn_with_every_cell_and_limit(folder):
+    pytest.importorskip("matplotlib")
+    plots.draw(list(records()), folder / "plot.svg")
+    drawn = (folder / "plot.svg").read_text()
+    assert drawn.startswith("<?xml")
+    for colour in ("pass", "undecided", "fail"):
+        assert plots.COLOURS[colour] in drawn
+
+
+def test_without_matplotlib_the_plots_absence_is_said(folder, monkeypatch):
+    monkeypatch.setattr(plots.importlib.util, "find_spec", lambda _: None)
+    assert "matplotlib is not installed" in plots.draw_or_say(list(records()), folder / "plot.svg")

@@ -1,0 +1,99 @@
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from test_record import make, perplexity
+
+from pytest_quantbench import report, results
+from pytest_quantbench.errors import DiskError, RecordError
+from pytest_quantbench.record import Verdict, read
+
+
+def verdict(metric, outcome="pass", estimate=1.0):
+    return Verdict(
+        metric=metric, outcome=outcome, limit=2.0, estimate=estimate, low=0.5, high=1.5, sentence="It is so."
+    )
+
+
+def test_a_part_measured_yesterday_is_kept(tmp_path):
+    first = make(perplexity=perplexity(), verdicts=(verdict("perplexity_delta"),))
+    results.save(first, {"perplexity/nll_nats": np.ones(3)}, tmp_path)
+    second = make(verdicts=(verdict("size_reduction_percent"),), timestamp="later")
+    path = results.save(second, {}, tmp_path)
+    merged = read(path)
+    assert merged.perplexity == first.perplexity
+    assert {v.metric for v in merged.verdicts} == {"perplexity_delta", "size_reduction_percent"}
+    assert merged.timestamp == "later"
+    assert np.load(path.with_suffix(".npz"))["perplexity/nll_nats"].shape == (3,)
+
+
+def test_a_new_verdict_replaces_the_old_one(tmp_path):
+    results.save(make(verdicts=(verdict("perplexity_delta", "fail"),)), {}, tmp_path)
+    path = results.save(make(verdicts=(verdict("perplexity_delta", "pass"),)), {}, tmp_path)
+    assert [v.outcome for v in read(path).verdicts] == ["pass"]
+
+
+@pytest.mark.parametrize("change", [{"source_sha256": "bb"}, {"seed": 1}, {"weights_sha256": "other"}])
+def test_parts_of_other_weights_are_not_kept(tmp_path, change):
+    results.save(make(perplexity=perplexity(), weights_sha256="w"), {}, tmp_path)
+    assert read(results.save(make(**change), {}, tmp_path)).perplexity is None
+
+
+def test_a_damaged_record_is_replaced(tmp_path):
+    (tmp_path / "Tiny_4bit.json").write_text("{")
+    assert read(results.save(make(), {}, tmp_path)) == make()
+
+
+def test_all_records_come_in_the_catalogues_order(tmp_path):
+    for model, level, bits in (("Qwen3-8B", "int4", 4), ("Tiny", "int2", 2), ("Tiny", "bf16", 16), ("mine", "int4", 4)):
+        results.save(make(model_id=model, level=level, recipe=level, bits=bits), {}, tmp_path)
+    results.write_combined(results.read_all(tmp_path), tmp_path)
+    found = [(record.model_id, record.level) for record in results.read_all(tmp_path)]
+    assert found == [("Tiny", "bf16"), ("Tiny", "int2"), ("Qwen3-8B", "int4"), ("mine", "int4")]
+    combined = json.loads((tmp_path / "combined.json").read_text())
+    assert [record["model_id"] for record in combined["records"]] == ["Tiny", "Tiny", "Qwen3-8B", "mine"]
+
+
+def test_a_folder_without_records_or_with_a_broken_one_is_named(tmp_path):
+    with pytest.raises(DiskError, match="holds no records"):
+        results.read_all(tmp_path)
+    (tmp_path / "x.json").write_text("nonsense")
+    with pytest.raises(RecordError, match=r"x\.json"):
+        results.read_all(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match="--results"):
+        results.check_writable(tmp_path / "file")
+    results.check_writable(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_missing_figures_are_a_dash_and_never_a_guess():
+    line = report.terminal_line(make())
+    assert line == "Tiny-int4"
+    text = report.markdown([make()], "pytest benches")
+    assert "| Tiny | – |" in text
+    assert "nan" not in text.lower()
+
+
+def test_the_report_has_five_tables_with_a_column_per_level():
+    records = [make(level=level, recipe=level, bits=bits) for level, bits in (("int4", 4), ("int2", 2), ("bf16", 16))]
+    text = report.markdown(records, "pytest benches -k Tiny")
+    assert text.count("| model | BF16 | INT4 | INT2 |") == 5
+    assert "    pytest benches -k Tiny" in text
+
+
+def test_limits_are_those_that_were_judged_by():
+    record = make(perplexity=perplexity(), verdicts=(verdict("perplexity_delta", "undecided"),))
+    text = report.markdown([record], "c")
+    assert "| *limit* | < 2 |" in text
+    assert "| Tiny | 4.000, Δ +0.500 [+0.400, +0.600] ? |" in text
+    assert "- Tiny-int4 undecided: It is so." in text
+
+
+def test_what_would_settle_it_is_said():
+    told = report.explain(dataclasses.replace(verdict("perplexity_delta", "undecided"), needed="more tokens would"))
+    assert told == "It is so. More tokens would."

@@ -1,0 +1,83 @@
+from pathlib import Path
+
+import pytest
+
+from pytest_quantbench import settings
+from pytest_quantbench.catalog import LEVELS, recipe
+from pytest_quantbench.errors import QuantbenchError, UnknownNameError
+
+METHODS = ["identity", "rtn"]
+
+
+def test_recipes_by_level_and_by_method():
+    default, named = recipe("int4", METHODS), recipe("int4-rtn", METHODS)
+    assert (default.level, default.method, default.bits) == ("int4", None, 4)
+    assert (named.method, named.inner) == ("rtn", default.inner)
+    assert recipe("int3", METHODS).outer.parameters == {"bits": 4, "group_size": 64}
+    assert recipe("int8", METHODS).outer.parameters["bits"] == 8
+    assert recipe("bf16", METHODS).outer.quantizer == "identity"
+    assert recipe("int2-my.package:Thing", METHODS).inner.quantizer == "my.package:Thing"
+
+
+@pytest.mark.parametrize("name", ["int5", "int4-gqtp", "", "rtn", "INT4"])
+def test_recipes_that_do_not_exist_list_those_that_do(name):
+    with pytest.raises(UnknownNameError, match=r"Choose from: .*int4.*package\.module:Class"):
+        recipe(name, METHODS)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_limits_are_the_most_specific_ones(level):
+    base = settings.limit_for("perplexity_delta", "M", level, level, {})
+    assert base == {"int4": 1.0, "int3": 2.5, "int2": 8.0}.get(level)
+    overrides = {
+        level: {"perplexity_delta": 3},
+        "M": {"perplexity_delta": 2.0},
+        f"M-{level}": {"perplexity_delta": 0.5},
+    }
+    assert settings.limit_for("perplexity_delta", "M", level, level, overrides) == 0.5
+    assert settings.limit_for("perplexity_delta", "N", level, level, overrides) == 3.0
+    assert settings.limit_for("perplexity_delta", "M", f"{level}-x", level, overrides) == 2.0
+    silenced = {"M": {"perplexity_delta": "informational"}}
+    assert settings.limit_for("perplexity_delta", "M", level, level, silenced) is None
+
+
+def test_a_model_of_ones_own_is_a_directory_or_a_hub_id(tmp_path):
+    (tmp_path / "mine").mkdir()
+    assert settings.user_model(str(tmp_path / "mine")).name == "mine"
+    assert settings.user_model("someone/thing").source == "someone/thing"
+    with pytest.raises(QuantbenchError, match="neither an existing directory nor a Hub id"):
+        settings.user_model("thing")
+    assert settings.user_model("./nowhere").source == str(Path("nowhere").resolve())
+
+
+@pytest.mark.parametrize(("text", "count"), [("512", 512), ("all", None)])
+def test_token_counts(text, count):
+    assert settings.token_count(text) == count
+
+
+@pytest.mark.parametrize("text", ["1", "0", "-5", "many", "1.5", ""])
+def test_impossible_token_counts(text):
+    with pytest.raises(QuantbenchError, match="--tokens"):
+        settings.token_count(text)
+
+
+def test_task_files_are_name_and_path(tmp_path):
+    assert settings.pairs([f"a={tmp_path}/x=y.jsonl"]) == {"a": tmp_path / "x=y.jsonl"}
+    for broken in ("a", "=b", "a="):
+        with pytest.raises(QuantbenchError, match="NAME=FILE"):
+            settings.pairs([broken])
+
+
+def test_a_pyproject_that_is_not_toml_is_named(tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[tool")
+    with pytest.raises(QuantbenchError, match=r"pyproject\.toml is not valid TOML"):
+        settings.read_table(tmp_path / "pyproject.toml")
+    assert settings.read_table(tmp_path / "none.toml") == {}
+
+
+def test_the_cache_is_where_its_variable_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path))
+    assert settings.default_cache() == tmp_path
+    monkeypatch.delenv("QUANTBENCH_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert settings.default_cache() == tmp_path / "xdg" / "quantbench"
