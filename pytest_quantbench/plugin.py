@@ -49,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--task-data", action="append", default=[], metavar="NAME=FILE.jsonl", help="T3: a task's questions from a file"
     )
     add("--sample-seed", type=int, default=0, help="seed of the sampled questions (default 0)")
-    add("--results", type=Path, default=Path("results"), metavar="DIR", help="where records go (default results)")
+    add("--results", type=Path, metavar="DIR", help="where records go (default results)")
     add("--undecided", choices=("report", "fail"), default="report", help="what an undecided verdict does to the run")
     add("--offline", action="store_true", help="fetch nothing")
 
@@ -116,6 +116,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     run = run_so_far(config)
     if run is None:
         return
+    from pytest_quantbench import selection
+
+    try:
+        selection.check_marker_expression(config, items)
+    except pytest.UsageError:
+        items.clear()  # pytest still calls pytest_collection_finish, whose own complaints would hide this one
+        raise
 
     def place(item: pytest.Item) -> tuple[int, int, int]:
         if _needs_suite(item):
@@ -151,9 +158,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
-    cells = cells_of(items)
+    cells, run = cells_of(items), run_so_far(config)
     if not cells:
-        return []
+        return [] if items or run is None else [f"quantbench: nothing selected; the models are {', '.join(run.models)}"]
     from pytest_quantbench import planning
 
     settings = run_of(config).settings

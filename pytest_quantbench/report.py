@@ -103,7 +103,7 @@ def explain(verdict: Verdict | SuiteVerdict) -> str:
 
 def suite_lines(records: Sequence[Record]) -> list[str]:
     """For every level with criteria: how many models meet them all."""
-    levels = [level for level in CRITERIA if any(record.level == level for record in records)]
+    levels = [level for level in CRITERIA if any(record.recipe == level for record in records)]
     return [f"{level}: {judge_suite(level, records).sentence}" for level in levels]
 
 

@@ -1,5 +1,6 @@
 """What one pytest session runs over: its options and `[tool.quantbench]`, read once into frozen settings."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,10 +54,11 @@ def _read_options(config: pytest.Config) -> Run:
     recipes = {name: recipe(name, methods) for name in option("recipe") or LEVELS}
     criteria = table.get("criteria", {})
     check_criteria(criteria, list(models), [*recipes, *(f"{level}-{m}" for level in LEVELS for m in methods)])
-    results = config.invocation_params.dir / option("results")
+    results = config.invocation_params.dir / (option("results") or "results")
+    beside = option("results") is not None or "report" not in table  # records elsewhere take their report along
     settings = Settings(
         results=results,
-        report=config.rootpath / table["report"] if "report" in table else results / "benchmark_int_quant.md",
+        report=results / "benchmark_int_quant.md" if beside else config.rootpath / table["report"],
         runs=positive("--runs", option("runs")),
         limit=positive("--limit", option("limit")),
         tokens=token_count(option("tokens")),
@@ -68,6 +70,15 @@ def _read_options(config: pytest.Config) -> Run:
         criteria=criteria,
     )
     return Run(settings, models, {"bf16": recipe("bf16", []), **recipes}, option("undecided") == "fail")
+
+
+def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Raise UsageError if `-m` names a marker neither registered nor in use: pytest would quietly select nothing."""
+    registered = {line.partition(":")[0].partition("(")[0].strip() for line in config.getini("markers")}
+    used = {mark.name for item in items for mark in item.iter_markers()}
+    words = set(re.findall(r"[A-Za-z_]\w*", config.getoption("markexpr") or ""))
+    for word in sorted(words - registered - used - {"and", "or", "not", "True", "False"}):
+        raise pytest.UsageError(str(unknown("marker", word, [*LEVELS, "t1", "t2", "t3", "size", "weights"])))
 
 
 def wanted(run: Run, marker: Mapping[str, Any]) -> tuple[dict[str, Model], dict[str, Recipe]]:

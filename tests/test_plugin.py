@@ -97,9 +97,15 @@ def test_impossible_numbers_are_refused(suite, arguments):
     assert f"{arguments[0]} {arguments[1]}: give" in result.stdout.str() + result.stderr.str()
 
 
-def test_an_unknown_marker_is_an_error_under_strict_markers(suite):
-    result = suite("import pytest\n@pytest.mark.int5\ndef test_it(): pass", "--strict-markers")
-    result.stdout.fnmatch_lines(["*'int5' not found in `markers`*"])
+def test_an_unknown_marker_is_a_usage_error_that_lists_the_choices(suite):
+    result = suite(GATE, "-m", "int5 and not t2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*Unknown marker 'int5'. Choose from: bf16, int2, int3, int4, int8*"])
+
+
+def test_a_keyword_that_matches_nothing_is_told_the_models(suite):
+    result = suite(GATE, "-k", "Mixtral")
+    result.stdout.fnmatch_lines(["quantbench: nothing selected; the models are Tiny, *"])
 
 
 def test_pass_fail_and_undecided_have_outcomes_of_their_own(suite, pytester):
