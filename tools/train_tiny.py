@@ -1,13 +1,19 @@
-"""Train Tiny, the embedded model, from nothing but its generator. Run: python tools/train_tiny.py
+"""Train Tiny, the embedded model, from nothing but its generator. Run, one after the other:
+
+    python tools/train_tiny.py
+    python tools/train_tiny.py --go-on --seed 8 --steps 750 --learning-rate 2e-3
 
 Writes tokenizer, BF16 weights, config, held-out text, the two tasks and card.json (seed, steps, final loss, hashes)
-into pytest_quantbench/tiny/model/. Needs the `dev` extra (PyTorch, Transformers); takes about 25 minutes on two cores.
+into pytest_quantbench/tiny/model/. The second run goes on with the weights of the first, on fresh text: after the first
+alone Tiny answers only two thirds of the fact questions. Needs the `dev` extra (PyTorch, Transformers); takes about 25
+and 13 minutes on two cores.
 """
 
 import argparse
 import hashlib
 import json
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -32,13 +38,20 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=1400)
     options.add_argument("--learning-rate", type=float, default=3e-3)
     options.add_argument("--target", type=Path, default=TARGET)
+    options.add_argument("--go-on", action="store_true", help="start from the weights and tokenizer in the target")
     chosen = options.parse_args()
     chosen.target.mkdir(parents=True, exist_ok=True)
     world = make_world()
-    card = {"command": "python tools/train_tiny.py", "seed": chosen.seed, "steps": chosen.steps}
+    command = " ".join(["python tools/train_tiny.py", *sys.argv[1:]])
+    before = json.loads((chosen.target / "card.json").read_text()) if chosen.go_on else None
+    card = {"command": command, "seed": chosen.seed, "steps": chosen.steps}
     corpus = text(world, Draws(f"train-{chosen.seed}"), 4 * BATCH * CONTEXT * chosen.steps)
-    tokenizer = train_tokenizer(corpus[:4_000_000])
-    tokenizer.save_pretrained(chosen.target)
+    if before is None:
+        tokenizer = train_tokenizer(corpus[:4_000_000])
+        tokenizer.save_pretrained(chosen.target)
+    else:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(chosen.target)
+        card["before"] = {key: before[key] for key in ("command", "seed", "steps", "final_loss_nats_per_token")}
     card |= write_tests(world, tokenizer, chosen.target)
     tokens = np.array(tokenizer.encode(corpus, add_special_tokens=False), dtype=np.int64)
     card |= train(tokens, tokenizer, chosen)
@@ -82,7 +95,8 @@ def write_tests(world: World, tokenizer: PreTrainedTokenizerFast, target: Path) 
 def train(tokens: np.ndarray, tokenizer: PreTrainedTokenizerFast, chosen: argparse.Namespace) -> dict[str, float]:
     """One pass over the stream in windows that start anywhere, <s> in front; AdamW, warm-up, cosine decay to zero."""
     torch.manual_seed(chosen.seed)
-    model = LlamaForCausalLM(architecture(tokenizer))
+    fresh = LlamaForCausalLM(architecture(tokenizer))
+    model = LlamaForCausalLM.from_pretrained(chosen.target, dtype=torch.float32) if chosen.go_on else fresh
     starts = np.random.default_rng(chosen.seed).permutation(len(tokens) // CONTEXT - 1) * CONTEXT
     steps = min(chosen.steps, len(starts) // BATCH)
     optimizers = make_optimizers(model, chosen.learning_rate)

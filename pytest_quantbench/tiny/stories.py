@@ -74,12 +74,12 @@ def _gift(world: World, draws: Draws) -> Story:
 
 
 def _left_behind(world: World, draws: Draws) -> Story:
-    (a,) = _people(world, draws, 1)
+    a, b, c = _people(world, draws, 3)
     thing = draws.pick(list(OBJECTS))
-    first, second, third, fourth = draws.several(PLACES, 4)
     context = [f"{_opening(draws)} {a} had a {draws.pick(ADJECTIVES)} {thing}.", _detail(draws, a)]
-    context += [f"{a} left the {thing} at the {first} and walked to the {second}.", _detail(draws, a)]
-    return _story(context, f"So {a} went back for it to the {{}}.", first, [second, third, fourth])
+    context.append(f"{a} left the {thing} with {b} and walked to the {draws.pick(PLACES)} with {c}.")
+    context.append(_detail(draws, c))
+    return _story(context, f"So {a} went back for the {thing} to {{}}.", b, [c, a, *world.people])
 
 
 def _counting(world: World, draws: Draws) -> Story:
@@ -120,12 +120,12 @@ def _hungry(world: World, draws: Draws) -> Story:
     return _story(context, f"So {a} ate {{}}.", dish, [world.facts[b, "dish"], *world.values("dish")])
 
 
-def _choosing(world: World, draws: Draws) -> Story:
+def _new_coat(world: World, draws: Draws) -> Story:
     a, b = _people(world, draws, 2)
-    wanted, other = draws.several(list(OBJECTS), 2)
-    context = [f"{_opening(draws)} {a} wanted a {wanted} and went to {b}.", _detail(draws, a)]
-    context.append(f"{b} had a {draws.pick(ADJECTIVES)} {other} too.")
-    return _story(context, f"So {a} bought the {{}}.", wanted, [other, *OBJECTS])
+    colours = [world.facts[name, "colour"] for name in (a, b)]
+    context = [f"{_opening(draws)} {a} and {b} needed new coats.", _detail(draws, b)]
+    context.append(f"They went to the market and {a} was {draws.pick(FEELINGS)}.")
+    return _story(context, f"So {a} bought a {{}} coat.", colours[0], [colours[1], *world.values("colour")])
 
 
 def _story(context: list[str], form: str, right: object, others: list[object] | list[str] | list[int]) -> Story:
@@ -133,4 +133,4 @@ def _story(context: list[str], form: str, right: object, others: list[object] | 
     return Story(context=" ".join(context), ending=form.format(right), wrong=tuple(wrong))
 
 
-PLOTS = (_gift, _left_behind, _counting, _homeward, _to_work, _hungry, _choosing)
+PLOTS = (_gift, _left_behind, _counting, _homeward, _to_work, _hungry, _new_coat)

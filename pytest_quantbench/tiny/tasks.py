@@ -8,11 +8,25 @@ Question = dict[str, str | int | list[str]]
 
 
 def fact_questions(world: World, count: int, seed: str = "facts") -> list[Question]:
-    """Questions on facts that the training text states but never asks; wrong choices are of the same type."""
+    """Facts of the world that the training text states but never asks, and one sum to be finished in every six.
+
+    Wrong choices are of the same type: another colour, a number nearby.
+    """
     draws = Draws(seed)
+    sums = count // 6
     subjects = set(world.people) | set(world.towns)
     unasked = [fact for fact in world.facts if fact[0] in subjects and held_back(*fact)]
-    return [_fact_question(world, draws, *fact) for fact in draws.several(unasked, count)]
+    asked = [_fact_question(world, draws, *fact) for fact in draws.several(unasked, count - sums)]
+    return asked + [_sum_question(draws, number) for number in range(sums)]
+
+
+def _sum_question(draws: Draws, number: int) -> Question:
+    a, b = draws.pick(range(3, 21)), draws.pick(range(3, 21))
+    adding = draws.pick((True, False))
+    right = a + b if adding else b
+    wrong = [str(right + step) for step in draws.several((-2, -1, 1, 2, 10), 3)]
+    query = f"{a} plus {b} is" if adding else f"{a + b} minus {a} is"
+    return {"id": f"{number}-sum", **_shuffled(draws, query, str(right), wrong)}
 
 
 def _fact_question(world: World, draws: Draws, subject: str, attribute: str) -> Question:

@@ -15,7 +15,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 WORLD_SEED = 20
-PEOPLE = 700
+PEOPLE = 450
 
 TRADES = {  # trade: (workplace, tool)
     "baker": ("bakery", "oven"), "smith": ("forge", "hammer"), "weaver": ("loft", "loom"),
