@@ -158,6 +158,8 @@ class Cell:
         metric = next(metric.name for metric in METRICS.values() if metric.check == check)
         limit = self.limit(metric) if limit is None else limit
         self.verdicts[metric] = self._verdict(check, limit)
+        if check == "throughput":
+            self.throughput_session.let_go()  # runs after `finish` load the model again
         self.unsaved = True
         return self.verdicts[metric]
 

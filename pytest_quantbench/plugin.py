@@ -110,12 +110,15 @@ def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:
     return list({(model.name, recipe.id): (model, recipe) for model, recipe in found}.values())
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Model by model, then recipe, then test, so that every model is fetched, compressed and dropped once."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
+    """Model by model, then recipe, then test, so that every model is fetched, compressed and dropped once.
+
+    Sorted after pytest has had its say, which goes back and forth through the recipes.
+    """
     run = run_so_far(config)
     if run is None:
-        return
+        return (yield)
     from pytest_quantbench import selection
 
     try:
@@ -138,7 +141,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.extra_keyword_matches.update(run.models)  # so that `-k Tiny` keeps the suite's own items
         elif (parameters := _parameters(item)) is not None:
             item.add_marker(pytest.mark.xdist_group(parameters[0].name))
+    result = yield
     items.sort(key=place)
+    return result
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

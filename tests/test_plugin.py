@@ -58,6 +58,14 @@ def test_model_by_model_then_recipe_then_test(suite):
     assert [name.startswith("Tiny") for name in names] == [True] * 10 + [False] * 10
 
 
+def test_every_model_goes_through_its_recipes_in_the_same_order(suite):
+    """pytest alone would go back and forth: the second model would begin with the last recipe of the first."""
+    listed = suite(GATE, "--collect-only", "-q", "-k", "Tiny or Qwen3 or phi").stdout.str()
+    cells = [line.partition("[")[2].rstrip("]") for line in listed.splitlines() if "[" in line]
+    recipes = ["bf16", "int8", "int4", "int3", "int2"]
+    assert cells == [f"{model}-{recipe}" for model in ("Tiny", "Qwen3-8B", "phi-4") for recipe in recipes]
+
+
 @pytest.mark.parametrize(
     ("arguments", "count"),
     [

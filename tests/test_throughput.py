@@ -87,3 +87,14 @@ def test_the_resident_model_and_the_walk_agree(small_model, tmp_path, architectu
 
 def test_the_probe_is_a_rate():
     assert throughput.probe_per_second(side=64) > 0
+
+
+def test_runs_after_the_samples_were_taken_load_the_model_again(small_model, tmp_path):
+    """Another cell may ask for the reference's samples before the reference's own test runs."""
+    started = session(small_model(), tmp_path, runs=1)
+    started.start()
+    samples = started.finish()
+    again = started.run()
+    started.let_go()
+    assert len(samples.runs) == 5
+    assert again.prompt == samples.runs[0].prompt

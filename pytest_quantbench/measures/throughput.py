@@ -73,8 +73,10 @@ class Session:
             self.reference_done.append(self._generate(self._reference_loaded, prompt))
 
     def run(self) -> Run:
-        """The next run."""
-        assert self._loaded is not None, "start() comes first"
+        """The next run. After `finish` (another cell asked for the samples first) the model is loaded again for it."""
+        if self._loaded is None:
+            self.start()
+        assert self._loaded is not None
         self.done.append(self._generate(self._loaded, len(self.done) % len(PROMPTS)))
         return self.done[-1]
 
@@ -86,8 +88,7 @@ class Session:
         assert self._loaded is not None
         assert self._warm_up is not None
         peak, loaded = mx.get_peak_memory(), self._loaded
-        self._loaded = self._reference_loaded = None
-        mx.clear_cache()
+        self.let_go()
         return ThroughputSamples(
             warm_up=self._warm_up,
             runs=tuple(self.done),
@@ -98,6 +99,11 @@ class Session:
             activations=loaded.activations,
             dense_layers=loaded.dense_layers,
         )
+
+    def let_go(self) -> None:
+        """Drop the models."""
+        self._loaded = self._reference_loaded = None
+        mx.clear_cache()
 
 
 def generate(model: nn.Module, tokenizer: Any, prompt: int, new_tokens: int) -> Run:
