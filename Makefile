@@ -14,7 +14,7 @@ endif
 RUNS := $(if $(filter cpu,$(BACKEND)),1,3)
 
 # Plain `torch` from the package index is a CUDA build of several GB on Linux. The tests only need some CPU build to
-# compare against; where this version cannot be had, change it or set TORCH to nothing and those tests skip.
+# compare against; where this version cannot be had, name another: make test TORCH=torch
 TORCH ?= torch==2.13.0
 
 .PHONY: bench test lint clean
@@ -33,8 +33,7 @@ lint: $(VENV)/ready
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet $(TORCH)
-	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet $(TORCH) --editable ".[$(EXTRAS)]"
 	touch $@
 
 clean:

@@ -12,7 +12,7 @@ import msgspec
 
 from pytest_quantbench import judge, parts
 from pytest_quantbench.artifacts import Artifact
-from pytest_quantbench.catalog import METRICS, NEW_TOKENS, Model, Recipe, recipe
+from pytest_quantbench.catalog import NEW_TOKENS, Model, Recipe, metric_of, recipe
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import ComparisonError
@@ -29,6 +29,7 @@ from pytest_quantbench.samples import (
 )
 from pytest_quantbench.settings import Settings, limit_for
 
+SAMPLES = ("throughput_samples", "perplexity_samples", "accuracy_samples", "weight_samples")
 MEMORY_SHARE = 0.7  # of physical memory that two resident models may take together
 
 
@@ -63,7 +64,7 @@ class Cell:
         self.subject = subject
         self.recipe = chosen
         self.verdicts: dict[str, Verdict] = {}
-        self.unsaved = False  # whether anything was measured since the record was last written
+        self._saved: tuple[object, ...] = ()
         self._host = backend() == "cpu"
 
     @property
@@ -89,7 +90,6 @@ class Cell:
     @cached_property
     def perplexity_samples(self) -> PerplexitySamples:
         """T2's samples, measured when first asked for."""
-        self.unsaved = True
         settings, model = self.subject.settings, self.subject.model
         text = read_text(model.corpus, settings.corpus, settings.offline)
         directory = self.subject.checkpoint.directory
@@ -98,7 +98,6 @@ class Cell:
     @cached_property
     def accuracy_samples(self) -> AccuracySamples:
         """T3's samples, measured when first asked for."""
-        self.unsaved = True
         from pytest_quantbench.measures import accuracy  # lm-eval takes seconds to import
 
         settings = self.subject.settings
@@ -116,7 +115,6 @@ class Cell:
     @cached_property
     def weight_samples(self) -> WeightSamples:
         """Every encoded matrix against the original."""
-        self.unsaved = True
         return weights.measure(self.artifact, self.reference.artifact)
 
     @property
@@ -142,7 +140,6 @@ class Cell:
     @cached_property
     def throughput_samples(self) -> ThroughputSamples:
         """T1's samples: whatever runs the session has left are done now."""
-        self.unsaved = True
         return self.throughput_session.finish()
 
     def limit(self, metric: str) -> float | None:
@@ -153,14 +150,12 @@ class Cell:
     def judge(self, check: str, limit: float | None = None) -> Verdict:
         """The verdict of one check: `size`, `perplexity`, `accuracy` or `throughput`; `limit` overrides the criterion.
 
-        Raises ComparisonError where samples may not be compared, KeyError for a check that does not exist.
+        Raises ComparisonError where samples may not be compared, UnknownNameError for a check that does not exist.
         """
-        metric = next(metric.name for metric in METRICS.values() if metric.check == check)
-        limit = self.limit(metric) if limit is None else limit
-        self.verdicts[metric] = self._verdict(check, limit)
+        metric = metric_of(check)
+        self.verdicts[metric] = self._verdict(check, self.limit(metric) if limit is None else limit)
         if check == "throughput":
             self.throughput_session.let_go()  # runs after `finish` load the model again
-        self.unsaved = True
         return self.verdicts[metric]
 
     def _verdict(self, check: str, limit: float | None) -> Verdict:
@@ -179,8 +174,19 @@ class Cell:
 
     def _measure_reference(self, check: str) -> Verdict:
         getattr(self, f"{check}_samples")
-        metric = next(metric.name for metric in METRICS.values() if metric.check == check)
-        return judge.informational(metric, "this is the reference that the other recipes are compared with")
+        return judge.informational(metric_of(check), "this is the reference that the other recipes are compared with")
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether anything was measured or judged since the record was last written."""
+        return self._content() != self._saved
+
+    def saved(self) -> None:
+        """Say that the record has been written as it is now."""
+        self._saved = self._content()
+
+    def _content(self) -> tuple[object, ...]:
+        return (*filter(self.taken, SAMPLES), *self.verdicts.values())
 
     def taken(self, name: str) -> bool:
         """Whether samples of this name (`perplexity_samples`, …) have been measured in this session."""

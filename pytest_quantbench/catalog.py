@@ -123,7 +123,7 @@ def recipe(recipe_id: str, methods: "list[str] | tuple[str, ...]") -> Recipe:
     """
     level_name, _, method = recipe_id.partition("-")
     level = LEVELS.get(level_name)
-    if level is None or (method and ":" not in method and method not in methods):
+    if level is None or (method and (level_name == "bf16" or (":" not in method and method not in methods))):
         choices = [*LEVELS, *(f"LEVEL-{method}" for method in methods if method != "identity")]
         hint = "A quantizer of your own is LEVEL-package.module:Class."
         raise unknown("recipe", recipe_id, choices, hint)
@@ -163,6 +163,15 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         )
     }
 )
+
+
+def metric_of(check: str) -> str:
+    """The metric that a check judges. Raises UnknownNameError for a check that does not exist."""
+    names: dict[str, str] = {metric.check: name for name, metric in METRICS.items()}
+    if check not in names:
+        raise unknown("check", check, list(names))
+    return names[check]
+
 
 # Limits by level and metric; None: measured and shown, not judged.
 CRITERIA: Mapping[str, Mapping[str, float | None]] = MappingProxyType(

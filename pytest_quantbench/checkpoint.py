@@ -110,7 +110,8 @@ def _refuse_quantized(path: Path, config: Mapping[str, Any]) -> None:
 
 
 def _weight_files(directory: Path) -> list[Path]:
-    files = sorted(directory.glob("*.safetensors"))
+    # Some repositories hold the weights twice, as model*.safetensors and as consolidated*.safetensors.
+    files = sorted(directory.glob("model*.safetensors")) or sorted(directory.glob("*.safetensors"))
     if not files:
         other = sorted(path.name for path in directory.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".gguf"))
         found = f" It has {other[0]}, which is not read: convert it to safetensors." if other else ""

@@ -51,7 +51,7 @@ def _save(config: pytest.Config, opened: Cell) -> None:
     run = run_of(config)
     if opened.unsaved:
         run.written.append(results.save(opened.record(), opened.raw(), run.settings.results))
-        opened.unsaved = False
+        opened.saved()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from pathlib import Path
 from pytest_quantbench.catalog import CORPORA, Corpus, Model
 from pytest_quantbench.errors import CorpusError, ModelError, OfflineError
 
-MODEL_FILES = ("*.safetensors", "*.json", "tokenizer*", "*.model", "merges.txt", "*.jinja")  # never pickle, never code
+MODEL_FILES = ("model*.safetensors", "*.json", "tokenizer*", "*.model", "merges.txt", "*.jinja")  # no pickle, no code
 
 
 def hub_cache() -> Path:

@@ -133,7 +133,9 @@ def judge_suite(level: str, records: Sequence[Record]) -> SuiteVerdict:
             undecided=open_,
             sentence=f"{sentence} ({why})",
         )
-    outcome: Outcome = "pass" if met >= needed else "fail" if met + open_ < needed else "undecided"
+    share = needed / of  # of however many models there are: 8 of 10 is 16 of 20
+    enough, possible = met >= share * len(states), met + open_ >= share * len(states)
+    outcome: Outcome = "pass" if enough else "undecided" if possible else "fail"
     sentence += f"; {needed} of {of} are needed: {outcome}"
     return SuiteVerdict(level=level, outcome=outcome, met=met, failed=failed, undecided=open_, sentence=sentence)
 

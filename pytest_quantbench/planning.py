@@ -27,6 +27,11 @@ class DiskNeed:
         return sum(self.fetch.values()) + self.artifacts
 
 
+def obtainable(cells: Cells, offline: bool) -> Cells:
+    """The cells whose models are here or may be fetched: the others will fail, and need no disk."""
+    return [(model, recipe) for model, recipe in cells if not offline or is_here(model)]
+
+
 def disk_need(cells: Cells) -> DiskNeed:
     """What these cells take at most: artifacts that are already in the cache are counted too."""
     models = {model.name: model for model, _ in cells}

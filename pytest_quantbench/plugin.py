@@ -157,7 +157,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     settings = run_of(session.config).settings
     try:
         results.check_writable(settings.results)
-        planning.check_disk(cells, settings.cache)
+        planning.check_disk(planning.obtainable(cells, settings.offline), settings.cache)
     except QuantbenchError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -169,7 +169,11 @@ def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest
     from pytest_quantbench import planning
 
     settings = run_of(config).settings
-    return [*planning.describe(cells, settings.cache), f"quantbench: results go to {settings.results}"]
+    found = planning.obtainable(cells, settings.offline)
+    missing = sorted({model.name for model, _ in cells} - {model.name for model, _ in found})
+    lacking = [f"quantbench: not here, and --offline forbids fetching: {', '.join(missing)}"] if missing else []
+    told = [*lacking, *planning.describe(found, settings.cache)]
+    return [*told, f"quantbench: results go to {settings.results}"]
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -197,4 +197,4 @@ def items_needed(items: int, half_width: float, gap: float) -> int | None:
 
     By the square-root law; None where the estimate lies on the limit and no number would do.
     """
-    return math.ceil(items * (half_width / abs(gap)) ** 2) if gap else None
+    return math.ceil(items * (half_width / abs(gap)) ** 2) if gap and math.isfinite(half_width / gap) else None

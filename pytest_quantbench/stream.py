@@ -9,6 +9,7 @@ norm and head do the rest. No code per architecture, and one layer's weights in 
 import hashlib
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import mlx.core as mx
@@ -97,6 +98,18 @@ class _Recorder:
         return getattr(self.layer, name)
 
 
+class _Stopped(Exception):
+    """The forward pass has got as far as it should."""
+
+
+class _Stopper(_Recorder):
+    """Stands in for the last decoder layer while arguments are recorded: norm and head are not run for nothing."""
+
+    def __call__(self, h: mx.array, *args: Any, **kwargs: Any) -> mx.array:
+        super().__call__(h, *args, **kwargs)
+        raise _Stopped
+
+
 class _Injector(_Recorder):
     """Stands in for the last decoder layer: answers with hidden states that were computed before."""
 
@@ -135,11 +148,12 @@ class Walk:
         self._fill(
             self._model, "", [name for name in shapes(self._model) if not name.startswith(tuple(self._prefixes))]
         )
-        recorders = [_Recorder(layer) for layer in self._layers]
+        recorders = [*map(_Recorder, self._layers[:-1]), _Stopper(self._layers[-1])]
         self._slots[:] = recorders
         self._states = []
         for batch in batches:
-            self._model(batch)  # lazy: norm and head are never evaluated
+            with suppress(_Stopped):
+                self._model(batch)
             self._states.append(recorders[0].entered)
         mx.eval(self._states)
         for layer, prefix, recorder in track(

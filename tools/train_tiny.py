@@ -6,7 +6,7 @@
 Writes tokenizer, BF16 weights, config, held-out text, the two tasks and card.json (seed, steps, final loss, hashes)
 into pytest_quantbench/tiny/model/. The second run goes on with the weights of the first, on fresh text: after the first
 alone Tiny answers only two thirds of the fact questions. Needs the `dev` extra (PyTorch, Transformers); takes about 25
-and 13 minutes on two cores.
+and 15 minutes on two cores.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def write_tests(world: World, tokenizer: PreTrainedTokenizerFast, target: Path) 
 
 
 def train(tokens: np.ndarray, tokenizer: PreTrainedTokenizerFast, chosen: argparse.Namespace) -> dict[str, float]:
-    """One pass over the stream in windows that start anywhere, <s> in front; AdamW, warm-up, cosine decay to zero."""
+    """One pass over the stream in windows, <s> in front; Muon and AdamW, warm-up, cosine decay to zero."""
     torch.manual_seed(chosen.seed)
     fresh = LlamaForCausalLM(architecture(tokenizer))
     model = LlamaForCausalLM.from_pretrained(chosen.target, dtype=torch.float32) if chosen.go_on else fresh
