@@ -13,6 +13,7 @@ ORDER = (
     ("stats",),
     ("machine",),
     ("judge",),
+    ("packing", "affine", "hessian", "vectors", "hadamard"),
     ("quantizers",),
     ("hostmath", "stream", "tokens"),
     ("checkpoint", "hub", "planning"),

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import affine, quantizers
+from pytest_quantbench.affine import BITS, GROUPS
 from pytest_quantbench.catalog import LEVELS, Part, recipe
 from pytest_quantbench.errors import QuantbenchError, UnknownNameError
 from pytest_quantbench.measures.weights import snr_db
-from pytest_quantbench.quantizers.rtn import BITS, GROUPS, Rtn
+from pytest_quantbench.quantizers.rtn import Rtn
 
 SHAPES = [(64, 64), (8, 128), (1, 64), (3, 172), (5, 1), (17, 33)]
 EVERY = [
@@ -109,7 +110,7 @@ def test_rtn_errors_stay_below_a_step(bits, group, rows, columns, seed):
     weight = matrix((rows, columns), seed)
     original = np.array(weight.astype(mx.float32))
     decoded = dense(Rtn(bits=bits, group_size=group), weight)
-    used, _ = Rtn(bits=bits, group_size=group).fit(columns)
+    used, _ = affine.fit(columns, group, bits)
     for start in range(0, columns, used):
         part = original[:, start : start + used]
         span = np.maximum(part.max(1), 0) - np.minimum(part.min(1), 0)
@@ -147,7 +148,7 @@ def test_rtn_uses_all_its_codes(bits):
 )
 def test_rtn_says_what_it_did_where_the_group_does_not_fit(columns, group, fit, note):
     quantizer = Rtn(bits=4, group_size=group)
-    assert quantizer.fit(columns) == fit
+    assert affine.fit(columns, group, 4) == fit
     assert quantizer.note((8, columns)) == note
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
@@ -18,10 +19,22 @@ from pytest_quantbench.errors import QuantbenchError, unknown
 if TYPE_CHECKING:
     import mlx.core as mx
     import mlx.nn as nn
+    import numpy as np
+    from numpy.typing import NDArray
 
     from pytest_quantbench.catalog import Part
 
 GROUP = "pytest_quantbench.quantizers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """What the inputs x of one matrix (y = W x) looked like over the calibration tokens."""
+
+    hessian: NDArray[np.float32]  # (in, in): mean of x xᵀ
+    tokens: int
+    sample: NDArray[np.float32]  # (up to 1,024 tokens, in): inputs drawn at random
+    peaks: NDArray[np.float32]  # (up to 16 tokens, in): the inputs with the largest single value, largest first
 
 
 class Quantizer(Protocol):
@@ -29,10 +42,12 @@ class Quantizer(Protocol):
 
     name: ClassVar[str]
     version: ClassVar[int]  # raised when the encoding changes: artifacts are rebuilt
-    calibration: ClassVar[Literal["none", "hessian"]]
+    calibration: ClassVar[Literal["none", "optional", "hessian"]]  # optional: better with statistics, fine without
 
-    def encode(self, weight: mx.array, statistics: mx.array | None, seed: int) -> dict[str, mx.array]:
+    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
         """(out, in) float weight → named arrays, packed as they are stored. `statistics` is None without calibration.
+
+        Raises QuantbenchError where statistics are needed and missing.
 
         Everything needed to decode is in the arrays or in the fields: bits per weight are counted from the arrays.
         """
