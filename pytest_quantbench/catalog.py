@@ -24,6 +24,7 @@ class Model:
     licence: str = "unknown"
     gated: bool = False
     corpus: str = "wikitext2"
+    calibration: str = "c4"
     tasks: tuple[str, ...] = ("arc_easy", "hellaswag")
 
     @property
@@ -55,6 +56,7 @@ _MODELS = (
         bf16_gb=0.0073,
         licence="Apache-2.0",
         corpus="tiny-heldout",
+        calibration="tiny-train",
         tasks=("tiny_facts", "tiny_endings"),
     ),
     _hub("Qwen/Qwen2.5-1.5B-Instruct", "qwen2", 1.54, 3.09, "Apache-2.0"),
@@ -102,31 +104,106 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What is done to a model: `inner` to the matrices of the decoder layers, `outer` to embeddings and head."""
+    """What is done to a model: `inner` to the matrices of the decoder layers, `outer` to embeddings and head.
+
+    A `mix` overrules both for single matrices.
+    """
 
     id: str
     level: str
     method: str | None  # None: the level's default
     inner: Part
     outer: Part
+    mix: str | None = None
 
     @property
     def bits(self) -> int:
         """The level's nominal width in bits; the stored bits per weight are counted from the artifact."""
         return LEVELS[self.level].bits
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every quantizer that takes part."""
+        return (self.inner, self.outer, *(rule.part for rule in self._rules))
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether nothing is changed: the reference."""
+        return all(part.quantizer == "identity" for part in self.parts)
+
+    def part_for(self, name: str, layer: int | None, layers: int) -> Part:
+        """What is done to the matrix of this name in one of `layers` decoder layers, or outside of them (None)."""
+        for rule in self._rules:
+            if rule.takes(name, layer, layers):
+                return rule.part
+        return self.outer if layer is None else self.inner
+
+    @property
+    def _rules(self) -> "tuple[Rule, ...]":
+        return MIXES[self.mix].rules if self.mix else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One line of a mix: the matrices of these names get `part`; `some`: in some decoder layers only."""
+
+    names: tuple[str, ...]
+    part: Part
+    some: bool = False
+
+    def takes(self, name: str, layer: int | None, layers: int) -> bool:
+        """Whether this rule decides about a matrix."""
+        owner = name.removesuffix(".weight").rpartition(".")[2]
+        return owner in self.names and (not self.some or (layer is not None and gets_more_bits(layer, layers)))
+
+
+def gets_more_bits(layer: int, layers: int) -> bool:
+    """Where GGUF mixes spend more: the first and the last eighth of the layers, and every third between them."""
+    return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+
+
+def _kquant(bits: int) -> Part:
+    return Part(quantizer="kquant", parameters={"bits": bits})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """GGUF's way of naming a file: which type each tensor gets. The first rule that takes a matrix decides."""
+
+    inner: Part
+    outer: Part
+    rules: tuple[Rule, ...]
+
+
+MIXES: Mapping[str, Mix] = MappingProxyType(
+    {
+        "q4_k_m": Mix(
+            inner=_kquant(4),
+            outer=_kquant(4),
+            rules=(
+                Rule(names=("lm_head",), part=_kquant(6)),
+                Rule(names=("v_proj", "down_proj"), part=_kquant(6), some=True),
+            ),
+        ),
+        "q3_k_s": Mix(inner=_kquant(3), outer=_kquant(3), rules=(Rule(names=("lm_head",), part=_kquant(6)),)),
+    }
+)
+
 
 def recipe(recipe_id: str, methods: "list[str] | tuple[str, ...]") -> Recipe:
-    """The recipe called `int4` (a level's default) or `int4-gptq` (a level and one of the methods).
+    """The recipe called `int4` (a level's default), `int4-gptq` (a level and a method) or `int4-q4_k_m` (and a mix).
 
     Raises UnknownNameError for a level or method that does not exist; a method may also be `package.module:Class`.
     """
     level_name, _, method = recipe_id.partition("-")
     level = LEVELS.get(level_name)
-    if level is None or (method and ":" not in method and method not in methods):
-        choices = [*LEVELS, *(f"LEVEL-{method}" for method in methods if method != "identity")]
+    if level is None or (method and ":" not in method and method not in (*methods, *MIXES)):
+        choices = [*LEVELS, *(f"LEVEL-{method}" for method in (*methods, *MIXES) if method != "identity")]
         hint = "A quantizer of your own is LEVEL-package.module:Class."
         raise unknown("recipe", recipe_id, choices, hint)
+    if method in MIXES:
+        mix = MIXES[method]
+        return Recipe(id=recipe_id, level=level_name, method=method, inner=mix.inner, outer=mix.outer, mix=method)
     bits = {} if level_name == "bf16" else {"bits": level.bits}
     outer = Part(quantizer="identity") if level_name == "bf16" else _outer(level)
     inner = Part(quantizer=method or level.quantizer, parameters=bits)
@@ -193,13 +270,16 @@ SUITE_CRITERIA: Mapping[str, tuple[int, int]] = MappingProxyType({"int4": (8, 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """A text for T2: a file, or a dataset on the Hub whose rows are joined by `joiner`."""
+    """A text for T2 or for calibration: a file, what a function returns, or rows of a dataset on the Hub, joined."""
 
     name: str
     path: Path | None = None
+    maker: str = ""  # module:function
     dataset: str = ""
     config: str | None = None
+    files: str | None = None  # of the dataset, where not all are wanted
     split: str = "test"
+    rows: int | None = None  # None: all
     column: str = "text"
     joiner: str = ""
 
@@ -207,6 +287,15 @@ class Corpus:
 CORPORA: Mapping[str, Corpus] = MappingProxyType(
     {
         "wikitext2": Corpus(name="wikitext2", dataset="Salesforce/wikitext", config="wikitext-2-raw-v1"),
+        "c4": Corpus(
+            name="c4",
+            dataset="allenai/c4",
+            files="en/c4-train.00000-of-01024.json.gz",
+            split="train",
+            rows=4096,
+            joiner="\n\n",
+        ),
+        "tiny-train": Corpus(name="tiny-train", maker="pytest_quantbench.tiny.text:training_text"),
         "tiny-heldout": Corpus(name="tiny-heldout", path=TINY_DIRECTORY / "heldout.txt"),
     }
 )

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pytest_quantbench.errors import QuantbenchError, unknown
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pytest_quantbench.catalog import Part
+
+    InputRule: TypeAlias = Callable[[mx.array], mx.array]
+else:
+    InputRule = Callable  # MLX is not imported for a name
 
 GROUP = "pytest_quantbench.quantizers"
 
@@ -65,6 +70,14 @@ class MlxStored(Protocol):
 
     def mlx_parameters(self, arrays: dict[str, mx.array]) -> dict[str, int | str] | None:
         """The entry of this matrix in the `quantization` part of an MLX config.json, or None."""
+
+
+@runtime_checkable
+class QuantizesInputs(Protocol):
+    """A quantizer that also quantizes the inputs of its layer, in every measure."""
+
+    def inputs(self, arrays: dict[str, mx.array]) -> InputRule:
+        """What becomes of an input: (…, in) float → (…, in) float, values that the encoding can express."""
 
 
 @runtime_checkable
