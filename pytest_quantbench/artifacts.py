@@ -19,9 +19,9 @@ import mlx.core as mx
 import msgspec
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.catalog import Part
 from pytest_quantbench.checkpoint import Checkpoint, file_sha256
 from pytest_quantbench.quantizers import InputRule, Quantizer, QuantizesInputs
+from pytest_quantbench.recipes import Part
 from pytest_quantbench.record import Tensor
 from pytest_quantbench.stream import Config
 

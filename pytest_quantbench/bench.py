@@ -12,14 +12,12 @@ import msgspec
 
 from pytest_quantbench import judge, parts
 from pytest_quantbench.artifacts import Artifact
-from pytest_quantbench.calibration import CalibrationSet
-from pytest_quantbench.catalog import METRICS, NEW_TOKENS, Model, Recipe, recipe
-from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.catalog import METRICS, NEW_TOKENS, Model
 from pytest_quantbench.compress import compress
-from pytest_quantbench.errors import ComparisonError, CorpusError
-from pytest_quantbench.hub import Text, fetch, read_text
+from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.machine import backend, describe, memory_bytes
 from pytest_quantbench.measures import perplexity, throughput, weights
+from pytest_quantbench.recipes import Recipe, recipe
 from pytest_quantbench.record import SCHEMA, Record, Verdict
 from pytest_quantbench.samples import (
     AccuracySamples,
@@ -29,47 +27,17 @@ from pytest_quantbench.samples import (
     WeightSamples,
 )
 from pytest_quantbench.settings import Settings, limit_for
-from pytest_quantbench.tokens import load_tokenizer, shared_run
+from pytest_quantbench.source import Source
 
-OVERLAP_TOKENS = 50  # in a row: no two texts share so many by chance
 MEMORY_SHARE = 0.7  # of physical memory that two resident models may take together
 
 
-class Subject:
-    """A model and its cells. Raises ModelError or OfflineError where the model cannot be had."""
+class Subject(Source):
+    """A model and its cells."""
 
     def __init__(self, model: Model, settings: Settings) -> None:
-        self.model = model
-        self.settings = settings
+        super().__init__(model, settings)
         self._cells: dict[str, Cell] = {}
-
-    @cached_property
-    def checkpoint(self) -> Checkpoint:
-        """The original weights, fetched and checked."""
-        directory, revision = fetch(self.model, self.settings.offline)
-        return Checkpoint(directory, revision)
-
-    @cached_property
-    def text(self) -> Text:
-        """The text of T2."""
-        return read_text(self.settings.corpus or self.model.corpus, self.settings.offline)
-
-    @cached_property
-    def calibration(self) -> CalibrationSet:
-        """The text that calibrated recipes of this model use."""
-        chosen = self.settings.calibration or self.model.calibration
-        text = read_text(chosen, self.settings.offline, option="--calibration")
-        return CalibrationSet(text=text, sequences=self.settings.calibration_sequences)
-
-    @cached_property
-    def fitted_to_text(self) -> bool:
-        """Whether calibration and evaluation share text: T2 would then be of text that was fitted to."""
-        tokenizer = load_tokenizer(self.checkpoint.directory)
-        fitted, judged = (
-            tokenizer.encode(text.content, add_special_tokens=False, verbose=False)
-            for text in (self.calibration.text, self.text)
-        )
-        return shared_run(fitted, judged[: self.settings.tokens], OVERLAP_TOKENS)
 
     @property
     def reference(self) -> "Cell":
@@ -118,12 +86,8 @@ class Cell:
         """T2's samples, measured when first asked for."""
         self.unsaved = True
         subject = self.subject
-        if self.artifact.manifest.calibration and subject.fitted_to_text:
-            raise CorpusError(
-                f"The calibration text {subject.calibration.text.name} and the T2 text {subject.text.name} share "
-                f"{OVERLAP_TOKENS} tokens in a row: the perplexity would be of text that was fitted to. Give another "
-                f"text with --calibration FILE."
-            )
+        if self.artifact.manifest.calibration:
+            subject.refuse_fitted_text()
         directory, tokens = subject.checkpoint.directory, subject.settings.tokens
         return perplexity.measure(self.artifact, directory, subject.text, tokens, host=self._host)
 

@@ -29,8 +29,9 @@ def gaussian(size: int, seed: int = 5) -> Matrix:
 
 def student(size: int, seed: int = 5) -> Matrix:
     """(size, size) independent Student-t weights with 5 degrees of freedom and the same standard deviation."""
-    drawn = np.random.default_rng(seed).standard_t(5, (size, size))
-    return (SIGMA * np.sqrt(3 / 5) * drawn).astype(np.float32)
+    drawn = SIGMA * np.sqrt(3 / 5) * np.random.default_rng(seed).standard_t(5, (size, size))
+    weights: Matrix = drawn.astype(np.float32)
+    return weights
 
 
 def white_inputs(size: int, seed: int = 0) -> Statistics:
@@ -56,7 +57,8 @@ def correlated_inputs(size: int, seed: int = 0) -> Statistics:
 
 
 def _peaks(inputs: Matrix) -> Matrix:
-    return inputs[np.argsort(-np.abs(inputs).max(axis=1), kind="stable")[:16]]
+    loudest: Matrix = inputs[np.argsort(-np.abs(inputs).max(axis=1), kind="stable")[:16]]
+    return loudest
 
 
 def synthetic(sizes: tuple[int, ...]) -> Iterator[Case]:

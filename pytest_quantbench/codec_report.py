@@ -59,6 +59,17 @@ def save(figures: Sequence[CodecFigures], directory: Path) -> list[Path]:
     return paths
 
 
+def add(figures: Sequence[CodecFigures], directory: Path) -> None:
+    """Put figures into the files of this directory; they take the place of older ones of the same codec and case."""
+    path = directory / "codecs.json"
+    older = {_key(row): row for row in (read(path) if path.exists() else [])}
+    save(list((older | {_key(row): row for row in figures}).values()), directory)
+
+
+def _key(row: CodecFigures) -> tuple[str, str, int]:
+    return row.case, row.method, row.width
+
+
 def read(path: Path) -> list[CodecFigures]:
     """The figures of a codecs.json. Raises RecordError for a file that is not one."""
     try:

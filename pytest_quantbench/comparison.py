@@ -13,7 +13,7 @@ import numpy as np
 from pytest_quantbench import quantizers
 from pytest_quantbench.calibration import CalibrationSet, Observer
 from pytest_quantbench.cases import Case, bound_db
-from pytest_quantbench.catalog import CORPORA, Part, recipe
+from pytest_quantbench.catalog import CORPORA
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import ComparisonError, QuantbenchError
@@ -22,6 +22,7 @@ from pytest_quantbench.hub import read_text
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measures.weights import cosine, snr_db
 from pytest_quantbench.quantizers import Annotated, Quantizer
+from pytest_quantbench.recipes import Part, recipe
 from pytest_quantbench.stream import Walk
 from pytest_quantbench.tokens import load_tokenizer
 

@@ -21,13 +21,13 @@ import msgspec
 from pytest_quantbench import coverage, quantizers
 from pytest_quantbench.artifacts import Artifact, Manifest, open_artifact
 from pytest_quantbench.calibration import CalibrationSet, Observer
-from pytest_quantbench.catalog import Recipe
 from pytest_quantbench.checkpoint import Checkpoint, file_sha256
 from pytest_quantbench.coverage import OUTSIDE, Planned
 from pytest_quantbench.errors import DiskError, QuantbenchError, WeightError
 from pytest_quantbench.machine import backend, describe
 from pytest_quantbench.progress import track
 from pytest_quantbench.quantizers import Annotated, InputRule, MlxStored, Quantizer, QuantizesInputs, Statistics
+from pytest_quantbench.recipes import Recipe
 from pytest_quantbench.record import Tensor
 from pytest_quantbench.stream import Walk
 from pytest_quantbench.tokens import load_tokenizer

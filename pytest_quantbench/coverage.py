@@ -7,9 +7,9 @@ from typing import Literal
 
 import mlx.nn as nn
 
-from pytest_quantbench.catalog import Part, Recipe
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.errors import ModelError
+from pytest_quantbench.recipes import Part, Recipe
 from pytest_quantbench.record import Tensor
 from pytest_quantbench.stream import decoder_layers, shapes
 
@@ -55,11 +55,14 @@ def plan(checkpoint: Checkpoint, recipe: Recipe) -> list[Planned]:
     modules = dict(checkpoint.model.named_modules())
     path, layers = decoder_layers(checkpoint.model)
     planned = []
+    tied = not any(name.endswith("lm_head.weight") for name in checkpoint.names)
     for name, shape in shapes(checkpoint.model).items():
         inside = name.startswith(path + ".")
         layer = int(name[len(path) + 1 :].partition(".")[0]) if inside else None
         reason = _reason_to_keep(name, shape, modules)
-        codec = None if reason else recipe.part_for(name, layer, len(layers))
+        # Tied embeddings are the output head too, and a mix gives them what it gives the head.
+        role = "lm_head.weight" if tied and name.endswith("embed_tokens.weight") else name
+        codec = None if reason else recipe.part_for(role, layer, len(layers))
         part: Literal["inner", "outer", "kept"] = "kept" if reason else "inner" if inside else "outer"
         group = OUTSIDE if layer is None else layer
         planned.append(Planned(name=name, shape=shape, part=part, codec=codec, reason=reason, group=group))

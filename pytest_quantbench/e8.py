@@ -177,19 +177,18 @@ def _nearest_coarse(vectors: Matrix) -> tuple[Codes, Matrix]:
 
 
 def _nearest(vectors: Matrix, bits: int) -> tuple[Codes, Matrix]:
+    """`nearest` for one chunk."""
     indices, words = _of_either_shift(vectors)
     codes: Codes = (indices,)
     if bits > 2:
         left = ((vectors - words) * FINER[bits]).swapaxes(0, 1)  # (8, 2, n)
-        (fine,), steps = (_nearest_coarse if bits == 3 else _nearest_pair)(left.reshape(WIDTH, -1))
-        codes, words = (indices, fine.reshape(2, -1)), words + (steps / FINER[bits]).reshape(left.shape).swapaxes(0, 1)
+        flat = left.reshape(WIDTH, -1)
+        (fine,), steps = _nearest_coarse(flat) if bits == 3 else _nearest(flat, 2)
+        codes = (indices, fine.reshape(2, -1))
+        words = words + (steps / FINER[bits]).reshape(left.shape).swapaxes(0, 1)
     distance = ((words - vectors) ** 2).sum(1)
     down = distance[1] < distance[0]
     return tuple(np.where(down, code[1], code[0]) for code in codes), np.where(down, words[1], words[0])
-
-
-def _nearest_pair(vectors: Matrix) -> tuple[Codes, Matrix]:
-    return _nearest(vectors, 2)
 
 
 def nearest(vectors: Matrix, bits: int) -> tuple[Codes, Matrix]:

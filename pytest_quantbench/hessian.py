@@ -1,4 +1,4 @@
-"""The second-order machinery that the calibrated methods share: damping, and rounding with error feedback.
+"""The second-order machinery that the calibrated methods share: damping, weighted grids, and error feedback.
 
 For a linear layer y = W x the squared output error of a decoded Ŵ is tr((W − Ŵ) H (W − Ŵ)ᵀ) with H = E[x xᵀ]. If the
 columns of W are encoded from the first to the last and every error is made up for by the columns that are still
@@ -9,12 +9,12 @@ LDLQ (Chee et al. 2023, §3.1) are this one rule. `block` columns at a time is t
 
 from collections.abc import Callable
 
+import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-Matrix = NDArray[np.float32]
-SHRINKS = np.linspace(1, 0.2, 9, dtype=np.float32)  # shares of a group's range from which a grid is fitted
-REFITS = 2
+from pytest_quantbench import groups
+from pytest_quantbench.groups import Grids, Matrix
 
 
 def damped(hessian: NDArray[np.floating], share: float) -> NDArray[np.float64]:
@@ -86,42 +86,86 @@ def sweep(weight: Matrix, correction: Matrix, block: int, encode: Callable[[int,
     return decoded
 
 
-def fit_grid(columns: Matrix, importance: Matrix, top: int) -> tuple[Matrix, Matrix]:
-    """The evenly spaced grid, levels 0 … top, with the least weighted squared error in each row of a group.
+def grids(grouped: Matrix, importance: Matrix, bits: int, kind: mx.Dtype) -> Grids:
+    """Grids of small squared error in which each column counts by its importance, such as the Hessian's diagonal.
 
-    `columns` (group, out), `importance` (group,): what a squared error in a column costs. Returns scale and bias,
-    (out,) float32 each; a constant row gets scale 0. From several shares of the row's range, codes and least-squares
-    line are found in turn, and the best grid met is kept.
+    `grouped` (out, groups, group), `importance` (groups, group). Every start gets one turn, only the best goes on: half
+    the work of groups.fit, and within 0.05 dB of its result.
     """
-    weights = importance / importance.sum()
-    low, high = columns.min(0), columns.max(0)
-    best, kept_scale, kept_bias = np.full(low.shape, np.inf, np.float32), (high - low) / np.float32(top), low
-    for shrink in SHRINKS:
-        scale = (high - low) * (shrink / np.float32(top))
-        bias = (low + high) / 2 - scale * np.float32(top / 2)
-        for _ in range(REFITS + 1):
-            codes = nearest(columns, scale, bias, top)
-            error = columns - codes * scale - bias
-            cost = weights @ np.square(error)
-            better = cost < best
-            best, kept_scale, kept_bias = (
-                np.where(better, new, old) for new, old in ((cost, best), (scale, kept_scale), (bias, kept_bias))
-            )
-            mean_code, mean_error = weights @ codes, weights @ error
-            codes -= mean_code
-            spread = weights @ np.square(codes)
-            codes *= error
-            slope = weights @ codes / np.maximum(spread, np.float32(1e-12))
-            scale = scale + slope
-            bias = bias + mean_error - slope * mean_code
-    return kept_scale, kept_bias
+    objective = groups.Squared(weights=importance)
+
+    def solve(rows: slice) -> Grids:
+        block = grouped[rows]
+        widest, low = groups.span(block, bits)
+        best = None
+        for share, shift in groups.STARTS:
+            scales = widest * np.float32(share)
+            biases = low + (widest - scales) * np.float32((2**bits - 1) / 2) + scales * np.float32(shift)
+            found = groups.descend(block, (scales, biases), bits, kind, objective, 1)
+            best = found if best is None else best.better(found)
+        assert best is not None
+        return best.better(groups.descend(block, (best.scales, best.biases), bits, kind, objective, 3))
+
+    return groups.blockwise(grouped, solve)
 
 
-def nearest(columns: Matrix, scale: Matrix, bias: Matrix, top: int) -> Matrix:
-    """The codes 0 … top, as float32, of the grid points next to (…, out) values; 0 where the scale is 0."""
-    codes: Matrix = (columns - bias) * np.divide(1, scale, out=np.zeros_like(scale), where=scale != 0)
-    np.rint(codes, out=codes)
-    return np.clip(codes, 0, top, out=codes)
+def scale_type(given: mx.Dtype, dense: Matrix, exponent: int, bits: int) -> mx.Dtype:
+    """The weight's own 16-bit type, for MLX wants scales in the type of the activations; bfloat16 for float32.
+
+    bfloat16 also where float16 cannot hold steps of `dense` (out, in) × 2^exponent.
+    """
+    steps = np.ptp(dense, axis=1) / np.float32(2**bits - 1)
+    return groups.stored_type(steps, exponent) if given == mx.float16 else mx.bfloat16
+
+
+class ColumnGrids:
+    """The grids of a matrix in the layout of a sweep, (in, out): scales and biases (groups, out), codes 0 … `top`."""
+
+    def __init__(self, grids: Grids, bits: int, kind: mx.Dtype) -> None:
+        self.scales, self.biases = (np.ascontiguousarray(part.T) for part in (grids.scales, grids.biases))
+        self.top = 2**bits - 1
+        self.kind = kind
+
+    def nearest(self, columns: Matrix, group: int) -> Matrix:
+        """The codes, as float32, of the levels of a group's grids that are next to (…, out) values."""
+        scales = self.scales[group]
+        real = scales > groups.FLAT
+        codes: Matrix = (columns - self.biases[group]) * (real / np.where(real, scales, np.float32(1)))
+        np.rint(codes, out=codes)
+        return np.clip(codes, 0, self.top, out=codes)
+
+    def level(self, codes: Matrix, group: int) -> Matrix:
+        """What (…, out) codes of a group decode to."""
+        decoded: Matrix = codes * self.scales[group] + self.biases[group]
+        return decoded
+
+    def refit(self, group: int, codes: Matrix, block: Matrix, pull: Matrix) -> Matrix:
+        """Fit a group's grids to the whole output error, codes held, wherever that helps: returns Ŵ's change.
+
+        `codes` (group, out), `block` the group's part of H, `pull` (group, out) its part of H Eᵀ. The error is quadratic
+        in scale and bias: two normal equations per row. Rows whose codes are nearly all the same keep their scale.
+        """
+        pulled, sums = block @ codes, block.sum(axis=0)
+        square, mixed, total = np.einsum("ij,ij->j", pulled, codes), sums @ codes, sums.sum()
+        along, aside = np.einsum("ij,ij->j", pull, codes), pull.sum(axis=0)
+        determinant = square * total - mixed * mixed
+        sound = determinant > 1e-4 * square * total
+        step = np.where(sound, along * total - aside * mixed, 0) / np.where(sound, determinant, np.float32(1))
+        old_scale, old_bias = self.scales[group], self.biases[group]
+        scale = groups.rounded(old_scale + step, self.kind)
+        scale = np.where(scale > groups.FLAT, scale, old_scale)
+        bias = groups.rounded(old_bias + (aside - (scale - old_scale) * mixed) / total, self.kind)
+        change: Matrix = codes * (scale - old_scale) + (bias - old_bias)
+        better = np.einsum("ij,ij->j", 2 * pull - block @ change, change) > 0
+        self.scales[group] = np.where(better, scale, old_scale)
+        self.biases[group] = np.where(better, bias, old_bias)
+        change *= better
+        return change
+
+    def stored(self, exponent: int) -> tuple[mx.array, mx.array]:
+        """Scales and biases × 2^exponent, (out, groups), in their 16-bit type."""
+        grids = Grids(scales=self.scales.T, biases=self.biases.T, losses=np.zeros(self.scales.T.shape))
+        return groups.stored(grids, self.kind, exponent)
 
 
 def output_error(error: Matrix, hessian: NDArray[np.floating]) -> float:

@@ -19,7 +19,8 @@ from pytest_quantbench import fixtures
 from pytest_quantbench.fixtures import OUTCOME, run_of
 
 if TYPE_CHECKING:
-    from pytest_quantbench.catalog import Model, Recipe
+    from pytest_quantbench.catalog import Model
+    from pytest_quantbench.recipes import Recipe
     from pytest_quantbench.selection import Run
 
 MARKERS = {
@@ -93,6 +94,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
         levels = [pytest.param(level, id=level, marks=getattr(pytest.mark, level)) for level in CRITERIA]
         metafunc.parametrize("suite", levels, indirect=True)
+    elif "quantbench_codec" in metafunc.fixturenames:
+        from pytest_quantbench import quantizers
+
+        run_of(metafunc.config)  # wrong options are refused here too
+        group = pytest.mark.xdist_group("codecs")  # they write one file
+        names = [pytest.param(name, id=name, marks=group) for name in quantizers.names() if name != "identity"]
+        metafunc.parametrize("quantbench_codec", names, indirect=True)
 
 
 def _parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import pytest
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.catalog import CORPORA, LEVELS, Model, Recipe, recipe
+from pytest_quantbench.catalog import CORPORA, LEVELS, Model
 from pytest_quantbench.errors import QuantbenchError, unknown
+from pytest_quantbench.recipes import Recipe, recipe
 from pytest_quantbench.settings import Settings, all_models, check_criteria, pairs, positive, read_table, token_count
 
 T = TypeVar("T")

@@ -16,6 +16,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from pytest_quantbench.errors import ModelError
+from pytest_quantbench.hidden import MEMORY_BYTES, HiddenStates
 from pytest_quantbench.hostmath import on_host, view
 from pytest_quantbench.progress import track
 from pytest_quantbench.quantizers import InputRule
@@ -128,11 +129,12 @@ class RuledInputs(nn.Module):
 class Walk:
     """One model, walked with float32 activations.
 
-    `host` multiplies in numpy (see hostmath). After `run`, `logits` gives any batch's logits at chosen positions, and
-    `weights_sha256` is the hash of every decoded weight that took part.
+    `host` multiplies in numpy (see hostmath); hidden states beyond `memory_bytes` go to temporary files. After `run`,
+    `logits` gives any batch's logits at chosen positions, and `weights_sha256` is the hash of every decoded weight
+    that took part.
     """
 
-    def __init__(self, weights: DenseWeights, *, host: bool) -> None:
+    def __init__(self, weights: DenseWeights, *, host: bool, memory_bytes: int = MEMORY_BYTES) -> None:
         self._weights = weights
         self._host = host
         self._model = skeleton(weights.config, weights.names)
@@ -141,7 +143,8 @@ class Walk:
         self._prefixes = [f"{path}.{index}." for index in range(len(self._layers))]
         self._digests: dict[str, str] = {}
         self._recorders: list[_Recorder] = []
-        self._states: list[mx.array] = []
+        self._memory_bytes = memory_bytes
+        self._states = HiddenStates(memory_bytes)
         self.batches: Sequence[mx.array] = ()
 
     def __len__(self) -> int:
@@ -167,11 +170,10 @@ class Walk:
         )
         self._recorders = [_Recorder(layer) for layer in self._layers]
         self._slots[:] = self._recorders
-        self._states = []
+        self._states = HiddenStates(self._memory_bytes)
         for batch in batches:
             self._model(batch)  # lazy: norm and head are never evaluated
             self._states.append(self._recorders[0].entered)
-        mx.eval(self._states)
 
     def advance(self, index: int) -> None:
         """Carry all batches through one decoder layer, with the weights that `dense` gives now."""

@@ -10,11 +10,12 @@ from small_models import CONFIGS
 from pytest_quantbench import quantizers
 from pytest_quantbench.bench import Subject
 from pytest_quantbench.calibration import CalibrationSet, Observer
-from pytest_quantbench.catalog import MODELS, TINY_DIRECTORY, recipe
+from pytest_quantbench.catalog import MODELS, TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import CorpusError, QuantbenchError
 from pytest_quantbench.hub import Text
+from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import Settings
 from pytest_quantbench.stream import Walk
 from pytest_quantbench.tokens import load_tokenizer, shared_run

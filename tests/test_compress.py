@@ -10,11 +10,12 @@ from small_models import CONFIGS, shared
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.artifacts import open_artifact
-from pytest_quantbench.catalog import TINY_DIRECTORY, recipe
+from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress, key_of
 from pytest_quantbench.errors import DiskError, ModelError, QuantbenchError, WeightError
 from pytest_quantbench.quantizers.rtn import Rtn
+from pytest_quantbench.recipes import recipe
 from pytest_quantbench.stream import Walk
 
 

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from pytest_quantbench import hub, planning
-from pytest_quantbench.catalog import MODELS, recipe
+from pytest_quantbench.catalog import MODELS
 from pytest_quantbench.errors import CorpusError, DiskError, OfflineError
+from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import user_model
 
 LLAMA = MODELS["Llama-3.1-8B-Instruct"]

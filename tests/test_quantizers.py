@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from pytest_quantbench import affine, quantizers
 from pytest_quantbench.affine import BITS, GROUPS
-from pytest_quantbench.catalog import LEVELS, Part, recipe
+from pytest_quantbench.catalog import LEVELS
 from pytest_quantbench.errors import QuantbenchError, UnknownNameError
 from pytest_quantbench.measures.weights import snr_db
 from pytest_quantbench.quantizers.rtn import Rtn
+from pytest_quantbench.recipes import Part, recipe
 
 SHAPES = [(64, 64), (8, 128), (1, 64), (3, 172), (5, 1), (17, 33)]
 EVERY = [

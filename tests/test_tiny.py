@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from pytest_quantbench import quantizers, stats
-from pytest_quantbench.catalog import MODELS, TINY_DIRECTORY, recipe
+from pytest_quantbench.catalog import MODELS, TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.hub import read_text
 from pytest_quantbench.measures import accuracy, perplexity
+from pytest_quantbench.recipes import recipe
 from pytest_quantbench.tiny.stories import PLOTS
 from pytest_quantbench.tiny.tasks import ending_questions, fact_questions
 from pytest_quantbench.tiny.text import KINDS, held_back, question, text

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pytest_quantbench.catalog import Part
+    from pytest_quantbench.recipes import Part
 
     InputRule: TypeAlias = Callable[[mx.array], mx.array]
 else:
