@@ -1,4 +1,4 @@
-"""Every decoded matrix against the original one."""
+"""Every decoded matrix against the original one, and every quantizer on synthetic matrices."""
 
 import pytest
 
@@ -8,3 +8,8 @@ pytestmark = pytest.mark.weights
 def test_weights(cell):
     for tensor in cell.weight_samples.tensors:
         assert tensor.snr_db > 0, f"{tensor.name}: decoding gives more noise than weight ({tensor.snr_db:.1f} dB)"
+
+
+def test_codec(quantbench_codec):
+    for row in quantbench_codec:
+        assert row.snr_db > 0, f"{row.method} at {row.width} bits on {row.case}: more noise than weight"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_quantbench.bench import Cell, Subject
-    from pytest_quantbench.catalog import Model, Recipe, recipe
+    from pytest_quantbench.catalog import Model
+    from pytest_quantbench.recipes import Recipe, recipe
     from pytest_quantbench.record import Record, Verdict
     from pytest_quantbench.settings import Settings
 

@@ -12,16 +12,16 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import mlx.core as mx
 import msgspec
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.catalog import Part
 from pytest_quantbench.checkpoint import Checkpoint, file_sha256
-from pytest_quantbench.quantizers import Quantizer
+from pytest_quantbench.quantizers import InputRule, Quantizer, QuantizesInputs
+from pytest_quantbench.recipes import Part
 from pytest_quantbench.record import Tensor
 from pytest_quantbench.stream import Config
 
@@ -38,15 +38,14 @@ class Manifest:
     source_sha256: str
     source_dtype: str
     recipe: str
-    inner: Part
-    outer: Part
     tensors: tuple[Tensor, ...]
-    files: Mapping[str, str]
     versions: Mapping[str, str]
     bf16_bytes: int
     stored_bytes: int
-    seconds: float
     opens_in_mlx_lm: bool
+    seconds: float = 0.0
+    files: Mapping[str, str] = field(default_factory=dict)
+    calibration: Mapping[str, str | int] = field(default_factory=dict)  # empty: none was used
 
 
 class Artifact:
@@ -61,7 +60,6 @@ class Artifact:
         self._checkpoint = checkpoint
         self._tensors = {tensor.name: tensor for tensor in manifest.tensors}
         self._lazy: dict[str, mx.array] = {}
-        self._codecs = {"inner": quantizers.make(manifest.inner), "outer": quantizers.make(manifest.outer)}
 
     @property
     def names(self) -> Sequence[str]:
@@ -86,7 +84,15 @@ class Artifact:
 
     def quantizer(self, name: str) -> Quantizer | None:
         """The codec of a parameter; None where it was left as it was."""
-        return self._codecs.get(self._tensors[name].part)
+        tensor = self._tensors[name]
+        if tensor.quantizer is None:
+            return None
+        return quantizers.make(Part(quantizer=tensor.quantizer, parameters=tensor.parameters))
+
+    def inputs(self, name: str) -> InputRule | None:
+        """What is done to the inputs of the layer that owns this parameter; None: nothing."""
+        quantizer = self.quantizer(name)
+        return quantizer.inputs(self.arrays(name)) if isinstance(quantizer, QuantizesInputs) else None
 
     def dense(self, name: str) -> mx.array:
         """One parameter, decoded; (out, in) for a matrix."""

@@ -12,13 +12,12 @@ import msgspec
 
 from pytest_quantbench import judge, parts
 from pytest_quantbench.artifacts import Artifact
-from pytest_quantbench.catalog import NEW_TOKENS, Model, Recipe, metric_of, recipe
-from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.catalog import NEW_TOKENS, Model, metric_of
 from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.hub import fetch, read_text
 from pytest_quantbench.machine import backend, describe, memory_bytes
 from pytest_quantbench.measures import perplexity, throughput, weights
+from pytest_quantbench.recipes import Recipe, recipe
 from pytest_quantbench.record import SCHEMA, Record, Verdict
 from pytest_quantbench.samples import (
     AccuracySamples,
@@ -28,24 +27,18 @@ from pytest_quantbench.samples import (
     WeightSamples,
 )
 from pytest_quantbench.settings import Settings, limit_for
+from pytest_quantbench.source import Source
 
 SAMPLES = ("throughput_samples", "perplexity_samples", "accuracy_samples", "weight_samples")
 MEMORY_SHARE = 0.7  # of physical memory that two resident models may take together
 
 
-class Subject:
-    """A model and its cells. Raises ModelError or OfflineError where the model cannot be had."""
+class Subject(Source):
+    """A model and its cells."""
 
     def __init__(self, model: Model, settings: Settings) -> None:
-        self.model = model
-        self.settings = settings
+        super().__init__(model, settings)
         self._cells: dict[str, Cell] = {}
-
-    @cached_property
-    def checkpoint(self) -> Checkpoint:
-        """The original weights, fetched and checked."""
-        directory, revision = fetch(self.model, self.settings.offline)
-        return Checkpoint(directory, revision)
 
     @property
     def reference(self) -> "Cell":
@@ -85,15 +78,18 @@ class Cell:
     @cached_property
     def artifact(self) -> Artifact:
         """The compressed model, found in the cache or made."""
-        return compress(self.subject.checkpoint, self.recipe, self.subject.settings.seed, self.subject.settings.cache)
+        settings = self.subject.settings
+        calibration = None if settings.calibration == "none" else lambda: self.subject.calibration
+        return compress(self.subject.checkpoint, self.recipe, settings.seed, settings.cache, calibration)
 
     @cached_property
     def perplexity_samples(self) -> PerplexitySamples:
         """T2's samples, measured when first asked for."""
-        settings, model = self.subject.settings, self.subject.model
-        text = read_text(model.corpus, settings.corpus, settings.offline)
-        directory = self.subject.checkpoint.directory
-        return perplexity.measure(self.artifact, directory, text, settings.tokens, host=self._host)
+        subject = self.subject
+        if self.artifact.manifest.calibration:
+            subject.refuse_fitted_text()
+        directory, tokens = subject.checkpoint.directory, subject.settings.tokens
+        return perplexity.measure(self.artifact, directory, subject.text, tokens, host=self._host)
 
     @cached_property
     def accuracy_samples(self) -> AccuracySamples:

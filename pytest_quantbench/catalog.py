@@ -1,7 +1,7 @@
-"""What can be run: models, levels, recipes, criteria, corpora, tasks and prompts. This is the file you edit."""
+"""What can be run: models, levels, criteria, corpora, tasks and prompts. This is the file you edit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -24,6 +24,7 @@ class Model:
     licence: str = "unknown"
     gated: bool = False
     corpus: str = "wikitext2"
+    calibration: str = "c4"
     tasks: tuple[str, ...] = ("arc_easy", "hellaswag")
 
     @property
@@ -55,6 +56,7 @@ _MODELS = (
         bf16_gb=0.0073,
         licence="Apache-2.0",
         corpus="tiny-heldout",
+        calibration="tiny-train",
         tasks=("tiny_facts", "tiny_endings"),
     ),
     _hub("Qwen/Qwen2.5-1.5B-Instruct", "qwen2", 1.54, 3.09, "Apache-2.0"),
@@ -84,57 +86,12 @@ class Level:
 LEVELS: Mapping[str, Level] = MappingProxyType(
     {
         "bf16": Level(name="bf16", bits=16, quantizer="identity", outer_bits=16),
-        "int8": Level(name="int8", bits=8, quantizer="rtn", outer_bits=8),
-        "int4": Level(name="int4", bits=4, quantizer="rtn", outer_bits=4),
-        "int3": Level(name="int3", bits=3, quantizer="rtn", outer_bits=4),
-        "int2": Level(name="int2", bits=2, quantizer="rtn", outer_bits=4),
+        "int8": Level(name="int8", bits=8, quantizer="int8", outer_bits=8),
+        "int4": Level(name="int4", bits=4, quantizer="nibble", outer_bits=4),
+        "int3": Level(name="int3", bits=3, quantizer="milo", outer_bits=4),
+        "int2": Level(name="int2", bits=2, quantizer="aqlm", outer_bits=4),
     }
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
-    """A quantizer by name, with the parameters that it is made with."""
-
-    quantizer: str
-    parameters: Mapping[str, int | float | str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """What is done to a model: `inner` to the matrices of the decoder layers, `outer` to embeddings and head."""
-
-    id: str
-    level: str
-    method: str | None  # None: the level's default
-    inner: Part
-    outer: Part
-
-    @property
-    def bits(self) -> int:
-        """The level's nominal width in bits; the stored bits per weight are counted from the artifact."""
-        return LEVELS[self.level].bits
-
-
-def recipe(recipe_id: str, methods: "list[str] | tuple[str, ...]") -> Recipe:
-    """The recipe called `int4` (a level's default) or `int4-gptq` (a level and one of the methods).
-
-    Raises UnknownNameError for a level or method that does not exist; a method may also be `package.module:Class`.
-    """
-    level_name, _, method = recipe_id.partition("-")
-    level = LEVELS.get(level_name)
-    if level is None or (method and (level_name == "bf16" or (":" not in method and method not in methods))):
-        choices = [*LEVELS, *(f"LEVEL-{method}" for method in methods if method != "identity")]
-        hint = "A quantizer of your own is LEVEL-package.module:Class."
-        raise unknown("recipe", recipe_id, choices, hint)
-    bits = {} if level_name == "bf16" else {"bits": level.bits}
-    outer = Part(quantizer="identity") if level_name == "bf16" else _outer(level)
-    inner = Part(quantizer=method or level.quantizer, parameters=bits)
-    return Recipe(id=recipe_id, level=level_name, method=method or None, inner=inner, outer=outer)
-
-
-def _outer(level: Level) -> Part:
-    return Part(quantizer="rtn", parameters={"bits": level.outer_bits, "group_size": 64})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,13 +159,16 @@ SUITE_CRITERIA: Mapping[str, tuple[int, int]] = MappingProxyType({"int4": (8, 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Corpus:
-    """A text for T2: a file, or a dataset on the Hub whose rows are joined by `joiner`."""
+    """A text for T2 or for calibration: a file, what a function returns, or rows of a dataset on the Hub, joined."""
 
     name: str
     path: Path | None = None
+    maker: str = ""  # module:function
     dataset: str = ""
     config: str | None = None
+    files: str | None = None  # of the dataset, where not all are wanted
     split: str = "test"
+    rows: int | None = None  # None: all
     column: str = "text"
     joiner: str = ""
 
@@ -216,6 +176,15 @@ class Corpus:
 CORPORA: Mapping[str, Corpus] = MappingProxyType(
     {
         "wikitext2": Corpus(name="wikitext2", dataset="Salesforce/wikitext", config="wikitext-2-raw-v1"),
+        "c4": Corpus(
+            name="c4",
+            dataset="allenai/c4",
+            files="en/c4-train.00000-of-01024.json.gz",
+            split="train",
+            rows=4096,
+            joiner="\n\n",
+        ),
+        "tiny-train": Corpus(name="tiny-train", maker="pytest_quantbench.tiny.text:training_text"),
         "tiny-heldout": Corpus(name="tiny-heldout", path=TINY_DIRECTORY / "heldout.txt"),
     }
 )

@@ -1,39 +1,95 @@
-"""`quantbench report RESULTS_DIR`: rebuild the report, combined.json and the plot from the JSON files alone."""
+"""The command line: `quantbench report`, `quantbench weights`, `quantbench conform`."""
 
 import argparse
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pytest_quantbench import plots, report, results
-from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.errors import ConformanceError, QuantbenchError
 from pytest_quantbench.publish import write_report
 
 
 def main(arguments: "list[str] | None" = None) -> int:
     """The command line. Returns 0, or 2 with one sentence on standard error."""
-    parser = argparse.ArgumentParser(prog="quantbench", description="Reports on quantized models from their records.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    reporting = commands.add_parser("report", help="rebuild combined.json, the markdown report and the plot")
-    reporting.add_argument("directory", type=Path, help="a folder of records, such as results")
-    reporting.add_argument("--output", type=Path, help="the markdown file (default: in the folder)")
-    chosen = parser.parse_args(arguments)
+    chosen = _parser().parse_args(arguments)
     try:
-        _report(chosen.directory, chosen.output or chosen.directory / "benchmark_int_quant.md")
+        COMMANDS[chosen.command](chosen)
     except QuantbenchError as error:
         print(f"quantbench: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _report(directory: Path, output: Path) -> None:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="quantbench", description="Is the quantized model still good enough?")
+    commands = parser.add_subparsers(dest="command", required=True)
+    reporting = commands.add_parser("report", help="rebuild combined.json, the markdown report and the plot")
+    reporting.add_argument("directory", type=Path, help="a folder of records, such as results")
+    reporting.add_argument("--output", type=Path, help="the markdown file (default: in the folder)")
+    weights = commands.add_parser("weights", help="compare quantizers on the same matrices")
+    weights.add_argument("--method", action="append", help="a quantizer (repeatable; default: all)")
+    weights.add_argument(
+        "--size", type=int, action="append", help="of synthetic matrices (repeatable; default 64, 1024)"
+    )
+    weights.add_argument("--model", type=Path, help="a model directory: also compare on its matrices")
+    weights.add_argument("--calibration", default="tiny-train", help="text that the model's layers see")
+    weights.add_argument("--results", type=Path, default=Path("results"), help="where the files go")
+    conform = commands.add_parser("conform", help="check a quantizer against what is asked of every one")
+    conform.add_argument("quantizer", help="a registered name, or package.module:Class")
+    return parser
+
+
+def _report(chosen: argparse.Namespace) -> None:
+    directory: Path = chosen.directory
     records = results.read_all(directory)
     for line in [*map(report.terminal_line, records), *report.suite_lines(records), report.LEGEND]:
         print(line)
     combined = results.write_combined(records, directory)
+    output = chosen.output or directory / "benchmark_int_quant.md"
     print(f"combined: {combined}")
     print(f"report: {write_report(records, output, f'quantbench report {directory}')}")
     print(plots.draw_or_say(records, directory / "quantbench.svg"))
 
+
+def _weights(chosen: argparse.Namespace) -> None:
+    from pytest_quantbench import cases, codec_report, comparison
+
+    results.check_writable(chosen.results)
+    sizes = tuple(chosen.size or ((64, 1024) if chosen.model is None else ()))
+    found = list(cases.synthetic(sizes))
+    if chosen.model is not None:
+        found += comparison.model_cases(chosen.model, chosen.calibration)
+    figures = []
+    for case in found:
+        for name, width, quantizer in comparison.methods(chosen.method):
+            figures.append(comparison.compare(name, width, quantizer, case))
+            row = figures[-1]
+            print(
+                f"{case.name}: {name} {width}: {row.bits_per_weight:.3f} bpw, SNR {row.snr_db:.2f} dB, "
+                f"output {row.output_snr_db:.2f} dB, {row.encode_seconds:.2f} s",
+                flush=True,
+            )
+    print("\n".join(map(str, codec_report.save(figures, chosen.results))))
+
+
+def _conform(chosen: argparse.Namespace) -> None:
+    from pytest_quantbench import comparison, conformance
+
+    failed = 0
+    for name, width, quantizer in comparison.methods([chosen.quantizer]):
+        for check, problem in conformance.failures(quantizer):
+            failed += problem is not None
+            print("FAILED" if problem else "ok    ", f"{name} at {width} bits: {check}", problem or "")
+    if failed:
+        raise ConformanceError(f"{failed} checks failed for {chosen.quantizer}.")
+
+
+COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
+    "report": _report,
+    "weights": _weights,
+    "conform": _conform,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

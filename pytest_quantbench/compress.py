@@ -1,4 +1,8 @@
-"""Encode a checkpoint into an artifact, one decoder layer at a time, and say what was done to every parameter."""
+"""Encode a checkpoint into an artifact, one decoder layer at a time, and say what was done to every parameter.
+
+A calibrated recipe carries the calibration text along: the layers before have been encoded when a layer's inputs are
+observed, so every layer is fitted to the inputs that it will really get.
+"""
 
 import hashlib
 import json
@@ -6,28 +10,29 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import msgspec
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import coverage, quantizers
 from pytest_quantbench.artifacts import Artifact, Manifest, open_artifact
-from pytest_quantbench.catalog import Recipe
+from pytest_quantbench.calibration import CalibrationSet, Observer
 from pytest_quantbench.checkpoint import Checkpoint, file_sha256
-from pytest_quantbench.errors import DiskError, ModelError, QuantbenchError, WeightError
-from pytest_quantbench.machine import describe
+from pytest_quantbench.coverage import OUTSIDE, Planned
+from pytest_quantbench.errors import DiskError, QuantbenchError, WeightError
+from pytest_quantbench.machine import backend, describe
 from pytest_quantbench.progress import track
-from pytest_quantbench.quantizers import Annotated, MlxStored, Quantizer
+from pytest_quantbench.quantizers import Annotated, InputRule, MlxStored, Quantizer, QuantizesInputs, Statistics
+from pytest_quantbench.recipes import Recipe
 from pytest_quantbench.record import Tensor
-from pytest_quantbench.stream import decoder_layers, shapes
+from pytest_quantbench.stream import Walk
+from pytest_quantbench.tokens import load_tokenizer
 
-FORMAT = 1  # raised when the layout of an artifact changes
+FORMAT = 2  # raised when the layout of an artifact changes
 TOKENIZER_FILES = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -37,85 +42,46 @@ TOKENIZER_FILES = (
     "*.jinja",
     "added_tokens*",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Planned:
-    """One parameter of the model and what the recipe does to it."""
-
-    name: str
-    shape: tuple[int, ...]
-    part: Literal["inner", "outer", "kept"]
-    reason: str  # why it is kept
-    group: int  # decoder layer, or −1: parameters of one group share a file
-
-
-def plan(checkpoint: Checkpoint, recipe: Recipe) -> list[_Planned]:
-    """Every parameter with its part of the recipe: linear layers inside decoder layers, embeddings and head, the rest.
-
-    Raises ModelError for a matrix in a kind of layer that no codec here takes; nothing is passed over in silence.
-    """
-    modules = dict(checkpoint.model.named_modules())
-    prefix = decoder_layers(checkpoint.model)[0] + "."
-    planned = []
-    for name, shape in shapes(checkpoint.model).items():
-        owner = modules[name.rpartition(".")[0]]
-        inside = name.startswith(prefix)
-        group = int(name[len(prefix) :].partition(".")[0]) if inside else -1
-        matrix = type(owner) in (nn.Linear, nn.Embedding) and name.endswith(".weight")
-        if not matrix and math.prod(shape) > 64 * max(shape):
-            raise ModelError(f"{name} {shape} is in a {type(owner).__name__}, which no quantizer here takes.")
-        part: Literal["inner", "outer", "kept"] = ("inner" if inside else "outer") if matrix else "kept"
-        reason = "" if matrix else f"{name.rpartition('.')[2]} of {type(owner).__name__}, {math.prod(shape)} values"
-        planned.append(_Planned(name=name, shape=shape, part=part, reason=reason, group=group))
-    return sorted(planned, key=lambda item: item.group)
+Encoding = tuple[Quantizer, dict[str, mx.array]]
 
 
 def reference(checkpoint: Checkpoint, recipe: Recipe) -> Artifact:
     """The checkpoint itself as an artifact: identity on every matrix, nothing copied."""
-    tensors = []
-    for item in plan(checkpoint, recipe):
-        size = checkpoint.tensor(item.name).nbytes
-        tensors.append(_entry(item, size, (item.name,), "identity" if item.part != "kept" else None, ""))
-    manifest = _manifest(checkpoint, recipe, checkpoint.sha256, tensors, {}, 0.0, True)
+    tensors = [
+        item.tensor(checkpoint.tensor(item.name).nbytes, (item.name,), "") for item in coverage.plan(checkpoint, recipe)
+    ]
+    stored = sum(tensor.stored_bytes for tensor in tensors)
+    manifest = _manifest(checkpoint, recipe, tensors, key=checkpoint.sha256, stored_bytes=stored, opens_in_mlx_lm=True)
     return Artifact(manifest, checkpoint.config, None, checkpoint)
 
 
-def _entry(item: _Planned, size: int, arrays: tuple[str, ...], quantizer: str | None, note: str) -> Tensor:
-    return Tensor(
-        name=item.name,
-        quantizer=quantizer,
-        shape=item.shape,
-        stored_bytes=size,
-        arrays=arrays,
-        part=item.part,
-        note=item.reason or note,
-    )
-
-
-def key_of(checkpoint: Checkpoint, recipe: Recipe, seed: int) -> str:
-    """Hash of everything that the artifact's content depends on."""
-    methods = [quantizers.get(part.quantizer) for part in (recipe.inner, recipe.outer)]
-    parts = [(part.quantizer, sorted(part.parameters.items())) for part in (recipe.inner, recipe.outer)]
-    content = [FORMAT, checkpoint.sha256, parts, [m.version for m in methods], seed, describe().versions["mlx"]]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
-
-
-def compress(checkpoint: Checkpoint, recipe: Recipe, seed: int, cache: Path) -> Artifact:
+def compress(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    seed: int,
+    cache: Path,
+    calibration: Callable[[], CalibrationSet] | None = None,
+) -> Artifact:
     """The artifact of a checkpoint and a recipe: found in the cache, or made one decoder layer at a time.
 
-    Raises WeightError for NaN or infinite weights, DiskError where the cache cannot be written.
+    `calibration` gives the calibration text when a method wants one; None: there is none, which only methods that
+    need none accept. Raises WeightError for NaN or infinite weights, QuantbenchError for a method without the
+    calibration that it needs, DiskError where the cache cannot be written.
     """
-    if recipe.inner.quantizer == recipe.outer.quantizer == "identity":
+    if recipe.is_identity:
         return reference(checkpoint, recipe)
-    directory = cache / "artifacts" / key_of(checkpoint, recipe, seed)
+    wishes = {quantizers.get(part.quantizer).calibration for part in recipe.parts}
+    if calibration is None and "hessian" in wishes:
+        raise QuantbenchError(f"{recipe.id} needs calibration: give a text with --calibration FILE.")
+    used = calibration() if calibration is not None and wishes != {"none"} else None
+    directory = cache / "artifacts" / key_of(checkpoint, recipe, seed, used)
     if (found := open_artifact(directory)) is not None:
         return found
     building = directory.with_name(f".building-{directory.name}-{os.getpid()}")
     try:
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir(parents=True)
-        _build(checkpoint, recipe, seed, directory.name, building)
+        _Build(checkpoint, recipe, seed, building, used).run(directory.name)
         building.rename(directory)
     except OSError as error:
         if (found := open_artifact(directory)) is not None:  # somebody else made the same one meanwhile
@@ -128,86 +94,148 @@ def compress(checkpoint: Checkpoint, recipe: Recipe, seed: int, cache: Path) -> 
     return made
 
 
-def _build(checkpoint: Checkpoint, recipe: Recipe, seed: int, key: str, directory: Path) -> None:
-    began = time.perf_counter()
-    codecs = {"inner": quantizers.make(recipe.inner), "outer": quantizers.make(recipe.outer)}
-    for codec in codecs.values():
-        if codec.calibration != "none":
-            raise QuantbenchError(f"{codec.name} needs calibration ({codec.calibration}), which is not here yet.")
-    tensors: list[Tensor] = []
-    native: dict[str, Any] = {}
-    planned = plan(checkpoint, recipe)
-    groups = [list(items) for _, items in groupby(planned, key=lambda item: item.group)]
-    for number, items in enumerate(track(groups, what=f"encoding {recipe.id}", unit="layer"), 1):
+def key_of(checkpoint: Checkpoint, recipe: Recipe, seed: int, calibration: CalibrationSet | None) -> str:
+    """Hash of everything that the artifact's content depends on."""
+    parts = [
+        (part.quantizer, sorted(part.parameters.items()), quantizers.get(part.quantizer).version)
+        for part in recipe.parts
+    ]
+    text = calibration.describe() if calibration else {}
+    content = [FORMAT, checkpoint.sha256, parts, recipe.mix, text, seed, describe().versions["mlx"]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+class _Progress:
+    """The model while it is compressed: weights of the group just encoded come out decoded, others as they are."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.config = checkpoint.config
+        self.names = checkpoint.names
+        self._checkpoint = checkpoint
+        self.encoded: dict[str, Encoding] = {}
+
+    def dense(self, name: str) -> mx.array:
+        """One parameter."""
+        if name not in self.encoded:
+            return self._checkpoint.tensor(name)
+        codec, arrays = self.encoded[name]
+        return codec.decode(arrays)
+
+    def inputs(self, name: str) -> InputRule | None:
+        """What the parameter's codec does to its layer's inputs."""
+        codec, arrays = self.encoded.get(name, (None, {}))
+        return codec.inputs(arrays) if isinstance(codec, QuantizesInputs) else None
+
+
+class _Build:
+    """One compression, from an empty directory to a complete artifact."""
+
+    def __init__(
+        self, checkpoint: Checkpoint, recipe: Recipe, seed: int, directory: Path, calibration: CalibrationSet | None
+    ) -> None:
+        self.checkpoint, self.recipe, self.seed, self.directory = checkpoint, recipe, seed, directory
+        self.calibration = calibration
+        self.tensors: list[Tensor] = []
+        self.native: dict[str, Any] = {}  # the `quantization` table of an MLX config.json, None where it has no entry
+        self.progress = _Progress(checkpoint)
+        self.walk = None if calibration is None else Walk(self.progress, host=backend() == "cpu")
+
+    def run(self, key: str) -> None:
+        """Encode group by group, then write everything that is not weights."""
+        began = time.perf_counter()
+        planned = coverage.plan(self.checkpoint, self.recipe)
+        groups = [list(items) for _, items in groupby(planned, key=lambda item: item.group)]
+        for number, items in enumerate(track(groups, what=f"encoding {self.recipe.id}", unit="layer"), 1):
+            name = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
+            stored = self._encode_group(items)
+            mx.save_safetensors(str(self.directory / name), stored, metadata={"format": "mlx"})
+            self._carry_on(items[0].group)
+            mx.clear_cache()
+        self._write_config()
+        self._write_manifest(key, time.perf_counter() - began)
+
+    def _encode_group(self, items: Sequence[Planned]) -> dict[str, mx.array]:
+        statistics = self._observe(items[0].group)
+        self.progress.encoded = {}
         stored: dict[str, mx.array] = {}
         for item in items:
-            arrays, tensor, mlx_entry = _encode(checkpoint, item, codecs.get(item.part), seed)
-            stored |= arrays
-            tensors.append(tensor)
-            if item.part != "kept":
-                native[item.name.removesuffix(".weight")] = mlx_entry
-        name = f"model-{number:05d}-of-{len(groups):05d}.safetensors"
-        mx.save_safetensors(str(directory / name), stored, metadata={"format": "mlx"})
-        mx.clear_cache()
-    opens = all(entry is not None for entry in native.values())
-    config = dict(checkpoint.config) | ({"quantization": _mlx_config(native)} if opens else {})
-    (directory / "config.json").write_text(json.dumps(config, indent=2))
-    for pattern in TOKENIZER_FILES:
-        for file in checkpoint.directory.glob(pattern):
-            shutil.copy(file, directory / file.name)
-    files = {file.name: file_sha256(file) for file in sorted(directory.iterdir())}
-    manifest = _manifest(checkpoint, recipe, key, tensors, files, time.perf_counter() - began, opens, directory)
-    (directory / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+            arrays, note = self._encode(item, statistics.get(item.path))
+            prefix = item.name.removesuffix("weight") if item.codec else ""
+            named = {prefix + array: value for array, value in arrays.items()}
+            self.tensors.append(item.tensor(sum(value.nbytes for value in named.values()), tuple(named), note))
+            stored |= named
+        return stored
+
+    def _encode(self, item: Planned, statistics: Statistics | None) -> tuple[dict[str, mx.array], str]:
+        """The parameter's arrays, and what was done otherwise than the recipe says."""
+        weight = self.checkpoint.tensor(item.name)
+        if not mx.all(mx.isfinite(weight)).item():
+            source = self.checkpoint.directory
+            raise WeightError(f"{item.name} of {source} has NaN or infinite values: not a usable model.")
+        if item.codec is None:
+            return {item.name: weight}, ""
+        codec = quantizers.make(item.codec)
+        arrays = codec.encode(weight, statistics if codec.calibration != "none" else None, self.seed)
+        mx.eval(arrays)
+        self.progress.encoded[item.name] = codec, arrays
+        self.native[item.path] = codec.mlx_parameters(arrays) if isinstance(codec, MlxStored) else None
+        return arrays, codec.note((item.shape[0], item.shape[1])) if isinstance(codec, Annotated) else ""
+
+    def _observe(self, group: int) -> Mapping[str, Statistics]:
+        """Statistics by path of the layer's matrices, from its original weights and the encoded layers before it."""
+        if self.walk is None or group == OUTSIDE:
+            return {}
+        observer = Observer(self.walk.batches, self.seed, host=backend() == "cpu")
+        self.walk.observe(group, observer.wrap)
+        return observer.statistics()
+
+    def _carry_on(self, group: int) -> None:
+        """Carry the calibration text through what has just been encoded."""
+        if self.walk is None or self.calibration is None:
+            return
+        if group == OUTSIDE:
+            tokenizer = load_tokenizer(self.checkpoint.directory)
+            self.walk.begin(self.calibration.batches(tokenizer, self.checkpoint.config, self.seed))
+        else:
+            self.walk.advance(group)
+
+    def _write_config(self) -> None:
+        config = dict(self.checkpoint.config)
+        if self._opens_in_mlx_lm():
+            config["quantization"] = {**list(self.native.values())[-1], **self.native}  # the last is the default
+        (self.directory / "config.json").write_text(json.dumps(config, indent=2))
+        for pattern in TOKENIZER_FILES:
+            for file in self.checkpoint.directory.glob(pattern):
+                shutil.copy(file, self.directory / file.name)
+
+    def _opens_in_mlx_lm(self) -> bool:
+        return all(entry is not None for entry in self.native.values())
+
+    def _write_manifest(self, key: str, seconds: float) -> None:
+        written = sorted(self.directory.iterdir())
+        manifest = _manifest(
+            self.checkpoint,
+            self.recipe,
+            self.tensors,
+            key=key,
+            files={file.name: file_sha256(file) for file in written},
+            stored_bytes=sum(file.stat().st_size for file in written if file.suffix == ".safetensors"),
+            seconds=seconds,
+            opens_in_mlx_lm=self._opens_in_mlx_lm(),
+            calibration=self.calibration.describe() if self.calibration else {},
+        )
+        (self.directory / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
 
 
-def _mlx_config(native: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The `quantization` table of an MLX config.json: an entry for every matrix, the last one also as the default."""
-    return {**list(native.values())[-1], **native}
-
-
-def _encode(
-    checkpoint: Checkpoint, item: _Planned, codec: Quantizer | None, seed: int
-) -> tuple[dict[str, mx.array], Tensor, Mapping[str, Any] | None]:
-    weight = checkpoint.tensor(item.name)
-    if not mx.all(mx.isfinite(weight)).item():
-        raise WeightError(f"{item.name} of {checkpoint.directory} has NaN or infinite values: not a usable model.")
-    if codec is None:
-        return {item.name: weight}, _entry(item, weight.nbytes, (item.name,), None, ""), None
-    encoded = codec.encode(weight, None, seed)
-    mx.eval(encoded)
-    arrays = {f"{item.name.removesuffix('weight')}{array}": value for array, value in encoded.items()}
-    note = codec.note((item.shape[0], item.shape[1])) if isinstance(codec, Annotated) else ""
-    tensor = _entry(item, sum(value.nbytes for value in arrays.values()), tuple(arrays), codec.name, note)
-    return arrays, tensor, codec.mlx_parameters(encoded) if isinstance(codec, MlxStored) else None
-
-
-def _manifest(
-    checkpoint: Checkpoint,
-    recipe: Recipe,
-    key: str,
-    tensors: Sequence[Tensor],
-    files: Mapping[str, str],
-    seconds: float,
-    opens_in_mlx_lm: bool,
-    directory: Path | None = None,
-) -> Manifest:
-    on_disk = (
-        [(directory / name).stat().st_size for name in files if name.endswith(".safetensors")] if directory else []
-    )
+def _manifest(checkpoint: Checkpoint, recipe: Recipe, tensors: Sequence[Tensor], **rest: Any) -> Manifest:
     return Manifest(
-        key=key,
         source=str(checkpoint.directory),
         revision=checkpoint.revision,
         source_sha256=checkpoint.sha256,
         source_dtype=checkpoint.dtype,
         recipe=recipe.id,
-        inner=recipe.inner,
-        outer=recipe.outer,
         tensors=tuple(tensors),
-        files=files,
         versions=describe().versions,
         bf16_bytes=2 * sum(math.prod(tensor.shape) for tensor in tensors),
-        stored_bytes=sum(on_disk) if directory else sum(tensor.stored_bytes for tensor in tensors),
-        seconds=seconds,
-        opens_in_mlx_lm=opens_in_mlx_lm,
+        **rest,
     )

@@ -37,6 +37,10 @@ class ComparisonError(QuantbenchError):
     """Two sets of samples that may not be compared: other tokens, other questions, or the very same weights."""
 
 
+class ConformanceError(QuantbenchError):
+    """A quantizer does not keep to what `conformance` asks of every one."""
+
+
 def unknown(kind: str, name: str, choices: "list[str] | tuple[str, ...]", hint: str = "") -> UnknownNameError:
     """The error for a name that is not among the choices."""
     return UnknownNameError(f"Unknown {kind} {name!r}. Choose from: {', '.join(sorted(choices))}.{hint and ' ' + hint}")

@@ -12,11 +12,13 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_quantbench.bench import Cell, Subject
+    from pytest_quantbench.comparison import CodecFigures
     from pytest_quantbench.judge import SuiteVerdict
     from pytest_quantbench.record import Record, Verdict
     from pytest_quantbench.selection import Run
 
 OUTCOME = "quantbench_outcome"
+CODEC_SIZES = (64, 256)  # `quantbench weights` takes others
 
 
 def run_of(config: pytest.Config) -> Run:
@@ -52,6 +54,20 @@ def _save(config: pytest.Config, opened: Cell) -> None:
     if opened.unsaved:
         run.written.append(results.save(opened.record(), opened.raw(), run.settings.results))
         opened.saved()
+
+
+@pytest.fixture
+def quantbench_codec(request: pytest.FixtureRequest) -> list[CodecFigures]:
+    """One quantizer at all its widths on synthetic matrices; the figures also go to `codecs/` in the results folder."""
+    from pytest_quantbench import cases, codec_report, comparison
+
+    rows = [
+        comparison.compare(name, width, quantizer, case)
+        for case in cases.synthetic(CODEC_SIZES)
+        for name, width, quantizer in comparison.methods([request.param])
+    ]
+    codec_report.add(rows, run_of(request.config).settings.results / "codecs")
+    return rows
 
 
 @pytest.fixture

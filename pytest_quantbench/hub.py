@@ -1,6 +1,7 @@
 """Fetch a model or a corpus. `huggingface_hub` and `datasets` do the transfer, and are imported only for it."""
 
 import hashlib
+import importlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,30 +73,37 @@ class Text:
         return hashlib.sha256(self.content.encode()).hexdigest()
 
 
-def read_text(corpus_name: str, path: Path | None, offline: bool) -> Text:
-    """The corpus of that name, or the file given instead.
+def read_text(source: str | Path, offline: bool, option: str = "--corpus") -> Text:
+    """The corpus of that name, or a file; `option` is what a user would give another file with.
 
     Raises CorpusError for a file that is not UTF-8 text, OfflineError where the text would have to be fetched.
     """
-    corpus = CORPORA[corpus_name]
-    file = path or corpus.path
-    if file is None:
-        return Text(name=corpus.name, content=_dataset_text(corpus, offline))
+    if isinstance(source, Path):
+        return Text(name=source.name, content=_file_text(source))
+    corpus = CORPORA[source]
+    if corpus.path is not None:
+        return Text(name=corpus.name, content=_file_text(corpus.path))
+    if corpus.maker:
+        module, _, function = corpus.maker.partition(":")
+        return Text(name=corpus.name, content=getattr(importlib.import_module(module), function)())
+    return Text(name=corpus.name, content=_dataset_text(corpus, offline, option))
+
+
+def _file_text(file: Path) -> str:
     try:
-        content = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"The corpus {file} cannot be read as UTF-8 text: {error}.") from error
-    return Text(name=corpus.name if path is None else path.name, content=content)
+        raise CorpusError(f"The text {file} cannot be read as UTF-8: {error}.") from error
 
 
-def _dataset_text(corpus: Corpus, offline: bool) -> str:
-    way_out = f"Give the text as a file with --corpus PATH, or fetch {corpus.dataset} once where there is a network."
+def _dataset_text(corpus: Corpus, offline: bool, option: str) -> str:
+    way_out = f"Give the text as a file with {option} FILE, or fetch {corpus.dataset} once where there is a network."
     if offline and not (hub_cache() / f"datasets--{corpus.dataset.replace('/', '--')}").is_dir():
         raise OfflineError(f"The corpus {corpus.name} is not in the Hub's cache and --offline forbids it. {way_out}")
     import datasets
 
     try:
-        rows = datasets.load_dataset(corpus.dataset, corpus.config, split=corpus.split)
+        rows = datasets.load_dataset(corpus.dataset, corpus.config, split=corpus.split, data_files=corpus.files)
     except (OSError, ValueError) as error:
         raise OfflineError(f"The corpus {corpus.name} cannot be fetched ({_first_line(error)}). {way_out}") from error
-    return corpus.joiner.join(rows[corpus.column])
+    return corpus.joiner.join(rows[corpus.column][: corpus.rows])

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_quantbench.catalog import GB, Model, Recipe
+from pytest_quantbench.catalog import GB, Model
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.hub import hub_cache, is_here
+from pytest_quantbench.recipes import Recipe
 
 Cells = Sequence[tuple[Model, Recipe]]
 SCALE_BITS = 0.5  # what scales and the like add to a width: 32 bits for every group of 64

@@ -19,7 +19,8 @@ from pytest_quantbench import fixtures
 from pytest_quantbench.fixtures import OUTCOME, run_of
 
 if TYPE_CHECKING:
-    from pytest_quantbench.catalog import Model, Recipe
+    from pytest_quantbench.catalog import Model
+    from pytest_quantbench.recipes import Recipe
     from pytest_quantbench.selection import Run
 
 MARKERS = {
@@ -43,6 +44,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--runs", type=int, default=3, help="T1: runs of each of the five prompts (default 3)")
     add("--tokens", default="512", help="T2: how many tokens of the corpus, or 'all' (default 512)")
     add("--corpus", type=Path, metavar="PATH", help="T2: a UTF-8 text file instead of the model's corpus")
+    add("--calibration", metavar="FILE", help="calibration text instead of the model's: a file, c4, tiny-train or none")
+    add("--calibration-sequences", type=int, default=128, metavar="N", help="calibration sequences (default 128)")
     add("--limit", type=int, default=200, help="T3: questions per task, a seeded sample (default 200)")
     add("--task", action="append", default=[], metavar="NAME", help="T3: an lm-eval task (repeatable)")
     add(
@@ -91,6 +94,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
         levels = [pytest.param(level, id=level, marks=getattr(pytest.mark, level)) for level in CRITERIA]
         metafunc.parametrize("suite", levels, indirect=True)
+    elif "quantbench_codec" in metafunc.fixturenames:
+        from pytest_quantbench import quantizers
+
+        run_of(metafunc.config)  # wrong options are refused here too
+        group = pytest.mark.xdist_group("codecs")  # they write one file
+        names = [pytest.param(name, id=name, marks=group) for name in quantizers.names() if name != "identity"]
+        metafunc.parametrize("quantbench_codec", names, indirect=True)
 
 
 def _parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:

@@ -53,6 +53,7 @@ class Tensor:
     stored_bytes: int
     arrays: tuple[str, ...]
     part: Literal["inner", "outer", "kept"]
+    parameters: Mapping[str, int | float | str] = field(default_factory=dict)  # of the quantizer
     note: str = ""
 
 

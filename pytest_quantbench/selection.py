@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 import pytest
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.catalog import LEVELS, Model, Recipe, recipe
+from pytest_quantbench.catalog import CORPORA, LEVELS, Model
 from pytest_quantbench.errors import QuantbenchError, unknown
+from pytest_quantbench.recipes import Recipe, recipe
 from pytest_quantbench.settings import Settings, all_models, check_criteria, pairs, positive, read_table, token_count
 
 T = TypeVar("T")
@@ -64,12 +65,18 @@ def _read_options(config: pytest.Config) -> Run:
         tokens=token_count(option("tokens")),
         seed=option("sample_seed"),
         corpus=option("corpus"),
+        calibration=_calibration(option("calibration")),
+        calibration_sequences=positive("--calibration-sequences", option("calibration_sequences")),
         tasks=tuple(option("task")),
         task_files=pairs(option("task_data")),
         offline=option("offline"),
         criteria=criteria,
     )
     return Run(settings, models, {"bf16": recipe("bf16", []), **recipes}, option("undecided") == "fail")
+
+
+def _calibration(value: str | None) -> str | Path | None:
+    return value if value is None or value == "none" or value in CORPORA else Path(value)
 
 
 def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item]) -> None:

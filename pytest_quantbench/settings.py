@@ -10,6 +10,8 @@ from typing import Any
 from pytest_quantbench.catalog import CRITERIA, LEVELS, METRICS, MODELS, Model
 from pytest_quantbench.errors import QuantbenchError, unknown
 
+LOCAL_CALIBRATION = "tiny-train"  # ships with the package: a local model is judged without a network
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -23,6 +25,8 @@ class Settings:
     tokens: int | None = 512
     seed: int = 0
     corpus: Path | None = None
+    calibration: str | Path | None = None  # a file, the name of a corpus, or `none`; None: the model's own
+    calibration_sequences: int = 128
     tasks: tuple[str, ...] = ()
     task_files: Mapping[str, Path] = field(default_factory=dict)
     offline: bool = False
@@ -55,7 +59,7 @@ def user_model(source: str, name: str | None = None) -> Model:
     """A model of the user's own, from a path or a Hub id; its name is the last part of the path or id."""
     path = Path(source).expanduser()
     if path.exists() or source.startswith((".", "/", "~")):
-        return Model(name=name or path.resolve().name, source=str(path.resolve()))
+        return Model(name=name or path.resolve().name, source=str(path.resolve()), calibration=LOCAL_CALIBRATION)
     if source.count("/") != 1:
         raise QuantbenchError(f"--model {source!r} is neither an existing directory nor a Hub id like 'owner/name'.")
     return Model(name=name or source.split("/")[1], source=source)

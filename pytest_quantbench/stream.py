@@ -8,7 +8,7 @@ norm and head do the rest. No code per architecture, and one layer's weights in 
 
 import hashlib
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -17,10 +17,13 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from pytest_quantbench.errors import ModelError
+from pytest_quantbench.hidden import MEMORY_BYTES, HiddenStates
 from pytest_quantbench.hostmath import on_host, view
 from pytest_quantbench.progress import track
+from pytest_quantbench.quantizers import InputRule
 
 Config = Mapping[str, Any]
+Wrap = Callable[[str, nn.Module], nn.Module]  # a linear layer's path and the layer → what stands in for it
 
 
 class DenseWeights(Protocol):
@@ -36,6 +39,9 @@ class DenseWeights(Protocol):
 
     def dense(self, name: str) -> mx.array:
         """One parameter, decoded."""
+
+    def inputs(self, name: str) -> InputRule | None:
+        """What is done to the inputs of the layer that owns this parameter; None: nothing."""
 
 
 def skeleton(config: Config, names: Iterable[str]) -> nn.Module:
@@ -119,14 +125,29 @@ class _Injector(_Recorder):
         return self.answer
 
 
+class RuledInputs(nn.Module):
+    """A linear layer whose inputs go through a rule first: quantized activations."""
+
+    def __init__(self, rule: InputRule, layer: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._rule = rule
+        self._layer = (layer,)  # a tuple: the layer's weights belong to the walk, not to this stand-in
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(…, in) → (…, out)."""
+        product: mx.array = self._layer[0](self._rule(x))
+        return product
+
+
 class Walk:
     """One model, walked with float32 activations.
 
-    `host` multiplies in numpy (see hostmath). After `run`, `logits` gives any batch's logits at chosen positions, and
-    `weights_sha256` is the hash of every decoded weight that took part.
+    `host` multiplies in numpy (see hostmath); hidden states beyond `memory_bytes` go to temporary files. After `run`,
+    `logits` gives any batch's logits at chosen positions, and `weights_sha256` is the hash of every decoded weight
+    that took part.
     """
 
-    def __init__(self, weights: DenseWeights, *, host: bool) -> None:
+    def __init__(self, weights: DenseWeights, *, host: bool, memory_bytes: int = MEMORY_BYTES) -> None:
         self._weights = weights
         self._host = host
         self._model = skeleton(weights.config, weights.names)
@@ -134,8 +155,14 @@ class Walk:
         self._layers: list[nn.Module] = list(self._slots)
         self._prefixes = [f"{path}.{index}." for index in range(len(self._layers))]
         self._digests: dict[str, str] = {}
-        self._states: list[mx.array] = []
-        self._batches: Sequence[mx.array] = ()
+        self._recorders: list[_Recorder] = []
+        self._memory_bytes = memory_bytes
+        self._states = HiddenStates(memory_bytes)
+        self.batches: Sequence[mx.array] = ()
+
+    def __len__(self) -> int:
+        """How many decoder layers there are."""
+        return len(self._layers)
 
     @property
     def weights_sha256(self) -> str:
@@ -144,30 +171,47 @@ class Walk:
 
     def run(self, batches: Sequence[mx.array], what: str) -> None:
         """Carry (batch, tokens) integer batches through all decoder layers; `what` names the bar of progress."""
-        self._batches = batches
+        self.begin(batches)
+        for index in track(range(len(self)), what=what, unit="layer"):
+            self.advance(index)
+
+    def begin(self, batches: Sequence[mx.array]) -> None:
+        """Embed the batches, and learn with which arguments the model calls its decoder layers."""
+        self.batches = batches
         self._fill(
             self._model, "", [name for name in shapes(self._model) if not name.startswith(tuple(self._prefixes))]
         )
-        recorders = [*map(_Recorder, self._layers[:-1]), _Stopper(self._layers[-1])]
-        self._slots[:] = recorders
-        self._states = []
+        self._recorders = [*map(_Recorder, self._layers[:-1]), _Stopper(self._layers[-1])]
+        self._slots[:] = self._recorders
+        self._states = HiddenStates(self._memory_bytes)
         for batch in batches:
             with suppress(_Stopped):
                 self._model(batch)
-            self._states.append(recorders[0].entered)
-        mx.eval(self._states)
-        for layer, prefix, recorder in track(
-            list(zip(self._layers, self._prefixes, recorders, strict=True)), what=what, unit="layer"
-        ):
-            self._through(layer, prefix, recorder)
+            self._states.append(self._recorders[0].entered)
 
-    def _through(self, layer: nn.Module, prefix: str, recorder: _Recorder) -> None:
-        originals = dict(layer.leaf_modules())
+    def advance(self, index: int) -> None:
+        """Carry all batches through one decoder layer, with the weights that `dense` gives now."""
+        for batch, state in enumerate(self._through(index, None)):
+            self._states[batch] = state
+
+    def observe(self, index: int, wrap: Wrap) -> None:
+        """Run all batches through one decoder layer, every linear layer in it wrapped, and stay where we are."""
+        for _ in self._through(index, wrap):
+            pass
+
+    def _through(self, index: int, wrap: Wrap | None) -> Iterator[mx.array]:
+        layer, prefix = self._layers[index], self._prefixes[index]
+        originals: Any = tree_flatten(layer.leaf_modules(), is_leaf=nn.Module.is_module)
+        linear = [path for path, leaf in originals if type(leaf) is nn.Linear]
         self._fill(layer, prefix, list(shapes(layer)))
-        for index, (args, kwargs) in enumerate(recorder.calls):
-            self._states[index] = layer(self._states[index], *args, **kwargs)
-            mx.eval(self._states[index])
-        layer.update_modules(originals)
+        if wrap is not None:
+            filled = dict(layer.named_modules())
+            layer.update_modules(tree_unflatten([(path, wrap(prefix + path, filled[path])) for path in linear]))
+        for batch, (args, kwargs) in enumerate(self._recorders[index].calls):
+            state = layer(self._states[batch], *args, **kwargs)
+            mx.eval(state)
+            yield state
+        layer.update_modules(tree_unflatten(originals))
         layer.update(tree_map(lambda _: mx.zeros((0,)), layer.parameters()))
         mx.clear_cache()
 
@@ -176,17 +220,23 @@ class Walk:
         injector = _Injector(self._layers[-1])
         injector.answer = self._states[batch][:, positions]
         self._slots[:] = [*map(_Recorder, self._layers[:-1]), injector]
-        logits: mx.array = self._model(self._batches[batch])
+        logits: mx.array = self._model(self.batches[batch])
         return logits
 
     def _fill(self, module: nn.Module, prefix: str, names: Sequence[str]) -> None:
         """Put the decoded float32 weights of these paths (below `prefix`) into the module."""
         filled = [(name, self._dense(prefix + name)) for name in names]
         module.update(tree_unflatten(filled))
-        if self._host:
-            owners = {name.rpartition(".")[0] for name in names}
-            twins = [(path, on_host(leaf)) for path, leaf in module.named_modules() if path in owners]
-            module.update_modules(tree_unflatten([(path, twin) for path, twin in twins if twin is not None]))
+        leaves = dict(module.named_modules())
+        placed: dict[str, nn.Module] = {}
+        for path in {name.rpartition(".")[0] for name in names}:
+            twin = on_host(leaves[path]) if self._host else None
+            rule = self._weights.inputs(f"{prefix}{path}.weight") if type(leaves[path]) is nn.Linear else None
+            if rule is not None:
+                placed[path] = RuledInputs(rule, twin or leaves[path])
+            elif twin is not None:
+                placed[path] = twin
+        module.update_modules(tree_unflatten(list(placed.items())))
 
     def _dense(self, name: str) -> mx.array:
         array = mx.contiguous(self._weights.dense(name).astype(mx.float32))

@@ -1,8 +1,11 @@
 """The model's own tokenizer, through Transformers, and the two things about it that the protocols state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantbench.errors import ModelError
 
@@ -27,3 +30,19 @@ def longest_input(config: Mapping[str, Any], otherwise: int) -> int:
     """How many positions the model takes, from config.json."""
     text = config.get("text_config") or config
     return int(text.get("max_position_embeddings") or otherwise)
+
+
+def shared_run(first: Sequence[int], second: Sequence[int], length: int) -> bool:
+    """Whether two token sequences have `length` tokens in a row in common. Compares 64-bit hashes of the runs."""
+    keys = np.random.default_rng(0).integers(1, 2**64, length, dtype=np.uint64)
+    return bool(np.isin(_run_hashes(first, keys), _run_hashes(second, keys)).any())
+
+
+def _run_hashes(tokens: Sequence[int], keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """One hash for every run of len(keys) tokens: the sum of token × key, modulo 2^64."""
+    ids = np.asarray(tokens, np.uint64) + np.uint64(1)
+    count = max(0, len(ids) - len(keys) + 1)
+    hashes = np.zeros(count, np.uint64)
+    for place, key in enumerate(keys):
+        hashes += ids[place : place + count] * key
+    return hashes

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 from small_models import shared
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.catalog import TINY_DIRECTORY, recipe
+from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError
 from pytest_quantbench.measures import accuracy
+from pytest_quantbench.recipes import recipe
 
 TINY_TASKS = ("tiny_facts", "tiny_endings")
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pytest_quantbench import bench, quantizers
-from pytest_quantbench.catalog import MODELS, Model, recipe
+from pytest_quantbench.catalog import MODELS, Model
 from pytest_quantbench.errors import ComparisonError, CorpusError
+from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import Settings, user_model
 
 

@@ -10,11 +10,12 @@ from small_models import CONFIGS, shared
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.artifacts import open_artifact
-from pytest_quantbench.catalog import TINY_DIRECTORY, recipe
+from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress, key_of
 from pytest_quantbench.errors import DiskError, ModelError, QuantbenchError, WeightError
 from pytest_quantbench.quantizers.rtn import Rtn
+from pytest_quantbench.recipes import recipe
 from pytest_quantbench.stream import Walk
 
 
@@ -85,8 +86,8 @@ def test_an_artifact_is_found_again_and_not_made_twice(small_model, tmp_path):
 def test_the_key_depends_on_all_that_matters(small_model):
     one, other = Checkpoint(small_model()), Checkpoint(small_model(seed=1))
     names = quantizers.names()
-    keys = {key_of(one, recipe(name, names), seed) for name in ("int4", "int3", "int2") for seed in (0, 1)}
-    assert len(keys | {key_of(other, recipe("int4", names), 0)}) == 7
+    keys = {key_of(one, recipe(name, names), seed, None) for name in ("int4", "int3", "int2") for seed in (0, 1)}
+    assert len(keys | {key_of(other, recipe("int4", names), 0, None)}) == 7
 
 
 def test_a_damaged_artifact_is_put_aside_and_made_again(small_model, tmp_path, caplog):

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from pytest_quantbench import hub, planning
-from pytest_quantbench.catalog import MODELS, recipe
+from pytest_quantbench.catalog import MODELS
 from pytest_quantbench.errors import CorpusError, DiskError, OfflineError
+from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import user_model
 
 LLAMA = MODELS["Llama-3.1-8B-Instruct"]
@@ -41,7 +42,7 @@ def test_offline_names_what_is_lacking_and_the_way_out(empty_hub):
     with pytest.raises(OfflineError, match=r"Llama-3\.1-8B-Instruct is not in the Hub's cache .*--model DIRECTORY"):
         hub.fetch(LLAMA, offline=True)
     with pytest.raises(OfflineError, match="--corpus PATH"):
-        hub.read_text("wikitext2", None, offline=True)
+        hub.read_text("wikitext2", offline=True)
 
 
 def test_no_network_is_one_sentence(empty_hub, monkeypatch):
@@ -56,7 +57,7 @@ def test_no_network_is_one_sentence(empty_hub, monkeypatch):
 
 def test_a_text_file_is_read_and_hashed(tmp_path):
     (tmp_path / "text.txt").write_text("übung", encoding="utf-8")
-    text = hub.read_text("wikitext2", tmp_path / "text.txt", offline=True)
+    text = hub.read_text(tmp_path / "text.txt", offline=True)
     assert (text.name, text.content) == ("text.txt", "übung")
     assert len(text.sha256) == 64
 
@@ -67,7 +68,7 @@ def test_a_text_that_cannot_be_read_is_named(tmp_path, content):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(CorpusError, match=r"text\.txt cannot be read as UTF-8"):
-        hub.read_text("wikitext2", path, offline=True)
+        hub.read_text(path, offline=True)
 
 
 def test_disk_is_planned_from_the_sizes(empty_hub):

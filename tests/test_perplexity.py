@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from small_models import shared
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.catalog import TINY_DIRECTORY, recipe
+from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import CorpusError, WeightError
 from pytest_quantbench.hub import Text
 from pytest_quantbench.measures import perplexity
+from pytest_quantbench.recipes import recipe
 
 TEXT = Text(name="held out", content=(TINY_DIRECTORY / "heldout.txt").read_text())
 

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from pytest_quantbench import settings
-from pytest_quantbench.catalog import LEVELS, recipe
+from pytest_quantbench.catalog import LEVELS
 from pytest_quantbench.errors import QuantbenchError, UnknownNameError
+from pytest_quantbench.recipes import recipe
 
 METHODS = ["identity", "rtn"]
 

@@ -24,6 +24,9 @@ class InMemory:
         self.asked.append(name)
         return self.parameters[name]
 
+    def inputs(self, name):
+        return None
+
 
 def batches():
     rng = np.random.default_rng(0)
@@ -107,3 +110,31 @@ def test_shapes_evaluate_nothing():
     before = mx.get_active_memory()
     assert shapes(skeleton(huge, HEADS))["model.embed_tokens.weight"] == (2**20, 2**15)
     assert mx.get_active_memory() - before < 2**20
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 16000, 10**9])
+def test_hidden_states_that_went_to_a_file_are_the_same(memory_bytes):
+    """Nothing in memory, one batch of three, or all: the logits are bit-identical."""
+    plain = Walk(InMemory("llama"), host=True)
+    mapped = Walk(InMemory("llama"), host=True, memory_bytes=memory_bytes)
+    for walk in (plain, mapped):
+        walk.run(batches(), "")
+    for index in range(3):
+        assert mx.array_equal(plain.logits(index, slice(None)), mapped.logits(index, slice(None)))
+
+
+def test_inputs_go_through_the_rule_of_their_layer():
+    """Inputs of 0 give the logits of a model whose linear layers in the decoder see zeros."""
+    weights, ruled = InMemory("llama"), InMemory("llama")
+    ruled.inputs = lambda name: (lambda x: x * 0) if ".layers." in name else None
+    silent = InMemory("llama")
+    for name in silent.names:
+        if ".layers." in name and "proj" in name:
+            silent.parameters[name] = mx.zeros_like(silent.parameters[name])
+    results = []
+    for source in (ruled, silent, weights):
+        walk = Walk(source, host=True)
+        walk.run(batches(), "")
+        results.append(np.array(walk.logits(0, slice(None))))
+    np.testing.assert_allclose(results[0], results[1], atol=1e-6)
+    assert np.abs(results[0] - results[2]).max() > 0.01

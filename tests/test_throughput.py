@@ -5,10 +5,11 @@ import pytest
 from mlx_lm.generate import generate_step
 
 from pytest_quantbench import quantizers, resident
-from pytest_quantbench.catalog import PROMPTS, recipe
+from pytest_quantbench.catalog import PROMPTS
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.measures import throughput
+from pytest_quantbench.recipes import recipe
 from pytest_quantbench.stream import Walk
 
 

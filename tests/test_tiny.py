@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from pytest_quantbench import quantizers, stats
-from pytest_quantbench.catalog import MODELS, TINY_DIRECTORY, recipe
+from pytest_quantbench.catalog import MODELS, TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.hub import read_text
 from pytest_quantbench.measures import accuracy, perplexity
+from pytest_quantbench.recipes import recipe
 from pytest_quantbench.tiny.stories import PLOTS
 from pytest_quantbench.tiny.tasks import ending_questions, fact_questions
 from pytest_quantbench.tiny.text import KINDS, held_back, question, text
@@ -125,7 +126,7 @@ def artifact_of(level, tmp_path):
 
 def test_it_behaves_like_a_language_model_under_quantization(tmp_path):
     """Close to the generator's entropy in BF16, then a graded loss: little at 4 bits, more at 3, most at 2."""
-    corpus = read_text("tiny-heldout", None, offline=True)
+    corpus = read_text("tiny-heldout", offline=True)
     levels = ("bf16", "int4", "int3", "int2")
     samples = [perplexity.measure(artifact_of(lv, tmp_path), TINY_DIRECTORY, corpus, 8192, host=True) for lv in levels]
     nll = [float(np.mean(sample.nll_nats)) for sample in samples]

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.catalog import recipe
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.machine import backend, describe
 from pytest_quantbench.measures import weights
+from pytest_quantbench.recipes import recipe
 from pytest_quantbench.record import Machine
 
 

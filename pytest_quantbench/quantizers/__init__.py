@@ -9,19 +9,37 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from pytest_quantbench.errors import QuantbenchError, unknown
 
 if TYPE_CHECKING:
     import mlx.core as mx
     import mlx.nn as nn
+    import numpy as np
+    from numpy.typing import NDArray
 
-    from pytest_quantbench.catalog import Part
+    from pytest_quantbench.recipes import Part
+
+    InputRule: TypeAlias = Callable[[mx.array], mx.array]
+else:
+    InputRule = Callable  # MLX is not imported for a name
 
 GROUP = "pytest_quantbench.quantizers"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """What the inputs x of one matrix (y = W x) looked like over the calibration tokens."""
+
+    hessian: NDArray[np.float32]  # (in, in): mean of x xᵀ
+    tokens: int
+    sample: NDArray[np.float32]  # (up to 1,024 tokens, in): inputs drawn at random
+    peaks: NDArray[np.float32]  # (up to 16 tokens, in): the inputs with the largest single value, largest first
 
 
 class Quantizer(Protocol):
@@ -29,10 +47,12 @@ class Quantizer(Protocol):
 
     name: ClassVar[str]
     version: ClassVar[int]  # raised when the encoding changes: artifacts are rebuilt
-    calibration: ClassVar[Literal["none", "hessian"]]
+    calibration: ClassVar[Literal["none", "optional", "hessian"]]  # optional: better with statistics, fine without
 
-    def encode(self, weight: mx.array, statistics: mx.array | None, seed: int) -> dict[str, mx.array]:
+    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
         """(out, in) float weight → named arrays, packed as they are stored. `statistics` is None without calibration.
+
+        Raises QuantbenchError where statistics are needed and missing.
 
         Everything needed to decode is in the arrays or in the fields: bits per weight are counted from the arrays.
         """
@@ -53,11 +73,25 @@ class MlxStored(Protocol):
 
 
 @runtime_checkable
+class QuantizesInputs(Protocol):
+    """A quantizer that also quantizes the inputs of its layer, in every measure."""
+
+    def inputs(self, arrays: dict[str, mx.array]) -> InputRule:
+        """What becomes of an input: (…, in) float → (…, in) float, values that the encoding can express."""
+
+
+@runtime_checkable
 class Annotated(Protocol):
     """A quantizer that can say where it had to differ from its parameters for one matrix."""
 
     def note(self, weight_shape: tuple[int, int]) -> str:
         """What is done otherwise for an (out, in) matrix, such as a smaller group or padding; empty if nothing."""
+
+
+def check_width(name: str, bits: int, width: int) -> None:
+    """For methods of one width only. Raises QuantbenchError where `bits` is another."""
+    if bits != width:
+        raise QuantbenchError(f"{name} cannot have bits = {bits}: it is a method of {width} bits.")
 
 
 def names() -> list[str]:

@@ -8,7 +8,16 @@ perplexity can therefore be compared with a true floor.
 from collections.abc import Callable
 
 from pytest_quantbench.tiny.stories import PLOTS
-from pytest_quantbench.tiny.world import ADJECTIVES, COLOURS, OBJECTS, PERSON_ATTRIBUTES, TOWN_ATTRIBUTES, Draws, World
+from pytest_quantbench.tiny.world import (
+    ADJECTIVES,
+    COLOURS,
+    OBJECTS,
+    PERSON_ATTRIBUTES,
+    TOWN_ATTRIBUTES,
+    Draws,
+    World,
+    make_world,
+)
 
 STATEMENTS = {
     "town": ("{s} lives in {v}.", "The home of {s} is in {v}.", "Look for {s} in {v}."),
@@ -60,6 +69,11 @@ def text(world: World, draws: Draws, characters: int) -> str:
         parts.append(paragraph(world, draws) + "\n\n")
         length += len(parts[-1])
     return "".join(parts)
+
+
+def training_text() -> str:
+    """The beginning of the text that Tiny was trained on: about 250,000 tokens, for calibration."""
+    return text(make_world(), Draws("train-7"), 1_000_000)
 
 
 def _subject_and_attribute(world: World, draws: Draws) -> tuple[str, str]:

@@ -1,0 +1,94 @@
+"""AQLM: additive codebooks (Egiazarian et al. 2024, "Extreme Compression of Large Language Models via Additive
+Quantization", arXiv 2401.06118).
+
+Eight consecutive weights of a row are one vector. It is stored as one 8-bit code for each of `bits` codebooks, and
+decodes to the sum of the words so named, times its row's scale; the codebooks are the matrix's own. Codes and words
+minimise the output error tr((W − Ŵ) H (W − Ŵ)ᵀ) on the calibration inputs: a beam search over the codes of one group of
+inputs after the other, all others fixed, then least squares for the words, all codes fixed, in turn until little is
+gained.
+
+Storage: bits + 16 / in for the scales + 16 × bits × 256 × 8 / (out × in) for the codebooks: 2.008 on 4096² at 2 bits.
+On a small matrix the codebooks would outweigh the codes, so its vectors are shorter; where rows are short, they share
+one scale. Costs a few dozen products of out × in², and as much again for the search.
+
+Where we differ: the codes start from a sweep with error feedback, groups with the largest inputs first, and not from
+k-means of the weights alone, which saves most of the rounds; words are fitted by conjugate gradients on a sample of
+the rows, not by Adam; scales are the rows' root mean squares, in bfloat16 for its range. The paper's fine-tuning of
+whole blocks is not done: a codec sees one matrix.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from pytest_quantbench import coding, vectors
+from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.vectors import Layout
+
+WARM_UP = 2  # sweeps of a sample of the rows before all rows are coded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aqlm:
+    """`bits` additive codebooks of 256 words for groups of 8 weights of a row, and a scale for every row."""
+
+    bits: int
+    group_size: int = 8
+    codebook_bits: int = 8
+    codebook_share: float = vectors.BOOK_SHARE  # the most that codebooks may add to the codes' own bits
+    beam: int = 8
+    rounds: int = 6
+
+    name: ClassVar[str] = "aqlm"
+    version: ClassVar[int] = 1
+    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "hessian"
+
+    def __post_init__(self) -> None:
+        vectors.check(self.name, bits=self.bits, group_size=self.group_size, codebook_bits=self.codebook_bits)
+
+    def note(self, weight_shape: tuple[int, int]) -> str:
+        """What was done otherwise for an (out, in) matrix, such as shorter vectors; empty if nothing."""
+        return vectors.note(self._layout(*weight_shape), self.group_size, self.bits, weight_shape)
+
+    def _layout(self, outs: int, ins: int) -> Layout:
+        length, stages, width = vectors.fit(
+            self.bits, outs * ins, self.group_size, self.codebook_bits, self.codebook_share
+        )
+        return Layout(inputs=length, outputs=1, stages=stages, width=width)
+
+    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+        """(out, in) float → `codes` (bytes,) uint8: group by group, row by row, codebook by codebook; `codebooks`
+        (bits, 256, 8) float16; `scales` (out,) or (1,) bfloat16; `shape` (2,) int32.
+        """
+        if statistics is None:
+            raise QuantbenchError("aqlm needs calibration: give it a text, or choose a method without, such as hqq.")
+        outs, ins = weight.shape
+        layout, rng = self._layout(outs, ins), np.random.default_rng(seed)
+        problem = coding.prepare(np.array(weight.astype(mx.float32)), statistics.hessian, layout)
+        scale = coding.scales(problem.weight, vectors.row_scales(self.bits, ins))
+        blocks = np.arange(len(problem.order))
+        coder = coding.start(problem, layout, blocks, scale, np.ones(len(blocks), np.float32), self.beam, rng)
+        coding.solve(problem, [coder], WARM_UP, self.rounds, rng)
+        return {
+            "codes": mx.array(vectors.stored(coder.codes[np.argsort(problem.order)], layout.width)),
+            "codebooks": mx.array(coder.books).astype(mx.float16),
+            "scales": mx.array(scale[0] * problem.unit).astype(mx.bfloat16),
+            "shape": mx.array([outs, ins], mx.int32),
+        }
+
+    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+        """The dense (out, in) weight in float32."""
+        outs, ins = np.array(arrays["shape"]).tolist()
+        books = np.array(arrays["codebooks"]).astype(np.float32)
+        layout = Layout(inputs=books.shape[2], outputs=1, stages=len(books), width=books.shape[1].bit_length() - 1)
+        dense = vectors.decoded(np.array(arrays["codes"]), books, layout, ins, outs)[:ins]
+        dense *= np.array(arrays["scales"].astype(mx.float32))
+        return mx.array(np.ascontiguousarray(dense.T))
+
+    def linear(self, arrays: dict[str, mx.array]) -> nn.Module | None:
+        """None: MLX has no kernel for codebooks, so the layer runs decoded."""
+        return None

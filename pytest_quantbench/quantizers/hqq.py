@@ -1,0 +1,112 @@
+"""HQQ: grids that make the sum of |error|^0.7 small, found by half-quadratic splitting and without any data.
+
+Source: Badri and Shaji 2023, "Half-Quadratic Quantization of Large Machine Learning Models". An ℓp norm with p < 1
+cares for the many small errors and forgives the few large ones, as heavy-tailed weights want it. It has no gradient
+to follow, so the error is split in two: a sparse part e, found by generalized soft thresholding,
+e = sign(r) · max(|r| − |r|^(p−1) / β, 0) of the residual r, and the rest, which the grid follows by least squares. β
+grows by 1 % per turn, which ties the parts together.
+
+Cost: 20 turns over the matrix, O(out × in). Storage is MLX's affine one, bits + 32 / group per weight; the zero point
+is a 16-bit bias that is not rounded to a code.
+
+Where we differ: the paper states the problem for scale and zero point, but its solver leaves the scale at the range
+of the group and moves only the zero point. Here least squares gives both: at 2 bits, where the range is a poor scale,
+that is worth 2.4 dB on Gaussian weights, and 0.2 dB at 4. Residuals are measured in steps of the grid, so that
+thresholds mean the same whatever the weights' unit; at their plain size (0.02) the paper's β = 10 never thresholds
+anything. Each group keeps the grid with the smallest ℓp loss it met. The start is the range, and only that: narrower
+starts end in lower ℓp losses, but 2 dB below in SNR at 4 bits, for ℓp forgives clipping.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from pytest_quantbench import affine, groups
+from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.quantizers import Statistics
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hqq:
+    """Affine codes of `bits`, `group_size` weights of a row to a grid, fitted in the ℓ`p` norm in `turns` turns."""
+
+    bits: int
+    group_size: int = 64
+    p: float = 0.7
+    beta: float = 10.0
+    kappa: float = 1.01
+    turns: int = 20
+
+    name: ClassVar[str] = "hqq"
+    version: ClassVar[int] = 1
+    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "none"
+
+    def __post_init__(self) -> None:
+        affine.check(self.name, self.bits, self.group_size)
+        if not (0 < self.p <= 1 and self.beta > 0 and self.kappa >= 1 and self.turns >= 0):
+            raise QuantbenchError(f"{self} cannot be solved: it takes 0 < p ≤ 1, beta > 0, kappa ≥ 1 and turns ≥ 0.")
+
+    def note(self, weight_shape: tuple[int, int]) -> str:
+        """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
+        return affine.note(weight_shape[1], self.group_size, self.bits)
+
+    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+        """(out, in) float → `weight` (out, in × bits / 32) uint32, `scales` and `biases` (out, in / group) 16-bit.
+
+        A padded matrix also has `in_features` (1,) int32, the row length before padding.
+        """
+        in_features = weight.shape[1]
+        group, padded = affine.fit(in_features, self.group_size, self.bits)
+        dense, exponent = groups.normalised(weight)
+        grouped = affine.pad(dense, padded).reshape(len(dense), -1, group)
+        kind = groups.stored_type(groups.steps(grouped, self.bits), exponent)
+        objective = HalfQuadratic(power=self.p, beta=self.beta, kappa=self.kappa)
+
+        def solve(rows: slice) -> groups.Grids:
+            start = groups.span(grouped[rows], self.bits)
+            return groups.descend(grouped[rows], start, self.bits, kind, objective, self.turns)
+
+        grids = groups.blockwise(grouped, solve)
+        codes = groups.codes_of(grouped, grids, self.bits)
+        return affine.store(codes, *groups.stored(grids, kind, exponent), self.bits, in_features)
+
+    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+        """The dense (out, in) weight in float32."""
+        return affine.decode(arrays, self.bits)
+
+    def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
+        """MLX's own quantized layer."""
+        return affine.linear(arrays, self.bits)
+
+    def mlx_parameters(self, arrays: dict[str, mx.array]) -> dict[str, int | str] | None:
+        """What MLX's config.json says of this matrix; None where rows were padded."""
+        return affine.mlx_parameters(arrays, self.bits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HalfQuadratic:
+    """The ℓp objective of a grid; `beta` × `kappa`^turn is the weight that ties the sparse part to the residual."""
+
+    power: float
+    beta: float
+    kappa: float
+    weights: None = None
+
+    def __call__(self, residuals: groups.Matrix, turn: int) -> tuple[groups.Matrix, groups.Matrix]:
+        """Residuals in steps → Σ |r|^p of every group, and r − e = r · min(1, |r|^(p−2) / β).
+
+        One power serves both, and as exp ∘ log it is twice as fast as numpy's.
+        """
+        share = np.abs(residuals)
+        np.maximum(share, np.float32(1e-9), out=share)
+        np.log(share, out=share)
+        share *= np.float32(self.power - 2)
+        np.exp(share, out=share)
+        losses = np.einsum("ijk,ijk,ijk->ij", share, residuals, residuals)
+        share *= np.float32(1 / (self.beta * self.kappa**turn))
+        np.minimum(share, np.float32(1), out=share)
+        share *= residuals
+        return losses, share

@@ -1,0 +1,257 @@
+"""MiLo: group rounding together with a low-rank compensator, each fitted to what the other leaves.
+
+Source: Huang et al. 2025, "MiLo: Efficient Quantized MoE Inference with Mixture of Low-Rank Compensators" (arXiv
+2504.02658): W ≈ Q + L R, with Q asymmetric 3-bit codes in groups fitted to W − L R, and L R a quantized low-rank
+product fitted to W − Q, in turns until the error stops falling. With calibration every column's squared error counts
+by its input's mean square (the Hessian's diagonal); the paper uses none.
+
+A component is worth its bits where many rows go wrong alike: a few large input channels, a decaying spectrum. On
+independent weights of a large matrix it is worth little, so the rank is chosen per matrix by what the same bits do
+otherwise. The yardstick is half the group size: it costs 32 / group bits more and gains some dB. Of the ranks `rank`,
+its half, its quarter, …, with factors of 4 or 8 bits, the one wins that gains most beyond that price. If half the
+group is better still, and within `bits` + `budget`, it is stored without a compensator: the result is never larger
+than plain rounding in groups of 64, and never worse.
+
+Cost: about 150 passes over the matrix, and products with `rank` columns. Storage: bits + 32 / group per weight; a
+factor takes 4.25 or 8.25 bits per entry, which makes 0.033 per weight for rank 16 on 4096 × 4096.
+
+Where we differ: the paper starts with Q, whose residual has little structure left to compensate; we start with the
+low-rank part of W, 4 dB better on weights with large channels. Grids are fitted to the squared error from several
+starts, not by HQQ. Factors are quantized within the turns and not at the end, so that Q makes up for their errors.
+The paper sets the rank by layer type and kurtosis, up to 1,024.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from pytest_quantbench import affine, groups, lowrank
+from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.groups import Grids, Matrix
+from pytest_quantbench.lowrank import Factors
+from pytest_quantbench.quantizers import Statistics
+
+FACTOR_BITS = (4, 8)
+TRIAL_TURNS = 4  # enough to tell which candidate is best
+ROUGH: groups.Starts = ((0.9, 0.0), (0.7, 0.0))  # where a trial's grids start
+PROMISING = 1.15  # × the error of what is to be beaten: further turns have not made up for more than half of this
+LEAST_GAIN = 1e-3  # of the squared error: a turn that gains less is the last
+DAMPING = 0.01  # × the mean is added to every input's importance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Milo:
+    """Affine codes of `bits` in groups, and at most `rank` quantized components, in `bits` + `budget` per weight."""
+
+    bits: int
+    group_size: int = 128
+    rank: int = 16
+    budget: float = 0.5
+    iterations: int = 20
+
+    name: ClassVar[str] = "milo"
+    version: ClassVar[int] = 1
+    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "optional"
+
+    def __post_init__(self) -> None:
+        affine.check(self.name, self.bits, self.group_size)
+        if self.rank < 0 or self.iterations < 1:
+            raise QuantbenchError(f"{self} cannot be: milo takes a rank of 0 or more and at least one iteration.")
+
+    def note(self, weight_shape: tuple[int, int]) -> str:
+        """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
+        return affine.note(weight_shape[1], self.group_size, self.bits)
+
+    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+        """(out, in) float → `weight`, `scales`, `biases` and for padded rows `in_features`, as in affine.
+
+        With a compensator also the arrays of lowrank.store.
+        """
+        in_features = weight.shape[1]
+        dense, exponent = groups.normalised(weight)
+        importance = _importance(statistics)
+        halves = (self.group_size, max(self.group_size // 2, affine.GROUPS[0]))
+        fits = dict.fromkeys(affine.fit(in_features, size, self.bits) for size in halves)
+        plain = [_plain(_problem(dense, exponent, importance, self.bits, *fit)) for fit in fits]
+        limit = max((self.bits + self.budget) * dense.size, min(each.stored_bits for each in plain))
+        best = min((each for each in plain if each.stored_bits <= limit), key=lambda solution: solution.error)
+        for each in plain if best.error else []:
+            best = self._compensated(each.problem, limit, _price(plain), best, seed)
+        return best.arrays(exponent, in_features)
+
+    def _compensated(self, problem: _Problem, limit: float, price: float, rival: _Solution, seed: int) -> _Solution:
+        """The best solution with a compensator in `limit` stored bits, if its error is below the rival's; or that."""
+        best, principal = None, None
+        for bits in FACTOR_BITS:
+            room = (limit - problem.grid_bits) / sum(lowrank.cost(1, size, bits) for size in problem.dense.shape)
+            rank, worth = min(self.rank, int(room), *problem.dense.shape), -math.inf
+            while rank >= 1:
+                principal = principal or lowrank.principal(problem.dense, problem.weights, self.rank, seed)
+                left, right = (lowrank.quantized(side[:rank], bits, problem.kind) for side in principal)
+                trial = _settled(_Solution(problem=problem, factors=(left, right)), TRIAL_TURNS, ROUGH)
+                if trial.worth(price) <= worth:
+                    break
+                worth = trial.worth(price)
+                best = trial if best is None or worth > best.worth(price) else best
+                rank //= 2
+        if best is None or best.error > PROMISING * rival.error:
+            return rival
+        settled = _settled(best, self.iterations, groups.STARTS)
+        return settled if settled.error < rival.error else rival
+
+    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+        """The dense (out, in) weight in float32."""
+        dense = affine.decode(arrays, self.bits)
+        if "left" not in arrays:
+            return dense
+        left, right = lowrank.load(arrays)
+        return dense + left[:, : dense.shape[0]].T @ right[:, : dense.shape[1]]
+
+    def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
+        """MLX's own quantized layer, and the low-rank product in two thin ones."""
+        layer = affine.linear(arrays, self.bits)
+        if "left" not in arrays:
+            return layer
+        left, right = lowrank.load(arrays)
+        return lowrank.CompensatedLinear(layer, left[:, : arrays["weight"].shape[0]], right)
+
+    def mlx_parameters(self, arrays: dict[str, mx.array]) -> dict[str, int | str] | None:
+        """What MLX's config.json says of this matrix; None where rows were padded or there is a compensator."""
+        return None if "left" in arrays else affine.mlx_parameters(arrays, self.bits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Problem:
+    """A matrix in groups, and what a squared error counts in each of its columns."""
+
+    dense: Matrix  # (out, padded)
+    weights: Matrix | None  # (padded,); None: all alike
+    bits: int
+    group: int
+    kind: mx.Dtype
+    energy: float  # the weighted Σ dense²
+
+    @property
+    def objective(self) -> groups.Squared:
+        return groups.Squared(weights=None if self.weights is None else self.weights.reshape(-1, self.group))
+
+    @property
+    def grid_bits(self) -> int:
+        return self.dense.size * self.bits + self.dense.size // self.group * 32
+
+    def grouped(self, dense: Matrix) -> Matrix:
+        return dense.reshape(len(dense), -1, self.group)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Solution:
+    """Grids (once they are fitted) and perhaps a compensator."""
+
+    problem: _Problem
+    grids: Grids | None = None
+    factors: Factors | None = None
+
+    @property
+    def error(self) -> float:
+        return math.inf if self.grids is None else float(self.grids.losses.sum())
+
+    @property
+    def stored_bits(self) -> int:
+        return self.problem.grid_bits + sum(side.stored_bits for side in self.factors or ())
+
+    @property
+    def snr(self) -> float:
+        return 10 * math.log10(self.problem.energy / self.error) if self.error else math.inf
+
+    def worth(self, price: float) -> float:
+        """SNR less the price of the stored bits, in dB."""
+        return self.snr - price * self.stored_bits / self.problem.dense.size
+
+    def arrays(self, exponent: int, in_features: int) -> dict[str, mx.array]:
+        """What is stored of the matrix × 2^exponent."""
+        assert self.grids is not None
+        problem, compensator, rest = self.problem, {}, self.problem.dense
+        if self.factors is not None:
+            compensator = lowrank.store(self.factors, exponent, problem.kind)
+            rest = rest - lowrank.product(self.factors)
+        codes = groups.codes_of(problem.grouped(rest), self.grids, problem.bits)
+        stored = groups.stored(self.grids, problem.kind, exponent)
+        return affine.store(codes, *stored, problem.bits, in_features) | compensator
+
+
+def _importance(statistics: Statistics | None) -> Matrix | None:
+    """(in,) what every column's squared error counts: the mean square of its input, as a share of the mean."""
+    if statistics is None:
+        return None
+    squares = np.diag(statistics.hessian)
+    return squares / (squares.mean() or 1) + np.float32(DAMPING)
+
+
+def _problem(dense: Matrix, exponent: int, importance: Matrix | None, bits: int, group: int, padded: int) -> _Problem:
+    padding = padded - dense.shape[1]
+    if padding:  # repeats the last column and counts nothing
+        importance = np.ones(dense.shape[1], np.float32) if importance is None else importance
+        importance = np.pad(importance, (0, padding))
+        dense = affine.pad(dense, padded)
+    kind = groups.stored_type(groups.steps(dense.reshape(len(dense), -1, group), bits), exponent)
+    weighted = dense if importance is None else dense * importance
+    energy = float(np.einsum("ij,ij->", weighted, dense, dtype=np.float64))
+    return _Problem(dense=dense, weights=importance, bits=bits, group=group, kind=kind, energy=energy)
+
+
+def _price(plain: list[_Solution]) -> float:
+    """What a bit per weight earns in dB if spent on smaller groups; 6.02, the most any can, where there are none."""
+    large, small = plain[0], plain[-1]
+    rates = [each.stored_bits / each.problem.dense.size for each in (large, small)]
+    if rates[0] == rates[1] or not (large.error and small.error):
+        return 20 * math.log10(2)
+    return (small.snr - large.snr) / (rates[1] - rates[0])
+
+
+def _plain(problem: _Problem) -> _Solution:
+    grouped, objective = problem.grouped(problem.dense), problem.objective
+    solve = lambda rows: groups.fit(grouped[rows], problem.bits, problem.kind, objective)  # noqa: E731
+    return _Solution(problem=problem, grids=groups.blockwise(grouped, solve))
+
+
+def _settled(start: _Solution, turns: int, starts: groups.Starts) -> _Solution:
+    """Grids and factors by turns, until that stops lowering the error; the first grids come from `starts`."""
+    best, factors, grids = start, start.factors, None
+    for _ in range(turns):
+        assert factors is not None
+        grids, rest = _regridded(start.problem, factors, grids, starts)
+        found = _Solution(problem=start.problem, grids=grids, factors=factors)
+        enough = found.error > (1 - LEAST_GAIN) * best.error
+        best = found if found.error < best.error else best
+        if enough:
+            break
+        factors = lowrank.refitted(factors, rest, start.problem.weights, start.problem.kind)
+    return best
+
+
+def _regridded(
+    problem: _Problem, factors: Factors, before: Grids | None, starts: groups.Starts
+) -> tuple[Grids, Matrix]:
+    """Grids for what the factors leave, and the (out, padded) matrix that these grids leave. O(out × in)."""
+    rest = np.empty_like(problem.dense)
+
+    def solve(rows: slice) -> Grids:
+        compensated = lowrank.product(factors, rows)
+        block = problem.grouped(problem.dense[rows] - compensated)
+        if before is None or (before.scales[rows] <= groups.FLAT).any():
+            grids = groups.fit(block, problem.bits, problem.kind, problem.objective, starts)
+        else:
+            start = before.scales[rows], before.biases[rows]
+            grids = groups.descend(block, start, problem.bits, problem.kind, problem.objective, 1)
+        errors = groups.nearest(block, grids.scales, grids.biases, problem.bits)[1]
+        errors *= grids.scales[:, :, None]
+        np.add(errors.reshape(compensated.shape), compensated, out=rest[rows])
+        return grids
+
+    return groups.blockwise(problem.grouped(problem.dense), solve), rest

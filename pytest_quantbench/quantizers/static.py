@@ -1,0 +1,90 @@
+"""Weights and activations in integers, the activations' range fixed beforehand from calibration inputs.
+
+Source: post-training static quantization (Jacob et al. 2018, §2.1 for the asymmetric grid; Nagel et al. 2021, §3.1 for
+the choice of the range). One scale and zero point serve all inputs of a matrix, so a few channels with large values
+leave few levels for the rest: the reason why per-token ranges exist. Three rules set the range: `minmax` keeps every
+calibration input, `percentile` cuts 0.1 % at either end, `mse` moves either end to where the squared error of the
+inputs is smallest. Storage: bits + 32 / in per weight and two numbers for the inputs.
+
+Where we differ: percentiles and squared errors are those of a sample of at most 1,024 tokens.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_quantbench import rows
+from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.quantizers import InputRule, Statistics
+
+RANGES = ("minmax", "percentile", "mse")
+CUT_PERCENT = 0.1
+SHRINKS = np.geomspace(1.0, 0.05, 40)  # tried for either end, one after the other
+ROUNDS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Static:
+    """`bits` for weights (per row) and for activations (one range per matrix, by the rule `range`)."""
+
+    bits: int
+    range: str = "mse"
+
+    name: ClassVar[str] = "static"
+    version: ClassVar[int] = 1
+    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "hessian"
+
+    def __post_init__(self) -> None:
+        rows.check(self.name, self.bits)
+        if self.range not in RANGES:
+            raise QuantbenchError(f"static cannot have range = {self.range!r}; choose from {RANGES}.")
+
+    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+        """(out, in) float → the arrays of `rows.encode` and `input_range` (2,) float32: the grid's step and zero.
+
+        Raises QuantbenchError without statistics.
+        """
+        if statistics is None:
+            raise QuantbenchError("static needs calibration: give a text with --calibration FILE, or use dynamic.")
+        low, high = self._range(statistics)
+        step = max((high - low) / (2**self.bits - 1), 1e-30)
+        grid = mx.array([step, np.rint(-low / step)], mx.float32)
+        return {**rows.encode(weight, self.bits), "input_range": grid}
+
+    def _range(self, statistics: Statistics) -> tuple[float, float]:
+        """The lowest and the highest value that inputs may have; always around zero."""
+        sample, peaks = statistics.sample.ravel(), statistics.peaks
+        if self.range == "percentile":
+            low, high = np.percentile(sample, [CUT_PERCENT, 100 - CUT_PERCENT])
+            return min(float(low), 0.0), max(float(high), 0.0)
+        low = min(float(sample.min()), float(peaks.min()), 0.0)
+        high = max(float(sample.max()), float(peaks.max()), 0.0)
+        for _ in range(ROUNDS if self.range == "mse" else 0):
+            high = min(high * SHRINKS, key=lambda end: _squared_error(sample, low, float(end), self.bits))
+            low = min(low * SHRINKS, key=lambda end: _squared_error(sample, float(end), high, self.bits))
+        return float(low), float(high)
+
+    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+        """The dense (out, in) weight in float32."""
+        return rows.decode(arrays, self.bits)
+
+    def inputs(self, arrays: dict[str, mx.array]) -> InputRule:
+        """Every value on the matrix's grid, cut off at its ends."""
+        step, zero = np.array(arrays["input_range"]).tolist()
+        top = 2**self.bits - 1
+        return lambda x: (mx.clip(mx.round(x / step) + zero, 0, top) - zero) * step
+
+    def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
+        """The decoded weight, with inputs rounded as in every other measure."""
+        return rows.RuledLinear(self.decode(arrays), self.inputs(arrays))
+
+
+def _squared_error(inputs: NDArray[np.float32], low: float, high: float, bits: int) -> float:
+    step = max((high - low) / (2**bits - 1), 1e-30)
+    zero = np.rint(-low / step)
+    codes = np.clip(np.rint(inputs / step) + zero, 0, 2**bits - 1)
+    return float(np.square((codes - zero) * step - inputs, dtype=np.float64).sum())

@@ -1,0 +1,146 @@
+"""VPTQ: vector post-training quantization (Liu et al. 2024, "VPTQ: Extreme Low-bit Vector Post-Training Quantization
+for Large Language Models", arXiv 2409.17066).
+
+A vector is the weights of `vector` consecutive outputs for one and the same input. It is stored as the number of a word
+in the matrix's codebook, that of a word in a second codebook for what the first left over, and so on up to `bits` per
+weight, and decodes to the words' sum times the rows' scales. Inputs are coded one after the other, those with the
+largest activations first, and each one's error is made up for by the inputs after it, as in GPTQ: within one input all
+errors cost the same, so that the nearest word in the plain distance is the right one. The codebooks start from k-means
+weighted by what an error costs. The few inputs whose errors cost far more than all others' (outliers) have twice the
+bits, from a codebook of their own for shorter vectors.
+
+Storage: bits + 16 × words × vector × codebooks / (out × in) + 16 / in for the scales + `outlier_bits` at most for the
+outliers: 2.016 on 4096² at 2 bits. On a small matrix the codebooks would outweigh the codes, so its vectors are
+shorter; where rows are short, they share one scale. Costs about a dozen products of out × in², and the search.
+
+Where we differ: the paper fits codebooks again by gradient descent on the layer's outputs; we do it by conjugate
+gradients on a sample of the rows, and then choose every input's codes once more, with all others fixed. It scales
+columns and adds biases to them, which paid for its bits on none of our matrices; scales of rows did. At 3 and 4 bits it
+has two codebooks of up to 65,536 words, which add half a bit on 4096²; ours are as many codebooks of 256 as it takes.
+Fine-tuning of whole models is not done: a codec sees one matrix.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import mlx.core as mx
+import mlx.nn as nn
+import numpy as np
+
+from pytest_quantbench import coding, vectors
+from pytest_quantbench.coding import Coder, Index, Problem
+from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.vectors import Layout
+
+WARM_UP = 3  # sweeps of a sample of the rows before all rows are coded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vptq:
+    """Codebooks of 256 words, each for what those before it left over, for vectors of 8 outputs."""
+
+    bits: int
+    vector: int = 8
+    codebook_bits: int = 8
+    codebook_share: float = vectors.BOOK_SHARE  # the most that codebooks may add to the codes' own bits
+    outlier_bits: float = 0.008  # the most that outliers may add, over all weights
+    beam: int = 8
+    rounds: int = 2
+
+    name: ClassVar[str] = "vptq"
+    version: ClassVar[int] = 1
+    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "hessian"
+
+    def __post_init__(self) -> None:
+        vectors.check(self.name, bits=self.bits, vector=self.vector, codebook_bits=self.codebook_bits)
+
+    def note(self, weight_shape: tuple[int, int]) -> str:
+        """What was done otherwise for an (out, in) matrix, such as shorter vectors; empty if nothing."""
+        return vectors.note(self._layout(*weight_shape), self.vector, self.bits, weight_shape)
+
+    def _layout(self, outs: int, ins: int) -> Layout:
+        length, stages, width = vectors.fit(self.bits, outs * ins, self.vector, self.codebook_bits, self.codebook_share)
+        return Layout(inputs=1, outputs=length, stages=stages, width=width)
+
+    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+        """(out, in) float → `codes` (bytes,) uint8: input by input, vector by vector, codebook by codebook;
+        `codebooks` (codebooks, words, vector) float16; `scales` (out,) or (1,) bfloat16; `shape` (2,) int32.
+
+        With outliers also their `outliers` (count,) int32, `outlier_codes` and `outlier_codebooks`.
+        """
+        if statistics is None:
+            raise QuantbenchError("vptq needs calibration: give it a text, or choose a method without, such as hqq.")
+        outs, ins = weight.shape
+        layout, rng = self._layout(outs, ins), np.random.default_rng(seed)
+        problem = coding.prepare(np.array(weight.astype(mx.float32)), statistics.hessian, layout)
+        scale = coding.scales(problem.weight, vectors.row_scales(self.bits, ins))
+        cost, outliers = problem.metric.ravel(), self._outliers(problem)
+        parts = [(layout, np.delete(np.arange(ins), outliers)), (self._outlier_layout(layout), outliers)]
+        coders = [
+            coding.start(problem, part, blocks, scale, cost[blocks], self.beam, rng)
+            for part, blocks in parts[: 2 if len(outliers) else 1]
+        ]
+        coding.solve(problem, coders, WARM_UP, self.rounds, rng)
+        arrays = {
+            **_arrays(problem, coders[0], ""),
+            "scales": mx.array(scale[0, :outs] * problem.unit).astype(mx.bfloat16),
+            "shape": mx.array([outs, ins], mx.int32),
+        }
+        if len(outliers):
+            arrays |= _arrays(problem, coders[1], "outlier_")
+            arrays["outliers"] = mx.array(np.sort(problem.order[outliers]), mx.int32)
+        return arrays
+
+    def _outlier_layout(self, layout: Layout) -> Layout:
+        """Twice the bits, in one codebook of at most 256 words where that can be."""
+        length = min(layout.outputs, max(1, 4 // self.bits))
+        return Layout(inputs=1, outputs=length, stages=1, width=2 * self.bits * length)
+
+    def _outliers(self, problem: Problem) -> Index:
+        """The inputs that deserve twice the bits: their errors would fall by more than if all weights shared these.
+
+        The error Σ d falls by 2 ln 2 · Σ d with a bit more on every weight, and by nearly d_j with twice the bits on
+        input j. None from 5 bits on, nor where the outliers' codebook would cost too much.
+        """
+        cost = problem.metric.ravel()
+        words = 1 << 2 * self.bits
+        count = int(self.outlier_bits / self.bits * len(cost))
+        if self.bits > 4 or 64 * words > self.codebook_share * self.bits * problem.weight.size:
+            count = 0
+        most = np.argsort(-cost, kind="stable")[:count]
+        ordinary = np.delete(cost, most).mean()
+        return np.sort(most[cost[most] > 2 * math.log(2) * self.bits * ordinary])
+
+    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+        """The dense (out, in) weight in float32."""
+        outs, ins = np.array(arrays["shape"]).tolist()
+        outliers = np.array(arrays["outliers"]) if "outliers" in arrays else np.arange(0)
+        padded = -(-outs // arrays["codebooks"].shape[2]) * arrays["codebooks"].shape[2]
+        dense = np.empty((ins, padded), np.float32)
+        dense[np.delete(np.arange(ins), outliers)] = _decoded(arrays, "", ins - len(outliers), padded)
+        if len(outliers):
+            dense[outliers] = _decoded(arrays, "outlier_", len(outliers), padded)
+        dense = dense[:, :outs] * np.array(arrays["scales"].astype(mx.float32))
+        return mx.array(np.ascontiguousarray(dense.T))
+
+    def linear(self, arrays: dict[str, mx.array]) -> nn.Module | None:
+        """None: MLX has no kernel for codebooks, so the layer runs decoded."""
+        return None
+
+
+def _arrays(problem: Problem, coder: Coder, prefix: str) -> dict[str, mx.array]:
+    """A coder's codes, its inputs in their original order, and codebooks."""
+    codes = coder.codes[np.argsort(problem.order[coder.blocks])]
+    return {
+        f"{prefix}codes": mx.array(vectors.stored(codes, coder.layout.width)),
+        f"{prefix}codebooks": mx.array(coder.books).astype(mx.float16),
+    }
+
+
+def _decoded(arrays: dict[str, mx.array], prefix: str, ins: int, outs: int) -> vectors.Matrix:
+    books = np.array(arrays[f"{prefix}codebooks"]).astype(np.float32)
+    stages, words, length = books.shape
+    layout = Layout(inputs=1, outputs=length, stages=stages, width=words.bit_length() - 1)
+    return vectors.decoded(np.array(arrays[f"{prefix}codes"]), books, layout, ins, outs)

@@ -1,0 +1,58 @@
+"""A model with all that measuring it needs: its weights, the text of T2, the text that calibrates."""
+
+from functools import cached_property
+
+from pytest_quantbench.calibration import CalibrationSet
+from pytest_quantbench.catalog import Model
+from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.errors import CorpusError
+from pytest_quantbench.hub import Text, fetch, read_text
+from pytest_quantbench.settings import Settings
+from pytest_quantbench.tokens import load_tokenizer, shared_run
+
+OVERLAP_TOKENS = 50  # in a row: no two texts share so many by chance
+
+
+class Source:
+    """Everything is fetched or read when first asked for, and kept. Raises ModelError or OfflineError then."""
+
+    def __init__(self, model: Model, settings: Settings) -> None:
+        self.model = model
+        self.settings = settings
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The original weights, fetched and checked."""
+        directory, revision = fetch(self.model, self.settings.offline)
+        return Checkpoint(directory, revision)
+
+    @cached_property
+    def text(self) -> Text:
+        """The text of T2."""
+        return read_text(self.settings.corpus or self.model.corpus, self.settings.offline)
+
+    @cached_property
+    def calibration(self) -> CalibrationSet:
+        """The text that calibrated recipes of this model use."""
+        chosen = self.settings.calibration or self.model.calibration
+        text = read_text(chosen, self.settings.offline, option="--calibration")
+        return CalibrationSet(text=text, sequences=self.settings.calibration_sequences)
+
+    @cached_property
+    def fitted_to_text(self) -> bool:
+        """Whether calibration and evaluation share text: T2 would then be of text that was fitted to."""
+        tokenizer = load_tokenizer(self.checkpoint.directory)
+        fitted, judged = (
+            tokenizer.encode(text.content, add_special_tokens=False, verbose=False)
+            for text in (self.calibration.text, self.text)
+        )
+        return shared_run(fitted, judged[: self.settings.tokens], OVERLAP_TOKENS)
+
+    def refuse_fitted_text(self) -> None:
+        """Raise CorpusError if calibration and evaluation share text."""
+        if self.fitted_to_text:
+            raise CorpusError(
+                f"The calibration text {self.calibration.text.name} and the T2 text {self.text.name} share "
+                f"{OVERLAP_TOKENS} tokens in a row: the perplexity would be of text that was fitted to. Give another "
+                f"text with --calibration FILE."
+            )

@@ -1,0 +1,250 @@
+"""Codes and codebooks under the output error, against slow references that follow the definitions."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from pytest_quantbench import coding, vectors
+from pytest_quantbench import hessian as second_order
+from pytest_quantbench.coding import Coder
+from pytest_quantbench.vectors import Layout
+
+ALONG = {
+    "inputs": Layout(inputs=4, outputs=1, stages=2, width=4),
+    "outputs": Layout(inputs=1, outputs=4, stages=2, width=4),
+}
+
+
+def matrices(outs=16, ins=24, seed=0):
+    """An (out, in) weight and the Hessian of correlated inputs of very different size."""
+    rng = np.random.default_rng(seed)
+    inputs = rng.standard_normal((200, ins)) @ rng.standard_normal((ins, ins)) * np.exp(rng.standard_normal(ins))
+    weight = 0.02 * rng.standard_normal((outs, ins))
+    return weight.astype(np.float32), (inputs.T @ inputs / 200).astype(np.float32)
+
+
+def setting(along, beam=16, **size):
+    weight, hessian = matrices(**size)
+    layout = ALONG[along]
+    problem = coding.prepare(weight, hessian, layout)
+    scale = coding.scales(problem.weight, rows=True)
+    blocks = np.arange(len(problem.order))
+    rng = np.random.default_rng(0)
+    coder = coding.start(problem, layout, blocks, scale, np.ones(len(blocks), np.float32), beam, rng)
+    return problem, coder
+
+
+def error_of(problem, decoded):
+    error = (problem.weight - decoded).astype(np.float64)
+    return float(np.einsum("io,ij,jo->", error, problem.hessian.astype(np.float64), error))
+
+
+def words_of(coder):
+    """Every sum of words there is: (256, 4), and its codes (256, 2)."""
+    pairs = np.stack(np.divmod(np.arange(256), 16), axis=1)
+    return vectors.lookup(pairs, coder.books), pairs
+
+
+@pytest.mark.parametrize("along", ALONG)
+def test_a_problem_is_the_matrix_in_another_order(along):
+    weight, hessian = matrices(outs=16, ins=24)
+    problem, layout = coding.prepare(weight, hessian, ALONG[along]), ALONG[along]
+    size = layout.inputs
+    inputs = (problem.order[:, None] * size + np.arange(size)).ravel()
+    np.testing.assert_array_equal(problem.weight * np.float32(problem.unit), weight.T[inputs])
+    assert 1 <= np.abs(problem.weight).max() < 2
+    damped = second_order.damped(hessian, coding.DAMPING)
+    np.testing.assert_allclose(problem.hessian, damped[np.ix_(inputs, inputs)], rtol=1e-6)
+    sizes = np.diag(problem.hessian).reshape(-1, size).sum(1)
+    assert (np.diff(sizes) <= 0).all()
+
+
+def test_a_problem_is_padded_to_whole_vectors():
+    weight, hessian = matrices(outs=7, ins=10)
+    wide = coding.prepare(weight, hessian, ALONG["inputs"])
+    assert wide.weight.shape == (12, 7)
+    assert wide.hessian.shape == (12, 12)
+    assert np.linalg.eigvalsh(wide.hessian.astype(np.float64)).min() > 0
+    tall = coding.prepare(weight, hessian, ALONG["outputs"])
+    assert tall.weight.shape == (10, 8)
+    np.testing.assert_array_equal(tall.weight[:, 7], tall.weight[:, 0])
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-42, 3e38])
+def test_a_problem_of_any_size_is_finite(value):
+    problem = coding.prepare(np.full((3, 8), value, np.float32), np.eye(8, dtype=np.float32), ALONG["inputs"])
+    assert np.isfinite(problem.weight).all()
+    assert np.abs(problem.weight).max() in (0, *np.unique(np.abs(problem.weight)))
+    np.testing.assert_array_equal(problem.weight * np.float32(problem.unit), np.full((8, 3), value, np.float32))
+
+
+def test_scales_are_root_mean_squares_in_bfloat16():
+    weight = np.random.default_rng(0).standard_normal((64, 5)).astype(np.float32)
+    weight[:, 2] = 0
+    rows, one = coding.scales(weight, rows=True), coding.scales(weight, rows=False)
+    expected = np.sqrt(np.square(weight).mean(0))
+    np.testing.assert_allclose(rows[0], np.maximum(expected, coding.LEAST), rtol=2**-8)
+    np.testing.assert_allclose(one, [[np.sqrt(np.square(weight).mean())]], rtol=2**-8)
+    assert not (rows.view(np.uint32) & 0xFFFF).any()
+
+
+@pytest.mark.parametrize("along", ALONG)
+def test_choose_takes_the_nearest_sum_of_words_in_the_metric(along):
+    problem, coder = setting(along)
+    size, rng = coder.layout.inputs, np.random.default_rng(1)
+    target = rng.standard_normal((size, problem.weight.shape[1])).astype(np.float32)
+    half = rng.standard_normal((size, size)).astype(np.float32)
+    metric = half @ half.T + np.eye(size, dtype=np.float32)
+    decoded = coder.choose(2, target, metric)
+    everything, pairs = words_of(coder)
+    scaled = coder.layout.cut(target / coder.scale)[0]
+    kron = metric if size > 1 else np.eye(coder.layout.outputs)
+    difference = scaled[:, None] - everything
+    best = np.einsum("pwa,ab,pwb->pw", difference, kron, difference).argmin(1)
+    np.testing.assert_array_equal(coder.codes[2], pairs[best])
+    np.testing.assert_allclose(decoded, coder.layout.join(everything[best][None]) * coder.scale, rtol=1e-6)
+
+
+@pytest.mark.parametrize("along", ALONG)
+def test_choose_keeps_a_code_that_is_better_than_what_a_narrow_beam_finds(along):
+    problem, coder = setting(along, beam=1)
+    target = problem.weight[: coder.layout.inputs]
+    metric = np.eye(coder.layout.inputs, dtype=np.float32)
+    wide = replace(coder, beam=16, codes=coder.codes.copy())
+    best = wide.choose(0, target, metric)
+    narrow = coder.choose(0, target, metric)
+    assert np.square(best - target).sum() < np.square(narrow - target).sum()
+    coder.codes[0] = wide.codes[0]
+    np.testing.assert_array_equal(coder.choose(0, target, metric, keep=True), best)
+
+
+def slow_feed(problem, coder):
+    """Block after block: exhaustive search at the cost that the best later blocks leave, found by a fresh solve."""
+    hessian, weight = problem.hessian.astype(np.float64), problem.weight.astype(np.float64)
+    size, decoded = coder.layout.inputs, np.zeros_like(weight)
+    everything, _ = words_of(coder)
+    for begin in range(0, len(weight), size):
+        done, here, free = slice(0, begin), slice(begin, begin + size), slice(begin + size, len(weight))
+        rest = slice(begin, len(weight))
+        target, metric = weight[here], hessian[here, here]
+        if begin:
+            shift = np.linalg.solve(hessian[rest, rest], hessian[rest, done] @ (weight[done] - decoded[done]))
+            target = target + shift[:size]
+        if begin + size < len(weight):
+            metric = metric - hessian[here, free] @ np.linalg.solve(hessian[free, free], hessian[free, here])
+        points = coder.layout.cut((target / coder.scale).astype(np.float32))[0]
+        difference = points[:, None] - everything
+        kron = metric if size > 1 else np.eye(coder.layout.outputs)
+        best = np.einsum("pwa,ab,pwb->pw", difference, kron, difference).argmin(1)
+        decoded[here] = coder.layout.join(everything[best][None]) * coder.scale
+    return decoded
+
+
+@pytest.mark.parametrize("along", ALONG)
+def test_feeding_is_exhaustive_search_with_optimal_feedback(along):
+    problem, coder = setting(along)
+    decoded = coding.feed(problem, problem.weight, [coder])
+    np.testing.assert_allclose(decoded, coder.decoded(), rtol=1e-6)
+    expected = slow_feed(problem, coder)
+    assert (np.abs(decoded - expected) < 1e-5).mean() > 0.97  # float32 may fall to the other side of a near tie
+    assert error_of(problem, decoded) == pytest.approx(error_of(problem, expected), rel=0.05)
+
+
+@pytest.mark.parametrize("along", ALONG)
+def test_descending_leaves_no_block_that_could_be_better_alone(along):
+    """After enough passes, exhaustive search of any one block finds nothing."""
+    problem, coder = setting(along)
+    decoded = coding.feed(problem, problem.weight, [coder])
+    errors = []
+    for _ in range(20):
+        before = error_of(problem, decoded)
+        errors.append(coding.descend(problem, decoded, [coder]))
+        assert errors[-1] == pytest.approx(before, rel=1e-4)
+        np.testing.assert_allclose(decoded, coder.decoded(), rtol=1e-5, atol=1e-7)
+    assert errors[1] < errors[0]
+    assert all(after <= before * (1 + 1e-5) for before, after in pairwise(errors))
+    everything, pairs = words_of(coder)
+    for block in range(len(problem.order)):
+        for vector in range(coder.codes.shape[1]):
+            for word in range(0, 256, 5):
+                trial = replace(coder, codes=coder.codes.copy())
+                trial.codes[block, vector] = pairs[word]
+                assert error_of(problem, trial.decoded()) >= errors[-1] * (1 - 1e-4)
+    assert len(everything) == 256
+
+
+@pytest.mark.parametrize("along", ALONG)
+def test_refitted_codebooks_are_the_least_squares_solution(along, monkeypatch):
+    monkeypatch.setattr(coding, "STEPS", 400)
+    problem, coder = setting(along)
+    decoded = coding.feed(problem, problem.weight, [coder])
+    error = problem.weight - decoded
+    coding.refit(problem, error, [coder])
+    np.testing.assert_allclose(error, problem.weight - coder.decoded(), atol=1e-5)
+    # the same problem as one dense least squares: columns are what each entry of each word does to L^T Ŵ
+    root = np.linalg.cholesky(problem.hessian.astype(np.float64)).T
+    columns = []
+    for entry in range(coder.books.size):
+        unit = np.zeros(coder.books.size, np.float32)
+        unit[entry] = 1
+        columns.append((root @ replace(coder, books=unit.reshape(coder.books.shape)).decoded()).ravel())
+    target = (root @ problem.weight).ravel()
+    solution = np.linalg.lstsq(np.stack(columns, axis=1), target, rcond=None)[0]
+    least = np.square(target - np.stack(columns, axis=1) @ solution).sum()
+    assert error_of(problem, coder.decoded()) == pytest.approx(least, rel=1e-3)
+
+
+def test_two_coders_share_a_matrix():
+    """Some inputs are coded with twice the bits; all three moves take both coders along."""
+    problem, _ = setting("outputs")
+    fine = Layout(inputs=1, outputs=2, stages=1, width=8)
+    rng, count = np.random.default_rng(0), len(problem.order)
+    scale = coding.scales(problem.weight, rows=False)
+    special = np.array([0, 3])
+    groups = [(ALONG["outputs"], np.delete(np.arange(count), special)), (fine, special)]
+    coders = [
+        coding.start(problem, layout, blocks, scale, np.ones(len(blocks), np.float32), 16, rng)
+        for layout, blocks in groups
+    ]
+    coding.solve(problem, coders, 2, 3, rng)
+    decoded = np.empty_like(problem.weight)
+    for coder in coders:
+        decoded[coder.inputs] = coder.decoded()
+        np.testing.assert_array_equal(coder.books, coder.books.astype(np.float16))
+    relative = np.square(problem.weight - decoded).sum(1) / np.square(problem.weight).sum(1)
+    assert relative[special].max() < np.delete(relative, special).mean() / 10
+
+
+@pytest.mark.parametrize("along", ALONG)
+def test_solving_lowers_the_error_round_by_round(along):
+    errors = []
+    for rounds in (0, 1, 4):
+        problem, coder = setting(along, beam=4, outs=32, ins=32)
+        coding.solve(problem, [coder], 2, rounds, np.random.default_rng(0))
+        errors.append(error_of(problem, coder.decoded()))
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_codebooks_are_fitted_on_whole_vectors_of_a_sample(monkeypatch):
+    monkeypatch.setattr(coding, "SAMPLE", 10)
+    outputs = coding._sample(64, 4, np.random.default_rng(0))
+    assert len(outputs) == 12
+    assert (outputs.reshape(-1, 4) == outputs[::4, None] + np.arange(4)).all()
+    problem, coder = setting("outputs", outs=64)
+    part = coder.part(outputs)
+    np.testing.assert_array_equal(part.decoded(), coder.decoded()[:, outputs])
+    assert isinstance(part, Coder)
+    coding.solve(problem, [coder], 1, 1, np.random.default_rng(0))
+    assert error_of(problem, coder.decoded()) < error_of(problem, np.zeros_like(problem.weight))
+
+
+def test_conjugate_gradients_solve_a_linear_system():
+    rng = np.random.default_rng(0)
+    half = rng.standard_normal((12, 12))
+    matrix, target = half @ half.T + np.eye(12), rng.standard_normal(12)
+    solution = coding.conjugate_gradients(lambda x: matrix @ x, target, np.diag(matrix), 60)
+    np.testing.assert_allclose(matrix @ solution, target, atol=1e-8)
+    zero = coding.conjugate_gradients(lambda x: matrix @ x, np.zeros(12), np.diag(matrix), 5)
+    np.testing.assert_array_equal(zero, 0)

@@ -1,0 +1,134 @@
+"""Quantized low-rank products against numpy's SVD and loops over single entries."""
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from pytest_quantbench import lowrank
+from pytest_quantbench.groups import rounded
+
+HALF = mx.float16
+
+
+def gaussian(shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def planted(rank=3, rows=96, columns=160, noise=0.1):
+    return gaussian((rows, rank), 1) @ gaussian((rank, columns), 2) + noise * gaussian((rows, columns), 3)
+
+
+def start(dense, rank, bits, weights=None):
+    left, right = (lowrank.quantized(side, bits, HALF) for side in lowrank.principal(dense, weights, rank, 0))
+    return left, right
+
+
+def error(dense, factors, weights=None):
+    return float(((dense - lowrank.product(factors)) ** 2 * (1 if weights is None else weights)).sum())
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_principal_components_are_those_of_the_svd(weighted):
+    dense, weights = planted(), np.exp(gaussian(160, 4)) if weighted else None
+    left, right = lowrank.principal(dense, weights, 3, 0)
+    gains = 1 if weights is None else np.sqrt(weights)
+    u, s, v = np.linalg.svd(dense * gains, full_matrices=False)
+    np.testing.assert_allclose(left.T @ right * gains, (u[:, :3] * s[:3]) @ v[:3], atol=1e-3 * s[0])
+    assert 0.1 < left.std() < 10
+
+
+def test_columns_without_weight_get_no_components():
+    weights = np.ones(160, np.float32)
+    weights[100:] = 0
+    _, right = lowrank.principal(planted(), weights, 3, 0)
+    np.testing.assert_array_equal(right[:, 100:], 0)
+
+
+def slow_quantized(values, bits):
+    """Entry by entry: of four scales the one with the least squared error, the largest entry on the lowest code."""
+    decoded = np.empty_like(values)
+    half = 2 ** (bits - 1)
+    for row in range(len(values)):
+        for first in range(0, values.shape[1], lowrank.GROUP):
+            part = values[row, first : first + lowrank.GROUP]
+            largest = max(part, key=abs)
+            best = None
+            for share in (1.0, 0.9, 0.8, 0.7):
+                scale = rounded(np.float32([largest * np.float32(share) / -half]), HALF)[0]
+                found = np.array([min(max(round(float(x / scale)), -half), half - 1) * scale for x in part])
+                loss = ((found - part) ** 2).sum()
+                if best is None or loss < best[0]:
+                    best = loss, found
+            decoded[row, first : first + lowrank.GROUP] = best[1]
+    return decoded
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_quantized_factors_agree_with_a_slow_reference(bits):
+    values = gaussian((3, 150))
+    np.testing.assert_allclose(lowrank.quantized(values, bits, HALF).values, slow_quantized(values, bits), rtol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_factors_survive_storage_and_cost_what_they_say(bits):
+    factors = start(planted(), 3, bits)
+    arrays = lowrank.store(factors, -9, HALF)
+    left, right = (np.array(side) for side in lowrank.load(arrays))
+    np.testing.assert_allclose(left[:, :96].T @ right[:, :160] * 512, lowrank.product(factors), atol=1e-5)
+    largest = [np.abs(np.array(arrays[name].astype(mx.float32))).max() for name in ("left_scales", "right_scales")]
+    assert 0.2 < largest[0] / largest[1] < 5
+    assert 8 * sum(array.nbytes for array in arrays.values()) == sum(factor.stored_bits for factor in factors)
+    assert lowrank.cost(2, 65, 4) == 2 * (128 * 4 + 32)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_refitting_finds_the_principal_components_from_anywhere(bits, weighted):
+    dense, weights = planted(), np.exp(gaussian(160, 4)) if weighted else None
+    factors = tuple(lowrank.quantized(gaussian((3, size), size), bits, HALF) for size in dense.shape)
+    errors = [error(dense, factors, weights)]
+    for _ in range(8):
+        factors = lowrank.refitted(factors, dense, weights, HALF)
+        errors.append(error(dense, factors, weights))
+    assert errors[1] < 0.5 * errors[0]
+    assert errors[-1] < 1.1 * error(dense, start(dense, 3, bits, weights), weights)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_refitting_makes_up_for_quantization(bits):
+    dense = planted(noise=0.01)
+    factors = start(dense, 3, bits)
+    before = error(dense, factors)
+    for _ in range(3):
+        factors = lowrank.refitted(factors, dense, None, HALF)
+    assert error(dense, factors) < before
+
+
+def test_each_component_is_at_its_optimum_beside_the_others():
+    """With 8 bits the refitted side is nearly the exact least-squares solution."""
+    dense = planted()
+    factors = start(dense, 3, 8)
+    for _ in range(8):
+        left, _ = lowrank.refitted(factors, dense, None, HALF)
+        factors = (left, factors[1])
+    exact = np.linalg.lstsq(factors[1].values.T, dense.T, rcond=None)[0]
+    assert np.abs(factors[0].values - exact).max() < 0.02 * np.abs(exact).max()
+
+
+def test_rank_beyond_what_is_there_and_zeros():
+    dense = gaussian((5, 1))
+    factors = start(dense, 4, 8)
+    assert len(factors[0].values) == len(factors[1].values) == 1
+    assert error(dense, lowrank.refitted(factors, dense, None, HALF)) < 1e-3
+    nothing = lowrank.refitted(start(np.zeros((8, 8), np.float32), 2, 4), np.zeros((8, 8), np.float32), None, HALF)
+    assert error(np.zeros((8, 8)), nothing) == 0
+
+
+def test_the_layer_adds_the_product():
+    import mlx.nn as nn
+
+    left, right = gaussian((2, 6)), gaussian((2, 64))
+    layer = lowrank.CompensatedLinear(nn.Linear(10, 6, bias=False), mx.array(left), mx.array(right))
+    x = gaussian((3, 10))
+    expected = x @ (np.array(layer.layer.weight) + left.T @ right[:, :10]).T
+    np.testing.assert_allclose(np.array(layer(mx.array(x))), expected, rtol=1e-4, atol=1e-4)
