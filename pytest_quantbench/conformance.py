@@ -58,15 +58,17 @@ def shape_comes_back(quantizer: Quantizer) -> None:
 
 
 def survives_a_file(quantizer: Quantizer) -> None:
-    """Arrays that went through a safetensors file decode to the same matrix: nothing is kept outside of them."""
+    """Arrays from a file decode to the same matrix, after others were encoded: nothing is kept outside of them."""
     arrays = _encode(quantizer, gaussian((16, 172)))
+    expected = _decode(quantizer, arrays)
     with tempfile.TemporaryDirectory() as directory:
         file = str(Path(directory) / "arrays.safetensors")
         mx.save_safetensors(file, arrays)
         loaded = mx.load(file)
         assert isinstance(loaded, dict)
-        same = np.array_equal(_decode(quantizer, loaded), _decode(quantizer, arrays))
-    _demand(same, "a matrix changes when its arrays are saved and loaded")
+        _encode(quantizer, gaussian((16, 172), seed=1))
+        same = np.array_equal(_decode(quantizer, loaded), expected)
+    _demand(same, "a matrix changes when its arrays are saved, another is encoded, and they are loaded")
 
 
 def is_deterministic(quantizer: Quantizer) -> None:

@@ -59,7 +59,7 @@ def principal(dense: Matrix, weights: Matrix | None, rank: int, seed: int) -> tu
 
     Randomized SVD with two power iterations (Halko, Martinsson and Tropp 2011). O(rank × out × in).
     """
-    gains: NDArray[np.floating] = np.ones(dense.shape[1], np.float32) if weights is None else np.sqrt(weights)
+    gains = np.ones(dense.shape[1], np.float32) if weights is None else np.sqrt(weights)
     scaled = dense * gains
     probe = np.random.default_rng(seed).standard_normal((scaled.shape[1], min(rank + 8, *scaled.shape)), np.float32)
     basis = np.linalg.qr(scaled @ probe)[0]
@@ -68,8 +68,8 @@ def principal(dense: Matrix, weights: Matrix | None, rank: int, seed: int) -> tu
     left, sizes, right = np.linalg.svd(basis.T @ scaled, full_matrices=False)
     length = np.float32(math.sqrt(len(scaled)))  # with it the entries of the left factor are of the order of 1
     undone = np.where(gains > 0, 1 / np.maximum(gains, TINY), 0).astype(np.float32)
-    across: Matrix = right[:rank] * (sizes[:rank, None] / length) * undone
-    return (basis @ left).T[:rank] * length, across
+    across = right[:rank] * (sizes[:rank, None] / length) * undone
+    return (basis @ left).T[:rank] * length, across.astype(np.float32, copy=False)
 
 
 def quantized(values: Matrix, bits: int, kind: mx.Dtype, weights: Matrix | None = None) -> Factor:

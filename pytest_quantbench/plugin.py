@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--tokens", default="512", help="T2: how many tokens of the corpus, or 'all' (default 512)")
     add("--corpus", type=Path, metavar="PATH", help="T2: a UTF-8 text file instead of the model's corpus")
     add("--calibration", metavar="FILE", help="calibration text instead of the model's: a file, c4, tiny-train or none")
-    add("--calibration-sequences", type=int, default=128, metavar="N", help="calibration sequences (default 128)")
+    add("--calibration-sequences", type=int, metavar="N", help="calibration sequences (default 128; Tiny 32)")
     add("--limit", type=int, default=200, help="T3: questions per task, a seeded sample (default 200)")
     add("--task", action="append", default=[], metavar="NAME", help="T3: an lm-eval task (repeatable)")
     add(

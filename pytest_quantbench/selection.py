@@ -66,7 +66,11 @@ def _read_options(config: pytest.Config) -> Run:
         seed=option("sample_seed"),
         corpus=option("corpus"),
         calibration=_calibration(option("calibration")),
-        calibration_sequences=positive("--calibration-sequences", option("calibration_sequences")),
+        calibration_sequences=(
+            None
+            if (sequences := option("calibration_sequences")) is None
+            else positive("--calibration-sequences", sequences)
+        ),
         tasks=tuple(option("task")),
         task_files=pairs(option("task_data")),
         offline=option("offline"),

@@ -26,7 +26,7 @@ class Settings:
     seed: int = 0
     corpus: Path | None = None
     calibration: str | Path | None = None  # a file, the name of a corpus, or `none`; None: the model's own
-    calibration_sequences: int = 128
+    calibration_sequences: int | None = None
     tasks: tuple[str, ...] = ()
     task_files: Mapping[str, Path] = field(default_factory=dict)
     offline: bool = False

@@ -36,7 +36,9 @@ class Source:
         """The text that calibrated recipes of this model use."""
         chosen = self.settings.calibration or self.model.calibration
         text = read_text(chosen, self.settings.offline, option="--calibration")
-        return CalibrationSet(text=text, sequences=self.settings.calibration_sequences)
+        return CalibrationSet(
+            text=text, sequences=self.settings.calibration_sequences or self.model.calibration_sequences
+        )
 
     @cached_property
     def fitted_to_text(self) -> bool:

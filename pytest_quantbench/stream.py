@@ -9,7 +9,7 @@ norm and head do the rest. No code per architecture, and one layer's weights in 
 import hashlib
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any, Protocol
 
 import mlx.core as mx
@@ -18,7 +18,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.hidden import MEMORY_BYTES, HiddenStates
-from pytest_quantbench.hostmath import on_host, view
+from pytest_quantbench.hostmath import host_attention, on_host, view
 from pytest_quantbench.progress import track
 from pytest_quantbench.quantizers import InputRule
 
@@ -208,8 +208,9 @@ class Walk:
             filled = dict(layer.named_modules())
             layer.update_modules(tree_unflatten([(path, wrap(prefix + path, filled[path])) for path in linear]))
         for batch, (args, kwargs) in enumerate(self._recorders[index].calls):
-            state = layer(self._states[batch], *args, **kwargs)
-            mx.eval(state)
+            with host_attention() if self._host else nullcontext():
+                state = layer(self._states[batch], *args, **kwargs)
+                mx.eval(state)
             yield state
         layer.update_modules(tree_unflatten(originals))
         layer.update(tree_map(lambda _: mx.zeros((0,)), layer.parameters()))

@@ -29,17 +29,17 @@ def test_the_reference_is_measured_once_for_all_recipes(subject, monkeypatch):
     calls = []
     original = bench.perplexity.measure
     monkeypatch.setattr(bench.perplexity, "measure", lambda *a, **k: calls.append(a[0]) or original(*a, **k))
-    for name in ("int4", "int3"):
+    for name in ("int4-rtn", "int3-rtn"):
         cell_of(subject, name).judge("perplexity")
-    assert [artifact.manifest.recipe for artifact in calls] == ["int4", "bf16", "int3"]
+    assert [artifact.manifest.recipe for artifact in calls] == ["int4-rtn", "bf16", "int3-rtn"]
 
 
 def test_a_record_holds_what_was_measured_and_null_for_the_rest(subject):
-    cell = cell_of(subject, "int4")
+    cell = cell_of(subject, "int4-rtn")
     cell.judge("size")
     cell.judge("perplexity")
     record = cell.record()
-    assert record.file_stem == "llama-0-0_4bit"
+    assert record.file_stem == "llama-0-0_4bit_rtn"
     assert record.perplexity.delta == pytest.approx(record.perplexity.ppl - record.perplexity.bf16_ppl)
     assert (record.accuracy, record.throughput, record.weights) == (None, None, None)
     assert [verdict.metric for verdict in record.verdicts] == ["size_reduction_percent", "perplexity_delta"]
@@ -71,7 +71,7 @@ def test_the_reference_has_figures_and_no_delta(subject):
 
 def test_throughput_counts_runs_and_pairs_prompts(subject, monkeypatch):
     monkeypatch.setattr(bench, "NEW_TOKENS", 8)
-    cell = cell_of(subject, "int4")
+    cell = cell_of(subject, "int4-rtn")
     verdict = cell.judge("throughput")
     part = cell.record().throughput
     assert part.runs == 5
@@ -84,7 +84,7 @@ def test_throughput_counts_runs_and_pairs_prompts(subject, monkeypatch):
 
 
 def test_different_weights_in_t2_and_t3_are_an_error(subject):
-    cell = cell_of(subject, "int4")
+    cell = cell_of(subject, "int4-rtn")
     cell.judge("perplexity")
     cell.judge("accuracy")
     cell.__dict__["accuracy_samples"] = dataclasses.replace(cell.accuracy_samples, weights_sha256="other")
@@ -93,7 +93,7 @@ def test_different_weights_in_t2_and_t3_are_an_error(subject):
 
 
 def test_weights_say_what_was_lost(subject):
-    cell = cell_of(subject, "int3")
+    cell = cell_of(subject, "int3-rtn")
     assert len(cell.weight_samples.tensors) == 3 * 7 + 2
     part = cell.record().weights
     assert part.worst_snr_db <= part.median_snr_db
@@ -104,9 +104,11 @@ def test_weights_say_what_was_lost(subject):
 
 
 def test_criteria_may_be_overridden_per_cell(subject):
-    cell = cell_of(subject, "int4")
+    cell = cell_of(subject, "int4-rtn")
     assert cell.limit("perplexity_delta") == 1.0
-    subject.settings = dataclasses.replace(subject.settings, criteria={"llama-0-0-int4": {"perplexity_delta": 0.25}})
+    subject.settings = dataclasses.replace(
+        subject.settings, criteria={"llama-0-0-int4-rtn": {"perplexity_delta": 0.25}}
+    )
     assert cell.limit("perplexity_delta") == 0.25
 
 
@@ -114,7 +116,7 @@ def test_a_corpus_that_is_too_short_is_an_error_of_this_cell(subject, tmp_path):
     (tmp_path / "short.txt").write_text("too short")
     subject.settings = dataclasses.replace(subject.settings, corpus=tmp_path / "short.txt")
     with pytest.raises(CorpusError, match=r"short\.txt has \d+ tokens"):
-        cell_of(subject, "int4").judge("perplexity")
+        cell_of(subject, "int4-rtn").judge("perplexity")
 
 
 def test_the_catalogue_has_the_ten_models_and_tiny():

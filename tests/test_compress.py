@@ -30,7 +30,7 @@ def files_in(cache):
 @pytest.mark.parametrize("architecture", CONFIGS)
 def test_every_architecture_round_trips_and_mlx_lm_agrees(small_model, tmp_path, architecture):
     """The walk over the artifact and plain `mlx_lm.load` of the same directory give the same logits."""
-    artifact = make(small_model(architecture), "int4", tmp_path / "cache")
+    artifact = make(small_model(architecture), "int4-rtn", tmp_path / "cache")
     tokens = mx.array(np.random.default_rng(0).integers(0, 2048, (2, 20)))
     walk = Walk(artifact, host=True)
     walk.run([tokens], "")
@@ -41,7 +41,7 @@ def test_every_architecture_round_trips_and_mlx_lm_agrees(small_model, tmp_path,
 
 
 def test_sizes_are_those_of_the_files(small_model, tmp_path):
-    artifact = make(small_model(), "int4", tmp_path)
+    artifact = make(small_model(), "int4-rtn", tmp_path)
     on_disk = sum(file.stat().st_size for file in artifact.directory.glob("*.safetensors"))
     assert artifact.manifest.stored_bytes == on_disk
     assert sum(tensor.stored_bytes for tensor in artifact.manifest.tensors) < on_disk
@@ -50,7 +50,7 @@ def test_sizes_are_those_of_the_files(small_model, tmp_path):
 
 
 def test_every_tensor_is_encoded_or_kept_with_a_reason(small_model, tmp_path):
-    manifest = make(small_model("qwen2"), "int3", tmp_path).manifest
+    manifest = make(small_model("qwen2"), "int3-rtn", tmp_path).manifest
     for tensor in manifest.tensors:
         assert (tensor.quantizer == "rtn") == (len(tensor.shape) == 2)
         assert tensor.quantizer or tensor.note
@@ -59,7 +59,7 @@ def test_every_tensor_is_encoded_or_kept_with_a_reason(small_model, tmp_path):
 
 
 def test_embeddings_and_head_have_their_own_part(small_model, tmp_path):
-    artifact = make(small_model("llama"), "int2", tmp_path)
+    artifact = make(small_model("llama"), "int2-rtn", tmp_path)
     parts = {tensor.name: tensor.part for tensor in artifact.manifest.tensors}
     assert parts["model.embed_tokens.weight"] == parts["lm_head.weight"] == "outer"
     assert artifact.quantizer("lm_head.weight") == Rtn(bits=4, group_size=64)
@@ -76,9 +76,9 @@ def test_the_reference_is_the_checkpoint_itself(small_model, tmp_path):
 
 
 def test_an_artifact_is_found_again_and_not_made_twice(small_model, tmp_path):
-    first = make(small_model(), "int4", tmp_path / "cache")
+    first = make(small_model(), "int4-rtn", tmp_path / "cache")
     stamp = (first.directory / "manifest.json").stat().st_mtime_ns
-    again = make(tmp_path / "llama-0-0", "int4", tmp_path / "cache")
+    again = make(tmp_path / "llama-0-0", "int4-rtn", tmp_path / "cache")
     assert (again.directory / "manifest.json").stat().st_mtime_ns == stamp
     assert again.manifest == first.manifest
 
@@ -86,17 +86,19 @@ def test_an_artifact_is_found_again_and_not_made_twice(small_model, tmp_path):
 def test_the_key_depends_on_all_that_matters(small_model):
     one, other = Checkpoint(small_model()), Checkpoint(small_model(seed=1))
     names = quantizers.names()
-    keys = {key_of(one, recipe(name, names), seed, None) for name in ("int4", "int3", "int2") for seed in (0, 1)}
-    assert len(keys | {key_of(other, recipe("int4", names), 0, None)}) == 7
+    keys = {
+        key_of(one, recipe(name, names), seed, None) for name in ("int4-rtn", "int3-rtn", "int2-rtn") for seed in (0, 1)
+    }
+    assert len(keys | {key_of(other, recipe("int4-rtn", names), 0, None)}) == 7
 
 
 def test_a_damaged_artifact_is_put_aside_and_made_again(small_model, tmp_path, caplog):
-    artifact = make(small_model(), "int4", tmp_path / "cache")
+    artifact = make(small_model(), "int4-rtn", tmp_path / "cache")
     file = sorted(artifact.directory.glob("*.safetensors"))[1]
     good = file.read_bytes()
     file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     with caplog.at_level(logging.WARNING):
-        again = make(tmp_path / "llama-0-0", "int4", tmp_path / "cache")
+        again = make(tmp_path / "llama-0-0", "int4-rtn", tmp_path / "cache")
     assert "was damaged" in caplog.text
     assert (again.directory / file.name).read_bytes() == good
     assert any(path.name.startswith("damaged-") for path in (tmp_path / "cache" / "artifacts").iterdir())
@@ -116,9 +118,9 @@ def test_what_was_interrupted_leaves_nothing_that_counts(small_model, tmp_path, 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pytest_quantbench.compress._mlx_config", interrupted)
+    monkeypatch.setattr("pytest_quantbench.compress._Build._write_config", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        make(directory, "int4", tmp_path / "cache")
+        make(directory, "int4-rtn", tmp_path / "cache")
     assert files_in(tmp_path / "cache") == []
 
 
@@ -130,17 +132,17 @@ def test_weights_that_are_no_numbers_are_named(small_model, tmp_path, value):
     mx.save_safetensors(str(directory / "changed.safetensors"), weights)
     (directory / "changed.safetensors").rename(directory / "model.safetensors")
     with pytest.raises(WeightError, match=r"model\.layers\.1\.self_attn\.v_proj\.weight"):
-        make(directory, "int4", tmp_path / "cache")
+        make(directory, "int4-rtn", tmp_path / "cache")
 
 
 def test_an_unwritable_cache_is_named(small_model, tmp_path):
     (tmp_path / "cache").write_text("a file, not a folder")
     with pytest.raises(DiskError, match="QUANTBENCH_CACHE"):
-        make(small_model(), "int4", tmp_path / "cache")
+        make(small_model(), "int4-rtn", tmp_path / "cache")
 
 
 def test_rows_that_no_group_divides_are_padded_and_the_manifest_says_so(small_model, tmp_path):
-    artifact = make(small_model(intermediate_size=172), "int4", tmp_path / "cache")
+    artifact = make(small_model(intermediate_size=172), "int4-rtn", tmp_path / "cache")
     notes = {t.name: t.note for t in artifact.manifest.tensors if t.part == "inner" and t.note}
     assert set(notes) == {f"model.layers.{layer}.mlp.down_proj.weight" for layer in range(3)}
     assert set(notes.values()) == {"rows padded from 172 to 192"}
@@ -153,7 +155,7 @@ def test_experts_are_refused_and_not_passed_over(small_model, tmp_path):
     block = checkpoint.model.model.layers[0].mlp
     block.experts = mx.zeros((4, 128, 64))
     with pytest.raises(ModelError, match="no quantizer here takes"):
-        compress(checkpoint, recipe("int4", quantizers.names()), 0, tmp_path)
+        compress(checkpoint, recipe("int4-rtn", quantizers.names()), 0, tmp_path)
 
 
 def test_calibrated_methods_are_refused_until_there_is_calibration(small_model, tmp_path):
@@ -168,7 +170,7 @@ class Calibrated(Rtn):
 def test_real_trained_weights_that_are_awkward_on_purpose(tmp_path):
     """stories260k: float32, rows of 64 and 172, head size 8."""
     directory = shared("stories260k")
-    artifact = make(directory, "int4", tmp_path)
+    artifact = make(directory, "int4-rtn", tmp_path)
     assert artifact.manifest.source_dtype == "float32"
     assert {t.note for t in artifact.manifest.tensors if t.part == "inner"} == {"", "rows padded from 172 to 192"}
     walk = Walk(artifact, host=True)
@@ -177,5 +179,8 @@ def test_real_trained_weights_that_are_awkward_on_purpose(tmp_path):
 
 
 def test_tiny_at_every_level(tmp_path):
-    sizes = [make(TINY_DIRECTORY, level, tmp_path).manifest.stored_bytes for level in ("bf16", "int8", "int4", "int3")]
+    sizes = [
+        make(TINY_DIRECTORY, level, tmp_path).manifest.stored_bytes
+        for level in ("bf16", "int8-rtn", "int4-rtn", "int3-rtn")
+    ]
     assert sizes == sorted(sizes, reverse=True)

@@ -41,7 +41,7 @@ def test_a_snapshot_counts_only_with_its_weights(empty_hub):
 def test_offline_names_what_is_lacking_and_the_way_out(empty_hub):
     with pytest.raises(OfflineError, match=r"Llama-3\.1-8B-Instruct is not in the Hub's cache .*--model DIRECTORY"):
         hub.fetch(LLAMA, offline=True)
-    with pytest.raises(OfflineError, match="--corpus PATH"):
+    with pytest.raises(OfflineError, match="--corpus FILE"):
         hub.read_text("wikitext2", offline=True)
 
 

@@ -38,7 +38,8 @@ def suite(pytester):
 
     def run(source, *arguments, plugins=()):
         pytester.makepyfile(test_gate=source)
-        return pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments, plugins=plugins)
+        quick = ("-p", "no:cacheprovider", "--calibration", "none")
+        return pytester.runpytest_inprocess(*quick, *arguments, plugins=plugins)
 
     return run
 

@@ -5,15 +5,16 @@ import pytest
 from pytest_quantbench import settings
 from pytest_quantbench.catalog import LEVELS
 from pytest_quantbench.errors import QuantbenchError, UnknownNameError
-from pytest_quantbench.recipes import recipe
+from pytest_quantbench.recipes import Part, recipe
 
-METHODS = ["identity", "rtn"]
+METHODS = ["identity", "nibble", "rtn"]
 
 
 def test_recipes_by_level_and_by_method():
     default, named = recipe("int4", METHODS), recipe("int4-rtn", METHODS)
     assert (default.level, default.method, default.bits) == ("int4", None, 4)
-    assert (named.method, named.inner) == ("rtn", default.inner)
+    assert default.inner == Part(quantizer="nibble", parameters={"bits": 4})
+    assert (named.method, named.inner) == ("rtn", Part(quantizer="rtn", parameters={"bits": 4}))
     assert recipe("int3", METHODS).outer.parameters == {"bits": 4, "group_size": 64}
     assert recipe("int8", METHODS).outer.parameters["bits"] == 8
     assert recipe("bf16", METHODS).outer.quantizer == "identity"

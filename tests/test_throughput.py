@@ -13,7 +13,7 @@ from pytest_quantbench.recipes import recipe
 from pytest_quantbench.stream import Walk
 
 
-def artifact_of(directory, tmp_path, recipe_id="int4"):
+def artifact_of(directory, tmp_path, recipe_id="int4-rtn"):
     return compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
 
 
@@ -73,7 +73,7 @@ def test_reference_runs_are_interleaved_prompt_by_prompt(small_model, tmp_path):
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3", "phi3"])
-@pytest.mark.parametrize("recipe_id", ["bf16", "int4", "int3"])
+@pytest.mark.parametrize("recipe_id", ["bf16", "int4-rtn", "int3-rtn", "int4"])
 def test_the_resident_model_and_the_walk_agree(small_model, tmp_path, architecture, recipe_id):
     artifact = artifact_of(small_model(architecture, intermediate_size=172), tmp_path, recipe_id)
     tokens = mx.array(np.random.default_rng(0).integers(0, 2048, (1, 12)))

@@ -35,7 +35,7 @@ def test_known_snr_of_plain_rounding_on_gaussian_weights(small_model, tmp_path):
     mx.save_safetensors(str(directory / "new.safetensors"), gaussian)
     (directory / "new.safetensors").rename(directory / "model.safetensors")
     reference = artifact_of(directory, tmp_path, "bf16")
-    for level, expected in (("int4", 20.8), ("int3", 14.4), ("int2", 8.1)):
+    for level, expected in (("int4-rtn", 20.8), ("int3-rtn", 14.4), ("int2-rtn", 8.1)):
         tensors = weights.measure(artifact_of(directory, tmp_path, level), reference).tensors
         inner = [tensor for tensor in tensors if ".layers." in tensor.name]
         assert np.median([tensor.snr_db for tensor in inner]) == pytest.approx(expected, abs=0.2)

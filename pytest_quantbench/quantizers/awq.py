@@ -118,7 +118,8 @@ class Awq:
 def _balanced(scales: Matrix) -> Matrix:
     """Scaled so that the largest and the smallest are inverse to each other, and rounded to float16."""
     balanced = scales / np.sqrt(scales.max() * scales.min())
-    return balanced.astype(np.float16).astype(np.float32)
+    rounded: Matrix = balanced.astype(np.float16).astype(np.float32)
+    return rounded
 
 
 def _renormalised(dense: Matrix) -> tuple[Matrix, int]:

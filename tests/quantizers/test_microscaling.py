@@ -152,5 +152,5 @@ def test_mlx_opens_the_mx_formats():
 
 @pytest.mark.parametrize(("method", "bits"), [(Mxfp4, 8), (Mxfp4, 3), (Nvfp4, 2), (Mxfp8, 4)])
 def test_a_width_that_the_format_does_not_have_is_refused(method, bits):
-    with pytest.raises(QuantbenchError, match=f"bits = {bits}.*mxfp8 for 8"):
+    with pytest.raises(QuantbenchError, match=f"bits = {bits}: it is a method of"):
         method(bits=bits)
