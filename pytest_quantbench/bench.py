@@ -4,33 +4,27 @@ A `Subject` is a model that was fetched; its `cell(recipe)` compresses when firs
 taken once per session and kept, so the reference is measured once for all recipes of a model.
 """
 
+import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 import msgspec
 
-from pytest_quantbench import judge, parts
-from pytest_quantbench.artifacts import Artifact
-from pytest_quantbench.catalog import NEW_TOKENS, Model, metric_of
-from pytest_quantbench.compress import compress
+from pytest_quantbench import coherence, judge, looks, parts
+from pytest_quantbench.catalog import METRICS, PROMPTS, Model, metric_of
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.machine import backend, describe, memory_bytes
-from pytest_quantbench.measures import perplexity, throughput, weights
+from pytest_quantbench.floor import Floor
+from pytest_quantbench.machine import backend, describe
+from pytest_quantbench.measured import Measured
 from pytest_quantbench.recipes import Recipe, recipe
-from pytest_quantbench.record import SCHEMA, Record, Verdict
-from pytest_quantbench.samples import (
-    AccuracySamples,
-    PerplexitySamples,
-    SizeSamples,
-    ThroughputSamples,
-    WeightSamples,
-)
+from pytest_quantbench.record import SCHEMA, Coherence, Record, Verdict
+from pytest_quantbench.samples import WeightSamples
 from pytest_quantbench.settings import Settings, limit_for
 from pytest_quantbench.source import Source
 
 SAMPLES = ("throughput_samples", "perplexity_samples", "accuracy_samples", "weight_samples")
-MEMORY_SHARE = 0.7  # of physical memory that two resident models may take together
 
 
 class Subject(Source):
@@ -50,15 +44,15 @@ class Subject(Source):
         return self._cells.setdefault(chosen.id, Cell(self, chosen))
 
 
-class Cell:
+class Cell(Measured):
     """One model × one recipe: samples when first asked for, verdicts from samples, a record of what was measured."""
 
     def __init__(self, subject: Subject, chosen: Recipe) -> None:
+        super().__init__(subject, chosen)
         self.subject = subject
-        self.recipe = chosen
         self.verdicts: dict[str, Verdict] = {}
         self._saved: tuple[object, ...] = ()
-        self._host = backend() == "cpu"
+        self._deadline_seconds: float | None = None
 
     @property
     def id(self) -> str:
@@ -76,67 +70,19 @@ class Cell:
         return self.subject.reference
 
     @cached_property
-    def artifact(self) -> Artifact:
-        """The compressed model, found in the cache or made."""
-        settings = self.subject.settings
-        calibration = None if settings.calibration == "none" else lambda: self.subject.calibration
-        return compress(self.subject.checkpoint, self.recipe, settings.seed, settings.cache, calibration)
-
-    @cached_property
-    def perplexity_samples(self) -> PerplexitySamples:
-        """T2's samples, measured when first asked for."""
-        subject = self.subject
-        if self.artifact.manifest.calibration:
-            subject.refuse_fitted_text()
-        directory, tokens = subject.checkpoint.directory, subject.settings.tokens
-        return perplexity.measure(self.artifact, directory, subject.text, tokens, host=self._host)
-
-    @cached_property
-    def accuracy_samples(self) -> AccuracySamples:
-        """T3's samples, measured when first asked for."""
-        from pytest_quantbench.measures import accuracy  # lm-eval takes seconds to import
-
-        settings = self.subject.settings
-        return accuracy.measure(
-            self.artifact,
-            self.subject.checkpoint.directory,
-            settings.tasks or self.subject.model.tasks,
-            settings.task_files,
-            settings.limit,
-            settings.seed,
-            offline=settings.offline,
-            host=self._host,
-        )
-
-    @cached_property
     def weight_samples(self) -> WeightSamples:
         """Every encoded matrix against the original."""
-        return weights.measure(self.artifact, self.reference.artifact)
+        return self.weight_samples_against(self.reference)
 
     @property
-    def size_samples(self) -> SizeSamples:
-        """Bytes as stored."""
-        return weights.size(self.artifact)
+    def paired(self) -> "Cell | None":
+        """The reference, for every other recipe."""
+        return None if self.is_reference else self.reference
 
     @cached_property
-    def throughput_session(self) -> throughput.Session:
-        """T1, started and warmed up; interleaved with the reference where T1 is judged and both fit in memory."""
-        together = self.artifact.manifest.stored_bytes + self.reference.artifact.manifest.stored_bytes
-        interleave = backend() != "cpu" and not self.is_reference and together < MEMORY_SHARE * memory_bytes()
-        session = throughput.Session(
-            artifact=self.artifact,
-            tokenizer_directory=self.subject.checkpoint.directory,
-            runs=self.subject.settings.runs,
-            new_tokens=NEW_TOKENS,
-            reference=self.reference.artifact if interleave else None,
-        )
-        session.start()
-        return session
-
-    @cached_property
-    def throughput_samples(self) -> ThroughputSamples:
-        """T1's samples: whatever runs the session has left are done now."""
-        return self.throughput_session.finish()
+    def floor(self) -> Floor:
+        """What the reference itself differs by under an arithmetic that should not matter."""
+        return Floor(self, Measured(self.subject, self.recipe, rounding=True))
 
     def limit(self, metric: str) -> float | None:
         """The limit that this cell is judged by, None for informational."""
@@ -146,7 +92,8 @@ class Cell:
     def judge(self, check: str, limit: float | None = None) -> Verdict:
         """The verdict of one check: `size`, `perplexity`, `accuracy` or `throughput`; `limit` overrides the criterion.
 
-        Raises ComparisonError where samples may not be compared, UnknownNameError for a check that does not exist.
+        Raises ComparisonError where samples may not be compared or the limit is below the noise floor,
+        UnknownNameError for a check that does not exist.
         """
         metric = metric_of(check)
         self.verdicts[metric] = self._verdict(check, self.limit(metric) if limit is None else limit)
@@ -158,19 +105,65 @@ class Cell:
         if check == "size":
             return judge.judge_size(self.size_samples, limit)
         if self.is_reference:
-            return self._measure_reference(check)
-        if check == "perplexity":
-            return judge.judge_perplexity(self.perplexity_samples, self.reference.perplexity_samples, limit)
-        if check == "accuracy":
-            quantized, reference = self.accuracy_samples.tasks, self.reference.accuracy_samples.tasks
-            first = next(iter(quantized))
-            return judge.judge_accuracy(first, quantized[first], reference[first], limit)
-        applies = backend() != "cpu"
-        return judge.judge_throughput(self.throughput_samples, self.reference.throughput_samples, limit, applies)
+            getattr(self, f"{check}_samples")
+            return judge.informational(
+                metric_of(check), "this is the reference that the other recipes are compared with"
+            )
+        if limit is not None:
+            self.reference.floor.refuse_tighter(METRICS[metric_of(check)], limit)
+        return looks.follow(
+            self._planned(check, limit),
+            lambda items: self._grow(check, items),
+            lambda alpha: self._look(check, limit, alpha),
+            self._deadline(),
+        )
 
-    def _measure_reference(self, check: str) -> Verdict:
-        getattr(self, f"{check}_samples")
-        return judge.informational(metric_of(check), "this is the reference that the other recipes are compared with")
+    def _deadline(self) -> float | None:
+        """When the cell's time is up, by `time.monotonic()`: the clock starts with its first check."""
+        budget = self.subject.settings.time_budget_seconds
+        if budget is not None and self._deadline_seconds is None:
+            self._deadline_seconds = time.monotonic() + budget
+        return self._deadline_seconds
+
+    def _planned(self, check: str, limit: float | None) -> Sequence[int]:
+        """How many items each look has. One look where nothing is judged, or with --fixed."""
+        settings = self.subject.settings
+        if check == "perplexity":
+            first, available = self.perplexity_samples.text_tokens, self.perplexity_samples.available_tokens
+            most = min(settings.most_tokens or available, available)
+        elif check == "accuracy":
+            name, answers = self._judged_task, self.accuracy_samples
+            first, most = len(answers.tasks[name].ids), answers.available[name]
+        else:
+            first, most = len(self.throughput_samples.runs), settings.most_runs * len(PROMPTS)
+        once = settings.fixed or limit is None or (check == "throughput" and backend() == "cpu")
+        return [first] if once else looks.sizes(first, max(first, most))
+
+    @property
+    def _judged_task(self) -> str:
+        return next(iter(self.accuracy_samples.tasks))
+
+    def _grow(self, check: str, items: int) -> int:
+        """More samples of this cell and of the reference; returns how many both have."""
+        name = {"perplexity": "grow_tokens", "accuracy": "grow_questions", "throughput": "grow_runs"}[check]
+        both = (self.reference, self)
+        if check == "throughput" and self.throughput_samples.reference_runs:
+            both = (self, self)  # the reference's runs are interleaved with its own
+        return min(int(getattr(cell, name)(items)) for cell in both)
+
+    def _look(self, check: str, limit: float | None, alpha: float) -> Verdict:
+        other = self.reference
+        if check == "perplexity":
+            scored = self.perplexity_samples
+            paired = other.perplexity_samples.first(len(scored.nll_nats))
+            return judge.judge_perplexity(scored, paired, limit, alpha)
+        if check == "accuracy":
+            name = self._judged_task
+            answered = self.accuracy_samples.tasks[name]
+            before = other.accuracy_samples.tasks[name].first(len(answered.ids))
+            return judge.judge_accuracy(name, answered, before, limit, alpha)
+        applies = backend() != "cpu"
+        return judge.judge_throughput(self.throughput_samples, other.throughput_samples, limit, applies, alpha)
 
     @property
     def unsaved(self) -> bool:
@@ -208,13 +201,18 @@ class Cell:
             other = None if alone else self.reference.throughput_samples
             measured["throughput"] = parts.throughput(self.throughput_samples, other)
         if self.taken("perplexity_samples"):
-            tokens = None if alone else self.reference.perplexity_samples
+            scored = len(self.perplexity_samples.nll_nats)
+            tokens = None if alone else self.reference.perplexity_samples.first(scored)
             measured["perplexity"] = parts.perplexity(self.perplexity_samples, tokens)
         if self.taken("accuracy_samples"):
             answers = None if alone else self.reference.accuracy_samples
             measured["accuracy"] = parts.accuracy(self.accuracy_samples, answers)
         if self.taken("weight_samples"):
             measured["weights"] = parts.weights(self.weight_samples)
+        if self.taken("floor"):
+            measured["noise_floor"] = self.floor.figures()
+        if self.taken("throughput_samples") or self.taken("accuracy_samples"):
+            measured["coherence"] = self._coherence()
         return Record(
             schema=SCHEMA,
             model_id=subject.model.name,
@@ -232,6 +230,12 @@ class Cell:
             machine=describe(),
             **measured,
         )
+
+    def _coherence(self) -> Coherence:
+        """Whether the model still makes sense, as far as T1 and T3 were measured."""
+        names, other = ("throughput_samples", "accuracy_samples"), self.reference
+        mine, before = ([getattr(c, n) if c.taken(n) else None for n in names] for c in (self, other))
+        return coherence.of(*mine, *before)
 
     def figures(self, part: str) -> dict[str, Any]:
         """One part of the record, such as `throughput`, as plain JSON values; empty if it was not measured."""

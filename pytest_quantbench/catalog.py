@@ -102,6 +102,7 @@ class Metric:
 
     name: str
     check: Literal["size", "perplexity", "accuracy", "throughput"]
+    items: str  # what its samples are
     better: Literal["higher", "lower"]
     unit: str
     label: str
@@ -112,13 +113,37 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         metric.name: metric
         for metric in (
             Metric(
-                name="size_reduction_percent", check="size", better="higher", unit="%", label="size reduction vs BF16"
+                name="size_reduction_percent",
+                check="size",
+                items="bytes",
+                better="higher",
+                unit="%",
+                label="size reduction vs BF16",
             ),
             Metric(
-                name="perplexity_delta", check="perplexity", better="lower", unit="", label="perplexity delta vs BF16"
+                name="perplexity_delta",
+                check="perplexity",
+                items="tokens",
+                better="lower",
+                unit="",
+                label="perplexity delta vs BF16",
             ),
-            Metric(name="accuracy_drop_points", check="accuracy", better="lower", unit="points", label="accuracy drop"),
-            Metric(name="throughput_ratio", check="throughput", better="higher", unit="×", label="throughput vs BF16"),
+            Metric(
+                name="accuracy_drop_points",
+                check="accuracy",
+                items="questions",
+                better="lower",
+                unit="points",
+                label="accuracy drop",
+            ),
+            Metric(
+                name="throughput_ratio",
+                check="throughput",
+                items="runs",
+                better="higher",
+                unit="×",
+                label="throughput vs BF16",
+            ),
         )
     }
 )

@@ -13,9 +13,9 @@ import pytest
 if TYPE_CHECKING:
     from pytest_quantbench.bench import Cell, Subject
     from pytest_quantbench.comparison import CodecFigures
-    from pytest_quantbench.judge import SuiteVerdict
     from pytest_quantbench.record import Record, Verdict
     from pytest_quantbench.selection import Run
+    from pytest_quantbench.suite import SuiteVerdict
 
 OUTCOME = "quantbench_outcome"
 CODEC_SIZES = (64, 256)  # `quantbench weights` takes others
@@ -83,7 +83,7 @@ def quantbench_records(request: pytest.FixtureRequest) -> list[Record]:
 @pytest.fixture
 def suite(request: pytest.FixtureRequest, quantbench_records: list[Record]) -> SuiteVerdict:
     """The verdict over all models of one level."""
-    from pytest_quantbench.judge import judge_suite
+    from pytest_quantbench.suite import judge_suite
 
     return judge_suite(request.param, quantbench_records)
 

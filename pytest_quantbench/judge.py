@@ -1,45 +1,44 @@
 """Criterion × samples × reference samples → verdict. Touches no model and no file.
 
 `pass` only where the whole interval is on the good side of the limit, `fail` only where it is wholly on the bad
-side, `undecided` otherwise; `informational` where there is no limit or the metric does not apply here.
+side, `undecided` otherwise; `informational` where there is no limit or the metric does not apply here. `alpha` is the
+error probability on either side: less than 5 % where the data are looked at several times (see looks).
 """
-
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from pytest_quantbench import stats
-from pytest_quantbench.catalog import METRICS, SUITE_CRITERIA, Metric
+from pytest_quantbench.catalog import METRICS, Metric
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.record import Interval, Outcome, Record, Verdict
+from pytest_quantbench.estimates import ALPHA, Estimate, Exact, Ratio
+from pytest_quantbench.proportions import flips
+from pytest_quantbench.record import Interval, Outcome, Verdict
 from pytest_quantbench.samples import PerplexitySamples, SizeSamples, TaskSamples, ThroughputSamples
 
 
 def judge_size(samples: SizeSamples, limit: float | None) -> Verdict:
     """Size is exact: its interval has no width, and meeting the limit exactly is good enough."""
     reduction = 100 * (1 - samples.stored_bytes / samples.bf16_bytes)
-    exact = Interval(estimate=reduction, low=reduction, high=reduction)
-    return _verdict(METRICS["size_reduction_percent"], exact, limit, "", "")
+    return _verdict(METRICS["size_reduction_percent"], Exact(value=reduction), limit, "", ALPHA)
 
 
-def judge_perplexity(quantized: PerplexitySamples, reference: PerplexitySamples, limit: float | None) -> Verdict:
+def judge_perplexity(
+    quantized: PerplexitySamples, reference: PerplexitySamples, limit: float | None, alpha: float = ALPHA
+) -> Verdict:
     """The paired perplexity delta. Raises ComparisonError for other tokens or for bit-identical samples."""
     _refuse_incomparable(quantized, reference)
     metric, tokens = METRICS["perplexity_delta"], len(quantized.nll_nats)
     ppl_r, ppl_q = stats.perplexity(reference.nll_nats), stats.perplexity(quantized.nll_nats)
     if ppl_q is None or ppl_r is None:
         nats = float(np.mean(quantized.nll_nats, dtype=np.float64))
-        outcome: Outcome = "informational" if limit is None else "fail"
         sentence = f"The mean negative log-likelihood is {nats:.0f} nats per token: its perplexity overflows."
-        return Verdict(
-            metric=metric.name, outcome=outcome, limit=limit, estimate=None, low=None, high=None, sentence=sentence
-        )
-    interval = stats.perplexity_delta(reference.nll_nats, quantized.nll_nats)
+        return _bare(metric, None, limit, sentence, "fail", tokens)
+    estimate, _ = stats.perplexity_delta(reference.nll_nats, quantized.nll_nats)
     detail = f"perplexity {ppl_q:.3f} against {ppl_r:.3f} on the same {tokens} tokens"
-    if interval is None:
-        return _too_few(metric, ppl_q - ppl_r, limit, f"{detail}: fewer than {2 * stats.BLOCK_TOKENS} tokens")
-    return _verdict(metric, interval, limit, detail, _needed(tokens, interval, limit, "tokens (--tokens)"))
+    if estimate is None:
+        why = f"{detail}: fewer than {2 * stats.BLOCK_TOKENS} tokens, or all with the same loss"
+        return _bare(metric, ppl_q - ppl_r, limit, why, "undecided", tokens)
+    return _verdict(metric, estimate, limit, detail, alpha, tokens)
 
 
 def _refuse_incomparable(quantized: PerplexitySamples, reference: PerplexitySamples) -> None:
@@ -54,38 +53,41 @@ def _refuse_incomparable(quantized: PerplexitySamples, reference: PerplexitySamp
         )
 
 
-def judge_accuracy(name: str, quantized: TaskSamples, reference: TaskSamples, limit: float | None) -> Verdict:
+def judge_accuracy(
+    name: str, quantized: TaskSamples, reference: TaskSamples, limit: float | None, alpha: float = ALPHA
+) -> Verdict:
     """The paired accuracy drop in percentage points. Raises ComparisonError if the questions are not the same."""
     if quantized.sha256 != reference.sha256 or quantized.ids != reference.ids:
         raise ComparisonError(f"{name}: the reference answered other questions than the quantized model.")
-    observed = stats.flips(reference.correct, quantized.correct)
-    interval = points(stats.tango(observed))
-    n = observed.questions
+    observed = flips(reference.correct, quantized.correct)
     detail = (
-        f"{name} {np.mean(quantized.correct):.1%} against {np.mean(reference.correct):.1%} on the same {n} questions, "
-        f"{observed.lost} lost and {observed.gained} gained"
+        f"{name} {np.mean(quantized.correct):.1%} against {np.mean(reference.correct):.1%} on the same "
+        f"{observed.questions} questions, {observed.lost} lost and {observed.gained} gained"
     )
-    more = _needed(n, interval, limit, "questions (--limit)")
-    return _verdict(METRICS["accuracy_drop_points"], interval, limit, detail, more)
+    return _verdict(METRICS["accuracy_drop_points"], observed, limit, detail, alpha, observed.questions)
 
 
 def judge_throughput(
-    quantized: ThroughputSamples, reference: ThroughputSamples, limit: float | None, applies: bool
+    quantized: ThroughputSamples,
+    reference: ThroughputSamples,
+    limit: float | None,
+    applies: bool,
+    alpha: float = ALPHA,
 ) -> Verdict:
     """The speed ratio, paired by prompt; informational where `applies` is false (a backend nobody deploys on)."""
-    metric = METRICS["throughput_ratio"]
-    ratio, prompts = speed_ratio(quantized, reference)
-    detail = f"{mean_rate(quantized):.1f} tokens per second over {len(quantized.runs)} runs of {prompts} prompts"
+    metric, ratio, runs = METRICS["throughput_ratio"], speed_ratio(quantized, reference), len(quantized.runs)
+    prompts = len({run.prompt for run in quantized.runs})
+    detail = f"{mean_rate(quantized):.1f} tokens per second over {runs} runs of {prompts} prompts"
     if not applies:
+        limit = None
         detail += "; not judged on a CPU, whose MLX kernels nobody deploys"
     if ratio is None:
-        return _too_few(metric, None, limit if applies else None, f"{detail}: fewer than two prompts")
-    more = _needed(prompts, ratio, limit, "prompts")
-    return _verdict(metric, ratio, limit if applies else None, detail, more)
+        return _bare(metric, None, limit, f"{detail}: fewer than two prompts, or no spread", "undecided", runs)
+    return _verdict(metric, ratio, limit, detail, alpha, runs)
 
 
-def speed_ratio(quantized: ThroughputSamples, reference: ThroughputSamples) -> tuple[Interval | None, int]:
-    """Interval of the speed ratio and the number of prompts; interleaved reference runs are preferred."""
+def speed_ratio(quantized: ThroughputSamples, reference: ThroughputSamples) -> Ratio | None:
+    """The speed ratio; interleaved reference runs are preferred."""
     baseline = quantized.reference_runs or reference.runs
     return stats.rate_ratio(
         [(run.prompt, run.tokens_per_second) for run in baseline],
@@ -98,100 +100,40 @@ def mean_rate(samples: ThroughputSamples) -> float:
     return float(np.mean([run.tokens_per_second for run in samples.runs]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SuiteVerdict:
-    """How many models of a level meet all its criteria, and what that means for the level's own criterion."""
-
-    level: str
-    outcome: Outcome
-    met: int
-    failed: int
-    undecided: int
-    sentence: str
-    needed: str = ""
-
-
-def judge_suite(level: str, records: Sequence[Record]) -> SuiteVerdict:
-    """Count models by their default-recipe records; judged only where as many models ran as the criterion names.
-
-    A model meets all criteria if every criterion with a limit passed, fails if one failed, else it is undecided.
-    Criteria that were not measured leave it undecided.
-    """
-    cells = [record for record in records if record.recipe == level]
-    states = [_state(record) for record in cells]
-    met, failed = states.count("pass"), states.count("fail")
-    open_ = len(states) - met - failed
-    sentence = f"{met} of {len(states)} models meet all criteria, {failed} do not, {open_} undecided"
-    needed, of = SUITE_CRITERIA.get(level, (0, 0))
-    if not needed or len(states) < of:
-        why = f"judged from {of} models on" if needed else "no suite criterion at this level"
-        return SuiteVerdict(
-            level=level,
-            outcome="informational",
-            met=met,
-            failed=failed,
-            undecided=open_,
-            sentence=f"{sentence} ({why})",
-        )
-    share = needed / of  # of however many models there are: 8 of 10 is 16 of 20
-    enough, possible = met >= share * len(states), met + open_ >= share * len(states)
-    outcome: Outcome = "pass" if enough else "undecided" if possible else "fail"
-    sentence += f"; {needed} of {of} are needed: {outcome}"
-    return SuiteVerdict(level=level, outcome=outcome, met=met, failed=failed, undecided=open_, sentence=sentence)
-
-
-def _state(record: Record) -> Outcome:
-    """A cell's verdicts taken together."""
-    outcomes = {verdict.metric: verdict.outcome for verdict in record.verdicts}
-    if "fail" in outcomes.values():
-        return "fail"
-    judged = [outcome for outcome in outcomes.values() if outcome != "informational"]
-    complete = set(METRICS) <= outcomes.keys()
-    return "pass" if complete and judged and set(judged) == {"pass"} else "undecided"
-
-
-def points(fraction: Interval) -> Interval:
-    """An interval of a fraction, in percentage points."""
-    return Interval(estimate=100 * fraction.estimate, low=100 * fraction.low, high=100 * fraction.high)
-
-
 def informational(metric: str, sentence: str) -> Verdict:
     """A verdict that judges nothing and says why."""
+    return _bare(METRICS[metric], None, None, sentence, "informational", None)
+
+
+def _bare(
+    metric: Metric, estimate: float | None, limit: float | None, sentence: str, outcome: Outcome, items: int | None
+) -> Verdict:
+    """A verdict without an interval. Without a limit it is informational whatever `outcome` says."""
     return Verdict(
-        metric=metric, outcome="informational", limit=None, estimate=None, low=None, high=None, sentence=sentence
+        metric=metric.name,
+        outcome="informational" if limit is None else outcome,
+        limit=limit,
+        estimate=estimate,
+        low=None,
+        high=None,
+        sentence=sentence,
+        items=items,
     )
 
 
-def _needed(items: int, interval: Interval, limit: float | None, what: str) -> str:
-    if limit is None:
-        return ""
-    needed = stats.items_needed(items, (interval.high - interval.low) / 2, interval.estimate - limit)
-    return f"about {needed:,} {what} would settle it" if needed else "the estimate lies on the limit itself"
-
-
-def _too_few(metric: Metric, estimate: float | None, limit: float | None, sentence: str) -> Verdict:
-    outcome: Outcome = "informational" if limit is None else "undecided"
-    return Verdict(
-        metric=metric.name, outcome=outcome, limit=limit, estimate=estimate, low=None, high=None, sentence=sentence
-    )
-
-
-def _outcome(metric: Metric, interval: Interval, limit: float | None) -> Outcome:
-    if limit is None:
-        return "informational"
-    sign = 1 if metric.better == "lower" else -1
-    ends = sorted((sign * (interval.low - limit), sign * (interval.high - limit)))
-    if ends[1] < 0 or (ends[0] == ends[1] == 0):
-        return "pass"
-    return "fail" if ends[0] > 0 else "undecided"
-
-
-def _verdict(metric: Metric, interval: Interval, limit: float | None, detail: str, needed: str) -> Verdict:
-    outcome = _outcome(metric, interval, limit)
+def _verdict(
+    metric: Metric, estimate: Estimate, limit: float | None, detail: str, alpha: float, items: int | None = None
+) -> Verdict:
+    interval = estimate.interval(alpha)
     sentence = f"{metric.label} {show(interval, metric)}"
+    p_good = p_bad = detectable = None
+    outcome: Outcome = "informational"
     if limit is not None:
         sentence += f", limit {'≥' if metric.better == 'higher' else '<'} {limit:g} {metric.unit}".rstrip()
-    sentence += f" ({detail})" if detail else ""
+        sides = estimate.p_below(limit), estimate.p_above(limit)
+        p_good, p_bad = sides if metric.better == "lower" else sides[::-1]
+        outcome = "pass" if p_good < alpha else "fail" if p_bad < alpha else "undecided"
+        detectable = estimate.detectable(limit, alpha)
     return Verdict(
         metric=metric.name,
         outcome=outcome,
@@ -199,9 +141,28 @@ def _verdict(metric: Metric, interval: Interval, limit: float | None, detail: st
         estimate=interval.estimate,
         low=interval.low,
         high=interval.high,
-        sentence=sentence + ".",
-        needed=needed if outcome == "undecided" else "",
+        sentence=sentence + (f" ({detail})" if detail else "") + ".",
+        needed=_needed(metric, interval, limit, detectable, items) if outcome == "undecided" else "",
+        items=items,
+        p_good=p_good,
+        p_bad=p_bad,
+        detectable=detectable,
     )
+
+
+def _needed(
+    metric: Metric, interval: Interval, limit: float | None, detectable: float | None, items: int | None
+) -> str:
+    """What would settle an undecided verdict, and what could have been settled."""
+    assert limit is not None
+    assert detectable is not None
+    if items is None:
+        return ""
+    more = stats.items_needed(items, interval, limit)
+    found = f"about {more:,} {metric.items} would settle it" if more else "the estimate lies on the limit itself"
+    digits = 1 if metric.unit in ("%", "points") else 2
+    unit = f" {metric.unit}".rstrip()
+    return f"{found}; {items:,} can tell a difference of {detectable:.{digits}f}{unit} from the limit (80 % power)"
 
 
 def show(interval: Interval, metric: Metric) -> str:

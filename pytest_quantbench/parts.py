@@ -8,6 +8,8 @@ import numpy as np
 
 from pytest_quantbench import judge, stats
 from pytest_quantbench.artifacts import Manifest
+from pytest_quantbench.estimates import Ratio
+from pytest_quantbench.proportions import detectable_drop_unpaired, flips, mcnemar_p, unpaired_z
 from pytest_quantbench.record import Accuracy, Compression, Interval, Perplexity, TaskAccuracy, Throughput, Weights
 from pytest_quantbench.samples import (
     AccuracySamples,
@@ -50,12 +52,13 @@ def throughput(samples: ThroughputSamples, reference: ThroughputSamples | None) 
     """T1's figures; the ratio is against the reference's runs, interleaved ones if there are any."""
     rates = np.array([run.tokens_per_second for run in samples.runs])
     before, after = samples.probes_per_second
+    ratio = None if reference is None else judge.speed_ratio(samples, reference)
     return Throughput(
         mean_tps=float(rates.mean()),
         std_tps=float(rates.std(ddof=1)) if len(rates) > 1 else None,
         p95_tps=float(np.percentile(rates, 5)),
         runs=len(rates),
-        ratio=None if reference is None else judge.speed_ratio(samples, reference)[0],
+        ratio=None if ratio is None else ratio.interval(),
         prefill_tps=float(np.mean([run.prefill_tokens_per_second for run in samples.runs])),
         first_token_sec=float(np.mean([run.first_token_seconds for run in samples.runs])),
         load_sec=samples.load_seconds,
@@ -72,22 +75,23 @@ def perplexity(samples: PerplexitySamples, reference: PerplexitySamples | None) 
     """T2's figures, paired with the reference where there is one."""
     nll = samples.nll_nats
     delta = difference = None
+    blocks = stats.Blocks()
     if reference is not None:
-        delta = stats.perplexity_delta(reference.nll_nats, nll)
-        difference = stats.mean_interval(nll.astype(np.float64) - reference.nll_nats)
+        delta, blocks = stats.perplexity_delta(reference.nll_nats, nll)
+        difference = stats.mean(nll.astype(np.float64) - reference.nll_nats)
     total = float(nll.sum(dtype=np.float64))
     ppl, bf16_ppl = stats.perplexity(nll), None if reference is None else stats.perplexity(reference.nll_nats)
     return Perplexity(
         ppl=ppl,
         bf16_ppl=bf16_ppl,
         delta=None if ppl is None or bf16_ppl is None else ppl - bf16_ppl,
-        delta_interval=delta,
+        delta_interval=None if delta is None else delta.interval(),
         nll_nats=total / len(nll),
-        nll_difference_nats=difference,
-        ratio=difference and stats.exponential(difference),
+        nll_difference_nats=None if difference is None else difference.interval(),
+        ratio=None if difference is None else Ratio(logarithm=difference).interval(),
         bits_per_byte=total / math.log(2) / samples.scored_bytes,
         tokens=len(nll),
-        block_tokens=stats.BLOCK_TOKENS,
+        block_tokens=blocks.tokens,
         protocol=samples.protocol,
         corpus=samples.corpus,
         corpus_sha256=samples.corpus_sha256,
@@ -118,16 +122,16 @@ def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
     accuracy, questions = float(np.mean(samples.correct)), len(samples.ids)
     paired: dict[str, int | float | Interval] = {}
     if reference is not None:
-        observed, before = stats.flips(reference.correct, samples.correct), float(np.mean(reference.correct))
+        observed, before = flips(reference.correct, samples.correct), float(np.mean(reference.correct))
         paired = {
             "bf16_accuracy": before,
             "right_to_wrong": observed.lost,
             "wrong_to_right": observed.gained,
-            "drop_points": judge.points(stats.tango(observed)),
-            "mcnemar_p": stats.mcnemar_p(observed),
-            "unpaired_p": stats.unpaired_z(before, accuracy, questions)[1],
-            "unpaired_detectable_points": 100 * stats.detectable_drop_unpaired(before, questions),
-            "detectable_points": 100 * stats.detectable_drop(observed.rate, questions),
+            "drop_points": observed.interval(),
+            "mcnemar_p": mcnemar_p(observed),
+            "unpaired_p": unpaired_z(before, accuracy, questions)[1],
+            "unpaired_detectable_points": detectable_drop_unpaired(before, questions),
+            "detectable_points": observed.detectable(0.0),
         }
     return TaskAccuracy(
         accuracy=accuracy,

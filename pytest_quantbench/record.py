@@ -2,6 +2,7 @@
 
 Schema history
   1  first version (names of §4.5: compression, throughput, perplexity, accuracy; verdicts and provenance beside them)
+  2  verdicts: looks, p values, detectable difference; the noise floor, coherence
 """
 
 import os
@@ -15,13 +16,13 @@ import msgspec
 
 from pytest_quantbench.errors import DiskError, RecordError
 
-SCHEMA = 1
+SCHEMA = 2
 Outcome = Literal["pass", "fail", "undecided", "informational"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """An estimate with its two-sided interval; 5 % of the error probability on each side unless said otherwise."""
+    """An estimate with its two-sided interval, the error probability spread evenly over the two sides."""
 
     estimate: float
     low: float
@@ -30,8 +31,25 @@ class Interval:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One look at growing data: the error probability that its interval had on each side, and what it said."""
+
+    items: int
+    fraction: float  # of the planned information
+    alpha: float
+    estimate: float | None
+    low: float | None
+    high: float | None
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What one criterion says of one cell, in the metric's own unit, and the sentence that explains it."""
+    """What one criterion says of one cell, in the metric's own unit, and the sentence that explains it.
+
+    `p_good` is the one-sided p of "on the good side of the limit", `p_bad` of "on the bad side", both adjusted for the
+    number of looks; `detectable` the distance from the limit that these items tell with a power of 80 %.
+    """
 
     metric: str
     outcome: Outcome
@@ -41,6 +59,11 @@ class Verdict:
     high: float | None
     sentence: str
     needed: str = ""  # undecided: what would settle it
+    items: int | None = None  # tokens, questions or runs
+    p_good: float | None = None
+    p_bad: float | None = None
+    detectable: float | None = None
+    looks: tuple[Look, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +183,27 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseFloor:
+    """What the reference differs from itself by with activations rounded to bfloat16; null where not measured."""
+
+    perplexity_points: float | None
+    flipped_points: float | None  # of the judged task's questions, in percentage points
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coherence:
+    """Whether the model still makes sense. `looping` prompts of T1, agreement with the reference's greedy outputs."""
+
+    prompts: int
+    looping: int | None
+    reference_looping: int | None
+    first_token_agreement: float | None
+    greedy_prefix_tokens: float | None  # mean over prompts
+    guessing_p: float | None  # of so many right answers by guessing
+    collapsed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
     """What must match before two records' timings are compared."""
 
@@ -191,6 +235,8 @@ class Record:
     perplexity: Perplexity | None = None
     accuracy: Accuracy | None = None
     weights: Weights | None = None
+    noise_floor: NoiseFloor | None = None
+    coherence: Coherence | None = None
     verdicts: tuple[Verdict, ...] = ()
     machine: Machine | None = None
 

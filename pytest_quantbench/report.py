@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytest_quantbench.catalog import CRITERIA, METRICS
-from pytest_quantbench.judge import SuiteVerdict, judge_suite
 from pytest_quantbench.record import Interval, Outcome, Record, Verdict
+from pytest_quantbench.suite import SuiteVerdict, judge_suite
 
 MARKS: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "undecided": "?", "informational": "·"}
 MISSING = "–"

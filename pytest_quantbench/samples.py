@@ -1,19 +1,28 @@
 """Raw per-item samples, as the measures hand them over: in a fixed order, with no judgement in them."""
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pytest_quantbench.errors import ComparisonError
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerplexitySamples:
-    """T2. `nll_nats` is (tokens,) float32 in text order; `scored_bytes` the UTF-8 length of the tokens scored."""
+    """T2. `nll_nats` is (tokens,) float32 in text order; `scored_bytes` the UTF-8 length of the tokens scored.
+
+    `text_tokens` counts those read, of which a window's first is not scored where nothing stands in front of it.
+    """
 
     nll_nats: Floats
+    text_tokens: int
+    available_tokens: int  # of the text
     scored_bytes: int
     protocol: str
     corpus: str
@@ -21,28 +30,61 @@ class PerplexitySamples:
     weights_sha256: str
     seconds: float
 
+    def first(self, scored: int) -> "PerplexitySamples":
+        """The samples of the first so many scored tokens, to be paired with; `scored_bytes` stays that of all."""
+        return replace(self, nll_nats=self.nll_nats[:scored])
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskSamples:
     """One task of T3. (questions,) arrays in the order of `ids`; `loglikelihoods[i]` holds a number per choice."""
 
     ids: tuple[str, ...]
+    hashes: tuple[str, ...]  # of each question with its prompt and choices
     correct: NDArray[np.bool_]  # by length-normalised log-likelihood: lm-eval's acc_norm
     correct_raw: NDArray[np.bool_]  # by plain log-likelihood: lm-eval's acc
     loglikelihoods: tuple[tuple[float, ...], ...]
     gold: tuple[int, ...]
     choices: int  # of most questions
     version: str
-    sha256: str  # of the sampled documents, prompts included
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all questions in their order."""
+        return hashlib.sha256("".join(self.hashes).encode()).hexdigest()
+
+    def first(self, questions: int) -> "TaskSamples":
+        """The samples of the first so many questions."""
+        return replace(self, **{name: getattr(self, name)[:questions] for name in _per_question(self)})
+
+    def joined(self, more: "TaskSamples") -> "TaskSamples":
+        """These questions, then those."""
+        both = {name: (getattr(self, name), getattr(more, name)) for name in _per_question(self)}
+        joined: dict[str, Any] = {
+            n: a + b if isinstance(a, tuple) else np.concatenate([a, b]) for n, (a, b) in both.items()
+        }
+        return replace(self, **joined)
+
+
+def _per_question(samples: TaskSamples) -> list[str]:
+    return [field.name for field in fields(samples) if isinstance(getattr(samples, field.name), tuple | np.ndarray)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccuracySamples:
-    """T3: every task's samples, in the order in which the tasks were asked for."""
+    """T3: every task's samples, in the order in which the tasks were asked for; `available` questions by task."""
 
     tasks: Mapping[str, TaskSamples]
+    available: Mapping[str, int]
     weights_sha256: str
     seconds: float
+
+    def joined(self, name: str, more: "AccuracySamples") -> "AccuracySamples":
+        """With the questions that were added to one task. Raises ComparisonError if other weights answered them."""
+        if more.weights_sha256 != self.weights_sha256:
+            raise ComparisonError(f"{name}: the questions that were added were answered by other weights.")
+        tasks = {**self.tasks, name: self.tasks[name].joined(more.tasks[name])}
+        return replace(self, tasks=tasks, seconds=self.seconds + more.seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +98,7 @@ class Run:
     first_token_seconds: float
     prefill_tokens_per_second: float
     latencies_seconds: Floats
+    tokens: tuple[int, ...]
     text: str
 
     @property

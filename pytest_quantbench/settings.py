@@ -23,6 +23,10 @@ class Settings:
     runs: int = 3
     limit: int = 200
     tokens: int | None = 512
+    fixed: bool = False  # one look: an undecided check does not go on
+    most_tokens: int | None = 16_384  # T2 goes on up to so many; None: to the end of the corpus
+    most_runs: int = 12  # T1 goes on up to so many runs of each prompt
+    time_budget_seconds: float | None = None  # of one cell
     seed: int = 0
     corpus: Path | None = None
     calibration: str | Path | None = None  # a file, the name of a corpus, or `none`; None: the model's own

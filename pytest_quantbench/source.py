@@ -26,6 +26,11 @@ class Source:
         directory, revision = fetch(self.model, self.settings.offline)
         return Checkpoint(directory, revision)
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """T3's tasks; the first one is judged."""
+        return self.settings.tasks or self.model.tasks
+
     @cached_property
     def text(self) -> Text:
         """The text of T2."""

@@ -1,184 +1,116 @@
-"""Paired differences with intervals. Definitions: docs/method.md; nothing here knows a model or a threshold.
+"""Means of dependent series, perplexities and speed ratios, as estimates. Definitions: docs/method.md.
 
-One-sided error probability is `ALPHA` on each side, so intervals are two-sided 90 %.
+Nothing here knows a model or a threshold. Tokens of a text depend on each other, so the error of a mean comes from sums
+over contiguous blocks, long enough for the dependence that the series itself shows.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import ComparisonError
+from pytest_quantbench.estimates import Ratio, Student
 from pytest_quantbench.record import Interval
 
-ALPHA = 0.05
-POWER = 0.8
-BLOCK_TOKENS = 64
+BLOCK_TOKENS = 64  # the least
+FEWEST_BLOCKS = 8  # longer blocks are not chosen where fewer would be left
+NO_SPREAD = 1e-9  # a standard error below this share of the largest value is rounding, and says nothing
+PERCENTILES = (50.0, 90.0, 99.0, 99.9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """How a series is cut: `tokens` to a block, for values of which so many in a row count as one (1: independent)."""
+
+    tokens: int = BLOCK_TOKENS
+    correlation_tokens: float = 1.0
+
+
+def correlation_tokens(series: NDArray[np.floating]) -> float:
+    """The integrated autocorrelation time of an (n,) series, at least 1: the initial positive sequence of Geyer 1992.
+
+    Sums of two neighbouring autocorrelations are added up until one is not positive.
+    """
+    centred = series.astype(np.float64) - np.mean(series, dtype=np.float64)
+    spectrum = np.abs(np.fft.rfft(centred, 2 * len(centred))) ** 2
+    covariance = np.fft.irfft(spectrum)[: len(centred) // 2 * 2]
+    if covariance[0] <= 0:
+        return 1.0
+    pairs = covariance.reshape(-1, 2).sum(1) / covariance[0]
+    stop = int(np.argmax(pairs <= 0)) if (pairs <= 0).any() else len(pairs)
+    return max(1.0, 2 * float(pairs[:stop].sum()) - 1)
+
+
+def blocks_for(series: NDArray[np.floating]) -> Blocks:
+    """Blocks of at least 64 and four correlation times, as far as eight of them are left."""
+    time = correlation_tokens(series)
+    wanted = BLOCK_TOKENS * math.ceil(4 * time / BLOCK_TOKENS)
+    return Blocks(tokens=max(BLOCK_TOKENS, min(wanted, len(series) // FEWEST_BLOCKS)), correlation_tokens=time)
+
+
+def mean(values: NDArray[np.floating], blocks: Blocks | None = None) -> Student | None:
+    """The mean of an (n,) series with the error that its block sums show, blocks − 1 degrees of freedom.
+
+    Blocks of b values miss the dependence across their ends, the share τ / (2 b) of the variance: it is added. None
+    with fewer than two blocks or without any spread, which say nothing of the error. Raises ComparisonError for NaN.
+    """
+    if not np.isfinite(values).all():
+        raise ComparisonError("A series with NaN or infinite values has no mean.")
+    series = values.astype(np.float64)
+    cut = blocks or blocks_for(series)
+    count = len(series) // cut.tokens  # the last block takes the remainder
+    if count < 2:
+        return None
+    centre = float(series.mean())
+    sums = np.add.reduceat(series - centre, np.arange(count) * cut.tokens)
+    missed = min(cut.correlation_tokens / (2 * cut.tokens), 0.5)
+    variance = count / (count - 1) * float(np.sum(sums**2)) / (1 - missed)
+    error = math.sqrt(variance) / len(series)
+    if error <= NO_SPREAD * float(np.abs(series).max()):
+        return None
+    return Student(value=centre, standard_error=error, degrees=count - 1)
 
 
 def perplexity(nll_nats: NDArray[np.floating]) -> float | None:
     """exp of the mean negative log-likelihood; None where that overflows a float64 (above 709 nats per token)."""
-    mean = float(np.mean(nll_nats, dtype=np.float64))
-    return math.exp(mean) if mean < 709 else None
-
-
-def blocks_of(tokens: int, block_tokens: int = BLOCK_TOKENS) -> int:
-    """How many contiguous blocks that many tokens are cut into; the last block takes the remainder."""
-    return tokens // block_tokens
-
-
-def mean_interval(values: NDArray[np.floating], block_tokens: int = BLOCK_TOKENS) -> Interval | None:
-    """Interval of the mean of a dependent (n,) series from contiguous block sums, Student t with blocks − 1 degrees.
-
-    None with fewer than two blocks: one block says nothing of the spread.
-    """
-    blocks = blocks_of(len(values), block_tokens)
-    if blocks < 2:
-        return None
-    series = values.astype(np.float64)
-    mean = float(series.mean())
-    sums = np.add.reduceat(series - mean, np.arange(blocks) * block_tokens)
-    standard_error = math.sqrt(blocks / (blocks - 1) * float(np.sum(sums**2))) / len(series)
-    return _symmetric(mean, student_quantile(blocks - 1) * standard_error)
+    nats = float(np.mean(nll_nats, dtype=np.float64))
+    return math.exp(nats) if nats < 709 else None
 
 
 def perplexity_delta(
-    reference_nats: NDArray[np.floating], quantized_nats: NDArray[np.floating], block_tokens: int = BLOCK_TOKENS
-) -> Interval | None:
-    """Interval of PPL_q − PPL_r on the same tokens, by the delta method (influence of each token, then blocks).
+    reference_nats: NDArray[np.floating], quantized_nats: NDArray[np.floating]
+) -> tuple[Student | None, Blocks]:
+    """PPL_q − PPL_r on the same tokens, by the delta method (the influence of each token), and the blocks it took.
 
-    None with fewer than two blocks or where a perplexity overflows. Raises ComparisonError on other lengths.
+    None as in `mean`, or where a perplexity overflows. Raises ComparisonError on other lengths or NaN.
     """
     if len(reference_nats) != len(quantized_nats):
         raise ComparisonError(f"{len(quantized_nats)} quantized tokens against {len(reference_nats)} of the reference.")
     ppl_r, ppl_q = perplexity(reference_nats), perplexity(quantized_nats)
     if ppl_r is None or ppl_q is None:
-        return None
+        return None, Blocks()
     l_r, l_q = reference_nats.astype(np.float64), quantized_nats.astype(np.float64)
     influence = ppl_q * (l_q - l_q.mean()) - ppl_r * (l_r - l_r.mean())
-    spread = mean_interval(influence, block_tokens)
-    return spread and _symmetric(ppl_q - ppl_r, spread.high - spread.estimate)
+    cut = blocks_for(influence)
+    spread = mean(influence + (ppl_q - ppl_r), cut)
+    return spread, cut
 
 
-def _symmetric(center: float, half_width: float) -> Interval:
-    return Interval(estimate=center, low=center - half_width, high=center + half_width)
+def distribution(values: NDArray[np.floating]) -> tuple[Student | None, Mapping[float, float]]:
+    """Mean with its error, and the percentiles 50, 90, 99 and 99.9, of an (n,) series such as KL divergences."""
+    found = np.percentile(values.astype(np.float64), PERCENTILES)
+    return mean(values), MappingProxyType(dict(zip(PERCENTILES, map(float, found), strict=True)))
 
 
-def exponential(interval: Interval) -> Interval | None:
-    """The interval of exp(x): from a log-likelihood difference to a perplexity ratio. None where it overflows."""
-    if interval.high > 709:
-        return None
-    return Interval(estimate=math.exp(interval.estimate), low=math.exp(interval.low), high=math.exp(interval.high))
+def rate_ratio(reference: Sequence[tuple[int, float]], quantized: Sequence[tuple[int, float]]) -> Ratio | None:
+    """The speed ratio from (prompt, rate) pairs, runs as repeats within prompts.
 
-
-def student_quantile(degrees: int) -> float:
-    """The upper `ALPHA` quantile of Student's t."""
-    from scipy.stats import t
-
-    return float(t.ppf(1 - ALPHA, degrees))
-
-
-def normal_quantile(probability: float) -> float:
-    """The standard normal quantile."""
-    from scipy.stats import norm
-
-    return float(norm.ppf(probability))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flips:
-    """Paired right and wrong answers: `lost` right → wrong, `gained` wrong → right, of `questions`."""
-
-    lost: int
-    gained: int
-    questions: int
-
-    @property
-    def drop(self) -> float:
-        """The drop in accuracy, as a fraction of the questions."""
-        return (self.lost - self.gained) / self.questions
-
-    @property
-    def rate(self) -> float:
-        """The share of the questions whose answer flipped."""
-        return (self.lost + self.gained) / self.questions
-
-
-def flips(reference: NDArray[np.bool_], quantized: NDArray[np.bool_]) -> Flips:
-    """Count the flips between two (n,) arrays of right answers. Raises ComparisonError on other lengths or none."""
-    if len(reference) != len(quantized) or len(reference) == 0:
-        raise ComparisonError(f"{len(quantized)} quantized answers against {len(reference)} of the reference.")
-    lost, gained = int(np.sum(reference & ~quantized)), int(np.sum(~reference & quantized))
-    return Flips(lost=lost, gained=gained, questions=len(reference))
-
-
-def tango(observed: Flips) -> Interval:
-    """Score interval of the drop as a fraction (Tango 1998): has a width even where nothing flipped."""
-    z = normal_quantile(1 - ALPHA)
-    low = _root(lambda delta: _tango_score(observed, delta) - z, -1.0, observed.drop)
-    high = _root(lambda delta: _tango_score(observed, delta) + z, observed.drop, 1.0)
-    return Interval(estimate=observed.drop, low=low, high=high)
-
-
-def _tango_score(observed: Flips, delta: float) -> float:
-    """Tango's T(Δ₀), decreasing in Δ₀; its variance uses the restricted maximum likelihood estimate of p₂₁."""
-    n, b, c = observed.questions, observed.lost, observed.gained
-    linear = -b - c + (2 * n - b + c) * delta
-    constant = -c * delta * (1 - delta)
-    p = (math.sqrt(max(linear**2 - 8 * n * constant, 0.0)) - linear) / (4 * n)
-    variance = n * (2 * p + delta * (1 - delta))
-    gap = b - c - n * delta
-    if variance <= 0:  # only at Δ₀ = 0 without flips, or at the ends, where the score is 0 or infinite
-        return 0.0 if gap == 0 else math.copysign(math.inf, gap)
-    return gap / math.sqrt(variance)
-
-
-def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    """The zero of a decreasing function by bisection; 60 halvings are below float64's resolution of (−1, 1)."""
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if function(middle) > 0 else (low, middle)
-    return (low + high) / 2
-
-
-def mcnemar_p(observed: Flips) -> float:
-    """Exact two-sided p of McNemar's test: are losses and gains equally likely? 1 where nothing flipped."""
-    from scipy.stats import binomtest
-
-    flipped = observed.lost + observed.gained
-    return float(binomtest(observed.lost, flipped, 0.5).pvalue) if flipped else 1.0
-
-
-def unpaired_z(first: float, second: float, questions: int) -> tuple[float, float]:
-    """z and two-sided p of the pooled two-proportion test, for comparison with published work only."""
-    from scipy.stats import norm
-
-    pooled = (first + second) / 2
-    standard_error = math.sqrt(2 * pooled * (1 - pooled) / questions)
-    z = abs(first - second) / standard_error if standard_error else 0.0
-    return z, float(2 * norm.sf(z))
-
-
-def detectable_drop(flip_rate: float, questions: int) -> float:
-    """The smallest drop that this many paired questions find with power `POWER`, as a fraction."""
-    return (normal_quantile(1 - ALPHA) + normal_quantile(POWER)) * math.sqrt(flip_rate / questions)
-
-
-def detectable_drop_unpaired(accuracy: float, questions: int) -> float:
-    """The same for two separate samples of this accuracy, two-sided 5 % as published tables have it."""
-    factor = normal_quantile(1 - ALPHA / 2) + normal_quantile(POWER)
-    return factor * math.sqrt(2 * accuracy * (1 - accuracy) / questions)
-
-
-def rate_ratio(
-    reference: "list[tuple[int, float]]", quantized: "list[tuple[int, float]]"
-) -> tuple[Interval | None, int]:
-    """Interval of the speed ratio from (prompt, rate) pairs, runs as repeats within prompts, and how many prompts.
-
-    The mean over prompts of the difference of mean log rates, Student t with prompts − 1 degrees of freedom. None
-    with fewer than two common prompts.
+    The mean over prompts of the difference of mean log rates, prompts − 1 degrees of freedom. None with fewer than two
+    common prompts, or if all differ by the same factor.
     """
     logs = [
         {prompt: np.mean([math.log(rate) for p, rate in runs if p == prompt]) for prompt, _ in runs}
@@ -186,15 +118,27 @@ def rate_ratio(
     ]
     differences = np.array([logs[1][prompt] - logs[0][prompt] for prompt in sorted(logs[0].keys() & logs[1].keys())])
     if len(differences) < 2:
-        return None, len(differences)
-    standard_error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    half_width = student_quantile(len(differences) - 1) * standard_error
-    return exponential(_symmetric(float(differences.mean()), half_width)), len(differences)
+        return None
+    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
+    if error <= NO_SPREAD:
+        return None
+    return Ratio(logarithm=Student(value=float(differences.mean()), standard_error=error, degrees=len(differences) - 1))
 
 
-def items_needed(items: int, half_width: float, gap: float) -> int | None:
-    """How many items would shrink an interval of this half width to the gap between estimate and limit.
+def items_needed(items: int, interval: Interval, limit: float) -> int | None:
+    """How many items would shrink an interval until it ends at the limit.
 
     By the square-root law; None where the estimate lies on the limit and no number would do.
     """
+    gap, half_width = interval.estimate - limit, (interval.high - interval.low) / 2
     return math.ceil(items * (half_width / abs(gap)) ** 2) if gap and math.isfinite(half_width / gap) else None
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p values of a family (Holm 1979), in the order given: each is compared with α itself."""
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for place, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted

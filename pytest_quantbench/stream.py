@@ -142,14 +142,17 @@ class RuledInputs(nn.Module):
 class Walk:
     """One model, walked with float32 activations.
 
-    `host` multiplies in numpy (see hostmath); hidden states beyond `memory_bytes` go to temporary files. After `run`,
-    `logits` gives any batch's logits at chosen positions, and `weights_sha256` is the hash of every decoded weight
-    that took part.
+    `host` multiplies in numpy (see hostmath); `rounding` rounds hidden states to bfloat16 after every layer; those
+    beyond `memory_bytes` go to temporary files. After `run`, `logits` gives any batch's logits at chosen positions, and
+    `weights_sha256` is the hash of every decoded weight that took part.
     """
 
-    def __init__(self, weights: DenseWeights, *, host: bool, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(
+        self, weights: DenseWeights, *, host: bool, memory_bytes: int = MEMORY_BYTES, rounding: bool = False
+    ) -> None:
         self._weights = weights
         self._host = host
+        self._rounding = rounding
         self._model = skeleton(weights.config, weights.names)
         path, self._slots = decoder_layers(self._model)
         self._layers: list[nn.Module] = list(self._slots)
@@ -210,6 +213,8 @@ class Walk:
         for batch, (args, kwargs) in enumerate(self._recorders[index].calls):
             with host_attention() if self._host else nullcontext():
                 state = layer(self._states[batch], *args, **kwargs)
+                if self._rounding:
+                    state = state.astype(mx.bfloat16).astype(mx.float32)
                 mx.eval(state)
             yield state
         layer.update_modules(tree_unflatten(originals))

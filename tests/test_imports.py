@@ -10,9 +10,9 @@ PACKAGE = Path(__file__).parent.parent / "pytest_quantbench"
 ORDER = (
     ("errors", "progress", "catalog", "recipes", "settings"),
     ("record", "samples"),
-    ("stats",),
+    ("estimates", "stats", "proportions", "sequential"),
     ("machine",),
-    ("judge",),
+    ("judge", "suite", "looks", "coherence"),
     ("packing", "affine", "rows", "groups", "hessian", "lowrank"),
     ("vectors", "coding", "hadamard", "e8", "kblocks", "kgrids"),
     ("quantizers",),
@@ -22,7 +22,7 @@ ORDER = (
     ("calibration", "coverage", "artifacts", "compress", "resident"),
     ("measures",),
     ("parts",),
-    ("source", "bench", "comparison", "results"),
+    ("source", "measured", "floor", "bench", "comparison", "results"),
     ("report", "codec_report", "plots", "publish"),
     ("cli", "selection", "fixtures", "plugin"),
 )

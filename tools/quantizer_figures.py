@@ -68,7 +68,9 @@ def layer(problem: Path | None) -> None:
         quantizer = quantizers.make(Part(quantizer=name, parameters=parameters))
         bits = _bits_at_4096(name, parameters)
         found = [_quality(quantizer, case, counted) for case in settings]
-        bound = cases.bound_db(settings[0].statistics.hessian, bits) if counted == "output" else 20 * math.log10(2) * bits
+        bound = (
+            cases.bound_db(settings[0].statistics.hessian, bits) if counted == "output" else 20 * math.log10(2) * bits
+        )
         row = [name, f"{bits:.3f}", counted, f"{goal:.1f}", *(f"{each:.2f}" for each in found), f"{bound:.1f}"]
         print(*row, flush=True)
         lines.append(f"| {' | '.join(row)} |")
@@ -133,7 +135,10 @@ def _seen(quantizer: Quantizer, size: int) -> Statistics | None:
 
 def speed(repeats: int) -> None:
     """Every method on 4096², each in a process of its own: median seconds of `repeats`, and memory above the start."""
-    lines = ["| method | bits per weight | encode s | goal s | decode s | peak memory × float32 matrix |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| method | bits per weight | encode s | goal s | decode s | peak memory × float32 matrix |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, width in _timed():
         command = [sys.executable, __file__, "one", name, str(width), str(repeats)]
         printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
@@ -150,7 +155,9 @@ def speed(repeats: int) -> None:
 
 def _timed() -> Iterator[tuple[str, int]]:
     for name, width, _ in comparison.methods():
-        if width in ((3,) if name == "milo" else (2,) if name in ("vptq", "aqlm") else (4, 2) if name == "quip" else (4, 8)):
+        if width in (
+            (3,) if name == "milo" else (2,) if name in ("vptq", "aqlm") else (4, 2) if name == "quip" else (4, 8)
+        ):
             yield name, width
 
 

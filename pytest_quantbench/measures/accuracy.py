@@ -5,7 +5,6 @@ character); the log-likelihoods come from the layer walk, in float32, batched by
 ARC-Easy by more than any quantizer does. The questions are a seeded sample, the same for every cell.
 """
 
-import hashlib
 import logging
 import tempfile
 import time
@@ -36,10 +35,10 @@ EMBEDDED = {"tiny_facts": TINY_DIRECTORY / "facts.jsonl", "tiny_endings": TINY_D
 class WalkLM(TemplateLM):  # type: ignore[misc]
     """lm-eval's view of an artifact: answers log-likelihood requests by one walk over all of them."""
 
-    def __init__(self, artifact: Artifact, tokenizer_directory: Path, *, host: bool) -> None:
+    def __init__(self, artifact: Artifact, tokenizer_directory: Path, *, host: bool, rounding: bool = False) -> None:
         super().__init__()
         self.tokenizer = load_tokenizer(tokenizer_directory)
-        self.walk = Walk(artifact, host=host)
+        self.walk = Walk(artifact, host=host, rounding=rounding)
         self._recipe = artifact.manifest.recipe
         self._longest = longest_input(artifact.config, 2048)
 
@@ -124,32 +123,37 @@ def measure(
     *,
     offline: bool,
     host: bool,
+    start: int = 0,
+    rounding: bool = False,
 ) -> AccuracySamples:
-    """Answer a seeded sample of at most `limit` questions of each task; all tasks share one walk's weights.
+    """Answer questions `start` to `limit` (as far as there are so many) of each task's seeded order.
+
+    All tasks share one walk's weights. `rounding` rounds activations to bfloat16 after every layer (see Walk).
 
     Raises UnknownNameError for a task that lm-eval does not have, OfflineError where its questions would have to be
     fetched, CorpusError where they are not what the task reads.
     """
     began = time.perf_counter()
-    model = WalkLM(artifact, tokenizer_directory, host=host)
+    model = WalkLM(artifact, tokenizer_directory, host=host, rounding=rounding)
     with _quiet_lm_eval():
         tasks = {name: load_task(name, files.get(name, EMBEDDED.get(name)), offline) for name in names}
-        chosen = {name: sample(len(task.eval_docs), limit, seed) for name, task in tasks.items()}
+        chosen = {name: sample(len(task.eval_docs), limit, seed, start) for name, task in tasks.items()}
         task_dict = {"tasks": tasks, "groups": {}, "group_map": {}}
         results = evaluator.evaluate(model, task_dict, samples=chosen, bootstrap_iters=0, log_samples=True)
     return AccuracySamples(
         tasks={name: _samples(results["samples"][name], str(results["versions"][name])) for name in names},
+        available={name: len(task.eval_docs) for name, task in tasks.items()},
         weights_sha256=model.walk.weights_sha256,
         seconds=time.perf_counter() - began,
     )
 
 
-def sample(questions: int, limit: int, seed: int) -> list[int]:
-    """Which questions are asked: the first `limit` of a seeded permutation, so a larger limit asks these and more.
+def sample(questions: int, limit: int, seed: int, start: int = 0) -> list[int]:
+    """Which questions are asked: `start` to `limit` of a seeded permutation, so a larger limit asks these and more.
 
     Sorted, because lm-eval goes through its documents in order and labels them by the order of this list.
     """
-    return sorted(int(index) for index in np.random.default_rng(seed).permutation(questions)[:limit])
+    return sorted(int(index) for index in np.random.default_rng(seed).permutation(questions)[start:limit])
 
 
 def load_task(name: str, file: Path | None, offline: bool) -> Any:
@@ -186,17 +190,16 @@ def task_definition(name: str) -> Path:
 
 
 def _samples(logged: Sequence[Mapping[str, Any]], version: str) -> TaskSamples:
-    hashes = "".join(f"{entry['doc_hash']}{entry['prompt_hash']}{entry['target_hash']}" for entry in logged)
     choices = Counter(len(entry["filtered_resps"]) for entry in logged)
     return TaskSamples(
         ids=tuple(str(entry["doc"].get("id", entry["doc_id"])) for entry in logged),
+        hashes=tuple(f"{entry['doc_hash']}{entry['prompt_hash']}{entry['target_hash']}" for entry in logged),
         correct=np.array([entry["acc_norm"] > 0 for entry in logged]),
         correct_raw=np.array([entry["acc"] > 0 for entry in logged]),
         loglikelihoods=tuple(tuple(float(answer[0]) for answer in entry["filtered_resps"]) for entry in logged),
         gold=tuple(int(entry["target"]) for entry in logged),
         choices=choices.most_common(1)[0][0],
         version=version,
-        sha256=hashlib.sha256(hashes.encode()).hexdigest(),
     )
 
 

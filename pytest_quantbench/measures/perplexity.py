@@ -26,9 +26,19 @@ LOGITS_AT_ONCE = 2**25  # float32 values: 128 MB
 
 
 def measure(
-    artifact: Artifact, tokenizer_directory: Path, text: Text, tokens: int | None, *, host: bool
+    artifact: Artifact,
+    tokenizer_directory: Path,
+    text: Text,
+    tokens: int | None,
+    *,
+    host: bool,
+    before: PerplexitySamples | None = None,
+    rounding: bool = False,
 ) -> PerplexitySamples:
     """Score the first `tokens` tokens (None: all) of the text.
+
+    With `before`, its tokens are not scored again (but read, in the window that goes on), and where the text ends
+    earlier, what there is is scored. `rounding` rounds activations to bfloat16 after every layer (see Walk).
 
     Raises CorpusError where the text is shorter than two windows, WeightError where a logit is not a number.
     """
@@ -37,19 +47,26 @@ def measure(
     bos = bos_of(tokenizer)
     context = min(CONTEXT_TOKENS, longest_input(artifact.config, CONTEXT_TOKENS))
     ids = tokenizer.encode(text.content, add_special_tokens=False, verbose=False)
+    if before is not None:
+        tokens = len(ids) if tokens is None else min(tokens, len(ids))
     windows = cut(ids, tokens, context, text.name)
-    walk = Walk(artifact, host=host)
-    batches, targets = _batches(windows, bos)
+    known = before.text_tokens // context if before is not None else 0  # windows that are scored to their end
+    walk = Walk(artifact, host=host, rounding=rounding)
+    batches, targets = _batches(windows[known:], bos)
     walk.run([mx.array(batch) for batch in batches], f"T2 {artifact.manifest.recipe}")
     nll = np.concatenate([_score(walk, index, target) for index, target in enumerate(targets)])
     if not np.isfinite(nll).all():
         raise WeightError(f"{artifact.manifest.source} at {artifact.manifest.recipe} gives logits that are no numbers.")
     start = "every window starts with BOS" if bos is not None else "no BOS, a window's first token is not scored"
-    scored = [int(token) for target in targets for token in target.reshape(-1)]
+    scored = [int(token) for target in _batches(windows, bos)[1] for token in target.reshape(-1)]
+    if before is not None:
+        nll = np.concatenate([before.nll_nats, nll[len(before.nll_nats) + len(nll) - len(scored) :]])
     return PerplexitySamples(
         nll_nats=nll,
+        text_tokens=sum(map(len, windows)),
+        available_tokens=len(ids),
         scored_bytes=len(tokenizer.decode(scored).encode()),
-        protocol=f"first {sum(map(len, windows))} tokens, windows of {context} that do not overlap, {start}, float32",
+        protocol=f"from the first token on, windows of {context} that do not overlap, {start}, float32",
         corpus=text.name,
         corpus_sha256=text.sha256,
         weights_sha256=walk.weights_sha256,

@@ -125,6 +125,7 @@ def generate(model: nn.Module, tokenizer: Any, prompt: int, new_tokens: int) -> 
         first_token_seconds=times[0] - began,
         prefill_tokens_per_second=len(ids) / (times[0] - began),
         latencies_seconds=np.diff(np.array(times)).astype(np.float32),
+        tokens=tuple(produced),
         text=tokenizer.decode(produced),
     )
 

@@ -1,0 +1,84 @@
+"""A check that goes on while it is undecided: more samples, look after look, until the verdict stands.
+
+Each look has its own error probability from `sequential`, on both sides, so that the chance of a wrong verdict over all
+looks stays what it is for a single one. The measure hands over samples; it knows nothing of looks.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+
+from pytest_quantbench import sequential
+from pytest_quantbench.estimates import ALPHA
+from pytest_quantbench.record import Look, Verdict
+
+HALVINGS = 20  # of an adjusted p value: to a relative 2e-6 × its range in logarithms
+SMALLEST_P = 1e-12
+
+
+def sizes(first: int, most: int, factor: int = 2) -> list[int]:
+    """The planned numbers of samples: `first`, then `factor` times as many, up to `most`."""
+    planned = [first] if first < most else [most]
+    while planned[-1] < most:
+        planned.append(min(planned[-1] * factor, most))
+    return planned
+
+
+def follow(
+    planned: Sequence[int],
+    grow: Callable[[int], int],
+    verdict_at: Callable[[float], Verdict],
+    deadline_seconds: float | None = None,
+) -> Verdict:
+    """Look until the verdict is decided, the plan is done, or `time.monotonic()` is beyond the deadline.
+
+    `grow(n)` sees to it that there are n samples and returns how many there are; fewer than asked for means that there
+    are no more. `verdict_at(alpha)` judges all samples there are. The last look spends what is left of the error
+    probability: when it is the last depends on the clock or the end of the data, never on the samples.
+    """
+    fractions: list[float] = []
+    seen: list[Look] = []
+    for wanted in planned:
+        items = grow(wanted)
+        if fractions and items / planned[-1] <= fractions[-1]:  # nothing was added: the look before was the last
+            del fractions[-1], seen[-1]
+        fractions.append(items / planned[-1])
+        late = deadline_seconds is not None and time.monotonic() > deadline_seconds
+        ended = wanted == planned[-1] or items < wanted or late
+        alpha = sequential.levels(fractions, ALPHA, ended=ended)[-1]
+        verdict = verdict_at(alpha)
+        seen.append(_look(verdict, items, fractions[-1], alpha))
+        if verdict.outcome != "undecided" or ended:
+            break
+    if len(seen) == 1:
+        return dataclasses.replace(verdict, looks=tuple(seen))
+    return dataclasses.replace(
+        verdict,
+        looks=tuple(seen),
+        p_good=_adjusted(verdict.p_good, fractions, ended=ended),
+        p_bad=_adjusted(verdict.p_bad, fractions, ended=ended),
+    )
+
+
+def _look(verdict: Verdict, items: int, fraction: float, alpha: float) -> Look:
+    return Look(
+        items=items,
+        fraction=fraction,
+        alpha=alpha,
+        estimate=verdict.estimate,
+        low=verdict.low,
+        high=verdict.high,
+        outcome=verdict.outcome,
+    )
+
+
+def _adjusted(p: float | None, fractions: Sequence[float], *, ended: bool) -> float | None:
+    """The smallest α at which the last look would have decided: the p value of a test that was looked at repeatedly."""
+    if p is None:
+        return None
+    low, high = SMALLEST_P, 0.999
+    for _ in range(HALVINGS):
+        middle = (low * high) ** 0.5 if low < 0.01 else (low + high) / 2
+        decided = p <= sequential.levels(fractions, middle, ended=ended)[-1]
+        low, high = (low, middle) if decided else (middle, high)
+    return high
