@@ -59,7 +59,7 @@ class Student:
         return float(t.sf((self.value - limit) / self.standard_error, self.degrees))
 
     def detectable(self, limit: float, alpha: float = ALPHA) -> float:
-        """The quantiles of the test and of the power, times the standard error; the same on either side of any limit."""
+        """The quantiles of the test and of the power, times the standard error; the same at any limit."""
         return (student_quantile(alpha, self.degrees) + normal_quantile(1 - POWER)) * self.standard_error
 
 

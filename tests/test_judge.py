@@ -1,29 +1,38 @@
+"""Verdicts of one criterion: the whole interval decides."""
+
 import numpy as np
 import pytest
 
 from pytest_quantbench import judge
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.record import Record, Verdict
 from pytest_quantbench.samples import PerplexitySamples, Run, SizeSamples, TaskSamples, ThroughputSamples
 
 
 def nll(values, **changes):
-    fields = {"scored_bytes": 100, "protocol": "p", "corpus": "c", "corpus_sha256": "h", "weights_sha256": "w"}
+    fields = {
+        "text_tokens": len(values),
+        "available_tokens": len(values),
+        "scored_bytes": 100,
+        "protocol": "p",
+        "corpus": "c",
+        "corpus_sha256": "h",
+        "weights_sha256": "w",
+    }
     return PerplexitySamples(nll_nats=np.asarray(values, np.float32), seconds=0.0, **(fields | changes))
 
 
-def task(correct, sha256="same"):
+def task(correct, hashes="same"):
     correct = np.asarray(correct, dtype=bool)
     count = len(correct)
     return TaskSamples(
         ids=tuple(map(str, range(count))),
+        hashes=(hashes,) * count,
         correct=correct,
         correct_raw=correct,
         loglikelihoods=((0.0,) * 4,) * count,
         gold=(0,) * count,
         choices=4,
         version="1",
-        sha256=sha256,
     )
 
 
@@ -37,6 +46,7 @@ def throughput(rates_by_prompt):
             first_token_seconds=0.1,
             prefill_tokens_per_second=50.0,
             latencies_seconds=np.zeros(99, np.float32),
+            tokens=(1,),
             text="",
         )
         for prompt, rates in enumerate(rates_by_prompt)
@@ -106,7 +116,7 @@ def test_accuracy_is_decided_by_the_whole_interval(lost, questions, limit, outco
 
 def test_other_questions_are_not_compared():
     with pytest.raises(ComparisonError, match="other questions"):
-        judge.judge_accuracy("t", task([True]), task([True], sha256="other"), 3.0)
+        judge.judge_accuracy("t", task([True]), task([True], hashes="other"), 3.0)
 
 
 @pytest.mark.parametrize(("stored", "outcome"), [(250, "pass"), (300, "pass"), (301, "fail")])
@@ -141,44 +151,21 @@ def test_intervals_on_a_limit_are_undecided_about_as_often_as_they_should_be():
     assert max(outcomes["pass"], outcomes["fail"]) / 400 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 400)
 
 
-def record(model, outcome, level="int4"):
-    metrics = ("size_reduction_percent", "perplexity_delta", "accuracy_drop_points", "throughput_ratio")
-    verdicts = tuple(
-        Verdict(metric=metric, outcome=outcome, limit=1, estimate=1, low=1, high=1, sentence="") for metric in metrics
-    )
-    return Record(
-        schema=1,
-        model_id=model,
-        bits=4,
-        timestamp="",
-        recipe=level,
-        level=level,
-        source="",
-        revision=None,
-        source_sha256="",
-        weights_sha256=None,
-        seed=0,
-        verdicts=verdicts,
-    )
+def test_undecided_says_what_would_settle_it_and_what_could_have_been_settled():
+    verdict = judge.judge_accuracy("t", task([True] * 195 + [False] * 5), task([True] * 200), 3.0)
+    assert verdict.outcome == "undecided"
+    assert "questions would settle it; 200 can tell a difference of" in verdict.needed
+    assert verdict.detectable == pytest.approx(2.78, abs=0.05)
+    assert 0.05 < verdict.p_good < 0.95
 
 
-@pytest.mark.parametrize(
-    ("met", "failed", "outcome"),
-    [(8, 2, "pass"), (7, 3, "fail"), (7, 2, "undecided"), (10, 0, "pass"), (0, 0, "undecided")],
-)
-def test_the_suite_is_three_valued(met, failed, outcome):
-    outcomes = ["pass"] * met + ["fail"] * failed + ["undecided"] * (10 - met - failed)
-    verdict = judge.judge_suite("int4", [record(f"m{i}", o) for i, o in enumerate(outcomes)])
-    assert (verdict.outcome, verdict.met, verdict.failed) == (outcome, met, failed)
+def test_a_smaller_alpha_decides_less():
+    reference = nll(2 + 0.1 * NOISE)
+    quantized = nll(2 + 0.1 * NOISE + 0.05 + 0.1 * np.roll(NOISE, 7))
+    assert judge.judge_perplexity(quantized, reference, 0.45, 0.05).outcome == "pass"
+    assert judge.judge_perplexity(quantized, reference, 0.45, 1e-9).outcome == "undecided"
 
 
-def test_the_suite_does_not_judge_fewer_models_than_its_criterion_names():
-    verdict = judge.judge_suite("int4", [record("m", "pass")])
-    assert (verdict.outcome, verdict.met) == ("informational", 1)
-    assert "judged from 10 models on" in verdict.sentence
-
-
-def test_a_model_with_unmeasured_criteria_does_not_meet_them():
-    partial = record("m", "pass")
-    bare = [Record(**{**{n: getattr(partial, n) for n in partial.__slots__}, "verdicts": partial.verdicts[:2]})]
-    assert judge.judge_suite("int4", bare).undecided == 1
+def test_the_same_loss_everywhere_is_undecided():
+    verdict = judge.judge_perplexity(nll(np.full(640, 2.1)), nll(np.full(640, 2.0)), 10.0)
+    assert (verdict.outcome, verdict.low) == ("undecided", None)

@@ -1,0 +1,86 @@
+"""Looking until decided: the plan, the data that end, the clock, and the error rates of the whole."""
+
+import time
+
+import numpy as np
+import pytest
+
+from pytest_quantbench import looks
+from pytest_quantbench.catalog import METRICS
+from pytest_quantbench.judge import _verdict
+from pytest_quantbench.proportions import flips
+
+
+@pytest.mark.parametrize(
+    ("first", "most", "planned"),
+    [(200, 2376, [200, 400, 800, 1600, 2376]), (200, 600, [200, 400, 600]), (200, 200, [200]), (200, 50, [50])],
+)
+def test_sizes_double_up_to_all(first, most, planned):
+    assert looks.sizes(first, most) == planned
+
+
+class Answers:
+    """Right and wrong answers of two models with these flip rates, handed over as they are asked for."""
+
+    def __init__(self, rng, questions, lost, gained):
+        kind = rng.choice(3, questions, p=[lost, gained, 1 - lost - gained])
+        right = rng.random(questions) < 0.8
+        self.reference = np.where(kind == 0, True, np.where(kind == 1, False, right))
+        self.quantized = np.where(kind == 0, False, np.where(kind == 1, True, right))
+        self.shown = 0
+
+    def grow(self, wanted):
+        self.shown = min(wanted, len(self.reference))
+        return self.shown
+
+    def verdict_at(self, alpha, limit=3.0):
+        observed = flips(self.reference[: self.shown], self.quantized[: self.shown])
+        return _verdict(METRICS["accuracy_drop_points"], observed, limit, "", alpha, observed.questions)
+
+
+def run(rng, lost, gained, questions=1600):
+    answers = Answers(rng, questions, lost, gained)
+    return looks.follow(looks.sizes(200, questions), answers.grow, answers.verdict_at)
+
+
+def test_a_clear_case_stops_early_and_lists_its_looks():
+    verdict = run(np.random.default_rng(0), 0.4, 0.0)
+    assert (verdict.outcome, len(verdict.looks), verdict.items) == ("fail", 1, 200)
+    assert verdict.looks[0].alpha < 1e-5
+    verdict = run(np.random.default_rng(0), 0.0, 0.0)
+    assert verdict.outcome == "pass"
+    assert [look.items for look in verdict.looks] == [200, 400, 800][: len(verdict.looks)]
+    assert [look.outcome for look in verdict.looks[:-1]] == ["undecided"] * (len(verdict.looks) - 1)
+    assert verdict.p_good < 0.05 < verdict.p_bad
+
+
+def test_data_that_end_early_spend_what_is_left():
+    answers = Answers(np.random.default_rng(1), 300, 0.0, 0.0)
+    verdict = looks.follow([200, 400, 800], answers.grow, answers.verdict_at)
+    assert verdict.looks[-1].items == 300
+    assert verdict.looks[-1].alpha == pytest.approx(0.05, abs=0.001)
+    answers = Answers(np.random.default_rng(1), 200, 0.0, 0.0)  # the second look brings nothing new
+    verdict = looks.follow([200, 400, 800], answers.grow, answers.verdict_at)
+    assert [look.items for look in verdict.looks] == [200]
+    assert verdict.looks[0].alpha == pytest.approx(0.05)
+
+
+def test_the_clock_ends_it_with_a_last_look():
+    answers = Answers(np.random.default_rng(2), 1600, 0.05, 0.02)
+    verdict = looks.follow([200, 400, 1600], answers.grow, answers.verdict_at, time.monotonic() - 1)
+    assert len(verdict.looks) == 1
+    assert verdict.looks[0].alpha == pytest.approx(0.05)
+
+
+def test_one_look_is_the_plain_test():
+    answers = Answers(np.random.default_rng(3), 400, 0.02, 0.02)
+    once, plain = looks.follow([400], answers.grow, answers.verdict_at), answers.verdict_at(0.05)
+    assert (once.outcome, once.low, once.high, once.p_good) == (plain.outcome, plain.low, plain.high, plain.p_good)
+
+
+@pytest.mark.parametrize(("flipped", "questions"), [(0.05, 600), (0.12, 1600)])
+def test_at_the_margin_it_is_wrong_at_most_five_percent_of_the_time(flipped, questions):
+    rng, outcomes = np.random.default_rng(4), {"pass": 0, "fail": 0, "undecided": 0}
+    for _ in range(300):
+        outcomes[run(rng, (flipped + 0.03) / 2, (flipped - 0.03) / 2, questions).outcome] += 1
+    assert max(outcomes["pass"], outcomes["fail"]) / 300 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
