@@ -207,10 +207,7 @@ def descend(problem: Problem, decoded: Matrix, coders: Sequence[Coder]) -> float
 
 
 def refit(problem: Problem, error: Matrix, coders: Sequence[Coder]) -> None:
-    """Move the codebooks towards the least output error, codes fixed: a few conjugate gradient steps for each coder.
-
-    `error` (in, out) is brought up to date.
-    """
+    """Move the codebooks towards the least output error, codes fixed; `error` (in, out) is brought up to date."""
     for coder in coders:
         inputs = coder.inputs if len(coders) > 1 else slice(None)
         before = coder.decoded()

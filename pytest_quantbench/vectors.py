@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
@@ -145,7 +146,7 @@ def sums(codes: NDArray[np.integer], values: NDArray[np.floating], words: int) -
     return np.stack([np.bincount(codes, column, words) for column in values.T], axis=1)
 
 
-def train(vectors: Points, importance: Matrix, layout: Layout, rng: np.random.Generator) -> Books:
+def train(vectors: Points, importance: Matrix, layout: Layout, rng: Generator) -> Books:
     """Codebooks for (blocks, vectors, length) vectors, each block with its importance (blocks,): residual k-means."""
     points, weights = vectors.reshape(-1, layout.length), np.repeat(importance.astype(np.float64), vectors.shape[1])
     points, weights = _thinned(points, weights, max(POINTS, 2 * 2**layout.width), rng)
@@ -156,7 +157,7 @@ def train(vectors: Points, importance: Matrix, layout: Layout, rng: np.random.Ge
     return np.stack(books)
 
 
-def _thinned(points: Points, weights: Sums, most: int, rng: np.random.Generator) -> tuple[Points, Sums]:
+def _thinned(points: Points, weights: Sums, most: int, rng: Generator) -> tuple[Points, Sums]:
     """A sample that stands for all: what counts much or lies far out is drawn more often, and counts less in return."""
     if len(points) <= most:
         return points, weights
@@ -167,14 +168,14 @@ def _thinned(points: Points, weights: Sums, most: int, rng: np.random.Generator)
     return points[chosen], weights[chosen] / odds[chosen]
 
 
-def _kmeans(points: Points, weights: Sums, words: int, rng: np.random.Generator) -> Matrix:
+def _kmeans(points: Points, weights: Sums, words: int, rng: Generator) -> Matrix:
     """Weighted k-means. The codebook starts from one word and doubles with every round until it is full.
 
     A word that nobody uses, as half of them are after doubling, becomes one of the points that cost most: each is drawn
     with odds as its cost. So dense regions get their share, and a point far away from all others gets its word.
     """
-    book = points[:1]
-    for _ in range(words.bit_length() - 1 + ROUNDS):
+    book, rounds = points[:1], ROUNDS if words > 64 else 2 * ROUNDS  # twice as many where they are cheap
+    for _ in range(words.bit_length() - 1 + rounds):
         if len(book) < words:
             book = np.concatenate([book, book])
         code = search(points, book[None], 1)
@@ -187,15 +188,15 @@ def _kmeans(points: Points, weights: Sums, words: int, rng: np.random.Generator)
     return book
 
 
-def _draw(odds: Sums, count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+def _draw(odds: Sums, count: int, rng: Generator) -> NDArray[np.intp]:
     """Places of `count` different points, drawn one after the other with the given odds; again from the first if few.
 
-    The first of many clocks to ring, each an exponential time with its own rate, is drawn with odds as the rates.
+    The first of many clocks to ring, each an exponential time with its own rate, is drawn with odds as the rates. The
+    largest odds come first in any case, so that a point far from all others is never left out by chance.
     """
     times = rng.exponential(size=len(odds)) / np.maximum(odds, 1e-300)
     times[odds.argmax()] = 0
-    order = np.argsort(times)
-    return np.resize(order, count)
+    return np.resize(np.argsort(times), count)
 
 
 def check(name: str, *, bits: int, codebook_bits: int, **lengths: int) -> None:

@@ -182,12 +182,13 @@ def test_a_sample_of_points_stands_for_all():
     assert unchanged is weights
 
 
-def test_draws_follow_the_odds_and_do_not_repeat():
-    rng, odds = np.random.default_rng(0), np.array([1.0, 3.0, 0.0, 4.0])
-    first = [vectors._draw(odds, 1, rng)[0] for _ in range(4000)]
-    np.testing.assert_allclose(np.bincount(first, minlength=4) / 4000, odds / 8, atol=0.03)
-    assert set(vectors._draw(odds, 3, rng)) == {0, 1, 3}
-    assert set(vectors._draw(odds, 9, rng)) == {0, 1, 2, 3}  # more than there are
+def test_draws_start_with_the_largest_then_follow_the_odds_and_do_not_repeat():
+    rng, odds = np.random.default_rng(0), np.array([1.0, 3.0, 0.0, 9.0, 2.0])
+    pairs = np.array([vectors._draw(odds, 2, rng) for _ in range(4000)])
+    assert (pairs[:, 0] == 3).all()
+    np.testing.assert_allclose(np.bincount(pairs[:, 1], minlength=5) / 4000, [1 / 6, 1 / 2, 0, 0, 1 / 3], atol=0.03)
+    assert set(vectors._draw(odds, 4, rng)) == {0, 1, 3, 4}
+    assert set(vectors._draw(odds, 11, rng)) == {0, 1, 2, 3, 4}  # more than there are
 
 
 def test_k_means_survives_fewer_points_than_words():

@@ -235,13 +235,16 @@ def test_every_float_type_is_taken(dtype):
 
 @pytest.mark.parametrize("seed", [1, 3])
 def test_a_huge_weight_spoils_nothing_else(seed):
-    """It comes back, for a word of its own; what that was worth to other rows is lost to them, measured 0.3 to 0.6 dB."""
+    """It comes back, for a word of its own; what that was worth to other rows is lost to them, measured 0.2 to 0.8 dB.
+
+    Not to the last digit: from the second group on, the word also takes part in making up for errors.
+    """
     weight, given = weights(16, 1024, seed), statistics(1024)
     spiked = weight.copy()
     spiked[3, 7] = 1000
     usual, decoded = (dense(Aqlm(bits=2, rounds=1), matrix, given) for matrix in (weight, spiked))
     assert np.isfinite(decoded).all()
-    assert decoded[3, 7] == pytest.approx(1000, rel=0.01)
+    assert decoded[3, 7] == pytest.approx(1000, rel=0.05)
     others = np.delete(np.arange(16), 3)
     before, after = (output_snr(weight[others], matrix[others], given.hessian) for matrix in (usual, decoded))
     assert after > before - 2

@@ -286,7 +286,7 @@ def test_a_huge_weight_spoils_nothing_else(seed):
     usual, decoded = dense(Vptq(bits=2, rounds=1), weight, given), np.array(Vptq(bits=2).decode(arrays))
     assert arrays["codebooks"].shape[2] == 2
     assert np.isfinite(decoded).all()
-    assert decoded[3, 7] == pytest.approx(1000, rel=0.01)
+    assert decoded[3, 7] == pytest.approx(1000, rel=0.05)
     for rows, most in ((np.delete(np.arange(16), 3), 2), ([2], 5)):
         before, after = (output_snr(weight[rows], matrix[rows], given.hessian) for matrix in (usual, decoded))
         assert after > before - most
