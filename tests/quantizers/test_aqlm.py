@@ -237,7 +237,7 @@ def test_every_float_type_is_taken(dtype):
 def test_a_huge_weight_spoils_nothing_else(seed):
     """It comes back, for a word of its own; what that was worth to other rows is lost to them, measured 0.2 to 0.8 dB.
 
-    Not to the last digit: from the second group on, the word also takes part in making up for errors.
+    Not to the last digit: it also makes up for the errors of the groups before it.
     """
     weight, given = weights(16, 1024, seed), statistics(1024)
     spiked = weight.copy()
