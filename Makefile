@@ -23,7 +23,7 @@ bench: $(VENV)/ready
 	$(BIN)/pytest benches -k Tiny --runs $(RUNS)
 
 test: $(VENV)/ready
-	$(BIN)/pytest tests -n auto
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests -n auto
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -11,17 +11,17 @@ Matrices are held transposed, (in, out), so that a block of inputs is contiguous
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import mlx.core as mx
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pytest_quantbench import hessian as second_order
-from pytest_quantbench.vectors import Books, Codes, Layout, Matrix, Points, Sums, lookup, search, sums, train
+from pytest_quantbench.vectors import Books, Codes, Layout, Matrix, Points, Sums, distances, lookup, search, sums, train
 
 Index = NDArray[np.intp]
 DAMPING = 0.01
 SAMPLE = 1024  # outputs on which codebooks are fitted
-LEAST = 2.0**-40  # scale of a row of zeros
+LOUDEST = np.float32(16)  # ordinary outputs: what an output may count when codebooks are fitted
 STEPS = 5  # of conjugate gradients in one fit
 STALLED = 0.005  # a round that lowers the error by less (0.02 dB) is the last
 
@@ -82,11 +82,19 @@ class Coder:
         dense *= self.scale
         return dense
 
+    def counts(self) -> Matrix:
+        """What a squared error of each output counts before its scale, (1, 1 or out): the square of the scale.
+
+        At most as `LOUDEST` ordinary outputs, for one with a huge weight would have all that it shares to itself.
+        """
+        power = np.square(self.scale)
+        most: Matrix = np.minimum(power, LOUDEST * np.median(power))
+        return most
+
     def weights(self) -> Points | None:
         """What a squared difference counts at each place of a vector whose outputs have scales of their own."""
-        if self.layout.outputs == 1 or self.scale.shape[1] == 1:
-            return None
-        return np.square(self.scale).reshape(-1, self.layout.outputs)
+        alike = self.layout.outputs == 1 or self.scale.shape[1] == 1
+        return None if alike else self.counts().reshape(-1, self.layout.outputs)
 
     def part(self, outputs: Index) -> "Coder":
         """A coder of its own for some of the outputs: whole vectors of them."""
@@ -106,33 +114,14 @@ class Coder:
         weights = self.weights()
         found = search(points, books, self.beam, weights)
         if keep:
-            better = _distances(points, found, books, weights) < _distances(points, self.codes[place], books, weights)
+            better = distances(points, found, books, weights) < distances(points, self.codes[place], books, weights)
             found = np.where(better[:, None], found, self.codes[place])
         self.codes[place] = found
         return self.layout.join(lookup(found, self.books)[None]) * self.scale
 
 
-def _distances(points: Points, codes: Codes, books: Books, weights: Points | None) -> Points:
-    error = points - lookup(codes, books)
-    distances: Points = np.einsum("ij,ij->i", error, error if weights is None else weights * error)
-    return distances
-
-
-def scales(weight: Matrix, rows: bool) -> Matrix:
-    """Root mean squares of an (in, out) matrix as bfloat16 holds them: (1, out) of its rows Wᵀ, or (1, 1) of all."""
-    power = np.square(weight).mean(0 if rows else None, keepdims=True)
-    rounded: Matrix = np.array(mx.array(np.sqrt(power)).astype(mx.bfloat16).astype(mx.float32))
-    return np.maximum(rounded, np.float32(LEAST))
-
-
 def start(
-    problem: Problem,
-    layout: Layout,
-    blocks: Index,
-    scale: Matrix,
-    importance: Matrix,
-    beam: int,
-    rng: np.random.Generator,
+    problem: Problem, layout: Layout, blocks: Index, scale: Matrix, importance: Matrix, beam: int, rng: Generator
 ) -> Coder:
     """A coder with codebooks trained on the plain weights of its blocks."""
     coder = Coder(layout, blocks, scale, np.empty(0, np.float32), np.empty(0, np.uint16), beam)
@@ -141,7 +130,7 @@ def start(
     return replace(coder, books=books, codes=np.zeros((*vectors.shape[:2], layout.stages), np.uint16))
 
 
-def solve(problem: Problem, coders: Sequence[Coder], warm_up: int, rounds: int, rng: np.random.Generator) -> None:
+def solve(problem: Problem, coders: Sequence[Coder], warm_up: int, rounds: int, rng: Generator) -> None:
     """Find all codes, and better codebooks."""
     outputs = _sample(problem.weight.shape[1], max(coder.layout.outputs for coder in coders), rng)
     part = problem.weight[:, outputs]
@@ -168,7 +157,7 @@ def _adopt(coders: Sequence[Coder], others: Sequence[Coder]) -> None:
         coder.books = other.books.astype(np.float16).astype(np.float32)
 
 
-def _sample(outputs: int, vector: int, rng: np.random.Generator) -> Index:
+def _sample(outputs: int, vector: int, rng: Generator) -> Index:
     """Some of the outputs, whole vectors of them."""
     count = outputs // vector
     chosen = np.sort(rng.choice(count, min(count, -(-SAMPLE // vector)), replace=False))
@@ -198,10 +187,8 @@ def descend(problem: Problem, decoded: Matrix, coders: Sequence[Coder]) -> float
     brought up to date. O(out × in²) in large products: halves within halves, as `hessian.sweep`.
     """
     hessian, size, plan = problem.hessian, problem.metric.shape[1], _plan(coders)
-    error = problem.weight - decoded
-    pull = hessian @ error
-    before = float(np.einsum("ij,ij->", error, pull, dtype=np.float64))
-    del error
+    pull = hessian @ (problem.weight - decoded)
+    before = float(np.einsum("ij,ij->", problem.weight - decoded, pull, dtype=np.float64))
 
     def visit(begin: int, end: int) -> None:
         if end - begin > size:
@@ -220,10 +207,7 @@ def descend(problem: Problem, decoded: Matrix, coders: Sequence[Coder]) -> float
 
 
 def refit(problem: Problem, error: Matrix, coders: Sequence[Coder]) -> None:
-    """Move the codebooks towards the least output error, codes fixed: a few conjugate gradient steps for each coder.
-
-    `error` (in, out) is brought up to date.
-    """
+    """Move the codebooks towards the least output error, codes fixed; `error` (in, out) is brought up to date."""
     for coder in coders:
         inputs = coder.inputs if len(coders) > 1 else slice(None)
         before = coder.decoded()
@@ -233,9 +217,10 @@ def refit(problem: Problem, error: Matrix, coders: Sequence[Coder]) -> None:
 
 def _refit(coder: Coder, hessian: Matrix, pull: Matrix) -> None:
     flat, words = coder.codes.reshape(-1, coder.layout.stages), coder.books.shape[1]
+    counts = coder.counts() / coder.scale
 
     def gather(matrix: Matrix) -> Sums:
-        points = coder.layout.cut(matrix * coder.scale).reshape(-1, coder.layout.length)
+        points = coder.layout.cut(matrix * counts).reshape(-1, coder.layout.length)
         return np.stack([sums(column, points, words) for column in flat.T])
 
     def curve(change: Sums) -> Sums:

@@ -112,7 +112,8 @@ def grids(grouped: Matrix, importance: Matrix, bits: int, kind: mx.Dtype) -> Gri
 def scale_type(given: mx.Dtype, dense: Matrix, exponent: int, bits: int) -> mx.Dtype:
     """The weight's own 16-bit type, for MLX wants scales in the type of the activations; bfloat16 for float32.
 
-    bfloat16 also where float16 cannot hold steps of `dense` (out, in) × 2^exponent.
+    bfloat16 also where float16 cannot hold steps of `dense` (out, in) × 2^exponent. It costs nothing up to 4 bits, but
+    2 dB of the output SNR at 8, where its biases are too coarse to lay a level on the few weights that count most.
     """
     steps = np.ptp(dense, axis=1) / np.float32(2**bits - 1)
     return groups.stored_type(steps, exponent) if given == mx.float16 else mx.bfloat16

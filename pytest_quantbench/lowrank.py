@@ -39,7 +39,8 @@ class Factor:
         return cost(rank, length, self.bits)
 
 
-Factors = tuple[Factor, Factor]  # left and right
+Sides = tuple[Matrix, Matrix]  # left and right, not quantized
+Factors = tuple[Factor, Factor]
 
 
 def cost(rank: int, length: int, bits: int) -> int:
@@ -47,29 +48,59 @@ def cost(rank: int, length: int, bits: int) -> int:
     return rank * -(-length // GROUP) * (GROUP * bits + 16)
 
 
-def product(factors: Factors, rows: slice = slice(None)) -> Matrix:
+def product(sides: Sides, rows: slice = slice(None)) -> Matrix:
     """The dense product, or some rows of it."""
-    left, right = factors
-    dense: Matrix = left.values[:, rows].T @ right.values
+    left, right = sides
+    dense: Matrix = left[:, rows].T @ right
     return dense
 
 
-def principal(dense: Matrix, weights: Matrix | None, rank: int, seed: int) -> tuple[Matrix, Matrix]:
+def values(factors: Factors) -> Sides:
+    """What both sides decode to."""
+    left, right = factors
+    return left.values, right.values
+
+
+def principal(dense: Matrix, weights: Matrix | None, rank: int, seed: int) -> Sides:
     """The best approximation (rank, out), (rank, in) of a matrix whose columns' squared errors count by `weights`.
 
     Randomized SVD with two power iterations (Halko, Martinsson and Tropp 2011). O(rank × out × in).
     """
-    gains = np.ones(dense.shape[1], np.float32) if weights is None else np.sqrt(weights)
-    scaled = dense * gains
-    probe = np.random.default_rng(seed).standard_normal((scaled.shape[1], min(rank + 8, *scaled.shape)), np.float32)
-    basis = np.linalg.qr(scaled @ probe)[0]
-    for _ in range(2):
-        basis = np.linalg.qr(scaled @ np.linalg.qr(scaled.T @ basis)[0])[0]
-    left, sizes, right = np.linalg.svd(basis.T @ scaled, full_matrices=False)
-    length = np.float32(math.sqrt(len(scaled)))  # with it the entries of the left factor are of the order of 1
-    undone = np.where(gains > 0, 1 / np.maximum(gains, TINY), 0).astype(np.float32)
-    across = right[:rank] * (sizes[:rank, None] / length) * undone
-    return (basis @ left).T[:rank] * length, across.astype(np.float32, copy=False)
+    shape = min(rank + 8, *dense.shape), dense.shape[1]
+    right = np.random.default_rng(seed).standard_normal(shape, np.float32)
+    if weights is not None:
+        right /= np.sqrt(np.maximum(weights, TINY))
+    for _ in range(3):
+        left, right = closer(right, dense, weights)
+    return left[:rank], right[:rank]
+
+
+def closer(right: Matrix, dense: Matrix, weights: Matrix | None) -> Sides:
+    """One step of subspace iteration: the best left side for this right one, then the best right one for that.
+
+    Components come out orthogonal, the largest first, with left entries of the order of 1. O(rank × out × in).
+    """
+    weighted: Matrix = right if weights is None else right * weights
+    across: Matrix = dense @ weighted.T  # (out, rank)
+    powers, axes = _axes(across.T, None)
+    lengths = np.sqrt(np.maximum(powers, 1e-14 * powers[0] + TINY))  # those of nothing stay about 0
+    basis: Matrix = across @ (axes / lengths).astype(np.float32)
+    core: Matrix = basis.T @ dense
+    if weights is not None:
+        core *= weights > 0
+    turned = _axes(core, weights)[1].astype(np.float32)
+    length = np.float32(math.sqrt(len(dense)))
+    return (basis @ turned).T * length, turned.T @ core / length
+
+
+def _axes(side: Matrix, weights: Matrix | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Principal axes of the rows of (rank, length), largest first: Σ squares along each, and axes in columns.
+
+    From the Gram matrix, in float64, for squares take twice the digits; many small QR steps would take longer.
+    """
+    exact = side.astype(np.float64)
+    powers, axes = np.linalg.eigh(exact @ (exact if weights is None else exact * weights).T)
+    return powers[::-1], axes[:, ::-1]
 
 
 def quantized(values: Matrix, bits: int, kind: mx.Dtype, weights: Matrix | None = None) -> Factor:
@@ -137,6 +168,22 @@ def load(arrays: dict[str, mx.array]) -> tuple[mx.array, mx.array]:
     """The values of `left` and `right` in float32, (rank, length rounded up to groups)."""
     left, right = (_loaded(np.array(arrays[name]), arrays[f"{name}_scales"]) for name in ("left", "right"))
     return left, right
+
+
+def added(dense: mx.array, arrays: dict[str, mx.array]) -> mx.array:
+    """The dense (out, in) matrix plus the stored product, if there is one."""
+    if "left" not in arrays:
+        return dense
+    left, right = load(arrays)
+    return dense + left[:, : dense.shape[0]].T @ right[:, : dense.shape[1]]
+
+
+def beside(layer: nn.Module, arrays: dict[str, mx.array]) -> nn.Module:
+    """The quantized layer, with the stored product in two thin ones if there is one."""
+    if "left" not in arrays:
+        return layer
+    left, right = load(arrays)
+    return CompensatedLinear(layer, left[:, : arrays["weight"].shape[0]], right)
 
 
 def _loaded(packed: NDArray[np.uint8], scales: mx.array) -> mx.array:

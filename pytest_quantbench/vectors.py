@@ -10,7 +10,9 @@ Matrices are held transposed, (in, out), so that a block of inputs is contiguous
 import math
 from dataclasses import dataclass
 
+import mlx.core as mx
 import numpy as np
+from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
@@ -25,7 +27,8 @@ Sums = NDArray[np.float64]
 PANEL = 64  # points in one product: so few that BLAS starts no threads, which would cost more than they bring
 SCORES = 2**19  # scores held at a time: 2 MB, which stay in the cache
 BOOK_SHARE = 1 / 32  # the most that codebooks may add to the codes' own bits
-POINTS, ROUNDS = 2**17, 10  # of k-means
+POINTS, ROUNDS = 2**16, 10  # of k-means
+LEAST = 2.0**-40  # scale of a row of zeros
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,34 +90,39 @@ def search(points: Points, books: Books, beam: int, weights: Points | None = Non
     −½‖x − c‖² of word c for what is left, x, is [x, 1, −½‖x‖²] · [c, −½‖c‖², 1], and the winner's score is the next
     −½‖x‖². With `weights` (count, length) for the squares of the differences, it is [wx, w, −½Σwx²] · [c, −½c², 1].
     """
-    stages, words, _ = books.shape
+    (stages, words, length), count = books.shape, len(points)
     norms = -0.5 * np.square(books.swapaxes(1, 2))  # (stages, length, words)
     if weights is None:
         norms, weights = norms.sum(1, keepdims=True), np.ones_like(points[:, :1])
     folded = np.concatenate([books.swapaxes(1, 2), norms, np.ones_like(norms[:, :1])], axis=1)
-    features = np.concatenate([points * weights, weights, np.zeros_like(points[:, :1])], axis=1)
-    width = beam if stages > 1 else 1
-    step = max(PANEL, SCORES // (words * width) // PANEL * PANEL)
-    codes = np.empty((len(points), stages), np.uint16)
-    for start in range(0, len(points), step):
-        part = features[start : start + step]
-        padded = np.pad(part, ((0, -len(part) % PANEL), (0, 0))) if len(part) % PANEL else part
-        codes[start : start + step] = _search_together(padded, books, folded, beam)[: len(part)]
-    return codes
+    features = np.zeros((-(-count // PANEL) * PANEL, folded.shape[1]), np.float32)  # whole panels
+    features[:count, :length] = points * weights
+    features[:count, length:-1] = weights
+    step = max(PANEL, SCORES // (words * (beam if stages > 1 else 1)) // PANEL * PANEL)
+    parts = [features[start : start + step] for start in range(0, len(features), step)]
+    return np.concatenate([_search_together(part, books, folded, beam) for part in parts])[:count]
+
+
+def distances(points: Points, codes: Codes, books: Books, weights: Points | None = None) -> Points:
+    """The squares of the differences that `search` makes small: (count,)."""
+    error = points - lookup(codes, books)
+    total: Points = np.einsum("ij,ij->i", error, error if weights is None else weights * error)
+    return total
 
 
 def _search_together(features: Points, books: Books, folded: Books, beam: int) -> Codes:
     stages, words, length = books.shape
     weights, rest = features[:, None, length:-1], features[:, None]
-    paths = np.zeros((len(features), 1, stages), np.uint16)
+    paths, rows = np.zeros((len(features), 1, stages), np.uint16), np.arange(len(features))[:, None]
     for stage in range(stages):
         scores = (rest.reshape(-1, PANEL, rest.shape[2]) @ folded[stage]).reshape(len(features), -1)
         chosen, values = _largest(scores, beam if stage + 1 < stages else 1)
         parent, code = np.divmod(chosen, words)  # (points, beam)
-        paths = np.take_along_axis(paths, parent[:, :, None], 1)
+        parent += rows * rest.shape[1]  # among all partial sums
+        paths = paths.reshape(-1, stages).take(parent, axis=0)
         paths[:, :, stage] = code
         if stage + 1 < stages:
-            rest = np.take_along_axis(rest, parent[:, :, None], 1)
+            rest = rest.reshape(-1, rest.shape[2]).take(parent, axis=0)
             rest[:, :, :length] -= weights * books[stage].take(code, axis=0)
             rest[:, :, -1] = values
     return paths[:, 0]
@@ -138,12 +146,10 @@ def sums(codes: NDArray[np.integer], values: NDArray[np.floating], words: int) -
     return np.stack([np.bincount(codes, column, words) for column in values.T], axis=1)
 
 
-def train(vectors: Points, importance: Matrix, layout: Layout, rng: np.random.Generator) -> Books:
+def train(vectors: Points, importance: Matrix, layout: Layout, rng: Generator) -> Books:
     """Codebooks for (blocks, vectors, length) vectors, each block with its importance (blocks,): residual k-means."""
     points, weights = vectors.reshape(-1, layout.length), np.repeat(importance.astype(np.float64), vectors.shape[1])
-    if len(points) > POINTS:
-        chosen = rng.choice(len(points), POINTS, replace=False)
-        points, weights = points[chosen], weights[chosen]
+    points, weights = _thinned(points, weights, max(POINTS, 2 * 2**layout.width), rng)
     books = []
     for _ in range(layout.stages):
         books.append(_kmeans(points, weights, 2**layout.width, rng))
@@ -151,18 +157,46 @@ def train(vectors: Points, importance: Matrix, layout: Layout, rng: np.random.Ge
     return np.stack(books)
 
 
-def _kmeans(points: Points, weights: Sums, words: int, rng: np.random.Generator) -> Matrix:
-    """Weighted k-means, started from points drawn with their weights; a word nobody uses is drawn anew."""
-    odds = weights / weights.sum()
-    book = points[rng.choice(len(points), words, p=odds)]
-    for _ in range(ROUNDS):
-        code = search(points, book[None], 1)[:, 0]
-        mass = np.bincount(code, weights, words)
-        means = sums(code, points * weights[:, None], words) / np.where(mass > 0, mass, 1)[:, None]
+def _thinned(points: Points, weights: Sums, most: int, rng: Generator) -> tuple[Points, Sums]:
+    """A sample that stands for all: what counts much or lies far out is drawn more often, and counts less in return."""
+    if len(points) <= most:
+        return points, weights
+    norms = np.square(points).sum(1)
+    odds = weights * (norms + (norms.mean() or 1))
+    odds /= odds.sum()
+    chosen = rng.choice(len(points), most, p=odds)
+    return points[chosen], weights[chosen] / odds[chosen]
+
+
+def _kmeans(points: Points, weights: Sums, words: int, rng: Generator) -> Matrix:
+    """Weighted k-means. The codebook starts from one word and doubles with every round until it is full.
+
+    A word that nobody uses, as half of them are after doubling, becomes one of the points that cost most: each is drawn
+    with odds as its cost. So dense regions get their share, and a point far away from all others gets its word.
+    """
+    book, rounds = points[:1], ROUNDS if words > 64 else 2 * ROUNDS  # twice as many where they are cheap
+    for _ in range(words.bit_length() - 1 + rounds):
+        if len(book) < words:
+            book = np.concatenate([book, book])
+        code = search(points, book[None], 1)
+        mass = np.bincount(code[:, 0], weights, len(book))
+        means = sums(code[:, 0], points * weights[:, None], len(book)) / np.where(mass > 0, mass, 1)[:, None]
         unused = np.flatnonzero(mass == 0)
-        means[unused] = points[rng.choice(len(points), len(unused), p=odds)]
+        if len(unused):
+            means[unused] = points[_draw(weights * distances(points, code, book[None]), len(unused), rng)]
         book = means.astype(np.float32)
     return book
+
+
+def _draw(odds: Sums, count: int, rng: Generator) -> NDArray[np.intp]:
+    """Places of `count` different points, drawn one after the other with the given odds; again from the first if few.
+
+    The first of many clocks to ring, each an exponential time with its own rate, is drawn with odds as the rates. The
+    largest odds come first in any case, so that a point far from all others is never left out by chance.
+    """
+    times = rng.exponential(size=len(odds)) / np.maximum(odds, 1e-300)
+    times[odds.argmax()] = 0
+    return np.resize(np.argsort(times), count)
 
 
 def check(name: str, *, bits: int, codebook_bits: int, **lengths: int) -> None:
@@ -177,6 +211,13 @@ def check(name: str, *, bits: int, codebook_bits: int, **lengths: int) -> None:
 def row_scales(bits: int, ins: int) -> bool:
     """Whether rows of `ins` weights have a scale each: where it adds no more than a 128th of the codes' bits."""
     return bits * ins >= 16 * 128
+
+
+def scales(weight: Matrix, rows: bool) -> Matrix:
+    """Root mean squares of an (in, out) matrix as bfloat16 holds them: (1, out) of its rows Wᵀ, or (1, 1) of all."""
+    power = np.square(weight).mean(0 if rows else None, keepdims=True)
+    rounded: Matrix = np.array(mx.array(np.sqrt(power)).astype(mx.bfloat16).astype(mx.float32))
+    return np.maximum(rounded, np.float32(LEAST))
 
 
 def note(layout: Layout, asked: int, bits: int, shape: tuple[int, int]) -> str:

@@ -1,5 +1,7 @@
 """Quantized low-rank products against numpy's SVD and loops over single entries."""
 
+from itertools import pairwise
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -24,7 +26,7 @@ def start(dense, rank, bits, weights=None):
 
 
 def error(dense, factors, weights=None):
-    return float(((dense - lowrank.product(factors)) ** 2 * (1 if weights is None else weights)).sum())
+    return float(((dense - lowrank.product(lowrank.values(factors))) ** 2 * (1 if weights is None else weights)).sum())
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -42,6 +44,30 @@ def test_columns_without_weight_get_no_components():
     weights[100:] = 0
     _, right = lowrank.principal(planted(), weights, 3, 0)
     np.testing.assert_array_equal(right[:, 100:], 0)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_each_step_comes_closer_until_it_is_the_svd(weighted):
+    dense, weights = planted(noise=1), np.exp(gaussian(160, 4)) if weighted else None
+    gains = np.ones(160) if weights is None else np.sqrt(weights)
+    right, left_over = gaussian((3, 160), 5), []
+    for _ in range(30):
+        left, right = lowrank.closer(right, dense, weights)
+        left_over.append((((dense - left.T @ right) * gains) ** 2).sum())
+    assert all(later <= sooner * (1 + 1e-6) for sooner, later in pairwise(left_over))
+    sizes = np.linalg.svd(dense * gains, compute_uv=False)
+    assert left_over[-1] == pytest.approx((sizes[3:] ** 2).sum(), rel=1e-3)
+    np.testing.assert_allclose(left @ left.T, 96 * np.eye(3), atol=0.01)
+    np.testing.assert_allclose(np.linalg.norm(right * gains, axis=1) * np.sqrt(96), sizes[:3], rtol=1e-3)
+
+
+@pytest.mark.parametrize("scale", [0, 1e-9, 1, 1e9])
+def test_components_that_are_not_there_come_out_as_nothing(scale):
+    dense = np.float32(scale) * gaussian((8, 1)) @ gaussian((1, 12))
+    left, right = lowrank.principal(dense, None, 4, 0)
+    assert left.shape == (4, 8)
+    np.testing.assert_allclose(left.T @ right, dense, atol=1e-5 * scale)
+    assert np.abs(right[1:]).max() <= 1e-5 * scale
 
 
 def slow_quantized(values, bits):
@@ -74,7 +100,9 @@ def test_factors_survive_storage_and_cost_what_they_say(bits):
     factors = start(planted(), 3, bits)
     arrays = lowrank.store(factors, -9, HALF)
     left, right = (np.array(side) for side in lowrank.load(arrays))
-    np.testing.assert_allclose(left[:, :96].T @ right[:, :160] * 512, lowrank.product(factors), atol=1e-5)
+    np.testing.assert_allclose(
+        left[:, :96].T @ right[:, :160] * 512, lowrank.product(lowrank.values(factors)), atol=1e-5
+    )
     largest = [np.abs(np.array(arrays[name].astype(mx.float32))).max() for name in ("left_scales", "right_scales")]
     assert 0.2 < largest[0] / largest[1] < 5
     assert 8 * sum(array.nbytes for array in arrays.values()) == sum(factor.stored_bits for factor in factors)
@@ -132,3 +160,16 @@ def test_the_layer_adds_the_product():
     x = gaussian((3, 10))
     expected = x @ (np.array(layer.layer.weight) + left.T @ right[:, :10]).T
     np.testing.assert_allclose(np.array(layer(mx.array(x))), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_without_a_stored_product_nothing_is_added():
+    import mlx.nn as nn
+
+    dense, layer = mx.array(gaussian((6, 10))), nn.Linear(10, 6, bias=False)
+    assert lowrank.added(dense, {}) is dense
+    assert lowrank.beside(layer, {}) is layer
+    factors = start(planted(rows=6, columns=10), 2, 8)
+    arrays = lowrank.store(factors, 0, HALF) | {"weight": layer.weight}
+    expected = np.array(dense) + lowrank.product(lowrank.values(factors))
+    np.testing.assert_allclose(np.array(lowrank.added(dense, arrays)), expected, atol=1e-5)
+    assert isinstance(lowrank.beside(layer, arrays), lowrank.CompensatedLinear)

@@ -79,6 +79,19 @@ def test_a_beam_as_wide_as_the_codebook_is_exhaustive():
     np.testing.assert_array_equal(vectors.search(points, books, 8), pairs[distance.argmin(1)])
 
 
+@pytest.mark.parametrize("stages", [1, 2])
+def test_a_weighted_search_is_nearest_in_the_weighted_distance(stages):
+    """Places of a vector that count 100 times as much as others: often another word than the plain search's."""
+    points, books = gauss(200, 3), gauss(stages, 16, 3, seed=2)
+    weights = np.exp(2 * gauss(200, 3, seed=3)).astype(np.float32)
+    every = np.array(list(itertools.product(range(16), repeat=stages)))
+    distance = (weights[:, None] * np.square(points[:, None] - vectors.lookup(every, books))).sum(2)
+    found = vectors.search(points, books, 16, weights)
+    np.testing.assert_array_equal(found, every[distance.argmin(1)])
+    np.testing.assert_allclose(vectors.distances(points, found, books, weights), distance.min(1), rtol=1e-4)
+    assert (vectors.search(points, books, 16) != found).any(1).mean() > 0.2
+
+
 def test_the_search_takes_any_number_of_points():
     """More than are scored together, and fewer than a panel."""
     books = gauss(2, 256, 2, seed=3)
@@ -138,6 +151,44 @@ def test_k_means_counts_points_by_their_importance():
     layout = Layout(inputs=2, outputs=1, stages=1, width=4)
     books = vectors.train(clouds, np.array([1, 1e-6]), layout, np.random.default_rng(0))
     assert (books[0, :, 0] < 0).sum() >= 14
+
+
+@pytest.mark.parametrize("count", [2000, 200_000])  # all points, and a sample of them
+def test_k_means_gives_a_point_far_away_its_word(count):
+    """One vector out of many is huge: it comes back, and the others are no worse than with a word less."""
+    layout, points = Layout(inputs=2, outputs=1, stages=1, width=4), gauss(1, count, 2)
+    usual = vectors.train(points, np.ones(1), layout, np.random.default_rng(0))
+    points[0, 7] = 500, -300
+    books = vectors.train(points, np.ones(1), layout, np.random.default_rng(0))
+    found = vectors.lookup(vectors.search(points[0], books, 1), books)
+    np.testing.assert_allclose(found[7], points[0, 7], rtol=1e-3)
+    others = gauss(5000, 2, seed=1)
+    figures = [snr(others, vectors.search(others, known, 1), known) for known in (usual, books)]
+    assert figures[1] > figures[0] - 1
+
+
+def test_a_sample_of_points_stands_for_all():
+    """Its weighted means are those of all points, and it holds the one that matters more than thousands of others."""
+    points, weights = gauss(50_000, 2), np.exp(gauss(50_000, seed=1).astype(np.float64))
+    points[77] = 300, 0
+    few, counts = vectors._thinned(points, weights, 10_000, np.random.default_rng(0))
+    assert few.shape == (10_000, 2)
+    assert few[:, 0].max() == 300
+    assert np.average(few[:, 0], weights=counts) == pytest.approx(np.average(points[:, 0], weights=weights), abs=0.05)
+    power = [np.average(np.square(kept).sum(1), weights=share) for kept, share in ((points, weights), (few, counts))]
+    assert power[1] == pytest.approx(power[0], rel=0.05)
+    same, unchanged = vectors._thinned(points, weights, 50_000, np.random.default_rng(0))
+    assert same is points
+    assert unchanged is weights
+
+
+def test_draws_start_with_the_largest_then_follow_the_odds_and_do_not_repeat():
+    rng, odds = np.random.default_rng(0), np.array([1.0, 3.0, 0.0, 9.0, 2.0])
+    pairs = np.array([vectors._draw(odds, 2, rng) for _ in range(4000)])
+    assert (pairs[:, 0] == 3).all()
+    np.testing.assert_allclose(np.bincount(pairs[:, 1], minlength=5) / 4000, [1 / 6, 1 / 2, 0, 0, 1 / 3], atol=0.03)
+    assert set(vectors._draw(odds, 4, rng)) == {0, 1, 3, 4}
+    assert set(vectors._draw(odds, 11, rng)) == {0, 1, 2, 3, 4}  # more than there are
 
 
 def test_k_means_survives_fewer_points_than_words():

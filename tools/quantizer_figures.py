@@ -1,19 +1,23 @@
 """The figures of docs/quantizers.md: quality on one hard layer, speed and memory on 4096², perplexity on small models.
 
+    python tools/quantizer_figures.py speed                     # first: it counts the bits on 4096²
     python tools/quantizer_figures.py layer --problem FILE      # FILE: a layer problem, see `_problem`; or without
-    python tools/quantizer_figures.py speed
-    python tools/quantizer_figures.py perplexity Tiny DIRECTORY…
+    python tools/quantizer_figures.py perplexity                # of Tiny
+    python tools/quantizer_figures.py perplexity DIRECTORY      # of another small model, on text that it wrote itself
 
 Each writes a markdown table below docs/figures/.
 """
 
 import argparse
+import dataclasses
 import importlib.util
+import json
 import math
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,11 +28,13 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from pytest_quantbench import cases, comparison, quantizers
+from pytest_quantbench import bench, cases, catalog, comparison, quantizers, stats
 from pytest_quantbench.cases import Case
+from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.measures.weights import snr_db
 from pytest_quantbench.quantizers import Quantizer, Statistics
-from pytest_quantbench.recipes import Part
+from pytest_quantbench.recipes import Part, recipe
+from pytest_quantbench.settings import Settings, user_model
 
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 Goal = tuple[str, dict[str, Any], str, float]  # method, parameters, what is counted, the goal in dB
@@ -64,9 +70,10 @@ def layer(problem: Path | None) -> None:
     lines = ["| method | bits | counted | goal | Gaussian | other seed | Student-t | bound at these bits |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     settings = list(_problem(problem))
+    counted_bits = json.loads((FIGURES / "bits.json").read_text())
     for name, parameters, counted, goal in GOALS:
         quantizer = quantizers.make(Part(quantizer=name, parameters=parameters))
-        bits = _bits_at_4096(name, parameters)
+        bits = counted_bits[_label(name, parameters)]
         found = [_quality(quantizer, case, counted) for case in settings]
         bound = (
             cases.bound_db(settings[0].statistics.hessian, bits) if counted == "output" else 20 * math.log10(2) * bits
@@ -115,71 +122,67 @@ def _quality(quantizer: Quantizer, case: Case, counted: str) -> float:
     return float(10 * np.log10(power[0] / power[1]))
 
 
-def _bits_at_4096(name: str, parameters: dict[str, Any]) -> float:
-    """Stored bits per weight on 4096², from the arrays of 1024²: what does not grow with the matrix weighs less there.
-
-    Arrays are taken to grow as the matrix does, or as its rows, or not at all, whichever fits two smaller sizes.
-    """
-    quantizer = quantizers.make(Part(quantizer=name, parameters=parameters))
-    sizes, stored = (256, 512, 1024), []
-    for size in sizes:
-        arrays = quantizer.encode(mx.array(cases.gaussian(size)), _seen(quantizer, size), 0)
-        stored.append(8 * sum(array.nbytes for array in arrays.values()))
-    square, edge, fixed = np.linalg.solve([[size**2, size, 1] for size in sizes], stored)
-    return float(square + edge / 4096 + fixed / 4096**2)
-
-
-def _seen(quantizer: Quantizer, size: int) -> Statistics | None:
-    return None if quantizer.calibration == "none" else cases.white_inputs(size)
+def _label(name: str, parameters: dict[str, Any]) -> str:
+    return " ".join([name, *(str(value) for value in parameters.values())])
 
 
 def speed(repeats: int) -> None:
     """Every method on 4096², each in a process of its own: median seconds of `repeats`, and memory above the start."""
-    lines = [
-        "| method | bits per weight | encode s | goal s | decode s | peak memory × float32 matrix |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, width in _timed():
-        command = [sys.executable, __file__, "one", name, str(width), str(repeats)]
+    lines = ["| method | bits per weight | encode s | goal s | decode s | peak memory, × float32 matrix |"]
+    lines.append("|---|---|---|---|---|---|")
+    counted_bits = {}
+    for name, parameters in _timed():
+        command = [sys.executable, __file__, "one", name, json.dumps(parameters), str(repeats)]
         printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         bits, encode, decode, peak = map(float, printed[-4:])
+        counted_bits[_label(name, parameters)] = bits
         goal = str(SECONDS.get(name, "–"))
-        row = [f"{name} {width}", f"{bits:.3f}", f"{encode:.1f}", goal, f"{decode:.2f}", f"{peak:.1f}"]
+        row = [_label(name, parameters), f"{bits:.3f}", f"{encode:.1f}", goal, f"{decode:.2f}", f"{peak:.1f}"]
         print(*row, flush=True)
         lines.append(f"| {' | '.join(row)} |")
     ours, peer = _against_mlx_lm(repeats)
-    lines += ["", f"gptq at 4 bits, group 64, beside `mlx_lm.quant.gptq` in one process, {repeats} times in turn: "]
+    lines += ["", f"gptq at 4 bits, group 64, beside `mlx_lm.quant.gptq` in one process, {repeats} times in turn:"]
     lines += [f"{ours:.1f} s against {peer:.1f} s, {peer / ours:.1f} times as fast."]
+    print(lines[-1])
     _write("speed.md", lines)
+    (FIGURES / "bits.json").write_text(json.dumps(counted_bits, indent=1) + "\n")
 
 
-def _timed() -> Iterator[tuple[str, int]]:
+def _timed() -> list[tuple[str, dict[str, Any]]]:
+    """Every setting of the goals, and the other methods at 4 bits, or the one width that they have."""
+    wanted = {_label(name, parameters): (name, parameters) for name, parameters, _, _ in GOALS}
+    named = {name for name, _ in wanted.values()}
     for name, width, _ in comparison.methods():
-        if width in (
-            (3,) if name == "milo" else (2,) if name in ("vptq", "aqlm") else (4, 2) if name == "quip" else (4, 8)
-        ):
-            yield name, width
+        if name not in named and width in (4, 8):
+            wanted.setdefault(f"{name} {width}", (name, {"bits": width}))
+    return list(wanted.values())
 
 
-def one(name: str, width: int, repeats: int) -> None:
+def one(name: str, parameters: dict[str, Any], repeats: int) -> None:
     """Time and memory of one method, for `speed`."""
-    quantizer = quantizers.make(Part(quantizer=name, parameters={"bits": width}))
+    quantizer = quantizers.make(Part(quantizer=name, parameters=parameters))
     seen = _quick_statistics(4096) if quantizer.calibration != "none" else None
     weight = mx.array(cases.gaussian(4096)).astype(mx.bfloat16)
     mx.eval(weight)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _resident_bytes()
     encode, decode = [], []
     for _ in range(repeats):
         began = time.perf_counter()
         arrays = quantizer.encode(weight, seen, 0)
         mx.eval(arrays)
         encode.append(time.perf_counter() - began)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before
         began = time.perf_counter()
         mx.eval(quantizer.decode(dict(arrays)))
         decode.append(time.perf_counter() - began)
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (4 * 4096**2)
     bits = 8 * sum(array.nbytes for array in arrays.values()) / 4096**2
-    print(bits, statistics.median(encode), statistics.median(decode), peak)
+    print(bits, statistics.median(encode), statistics.median(decode), peak / (4 * 4096**2))
+
+
+def _resident_bytes() -> int:
+    """What the process holds now: its peak so far may be higher and hide what encoding takes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def _quick_statistics(size: int) -> Statistics:
@@ -226,6 +229,88 @@ def _against_mlx_lm(repeats: int) -> tuple[float, float]:
     return statistics.median(ours), statistics.median(theirs)
 
 
+TOKENS = 16_384
+METHODS = (
+    "rtn",
+    "hqq",
+    "nibble",
+    "milo",
+    "kquant",
+    "mxfp4",
+    "nvfp4",
+    "awq",
+    "gptq",
+    "vptq",
+    "aqlm",
+    "quip",
+    "dynamic",
+    "static",
+)
+
+
+def perplexity(directory: Path | None) -> None:
+    """All methods at 4, 3 and 2 bits on one model, paired with rounding at the same width."""
+    model = catalog.MODELS["Tiny"] if directory is None else user_model(str(directory))
+    with tempfile.TemporaryDirectory() as work:
+        settings = Settings(cache=Path(work), tokens=TOKENS)
+        if directory is not None:
+            texts = [_written_by(directory, Path(work) / f"{name}.txt", seed) for seed, name in enumerate(("a", "b"))]
+            settings = dataclasses.replace(settings, corpus=texts[0], calibration=texts[1], calibration_sequences=32)
+        subject = bench.Subject(model, settings)
+        lines = ["| recipe | bits per weight of the decoder | perplexity | nats above BF16 | nats above rtn |"]
+        lines.append("|---|---|---|---|---|")
+        known = quantizers.names()
+        before = subject.cell(recipe("bf16", known)).perplexity_samples.nll_nats
+        lines.append(f"| bf16 | 16 | {np.exp(before.mean()):.3f} | | |")
+        for width in (4, 3, 2):
+            rounded = None
+            for name in METHODS:
+                try:
+                    cell = subject.cell(recipe(f"int{width}-{name}", known))
+                    after = cell.perplexity_samples.nll_nats
+                except QuantbenchError as error:  # a width that the method does not have
+                    print(error)
+                    continue
+                rounded = after if name == "rtn" else rounded
+                row = [cell.recipe.id, f"{_decoder_bits(cell):.2f}", f"{np.exp(after.mean()):.3f}"]
+                row += [_paired(after, other) for other in (before, rounded)]
+                print(*row, flush=True)
+                lines.append(f"| {' | '.join(row)} |")
+    _write(f"perplexity-{model.name}.md", lines)
+
+
+def _paired(after: Any, before: Any) -> str:
+    difference = stats.mean(after - before)
+    if difference is None:  # the same, token by token
+        return "+0.0000 ± 0.0000"
+    interval = difference.interval()
+    return f"{interval.estimate:+.4f} ± {interval.high - interval.estimate:.4f}"
+
+
+def _decoder_bits(cell: bench.Cell) -> float:
+    tensors = [tensor for tensor in cell.artifact.manifest.tensors if tensor.part == "inner"]
+    return 8 * sum(t.stored_bytes for t in tensors) / sum(math.prod(t.shape) for t in tensors)
+
+
+def _written_by(directory: Path, file: Path, seed: int, sequences: int = 96, length: int = 400) -> Path:
+    """A text file of samples from the model itself at temperature 1, some at a time."""
+    from mlx_lm import load
+    from mlx_lm.models.cache import make_prompt_cache
+
+    model, tokenizer = load(str(directory))
+    mx.random.seed(seed)
+    cache = make_prompt_cache(model)
+    tokens = mx.full((sequences, 1), tokenizer.bos_token_id)
+    written = [tokens]
+    for _ in range(length):
+        tokens = mx.random.categorical(model(tokens, cache=cache)[:, -1:])
+        mx.eval(tokens)
+        written.append(tokens)
+    stories = np.array(mx.concatenate(written, axis=1))[:, 1:].tolist()
+    file.write_text("\n".join(tokenizer.decode(story) for story in stories))
+    return file
+
+
 def _write(name: str, lines: list[str]) -> None:
     FIGURES.mkdir(parents=True, exist_ok=True)
     (FIGURES / name).write_text("\n".join(lines) + "\n")
@@ -238,15 +323,18 @@ def main() -> None:
     commands.add_parser("speed").add_argument("--repeats", type=int, default=3)
     single = commands.add_parser("one")
     single.add_argument("name")
-    single.add_argument("width", type=int)
+    single.add_argument("parameters", type=json.loads)
     single.add_argument("repeats", type=int)
+    commands.add_parser("perplexity").add_argument("directory", type=Path, nargs="?")
     chosen = parser.parse_args()
     if chosen.command == "layer":
         layer(chosen.problem)
     elif chosen.command == "speed":
         speed(chosen.repeats)
+    elif chosen.command == "perplexity":
+        perplexity(chosen.directory)
     else:
-        one(chosen.name, chosen.width, chosen.repeats)
+        one(chosen.name, chosen.parameters, chosen.repeats)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Aqlm:
         outs, ins = weight.shape
         layout, rng = self._layout(outs, ins), np.random.default_rng(seed)
         problem = coding.prepare(np.array(weight.astype(mx.float32)), statistics.hessian, layout)
-        scale = coding.scales(problem.weight, vectors.row_scales(self.bits, ins))
+        scale = vectors.scales(problem.weight, vectors.row_scales(self.bits, ins))
         blocks = np.arange(len(problem.order))
         coder = coding.start(problem, layout, blocks, scale, np.ones(len(blocks), np.float32), self.beam, rng)
         coding.solve(problem, [coder], WARM_UP, self.rounds, rng)

@@ -75,8 +75,8 @@ class Vptq:
         outs, ins = weight.shape
         layout, rng = self._layout(outs, ins), np.random.default_rng(seed)
         problem = coding.prepare(np.array(weight.astype(mx.float32)), statistics.hessian, layout)
-        scale = coding.scales(problem.weight, vectors.row_scales(self.bits, ins))
-        cost, outliers = problem.metric.ravel(), self._outliers(problem)
+        scale = vectors.scales(problem.weight, vectors.row_scales(self.bits, ins))
+        cost, outliers = problem.metric.ravel(), self._outliers(problem, layout)
         parts = [(layout, np.delete(np.arange(ins), outliers)), (self._outlier_layout(layout), outliers)]
         coders = [
             coding.start(problem, part, blocks, scale, cost[blocks], self.beam, rng)
@@ -98,20 +98,19 @@ class Vptq:
         length = min(layout.outputs, max(1, 4 // self.bits))
         return Layout(inputs=1, outputs=length, stages=1, width=2 * self.bits * length)
 
-    def _outliers(self, problem: Problem) -> Index:
-        """The inputs that deserve twice the bits: their errors would fall by more than if all weights shared these.
+    def _outliers(self, problem: Problem, layout: Layout) -> Index:
+        """The inputs that deserve twice the bits: the error falls by more than if all weights shared what they cost.
 
         The error Σ d falls by 2 ln 2 · Σ d with a bit more on every weight, and by nearly d_j with twice the bits on
-        input j. None from 5 bits on, nor where the outliers' codebook would cost too much.
+        input j. Each outlier must be worth its codes, and all together their codebook. None from 5 bits on.
         """
-        cost = problem.metric.ravel()
-        words = 1 << 2 * self.bits
-        count = int(self.outlier_bits / self.bits * len(cost))
-        if self.bits > 4 or 64 * words > self.codebook_share * self.bits * problem.weight.size:
-            count = 0
+        cost, fine = problem.metric.ravel(), self._outlier_layout(layout)
+        count = int(self.outlier_bits / self.bits * len(cost)) if self.bits <= 4 else 0
         most = np.argsort(-cost, kind="stable")[:count]
-        ordinary = np.delete(cost, most).mean()
-        return np.sort(most[cost[most] > 2 * math.log(2) * self.bits * ordinary])
+        bit = 2 * math.log(2) * np.delete(cost, most).mean()  # worth of a bit on each weight of an ordinary input
+        gain = cost[most] - self.bits * bit
+        codebook = 16 * 2**fine.width * fine.length / problem.weight.shape[1]  # bits for each weight of one input
+        return np.sort(most[gain > 0]) if gain[gain > 0].sum() > codebook * bit else most[:0]
 
     def decode(self, arrays: dict[str, mx.array]) -> mx.array:
         """The dense (out, in) weight in float32."""

@@ -1,5 +1,7 @@
 """AQLM against a slow reference written from the paper, and what it must store, reach and survive."""
 
+import functools
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -16,12 +18,13 @@ def inputs_of(size, tokens=512, seed=0):
     """(tokens, in): correlated, with channels of very different size, one of them 10 times the others."""
     rng = np.random.default_rng(seed)
     spectrum = (1 + np.arange(size)) ** -0.4
-    basis, _ = np.linalg.qr(rng.standard_normal((size, size)))
+    basis = rng.standard_normal((size, size)) / size**0.5  # as good as orthogonal, which would take a QR
     gains = np.exp(0.5 * rng.standard_normal(size))
     gains[size // 3] *= 10
     return (rng.standard_normal((tokens, size)) * spectrum @ basis * gains).astype(np.float32)
 
 
+@functools.cache
 def statistics(size, seed=0):
     x = inputs_of(size, seed=seed)
     hessian = (x.T.astype(np.float64) @ x / len(x)).astype(np.float32)
@@ -56,17 +59,22 @@ def parts_of(arrays):
     return stream[: groups * outs * stages].reshape(groups, outs, stages), books, np.broadcast_to(scales, outs)
 
 
-def test_decoding_is_the_sum_of_the_named_words_times_the_rows_scale():
-    weight, given = weights(6, 16), statistics(16)
+@pytest.mark.parametrize(("shape", "length"), [((6, 16), 2), ((12, 16), 4), ((3, 1030), 4)])
+def test_decoding_is_the_sum_of_the_named_words_times_the_rows_scale(shape, length):
+    """Also where the matrix is too small for vectors of four, and where rows have scales and are padded."""
+    weight, given = weights(*shape), statistics(shape[1])
     quantizer = Aqlm(bits=2, rounds=1, **SMALL)
     arrays = quantizer.encode(mx.array(weight), given, 0)
     codes, books, scales = parts_of(arrays)
-    expected = np.zeros((6, 16))
-    for row in range(6):
-        for group in range(4):
+    assert books.shape[2] == length
+    assert len(np.array(arrays["scales"].astype(mx.float32))) == (3 if shape[1] > 1024 else 1)
+    expected = np.zeros((shape[0], length * len(codes)))
+    for row in range(shape[0]):
+        for group in range(len(codes)):
             for stage in range(len(books)):
-                expected[row, 4 * group : 4 * group + 4] += books[stage][codes[group, row, stage]]
+                expected[row, length * group : length * (group + 1)] += books[stage][codes[group, row, stage]]
         expected[row] *= scales[row]
+    expected = expected[:, : shape[1]]
     np.testing.assert_allclose(np.array(quantizer.decode(arrays)), expected, rtol=1e-5)
 
 
@@ -99,10 +107,13 @@ def test_the_codes_are_those_of_exhaustive_search_with_error_feedback():
     assert np.mean(same) > 0.98
 
 
-def slow_aqlm(weight, hessian, length, stages, words, rounds=8):
-    """The paper's algorithm in its plain form: scales, residual k-means, then exhaustive codes and least squares."""
-    rng = np.random.default_rng(0)
-    scales = np.sqrt(np.square(weight).mean(1, keepdims=True))
+def slow_aqlm(weight, hessian, length, stages, words, start, rounds=8):
+    """The paper's algorithm in its plain form: residual k-means, then exhaustive codes and least squares in turn.
+
+    One scale for all rows, as we store for rows so short.
+    """
+    rng = np.random.default_rng(start)
+    scales = np.full((len(weight), 1), np.sqrt(np.square(weight).mean()))
     points = (weight / scales).reshape(-1, length).astype(np.float64)
     books, rest = [], points
     for _ in range(stages):
@@ -140,17 +151,19 @@ def slow_aqlm(weight, hessian, length, stages, words, rounds=8):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_it_is_at_least_as_good_as_the_slow_reference(seed):
+    """On the mean of a few starts: with 16 words on so small a matrix, one start ends 10 % above or below another."""
     weight, given = weights(48, 32, seed), statistics(32, seed)
-    slow = slow_aqlm(weight, damped(given.hessian), 4, 2, 16)
-    ours = dense(Aqlm(bits=2, rounds=20, **SMALL), weight, given)
-    assert output_error(weight - ours, given.hessian) < 1.02 * output_error(weight - slow, given.hessian)
+    slow = [slow_aqlm(weight, damped(given.hessian), 4, 2, 16, start) for start in range(3)]
+    ours = [dense(Aqlm(bits=2, rounds=20, **SMALL), weight, given, start) for start in range(3)]
+    errors = [[output_error(weight - decoded, given.hessian) for decoded in kind] for kind in (ours, slow)]
+    assert np.mean(errors[0]) < np.mean(errors[1])
 
 
 @pytest.mark.parametrize(
     ("bits", "shape", "books", "expected"),
     [
         (2, (1024, 1024), (2, 256, 8), 2 + 16 * 2 * 256 * 8 / 2**20 + 16 / 1024),
-        (3, (64, 2048), (2, 64, 4), 3 + 16 * 2 * 64 * 4 / 2**17 + 16 / 2048),
+        (3, (128, 704), (2, 64, 4), 3 + 16 * 2 * 64 * 4 / (128 * 704) + 16 / 704),
         (2, (256, 256), (1, 16, 2), 2 + 16 * 16 * 2 / 2**16 + 16 / 2**16),
         (4, (64, 64), (1, 16, 1), 4 + 16 * 16 / 2**12 + 16 / 2**12),
     ],
@@ -172,8 +185,8 @@ def test_at_4096_squared_it_stays_below_its_bits_and_a_tenth():
         assert layout.stages * layout.width / layout.length + books + 16 / 4096 <= bits + 0.012
 
 
-# Whole vectors of eight on a matrix too small for them by default; measured 18.0, 24.0 and 29.0 dB or more.
-@pytest.mark.parametrize(("bits", "kind", "goal"), [(2, "gauss", 14.0), (2, "student", 14.0), (3, "gauss", 19.0)])
+# Whole vectors of eight on a matrix too small for them by default; measured 18.4, 16.4 and 24.8 dB.
+@pytest.mark.parametrize(("bits", "kind", "goal"), [(2, "gauss", 18.0), (2, "student", 16.0), (3, "gauss", 24.2)])
 def test_it_reaches_its_figure(bits, kind, goal):
     weight, given = weights(256, 256, kind=kind), statistics(256)
     decoded = dense(Aqlm(bits=bits, codebook_share=9.0, codebook_bits=6, beam=4, rounds=2), weight, given)
@@ -220,15 +233,21 @@ def test_every_float_type_is_taken(dtype):
     assert output_snr(original, np.array(Aqlm(bits=4).decode(arrays)), statistics(32).hessian) > 15
 
 
-def test_a_huge_weight_spoils_nothing_else():
-    weight, given = weights(16, 1024), statistics(1024)
+@pytest.mark.parametrize("seed", [1, 3])
+def test_a_huge_weight_spoils_nothing_else(seed):
+    """It comes back, for a word of its own; what that was worth to other rows is lost to them, measured 0.2 to 0.8 dB.
+
+    Not to the last digit: it also makes up for the errors of the groups before it.
+    """
+    weight, given = weights(16, 1024, seed), statistics(1024)
     spiked = weight.copy()
     spiked[3, 7] = 1000
-    decoded = dense(Aqlm(bits=2, rounds=1), spiked, given)
+    usual, decoded = (dense(Aqlm(bits=2, rounds=1), matrix, given) for matrix in (weight, spiked))
     assert np.isfinite(decoded).all()
-    assert decoded[3, 7] == pytest.approx(1000, rel=0.5)
+    assert decoded[3, 7] == pytest.approx(1000, rel=0.05)
     others = np.delete(np.arange(16), 3)
-    assert output_snr(weight[others], decoded[others], given.hessian) > 5
+    before, after = (output_snr(weight[others], matrix[others], given.hessian) for matrix in (usual, decoded))
+    assert after > before - 2
 
 
 def test_scaling_the_weight_scales_the_result():
@@ -244,7 +263,7 @@ def test_the_hessians_size_does_not_matter():
 
 @pytest.mark.parametrize("hessian", ["zero", "one dead input", "rank one"])
 def test_hessians_without_full_rank_are_taken(hessian):
-    given = statistics(64).hessian
+    given = statistics(64).hessian.copy()
     if hessian == "zero":
         given = np.zeros_like(given)
     elif hessian == "one dead input":

@@ -1,5 +1,7 @@
 """GPTQ against slow readings of its paper, and against what must follow from the mathematics."""
 
+from functools import cache
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ def gaussian(shape, seed=0):
     return (0.02 * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
+@cache
 def inputs(size, tokens=None, seed=0, loud=2):
     """Correlated inputs with channels of very different sizes, a few of them 15 times larger still."""
     rng = np.random.default_rng(seed)
@@ -27,7 +30,9 @@ def inputs(size, tokens=None, seed=0, loud=2):
     gains = np.exp(0.5 * rng.standard_normal(size))
     gains[rng.permutation(size)[:loud]] *= 15
     latent = rng.standard_normal((tokens or 2 * size, size)) * np.sqrt(spectrum)
-    return (latent @ basis * gains).astype(np.float32)
+    x = (latent @ basis * gains).astype(np.float32)
+    x.flags.writeable = False  # many tests share it
+    return x
 
 
 def seen(x):
@@ -120,6 +125,16 @@ def test_with_white_inputs_it_is_rounding_bit_for_bit(bits, rounds):
     np.testing.assert_array_equal(codes, nearest)
 
 
+def costs(hessian):
+    """(in,) What a unit error of each column costs if all that are visited later, with less power, make up for it."""
+    order = np.argsort(-np.diag(hessian), kind="stable")
+    return cost_in_turn(hessian[np.ix_(order, order)])[np.argsort(order)]
+
+
+def cost_in_turn(hessian):
+    return 1 / np.diag(second_order.inverse_factor(hessian)) ** 2
+
+
 @pytest.mark.parametrize("bits", [3, 4])
 def test_the_output_error_is_what_the_factor_predicts(bits):
     """Every rounding error is as large as without feedback and costs what later columns cannot make up for."""
@@ -128,11 +143,7 @@ def test_the_output_error_is_what_the_factor_predicts(bits):
     _, scales, biases = stored(arrays, bits)
     rounded = np.clip(np.rint((weight - biases) / scales), 0, 2**bits - 1) * scales + biases
     hessian = damped(statistics)
-    order = np.argsort(-np.diag(hessian), kind="stable")
-    cost = 1 / np.diag(second_order.inverse_factor(hessian[np.ix_(order, order)])) ** 2  # (in,), in order of visit
-    predicted = 10 * np.log10(
-        (weight @ hessian * weight).sum() / (np.square(weight - rounded).sum(0)[order] * cost).sum()
-    )
+    predicted = 10 * np.log10((weight @ hessian * weight).sum() / (np.square(weight - rounded) * costs(hessian)).sum())
     assert decibels(weight, decoded, hessian) == pytest.approx(predicted, abs=0.3)
 
 
@@ -140,7 +151,7 @@ def test_the_output_error_is_what_the_factor_predicts(bits):
 
 
 def test_rounds_lower_the_output_error_every_time():
-    weight, statistics = gaussian((64, 256)), seen(inputs(256, tokens=2048))
+    weight, statistics = gaussian((32, 128)), seen(inputs(128, tokens=1024))
     for bits in (2, 3, 4, 8):
         reached = [
             decibels(weight, encoded(Gptq(bits=bits, rounds=n), weight, statistics)[1], damped(statistics))
@@ -197,15 +208,34 @@ def plain_gptq(weight, statistics, bits, group):
     return work
 
 
-@pytest.mark.parametrize(("bits", "group", "gain"), [(4, 128, 2.5), (3, 128, 3.0), (2, 64, 5.0), (8, 64, 2.0)])
-@pytest.mark.parametrize("seed", [1, 2])
-def test_it_beats_plain_gptq_and_rounding_by_far(bits, group, gain, seed):
-    weight, statistics = gaussian((128, 512), seed), seen(inputs(512, tokens=4096, seed=seed))
-    ours = decibels(weight, encoded(Gptq(bits=bits, group_size=group), weight, statistics)[1], statistics.hessian)
+def predicted_gain(weight, statistics, bits, arrays):
+    """Over `plain_gptq`, in dB: every column's squared rounding error times its cost, in its grids and its order."""
+    hessian, top = damped(statistics), 2**bits - 1
+    _, scales, biases = stored(arrays, bits)
+    ours = np.clip(np.rint((weight - biases) / scales), 0, top) * scales + biases
+    parts = weight.reshape(len(weight), arrays["scales"].shape[1], -1)
+    low = parts.min(2, keepdims=True)
+    steps = np.ptp(parts, axis=2, keepdims=True) / top
+    plain = (np.rint((parts - low) / steps) * steps + low).reshape(weight.shape)
+    losses = [
+        (np.square(weight - plain) * cost_in_turn(hessian)).sum(),
+        (np.square(weight - ours) * costs(hessian)).sum(),
+    ]
+    return 10 * np.log10(losses[0] / losses[1])
+
+
+# At 8 bits a bfloat16 bias is nearly as coarse as a step: grids cannot be laid on the few weights that count most.
+@pytest.mark.parametrize(("bits", "group", "least"), [(2, 64, 5.0), (3, 128, 3.4), (4, 128, 2.4), (8, 64, 1.2)])
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_it_beats_rounding_by_far_and_plain_gptq_by_what_order_and_grids_are_worth(bits, group, least, seed):
+    """The least gains are 15 % below the smallest of ten seeds; they vary with where the loudest inputs fall."""
+    weight, statistics = gaussian((64, 256), seed), seen(inputs(256, tokens=2048, seed=seed))
+    arrays, decoded = encoded(Gptq(bits=bits, group_size=group), weight, statistics)
+    ours = decibels(weight, decoded, statistics.hessian)
     plain = decibels(weight, plain_gptq(weight, statistics, bits, group), statistics.hessian)
-    rounded = decibels(weight, encoded(Rtn(bits=bits, group_size=group), weight, None)[1], statistics.hessian)
-    assert ours > plain + gain
-    assert plain > rounded or bits == 8
+    assert ours > plain + least
+    assert ours > plain + predicted_gain(weight, statistics, bits, arrays) - 0.3
+    assert ours > decibels(weight, encoded(Rtn(bits=bits, group_size=group), weight, None)[1], statistics.hessian) + 4.2
 
 
 def test_it_holds_on_inputs_that_calibration_did_not_see():
@@ -291,7 +321,7 @@ def test_scaling_the_weight_or_the_inputs_scales_the_result(factor):
 
 
 def test_inputs_that_were_always_zero_do_no_harm():
-    weight, x = gaussian((32, 128)), inputs(128)
+    weight, x = gaussian((32, 128)), inputs(128).copy()
     x[:, 7::9] = 0
     decoded = encoded(Gptq(bits=3), weight, seen(x))[1]
     assert decibels(weight, decoded, seen(x).hessian) > 15

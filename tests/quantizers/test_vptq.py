@@ -1,5 +1,7 @@
 """VPTQ against a slow reference written from the paper, and what it must store, reach and survive."""
 
+import functools
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -16,12 +18,13 @@ def inputs_of(size, tokens=512, seed=0):
     """(tokens, in): correlated, with channels of very different size, one of them 10 times the others."""
     rng = np.random.default_rng(seed)
     spectrum = (1 + np.arange(size)) ** -0.4
-    basis, _ = np.linalg.qr(rng.standard_normal((size, size)))
+    basis = rng.standard_normal((size, size)) / size**0.5  # as good as orthogonal, which would take a QR
     gains = np.exp(0.5 * rng.standard_normal(size))
     gains[size // 3] *= 10
     return (rng.standard_normal((tokens, size)) * spectrum @ basis * gains).astype(np.float32)
 
 
+@functools.cache
 def statistics(size, seed=0):
     x = inputs_of(size, seed=seed)
     hessian = (x.T.astype(np.float64) @ x / len(x)).astype(np.float32)
@@ -67,7 +70,7 @@ def slow_decode(arrays):
     return decoded
 
 
-@pytest.mark.parametrize("shape", [(16, 32), (13, 300)])
+@pytest.mark.parametrize("shape", [(16, 32), (253, 300)])
 def test_decoding_is_the_sum_of_the_named_words_times_the_rows_scale(shape):
     weight, given = weights(*shape), statistics(shape[1])
     quantizer = Vptq(bits=2, rounds=1, outlier_bits=0.02, **SMALL)
@@ -152,10 +155,10 @@ def test_it_is_at_least_as_good_as_the_slow_reference(seed):
 
 
 def test_outliers_are_the_inputs_whose_errors_cost_most():
-    weight, given = weights(64, 512), statistics(512)
+    weight, given = weights(512, 256, seed=2), statistics(256, seed=2)
     arrays = Vptq(bits=2, rounds=0, beam=1).encode(mx.array(weight), given, 0)
     outliers, cost = np.array(arrays["outliers"]), conditional_costs(damped(given.hessian))
-    assert 512 // 3 in outliers  # the channel that is ten times larger
+    assert 256 // 3 in outliers  # the channel that is ten times larger
     assert set(outliers) <= set(np.argsort(-cost)[:3])
     decoded = np.array(Vptq(bits=2).decode(arrays))
     relative = np.square(weight - decoded).sum(0) / np.square(weight).sum(0)
@@ -163,14 +166,22 @@ def test_outliers_are_the_inputs_whose_errors_cost_most():
 
 
 def test_outliers_pay_for_their_bits():
-    """One decibel more than the same bits would bring if all weights shared them."""
-    weight, given = weights(256, 512), statistics(512)
+    """More than the same bits would bring if all weights shared them, the second codebook's bits included."""
+    weight, given = weights(256, 512, seed=2), statistics(512, seed=2)
     figures, bits = [], []
     for share in (0, 0.008):
         arrays = Vptq(bits=2, rounds=1, beam=4, outlier_bits=share).encode(mx.array(weight), given, 0)
         bits.append(8 * sum(array.nbytes for array in arrays.values()) / weight.size)
         figures.append(output_snr(weight, np.array(Vptq(bits=2).decode(arrays)), given.hessian))
-    assert figures[1] - figures[0] > 6.02 * (bits[1] - bits[0]) + 0.3
+    assert bits[1] > bits[0] + 0.06  # nearly all of it for the codebook
+    assert figures[1] - figures[0] > 6.02 * (bits[1] - bits[0]) + 0.1
+
+
+@pytest.mark.parametrize(("outs", "seed"), [(256, 1), (256, 3), (64, 2)])
+def test_there_are_no_outliers_where_they_would_not_pay(outs, seed):
+    """Errors in the largest inputs cost too little, or the matrix is too small, to be worth another codebook."""
+    arrays = Vptq(bits=2, rounds=0, beam=1).encode(mx.array(weights(outs, 512, seed)), statistics(512, seed), 0)
+    assert "outliers" not in arrays
 
 
 def test_without_large_inputs_there_are_no_outliers():
@@ -184,7 +195,7 @@ def test_without_large_inputs_there_are_no_outliers():
     ("bits", "shape", "books", "expected"),
     [
         (2, (1024, 1024), (2, 256, 8), 2 + 16 * 2 * 256 * 8 / 2**20 + 16 / 1024),
-        (3, (64, 2048), (2, 64, 4), 3 + 16 * 2 * 64 * 4 / 2**17 + 16 / 2048),
+        (3, (128, 704), (2, 64, 4), 3 + 16 * 2 * 64 * 4 / (128 * 704) + 16 / 704),
         (2, (256, 256), (1, 16, 2), 2 + 16 * 16 * 2 / 2**16 + 16 / 2**16),
         (4, (64, 64), (1, 16, 1), 4 + 16 * 16 / 2**12 + 16 / 2**12),
     ],
@@ -204,17 +215,17 @@ def test_it_stores_what_it_claims(bits, shape, books, expected):
 
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_outliers_cost_what_they_may(bits):
-    shape = (256, 1024)
-    arrays = Vptq(bits=bits, rounds=0, beam=1).encode(mx.array(weights(*shape)), statistics(1024), 0)
+    weight, given = weights(256, 512, seed=2), statistics(512, seed=2)
+    arrays = Vptq(bits=bits, rounds=0, beam=1).encode(mx.array(weight), given, 0)
     count = len(np.array(arrays["outliers"]))
-    assert 0 < count <= 0.008 / bits * 1024
+    assert 0 < count <= 0.008 / bits * 512
     assert arrays["outlier_codes"].nbytes == 2 * bits * count * 256 // 8
     ordinary = arrays["codes"].nbytes
-    assert ordinary == bits * (1024 - count) * 256 // 8
+    assert ordinary == bits * (512 - count) * 256 // 8
 
 
-# Whole vectors on a matrix too small for them by default.
-@pytest.mark.parametrize(("bits", "kind", "goal"), [(2, "gauss", 13.0), (2, "student", 13.0), (3, "gauss", 18.0)])
+# Whole vectors of eight on a matrix too small for them by default; measured 18.5, 16.1 and 25.6 dB.
+@pytest.mark.parametrize(("bits", "kind", "goal"), [(2, "gauss", 18.0), (2, "student", 15.7), (3, "gauss", 25.0)])
 def test_it_reaches_its_figure(bits, kind, goal):
     weight, given = weights(256, 256, kind=kind), statistics(256)
     decoded = dense(Vptq(bits=bits, codebook_share=9.0, codebook_bits=6, beam=4, rounds=1), weight, given)
@@ -262,14 +273,21 @@ def test_every_float_type_is_taken(dtype):
 
 
 def test_a_huge_weight_spoils_nothing_else():
-    weight, given = weights(16, 1024), statistics(1024)
+    """It comes back, for a word of its own; nor does its row take all of the vectors that it shares with the next.
+
+    What the word was worth to the others is lost to them; measured 0.3 to 1 dB, up to 5 for the next row.
+    """
+    weight, given = weights(16, 1024, seed=1), statistics(1024)
     spiked = weight.copy()
     spiked[3, 7] = 1000
-    decoded = dense(Vptq(bits=2, rounds=1), spiked, given)
+    arrays = Vptq(bits=2, rounds=1).encode(mx.array(spiked), given, 0)
+    usual, decoded = dense(Vptq(bits=2, rounds=1), weight, given), np.array(Vptq(bits=2).decode(arrays))
+    assert arrays["codebooks"].shape[2] == 2
     assert np.isfinite(decoded).all()
-    assert decoded[3, 7] == pytest.approx(1000, rel=0.5)
-    others = np.delete(np.arange(16), 3)
-    assert output_snr(weight[others], decoded[others], given.hessian) > 5
+    assert decoded[3, 7] == pytest.approx(1000, rel=0.05)
+    for rows, most in ((np.delete(np.arange(16), 3), 2), ([2], 6)):
+        before, after = (output_snr(weight[rows], matrix[rows], given.hessian) for matrix in (usual, decoded))
+        assert after > before - most
 
 
 def test_scaling_the_weight_scales_the_result():
@@ -279,7 +297,7 @@ def test_scaling_the_weight_scales_the_result():
 
 @pytest.mark.parametrize("hessian", ["zero", "one dead input", "rank one"])
 def test_hessians_without_full_rank_are_taken(hessian):
-    given = statistics(64).hessian
+    given = statistics(64).hessian.copy()
     if hessian == "zero":
         given = np.zeros_like(given)
     elif hessian == "one dead input":
@@ -294,7 +312,7 @@ def test_hessians_without_full_rank_are_taken(hessian):
 
 
 def test_the_same_seed_gives_the_same_codes_and_the_arrays_survive_a_file(tmp_path):
-    weight, given = mx.array(weights(17, 272)), statistics(272)
+    weight, given = mx.array(weights(253, 300)), statistics(300)
     quantizer = Vptq(bits=2, vector=4, outlier_bits=0.02, codebook_share=1.0)
     first, second = (quantizer.encode(weight, given, 3) for _ in range(2))
     assert "outliers" in first
