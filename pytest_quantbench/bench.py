@@ -111,12 +111,13 @@ class Cell(Measured):
             )
         if limit is not None:
             self.reference.floor.refuse_tighter(METRICS[metric_of(check)], limit)
-        return looks.follow(
+        looked = looks.follow(
             self._planned(check, limit),
             lambda items: self._grow(check, items),
             lambda alpha: self._look(check, limit, alpha),
             self._deadline(),
         )
+        return looks.adjusted(looked)
 
     def _deadline(self) -> float | None:
         """When the cell's time is up, by `time.monotonic()`: the clock starts with its first check."""

@@ -47,20 +47,21 @@ def follow(
         ended = wanted == planned[-1] or items < wanted or late
         alpha = sequential.levels(fractions, ALPHA, ended=ended)[-1]
         verdict = verdict_at(alpha)
-        seen.append(_look(verdict, items, fractions[-1], alpha))
+        seen.append(_look(verdict, items, fractions[-1], alpha, ended=ended))
         if verdict.outcome != "undecided" or ended:
             break
-    if len(seen) == 1:
-        return dataclasses.replace(verdict, looks=tuple(seen))
-    return dataclasses.replace(
-        verdict,
-        looks=tuple(seen),
-        p_good=_adjusted(verdict.p_good, fractions, ended=ended),
-        p_bad=_adjusted(verdict.p_bad, fractions, ended=ended),
-    )
+    return dataclasses.replace(verdict, looks=tuple(seen))
 
 
-def _look(verdict: Verdict, items: int, fraction: float, alpha: float) -> Look:
+def adjusted(verdict: Verdict) -> Verdict:
+    """The same verdict with p values that allow for its looks: the smallest α at which the last look would decide."""
+    if len(verdict.looks) < 2:
+        return verdict
+    good, bad = (_adjusted_p(p, verdict.looks) for p in (verdict.p_good, verdict.p_bad))
+    return dataclasses.replace(verdict, p_good=good, p_bad=bad)
+
+
+def _look(verdict: Verdict, items: int, fraction: float, alpha: float, *, ended: bool) -> Look:
     return Look(
         items=items,
         fraction=fraction,
@@ -69,16 +70,16 @@ def _look(verdict: Verdict, items: int, fraction: float, alpha: float) -> Look:
         low=verdict.low,
         high=verdict.high,
         outcome=verdict.outcome,
+        last=ended,
     )
 
 
-def _adjusted(p: float | None, fractions: Sequence[float], *, ended: bool) -> float | None:
-    """The smallest α at which the last look would have decided: the p value of a test that was looked at repeatedly."""
+def _adjusted_p(p: float | None, seen: Sequence[Look]) -> float | None:
     if p is None:
         return None
-    low, high = SMALLEST_P, 0.999
+    fractions, low, high = [look.fraction for look in seen], SMALLEST_P, 0.999
     for _ in range(HALVINGS):
         middle = (low * high) ** 0.5 if low < 0.01 else (low + high) / 2
-        decided = p <= sequential.levels(fractions, middle, ended=ended)[-1]
+        decided = p <= sequential.levels(fractions, middle, ended=seen[-1].last)[-1]
         low, high = (low, middle) if decided else (middle, high)
     return high

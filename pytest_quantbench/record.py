@@ -41,6 +41,7 @@ class Look:
     low: float | None
     high: float | None
     outcome: Outcome
+    last: bool  # the plan, the data or the time ended here: it spent what was left of the error probability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ have, so that every interval (Student's, Tango's) can be asked for it. Pass and 
 α each.
 """
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-LOWEST = -12.0  # standard deviations below which nothing lies
+LOWEST, HIGHEST = -12.0, 36.0  # standard deviations: nothing lies below, and no look decides above
+TINY = 1e-280  # the least probability that is told from none
 POINTS = 513  # of Simpson's rule
 Density = NDArray[np.float64]
 
@@ -36,18 +38,25 @@ def levels(fractions: Sequence[float], alpha: float, *, ended: bool = False) -> 
     """
     if not fractions or fractions[0] <= 0 or any(b <= a for a, b in itertools.pairwise(fractions)):
         raise ValueError(f"Fractions of information have to be positive and increasing, not {list(fractions)}.")
-    from scipy.stats import norm
+    return list(_levels(tuple(fractions), alpha, ended))
+
+
+@functools.lru_cache(maxsize=1024)
+def _levels(fractions: tuple[float, ...], alpha: float, ended: bool) -> tuple[float, ...]:
+    from scipy.special import ndtr
 
     allowed = [spent(fraction, alpha) for fraction in fractions]
     if ended:
         allowed[-1] = alpha
+    if len(allowed) == 1:
+        return (allowed[0],)
     path, found, used = _Path(), [], 0.0
     for fraction, total in zip(fractions, allowed, strict=True):
         bound = path.bound(fraction, total - used)
         path.stay_below(bound, fraction)
-        found.append(float(norm.sf(bound / math.sqrt(fraction))))
+        found.append(float(ndtr(-bound / math.sqrt(fraction))))
         used = total
-    return found
+    return tuple(found)
 
 
 @dataclass(slots=True)
@@ -60,33 +69,39 @@ class _Path:
 
     def crossing(self, bound: float, fraction: float) -> float:
         """The probability to be stopped for the first time now, by a sum above `bound`."""
-        from scipy.stats import norm
+        from scipy.special import ndtr
 
         if self.grid is None or self.weights is None:
-            return float(norm.sf(bound / math.sqrt(fraction)))
-        return float(self.weights @ norm.sf((bound - self.grid) / math.sqrt(fraction - self.fraction)))
+            return float(ndtr(-bound / math.sqrt(fraction)))
+        return float(self.weights @ ndtr((self.grid - bound) / math.sqrt(fraction - self.fraction)))
 
     def bound(self, fraction: float, probability: float) -> float:
-        """The sum above which runs are stopped with this probability."""
-        low, high = LOWEST, 60.0
-        for _ in range(80):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.crossing(middle, fraction) > probability else (low, middle)
-        return (low + high) / 2
+        """The sum above which runs are stopped with this probability, or the highest there is where it is tiny."""
+        from scipy.optimize import brentq
+
+        def excess(bound: float) -> float:
+            return math.log(max(self.crossing(bound, fraction), TINY) / max(probability, TINY))
+
+        if excess(HIGHEST) >= 0:
+            return HIGHEST
+        return float(brentq(excess, LOWEST, HIGHEST, xtol=1e-10))
 
     def stay_below(self, bound: float, fraction: float) -> None:
         """Carry the density on to the next look."""
-        from scipy.stats import norm
-
         lowest = LOWEST * math.sqrt(fraction)
         grid = np.linspace(lowest, min(bound, -lowest), POINTS)
         if self.grid is None or self.weights is None:
-            density = norm.pdf(grid, scale=math.sqrt(fraction))
+            density = _normal(grid, math.sqrt(fraction))
         else:
             step = math.sqrt(fraction - self.fraction)
-            density = norm.pdf(grid[:, None] - self.grid, scale=step) @ self.weights
+            density = _normal(grid[:, None] - self.grid, step) @ self.weights
         self.fraction, self.grid = fraction, grid
         self.weights = density * _simpson(grid)
+
+
+def _normal(values: Density, deviation: float) -> Density:
+    density: Density = np.exp(-0.5 * (values / deviation) ** 2) / (deviation * math.sqrt(2 * math.pi))
+    return density
 
 
 def _simpson(grid: Density) -> Density:

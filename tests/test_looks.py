@@ -78,6 +78,18 @@ def test_one_look_is_the_plain_test():
     assert (once.outcome, once.low, once.high, once.p_good) == (plain.outcome, plain.low, plain.high, plain.p_good)
 
 
+def test_adjusted_p_values_say_what_the_looks_said():
+    """Below α on the side that was decided and there only; one look needs no adjustment."""
+    rng, seen = np.random.default_rng(5), set()
+    for lost, gained in [(0.02, 0.02), (0.08, 0.02), (0.05, 0.02), (0.03, 0.01), (0.1, 0.02)]:
+        verdict = run(rng, lost, gained)
+        adjusted = looks.adjusted(verdict)
+        seen.add((verdict.outcome, len(verdict.looks) > 1))
+        assert (adjusted.p_good < 0.05, adjusted.p_bad < 0.05) == (verdict.outcome == "pass", verdict.outcome == "fail")
+        assert (adjusted == verdict) == (len(verdict.looks) == 1)
+    assert {("pass", True), ("fail", True)} <= seen
+
+
 @pytest.mark.parametrize(("flipped", "questions"), [(0.05, 600), (0.12, 1600)])
 def test_at_the_margin_it_is_wrong_at_most_five_percent_of_the_time(flipped, questions):
     rng, outcomes = np.random.default_rng(4), {"pass": 0, "fail": 0, "undecided": 0}
