@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from pytest_quantbench.bench import Cell, Subject
     from pytest_quantbench.catalog import Model
     from pytest_quantbench.recipes import Recipe, recipe
-    from pytest_quantbench.record import Record, Verdict
+    from pytest_quantbench.record import Record
     from pytest_quantbench.settings import Settings
+    from pytest_quantbench.verdict import Verdict
 
 __all__ = ["Cell", "Model", "Recipe", "Record", "Settings", "Subject", "Verdict", "recipe"]
 

@@ -23,7 +23,7 @@ from pytest_quantbench.checkpoint import Checkpoint, file_sha256
 from pytest_quantbench.quantizers import InputRule, Quantizer, QuantizesInputs
 from pytest_quantbench.recipes import Part
 from pytest_quantbench.record import Tensor
-from pytest_quantbench.stream import Config
+from pytest_quantbench.skeleton import Config
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,6 @@ taken once per session and kept, so the reference is measured once for all recip
 """
 
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -13,16 +12,18 @@ from typing import Any
 import msgspec
 
 from pytest_quantbench import coherence, judge, looks, parts
-from pytest_quantbench.catalog import METRICS, PROMPTS, Model, metric_of
+from pytest_quantbench.catalog import METRICS, Model, metric_of
+from pytest_quantbench.checks import CHECKS
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.floor import Floor
-from pytest_quantbench.machine import backend, describe
+from pytest_quantbench.machine import describe
 from pytest_quantbench.measured import Measured
 from pytest_quantbench.recipes import Recipe, recipe
-from pytest_quantbench.record import SCHEMA, Coherence, Record, Verdict
+from pytest_quantbench.record import SCHEMA, Coherence, Record
 from pytest_quantbench.samples import WeightSamples
 from pytest_quantbench.settings import Settings, limit_for
 from pytest_quantbench.source import Source
+from pytest_quantbench.verdict import Verdict
 
 SAMPLES = ("throughput_samples", "perplexity_samples", "accuracy_samples", "weight_samples")
 
@@ -42,6 +43,12 @@ class Subject(Source):
     def cell(self, chosen: Recipe) -> "Cell":
         """The cell of one recipe, the same object every time."""
         return self._cells.setdefault(chosen.id, Cell(self, chosen))
+
+    def refuse_identical(self, cell: "Cell") -> None:
+        """Raise ComparisonError if another width's T2 gave the very losses of this cell: weights were mixed up."""
+        for other in self._cells.values():
+            if other.recipe.bits != cell.recipe.bits and other.taken("perplexity_samples"):
+                judge.refuse_identical(cell.id, cell.perplexity_samples, other.id, other.perplexity_samples)
 
 
 class Cell(Measured):
@@ -92,16 +99,19 @@ class Cell(Measured):
     def judge(self, check: str, limit: float | None = None) -> Verdict:
         """The verdict of one check: `size`, `perplexity`, `accuracy` or `throughput`; `limit` overrides the criterion.
 
-        Raises ComparisonError where samples may not be compared or the limit is below the noise floor,
-        UnknownNameError for a check that does not exist.
+        Raises ComparisonError where samples may not be compared, T2 and T3 saw different weights, or the limit is
+        below the noise floor, UnknownNameError for a check that does not exist.
         """
         metric = metric_of(check)
-        self.verdicts[metric] = self._verdict(check, self.limit(metric) if limit is None else limit)
+        deadline_seconds = self._deadline()
+        self.verdicts[metric] = self._verdict(check, self.limit(metric) if limit is None else limit, deadline_seconds)
+        self.weights_sha256()  # one and the same model in T2 and T3, or an error
         if check == "throughput":
             self.throughput_session.let_go()  # runs after `finish` load the model again
         return self.verdicts[metric]
 
-    def _verdict(self, check: str, limit: float | None) -> Verdict:
+    def _verdict(self, check: str, limit: float | None, deadline_seconds: float | None) -> Verdict:
+        settings = self.subject.settings
         if check == "size":
             return judge.judge_size(self.size_samples, limit)
         if self.is_reference:
@@ -109,14 +119,15 @@ class Cell(Measured):
             return judge.informational(
                 metric_of(check), "this is the reference that the other recipes are compared with"
             )
+        if check == "perplexity":
+            self.subject.refuse_identical(self)
         if limit is not None:
             self.reference.floor.refuse_tighter(METRICS[metric_of(check)], limit)
-        looked = looks.follow(
-            self._planned(check, limit),
-            lambda items: self._grow(check, items),
-            lambda alpha: self._look(check, limit, alpha),
-            self._deadline(),
-        )
+        following = CHECKS[check](self, self.reference)
+        first, most = following.extent(settings)
+        once = settings.fixed or limit is None
+        planned = [first] if once else looks.sizes(first, max(first, most))
+        looked = looks.follow(planned, following.grow, lambda alpha: following.look(limit, alpha), deadline_seconds)
         return looks.adjusted(looked)
 
     def _deadline(self) -> float | None:
@@ -125,46 +136,6 @@ class Cell(Measured):
         if budget is not None and self._deadline_seconds is None:
             self._deadline_seconds = time.monotonic() + budget
         return self._deadline_seconds
-
-    def _planned(self, check: str, limit: float | None) -> Sequence[int]:
-        """How many items each look has. One look where nothing is judged, or with --fixed."""
-        settings = self.subject.settings
-        if check == "perplexity":
-            first, available = self.perplexity_samples.text_tokens, self.perplexity_samples.available_tokens
-            most = min(settings.most_tokens or available, available)
-        elif check == "accuracy":
-            name, answers = self._judged_task, self.accuracy_samples
-            first, most = len(answers.tasks[name].ids), answers.available[name]
-        else:
-            first, most = len(self.throughput_samples.runs), settings.most_runs * len(PROMPTS)
-        once = settings.fixed or limit is None or (check == "throughput" and backend() == "cpu")
-        return [first] if once else looks.sizes(first, max(first, most))
-
-    @property
-    def _judged_task(self) -> str:
-        return next(iter(self.accuracy_samples.tasks))
-
-    def _grow(self, check: str, items: int) -> int:
-        """More samples of this cell and of the reference; returns how many both have."""
-        name = {"perplexity": "grow_tokens", "accuracy": "grow_questions", "throughput": "grow_runs"}[check]
-        both = (self.reference, self)
-        if check == "throughput" and self.throughput_samples.reference_runs:
-            both = (self, self)  # the reference's runs are interleaved with its own
-        return min(int(getattr(cell, name)(items)) for cell in both)
-
-    def _look(self, check: str, limit: float | None, alpha: float) -> Verdict:
-        other = self.reference
-        if check == "perplexity":
-            scored = self.perplexity_samples
-            paired = other.perplexity_samples.first(len(scored.nll_nats))
-            return judge.judge_perplexity(scored, paired, limit, alpha)
-        if check == "accuracy":
-            name = self._judged_task
-            answered = self.accuracy_samples.tasks[name]
-            before = other.accuracy_samples.tasks[name].first(len(answered.ids))
-            return judge.judge_accuracy(name, answered, before, limit, alpha)
-        applies = backend() != "cpu"
-        return judge.judge_throughput(self.throughput_samples, other.throughput_samples, limit, applies, alpha)
 
     @property
     def unsaved(self) -> bool:
@@ -206,7 +177,7 @@ class Cell(Measured):
             tokens = None if alone else self.reference.perplexity_samples.first(scored)
             measured["perplexity"] = parts.perplexity(self.perplexity_samples, tokens)
         if self.taken("accuracy_samples"):
-            answers = None if alone else self.reference.accuracy_samples
+            answers = None if alone else self.reference.accuracy_samples.as_far_as(self.accuracy_samples)
             measured["accuracy"] = parts.accuracy(self.accuracy_samples, answers)
         if self.taken("weight_samples"):
             measured["weights"] = parts.weights(self.weight_samples)

@@ -11,7 +11,7 @@ import mlx.core as mx
 from safetensors import SafetensorError, safe_open
 
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.stream import Config, shapes, skeleton
+from pytest_quantbench.skeleton import Config, shapes, skeleton
 
 
 class Checkpoint:

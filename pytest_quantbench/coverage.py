@@ -11,7 +11,7 @@ from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.recipes import Part, Recipe
 from pytest_quantbench.record import Tensor
-from pytest_quantbench.stream import decoder_layers, shapes
+from pytest_quantbench.skeleton import decoder_layers, shapes
 
 OUTSIDE = -1  # the group of what lies outside the decoder layers
 

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
-from pytest_quantbench.record import Interval
+from pytest_quantbench.verdict import Interval
 
 ALPHA = 0.05
 POWER = 0.8

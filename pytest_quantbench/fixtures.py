@@ -13,9 +13,10 @@ import pytest
 if TYPE_CHECKING:
     from pytest_quantbench.bench import Cell, Subject
     from pytest_quantbench.comparison import CodecFigures
-    from pytest_quantbench.record import Record, Verdict
+    from pytest_quantbench.record import Record
     from pytest_quantbench.selection import Run
     from pytest_quantbench.suite import SuiteVerdict
+    from pytest_quantbench.verdict import Verdict
 
 OUTCOME = "quantbench_outcome"
 CODEC_SIZES = (64, 256)  # `quantbench weights` takes others

@@ -7,13 +7,11 @@ not the quantizer, and is refused.
 
 from functools import cached_property
 
-import numpy as np
-
 from pytest_quantbench import stats
 from pytest_quantbench.catalog import Metric
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.measured import Measured
-from pytest_quantbench.proportions import flips
+from pytest_quantbench.proportions import Flips, flips
 from pytest_quantbench.record import NoiseFloor
 
 
@@ -26,35 +24,47 @@ class Floor:
 
     @cached_property
     def perplexity_points(self) -> float:
-        """The farther end of the interval of the perplexity delta."""
+        """The size of its perplexity delta on the very tokens that are judged; 0 where a perplexity overflows."""
         rounded = self._rounded.perplexity_samples.nll_nats
-        plain = self._plain.perplexity_samples.nll_nats[: len(rounded)]
-        estimate, _ = stats.perplexity_delta(plain, rounded)
-        if estimate is None:
-            return 0.0
-        ends = estimate.interval()
-        return max(abs(ends.low), abs(ends.high))
+        after, before = map(stats.perplexity, (rounded, self._plain.perplexity_samples.nll_nats[: len(rounded)]))
+        return 0.0 if after is None or before is None else abs(after - before)
 
     @cached_property
-    def flipped_points(self) -> float:
-        """The share of the judged task's questions whose answer flips, in percentage points."""
+    def _flips(self) -> Flips:
+        """Of the judged task's questions."""
         name, rounded = next(iter(self._rounded.accuracy_samples.tasks.items()))
         plain = self._plain.accuracy_samples.tasks[name].first(len(rounded.ids))
-        return 100 * flips(plain.correct, rounded.correct).rate
+        return flips(plain.correct, rounded.correct)
+
+    @property
+    def drop_points(self) -> float:
+        """The size of its accuracy drop, in percentage points."""
+        return abs(self._flips.value)
+
+    @property
+    def flipped_points(self) -> float:
+        """The share of answers that flip either way, in percentage points."""
+        return 100 * self._flips.rate
 
     def refuse_tighter(self, metric: Metric, limit: float) -> None:
-        """Raise ComparisonError for a limit on perplexity or accuracy that noise alone could reach."""
-        floors = {"perplexity": "perplexity_points", "accuracy": "flipped_points"}
+        """Raise ComparisonError for a limit on perplexity or accuracy that noise alone goes beyond."""
+        floors = {"perplexity": "perplexity_points", "accuracy": "drop_points"}
         if metric.check not in floors:
             return
         floor = getattr(self, floors[metric.check])
-        if np.abs(limit) <= floor:
+        if abs(limit) < floor:
             raise ComparisonError(
                 f"The criterion {metric.label} < {limit:g} {metric.unit}".rstrip()
                 + f" is tighter than the noise floor: with activations rounded to bfloat16 the reference differs from "
-                f"itself by {floor:.3g}. Choose a limit above that in [tool.quantbench.criteria], or measure more."
+                f"itself by {floor:.3g} on these samples. Choose a limit above that in [tool.quantbench.criteria], or "
+                f"measure more."
             )
 
     def figures(self) -> NoiseFloor:
         """What has been measured of it."""
-        return NoiseFloor(**{name: self.__dict__.get(name) for name in ("perplexity_points", "flipped_points")})
+        answered = "_flips" in self.__dict__
+        return NoiseFloor(
+            perplexity_points=self.__dict__.get("perplexity_points"),
+            drop_points=self.drop_points if answered else None,
+            flipped_points=self.flipped_points if answered else None,
+        )

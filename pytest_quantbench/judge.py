@@ -12,8 +12,8 @@ from pytest_quantbench.catalog import METRICS, Metric
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.estimates import ALPHA, Estimate, Exact, Ratio
 from pytest_quantbench.proportions import flips
-from pytest_quantbench.record import Interval, Outcome, Verdict
 from pytest_quantbench.samples import PerplexitySamples, SizeSamples, TaskSamples, ThroughputSamples
+from pytest_quantbench.verdict import Interval, Outcome, Verdict
 
 
 def judge_size(samples: SizeSamples, limit: float | None) -> Verdict:
@@ -50,6 +50,16 @@ def _refuse_incomparable(quantized: PerplexitySamples, reference: PerplexitySamp
         raise ComparisonError(
             "The quantized model's negative log-likelihoods are bit-identical to the reference's: the compressed "
             "weights were not evaluated, or the encoding lost nothing at all. Look at weights_sha256 of both records."
+        )
+
+
+def refuse_identical(name: str, samples: PerplexitySamples, other_name: str, other: PerplexitySamples) -> None:
+    """Raise ComparisonError where two recipes of different width gave bit-identical losses on their common tokens."""
+    common = min(len(samples.nll_nats), len(other.nll_nats))
+    if np.array_equal(samples.nll_nats[:common], other.nll_nats[:common]):
+        raise ComparisonError(
+            f"{name} and {other_name} have different widths, and bit-identical negative log-likelihoods on "
+            f"{common} tokens: one and the same model was evaluated twice. Look at weights_sha256 of both records."
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from pytest_quantbench import sequential
 from pytest_quantbench.estimates import ALPHA
-from pytest_quantbench.record import Look, Verdict
+from pytest_quantbench.verdict import Look, Verdict
 
 HALVINGS = 20  # of an adjusted p value: to a relative 2e-6 × its range in logarithms
 SMALLEST_P = 1e-12

@@ -10,7 +10,7 @@ from pytest_quantbench import judge, stats
 from pytest_quantbench.artifacts import Manifest
 from pytest_quantbench.estimates import Ratio
 from pytest_quantbench.proportions import detectable_drop_unpaired, flips, mcnemar_p, unpaired_z
-from pytest_quantbench.record import Accuracy, Compression, Interval, Perplexity, TaskAccuracy, Throughput, Weights
+from pytest_quantbench.record import Accuracy, Compression, Perplexity, TaskAccuracy, Throughput, Weights
 from pytest_quantbench.samples import (
     AccuracySamples,
     PerplexitySamples,
@@ -18,6 +18,7 @@ from pytest_quantbench.samples import (
     ThroughputSamples,
     WeightSamples,
 )
+from pytest_quantbench.verdict import Interval
 
 
 def compression(manifest: Manifest) -> Compression:

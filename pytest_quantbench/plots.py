@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_quantbench.errors import DiskError
-from pytest_quantbench.record import Outcome, Record, Verdict
+from pytest_quantbench.record import Record
+from pytest_quantbench.verdict import Outcome, Verdict
 
 COLOURS: dict[Outcome, str] = {"pass": "#1a7f37", "fail": "#c1121f", "undecided": "#d98e04", "informational": "#6c757d"}
 PANELS = {  # metric: x label

@@ -43,6 +43,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     add("--runs", type=int, default=3, help="T1: runs of each of the five prompts (default 3)")
     add("--tokens", default="512", help="T2: how many tokens of the corpus, or 'all' (default 512)")
+    add("--max-tokens", default="16384", help="T2: how far an undecided check goes on, or 'all' (default 16384)")
     add("--corpus", type=Path, metavar="PATH", help="T2: a UTF-8 text file instead of the model's corpus")
     add("--calibration", metavar="FILE", help="calibration text instead of the model's: a file, c4, tiny-train or none")
     add("--calibration-sequences", type=int, metavar="N", help="calibration sequences (default 128; Tiny 32)")
@@ -52,6 +53,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--task-data", action="append", default=[], metavar="NAME=FILE.jsonl", help="T3: a task's questions from a file"
     )
     add("--sample-seed", type=int, default=0, help="seed of the sampled questions (default 0)")
+    add("--fixed", action="store_true", help="one look: an undecided check does not go on with more samples")
+    add("--time-budget", type=float, metavar="MINUTES", help="after so long no check of a cell goes on (default: none)")
     add("--results", type=Path, metavar="DIR", help="where records go (default results)")
     add("--undecided", choices=("report", "fail"), default="report", help="what an undecided verdict does to the run")
     add("--offline", action="store_true", help="fetch nothing")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.estimates import ALPHA, POWER, normal_quantile
-from pytest_quantbench.record import Interval
+from pytest_quantbench.verdict import Interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

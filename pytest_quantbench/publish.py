@@ -15,7 +15,7 @@ def publish(written: Sequence[Path], settings: Settings, command: str) -> list[s
         session = results.in_order([read(path) for path in dict.fromkeys(written)])
         lines = [report.terminal_line(record) for record in session]
         lines += [told for record in session for told in report.sentences(record) if " undecided: " in told]
-        lines += [*report.suite_lines(session), report.LEGEND]
+        lines += [*report.suite_lines(session), *report.coherence_lines(session), report.LEGEND]
         records = results.read_all(settings.results)
         files = [results.write_combined(records, settings.results)]
         files.append(write_report(records, settings.report or settings.results / "benchmark_int_quant.md", command))

@@ -15,56 +15,9 @@ from typing import Literal
 import msgspec
 
 from pytest_quantbench.errors import DiskError, RecordError
+from pytest_quantbench.verdict import Interval, Verdict
 
 SCHEMA = 2
-Outcome = Literal["pass", "fail", "undecided", "informational"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """An estimate with its two-sided interval, the error probability spread evenly over the two sides."""
-
-    estimate: float
-    low: float
-    high: float
-    confidence: float = 0.9
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """One look at growing data: the error probability that its interval had on each side, and what it said."""
-
-    items: int
-    fraction: float  # of the planned information
-    alpha: float
-    estimate: float | None
-    low: float | None
-    high: float | None
-    outcome: Outcome
-    last: bool  # the plan, the data or the time ended here: it spent what was left of the error probability
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What one criterion says of one cell, in the metric's own unit, and the sentence that explains it.
-
-    `p_good` is the one-sided p of "on the good side of the limit", `p_bad` of "on the bad side", both adjusted for the
-    number of looks; `detectable` the distance from the limit that these items tell with a power of 80 %.
-    """
-
-    metric: str
-    outcome: Outcome
-    limit: float | None
-    estimate: float | None
-    low: float | None
-    high: float | None
-    sentence: str
-    needed: str = ""  # undecided: what would settle it
-    items: int | None = None  # tokens, questions or runs
-    p_good: float | None = None
-    p_bad: float | None = None
-    detectable: float | None = None
-    looks: tuple[Look, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +141,7 @@ class NoiseFloor:
     """What the reference differs from itself by with activations rounded to bfloat16; null where not measured."""
 
     perplexity_points: float | None
+    drop_points: float | None  # of the judged task's accuracy
     flipped_points: float | None  # of the judged task's questions, in percentage points
 
 

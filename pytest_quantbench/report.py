@@ -4,11 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytest_quantbench.catalog import CRITERIA, METRICS
-from pytest_quantbench.record import Interval, Outcome, Record, Verdict
-from pytest_quantbench.suite import SuiteVerdict, judge_suite
+from pytest_quantbench.coherence import GUESSING_P
+from pytest_quantbench.record import Record
+from pytest_quantbench.suite import SuiteVerdict, holm_outcomes, judge_suite
+from pytest_quantbench.verdict import Interval, Outcome, Verdict
 
 MARKS: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "undecided": "?", "informational": "·"}
 MISSING = "–"
+P_SHOWN = 1e-4  # smaller p values are shown as such
+VERDICTS_LEGEND = (
+    "p of good: how likely such data are if the truth is on the limit, and pass is wrong; p of bad: the same for fail; "
+    "both allow for the looks. After Holm: over all criteria of the level's models. Can tell: how far from the limit "
+    "the truth has to be for these samples to show it with 80 % power, in the criterion's unit."
+)
 LEGEND = "✓ pass · ✗ fail · ? undecided · · measured, not judged · – not measured. Intervals: 5 % error on each side."
 
 
@@ -60,6 +68,20 @@ def _accuracy(record: Record) -> str:
     return f"{name} {task.accuracy:.1%}" + (f", drop {interval(task.drop_points, 1)}" if task.drop_points else "")
 
 
+def _coherence(record: Record) -> str:
+    part = record.coherence
+    if part is None:
+        return MISSING
+    shown = ["**collapsed**"] if part.collapsed else []
+    if part.looping is not None:
+        shown.append(f"{part.looping} of {part.prompts} outputs loop")
+    if part.first_token_agreement is not None and part.greedy_prefix_tokens is not None:
+        shown.append(f"first token {part.first_token_agreement:.0%}, {part.greedy_prefix_tokens:.0f} tokens alike")
+    if part.guessing_p is not None and part.guessing_p > GUESSING_P:
+        shown.append(f"no better than guessing (p = {part.guessing_p:.2g})")
+    return ", ".join(shown) or MISSING
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """One table of the report: a figure for every record, judged by `metric` if there is one."""
@@ -75,6 +97,7 @@ TABLES = (
     Table(title="Tokens per second, with speed-up over BF16", figure=_speed, metric="throughput_ratio"),
     Table(title="Perplexity, with delta against BF16", figure=_perplexity, metric="perplexity_delta"),
     Table(title="Accuracy, with drop against BF16 in points", figure=_accuracy, metric="accuracy_drop_points"),
+    Table(title="Coherence: greedy outputs beside those of BF16", figure=_coherence, metric=None),
 )
 
 
@@ -93,6 +116,14 @@ def sentences(record: Record) -> list[str]:
     name = f"{record.model_id}-{record.recipe}"
     open_ = [verdict for verdict in record.verdicts if verdict.outcome in ("fail", "undecided")]
     return [f"{name} {verdict.outcome}: {explain(verdict)}" for verdict in open_]
+
+
+def coherence_lines(records: Sequence[Record]) -> list[str]:
+    """Which cells have collapsed, or that none has; nothing where coherence was not measured."""
+    measured = [record for record in records if record.coherence is not None]
+    collapsed = [record for record in measured if record.coherence is not None and record.coherence.collapsed]
+    lines = [f"coherence: {record.model_id}-{record.recipe} has {_coherence(record)}" for record in collapsed]
+    return lines or (["coherence: no cell has collapsed"] if measured else [])
 
 
 def explain(verdict: Verdict | SuiteVerdict) -> str:
@@ -133,15 +164,39 @@ def _limit(recipe: str, metric: str, records: Sequence[Record]) -> str:
 
 
 def markdown(records: Sequence[Record], command: str) -> str:
-    """The whole report: five tables, who meets the criteria and why not, then provenance and how to repeat it."""
+    """The whole report: six tables, who meets the criteria and why not, then provenance and how to repeat it."""
     lines = ["# Quantization benchmark", "", LEGEND, ""]
     for table in TABLES:
         lines += _markdown_table(table, records)
     lines += ["## Criteria met", "", *(f"- {line}" for line in suite_lines(records)), ""]
+    lines += _verdict_table(records)
     told = [f"- {sentence}" for record in records for sentence in sentences(record)]
     lines += ["### Failed or undecided", "", *(told or ["- none"]), ""]
     lines += ["## What was encoded", "", *_coverage(records), "", *_provenance(records, command)]
     return "\n".join(lines) + "\n"
+
+
+def _verdict_table(records: Sequence[Record]) -> list[str]:
+    """Every judged criterion: how sure, after how many looks, and what Holm's correction over its level leaves."""
+    head = ["cell", "criterion", "verdict", "after Holm", "p of good", "p of bad", "samples", "looks", "can tell"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    corrected = {level: holm_outcomes(level, records) for level in CRITERIA}
+    for record in records:
+        family = corrected.get(record.recipe, {})
+        for verdict in record.verdicts:
+            if verdict.limit is None:
+                continue
+            after = family.get((record.model_id, verdict.metric))
+            row = [f"{record.model_id}-{record.recipe}", METRICS[verdict.metric].label, verdict.outcome]
+            row += [after or MISSING, _probability(verdict.p_good), _probability(verdict.p_bad)]
+            row += [f"{verdict.items:,} {METRICS[verdict.metric].items}" if verdict.items else MISSING]
+            row += [str(len(verdict.looks) or 1), number(verdict.detectable, 2)]
+            lines.append(f"| {' | '.join(row)} |")
+    return ["### Verdicts", "", *lines, "", VERDICTS_LEGEND, ""]
+
+
+def _probability(p: float | None) -> str:
+    return MISSING if p is None else f"{p:.2g}" if p >= P_SHOWN else f"< {P_SHOWN:g}"
 
 
 def _coverage(records: Sequence[Record]) -> list[str]:

@@ -13,7 +13,7 @@ from mlx.utils import tree_unflatten
 from pytest_quantbench.artifacts import Artifact
 from pytest_quantbench.machine import backend
 from pytest_quantbench.quantizers import MlxStored, Quantizer
-from pytest_quantbench.stream import skeleton
+from pytest_quantbench.skeleton import skeleton
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,7 @@ from pytest_quantbench.catalog import LEVELS, MODELS
 from pytest_quantbench.errors import DiskError, RecordError
 from pytest_quantbench.record import SCHEMA, Record, read, to_json, write_atomically
 
-PARTS = ("throughput", "perplexity", "accuracy", "weights")
+PARTS = ("throughput", "perplexity", "accuracy", "weights", "noise_floor", "coherence")
 COMBINED = "combined.json"
 
 

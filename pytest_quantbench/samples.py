@@ -79,6 +79,10 @@ class AccuracySamples:
     weights_sha256: str
     seconds: float
 
+    def as_far_as(self, other: "AccuracySamples") -> "AccuracySamples":
+        """The first questions of every task, as many as the other has."""
+        return replace(self, tasks={name: task.first(len(other.tasks[name].ids)) for name, task in self.tasks.items()})
+
     def joined(self, name: str, more: "AccuracySamples") -> "AccuracySamples":
         """With the questions that were added to one task. Raises ComparisonError if other weights answered them."""
         if more.weights_sha256 != self.weights_sha256:

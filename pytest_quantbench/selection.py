@@ -12,7 +12,16 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.catalog import CORPORA, LEVELS, Model
 from pytest_quantbench.errors import QuantbenchError, unknown
 from pytest_quantbench.recipes import Recipe, recipe
-from pytest_quantbench.settings import Settings, all_models, check_criteria, pairs, positive, read_table, token_count
+from pytest_quantbench.settings import (
+    Settings,
+    above_zero,
+    all_models,
+    check_criteria,
+    pairs,
+    positive,
+    read_table,
+    token_count,
+)
 
 T = TypeVar("T")
 
@@ -62,7 +71,10 @@ def _read_options(config: pytest.Config) -> Run:
         report=results / "benchmark_int_quant.md" if beside else config.rootpath / table["report"],
         runs=positive("--runs", option("runs")),
         limit=positive("--limit", option("limit")),
-        tokens=token_count(option("tokens")),
+        tokens=token_count("--tokens", option("tokens")),
+        fixed=option("fixed"),
+        most_tokens=token_count("--max-tokens", option("max_tokens")),
+        time_budget_seconds=None if (minutes := option("time_budget")) is None else 60 * above_zero(minutes),
         seed=option("sample_seed"),
         corpus=option("corpus"),
         calibration=_calibration(option("calibration")),

@@ -1,5 +1,6 @@
 """What the user asked for: the options of one session, and `[tool.quantbench]` of their pyproject.toml."""
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
@@ -112,12 +113,19 @@ def positive(option: str, value: int) -> int:
     return value
 
 
-def token_count(value: str) -> int | None:
-    """`--tokens`: a number, or None for `all`. Raises QuantbenchError for anything else."""
+def above_zero(minutes: float) -> float:
+    """`--time-budget`. Raises QuantbenchError unless it is a number above 0."""
+    if not 0 < minutes < math.inf:
+        raise QuantbenchError(f"--time-budget {minutes:g}: give a number of minutes above 0.")
+    return minutes
+
+
+def token_count(option: str, value: str) -> int | None:
+    """A number of tokens, or None for `all`. Raises QuantbenchError for anything else."""
     if value == "all":
         return None
     if not value.isdecimal() or int(value) < 2:
-        raise QuantbenchError(f"--tokens {value}: give a number of at least 2, or 'all'.")
+        raise QuantbenchError(f"{option} {value}: give a number of at least 2, or 'all'.")
     return int(value)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.estimates import Ratio, Student
-from pytest_quantbench.record import Interval
+from pytest_quantbench.verdict import Interval
 
 BLOCK_TOKENS = 64  # the least
 FEWEST_BLOCKS = 8  # longer blocks are not chosen where fewer would be left

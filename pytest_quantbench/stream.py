@@ -7,8 +7,7 @@ norm and head do the rest. No code per architecture, and one layer's weights in 
 """
 
 import hashlib
-import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from typing import Any, Protocol
 
@@ -16,13 +15,12 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
-from pytest_quantbench.errors import ModelError
 from pytest_quantbench.hidden import MEMORY_BYTES, HiddenStates
 from pytest_quantbench.hostmath import host_attention, on_host, view
 from pytest_quantbench.progress import track
 from pytest_quantbench.quantizers import InputRule
+from pytest_quantbench.skeleton import Config, decoder_layers, shapes, skeleton
 
-Config = Mapping[str, Any]
 Wrap = Callable[[str, nn.Module], nn.Module]  # a linear layer's path and the layer → what stands in for it
 
 
@@ -42,50 +40,6 @@ class DenseWeights(Protocol):
 
     def inputs(self, name: str) -> InputRule | None:
         """What is done to the inputs of the layer that owns this parameter; None: nothing."""
-
-
-def skeleton(config: Config, names: Iterable[str]) -> nn.Module:
-    """The mlx-lm model of this config, in evaluation mode, with lazy weights that are never made.
-
-    Raises ModelError for an architecture that mlx-lm does not have, or whose config it cannot read.
-    """
-    from mlx_lm.utils import MODEL_REMAPPING
-
-    model_type = str(config.get("model_type"))
-    try:
-        module = importlib.import_module(f"mlx_lm.models.{MODEL_REMAPPING.get(model_type, model_type)}")
-    except ModuleNotFoundError as error:
-        raise ModelError(f"Unsupported architecture: model_type {model_type!r} is not one that mlx-lm has.") from error
-    try:
-        # from_dict may write into nested tables of the config (Gemma 3 does).
-        model: nn.Module = module.Model(module.ModelArgs.from_dict(tree_map(lambda value: value, dict(config))))
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise ModelError(f"mlx-lm cannot build a {model_type!r} model from this config.json: {error!r}.") from error
-    if hasattr(model, "sanitize"):  # some models learn from the names that they have no output head of their own
-        model.sanitize({name: mx.zeros((1, 1)) for name in names})
-    model.eval()
-    return model
-
-
-def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Every parameter's shape by its path, in the model's order. Evaluates nothing."""
-    flat: Any = tree_flatten(model.parameters())
-    return {name: tuple(array.shape) for name, array in flat}
-
-
-def decoder_layers(model: nn.Module) -> tuple[str, list[Any]]:
-    """The path of the model's list of decoder layers, and that list itself: replacing its items replaces the layers.
-
-    Raises ModelError for a model without such a list.
-    """
-    layers = getattr(model, "layers", None)
-    if not isinstance(layers, list) or not layers:
-        raise ModelError(f"Unsupported architecture: {type(model).__module__} has no list of decoder layers.")
-    path = next(path for path, module in model.named_modules() if module is layers[0]).rpartition(".")[0]
-    held: Any = model  # `model.layers` may be a slice of the list that the model goes through: follow the path instead
-    for part in path.split("."):
-        held = getattr(held, part)
-    return path, held
 
 
 class _Recorder:

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from pytest_quantbench.catalog import METRICS, SUITE_CRITERIA
 from pytest_quantbench.estimates import ALPHA
-from pytest_quantbench.record import Outcome, Record
+from pytest_quantbench.record import Record
 from pytest_quantbench.stats import holm
+from pytest_quantbench.verdict import Outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from mlx.utils import tree_flatten
 from small_models import CONFIGS, HEADS
 
 from pytest_quantbench.catalog import TINY_DIRECTORY
-from pytest_quantbench.stream import skeleton
+from pytest_quantbench.skeleton import skeleton
 
 
 @pytest.fixture(scope="session", autouse=True)

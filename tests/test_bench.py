@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pytest_quantbench import bench, quantizers
+from pytest_quantbench import bench, measured, quantizers
 from pytest_quantbench.catalog import MODELS, Model
 from pytest_quantbench.errors import ComparisonError, CorpusError
+from pytest_quantbench.measures import perplexity
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import Settings, user_model
 
@@ -25,13 +26,81 @@ def cell_of(subject, recipe_id):
     return subject.cell(recipe(recipe_id, quantizers.names()))
 
 
+def adjusted(subject, **changes):
+    subject.settings = dataclasses.replace(subject.settings, **changes)
+    return subject
+
+
 def test_the_reference_is_measured_once_for_all_recipes(subject, monkeypatch):
+    """And once more with rounded activations, for the noise floor."""
     calls = []
-    original = bench.perplexity.measure
-    monkeypatch.setattr(bench.perplexity, "measure", lambda *a, **k: calls.append(a[0]) or original(*a, **k))
+    original = perplexity.measure
+
+    def counted(artifact, *args, rounding, **rest):
+        calls.append((artifact.manifest.recipe, rounding))
+        return original(artifact, *args, rounding=rounding, **rest)
+
+    monkeypatch.setattr(perplexity, "measure", counted)
     for name in ("int4-rtn", "int3-rtn"):
-        cell_of(subject, name).judge("perplexity")
-    assert [artifact.manifest.recipe for artifact in calls] == ["int4-rtn", "bf16", "int3-rtn"]
+        cell_of(adjusted(subject, fixed=True), name).judge("perplexity")
+    assert sorted(calls) == [("bf16", False), ("bf16", True), ("int3-rtn", False), ("int4-rtn", False)]
+
+
+def test_an_undecided_check_goes_on_and_the_next_recipe_finds_the_reference_there(subject):
+    first = cell_of(adjusted(subject, most_tokens=512), "int4-rtn")
+    estimate = first.judge("perplexity", 1e6).estimate  # far away: decided at once
+    verdict = first.judge("perplexity", estimate)
+    assert [look.items for look in verdict.looks] == [128, 256, 512][: len(verdict.looks)]
+    assert len(verdict.looks) > 1
+    assert verdict.items == len(first.perplexity_samples.nll_nats)
+    second = cell_of(subject, "int3-rtn")
+    assert second.judge("perplexity", 1e6).looks[0].items == 128
+    assert second.record().perplexity.tokens == len(second.perplexity_samples.nll_nats) < 256
+
+
+def test_questions_are_added_until_it_is_decided(subject):
+    cell = cell_of(adjusted(subject, limit=40), "int4-rtn")
+    verdict = cell.judge("accuracy", 1.0)
+    assert [look.items for look in verdict.looks] == [40, 80, 160, 320, 600][: len(verdict.looks)]
+    assert len(verdict.looks) > 1
+    part = cell.record().accuracy
+    assert part.tasks["tiny_facts"].questions == verdict.items
+    assert part.tasks["tiny_endings"].questions == 40  # is not judged
+    assert len(set(cell.accuracy_samples.tasks["tiny_facts"].ids)) == verdict.items
+    drop = part.tasks["tiny_facts"].drop_points
+    assert drop.estimate == pytest.approx(verdict.estimate)
+
+
+def test_fixed_looks_once_and_a_spent_budget_ends_it(subject):
+    once = cell_of(adjusted(subject, fixed=True), "int4-rtn").judge("accuracy", 0.0)
+    assert [look.items for look in once.looks] == [10]
+    late = cell_of(adjusted(subject, fixed=False, time_budget_seconds=1e-9), "int3-rtn").judge("accuracy", 0.0)
+    assert [(look.items, look.last) for look in late.looks] == [(10, True)]
+
+
+def test_two_widths_with_the_same_losses_are_an_error(subject):
+    first, second = cell_of(adjusted(subject, fixed=True), "int4-rtn"), cell_of(subject, "int3-rtn")
+    first.judge("perplexity", 1e6)
+    second.__dict__["perplexity_samples"] = first.perplexity_samples
+    with pytest.raises(ComparisonError, match=r"llama-0-0-int3-rtn and llama-0-0-int4-rtn .* bit-identical"):
+        second.judge("perplexity", 1e6)
+
+
+def test_the_identity_never_passes_for_a_quantized_model(subject):
+    reference = subject.reference
+    cell = cell_of(adjusted(subject, fixed=True), "int4-rtn")
+    cell.__dict__["perplexity_samples"] = reference.perplexity_samples
+    with pytest.raises(ComparisonError, match="bit-identical"):
+        cell.judge("perplexity", 1e6)
+
+
+def test_a_limit_below_the_noise_floor_is_refused(subject):
+    floor = subject.reference.floor.perplexity_points
+    assert floor > 0
+    with pytest.raises(ComparisonError, match="tighter than the noise floor"):
+        cell_of(subject, "int4-rtn").judge("perplexity", floor / 2)
+    noise = subject.reference.record().noise_floor
+    assert (noise.perplexity_points, noise.flipped_points) == (floor, None)
 
 
 def test_a_record_holds_what_was_measured_and_null_for_the_rest(subject):
@@ -70,7 +139,7 @@ def test_the_reference_has_figures_and_no_delta(subject):
 
 
 def test_throughput_counts_runs_and_pairs_prompts(subject, monkeypatch):
-    monkeypatch.setattr(bench, "NEW_TOKENS", 8)
+    monkeypatch.setattr(measured, "NEW_TOKENS", 8)
     cell = cell_of(subject, "int4-rtn")
     verdict = cell.judge("throughput")
     part = cell.record().throughput

@@ -3,7 +3,7 @@ from test_record import make, perplexity
 
 from pytest_quantbench import plots, results
 from pytest_quantbench.cli import main
-from pytest_quantbench.record import Verdict
+from pytest_quantbench.verdict import Verdict
 
 
 def records():

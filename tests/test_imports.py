@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "pytest_quantbench"
 # A module imports only what stands before it. A stage of several modules is a row; its members keep this order too.
 ORDER = (
     ("errors", "progress", "catalog", "recipes", "settings"),
-    ("record", "samples"),
+    ("verdict", "record", "samples"),
     ("estimates", "stats", "proportions", "sequential"),
     ("machine",),
     ("judge", "suite", "looks", "coherence"),
@@ -17,12 +17,12 @@ ORDER = (
     ("vectors", "coding", "hadamard", "e8", "kblocks", "kgrids"),
     ("quantizers",),
     ("cases", "conformance"),
-    ("hostmath", "hidden", "stream", "tokens"),
+    ("skeleton", "hostmath", "hidden", "stream", "tokens"),
     ("checkpoint", "hub", "planning"),
     ("calibration", "coverage", "artifacts", "compress", "resident"),
     ("measures",),
     ("parts",),
-    ("source", "measured", "floor", "bench", "comparison", "results"),
+    ("source", "measured", "floor", "checks", "bench", "comparison", "results"),
     ("report", "codec_report", "plots", "publish"),
     ("cli", "selection", "fixtures", "plugin"),
 )

@@ -81,7 +81,7 @@ def test_stories260k_is_as_good_on_its_own_kind_of_text_as_it_is_known_to_be(tmp
 def test_the_protocol_says_what_was_done(tmp_path):
     samples = measure(TINY_DIRECTORY, tmp_path, tokens=600)
     assert samples.protocol == (
-        "first 600 tokens, windows of 512 that do not overlap, every window starts with BOS, float32"
+        "from the first token on, windows of 512 that do not overlap, every window starts with BOS, float32"
     )
     assert len(samples.nll_nats) == 600
     assert samples.corpus_sha256 == TEXT.sha256

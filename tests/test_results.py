@@ -7,7 +7,8 @@ from test_record import make, perplexity
 
 from pytest_quantbench import report, results
 from pytest_quantbench.errors import DiskError, RecordError
-from pytest_quantbench.record import Verdict, read
+from pytest_quantbench.record import read
+from pytest_quantbench.verdict import Verdict
 
 
 def verdict(metric, outcome="pass", estimate=1.0):
@@ -79,10 +80,10 @@ def test_missing_figures_are_a_dash_and_never_a_guess():
     assert "nan" not in text.lower()
 
 
-def test_the_report_has_five_tables_with_a_column_per_level():
+def test_the_report_has_six_tables_with_a_column_per_level():
     records = [make(level=level, recipe=level, bits=bits) for level, bits in (("int4", 4), ("int2", 2), ("bf16", 16))]
     text = report.markdown(records, "pytest benches -k Tiny")
-    assert text.count("| model | BF16 | INT4 | INT2 |") == 5
+    assert text.count("| model | BF16 | INT4 | INT2 |") == 6
     assert "    pytest benches -k Tiny" in text
 
 

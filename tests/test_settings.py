@@ -54,13 +54,13 @@ def test_a_model_of_ones_own_is_a_directory_or_a_hub_id(tmp_path):
 
 @pytest.mark.parametrize(("text", "count"), [("512", 512), ("all", None)])
 def test_token_counts(text, count):
-    assert settings.token_count(text) == count
+    assert settings.token_count("--tokens", text) == count
 
 
 @pytest.mark.parametrize("text", ["1", "0", "-5", "many", "1.5", ""])
 def test_impossible_token_counts(text):
     with pytest.raises(QuantbenchError, match="--tokens"):
-        settings.token_count(text)
+        settings.token_count("--tokens", text)
 
 
 def test_task_files_are_name_and_path(tmp_path):

@@ -5,7 +5,8 @@ from mlx.utils import tree_flatten
 from small_models import CONFIGS, HEADS
 
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.stream import Walk, decoder_layers, shapes, skeleton
+from pytest_quantbench.skeleton import decoder_layers, shapes, skeleton
+from pytest_quantbench.stream import Walk
 
 
 class InMemory:

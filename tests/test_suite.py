@@ -4,8 +4,9 @@ import dataclasses
 
 import pytest
 
-from pytest_quantbench.record import Record, Verdict
+from pytest_quantbench.record import Record
 from pytest_quantbench.suite import holm_outcomes, judge_suite
+from pytest_quantbench.verdict import Verdict
 
 
 def record(model, outcome, level="int4"):
