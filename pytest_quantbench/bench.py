@@ -11,9 +11,9 @@ from typing import Any
 
 import msgspec
 
-from pytest_quantbench import coherence, judge, looks, parts
+from pytest_quantbench import coherence, judge, parts
 from pytest_quantbench.catalog import METRICS, Model, metric_of
-from pytest_quantbench.checks import CHECKS
+from pytest_quantbench.checks import decide
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.floor import Floor
 from pytest_quantbench.machine import describe
@@ -111,7 +111,6 @@ class Cell(Measured):
         return self.verdicts[metric]
 
     def _verdict(self, check: str, limit: float | None, deadline_seconds: float | None) -> Verdict:
-        settings = self.subject.settings
         if check == "size":
             return judge.judge_size(self.size_samples, limit)
         if self.is_reference:
@@ -123,12 +122,7 @@ class Cell(Measured):
             self.subject.refuse_identical(self)
         if limit is not None:
             self.reference.floor.refuse_tighter(METRICS[metric_of(check)], limit)
-        following = CHECKS[check](self, self.reference)
-        first, most = following.extent(settings)
-        once = settings.fixed or limit is None
-        planned = [first] if once else looks.sizes(first, max(first, most))
-        looked = looks.follow(planned, following.grow, lambda alpha: following.look(limit, alpha), deadline_seconds)
-        return looks.adjusted(looked)
+        return decide(check, self, self.reference, limit, self.subject.settings, deadline_seconds)
 
     def _deadline(self) -> float | None:
         """When the cell's time is up, by `time.monotonic()`: the clock starts with its first check."""

@@ -6,7 +6,7 @@ A check holds a cell and its reference, and sees to it that both have the same i
 from collections.abc import Mapping
 from typing import Protocol
 
-from pytest_quantbench import judge
+from pytest_quantbench import judge, looks
 from pytest_quantbench.catalog import PROMPTS
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measured import Measured
@@ -105,3 +105,19 @@ CHECKS: Mapping[str, type[Check]] = {
     "accuracy": AccuracyCheck,
     "throughput": ThroughputCheck,
 }
+
+
+def decide(
+    name: str,
+    cell: Measured,
+    reference: Measured,
+    limit: float | None,
+    settings: Settings,
+    deadline_seconds: float | None = None,
+) -> Verdict:
+    """The verdict of a check, with as many samples as it takes, up to the settings' bounds or the deadline."""
+    check = CHECKS[name](cell, reference)
+    first, most = check.extent(settings)
+    once = settings.fixed or limit is None
+    planned = [first] if once else looks.sizes(first, max(first, most))
+    return looks.adjusted(looks.follow(planned, check.grow, lambda alpha: check.look(limit, alpha), deadline_seconds))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.comparison import CodecFigures
     from pytest_quantbench.record import Record
     from pytest_quantbench.selection import Run
+    from pytest_quantbench.selftest import Finding
     from pytest_quantbench.suite import SuiteVerdict
     from pytest_quantbench.verdict import Verdict
 
@@ -69,6 +70,19 @@ def quantbench_codec(request: pytest.FixtureRequest) -> list[CodecFigures]:
     ]
     codec_report.add(rows, run_of(request.config).settings.results / "codecs")
     return rows
+
+
+@pytest.fixture(scope="session")
+def selftest(request: pytest.FixtureRequest, cell: Cell) -> list[Finding]:
+    """What the checks say of a cell's model under known damage; the table also goes to the results folder."""
+    from pytest_quantbench.record import write_atomically
+    from pytest_quantbench.selftest import findings, table
+
+    found = list(findings(cell))
+    run, lines = run_of(request.config), table(found)
+    run.selftests += lines
+    write_atomically(run.settings.results / f"selftest_{cell.id}.md", "\n".join([*lines, ""]).encode())
+    return found
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ MARKERS = {
     "t3": "accuracy",
     "size": "bytes on disk",
     "weights": "decoded weights against the original ones",
+    "selftest": "known damage has to fail; runs with -m selftest only",
     "quantbench(models=None, recipes=None)": "which models and recipes a test's `cell` runs over (default: all)",
 }
 
@@ -140,6 +141,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.clear()  # pytest still calls pytest_collection_finish, whose own complaints would hide this one
         raise
 
+    if "selftest" not in (config.getoption("markexpr") or ""):
+        left_out = [item for item in items if item.get_closest_marker("selftest")]
+        items[:] = [item for item in items if item not in left_out]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+
     def place(item: pytest.Item) -> tuple[int, int, int]:
         if _needs_suite(item):
             return 2, 0, 0
@@ -205,7 +212,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from pytest_quantbench import publish
 
     command = shlex.join(["pytest", *session.config.invocation_params.args])
-    run.closing = publish.publish(run.written, run.settings, command)
+    run.closing = run.selftests + publish.publish(run.written, run.settings, command)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -35,6 +35,7 @@ class Run:
     recipes: dict[str, Recipe]
     undecided_fails: bool
     written: list[Path] = field(default_factory=list)
+    selftests: list[str] = field(default_factory=list)  # their tables
     closing: list[str] = field(default_factory=list)  # what the terminal summary says
 
     def place(self, chosen: Recipe) -> int:
@@ -101,7 +102,9 @@ def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item])
     used = {mark.name for item in items for mark in item.iter_markers()}
     words = set(re.findall(r"[A-Za-z_]\w*", config.getoption("markexpr") or ""))
     for word in sorted(words - registered - used - {"and", "or", "not", "True", "False"}):
-        raise pytest.UsageError(str(unknown("marker", word, [*LEVELS, "t1", "t2", "t3", "size", "weights"])))
+        raise pytest.UsageError(
+            str(unknown("marker", word, [*LEVELS, "t1", "t2", "t3", "size", "weights", "selftest"]))
+        )
 
 
 def wanted(run: Run, marker: Mapping[str, Any]) -> tuple[dict[str, Model], dict[str, Recipe]]:

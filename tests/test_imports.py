@@ -22,7 +22,7 @@ ORDER = (
     ("calibration", "coverage", "artifacts", "compress", "resident"),
     ("measures",),
     ("parts",),
-    ("source", "measured", "floor", "checks", "bench", "comparison", "results"),
+    ("source", "measured", "floor", "checks", "bench", "selftest", "comparison", "results"),
     ("report", "codec_report", "plots", "publish"),
     ("cli", "selection", "fixtures", "plugin"),
 )

@@ -1,0 +1,166 @@
+"""Does the gate see damage? A quantized model with known faults, from slight to fatal, and what the checks say of it.
+
+The reference itself, with activations rounded to bfloat16, has to pass every quality criterion; a model with a zeroed
+layer or two swapped ones has to fail one. What lies between is the gate's measured power.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import mlx.core as mx
+import numpy as np
+
+from pytest_quantbench.artifacts import Artifact
+from pytest_quantbench.bench import Cell
+from pytest_quantbench.catalog import METRICS
+from pytest_quantbench.checks import decide
+from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.measured import Measured
+from pytest_quantbench.skeleton import decoder_layers, skeleton
+from pytest_quantbench.verdict import Outcome, Verdict
+
+IDENTITY = "none: the reference with rounded activations"
+CHECKED = ("perplexity", "accuracy")  # damage does not change the size or the speed
+
+
+class _ShuffledScales(Artifact):
+    """The grids (scales and offsets) of some groups trade places within their matrix."""
+
+    share: float
+    seed: int
+
+    def arrays(self, name: str) -> dict[str, mx.array]:
+        """With the grids of a share of the groups, two at least, shuffled."""
+        arrays = super().arrays(name)
+        if "scales" not in arrays:
+            return arrays
+        groups = arrays["scales"].size
+        rng = np.random.default_rng([self.seed, groups, *name.encode()])
+        chosen = rng.permutation(groups)[: max(2, round(self.share * groups))]
+        places = np.arange(groups)
+        places[chosen] = np.roll(chosen, 1)
+        moved = {key: arrays[key].reshape(-1)[mx.array(places)] for key in ("scales", "biases") if key in arrays}
+        return arrays | {key: array.reshape(arrays[key].shape) for key, array in moved.items()}
+
+
+class _ZeroedLayer(Artifact):
+    """All matrices of one decoder layer are zero."""
+
+    prefix: str
+
+    def dense(self, name: str) -> mx.array:
+        """Zeros for the matrices of that layer."""
+        dense = super().dense(name)
+        return mx.zeros_like(dense) if name.startswith(self.prefix) and dense.ndim > 1 else dense
+
+
+def _shuffled(artifact: Artifact, seed: int, share: float) -> Artifact:
+    if not any(array.endswith(".scales") for tensor in artifact.manifest.tensors for array in tensor.arrays):
+        raise QuantbenchError(
+            f"{artifact.manifest.recipe} stores no scales of groups to shuffle. Run the self-test on int4 or int4-rtn."
+        )
+    damaged = _ShuffledScales(artifact.manifest, artifact.config, artifact.directory, None)
+    damaged.share, damaged.seed = share, seed
+    return damaged
+
+
+def _middle(artifact: Artifact) -> tuple[str, str]:
+    """The names' prefixes of the two layers in the middle."""
+    path, layers = decoder_layers(skeleton(artifact.config, artifact.names))
+    place = (len(layers) - 1) // 2
+    return f"{path}.{place}.", f"{path}.{place + 1}."
+
+
+def _zeroed(artifact: Artifact, seed: int) -> Artifact:
+    damaged = _ZeroedLayer(artifact.manifest, artifact.config, artifact.directory, None)
+    damaged.prefix = _middle(artifact)[0]
+    return damaged
+
+
+def _swapped(artifact: Artifact, seed: int) -> Artifact:
+    """Two neighbouring layers in each other's place."""
+    first, second = _middle(artifact)
+    renamed = []
+    for tensor in artifact.manifest.tensors:
+        name = tensor.name
+        if name.startswith(first):
+            name = second + name.removeprefix(first)
+        elif name.startswith(second):
+            name = first + name.removeprefix(second)
+        renamed.append(dataclasses.replace(tensor, name=name))
+    manifest = dataclasses.replace(artifact.manifest, tensors=tuple(renamed))
+    return Artifact(manifest, artifact.config, artifact.directory, None)
+
+
+DAMAGES: Mapping[str, Callable[[Artifact, int], Artifact]] = {
+    **{
+        f"scales of {share:.1%} of the groups shuffled": partial(_shuffled, share=share) for share in (0.001, 0.01, 0.1)
+    },
+    "two layers swapped": _swapped,
+    "one layer's weights zeroed": _zeroed,
+}
+FATAL = ("two layers swapped", "one layer's weights zeroed")
+
+
+class Damaged(Measured):
+    """A cell whose artifact was damaged after it was opened; what lies on disk stays whole."""
+
+    def __init__(self, cell: Cell, damage: str) -> None:
+        super().__init__(cell.source, cell.recipe)
+        self._whole, self._damage = cell, damage
+
+    @cached_property
+    def artifact(self) -> Artifact:
+        """The cell's own, damaged."""
+        return DAMAGES[self._damage](self._whole.artifact, self.source.settings.seed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What the checks said of one kind of damage: a verdict for each check that has a limit."""
+
+    cell: str
+    damage: str
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """fail if any check failed, pass if all passed."""
+        outcomes = {verdict.outcome for verdict in self.verdicts}
+        return "fail" if "fail" in outcomes else "pass" if outcomes == {"pass"} else "undecided"
+
+
+def findings(cell: Cell) -> Iterator[Finding]:
+    """The reference under rounding, then every damage to the cell's model, judged by the cell's own limits."""
+    yield _judged(cell, IDENTITY, Measured(cell.source, cell.reference.recipe, rounding=True))
+    for damage in DAMAGES:
+        yield _judged(cell, damage, Damaged(cell, damage))
+
+
+def _judged(cell: Cell, damage: str, subject: Measured) -> Finding:
+    verdicts = []
+    for name, metric in METRICS.items():
+        limit = cell.limit(name)
+        if metric.check in CHECKED and limit is not None:
+            verdicts.append(decide(metric.check, subject, cell.reference, limit, cell.source.settings))
+    return Finding(cell=cell.id, damage=damage, verdicts=tuple(verdicts))
+
+
+def table(found: list[Finding]) -> list[str]:
+    """Damage against verdict, as markdown."""
+    checks = [METRICS[verdict.metric] for verdict in found[0].verdicts]
+    limits = [verdict.limit for verdict in found[0].verdicts]
+    heads = [f"{m.label}, limit {limit:g} {m.unit}".rstrip() for m, limit in zip(checks, limits, strict=True)]
+    lines = [f"| damage to {found[0].cell} | {' | '.join(heads)} | verdict |", "|---" * (len(checks) + 2) + "|"]
+    for finding in found:
+        cells = [f"{_shown(verdict)} {verdict.outcome}" for verdict in finding.verdicts]
+        lines.append(f"| {finding.damage} | {' | '.join(cells)} | {finding.outcome} |")
+    return lines
+
+
+def _shown(verdict: Verdict) -> str:
+    if verdict.estimate is None or verdict.low is None or verdict.high is None:
+        return "–"
+    return f"{verdict.estimate:.3g} [{verdict.low:.3g}, {verdict.high:.3g}] after {verdict.items:,},"
