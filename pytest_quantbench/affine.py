@@ -5,6 +5,8 @@ Decoded weight = code × scale + bias. Storage: bits + 32 / group per weight. A 
 smaller group or is padded on the right; the padding is stored and therefore counted.
 """
 
+from collections.abc import Mapping
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -69,13 +71,13 @@ def codes_of(arrays: dict[str, mx.array], bits: int) -> Codes:
 def decode(arrays: dict[str, mx.array], bits: int) -> mx.array:
     """The dense (out, in) weight in float32: code × scale + bias is not rounded to 16 bits, nor do kernels."""
     scales, biases = (arrays[name].astype(mx.float32) for name in ("scales", "biases"))
-    dense = mx.dequantize(arrays["weight"], scales, biases, group_size=_group(arrays, bits), bits=bits)
+    dense = mx.dequantize(arrays["weight"], scales, biases, group_size=group_of(arrays, bits), bits=bits)
     return dense if "in_features" not in arrays else dense[:, : _in_features(arrays)]
 
 
 def linear(arrays: dict[str, mx.array], bits: int) -> nn.Module:
     """MLX's own quantized layer, behind a layer that pads its input where the rows were padded."""
-    group = _group(arrays, bits)
+    group = group_of(arrays, bits)
     padded = arrays["scales"].shape[1] * group
     layer = nn.QuantizedLinear(padded, arrays["weight"].shape[0], False, group_size=group, bits=bits)
     layer.update({name: arrays[name] for name in ("weight", "scales", "biases")})
@@ -84,15 +86,16 @@ def linear(arrays: dict[str, mx.array], bits: int) -> nn.Module:
 
 def mlx_parameters(arrays: dict[str, mx.array], bits: int) -> dict[str, int | str] | None:
     """What MLX's config.json says of this matrix; None where rows were padded."""
-    return None if "in_features" in arrays else {"group_size": _group(arrays, bits), "bits": bits}
+    return None if "in_features" in arrays else {"group_size": group_of(arrays, bits), "bits": bits}
+
+
+def group_of(arrays: Mapping[str, mx.array], bits: int) -> int:
+    """How many weights of a row share a scale in a stored matrix."""
+    return arrays["weight"].shape[1] * 32 // bits // arrays["scales"].shape[1]
 
 
 def _in_features(arrays: dict[str, mx.array]) -> int:
     return int(np.array(arrays["in_features"])[0])
-
-
-def _group(arrays: dict[str, mx.array], bits: int) -> int:
-    return arrays["weight"].shape[1] * 32 // bits // arrays["scales"].shape[1]
 
 
 class PaddedLinear(nn.Module):

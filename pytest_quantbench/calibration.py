@@ -39,15 +39,16 @@ class CalibrationSet:
     def batches(self, tokenizer: Any, config: Mapping[str, Any], seed: int) -> list[mx.array]:
         """(batch, tokens) integers: `sequences` windows of the text, drawn with the seed, BOS first where it is used.
 
-        Raises CorpusError where the text is shorter than one sequence.
+        Raises CorpusError where the text is shorter than that.
         """
         front = bos_of(tokenizer)
         length = min(SEQUENCE_TOKENS, longest_input(config, SEQUENCE_TOKENS)) - (front is not None)
         ids = np.array(tokenizer.encode(self.text.content, add_special_tokens=False, verbose=False), np.int32)
-        if len(ids) < length:
+        if len(ids) < length * self.sequences:
             raise CorpusError(
-                f"The calibration text {self.text.name} has {len(ids)} tokens and one sequence has {length}. "
-                f"Give a longer text with --calibration FILE."
+                f"The calibration text {self.text.name} has {len(ids)} tokens, and {self.sequences} sequences of "
+                f"{length} were asked for. Give a longer text with --calibration FILE, or fewer sequences with "
+                f"--calibration-sequences {len(ids) // length or 1}."
             )
         places = np.arange(len(ids) // length) * length
         chosen = np.sort(np.random.default_rng(seed).permutation(places)[: self.sequences])

@@ -1,6 +1,7 @@
 """The command line: `quantbench report`, `quantbench weights`, `quantbench conform`."""
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -62,31 +63,31 @@ def _weights(chosen: argparse.Namespace) -> None:
 
     results.check_writable(chosen.results)
     sizes = tuple(chosen.size or ((64, 1024) if chosen.model is None else ()))
-    found = list(cases.synthetic(sizes))
-    if chosen.model is not None:
-        found += comparison.model_cases(chosen.model, chosen.calibration)
+    own = [] if chosen.model is None else comparison.model_cases(chosen.model, chosen.calibration)
     figures = []
-    for case in found:
+    for case in itertools.chain(cases.synthetic(sizes), own):  # one at a time: a model's Hessians are large
         for name, width, quantizer in comparison.methods(chosen.method):
-            figures.append(comparison.compare(name, width, quantizer, case))
-            row = figures[-1]
+            row = comparison.compare(name, width, quantizer, case)
+            figures.append(row)
             print(
                 f"{case.name}: {name} {width}: {row.bits_per_weight:.3f} bpw, SNR {row.snr_db:.2f} dB, "
                 f"output {row.output_snr_db:.2f} dB, {row.encode_seconds:.2f} s",
                 flush=True,
             )
-    print("\n".join(map(str, codec_report.save(figures, chosen.results))))
+        files = codec_report.save(figures, chosen.results)  # after every case: nothing that was measured is lost
+    print("\n".join(map(str, files)))
 
 
 def _conform(chosen: argparse.Namespace) -> None:
     from pytest_quantbench import comparison, conformance
 
-    failed = 0
-    for name, width, quantizer in comparison.methods([chosen.quantizer]):
-        for check, problem in conformance.failures(quantizer):
-            failed += problem is not None
-            print("FAILED" if problem else "ok    ", f"{name} at {width} bits: {check}", problem or "")
-    if failed:
+    made = list(comparison.methods([chosen.quantizer]))
+    found = [(f"{name} at {width} bits", *each) for name, width, q in made for each in conformance.failures(q)]
+    across = conformance.failures_across([quantizer for _, _, quantizer in made])
+    found += [(chosen.quantizer, check, problem) for check, problem in across]
+    for subject, check, problem in found:
+        print("FAILED" if problem else "ok    ", f"{subject}: {check}", problem or "")
+    if failed := sum(problem is not None for _, _, problem in found):
         raise ConformanceError(f"{failed} checks failed for {chosen.quantizer}.")
 
 

@@ -48,7 +48,8 @@ def prepare(weight: Matrix, hessian: Matrix, layout: Layout) -> Problem:
     peak = float(np.abs(weight).max())
     unit = float(2.0 ** (np.frexp(peak)[1] - 1)) if peak else 1.0
     damped = second_order.damped(np.pad(hessian, (0, -ins % block)), DAMPING)
-    np.einsum("ii->i", damped)[ins:] = DAMPING * damped[0, 0]
+    diagonal = np.einsum("ii->i", damped)
+    diagonal[ins:] = DAMPING * diagonal[:ins].mean()
     order = np.argsort(-np.diag(damped).reshape(-1, block).sum(1), kind="stable")
     inputs = (order[:, None] * block + np.arange(block)).ravel()
     sorted_hessian = damped.astype(np.float32)[inputs][:, inputs]

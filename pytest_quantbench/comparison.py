@@ -61,15 +61,21 @@ class CodecFigures:
 def methods(names: Sequence[str] | None = None) -> Iterator[tuple[str, int, Quantizer]]:
     """Every registered method at every width that it takes: (name, width, quantizer). The identity is left out.
 
-    Raises UnknownNameError for a name that nobody registered.
+    A method without a field `bits` comes once, with 0 for its width. Raises UnknownNameError for a name that nobody
+    registered, QuantbenchError for a method that refuses every width.
     """
-    for name in names or quantizers.names():
-        quantizers.get(name)
-        for width in WIDTHS if name != "identity" else ():
+    for name in names or [name for name in quantizers.names() if name != "identity"]:
+        if "bits" not in quantizers.field_names(quantizers.get(name)):
+            yield name, 0, quantizers.make(Part(quantizer=name))
+            continue
+        refusals = []
+        for width in WIDTHS:
             try:
                 yield name, width, quantizers.make(Part(quantizer=name, parameters={"bits": width}))
-            except QuantbenchError:  # a width that this method does not have
-                continue
+            except QuantbenchError as error:  # a width that this method does not have
+                refusals.append(error)
+        if len(refusals) == len(WIDTHS):
+            raise refusals[-1]
 
 
 def compare(name: str, width: int, quantizer: Quantizer, case: Case, seed: int = 0) -> CodecFigures:
@@ -113,20 +119,25 @@ def compare(name: str, width: int, quantizer: Quantizer, case: Case, seed: int =
         encode_seconds=encode_seconds,
         decode_seconds=decode_seconds,
         peak_bytes=peak,
-        note=quantizer.note((original.shape[0], original.shape[1])) if isinstance(quantizer, Annotated) else "",
+        note=quantizer.note((original.shape[0], original.shape[1]), arrays) if isinstance(quantizer, Annotated) else "",
     )
 
 
 def _encode(quantizer: Quantizer, weight: mx.array, case: Case, seed: int) -> tuple[dict[str, mx.array], float, int]:
-    """The arrays, the seconds, and the largest memory that numpy and MLX held at once, in bytes above the start."""
+    """The arrays, the seconds, and the most that numpy's and MLX's arrays took, in bytes above the start.
+
+    Encoded twice: counting memory slows a method down, some of them tenfold.
+    """
+    seen = case.statistics if quantizer.calibration != "none" else None
+    began = time.perf_counter()
+    mx.eval(quantizer.encode(weight, seen, seed))
+    seconds = time.perf_counter() - began
     mx.clear_cache()
     mx.reset_peak_memory()
     held = mx.get_active_memory()
     tracemalloc.start()
-    began = time.perf_counter()
-    arrays = quantizer.encode(weight, case.statistics if quantizer.calibration != "none" else None, seed)
+    arrays = quantizer.encode(weight, seen, seed)
     mx.eval(arrays)
-    seconds = time.perf_counter() - began
     peak = tracemalloc.get_traced_memory()[1] + mx.get_peak_memory() - held
     tracemalloc.stop()
     return arrays, seconds, peak

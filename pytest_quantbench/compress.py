@@ -179,7 +179,7 @@ class _Build:
         mx.eval(arrays)
         self.progress.encoded[item.name] = codec, arrays
         self.native[item.path] = codec.mlx_parameters(arrays) if isinstance(codec, MlxStored) else None
-        return arrays, codec.note((item.shape[0], item.shape[1])) if isinstance(codec, Annotated) else ""
+        return arrays, codec.note((item.shape[0], item.shape[1]), arrays) if isinstance(codec, Annotated) else ""
 
     def _observe(self, group: int) -> Mapping[str, Statistics]:
         """Statistics by path of the layer's matrices, from its original weights and the encoded layers before it."""

@@ -1,18 +1,25 @@
 """What every quantizer has to keep to, as checks for anyone's own: `quantbench conform module:Class`."""
 
+import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench.affine import BITS
 from pytest_quantbench.cases import correlated_inputs
 from pytest_quantbench.errors import ConformanceError
+from pytest_quantbench.hessian import output_error
 from pytest_quantbench.quantizers import Quantizer, Statistics
+from pytest_quantbench.quantizers.rtn import Rtn
 
+T = TypeVar("T")
 SHAPES = ((64, 64), (8, 128), (1, 64), (3, 172), (5, 1), (17, 33))
+LOSS_SHAPE = (256, 256)
 LINEAR_TOLERANCE = 1e-4  # of the largest output, in float32
 
 
@@ -116,7 +123,7 @@ def hard_matrices_stay_finite(quantizer: Quantizer) -> None:
     for name, matrix in hard.items():
         decoded = _decode(quantizer, _encode(quantizer, mx.array(matrix)))
         _demand(np.isfinite(decoded).all(), f"a matrix with {name} comes back with NaN or infinite values")
-        limit = 3 * np.abs(matrix).max() + 1e-6
+        limit = 3 * np.abs(matrix).max()
         _demand(np.abs(decoded).max() <= limit, f"{name}: values up to {np.abs(decoded).max():.2e} come back")
 
 
@@ -145,6 +152,45 @@ def codes_are_packed(quantizer: Quantizer) -> None:
     _demand(stored <= width + 1, f"one array alone stores {stored:.2f} bits per weight at a width of {width}")
 
 
+def no_worse_than_rounding_with_three_bits_less(quantizer: Quantizer) -> None:
+    """On the method's own objective, against MLX's rounding in groups of 128; where there is none so small, a method
+    has to lose less than there is.
+    """
+    lost, stored = loss(quantizer)
+    coarser = [Rtn(bits=bits, group_size=128) for bits in BITS if bits + 0.25 <= stored - 3]
+    if not coarser:
+        whole = output_error(_original(), _objective(quantizer))
+        return _demand(lost < whole, f"the error is {lost / whole:.2f} times what there is")
+    error = _decode(coarser[-1], _encode(coarser[-1], gaussian(LOSS_SHAPE))) - _original()
+    limit = output_error(error, _objective(quantizer))
+    rounding = f"{lost / limit:.2f} times what rounding to {coarser[-1].bits} bits loses"
+    return _demand(lost <= limit, f"with {stored:.2f} bits per weight it loses {rounding}")
+
+
+def error_falls_with_bits(widths: Sequence[Quantizer]) -> None:
+    """A method's quantizers, from many bits to few: each loses more than the one before. Raises ConformanceError."""
+    for more, fewer in itertools.pairwise(widths):
+        _demand(loss(more)[0] < loss(fewer)[0], f"{more} loses no less than {fewer}")
+
+
+def loss(quantizer: Quantizer) -> tuple[float, float]:
+    """The squared error that the method makes small, of the outputs where it is calibrated, else of the weights; and
+    the stored bits per weight. On Gaussian weights of 256².
+    """
+    arrays = _encode(quantizer, gaussian(LOSS_SHAPE))
+    stored = 8 * sum(array.nbytes for array in arrays.values()) / _original().size
+    return output_error(_decode(quantizer, arrays) - _original(), _objective(quantizer)), stored
+
+
+def _original() -> NDArray[np.float32]:
+    return np.array(gaussian(LOSS_SHAPE).astype(mx.float32))
+
+
+def _objective(quantizer: Quantizer) -> NDArray[np.float32]:
+    seen = _statistics(quantizer, LOSS_SHAPE[1])
+    return np.eye(LOSS_SHAPE[1], dtype=np.float32) if seen is None else seen.hessian
+
+
 CHECKS: Mapping[str, Callable[[Quantizer], None]] = {
     check.__name__: check
     for check in (
@@ -157,6 +203,7 @@ CHECKS: Mapping[str, Callable[[Quantizer], None]] = {
         hard_matrices_stay_finite,
         scales_with_the_matrix,
         codes_are_packed,
+        no_worse_than_rounding_with_three_bits_less,
     )
 }
 
@@ -164,9 +211,17 @@ CHECKS: Mapping[str, Callable[[Quantizer], None]] = {
 def failures(quantizer: Quantizer) -> Iterator[tuple[str, str | None]]:
     """Every check's name, and what was wrong; None where nothing was."""
     for name, check in CHECKS.items():
-        try:
-            check(quantizer)
-        except ConformanceError as error:
-            yield name, str(error)
-        else:
-            yield name, None
+        yield name, _problem(check, quantizer)
+
+
+def failures_across(widths: Sequence[Quantizer]) -> Iterator[tuple[str, str | None]]:
+    """The same for what is asked of a method's widths together, given from many bits to few."""
+    yield error_falls_with_bits.__name__, _problem(error_falls_with_bits, widths)
+
+
+def _problem(check: Callable[[T], None], subject: T) -> str | None:
+    try:
+        check(subject)
+    except ConformanceError as error:
+        return str(error)
+    return None

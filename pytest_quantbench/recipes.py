@@ -96,7 +96,8 @@ MIXES: Mapping[str, Mix] = MappingProxyType(
             outer=_kquant(4),
             rules=(
                 Rule(names=("lm_head",), part=_kquant(6)),
-                Rule(names=("v_proj", "qkv_proj", "down_proj"), part=_kquant(6), some=True),
+                Rule(names=("qkv_proj",), part=_kquant(5)),
+                Rule(names=("v_proj", "down_proj"), part=_kquant(6), some=True),
             ),
         ),
         "q3_k_s": Mix(inner=_kquant(3), outer=_kquant(3), rules=(Rule(names=("lm_head",), part=_kquant(6)),)),

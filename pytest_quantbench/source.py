@@ -48,18 +48,21 @@ class Source:
     @cached_property
     def fitted_to_text(self) -> bool:
         """Whether calibration and evaluation share text: T2 would then be of text that was fitted to."""
+        if self.calibration.text.sha256 == self.text.sha256:
+            return True
         tokenizer = load_tokenizer(self.checkpoint.directory)
         fitted, judged = (
             tokenizer.encode(text.content, add_special_tokens=False, verbose=False)
             for text in (self.calibration.text, self.text)
         )
-        return shared_run(fitted, judged[: self.settings.tokens], OVERLAP_TOKENS)
+        judged = judged[: self.settings.most_tokens]
+        return shared_run(fitted, judged, min(OVERLAP_TOKENS, len(judged)))
 
     def refuse_fitted_text(self) -> None:
         """Raise CorpusError if calibration and evaluation share text."""
         if self.fitted_to_text:
             raise CorpusError(
                 f"The calibration text {self.calibration.text.name} and the T2 text {self.text.name} share "
-                f"{OVERLAP_TOKENS} tokens in a row: the perplexity would be of text that was fitted to. Give another "
-                f"text with --calibration FILE."
+                f"{OVERLAP_TOKENS} tokens in a row or all there are: the perplexity would be of text that was fitted "
+                f"to. Give another text with --calibration FILE."
             )

@@ -43,7 +43,7 @@ def test_batches_are_seeded_windows_of_the_text_with_bos():
 
 def test_a_text_shorter_than_a_sequence_is_refused():
     short = calibration(text=Text(name="short", content="Ara."))
-    with pytest.raises(CorpusError, match=r"The calibration text short has .* tokens and one sequence has 63"):
+    with pytest.raises(CorpusError, match=r"short has .* tokens, and 4 sequences of 63 were asked for"):
         short.batches(load_tokenizer(TINY_DIRECTORY), {"max_position_embeddings": 64}, seed=0)
 
 

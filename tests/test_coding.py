@@ -88,6 +88,16 @@ def test_a_problem_is_padded_to_whole_vectors():
     np.testing.assert_array_equal(tall.weight[:, 7], tall.weight[:, 0])
 
 
+@pytest.mark.parametrize("loud", [0, 5])
+def test_padding_counts_a_hundredth_of_an_ordinary_input_whichever_is_the_loudest(loud):
+    weight, _ = matrices(ins=10)
+    hessian = np.eye(10, dtype=np.float32)
+    hessian[loud, loud] = 1000
+    problem = coding.prepare(weight, hessian, ALONG["inputs"])
+    mean = np.trace(hessian) / 10
+    assert np.sort(np.diag(problem.hessian))[:2] == pytest.approx(0.01 * mean, rel=0.05)
+
+
 @pytest.mark.parametrize("value", [0.0, 1e-42, 3e38])
 def test_a_problem_of_any_size_is_finite(value):
     problem = coding.prepare(np.full((3, 8), value, np.float32), np.eye(8, dtype=np.float32), ALONG["inputs"])

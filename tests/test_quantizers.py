@@ -11,8 +11,8 @@ from pytest_quantbench.affine import BITS, GROUPS
 from pytest_quantbench.cases import correlated_inputs
 from pytest_quantbench.catalog import LEVELS
 from pytest_quantbench.comparison import methods
-from pytest_quantbench.conformance import CHECKS
-from pytest_quantbench.errors import QuantbenchError, UnknownNameError
+from pytest_quantbench.conformance import CHECKS, LOSS_SHAPE, error_falls_with_bits, failures, loss
+from pytest_quantbench.errors import ConformanceError, QuantbenchError, UnknownNameError
 from pytest_quantbench.hessian import output_error
 from pytest_quantbench.measures.weights import snr_db
 from pytest_quantbench.quantizers.rtn import Rtn
@@ -24,7 +24,7 @@ EVERY = [
     for quantizer in (
         [quantizers.make(Part(quantizer=name))]
         if name == "identity"
-        else [made for _, width, made in methods([name]) if width in (8, 4, 2)]
+        else [made for _, width, made in methods([name]) if width in (8, 4, 3, 2) or name == "kquant"]
     )
 ]
 # One scale for a whole row is fewer bits than any group, and floating-point levels suit heavier tails than these.
@@ -46,20 +46,9 @@ def test_every_quantizer_conforms(quantizer, check):
     check(quantizer)
 
 
-def loss(quantizer, weight):
-    """The squared error that the method makes small: of the outputs where it is calibrated, else of the weights."""
-    statistics = CALIBRATED if quantizer.calibration != "none" else None
-    original = np.array(weight.astype(mx.float32))
-    decoded = quantizer.decode(quantizer.encode(weight, statistics, 0)).astype(mx.float32)
-    error = np.array(decoded) - original
-    return output_error(error, CALIBRATED.hessian if statistics else np.eye(256, dtype=np.float32))
-
-
 @pytest.mark.parametrize("name", [name for name in quantizers.names() if name != "identity"])
 def test_the_error_falls_with_bits(name):
-    weight = matrix((256, 256))
-    losses = [loss(quantizer, weight) for _, _, quantizer in methods([name])]  # from many bits to few
-    assert losses == sorted(losses)
+    error_falls_with_bits([quantizer for _, _, quantizer in methods([name])])
 
 
 @pytest.mark.parametrize("quantizer", [each for each in EVERY if each.name != "identity"], ids=repr)
@@ -67,13 +56,26 @@ def test_nothing_is_worse_than_rounding_with_as_many_bits(quantizer):
     """On the method's own objective, with the group of rounding chosen so that it stores no less."""
     if quantizer.name in WORSE_ON_GAUSSIANS:
         pytest.skip("one scale for whole rows, or levels that suit heavier tails")
-    weight = matrix((256, 256))
-    statistics = CALIBRATED if quantizer.calibration != "none" else None
-    stored = 8 * sum(array.nbytes for array in quantizer.encode(weight, statistics, 0).values()) / weight.size
+    lost, stored = loss(quantizer)
     group = next(group for group in (128, 64, 32) if quantizer.bits + 32 / group >= stored or group == 32)
-    rounded = Rtn(bits=quantizer.bits, group_size=group)
-    error = np.array(rounded.decode(rounded.encode(weight, None, 0))) - np.array(weight.astype(mx.float32))
-    assert loss(quantizer, weight) <= output_error(error, CALIBRATED.hessian if statistics else np.eye(256))
+    rounded = dense(Rtn(bits=quantizer.bits, group_size=group), matrix(LOSS_SHAPE))
+    hessian = np.eye(256) if quantizer.calibration == "none" else CALIBRATED.hessian
+    assert lost <= output_error(rounded - np.array(matrix(LOSS_SHAPE).astype(mx.float32)), hessian)
+
+
+class OneBit(Rtn):
+    """Says that it has `bits`, and keeps the signs."""
+
+    def encode(self, weight, statistics, seed):
+        signs = mx.where(weight > 0, 1.0, -1.0)
+        return super().encode(signs * mx.abs(weight).mean(), statistics, seed)
+
+
+def test_conformance_finds_a_method_that_throws_bits_away():
+    found = [name for name, problem in failures(OneBit(bits=8)) if problem]
+    assert "no_worse_than_rounding_with_three_bits_less" in found
+    with pytest.raises(ConformanceError, match="loses no less"):
+        error_falls_with_bits([OneBit(bits=4), OneBit(bits=4)])
 
 
 def test_identity_is_exact():
@@ -153,7 +155,7 @@ def test_rtn_uses_all_its_codes(bits):
 def test_rtn_says_what_it_did_where_the_group_does_not_fit(columns, group, fit, note):
     quantizer = Rtn(bits=4, group_size=group)
     assert affine.fit(columns, group, 4) == fit
-    assert quantizer.note((8, columns)) == note
+    assert quantizer.note((8, columns), {}) == note
 
 
 def test_float32_weights_get_16_bit_scales():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -84,7 +84,7 @@ class QuantizesInputs(Protocol):
 class Annotated(Protocol):
     """A quantizer that can say where it had to differ from its parameters for one matrix."""
 
-    def note(self, weight_shape: tuple[int, int]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
         """What is done otherwise for an (out, in) matrix, such as a smaller group or padding; empty if nothing."""
 
 
@@ -117,7 +117,8 @@ def get(name: str) -> type[Quantizer]:
 
 
 @cache
-def _field_names(quantizer: type[Quantizer]) -> tuple[str, ...]:
+def field_names(quantizer: type[Quantizer]) -> tuple[str, ...]:
+    """The names of a quantizer's parameters."""
     return tuple(field.name for field in dataclasses.fields(quantizer))  # type: ignore[arg-type]
 
 
@@ -127,7 +128,7 @@ def make(part: Part) -> Quantizer:
     Raises QuantbenchError naming a parameter that the method does not have.
     """
     quantizer = get(part.quantizer)
-    fields = _field_names(quantizer)
+    fields = field_names(quantizer)
     for parameter in part.parameters:
         if parameter not in fields and parameter != "bits":
             raise unknown(f"parameter of {part.quantizer}", parameter, fields)

@@ -17,6 +17,7 @@ the rows, not by Adam; scales are the rows' root mean squares, in bfloat16 for i
 whole blocks is not done: a codec sees one matrix.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -44,13 +45,13 @@ class Aqlm:
     rounds: int = 6
 
     name: ClassVar[str] = "aqlm"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     calibration: ClassVar[Literal["none", "optional", "hessian"]] = "hessian"
 
     def __post_init__(self) -> None:
         vectors.check(self.name, bits=self.bits, group_size=self.group_size, codebook_bits=self.codebook_bits)
 
-    def note(self, weight_shape: tuple[int, int]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as shorter vectors; empty if nothing."""
         return vectors.note(self._layout(*weight_shape), self.group_size, self.bits, weight_shape)
 

@@ -15,6 +15,7 @@ Where we differ:
   are visited in another: the result is MLX's affine storage, bits + 32 / group per weight, without any index.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -49,7 +50,7 @@ class Gptq:
         if not (self.damping > 0 and self.rounds >= 0):
             raise QuantbenchError(f"{self} cannot be solved: it takes damping > 0 and rounds ≥ 0.")
 
-    def note(self, weight_shape: tuple[int, int]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
         return affine.note(weight_shape[1], self.group_size, self.bits)
 

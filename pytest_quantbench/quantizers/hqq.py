@@ -17,6 +17,7 @@ anything. Each group keeps the grid with the smallest ℓp loss it met. The star
 starts end in lower ℓp losses, but 2 dB below in SNR at 4 bits, for ℓp forgives clipping.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -49,7 +50,7 @@ class Hqq:
         if not (0 < self.p <= 1 and self.beta > 0 and self.kappa >= 1 and self.turns >= 0):
             raise QuantbenchError(f"{self} cannot be solved: it takes 0 < p ≤ 1, beta > 0, kappa ≥ 1 and turns ≥ 0.")
 
-    def note(self, weight_shape: tuple[int, int]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
         return affine.note(weight_shape[1], self.group_size, self.bits)
 

@@ -9,6 +9,7 @@ A row whose scale float16 cannot hold with full precision (very small or very la
 beside it, 8 bits more per row; matrices without such rows store none.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -37,7 +38,7 @@ class Int8:
     def __post_init__(self) -> None:
         check_width(self.name, self.bits, 8)
 
-    def note(self, weight_shape: tuple[int, int]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
         """Nothing is done otherwise for any shape."""
         return ""
 

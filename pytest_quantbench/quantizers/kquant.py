@@ -18,6 +18,7 @@ functions of |w|. Rows that 256 does not divide are padded, where it falls back 
 limit: float16 block scales lose digits where weights are around 1e-5 and smaller.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -60,7 +61,7 @@ class Kquant:
         if self.bits not in LAYOUTS:
             raise QuantbenchError(f"kquant cannot have bits = {self.bits}; GGUF's K-quants have {tuple(LAYOUTS)}.")
 
-    def note(self, weight_shape: tuple[int, int]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
         in_features = weight_shape[1]
         padded = _padded(in_features)

@@ -15,6 +15,7 @@ Where we differ: rows that no group divides are padded with zeros, which is stor
 as they are; nvfp4 with its scale it does not.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -49,7 +50,7 @@ class _Microscaled:
         """How much longer rows must be: whole groups, and a matrix of whole pairs of 16, for MLX takes 32 at a time."""
         return -weight_shape[1] % (32 if weight_shape[0] % 2 else self.group)
 
-    def note(self, weight_shape: tuple[int, int]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
         padding = self._padding(weight_shape)
         return f"rows padded from {weight_shape[1]} to {weight_shape[1] + padding}" if padding else ""

@@ -24,6 +24,7 @@ their errors. The paper sets the rank by layer type and kurtosis, up to 1,024.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -38,8 +39,8 @@ from pytest_quantbench.lowrank import Factors, Sides
 from pytest_quantbench.quantizers import Statistics
 
 FACTOR_BITS = (4, 8)
-FREE_TURNS, TRIAL_TURNS = 3, 2  # with exact and with quantized factors: enough to tell which candidate is best
-MORE_TURNS = 6  # with exact factors, for the best candidate
+FREE_TURNS, TRIAL_TURNS = 3, 2  # with exact and with quantized factors: enough to tell which candidate is best,
+MORE_TURNS = 6  # for which there are so many more with exact factors
 ROUGH: groups.Starts = ((0.9, 0.0), (0.7, 0.0))  # where grids start while factors are exact
 PROMISING = 1.1  # × the error of what is to be beaten: further turns have not made up for more than 0.08
 LEAST_GAIN = 1e-3  # of the squared error: a turn that gains less is the last
@@ -57,7 +58,7 @@ class Milo:
     iterations: int = 20
 
     name: ClassVar[str] = "milo"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     calibration: ClassVar[Literal["none", "optional", "hessian"]] = "optional"
 
     def __post_init__(self) -> None:
@@ -65,15 +66,14 @@ class Milo:
         if self.rank < 0 or self.iterations < 1:
             raise QuantbenchError(f"{self} cannot be: milo takes a rank of 0 or more and at least one iteration.")
 
-    def note(self, weight_shape: tuple[int, int]) -> str:
-        """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
-        return affine.note(weight_shape[1], self.group_size, self.bits)
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
+        """What was done otherwise for an (out, in) matrix, and whether it got a compensator of which rank."""
+        group = affine.group_of(arrays, self.bits)
+        rank = f"rank {len(arrays['left'])}" if "left" in arrays else "no compensator"
+        return ", ".join(filter(None, [affine.note(weight_shape[1], group, self.bits), f"{rank}, group {group}"]))
 
     def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
-        """(out, in) float → `weight`, `scales`, `biases` and for padded rows `in_features`, as in affine.
-
-        With a compensator also the arrays of lowrank.store.
-        """
+        """(out, in) float → the arrays of affine.store, and with a compensator those of lowrank.store."""
         in_features = weight.shape[1]
         dense, exponent = groups.normalised(weight)
         importance = _importance(statistics)
@@ -105,7 +105,7 @@ class Milo:
         best = max(trials, key=lambda trial: trial.worth(price), default=None)
         if best is None or best.factors is None or best.error > PROMISING * rival.error:
             return rival
-        left, _ = best.factors
+        left = best.factors[0]
         sides, _ = _free(problem, freed[len(left.values)][0], MORE_TURNS)
         settled = _settled(problem, sides, None, left.bits, self.iterations)
         return settled if settled.error < rival.error else rival
@@ -119,13 +119,13 @@ class Milo:
         return lowrank.beside(affine.linear(arrays, self.bits), arrays)
 
     def mlx_parameters(self, arrays: dict[str, mx.array]) -> dict[str, int | str] | None:
-        """What MLX's config.json says of this matrix; None where rows were padded or there is a compensator."""
+        """MLX's config.json of this matrix; None where rows were padded or there is a compensator."""
         return None if "left" in arrays else affine.mlx_parameters(arrays, self.bits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Problem:
-    """A matrix in groups, and what a squared error counts in each of its columns."""
+    """A matrix in groups."""
 
     dense: Matrix  # (out, padded)
     weights: Matrix | None  # (padded,); None: all alike

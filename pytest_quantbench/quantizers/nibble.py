@@ -25,6 +25,7 @@ Cost: O(out × in) per candidate, 13 without calibration and 48 with. Storage: 4
 bytes per super weight, and one byte per row where a scale is outside float16's precise range.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -67,7 +68,7 @@ class Nibble:
         if self.super_weights < 0:
             raise QuantbenchError(f"nibble cannot keep super_weights = {self.super_weights}; give 0 or more.")
 
-    def note(self, weight_shape: tuple[int, int]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
         return affine.note(weight_shape[1], self.group_size, BITS)
 

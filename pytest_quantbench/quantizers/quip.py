@@ -17,6 +17,7 @@ authors' code can); a new word is only taken where it lowers the error. Rows are
 and widths without a Hadamard matrix are rotated in blocks (see `hadamard`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -57,7 +58,7 @@ class Quip:
         if self.bits not in BITS:
             raise QuantbenchError(f"quip cannot have bits = {self.bits}; its lattice codebooks are for {BITS}.")
 
-    def note(self, weight_shape: tuple[int, int]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
         """What was done otherwise for an (out, in) matrix: padded rows, and rotation in blocks."""
         rows, columns = weight_shape
         padded = _padded(columns)

@@ -8,6 +8,7 @@ Where we differ: a float32 source is rounded to bfloat16 first, for MLX stores s
 scales would double the overhead.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -32,7 +33,7 @@ class Rtn:
     def __post_init__(self) -> None:
         affine.check(self.name, self.bits, self.group_size)
 
-    def note(self, weight_shape: tuple[int, int]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
         return affine.note(weight_shape[1], self.group_size, self.bits)
 

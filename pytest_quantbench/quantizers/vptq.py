@@ -21,6 +21,7 @@ Fine-tuning of whole models is not done: a codec sees one matrix.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -50,13 +51,13 @@ class Vptq:
     rounds: int = 2
 
     name: ClassVar[str] = "vptq"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     calibration: ClassVar[Literal["none", "optional", "hessian"]] = "hessian"
 
     def __post_init__(self) -> None:
         vectors.check(self.name, bits=self.bits, vector=self.vector, codebook_bits=self.codebook_bits)
 
-    def note(self, weight_shape: tuple[int, int]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as shorter vectors; empty if nothing."""
         return vectors.note(self._layout(*weight_shape), self.vector, self.bits, weight_shape)
 

@@ -216,7 +216,7 @@ def test_any_shape_goes_there_and_back(shape, bits):
     assert np.isfinite(decoded).all()
     assert np.square(weight - decoded).sum() < np.square(weight).sum()
     assert quantizer.linear(arrays) is None
-    assert isinstance(quantizer.note(shape), str)
+    assert isinstance(quantizer.note(shape, {}), str)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.75, -3.0, 1e-40])
@@ -297,8 +297,8 @@ def test_impossible_parameters_are_refused(parameters):
 
 
 def test_what_is_done_otherwise_is_noted():
-    assert Aqlm(bits=2).note((4096, 4096)) == ""
-    assert Aqlm(bits=2).note((256, 256)) == (
+    assert Aqlm(bits=2).note((4096, 4096), {}) == ""
+    assert Aqlm(bits=2).note((256, 256), {}) == (
         "vectors of 2 instead of 8 weights with 1 codebook of 16 words, one scale for all rows"
     )
-    assert "rows padded from 4097 to 4104" in Aqlm(bits=2).note((4096, 4097))
+    assert "rows padded from 4097 to 4104" in Aqlm(bits=2).note((4096, 4097), {})

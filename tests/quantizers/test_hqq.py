@@ -134,7 +134,7 @@ def test_any_shape(shape, bits):
     assert decoded.shape == shape
     x = np.random.default_rng(1).standard_normal((3, shape[1])).astype(np.float32)
     np.testing.assert_allclose(np.array(quantizer.linear(arrays)(mx.array(x))), x @ decoded.T, rtol=1e-4, atol=1e-6)
-    assert (quantizer.note(shape) != "") == (shape[1] % 64 != 0)
+    assert (quantizer.note(shape, {}) != "") == (shape[1] % 64 != 0)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.75, -3.0, 0.3])

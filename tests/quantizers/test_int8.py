@@ -44,7 +44,7 @@ def test_it_is_the_slow_reference(shape, seed):
 def test_eight_bits_and_a_scale_per_row_are_stored(shape):
     arrays, _ = encoded(gaussian(shape, deviation=2))
     assert sum(array.nbytes for array in arrays.values()) == shape[0] * shape[1] + 2 * shape[0]
-    assert INT8.note(shape) == ""
+    assert INT8.note(shape, {}) == ""
 
 
 def test_every_code_but_the_lowest_is_used():

@@ -213,15 +213,15 @@ def test_any_shape_works(bits, shape, tmp_path):
     assert decoded.shape == shape
     assert decoded.dtype == np.float32
     assert db(weight, weight - decoded) > 5 * bits
-    assert ("in_features" in arrays) == (shape[1] % 256 > 0) == bool(quantizer.note(shape))
+    assert ("in_features" in arrays) == (shape[1] % 256 > 0) == bool(quantizer.note(shape, {}))
     mx.save_safetensors(str(tmp_path / "a.safetensors"), arrays)
     np.testing.assert_array_equal(np.array(quantizer.decode(mx.load(str(tmp_path / "a.safetensors")))), decoded)
 
 
 def test_padding_is_said_and_touches_no_other_block():
     quantizer, weight = Kquant(bits=4), gauss((6, 300))
-    assert quantizer.note((6, 300)) == "rows padded from 300 to 512"
-    assert quantizer.note((6, 512)) == ""
+    assert quantizer.note((6, 300), {}) == "rows padded from 300 to 512"
+    assert quantizer.note((6, 512), {}) == ""
     arrays = quantizer.encode(mx.array(weight), None, 0)
     assert arrays["blocks"].shape == (6, 2 * 144)
     np.testing.assert_array_equal(dense(quantizer, weight)[:, :256], dense(quantizer, weight[:, :256]))

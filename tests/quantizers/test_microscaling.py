@@ -105,7 +105,7 @@ def test_any_shape_and_the_native_layer(quantizer, shape):
     x = np.random.default_rng(1).standard_normal((3, shape[1])).astype(np.float32)
     np.testing.assert_allclose(np.array(quantizer.linear(arrays)(mx.array(x))), x @ decoded.T, rtol=1e-4, atol=1e-6)
     columns = arrays["scales"].shape[1] * quantizer.group
-    assert quantizer.note(shape) == ("" if columns == shape[1] else f"rows padded from {shape[1]} to {columns}")
+    assert quantizer.note(shape, {}) == ("" if columns == shape[1] else f"rows padded from {shape[1]} to {columns}")
     assert ("in_features" in arrays) == (columns != shape[1])
 
 

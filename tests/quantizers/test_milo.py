@@ -14,9 +14,9 @@ from pytest_quantbench.quantizers import Statistics
 from pytest_quantbench.quantizers.hqq import Hqq
 from pytest_quantbench.quantizers.milo import Milo
 from pytest_quantbench.quantizers.rtn import Rtn
+from tests.small_models import shared
 
 TINY = Path(pytest_quantbench.__file__).parent / "tiny" / "model" / "model.safetensors"
-STORIES = Path("/work/shared/data/stories260k/model.safetensors")
 
 
 def gaussian(shape, seed=0):
@@ -144,9 +144,8 @@ def test_matrices_of_tiny_are_above_rounding_with_more_bits(name, bits, over_rtn
         assert snr(weight, decoded) > snr(weight, plain) + lead
 
 
-@pytest.mark.skipif(not STORIES.exists(), reason="the shared data are not here")
 def test_matrices_too_small_for_a_compensator_are_above_rounding_at_equal_bits():
-    for name, array in mx.load(str(STORIES)).items():
+    for name, array in mx.load(str(shared("stories260k", "model.safetensors"))).items():
         if "layers.3." not in name or array.ndim != 2:
             continue
         weight = np.array(array.astype(mx.float32))
@@ -235,7 +234,10 @@ def test_any_shape_and_the_native_layer(shape):
     layer.set_dtype(mx.float32)
     expected = x @ decoded.T
     assert np.abs(np.array(layer(mx.array(x))) - expected).max() < 1e-4 * np.abs(expected).max() + 1e-7
-    assert Milo(bits=3).note(shape) == affine.note(shape[1], 128, 3)
+    group = affine.group_of(arrays, 3)
+    rank = f"rank {len(arrays['left'])}" if "left" in arrays else "no compensator"
+    said = [affine.note(shape[1], group, 3), f"{rank}, group {group}"]
+    assert Milo(bits=3).note(shape, arrays) == ", ".join(filter(None, said))
 
 
 @pytest.mark.parametrize("weight", [gaussian((16, 128)), channels(64, 512)], ids=["plain", "channels"])

@@ -345,7 +345,7 @@ def test_every_shape_comes_back_and_through_the_native_layer(shape, deviation, c
 def test_padding_is_said_and_counted(columns, note):
     arrays, _ = encoded(gaussian((4, columns)))
     padded = -(-columns // 32) * 32
-    assert NIBBLE.note((4, columns)) == note
+    assert NIBBLE.note((4, columns), {}) == note
     assert arrays["weight"].nbytes == 4 * padded / 2
     assert ("in_features" in arrays) == (padded != columns)
 
