@@ -94,6 +94,81 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExpDifference:
+    """exp(after) − exp(before) of two means with a joint error: a perplexity delta from mean losses in nats.
+
+    Its delta-method error grows with the estimate itself, since both are proportional to a perplexity that a short
+    text leaves uncertain; the test of exp(after) < exp(before) + limit is therefore made on logarithms, where the
+    error hardly depends on them: after − log(exp(before) + limit), and for a negative limit
+    log(exp(after) − limit) − before.
+    """
+
+    after: float
+    before: float
+    covariance: tuple[float, float, float]  # of the means: var(after), cov(after, before), var(before)
+    degrees: int
+
+    @property
+    def value(self) -> float:
+        """The difference itself."""
+        return math.exp(self.after) - math.exp(self.before)
+
+    def interval(self, alpha: float = ALPHA) -> Interval:
+        """All limits from which the difference cannot be told; an end beyond 1e300 is 1e300."""
+        quantile = student_quantile(alpha, self.degrees)
+        low, high = (self._end(sign * quantile, -sign) for sign in (1, -1))
+        return Interval(estimate=self.value, low=low, high=high, confidence=1 - 2 * alpha)
+
+    def p_below(self, limit: float) -> float:
+        """Lower tail of Student's t."""
+        from scipy.stats import t
+
+        return float(t.cdf(self._score(limit), self.degrees))
+
+    def p_above(self, limit: float) -> float:
+        """Upper tail of Student's t."""
+        from scipy.stats import t
+
+        return float(t.sf(self._score(limit), self.degrees))
+
+    def detectable(self, limit: float, alpha: float = ALPHA) -> float:
+        """Above the limit, with the error that there is at the limit."""
+        _, error = self._gap(limit)
+        quantiles = student_quantile(alpha, self.degrees) + normal_quantile(1 - POWER)
+        return (math.exp(self.before) + max(limit, 0.0)) * math.expm1(min(quantiles * error, 600.0))
+
+    def _gap(self, limit: float) -> tuple[float, float]:
+        """How far the logarithms of both sides are apart, and the standard error of that."""
+        after, before = math.exp(self.after), math.exp(self.before)
+        var_after, cov, var_before = self.covariance
+        if limit >= 0:
+            share = before / (before + limit)
+            gap, variance = self.after - math.log(before + limit), var_after - 2 * share * cov + share**2 * var_before
+        else:
+            share = after / (after - limit)
+            gap, variance = math.log(after - limit) - self.before, share**2 * var_after - 2 * share * cov + var_before
+        return gap, math.sqrt(max(variance, 0.0))
+
+    def _score(self, limit: float) -> float:
+        gap, error = self._gap(limit)
+        return gap / error if error else math.copysign(math.inf, gap)
+
+    def _end(self, score: float, direction: int) -> float:
+        """The limit at which the score, which falls as the limit rises, has this value; by doubling and halving."""
+        step = 1e-6 * (abs(self.value) + 1e-6)
+        while (self._score(self.value + direction * step) - score) * direction > 0:
+            step *= 2
+            if step > 1e300:
+                return direction * 1e300
+        inner, outer = self.value, self.value + direction * step
+        for _ in range(80):
+            middle = (inner + outer) / 2
+            beyond = (self._score(middle) - score) * direction <= 0
+            inner, outer = (inner, middle) if beyond else (middle, outer)
+        return (inner + outer) / 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exact:
     """A figure without error, such as a size. Meeting the limit exactly counts as being on either side of it."""
 

@@ -191,17 +191,26 @@ def blockwise(groups: Matrix, solve: Callable[[slice], Grids]) -> Grids:
     )
 
 
-def fit(groups: Matrix, bits: int, kind: mx.Dtype, objective: Objective, starts: Starts = STARTS) -> Grids:
-    """The best grids of several starts, four turns each. O(starts × weights)."""
+def fit(
+    groups: Matrix,
+    bits: int,
+    kind: mx.Dtype,
+    objective: Objective,
+    starts: Starts = STARTS,
+    turns: tuple[int, int] = (4, 0),
+) -> Grids:
+    """The best grids of several starts, so many turns for each and then for the best. O(starts × weights)."""
     widest, low = span(groups, bits)
     best = None
     for share, shift in starts:
         scales = widest * np.float32(share)
         biases = low + (widest - scales) * np.float32((2**bits - 1) / 2) + scales * np.float32(shift)
-        grids = descend(groups, (scales, biases), bits, kind, objective, 4)
+        grids = descend(groups, (scales, biases), bits, kind, objective, turns[0])
         best = grids if best is None else best.better(grids)
     assert best is not None
-    return best
+    return (
+        best.better(descend(groups, (best.scales, best.biases), bits, kind, objective, turns[1])) if turns[1] else best
+    )
 
 
 def codes_of(groups: Matrix, grids: Grids, bits: int) -> Codes:

@@ -19,7 +19,7 @@ from pytest_quantbench.verdict import Interval, Outcome, Verdict
 def judge_size(samples: SizeSamples, limit: float | None) -> Verdict:
     """Size is exact: its interval has no width, and meeting the limit exactly is good enough."""
     reduction = 100 * (1 - samples.stored_bytes / samples.bf16_bytes)
-    return _verdict(METRICS["size_reduction_percent"], Exact(value=reduction), limit, "", ALPHA)
+    return judged(METRICS["size_reduction_percent"], Exact(value=reduction), limit, "", ALPHA)
 
 
 def judge_perplexity(
@@ -38,7 +38,7 @@ def judge_perplexity(
     if estimate is None:
         why = f"{detail}: fewer than {2 * stats.BLOCK_TOKENS} tokens, or all with the same loss"
         return _bare(metric, ppl_q - ppl_r, limit, why, "undecided", tokens)
-    return _verdict(metric, estimate, limit, detail, alpha, tokens)
+    return judged(metric, estimate, limit, detail, alpha, tokens)
 
 
 def _refuse_incomparable(quantized: PerplexitySamples, reference: PerplexitySamples) -> None:
@@ -74,7 +74,7 @@ def judge_accuracy(
         f"{name} {np.mean(quantized.correct):.1%} against {np.mean(reference.correct):.1%} on the same "
         f"{observed.questions} questions, {observed.lost} lost and {observed.gained} gained"
     )
-    return _verdict(METRICS["accuracy_drop_points"], observed, limit, detail, alpha, observed.questions)
+    return judged(METRICS["accuracy_drop_points"], observed, limit, detail, alpha, observed.questions)
 
 
 def judge_throughput(
@@ -93,7 +93,7 @@ def judge_throughput(
         detail += "; not judged on a CPU, whose MLX kernels nobody deploys"
     if ratio is None:
         return _bare(metric, None, limit, f"{detail}: fewer than two prompts, or no spread", "undecided", runs)
-    return _verdict(metric, ratio, limit, detail, alpha, runs)
+    return judged(metric, ratio, limit, detail, alpha, runs)
 
 
 def speed_ratio(quantized: ThroughputSamples, reference: ThroughputSamples) -> Ratio | None:
@@ -131,9 +131,10 @@ def _bare(
     )
 
 
-def _verdict(
+def judged(
     metric: Metric, estimate: Estimate, limit: float | None, detail: str, alpha: float, items: int | None = None
 ) -> Verdict:
+    """The rule itself: which side of the limit the estimate's interval lies on, at error probability `alpha`."""
     interval = estimate.interval(alpha)
     sentence = f"{metric.label} {show(interval, metric)}"
     p_good = p_bad = detectable = None

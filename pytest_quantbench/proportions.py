@@ -13,6 +13,8 @@ from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.estimates import ALPHA, POWER, normal_quantile
 from pytest_quantbench.verdict import Interval
 
+CONTINUITY = 0.5  # of a question
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flips:
@@ -20,7 +22,9 @@ class Flips:
 
     As an estimate it is the drop in accuracy, in percentage points, with the score test of Tango 1998 ("Equivalence
     test and confidence interval for the difference in proportions for the paired-sample design", Statistics in
-    Medicine 17): it has a width even where nothing flipped.
+    Medicine 17): it has a width even where nothing flipped. With few flips that test is wrong more often than it says
+    (7.3 % instead of 5 at 200 questions and 2 % flips): half a question is taken off the difference (a continuity
+    correction), after which it never is at 2 to 20 % flips.
     """
 
     lost: int
@@ -74,6 +78,7 @@ class Flips:
         p = (math.sqrt(max(linear**2 - 8 * n * constant, 0.0)) - linear) / (4 * n)
         variance = n * (2 * p + delta * (1 - delta))
         gap = b - c - n * delta
+        gap = math.copysign(max(abs(gap) - CONTINUITY, 0.0), gap)
         if variance <= 0:  # only at Δ₀ = 0 without flips, or at the ends, where the score is 0 or infinite
             return 0.0 if gap == 0 else math.copysign(math.inf, gap)
         return gap / math.sqrt(variance)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.estimates import Ratio, Student
+from pytest_quantbench.estimates import ExpDifference, Ratio, Student
 from pytest_quantbench.verdict import Interval
 
 BLOCK_TOKENS = 64  # the least
@@ -55,24 +55,31 @@ def blocks_for(series: NDArray[np.floating]) -> Blocks:
 def mean(values: NDArray[np.floating], blocks: Blocks | None = None) -> Student | None:
     """The mean of an (n,) series with the error that its block sums show, blocks − 1 degrees of freedom.
 
-    Blocks of b values miss the dependence across their ends, the share τ / (2 b) of the variance: it is added. None
-    with fewer than two blocks or without any spread, which say nothing of the error. Raises ComparisonError for NaN.
+    None with fewer than two blocks or without any spread, which say nothing of the error. Raises ComparisonError for
+    NaN.
     """
     if not np.isfinite(values).all():
         raise ComparisonError("A series with NaN or infinite values has no mean.")
     series = values.astype(np.float64)
     cut = blocks or blocks_for(series)
-    count = len(series) // cut.tokens  # the last block takes the remainder
-    if count < 2:
+    if len(series) // cut.tokens < 2:
         return None
-    centre = float(series.mean())
-    sums = np.add.reduceat(series - centre, np.arange(count) * cut.tokens)
-    missed = min(cut.correlation_tokens / (2 * cut.tokens), 0.5)
-    variance = count / (count - 1) * float(np.sum(sums**2)) / (1 - missed)
-    error = math.sqrt(variance) / len(series)
+    error = math.sqrt(_covariance(series, series, cut))
     if error <= NO_SPREAD * float(np.abs(series).max()):
         return None
-    return Student(value=centre, standard_error=error, degrees=count - 1)
+    return Student(value=float(series.mean()), standard_error=error, degrees=len(series) // cut.tokens - 1)
+
+
+def _covariance(first: NDArray[np.float64], second: NDArray[np.float64], cut: Blocks) -> float:
+    """Of the means of two (n,) series, from the sums over their blocks; the last block takes the remainder.
+
+    Blocks of b values miss the dependence across their ends, the share τ / (2 b) of the variance: it is added.
+    """
+    count = len(first) // cut.tokens
+    starts = np.arange(count) * cut.tokens
+    sums = [np.add.reduceat(series - series.mean(), starts) for series in (first, second)]
+    missed = min(cut.correlation_tokens / (2 * cut.tokens), 0.5)
+    return count / (count - 1) * float(sums[0] @ sums[1]) / (1 - missed) / len(first) ** 2
 
 
 def perplexity(nll_nats: NDArray[np.floating]) -> float | None:
@@ -83,8 +90,8 @@ def perplexity(nll_nats: NDArray[np.floating]) -> float | None:
 
 def perplexity_delta(
     reference_nats: NDArray[np.floating], quantized_nats: NDArray[np.floating]
-) -> tuple[Student | None, Blocks]:
-    """PPL_q − PPL_r on the same tokens, by the delta method (the influence of each token), and the blocks it took.
+) -> tuple[ExpDifference | None, Blocks]:
+    """PPL_q − PPL_r on the same tokens, and the blocks it took: those of the influence of each token on the delta.
 
     None as in `mean`, or where a perplexity overflows. Raises ComparisonError on other lengths or NaN.
     """
@@ -93,11 +100,22 @@ def perplexity_delta(
     ppl_r, ppl_q = perplexity(reference_nats), perplexity(quantized_nats)
     if ppl_r is None or ppl_q is None:
         return None, Blocks()
-    l_r, l_q = reference_nats.astype(np.float64), quantized_nats.astype(np.float64)
-    influence = ppl_q * (l_q - l_q.mean()) - ppl_r * (l_r - l_r.mean())
+    before, after = reference_nats.astype(np.float64), quantized_nats.astype(np.float64)
+    influence = ppl_q * (after - after.mean()) - ppl_r * (before - before.mean())
     cut = blocks_for(influence)
-    spread = mean(influence + (ppl_q - ppl_r), cut)
-    return spread, cut
+    if mean(influence + (ppl_q - ppl_r), cut) is None:
+        return None, cut
+    estimate = ExpDifference(
+        after=float(after.mean()),
+        before=float(before.mean()),
+        covariance=(
+            _covariance(after, after, cut),
+            _covariance(after, before, cut),
+            _covariance(before, before, cut),
+        ),
+        degrees=len(after) // cut.tokens - 1,
+    )
+    return estimate, cut
 
 
 def distribution(values: NDArray[np.floating]) -> tuple[Student | None, Mapping[float, float]]:

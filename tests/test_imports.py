@@ -13,7 +13,7 @@ ORDER = (
     ("estimates", "stats", "proportions", "sequential"),
     ("machine",),
     ("judge", "suite", "looks", "coherence"),
-    ("packing", "affine", "rows", "groups", "hessian", "lowrank"),
+    ("packing", "halves", "affine", "rows", "groups", "hessian", "lowrank"),
     ("vectors", "coding", "hadamard", "e8", "kblocks", "kgrids"),
     ("quantizers",),
     ("cases", "conformance"),

@@ -7,7 +7,7 @@ import pytest
 
 from pytest_quantbench import looks
 from pytest_quantbench.catalog import METRICS
-from pytest_quantbench.judge import _verdict
+from pytest_quantbench.judge import judged
 from pytest_quantbench.proportions import flips
 
 
@@ -35,7 +35,7 @@ class Answers:
 
     def verdict_at(self, alpha, limit=3.0):
         observed = flips(self.reference[: self.shown], self.quantized[: self.shown])
-        return _verdict(METRICS["accuracy_drop_points"], observed, limit, "", alpha, observed.questions)
+        return judged(METRICS["accuracy_drop_points"], observed, limit, "", alpha, observed.questions)
 
 
 def run(rng, lost, gained, questions=1600):

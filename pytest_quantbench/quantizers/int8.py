@@ -16,9 +16,8 @@ from typing import ClassVar, Literal
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from numpy.typing import NDArray
 
-from pytest_quantbench import affine
+from pytest_quantbench import affine, halves
 from pytest_quantbench.quantizers import Statistics, check_width
 
 LIMIT = 127  # −128 stays unused: the range is symmetric
@@ -48,14 +47,14 @@ class Int8:
         `exponents` (out, 1) int8 only where some scale needs a power of two beside it.
         """
         source = np.array(weight.astype(mx.float32))
-        halves, exponents = _halves(np.abs(source).max(axis=1, keepdims=True) / np.float32(LIMIT))
-        scales = _values(halves, exponents)  # (out, 1), as they decode
+        stored, exponents = halves.split(np.abs(source).max(axis=1, keepdims=True) / np.float32(LIMIT))
+        scales = halves.join(stored, exponents)  # (out, 1), as they decode
         divisors = np.where(scales > 0, scales, np.float32(np.inf))  # without a scale every code is zero
         codes = np.empty(source.shape, np.int8)
         for start in range(0, len(source), ROWS):
             rows = slice(start, start + ROWS)
             codes[rows] = np.clip(np.rint(source[rows] / divisors[rows]), -LIMIT, LIMIT)
-        arrays = {"codes": mx.array(codes), "scales": mx.array(halves)}
+        arrays = {"codes": mx.array(codes), "scales": mx.array(stored)}
         return {**arrays, "exponents": mx.array(exponents)} if exponents.any() else arrays
 
     def decode(self, arrays: dict[str, mx.array]) -> mx.array:
@@ -73,22 +72,8 @@ class Int8:
         return affine.linear({**stored, "in_features": mx.array([in_features])} if padded != in_features else stored, 8)
 
 
-def _halves(scales: NDArray[np.float32]) -> tuple[NDArray[np.float16], NDArray[np.int8]]:
-    """(out, 1) scales → float16 and the (out, 1) powers of two that bring each into float16's precise range.
-
-    Up to 256 no power is needed: the affine layer's bias is 128 times the scale and float16 too.
-    """
-    outside = (scales > 0) & ((scales < 2.0**-14) | (scales > 2.0**8))
-    exponents = np.where(outside, np.clip(np.frexp(scales)[1], -120, 120), 0).astype(np.int8)
-    return np.ldexp(scales, -exponents.astype(np.int32)).astype(np.float16), exponents
-
-
-def _values(halves: NDArray[np.float16], exponents: NDArray[np.int8]) -> NDArray[np.float32]:
-    return np.ldexp(halves.astype(np.float32), exponents.astype(np.int32))
-
-
 def _scales(arrays: dict[str, mx.array]) -> mx.array:
     """(out, 1): float16 as stored, or float32 where a power of two belongs to them."""
     if "exponents" not in arrays:
         return arrays["scales"]
-    return mx.array(_values(np.array(arrays["scales"]), np.array(arrays["exponents"])))
+    return mx.array(halves.join(np.array(arrays["scales"]), np.array(arrays["exponents"])))

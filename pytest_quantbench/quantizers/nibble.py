@@ -34,8 +34,9 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench import affine
+from pytest_quantbench import affine, halves
 from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.packing import pack
 from pytest_quantbench.quantizers import Statistics, check_width
 
 BITS = 4
@@ -86,10 +87,9 @@ class Nibble:
             rest = np.pad(rest, ((0, 0), (0, padded - in_features)))
             importance = np.pad(importance, (0, padded - in_features))
         scales = _search(rest, importance, group, PLAIN if statistics is None else CALIBRATED)
-        halves, exponents = _halves(scales)
-        codes = _codes(rest, _values(halves, exponents))
-        packed = (codes[:, ::2] | codes[:, 1::2] << 4).view(np.uint32)  # as packing.pack does, forty times faster
-        arrays = {"weight": mx.array(packed), "scales": mx.array(halves)}
+        stored, exponents = halves.split(scales)
+        codes = _codes(rest, halves.join(stored, exponents))
+        arrays = {"weight": mx.array(pack(codes, BITS).view(np.uint32)), "scales": mx.array(stored)}
         if exponents.any():
             arrays["exponents"] = mx.array(exponents)
         if padded != in_features:
@@ -224,26 +224,10 @@ def _codes(weight: Matrix, scales: Matrix) -> NDArray[np.uint8]:
     return codes
 
 
-def _halves(scales: Matrix) -> tuple[NDArray[np.float16], NDArray[np.int8]]:
-    """(out, groups) scales → float16, and (out, 1) powers of two for rows that leave float16's precise range.
-
-    Up to 256 no power is needed: the affine layer's biases are 8 times the scales and float16 too.
-    """
-    sizes = np.abs(scales)
-    largest = sizes.max(axis=1, keepdims=True)
-    outside = (largest >= 2.0**8) | np.any((sizes > 0) & (sizes < 2.0**-14), axis=1, keepdims=True)
-    exponents = np.where(outside, np.clip(np.frexp(largest)[1] - 8, -120, 120), 0).astype(np.int8)
-    return np.ldexp(scales, -exponents.astype(np.int32)).astype(np.float16), exponents
-
-
-def _values(halves: NDArray[np.float16], exponents: NDArray[np.int8]) -> Matrix:
-    return np.ldexp(halves.astype(np.float32), exponents.astype(np.int32))
-
-
 def _affine(arrays: dict[str, mx.array]) -> dict[str, mx.array]:
     """The arrays of MLX's affine storage: a level's code is level + 8, so a bias is −8 scales."""
     scales = arrays["scales"]
     if "exponents" in arrays:
-        scales = mx.array(_values(np.array(scales), np.array(arrays["exponents"])))
+        scales = mx.array(halves.join(np.array(scales), np.array(arrays["exponents"])))
     stored = {"weight": arrays["weight"], "scales": scales, "biases": LOWEST * scales}
     return {**stored, "in_features": arrays["in_features"]} if "in_features" in arrays else stored

@@ -1,0 +1,230 @@
+"""How often verdicts are wrong, how often they decide, and what they cost: docs/figures/verdicts.md, by simulation.
+
+    python tools/verdict_figures.py [--draws 20000]
+
+Data are drawn whose truth is known, at the very limit or at a given distance from it, and go through the same looks,
+estimates and rule as real samples. The gate on the estimate alone, which other tools have, stands beside.
+"""
+
+import argparse
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.random import Generator
+from scipy.signal import lfilter
+
+from pytest_quantbench import looks, stats
+from pytest_quantbench.catalog import METRICS, PROMPTS
+from pytest_quantbench.estimates import ALPHA, Estimate
+from pytest_quantbench.judge import judged
+from pytest_quantbench.proportions import Flips, unpaired_z
+from pytest_quantbench.verdict import Verdict
+
+FIGURES = Path(__file__).parent.parent / "docs" / "figures"
+ALL_QUESTIONS = 2376  # of ARC-Easy
+Drawn = Callable[[int], Estimate | None]  # how many items → the estimate from so many
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Data of one kind: a draw gives the estimates at any number of items; `planned` are the looks."""
+
+    name: str
+    metric: str
+    limit: float
+    planned: tuple[int, ...]
+    draw: Callable[[Generator], Drawn]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Shares of draws, and the mean number of items that were used."""
+
+    passed: float
+    failed: float
+    items: float
+    point_passed: float  # by the gate on the estimate of the last look alone
+
+
+def simulate(setting: Setting, draws: int, seed: int = 0) -> Rates:
+    """Judge so many independent draws."""
+    outcomes, items, point = [], [], 0
+    better = METRICS[setting.metric].better
+    for drawn in (setting.draw(rng) for rng in _generators(draws, seed)):
+        verdict = _follow(setting, drawn)
+        outcomes.append(verdict.outcome)
+        items.append(verdict.looks[-1].items)
+        last = drawn(setting.planned[-1])
+        point += last is not None and (last.value < setting.limit) == (better == "lower")
+    return Rates(
+        passed=outcomes.count("pass") / draws,
+        failed=outcomes.count("fail") / draws,
+        items=float(np.mean(items)),
+        point_passed=point / draws,
+    )
+
+
+def _generators(draws: int, seed: int) -> Iterator[Generator]:
+    return (np.random.default_rng([seed, draw]) for draw in range(draws))
+
+
+def _follow(setting: Setting, drawn: Drawn) -> Verdict:
+    shown = 0
+
+    def grow(items: int) -> int:
+        nonlocal shown
+        shown = items
+        return items
+
+    def verdict_at(alpha: float) -> Verdict:
+        estimate, metric = drawn(shown), METRICS[setting.metric]
+        if estimate is None:
+            return Verdict(
+                metric=metric.name, outcome="undecided", limit=0.0, estimate=None, low=None, high=None, sentence=""
+            )
+        return judged(metric, estimate, setting.limit, "", alpha, shown)
+
+    return looks.follow(setting.planned, grow, verdict_at)
+
+
+def answers(flipped: float, limit: float, planned: tuple[int, ...], drop: float | None = None) -> Setting:
+    """T3: the share `flipped` of answers flips, of which so many are lost that the true drop is `drop` points."""
+    share = (limit if drop is None else drop) / 100
+
+    def draw(rng: Generator) -> Drawn:
+        counts = rng.multinomial(1, [(flipped + share) / 2, (flipped - share) / 2, 1 - flipped], planned[-1])
+        seen = np.cumsum(counts, axis=0)
+        return lambda items: Flips(lost=int(seen[items - 1, 0]), gained=int(seen[items - 1, 1]), questions=items)
+
+    return Setting(
+        name=f"accuracy, {flipped:.0%} flips, {_looks(planned)} questions",
+        metric="accuracy_drop_points",
+        limit=limit,
+        planned=planned,
+        draw=draw,
+    )
+
+
+def tokens(correlation: float, planned: tuple[int, ...], limit: float = 1.0, document: int = 400) -> Setting:
+    """T2: losses of mean 2.5 nats in documents within which tokens are correlated; the truth is on the limit."""
+    reference_nats, shift = 2.5, math.log1p(limit / math.exp(2.5))
+
+    def draw(rng: Generator) -> Drawn:
+        documents = -(-planned[-1] // document)
+        reference, change = (_correlated(rng, documents, document, correlation)[: planned[-1]] for _ in range(2))
+        before = reference_nats + reference
+        after = before + shift + 0.3 * change
+        return lambda items: stats.perplexity_delta(before[:items], after[:items])[0]
+
+    return Setting(
+        name=f"perplexity, correlation {correlation:g}, {_looks(planned)} tokens",
+        metric="perplexity_delta",
+        limit=limit,
+        planned=planned,
+        draw=draw,
+    )
+
+
+def _correlated(rng: Generator, documents: int, length: int, correlation: float) -> "np.ndarray":
+    """First-order autoregressive noise of variance 1 in documents that know nothing of each other, end to end."""
+    noise = rng.standard_normal((documents, length))
+    noise[:, 1:] *= math.sqrt(1 - correlation**2)
+    return lfilter([1.0], [1.0, -correlation], noise, axis=1).ravel()
+
+
+def runs(planned: tuple[int, ...], limit: float = 1.5, prompts: int = len(PROMPTS)) -> Setting:
+    """T1: log-normal noise of 5 % for every prompt's ratio and 5 % for every run; the truth is on the limit."""
+
+    def draw(rng: Generator) -> Drawn:
+        repeats = planned[-1] // prompts
+        own = math.log(limit) + 0.05 * rng.standard_normal(prompts)
+        logs = np.stack([0.05 * rng.standard_normal((repeats, prompts)) for _ in range(2)])
+        logs[1] += own
+        rates = np.exp(logs)
+
+        def estimate(items: int) -> Estimate | None:
+            taken = rates[:, : items // prompts]
+            return stats.rate_ratio(*([(p, r) for row in side for p, r in enumerate(row)] for side in taken))
+
+        return estimate
+
+    return Setting(
+        name=f"speed ratio, {prompts} prompts, {_looks(planned)} runs",
+        metric="throughput_ratio",
+        limit=limit,
+        planned=planned,
+        draw=draw,
+    )
+
+
+def _looks(planned: tuple[int, ...]) -> str:
+    return str(planned[0]) if len(planned) == 1 else f"{planned[0]} to {planned[-1]}"
+
+
+GROWING = tuple(looks.sizes(200, ALL_QUESTIONS))
+GROWING_TOKENS = tuple(looks.sizes(512, 16_384))
+AT_THE_LIMIT: tuple[Setting, ...] = (
+    *(answers(flipped, limit, (n,)) for flipped, limit in ((0.02, 1.0), (0.06, 3.0), (0.2, 3.0)) for n in (200, 1000)),
+    *(answers(flipped, 3.0, (ALL_QUESTIONS,)) for flipped in (0.06, 0.2)),
+    *(answers(flipped, limit, GROWING) for flipped, limit in ((0.02, 1.0), (0.06, 3.0), (0.12, 3.0), (0.2, 3.0))),
+    *(tokens(correlation, (n,)) for correlation in (0.0, 0.5, 0.9) for n in (512, 4096)),
+    *(tokens(correlation, GROWING_TOKENS) for correlation in (0.0, 0.5, 0.9)),
+    runs((15,)),
+    runs(tuple(looks.sizes(15, 60))),
+)
+
+
+def unpaired_share(
+    draws: int, accuracy: float = 0.75, flipped: float = 0.06, drop: float = 2.0, n: int = 1000
+) -> float:
+    """How often the two-proportion z-test of published tables (two-sided 5 %) finds a drop in points."""
+    rng, found = np.random.default_rng(0), 0
+    lost, gained = (flipped + drop / 100) / 2, (flipped - drop / 100) / 2
+    for _ in range(draws):
+        b, c, right = rng.multinomial(n, [lost, gained, accuracy - lost, 1 - accuracy - gained])[:3]
+        found += unpaired_z((b + right) / n, (c + right) / n, n)[1] < ALPHA
+    return found / draws
+
+
+def _power(draws: int) -> list[str]:
+    found, unpaired = simulate(answers(0.06, 0.0, (1000,), drop=2.0), draws).failed, unpaired_share(draws)
+    return [
+        f"A drop of 2 points against a limit of 0, 1,000 questions, 6 % flips: found in {found:.1%} of the draws; by",
+        f"an unpaired two-proportion z-test at accuracy 0.75 in {unpaired:.1%}.",
+    ]
+
+
+def _costs(draws: int) -> list[str]:
+    lines = ["12 % flips, limit 3 points, ARC-Easy's 2,376 questions: looked at after 200, 400, …, or all at once:", ""]
+    lines += ["| true drop | pass | fail | questions used | pass, all at once | fail, all at once |", "|---" * 6 + "|"]
+    for drop in (0.0, 1.5, 3.0, 4.5, 6.0):
+        growing = simulate(answers(0.12, 3.0, GROWING, drop=drop), draws)
+        fixed = simulate(answers(0.12, 3.0, (ALL_QUESTIONS,), drop=drop), draws)
+        cells = [f"{drop:g}", f"{growing.passed:.1%}", f"{growing.failed:.1%}", f"{growing.items:.0f}"]
+        lines.append(f"| {' | '.join([*cells, f'{fixed.passed:.1%}', f'{fixed.failed:.1%}'])} |")
+        print(lines[-1], flush=True)
+    return lines
+
+
+def main(draws: int) -> None:
+    """All tables."""
+    noise = math.sqrt(ALPHA * (1 - ALPHA) / draws)
+    lines = [f"The truth exactly on the limit, {draws:,} draws for each row (standard error {noise:.2%} at 5 %):", ""]
+    lines += ["| data | limit | pass | fail | gate on the estimate alone passes |", "|---|---|---|---|---|"]
+    for setting in AT_THE_LIMIT:
+        rates = simulate(setting, draws)
+        shown = f"{rates.passed:.2%} | {rates.failed:.2%} | {rates.point_passed:.1%}"
+        lines.append(f"| {setting.name} | {setting.limit:g} {METRICS[setting.metric].unit} | {shown} |")
+        print(lines[-1], flush=True)
+    lines += ["", *_power(draws), "", *_costs(draws)]
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    (FIGURES / "verdicts.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--draws", type=int, default=20_000)
+    main(parser.parse_args().draws)
