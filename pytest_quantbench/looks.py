@@ -14,6 +14,7 @@ from pytest_quantbench.verdict import Look, Verdict
 
 HALVINGS = 20  # of an adjusted p value: to a relative 2e-6 × its range in logarithms
 SMALLEST_P = 1e-12
+UNBOUNDED = 1e12
 
 
 def sizes(first: int, most: int, factor: int = 2) -> list[int]:
@@ -67,11 +68,16 @@ def _look(verdict: Verdict, items: int, fraction: float, alpha: float, *, ended:
         fraction=fraction,
         alpha=alpha,
         estimate=verdict.estimate,
-        low=verdict.low,
-        high=verdict.high,
+        low=_bound(verdict.low),
+        high=_bound(verdict.high),
         outcome=verdict.outcome,
         last=ended,
     )
+
+
+def _bound(end: float | None) -> float | None:
+    """The end of an interval; None for one that next to no error probability has pushed out of sight."""
+    return end if end is not None and abs(end) < UNBOUNDED else None
 
 
 def _adjusted_p(p: float | None, seen: Sequence[Look]) -> float | None:

@@ -24,7 +24,7 @@ class Look:
     fraction: float  # of the planned information
     alpha: float
     estimate: float | None
-    low: float | None
+    low: float | None  # null: so early that nothing could be said on this side
     high: float | None
     outcome: Outcome
     last: bool  # the plan, the data or the time ended here: it spent what was left of the error probability

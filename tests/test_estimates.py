@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from pytest_quantbench.estimates import Exact, Ratio, Student
+from pytest_quantbench.estimates import Exact, ExpDifference, Ratio, Student
 
 students = st.builds(
     lambda value, error, degrees: Student(value=value, standard_error=error, degrees=degrees),
@@ -39,6 +39,55 @@ def test_intervals_are_equivariant_to_scale(estimate, scale, alpha):
     ).interval(alpha)
     plain = estimate.interval(alpha)
     assert (scaled.low, scaled.high) == pytest.approx((scale * plain.low, scale * plain.high))
+
+
+differences = st.builds(
+    lambda before, change, spreads, correlation, degrees: ExpDifference(
+        after=before + change,
+        before=before,
+        covariance=(spreads[0] ** 2, correlation * spreads[0] * spreads[1], spreads[1] ** 2),
+        degrees=degrees,
+    ),
+    st.floats(0.5, 5),
+    st.floats(-0.5, 2),
+    st.tuples(st.floats(1e-3, 0.2), st.floats(1e-3, 0.2)),
+    st.floats(-0.5, 0.99),
+    st.integers(3, 300),
+)
+
+
+@given(differences, st.floats(0.01, 0.4))
+def test_a_difference_of_perplexities_ends_where_its_p_value_is_alpha(estimate, alpha):
+    interval = estimate.interval(alpha)
+    assert interval.low <= estimate.value <= interval.high
+    assert estimate.p_below(interval.high) == pytest.approx(alpha, rel=1e-3)
+    assert estimate.p_above(interval.low) == pytest.approx(alpha, rel=1e-3)
+    wide = estimate.interval(alpha / 2)
+    assert wide.low <= interval.low <= interval.high <= wide.high
+
+
+@given(differences)
+def test_a_difference_turned_round_has_the_interval_turned_round(estimate):
+    after, cov, before = estimate.covariance
+    turned = ExpDifference(
+        after=estimate.before, before=estimate.after, covariance=(before, cov, after), degrees=estimate.degrees
+    ).interval()
+    assert (turned.low, turned.high) == pytest.approx((-estimate.interval().high, -estimate.interval().low), rel=1e-4)
+
+
+def test_a_small_error_gives_the_delta_methods_interval():
+    a, b, cov = 2.6, 2.5, (4e-6, 3.6e-6, 4e-6)
+    estimate = ExpDifference(after=a, before=b, covariance=cov, degrees=200)
+    p, q = math.exp(a), math.exp(b)
+    error = math.sqrt(p * p * cov[0] - 2 * p * q * cov[1] + q * q * cov[2])
+    plain = Student(value=p - q, standard_error=error, degrees=200).interval()
+    assert (estimate.interval().low, estimate.interval().high) == pytest.approx((plain.low, plain.high), rel=0.01)
+    assert estimate.detectable(p - q) == pytest.approx(2.5 * error, rel=0.03)
+
+
+def test_a_difference_that_no_number_bounds_is_said_in_numbers():
+    interval = ExpDifference(after=2.0, before=2.0, covariance=(1e6, 0.0, 1e6), degrees=1).interval()
+    assert (interval.low, interval.high) == (-1e300, 1e300)
 
 
 def test_student_is_scipys():

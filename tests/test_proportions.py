@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
+from pytest_quantbench import proportions
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.proportions import (
     Flips,
@@ -36,7 +37,7 @@ def test_published_unpaired_z_tests():
         assert got[1] == pytest.approx(p, abs=0.006)
 
 
-def slow_tango(observed):
+def slow_tango(observed, correction):
     """All Δ₀ of a fine grid whose score is within z, with p₂₁ found by maximising the likelihood on a grid itself."""
     n, b, c = observed.questions, observed.lost, observed.gained
     z = norm.ppf(0.95)
@@ -47,25 +48,53 @@ def slow_tango(observed):
         likelihood = b * np.log(np.maximum(p + delta, 1e-12)) + c * np.log(p) + rest * np.log(1 - 2 * p - delta)
         best = p[np.argmax(likelihood)]
         variance = n * (2 * best + delta * (1 - delta))
-        if (b - c - n * delta) ** 2 <= z * z * variance:
+        if max(abs(b - c - n * delta) - correction, 0) ** 2 <= z * z * variance:
             accepted.append(delta)
     return min(accepted), max(accepted)
 
 
 @pytest.mark.parametrize("counts", [(12, 4, 200), (3, 3, 150), (0, 7, 200), (25, 0, 300), (1, 0, 100)])
-def test_tango_agrees_with_a_grid_search_of_the_likelihood(counts):
+@pytest.mark.parametrize("correction", [0.0, 0.5])
+def test_tango_agrees_with_a_grid_search_of_the_likelihood(counts, correction, monkeypatch):
+    monkeypatch.setattr(proportions, "CONTINUITY", correction)
     interval = flipped(*counts).interval()
-    low, high = slow_tango(flipped(*counts))
+    low, high = slow_tango(flipped(*counts), correction)
     assert interval.low == pytest.approx(100 * low, abs=0.2)
     assert interval.high == pytest.approx(100 * high, abs=0.2)
 
 
-def test_tango_without_flips_is_wilsons_width_and_not_zero():
-    """b = c = 0: T(Δ) = −√(nΔ/(1 − Δ))·sign, so the bound is z²/(n + z²)."""
+def test_tango_without_flips_is_wilsons_width_and_not_zero(monkeypatch):
+    """b = c = 0: T(Δ) = −√(nΔ/(1 − Δ))·sign, so the bound is z²/(n + z²), and wider with half a question taken off."""
+    corrected = flipped(0, 0, 200).interval()
+    monkeypatch.setattr(proportions, "CONTINUITY", 0.0)
     z = norm.ppf(0.95)
     interval = flipped(0, 0, 200).interval()
     assert interval.high == pytest.approx(100 * z**2 / (200 + z**2), rel=1e-3)
     assert interval.low == pytest.approx(-interval.high, rel=1e-3)
+    assert interval.high < corrected.high < interval.high + 0.5
+
+
+def chance_of_deciding(questions, rate, drop):
+    """Exactly, over all outcomes that can be: the chances of pass and fail where the truth is on the limit."""
+    lost, gained = (rate + drop) / 2, (rate - drop) / 2
+    chances, most = {"pass": 0.0, "fail": 0.0}, int(questions * rate + 9 * math.sqrt(questions * rate))
+    for b in range(most + 1):
+        weight = binom.pmf(b, questions, lost)
+        if weight < 1e-9:
+            continue
+        for c in range(most + 1 - b):
+            probability = weight * binom.pmf(c, questions - b, gained / (1 - lost))
+            observed = flipped(b, c, questions)
+            chances["pass"] += probability * (observed.p_below(100 * drop) < 0.05)
+            chances["fail"] += probability * (observed.p_above(100 * drop) < 0.05)
+    return chances
+
+
+@pytest.mark.parametrize(("rate", "drop"), [(0.02, 0.01), (0.04, 0.03), (0.06, 0.03), (0.12, 0.03)])
+def test_at_the_limit_it_decides_wrongly_at_most_as_often_as_it_says(rate, drop):
+    chances = chance_of_deciding(200, rate, drop)
+    assert max(chances.values()) <= 0.05
+    assert min(chances.values()) > 0.01
 
 
 @given(st.integers(0, 60), st.integers(0, 60), st.integers(121, 2000))
