@@ -173,7 +173,9 @@ def _needed(
     found = f"about {more:,} {metric.items} would settle it" if more else "the estimate lies on the limit itself"
     digits = 1 if metric.unit in ("%", "points") else 2
     unit = f" {metric.unit}".rstrip()
-    return f"{found}; {items:,} can tell a difference of {detectable:.{digits}f}{unit} from the limit (80 % power)"
+    return (
+        f"{found}; these {items:,} can tell a difference of {detectable:.{digits}f}{unit} from the limit (80 % power)"
+    )
 
 
 def show(interval: Interval, metric: Metric) -> str:

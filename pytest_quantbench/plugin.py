@@ -34,6 +34,8 @@ MARKERS = {
     "quantbench(models=None, recipes=None)": "which models and recipes a test's `cell` runs over (default: all)",
 }
 
+CHECKED_EARLY = tuple("--model --recipe --task-data --runs --limit --tokens --max-tokens --time-budget".split())
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("quantbench", "is this quantized model still good enough?")
@@ -65,9 +67,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures, "quantbench-fixtures")
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
-    asked = ("model", "recipe", "task_data")
-    if any(config.getoption(name) for name in asked):
-        run_of(config)  # a wrong name is a usage error, before anything is collected
+    if any(str(argument).startswith(CHECKED_EARLY) for argument in config.invocation_params.args):
+        run_of(config)  # a wrong name or number is a usage error, before anything is collected
     if sys.stderr.isatty():  # kept now, for capture hides it from the tests
         from pytest_quantbench import progress
 

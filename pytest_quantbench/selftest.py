@@ -126,6 +126,11 @@ class Finding:
     verdicts: tuple[Verdict, ...]
 
     @property
+    def expected(self) -> Outcome | None:
+        """What has to come out; None for damage of a degree that the gate may or may not see."""
+        return "pass" if self.damage == IDENTITY else "fail" if self.damage in FATAL else None
+
+    @property
     def outcome(self) -> Outcome:
         """fail if any check failed, pass if all passed."""
         outcomes = {verdict.outcome for verdict in self.verdicts}

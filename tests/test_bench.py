@@ -48,14 +48,15 @@ def test_the_reference_is_measured_once_for_all_recipes(subject, monkeypatch):
 
 def test_an_undecided_check_goes_on_and_the_next_recipe_finds_the_reference_there(subject):
     first = cell_of(adjusted(subject, most_tokens=512), "int4-rtn")
-    estimate = first.judge("perplexity", 1e6).estimate  # far away: decided at once
-    verdict = first.judge("perplexity", estimate)
+    after, before = (np.exp(cell.perplexity_samples.nll_nats.mean()) for cell in (first, subject.reference))
+    verdict = first.judge("perplexity", float(after - before))  # the limit is where 128 tokens say that it is
     assert [look.items for look in verdict.looks] == [128, 256, 512][: len(verdict.looks)]
     assert len(verdict.looks) > 1
     assert verdict.items == len(first.perplexity_samples.nll_nats)
-    second = cell_of(subject, "int3-rtn")
+    second = cell_of(adjusted(subject, fixed=True), "int3-rtn")
     assert second.judge("perplexity", 1e6).looks[0].items == 128
-    assert second.record().perplexity.tokens == len(second.perplexity_samples.nll_nats) < 256
+    assert second.record().perplexity.tokens == len(second.perplexity_samples.nll_nats) == 128
+    assert len(subject.reference.perplexity_samples.nll_nats) > 128
 
 
 def test_questions_are_added_until_it_is_decided(subject):

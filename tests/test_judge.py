@@ -154,7 +154,7 @@ def test_intervals_on_a_limit_are_undecided_about_as_often_as_they_should_be():
 def test_undecided_says_what_would_settle_it_and_what_could_have_been_settled():
     verdict = judge.judge_accuracy("t", task([True] * 195 + [False] * 5), task([True] * 200), 3.0)
     assert verdict.outcome == "undecided"
-    assert "questions would settle it; 200 can tell a difference of" in verdict.needed
+    assert "questions would settle it; these 200 can tell a difference of" in verdict.needed
     assert verdict.detectable == pytest.approx(2.78, abs=0.05)
     assert 0.05 < verdict.p_good < 0.95
 

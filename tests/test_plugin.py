@@ -127,16 +127,16 @@ def test_pass_fail_and_undecided_have_outcomes_of_their_own(suite, pytester):
 
         def test_perplexity(cell, settle):
             delta = cell.judge("perplexity").estimate
-            settle(cell.judge("perplexity", delta + 1e-9))
+            settle(cell.judge("perplexity", delta + 0.01))
     """
-    result = suite(source, "-k", "Tiny", "-m", "int4", "-rA")
+    result = suite(source, "-k", "Tiny", "-m", "int3", "-rA", "--fixed")
     result.assert_outcomes(passed=1, failed=1)
     assert "1 undecided" in result.outlines[-1]
     result.stdout.fnmatch_lines(
-        ["fail: size reduction vs BF16 *, limit ≥ 90 %.", "*Tiny-int4 undecided: *would settle it*"]
+        ["fail: size reduction vs BF16 *, limit ≥ 90 %.", "*Tiny-int3 undecided: *would settle it*"]
     )
     assert "Traceback" not in result.stdout.str()
-    strict = suite(source, "-k", "Tiny and perplexity", "-m", "int4", "--undecided=fail")
+    strict = suite(source, "-k", "Tiny and perplexity", "-m", "int3", "--undecided=fail", "--fixed")
     strict.assert_outcomes(failed=1)
 
 
@@ -307,3 +307,30 @@ def test_a_session_without_cells_is_left_alone(suite):
 def test_the_embedded_model_is_where_the_catalogue_says():
     assert MODELS["Tiny"].local
     assert (TINY_DIRECTORY / "config.json").is_file()
+
+
+def test_the_self_test_is_only_run_when_asked_for(suite):
+    source = """
+        import pytest
+
+        @pytest.mark.selftest
+        @pytest.mark.quantbench(recipes=["int4"])
+        def test_gate(cell):
+            pass
+    """
+    assert "test_gate[Tiny-int4]" not in suite(source, "--collect-only", "-q", "-k", "Tiny").stdout.str()
+    result = suite(source, "--collect-only", "-q", "-k", "Tiny", "-m", "selftest")
+    result.stdout.fnmatch_lines(["test_gate.py::test_gate[[]Tiny-int4[]]"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "told"),
+    [
+        ("--time-budget", "0", "--time-budget 0: give a number of minutes above 0."),
+        ("--max-tokens", "1", "--max-tokens 1: give a number of at least 2, or 'all'."),
+    ],
+)
+def test_bounds_of_looking_are_checked(suite, option, value, told):
+    result = suite(GATE, option, value, "-k", "Tiny")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert told in result.stderr.str() + result.stdout.str()
