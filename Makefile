@@ -20,7 +20,7 @@ TORCH ?= torch==2.13.0
 .PHONY: bench test lint clean
 
 bench: $(VENV)/ready
-	$(BIN)/pytest benches -k Tiny --runs $(RUNS)
+	$(BIN)/pytest benches -k Tiny --runs $(RUNS) --results results
 
 test: $(VENV)/ready
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests -n auto

@@ -44,13 +44,7 @@ def _parser() -> argparse.ArgumentParser:
 def _report(chosen: argparse.Namespace) -> None:
     directory: Path = chosen.directory
     records = results.read_all(directory)
-    for line in [
-        *map(report.terminal_line, records),
-        *report.suite_lines(records),
-        *report.coherence_lines(records),
-        report.LEGEND,
-    ]:
-        print(line)
+    print("\n".join(report.summary(records)))
     combined = results.write_combined(records, directory)
     output = chosen.output or directory / "benchmark_int_quant.md"
     print(f"combined: {combined}")

@@ -159,13 +159,18 @@ def weights(samples: WeightSamples) -> Weights:
 
 
 def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
-    """(runs,) rates and times of T1, and (runs, new tokens − 1) gaps between tokens."""
+    """(runs,) rates and times of T1, (runs, new tokens − 1) gaps between tokens, and the reference's interleaved runs,
+    of which there are none where they were not.
+    """
     runs = samples.runs
     return {
         "throughput/prompt": np.array([run.prompt for run in runs]),
         "throughput/tokens_per_second": np.array([run.tokens_per_second for run in runs]),
         "throughput/first_token_seconds": np.array([run.first_token_seconds for run in runs]),
         "throughput/latencies_seconds": np.stack([run.latencies_seconds for run in runs]),
+        "throughput/warm_up_tokens_per_second": np.array(samples.warm_up.tokens_per_second),
+        "throughput/reference_prompt": np.array([run.prompt for run in samples.reference_runs], np.int64),
+        "throughput/reference_tokens_per_second": np.array([run.tokens_per_second for run in samples.reference_runs]),
     }
 
 

@@ -66,9 +66,13 @@ def describe(cells: Cells, cache: Path) -> list[str]:
     fetched = ", ".join(f"{name} {size / GB:.1f} GB" for name, size in need.fetch.items()) or "nothing"
     unknown = f" (size of {', '.join(need.unknown)} unknown)" if need.unknown else ""
     return [
-        f"quantbench: {len(cells)} cells of {len(models)} models; to fetch: {fetched}{unknown}",
+        f"quantbench: {_count(len(cells), 'cell')} of {_count(len(models), 'model')}; to fetch: {fetched}{unknown}",
         f"quantbench: {need.total / GB:.2f} GB of disk needed, {free_bytes(cache) / GB:.1f} GB free at {cache}",
     ]
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def check_disk(cells: Cells, cache: Path) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_quantbench import plots, report, results
+from pytest_quantbench import document, plots, report, results
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.record import Record, read, write_atomically
 from pytest_quantbench.settings import Settings
@@ -13,9 +13,7 @@ def publish(written: Sequence[Path], settings: Settings, command: str) -> list[s
     """Write the files that cover the whole results folder; returns the terminal's lines on this session's cells."""
     try:
         session = results.in_order([read(path) for path in dict.fromkeys(written)])
-        lines = [report.terminal_line(record) for record in session]
-        lines += [told for record in session for told in report.sentences(record) if " undecided: " in told]
-        lines += [*report.suite_lines(session), *report.coherence_lines(session), report.LEGEND]
+        lines = report.summary(session)
         records = results.read_all(settings.results)
         files = [results.write_combined(records, settings.results)]
         files.append(write_report(records, settings.report or settings.results / "benchmark_int_quant.md", command))
@@ -28,5 +26,5 @@ def publish(written: Sequence[Path], settings: Settings, command: str) -> list[s
 
 def write_report(records: Sequence[Record], path: Path, command: str) -> Path:
     """The markdown report of these records."""
-    write_atomically(path, report.markdown(records, command).encode())
+    write_atomically(path, document.markdown(records, command).encode())
     return path

@@ -1,6 +1,7 @@
 """The results folder: a JSON and an npz per cell, combined.json. Written all or nothing, and never emptied."""
 
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from pytest_quantbench.catalog import LEVELS, MODELS
 from pytest_quantbench.errors import DiskError, RecordError
 from pytest_quantbench.record import SCHEMA, Record, read, to_json, write_atomically
 
+log = logging.getLogger(__name__)
 PARTS = ("throughput", "perplexity", "accuracy", "weights", "noise_floor", "coherence")
 COMBINED = "combined.json"
 
@@ -74,12 +76,20 @@ def _old_arrays(path: Path, kept: Sequence[str]) -> dict[str, Any]:
 def read_all(directory: Path) -> list[Record]:
     """Every record of a folder, in the catalogue's order, then by level and recipe.
 
-    Raises RecordError naming a file that is no record, DiskError where there is no such folder or nothing in it.
+    A file that is no record, or of another schema, is left out with a warning in the log. Raises DiskError where there
+    is no such folder or no record in it.
     """
-    files = [path for path in sorted(directory.glob("*.json")) if path.name != COMBINED]
-    if not files:
+    found = []
+    for path in sorted(directory.glob("*.json")):
+        if path.name == COMBINED:
+            continue
+        try:
+            found.append(read(path))
+        except RecordError as error:
+            log.warning("Left out: %s", error)
+    if not found:
         raise DiskError(f"{directory} holds no records. Run `pytest benches -k Tiny --results {directory}` first.")
-    return in_order([read(path) for path in files])
+    return in_order(found)
 
 
 def in_order(records: Sequence[Record]) -> list[Record]:

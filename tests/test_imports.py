@@ -23,7 +23,7 @@ ORDER = (
     ("measures",),
     ("parts",),
     ("source", "measured", "floor", "checks", "bench", "selftest", "comparison", "results"),
-    ("report", "codec_report", "plots", "publish"),
+    ("report", "document", "codec_report", "plots", "publish"),
     ("cli", "selection", "fixtures", "plugin"),
 )
 PLACE = {name: index for index, name in enumerate(name for row in ORDER for name in row)}

@@ -190,7 +190,7 @@ def test_the_header_says_what_is_fetched_and_what_it_takes(suite, monkeypatch, t
     result = suite(GATE, "--collect-only", "-m", "int4", "-k", "Llama-3.2")
     result.stdout.fnmatch_lines(
         [
-            "quantbench: 1 cells of 1 models; to fetch: Llama-3.2-3B-Instruct 6.4 GB",
+            "quantbench: 1 cell of 1 model; to fetch: Llama-3.2-3B-Instruct 6.4 GB",
             "quantbench: 8.24 GB of disk needed*",
         ]
     )

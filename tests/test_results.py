@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from test_record import make, perplexity
 
-from pytest_quantbench import report, results
-from pytest_quantbench.errors import DiskError, RecordError
+from pytest_quantbench import document, report, results
+from pytest_quantbench.errors import DiskError
 from pytest_quantbench.record import read
 from pytest_quantbench.verdict import Verdict
 
@@ -56,12 +56,16 @@ def test_all_records_come_in_the_catalogues_order(tmp_path):
     assert [record["model_id"] for record in combined["records"]] == ["Tiny", "Tiny", "Qwen3-8B", "mine"]
 
 
-def test_a_folder_without_records_or_with_a_broken_one_is_named(tmp_path):
+def test_a_folder_without_records_is_named_and_what_is_no_record_left_out(tmp_path, caplog):
+    (tmp_path / "x.json").write_text("nonsense")
     with pytest.raises(DiskError, match="holds no records"):
         results.read_all(tmp_path)
-    (tmp_path / "x.json").write_text("nonsense")
-    with pytest.raises(RecordError, match=r"x\.json"):
-        results.read_all(tmp_path)
+    results.save(make(), {}, tmp_path)
+    old = json.loads((tmp_path / "Tiny_4bit.json").read_text())
+    (tmp_path / "old.json").write_text(json.dumps(old | {"schema": 1}))
+    assert results.read_all(tmp_path) == [make()]
+    assert "x.json is not a record of this tool" in caplog.text
+    assert "old.json has schema 1; this version reads 2" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
@@ -75,21 +79,21 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 def test_missing_figures_are_a_dash_and_never_a_guess():
     line = report.terminal_line(make())
     assert line == "Tiny-int4"
-    text = report.markdown([make()], "pytest benches")
+    text = document.markdown([make()], "pytest benches")
     assert "| Tiny | – |" in text
     assert "nan" not in text.lower()
 
 
 def test_the_report_has_six_tables_with_a_column_per_level():
     records = [make(level=level, recipe=level, bits=bits) for level, bits in (("int4", 4), ("int2", 2), ("bf16", 16))]
-    text = report.markdown(records, "pytest benches -k Tiny")
+    text = document.markdown(records, "pytest benches -k Tiny")
     assert text.count("| model | BF16 | INT4 | INT2 |") == 6
     assert "    pytest benches -k Tiny" in text
 
 
 def test_limits_are_those_that_were_judged_by():
     record = make(perplexity=perplexity(), verdicts=(verdict("perplexity_delta", "undecided"),))
-    text = report.markdown([record], "c")
+    text = document.markdown([record], "c")
     assert "| *limit* | < 2 |" in text
     assert "| Tiny | 4.000, Δ +0.500 [+0.400, +0.600] ? |" in text
     assert "- Tiny-int4 undecided: It is so." in text

@@ -197,12 +197,15 @@ def _power(draws: int) -> list[str]:
     ]
 
 
-def _costs(draws: int) -> list[str]:
-    lines = ["12 % flips, limit 3 points, ARC-Easy's 2,376 questions: looked at after 200, 400, …, or all at once:", ""]
+def _costs(draws: int, flipped: float) -> list[str]:
+    lines = [
+        f"{flipped:.0%} flips, limit 3 points, ARC-Easy's 2,376 questions: looked at after 200, 400, …, or all at once:"
+    ]
+    lines.append("")
     lines += ["| true drop | pass | fail | questions used | pass, all at once | fail, all at once |", "|---" * 6 + "|"]
     for drop in (0.0, 1.5, 3.0, 4.5, 6.0):
-        growing = simulate(answers(0.12, 3.0, GROWING, drop=drop), draws)
-        fixed = simulate(answers(0.12, 3.0, (ALL_QUESTIONS,), drop=drop), draws)
+        growing = simulate(answers(flipped, 3.0, GROWING, drop=drop), draws)
+        fixed = simulate(answers(flipped, 3.0, (ALL_QUESTIONS,), drop=drop), draws)
         cells = [f"{drop:g}", f"{growing.passed:.1%}", f"{growing.failed:.1%}", f"{growing.items:.0f}"]
         lines.append(f"| {' | '.join([*cells, f'{fixed.passed:.1%}', f'{fixed.failed:.1%}'])} |")
         print(lines[-1], flush=True)
@@ -219,7 +222,7 @@ def main(draws: int) -> None:
         shown = f"{rates.passed:.2%} | {rates.failed:.2%} | {rates.point_passed:.1%}"
         lines.append(f"| {setting.name} | {setting.limit:g} {METRICS[setting.metric].unit} | {shown} |")
         print(lines[-1], flush=True)
-    lines += ["", *_power(draws), "", *_costs(draws)]
+    lines += ["", *_power(draws), "", *_costs(draws, 0.06), "", *_costs(draws, 0.12)]
     FIGURES.mkdir(parents=True, exist_ok=True)
     (FIGURES / "verdicts.md").write_text("\n".join(lines) + "\n")
 
