@@ -5,7 +5,7 @@ that share an input (query, key and value; gate and up) share its statistics, wh
 Costs O(tokens × in²) for every different input; memory: one (in, in) float32 sum for each in the current layer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,8 +94,8 @@ class _Sums:
 class Observer:
     """Collects the statistics of one decoder layer's linear layers; `wrap` puts it into the layer."""
 
-    def __init__(self, batches: Sequence[mx.array], seed: int, *, host: bool) -> None:
-        self._rows_per_batch = -(-SAMPLE_TOKENS // len(batches))
+    def __init__(self, batches: int, seed: int, *, host: bool) -> None:
+        self._rows_per_batch = -(-SAMPLE_TOKENS // batches)
         self._seed = seed
         self._host = host
         self._sums: dict[str, _Sums] = {}  # by the path of the first matrix that has this input

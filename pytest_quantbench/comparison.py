@@ -154,7 +154,7 @@ def model_cases(directory: Path, calibration: str, sequences: int = 16) -> Itera
     walk = Walk(source, host=host)
     walk.begin(batches)
     for layer in range(len(walk)):
-        observer = Observer(batches, 0, host=host)
+        observer = Observer(len(batches), 0, host=host)
         walk.observe(layer, observer.wrap)
         for path, statistics in observer.statistics().items():
             weight = np.array(checkpoint.tensor(f"{path}.weight").astype(mx.float32))

@@ -185,7 +185,7 @@ class _Build:
         """Statistics by path of the layer's matrices, from its original weights and the encoded layers before it."""
         if self.walk is None or group == OUTSIDE:
             return {}
-        observer = Observer(self.walk.batches, self.seed, host=backend() == "cpu")
+        observer = Observer(len(self.walk.batches), self.seed, host=backend() == "cpu")
         self.walk.observe(group, observer.wrap)
         return observer.statistics()
 

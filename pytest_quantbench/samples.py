@@ -76,6 +76,7 @@ class AccuracySamples:
 
     tasks: Mapping[str, TaskSamples]
     available: Mapping[str, int]
+    cut_contexts: int  # requests whose context was longer than the model takes
     weights_sha256: str
     seconds: float
 
@@ -88,7 +89,8 @@ class AccuracySamples:
         if more.weights_sha256 != self.weights_sha256:
             raise ComparisonError(f"{name}: the questions that were added were answered by other weights.")
         tasks = {**self.tasks, name: self.tasks[name].joined(more.tasks[name])}
-        return replace(self, tasks=tasks, seconds=self.seconds + more.seconds)
+        cut = self.cut_contexts + more.cut_contexts
+        return replace(self, tasks=tasks, cut_contexts=cut, seconds=self.seconds + more.seconds)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

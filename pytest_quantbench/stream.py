@@ -9,12 +9,17 @@ norm and head do the rest. No code per architecture, and one layer's weights in 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
+from functools import cached_property
 from typing import Any, Protocol
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
+from numpy.typing import NDArray
 
+from pytest_quantbench.branches import Batch, caches
+from pytest_quantbench.errors import WeightError
 from pytest_quantbench.hidden import MEMORY_BYTES, HiddenStates
 from pytest_quantbench.hostmath import host_attention, on_host, view
 from pytest_quantbench.progress import track
@@ -115,7 +120,7 @@ class Walk:
         self._recorders: list[_Recorder] = []
         self._memory_bytes = memory_bytes
         self._states = HiddenStates(memory_bytes)
-        self.batches: Sequence[mx.array] = ()
+        self.batches: Sequence[Batch] = ()
 
     def __len__(self) -> int:
         """How many decoder layers there are."""
@@ -126,29 +131,34 @@ class Walk:
         """Hash over name, shape and float32 values of all weights that were filled in."""
         return hashlib.sha256("".join(f"{k}={v};" for k, v in sorted(self._digests.items())).encode()).hexdigest()
 
-    def run(self, batches: Sequence[mx.array], what: str) -> None:
-        """Carry (batch, tokens) integer batches through all decoder layers; `what` names the bar of progress."""
+    def run(self, batches: Sequence[Batch | mx.array], what: str) -> None:
+        """Carry batches through all decoder layers; `what` names the bar of progress.
+
+        A branch stands behind its parent. Raises WeightError naming the layer whose result is not a number.
+        """
         self.begin(batches)
         for index in track(range(len(self)), what=what, unit="layer"):
             self.advance(index)
 
-    def begin(self, batches: Sequence[mx.array]) -> None:
+    def begin(self, batches: Sequence[Batch | mx.array]) -> None:
         """Embed the batches, and learn with which arguments the model calls its decoder layers."""
-        self.batches = batches
+        self.batches = [batch if isinstance(batch, Batch) else Batch(tokens=batch) for batch in batches]
         self._fill(
             self._model, "", [name for name in shapes(self._model) if not name.startswith(tuple(self._prefixes))]
         )
         self._recorders = [*map(_Recorder, self._layers[:-1]), _Stopper(self._layers[-1])]
         self._slots[:] = self._recorders
         self._states = HiddenStates(self._memory_bytes)
-        for batch in batches:
+        for batch, held in zip(self.batches, caches(self.batches, len(self)), strict=True):
             with suppress(_Stopped):
-                self._model(batch)
+                self._model(batch.tokens, cache=held)
             self._states.append(self._recorders[0].entered)
 
     def advance(self, index: int) -> None:
         """Carry all batches through one decoder layer, with the weights that `dense` gives now."""
         for batch, state in enumerate(self._through(index, None)):
+            if not np.isfinite(view(state).sum(dtype=np.float64)):
+                raise WeightError(f"Decoder layer {index} gives values that are no numbers; the first such layer.")
             self._states[batch] = state
 
     def observe(self, index: int, wrap: Wrap) -> None:
@@ -176,11 +186,23 @@ class Walk:
         mx.clear_cache()
 
     def logits(self, batch: int, positions: slice) -> mx.array:
-        """(batch, positions, vocabulary) float32 logits: norm and head run at these positions only."""
+        """(rows, positions, vocabulary) float32 logits: norm and head run at these positions only."""
+        return self._head(self._states[batch][:, positions])
+
+    def logits_at(self, batch: int, rows: NDArray[np.integer], places: NDArray[np.integer]) -> mx.array:
+        """(count, vocabulary) float32 logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
+        return self._head(self._states[batch][mx.array(rows), mx.array(places)][None])[0]
+
+    @cached_property
+    def vocabulary(self) -> int:
+        """How many logits a position has."""
+        return int(self.logits(0, slice(0, 1)).shape[-1])
+
+    def _head(self, states: mx.array) -> mx.array:
         injector = _Injector(self._layers[-1])
-        injector.answer = self._states[batch][:, positions]
+        injector.answer = states
         self._slots[:] = [*map(_Recorder, self._layers[:-1]), injector]
-        logits: mx.array = self._model(self.batches[batch])
+        logits: mx.array = self._model(mx.zeros((1, 1), mx.int32))  # any tokens: their embeddings are replaced
         return logits
 
     def _fill(self, module: nn.Module, prefix: str, names: Sequence[str]) -> None:

@@ -67,7 +67,7 @@ def test_statistics_are_those_of_the_inputs(small_model, architecture, host):
 
         return type("Spy", (type(wrapped),), {"__call__": lambda self, x: call(x)})(observer, path, layer)
 
-    observer = Observer(batches, 0, host=host)
+    observer = Observer(len(batches), 0, host=host)
     walk.observe(0, spy)
     found = observer.statistics()
     assert len(found) == len(spied) >= 4
@@ -87,7 +87,7 @@ def test_matrices_with_one_input_share_their_statistics(small_model):
     walk = Walk(compress(checkpoint, recipe("bf16", []), 0, TINY_DIRECTORY), host=True)
     batches = [mx.array([[1, 2, 3]])]
     walk.begin(batches)
-    observer = Observer(batches, 0, host=True)
+    observer = Observer(len(batches), 0, host=True)
     walk.observe(1, observer.wrap)
     found = observer.statistics()
     prefix = "model.layers.1."
@@ -103,7 +103,7 @@ def test_observing_changes_nothing(small_model):
     plain.run(batches, "")
     observed.begin(batches)
     for layer in range(len(observed)):
-        observed.observe(layer, Observer(batches, 0, host=True).wrap)
+        observed.observe(layer, Observer(len(batches), 0, host=True).wrap)
         observed.advance(layer)
     assert mx.array_equal(plain.logits(0, slice(None)), observed.logits(0, slice(None)))
 
@@ -121,7 +121,7 @@ def test_a_layer_sees_its_encoded_predecessors(small_model, tmp_path, monkeypatc
     last = len(walk) - 1
     for layer in range(last):
         walk.advance(layer)
-    observer = Observer(batches, 0, host=True)
+    observer = Observer(len(batches), 0, host=True)
     walk.observe(last, observer.wrap)
     name = f"model.layers.{last}.self_attn.q_proj"
     np.testing.assert_allclose(original(observer)[name].hessian, seen[last][name].hessian, rtol=1e-5, atol=1e-7)

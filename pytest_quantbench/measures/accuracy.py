@@ -1,8 +1,8 @@
 """T3: multiple-choice questions, with lm-eval's task definitions and scoring over our own walk.
 
 lm-eval builds the prompts and decides what is right (acc_norm: the choice with the highest log-likelihood per
-character); the log-likelihoods come from the layer walk, in float32, batched by length. No chat template: it moves
-ARC-Easy by more than any quantizer does. The questions are a seeded sample, the same for every cell.
+character); the log-likelihoods come from the layer walk, in float32, each context computed once. No chat template: it
+moves ARC-Easy by more than any quantizer does. The questions are a seeded sample, the same for every cell.
 """
 
 import logging
@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 from jinja2 import TemplateError
 from lm_eval import evaluator
@@ -22,13 +21,13 @@ from lm_eval import tasks as lm_eval_tasks
 from lm_eval.api.model import TemplateLM
 
 from pytest_quantbench.artifacts import Artifact
-from pytest_quantbench.catalog import TINY_DIRECTORY
+from pytest_quantbench.catalog import CONTEXT_TOKENS, TINY_DIRECTORY
 from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError
 from pytest_quantbench.samples import AccuracySamples, TaskSamples
+from pytest_quantbench.scoring import Request, cut, loglikelihoods
 from pytest_quantbench.stream import Walk
 from pytest_quantbench.tokens import load_tokenizer, longest_input
 
-TOKENS_AT_ONCE = 4096
 EMBEDDED = {"tiny_facts": TINY_DIRECTORY / "facts.jsonl", "tiny_endings": TINY_DIRECTORY / "endings.jsonl"}
 
 
@@ -40,7 +39,8 @@ class WalkLM(TemplateLM):  # type: ignore[misc]
         self.tokenizer = load_tokenizer(tokenizer_directory)
         self.walk = Walk(artifact, host=host, rounding=rounding)
         self._recipe = artifact.manifest.recipe
-        self._longest = longest_input(artifact.config, 2048)
+        self._longest = longest_input(artifact.config, CONTEXT_TOKENS)
+        self.cut_contexts = 0
 
     @property
     def eot_token_id(self) -> int:
@@ -58,33 +58,15 @@ class WalkLM(TemplateLM):  # type: ignore[misc]
     ) -> list[tuple[float, bool]]:
         """Sum of log-probabilities of each continuation, and whether it is the greedy one; in the requests' order.
 
-        What is longer than the model takes is cut from the left, as lm-eval does.
+        What is longer than the model takes is cut from the left, as lm-eval does, and counted. Where a tokenizer merges
+        across the end of the context, the continuation is what is left of both's tokens after as many as the context
+        has alone: also lm-eval's rule.
         """
-        inputs = [(context + continuation)[:-1][-self._longest :] for _, context, continuation in requests]
-        order = sorted(range(len(requests)), key=lambda index: len(inputs[index]))
-        batches = list(_by_length(order, inputs))
-        self.walk.run([mx.array(_padded([inputs[i] for i in batch])) for batch in batches], f"T3 {self._recipe}")
-        answers: dict[int, tuple[float, bool]] = {}
-        for number, batch in enumerate(batches):
-            answers |= self._answers(number, batch, inputs, [requests[i][2] for i in batch])
-        return [answers[index] for index in range(len(requests))]
-
-    def _answers(
-        self, number: int, batch: Sequence[int], inputs: Sequence[list[int]], continuations: Sequence[list[int]]
-    ) -> dict[int, tuple[float, bool]]:
-        """The answers of one batch; the output head runs from the earliest scored position on."""
-        first = min(len(inputs[i]) - len(c) for i, c in zip(batch, continuations, strict=True))
-        logits = self.walk.logits(number, slice(first, None))  # (batch, positions, vocabulary)
-        log_probabilities = logits - mx.logsumexp(logits, axis=-1, keepdims=True)
-        greedy = np.array(mx.argmax(logits, axis=-1))
-        answers = {}
-        for row, (index, continuation) in enumerate(zip(batch, continuations, strict=True)):
-            end = len(inputs[index]) - first
-            positions = slice(end - len(continuation), end)
-            scored = mx.take_along_axis(log_probabilities[row, positions], mx.array(continuation)[:, None], axis=-1)
-            total = float(np.array(scored, dtype=np.float64).sum())
-            answers[index] = (total, bool((greedy[row, positions] == continuation).all()))
-        return answers
+        whole = [Request(context=tuple(context), continuation=tuple(rest)) for _, context, rest in requests]
+        fitting = [cut(request, self._longest) for request in whole]
+        self.cut_contexts += sum(a != b for a, b in zip(whole, fitting, strict=True))
+        answers = loglikelihoods(self.walk, fitting, f"T3 {self._recipe}")
+        return [(answer.loglikelihood, answer.greedy) for answer in answers]
 
     def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
         """Refused: whole-text likelihoods are T2's business."""
@@ -93,24 +75,6 @@ class WalkLM(TemplateLM):  # type: ignore[misc]
     def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
         """Refused: only multiple-choice tasks are scored so far."""
         raise UnknownNameError("Tasks that generate text are not run by T3: choose a multiple-choice task.")
-
-
-def _by_length(order: Sequence[int], inputs: Sequence[list[int]]) -> Iterator[list[int]]:
-    """Requests of similar length together, at most TOKENS_AT_ONCE with padding."""
-    batch: list[int] = []
-    for index in order:
-        if batch and (len(batch) + 1) * len(inputs[index]) > TOKENS_AT_ONCE:
-            yield batch
-            batch = []
-        batch.append(index)
-    if batch:
-        yield batch
-
-
-def _padded(rows: Sequence[list[int]]) -> Any:
-    """(rows, longest) ids, padded on the right, where a causal model's earlier positions cannot see it."""
-    width = max(map(len, rows))
-    return np.array([row + [0] * (width - len(row)) for row in rows], dtype=np.int32)
 
 
 def measure(
@@ -143,6 +107,7 @@ def measure(
     return AccuracySamples(
         tasks={name: _samples(results["samples"][name], str(results["versions"][name])) for name in names},
         available={name: len(task.eval_docs) for name, task in tasks.items()},
+        cut_contexts=model.cut_contexts,
         weights_sha256=model.walk.weights_sha256,
         seconds=time.perf_counter() - began,
     )

@@ -99,8 +99,7 @@ def _batches(windows: Sequence[Sequence[int]], bos: int | None) -> tuple[list[An
 
 def _score(walk: Walk, index: int, target: Any) -> Floats:
     """(tokens,) negative log-likelihoods of one window, the logits made a stretch at a time."""
-    vocabulary = walk.logits(index, slice(0, 1)).shape[-1]
-    stretch = max(1, LOGITS_AT_ONCE // vocabulary)
+    stretch = max(1, LOGITS_AT_ONCE // walk.vocabulary)
     parts: list[Floats] = []
     for start in range(0, target.shape[1], stretch):
         chosen = mx.array(target[:, start : start + stretch, None])

@@ -1,0 +1,170 @@
+"""Log-likelihoods of continuations: what several of them have in common is computed once.
+
+Contexts are batched by exact length, so nothing is padded in front of what follows. The choices of a context are rows
+of a branch that goes on from it (see branches), without their last token, whose successor nobody asks for. A preamble
+that several contexts begin with is a batch of its own, and the contexts are branches of that. Norm and output head run
+at the scored positions only.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_quantbench.branches import Batch
+from pytest_quantbench.errors import CorpusError
+from pytest_quantbench.stream import Walk
+
+TOKENS_AT_ONCE = 4096
+LOGITS_AT_ONCE = 2**25  # float32 values: 128 MB
+PREAMBLE_TOKENS, PREAMBLE_CONTEXTS = 16, 4  # a shorter beginning, or one of fewer contexts, is not worth a batch
+Ids = tuple[int, ...]
+Place = tuple[int, int, int, int]  # row and place in a batch, the request that is scored there, the token that follows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """How likely is the continuation after the context? Token ids; neither may be empty."""
+
+    context: Ids
+    continuation: Ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The sum of log-probabilities in nats, and whether every token of the continuation is the likeliest."""
+
+    loglikelihood: float
+    greedy: bool
+
+
+@dataclass(slots=True)
+class _Plan:
+    """All batches, and which position of which batch predicts which token of which request."""
+
+    batches: list[Batch] = field(default_factory=list)
+    scored: list[list[Place]] = field(default_factory=list)  # of each batch
+
+    def add(self, batch: Batch) -> int:
+        self.batches.append(batch)
+        self.scored.append([])
+        return len(self.batches) - 1
+
+
+def cut(request: Request, longest: int) -> Request:
+    """The request with as much of its context as a model of `longest` tokens takes: cut from the left, as lm-eval does.
+
+    Raises CorpusError where the continuation alone is longer.
+    """
+    room = longest - len(request.continuation) + 1
+    if room < 1:
+        raise CorpusError(f"A choice of {len(request.continuation)} tokens is longer than the model's {longest}.")
+    return Request(context=request.context[-room:], continuation=request.continuation)
+
+
+def loglikelihoods(walk: Walk, requests: Sequence[Request], what: str) -> list[Answer]:
+    """The answers in the requests' order, by one walk over all of them; `what` names the bar of progress."""
+    plan = _planned(requests)
+    walk.run(plan.batches, what)
+    sums, greedy = np.zeros(len(requests)), np.ones(len(requests), bool)
+    for number, scored in enumerate(plan.scored):
+        for part in _parts(scored, walk.vocabulary):
+            rows, places, asked, tokens = (np.array(column) for column in zip(*part, strict=True))
+            logits = walk.logits_at(number, rows, places)  # (count, vocabulary)
+            found, likeliest = _of_tokens(logits, tokens)
+            np.add.at(sums, asked, found)
+            np.logical_and.at(greedy, asked, likeliest == tokens)
+    return [Answer(loglikelihood=float(total), greedy=bool(flag)) for total, flag in zip(sums, greedy, strict=True)]
+
+
+def _of_tokens(logits: mx.array, tokens: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
+    """(count,) log-probabilities of the tokens, and the likeliest ones."""
+    chosen = mx.take_along_axis(logits, mx.array(tokens)[:, None], axis=-1)[:, 0]
+    found = chosen - mx.logsumexp(logits, axis=-1)
+    return np.array(found).astype(np.float64), np.array(mx.argmax(logits, axis=-1))
+
+
+def _parts(scored: Sequence[Place], vocabulary: int) -> Iterator[Sequence[Place]]:
+    together = max(1, LOGITS_AT_ONCE // vocabulary)
+    for start in range(0, len(scored), together):
+        yield scored[start : start + together]
+
+
+def _planned(requests: Sequence[Request]) -> _Plan:
+    plan, asked = _Plan(), defaultdict[Ids, list[int]](list)  # by context: the requests that have it
+    for index, request in enumerate(requests):
+        asked[request.context].append(index)
+    for preamble, contexts in _by_preamble(list(asked)):
+        root = plan.add(Batch(tokens=mx.array([preamble]))) if preamble else None
+        for together in _of_equal_length(contexts):
+            tokens = mx.array([context[len(preamble) :] for context in together])
+            number = plan.add(Batch(tokens=tokens, parent=root, rows=(0,) * len(together) if preamble else ()))
+            _plan_choices(plan, number, [asked[context] for context in together], requests)
+    return plan
+
+
+def _by_preamble(contexts: Sequence[Ids]) -> Iterator[tuple[Ids, list[Ids]]]:
+    """Contexts that begin alike, with their common beginning; contexts that share none come last, together."""
+    alike = defaultdict[Ids, list[Ids]](list)
+    for context in contexts:
+        alike[context[:PREAMBLE_TOKENS]].append(context)
+    alone: list[Ids] = []
+    for group in alike.values():
+        first, last = min(group), max(group)  # what the smallest and the largest share, all share
+        shortest = min(map(len, group)) - 1  # every context keeps a token of its own
+        common = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), shortest)
+        common = min(common, shortest)
+        if common >= PREAMBLE_TOKENS and len(group) >= PREAMBLE_CONTEXTS:
+            yield first[:common], group
+        else:
+            alone += group
+    if alone:
+        yield (), alone
+
+
+def _of_equal_length(contexts: Sequence[Ids]) -> Iterator[list[Ids]]:
+    """Contexts of one length together, at most TOKENS_AT_ONCE."""
+    by_length = defaultdict[int, list[Ids]](list)
+    for context in contexts:
+        by_length[len(context)].append(context)
+    for length in sorted(by_length):
+        together = max(1, TOKENS_AT_ONCE // length)
+        for start in range(0, len(by_length[length]), together):
+            yield by_length[length][start : start + together]
+
+
+def _plan_choices(plan: _Plan, number: int, asked: Sequence[Sequence[int]], requests: Sequence[Request]) -> None:
+    """The first tokens of all choices are scored at their context's end, the others in branches."""
+    end = plan.batches[number].tokens.shape[1] - 1
+    going_on: list[tuple[int, int]] = []  # (row of the context, request)
+    for row, indices in enumerate(asked):
+        for index in indices:
+            plan.scored[number].append((row, end, index, requests[index].continuation[0]))
+            if len(requests[index].continuation) > 1:
+                going_on.append((row, index))
+    going_on.sort(key=lambda item: len(requests[item[1]].continuation))
+    for together in _of_similar_length(going_on, requests):
+        inputs = [requests[index].continuation[:-1] for _, index in together]
+        width = len(inputs[-1])  # padded on the right, where a causal model's earlier positions cannot see it
+        tokens = mx.array([[*ids, *(0,) * (width - len(ids))] for ids in inputs])
+        branch = plan.add(Batch(tokens=tokens, parent=number, rows=tuple(row for row, _ in together)))
+        for row, (_, index) in enumerate(together):
+            following = requests[index].continuation[1:]
+            plan.scored[branch] += [(row, place, index, token) for place, token in enumerate(following)]
+
+
+def _of_similar_length(
+    going_on: Sequence[tuple[int, int]], requests: Sequence[Request]
+) -> Iterator[list[tuple[int, int]]]:
+    """Neighbours in a list sorted by length, at most TOKENS_AT_ONCE with padding."""
+    together: list[tuple[int, int]] = []
+    for item in going_on:
+        if together and (len(together) + 1) * len(requests[item[1]].continuation) > TOKENS_AT_ONCE:
+            yield together
+            together = []
+        together.append(item)
+    if together:
+        yield together
