@@ -137,9 +137,14 @@ def draw(figures: Sequence[CodecFigures], path: Path) -> None:
                 axis.plot(*zip(*points, strict=True), "o-", ms=4, lw=0.8, color=colours[name], label=name)
             widest = max(row.bits_per_weight for row in figures if row.case == case)
             axis.plot([0, widest], [0, DB_PER_BIT * widest], "k--", lw=1, label="Shannon, white inputs")
+            bounds = sorted(
+                (r.bits_per_weight, r.bound_db) for r in figures if r.case == case and r.bound_db is not None
+            )
+            if value == "output_snr_db" and bounds:
+                axis.plot(*zip(*bounds, strict=True), "k:", lw=1.4, label="Shannon, these inputs")
             axis.set(title=case, xlabel="stored bits per weight", ylabel=f"{label} SNR, dB")
             axis.grid(alpha=0.25)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    handles, labels = axes[1, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
