@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import shared
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import quantizers, scoring
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
@@ -75,7 +75,7 @@ def test_what_is_right_follows_from_the_loglikelihoods(tmp_path):
 
 def test_batches_change_nothing_that_matters(tmp_path, monkeypatch):
     together = measure(TINY_DIRECTORY, tmp_path)
-    monkeypatch.setattr(accuracy, "TOKENS_AT_ONCE", 1)
+    monkeypatch.setattr(scoring, "TOKENS_AT_ONCE", 1)
     alone = measure(TINY_DIRECTORY, tmp_path)
     for name in TINY_TASKS:
         for one, other in zip(together.tasks[name].loglikelihoods, alone.tasks[name].loglikelihoods, strict=True):
@@ -98,16 +98,6 @@ def test_samples_never_repeat_a_question(questions, limit, seed):
     assert len(chosen) == len(set(chosen)) == min(questions, limit)
     assert set(chosen) <= set(range(questions))
     assert set(chosen) <= set(accuracy.sample(questions, limit + 7, seed))
-
-
-@given(st.lists(st.integers(1, 3000), min_size=1, max_size=60))
-def test_every_request_is_in_one_batch(lengths):
-    inputs = [[0] * length for length in lengths]
-    order = sorted(range(len(inputs)), key=lambda index: lengths[index])
-    batches = list(accuracy._by_length(order, inputs))
-    assert [index for batch in batches for index in batch] == order
-    for batch in batches:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= accuracy.TOKENS_AT_ONCE
 
 
 def write(tmp_path, *questions):
