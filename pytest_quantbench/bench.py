@@ -89,7 +89,7 @@ class Cell(Measured):
     @cached_property
     def floor(self) -> Floor:
         """What the reference itself differs by under an arithmetic that should not matter."""
-        return Floor(self, Measured(self.subject, self.recipe, rounding=True))
+        return Floor(self, Measured(self.subject, self.recipe, paired=self, rounding=True))
 
     def limit(self, metric: str) -> float | None:
         """The limit that this cell is judged by, None for informational."""

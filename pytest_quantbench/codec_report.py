@@ -12,7 +12,7 @@ import msgspec
 
 from pytest_quantbench.comparison import CodecFigures
 from pytest_quantbench.errors import RecordError
-from pytest_quantbench.record import write_atomically
+from pytest_quantbench.storage import write_atomically
 
 DB_PER_BIT = 6.0206  # Shannon: what one more bit per weight can be worth on independent Gaussian weights
 

@@ -41,7 +41,7 @@ def _limit(recipe: str, metric: str, records: Sequence[Record]) -> str:
 
 
 def markdown(records: Sequence[Record], command: str) -> str:
-    """The whole report: six tables, who meets the criteria and why not, then provenance and how to repeat it."""
+    """The whole report: the tables, who meets the criteria and why not, then provenance and how to repeat it."""
     lines = ["# Quantization benchmark", "", LEGEND, ""]
     for table in TABLES:
         lines += _markdown_table(table, records)

@@ -75,8 +75,8 @@ def quantbench_codec(request: pytest.FixtureRequest) -> list[CodecFigures]:
 @pytest.fixture(scope="session")
 def selftest(request: pytest.FixtureRequest, cell: Cell) -> list[Finding]:
     """What the checks say of a cell's model under known damage; the table also goes to the results folder."""
-    from pytest_quantbench.record import write_atomically
     from pytest_quantbench.selftest import findings, table
+    from pytest_quantbench.storage import write_atomically
 
     found = list(findings(cell))
     run, lines = run_of(request.config), table(found)

@@ -29,6 +29,12 @@ class Floor:
         after, before = map(stats.perplexity, (rounded, self._plain.perplexity_samples.nll_nats[: len(rounded)]))
         return 0.0 if after is None or before is None else abs(after - before)
 
+    @property
+    def _kl_nats(self) -> float | None:
+        """The mean KL divergence of the rounded model from the plain one."""
+        found = self._rounded.perplexity_samples.fidelity
+        return None if found is None else float(found.kl_nats.mean())
+
     @cached_property
     def _flips(self) -> Flips:
         """Of the judged task's questions."""
@@ -65,6 +71,7 @@ class Floor:
         answered = "_flips" in self.__dict__
         return NoiseFloor(
             perplexity_points=self.__dict__.get("perplexity_points"),
+            kl_nats=self._kl_nats if "perplexity_points" in self.__dict__ else None,
             drop_points=self.drop_points if answered else None,
             flipped_points=self.flipped_points if answered else None,
         )

@@ -17,9 +17,12 @@ MEMORY_SHARE = 0.7  # of physical memory that two resident models may take toget
 class Measured:
     """One model × one recipe, compressed when first measured. `rounding` rounds activations to bfloat16 (see Walk)."""
 
-    def __init__(self, source: Source, recipe: Recipe, *, rounding: bool = False) -> None:
+    def __init__(
+        self, source: Source, recipe: Recipe, *, paired: "Measured | None" = None, rounding: bool = False
+    ) -> None:
         self.source = source
         self.recipe = recipe
+        self._paired = paired
         self._rounding = rounding
         self._host = backend() == "cpu"
 
@@ -47,8 +50,16 @@ class Measured:
     def _scored(self, tokens: int | None, before: PerplexitySamples | None) -> PerplexitySamples:
         source = self.source
         directory = source.checkpoint.directory
-        more = {"host": self._host, "rounding": self._rounding}
-        return perplexity.measure(self.artifact, directory, source.text, tokens, before=before, **more)
+        return perplexity.measure(
+            self.artifact,
+            directory,
+            source.text,
+            tokens,
+            host=self._host,
+            before=before,
+            reference=None if self.paired is None else self.paired.perplexity_samples,
+            rounding=self._rounding,
+        )
 
     @cached_property
     def accuracy_samples(self) -> AccuracySamples:
@@ -93,8 +104,8 @@ class Measured:
 
     @property
     def paired(self) -> "Measured | None":
-        """What T1 is interleaved with, if anything."""
-        return None
+        """What T1 is interleaved with and T2's distributions are compared with, if anything: the reference."""
+        return self._paired
 
     @cached_property
     def throughput_session(self) -> throughput.Session:

@@ -9,8 +9,8 @@ import numpy as np
 from pytest_quantbench import judge, stats
 from pytest_quantbench.artifacts import Manifest
 from pytest_quantbench.estimates import Ratio
-from pytest_quantbench.proportions import detectable_drop_unpaired, flips, mcnemar_p, unpaired_z
-from pytest_quantbench.record import Accuracy, Compression, Perplexity, TaskAccuracy, Throughput, Weights
+from pytest_quantbench.proportions import detectable_drop_unpaired, flips, mcnemar_p, unpaired_z, wilson
+from pytest_quantbench.record import Accuracy, Compression, Divergence, Perplexity, TaskAccuracy, Throughput, Weights
 from pytest_quantbench.samples import (
     AccuracySamples,
     PerplexitySamples,
@@ -96,6 +96,24 @@ def perplexity(samples: PerplexitySamples, reference: PerplexitySamples | None) 
         protocol=samples.protocol,
         corpus=samples.corpus,
         corpus_sha256=samples.corpus_sha256,
+        divergence=None if reference is None else _divergence(samples, reference),
+    )
+
+
+def _divergence(samples: PerplexitySamples, reference: PerplexitySamples) -> Divergence | None:
+    found = samples.fidelity
+    if found is None:
+        return None
+    mean, percentiles = stats.distribution(found.kl_nats)
+    change = np.exp(-samples.nll_nats.astype(np.float64)) - np.exp(-reference.nll_nats.astype(np.float64))
+    return Divergence(
+        kl_nats=float(found.kl_nats.mean(dtype=np.float64)),
+        kl_interval=None if mean is None else mean.interval(),
+        kl_percentiles={f"{percent:g}": value for percent, value in percentiles.items()},
+        missed_nats=float(found.missed_nats.mean(dtype=np.float64)),
+        same_top=wilson(int(found.same_top.sum()), len(found.same_top)),
+        probability_change=float(change.mean()),
+        probability_change_rms=float(np.sqrt(np.square(change).mean())),
     )
 
 
@@ -112,6 +130,7 @@ def accuracy(samples: AccuracySamples, reference: AccuracySamples | None) -> Acc
         bf16_combined=bf16,
         delta=None if bf16 is None else 100 * (combined - bf16),
         tasks=tasks,
+        cut_contexts=samples.cut_contexts,
     )
 
 
@@ -175,8 +194,11 @@ def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
 
 
 def raw_perplexity(samples: PerplexitySamples) -> dict[str, Any]:
-    """(tokens,) negative log-likelihoods of T2."""
-    return {"perplexity/nll_nats": samples.nll_nats}
+    """(tokens,) negative log-likelihoods of T2, and divergences from the reference."""
+    arrays: dict[str, Any] = {"perplexity/nll_nats": samples.nll_nats}
+    if samples.fidelity is not None:
+        arrays |= {"perplexity/kl_nats": samples.fidelity.kl_nats, "perplexity/same_top": samples.fidelity.same_top}
+    return arrays
 
 
 def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:

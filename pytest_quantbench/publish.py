@@ -5,8 +5,9 @@ from pathlib import Path
 
 from pytest_quantbench import document, plots, report, results
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.record import Record, read, write_atomically
+from pytest_quantbench.record import Record, read
 from pytest_quantbench.settings import Settings
+from pytest_quantbench.storage import write_atomically
 
 
 def publish(written: Sequence[Path], settings: Settings, command: str) -> list[str]:

@@ -5,16 +5,14 @@ Schema history
   2  verdicts: looks, p values, detectable difference; the noise floor, coherence
 """
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 
-from pytest_quantbench.errors import DiskError, RecordError
+from pytest_quantbench.errors import RecordError
 from pytest_quantbench.verdict import Interval, Verdict
 
 SCHEMA = 2
@@ -74,6 +72,24 @@ class Throughput:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Divergence:
+    """How far the predictions are from the reference's, on all tokens of T2.
+
+    KL divergence KL(reference ‖ model) in nats per token: mean and percentiles, each too small by at most
+    `missed_nats` on the mean. `same_top` is the share of positions with the same likeliest token; the change of the
+    true token's probability is model minus reference.
+    """
+
+    kl_nats: float
+    kl_interval: Interval | None
+    kl_percentiles: Mapping[str, float]  # "50", "90", "99", "99.9"
+    missed_nats: float
+    same_top: Interval
+    probability_change: float
+    probability_change_rms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Perplexity:
     """T2. Nats per token; `delta` in perplexity points. Intervals are paired, from block means."""
 
@@ -90,6 +106,7 @@ class Perplexity:
     protocol: str
     corpus: str
     corpus_sha256: str
+    divergence: Divergence | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +140,7 @@ class Accuracy:
     delta: float | None
     tasks: Mapping[str, TaskAccuracy]
     chat_template: bool = False
+    cut_contexts: int = 0  # requests whose context was longer than the model takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +159,7 @@ class NoiseFloor:
     """What the reference differs from itself by with activations rounded to bfloat16; null where not measured."""
 
     perplexity_points: float | None
+    kl_nats: float | None  # mean per token
     drop_points: float | None  # of the judged task's accuracy
     flipped_points: float | None  # of the judged task's questions, in percentage points
 
@@ -202,23 +221,6 @@ class Record:
         return f"{self.model_id}_{self.bits}bit" + (f"_{method}" if method else "")
 
 
-def to_json(record: object) -> bytes:
-    """Indented JSON. Raises RecordError if a number in it is not finite: JSON would turn it into null unseen."""
-    _refuse_non_finite(msgspec.to_builtins(record), "$")
-    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-
-
-def _refuse_non_finite(value: object, path: str) -> None:
-    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
-        raise RecordError(f"{path} of the record is {value}, which JSON cannot hold.")
-    if isinstance(value, dict):
-        for key, item in value.items():
-            _refuse_non_finite(item, f"{path}.{key}")
-    elif isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _refuse_non_finite(item, f"{path}[{index}]")
-
-
 def read(path: Path) -> Record:
     """The record in a JSON file. Raises RecordError naming the file and the field that is wrong."""
     try:
@@ -228,19 +230,3 @@ def read(path: Path) -> Record:
     if record.schema != SCHEMA:
         raise RecordError(f"{path} has schema {record.schema}; this version reads {SCHEMA}. Run its cell again.")
     return record
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write all or nothing: to a temporary name, flushed to disk, then renamed. Raises DiskError naming the folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with suppress(OSError):  # the folder itself may be what is wrong
-            temporary.unlink(missing_ok=True)
-        raise DiskError(f"Cannot write {path}: {error.strerror}. Choose another folder with --results.") from error

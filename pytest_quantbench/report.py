@@ -55,6 +55,14 @@ def _perplexity(record: Record) -> str:
     return ppl if part.bf16_ppl is None else f"{ppl}, Δ {interval(part.delta_interval, 3, '+')}"
 
 
+def _divergence(record: Record) -> str:
+    part = record.perplexity and record.perplexity.divergence
+    if not part:
+        return MISSING
+    tail, top = part.kl_percentiles["99"], part.same_top
+    return f"{interval(part.kl_interval, 4)}, 99 % {tail:.3g}, same top token {top.estimate:.1%}"
+
+
 def _accuracy(record: Record) -> str:
     if record.accuracy is None:
         return MISSING
@@ -90,6 +98,7 @@ TABLES = (
     Table(title="Size in GB", figure=_gigabytes, metric=None),
     Table(title="Tokens per second, with speed-up over BF16", figure=_speed, metric="throughput_ratio"),
     Table(title="Perplexity, with delta against BF16", figure=_perplexity, metric="perplexity_delta"),
+    Table(title="KL divergence from BF16, nats per token", figure=_divergence, metric=None),
     Table(title="Accuracy, with drop against BF16 in points", figure=_accuracy, metric="accuracy_drop_points"),
     Table(title="Coherence: greedy outputs beside those of BF16", figure=_coherence, metric=None),
 )

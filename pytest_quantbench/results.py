@@ -12,7 +12,8 @@ import numpy as np
 
 from pytest_quantbench.catalog import LEVELS, MODELS
 from pytest_quantbench.errors import DiskError, RecordError
-from pytest_quantbench.record import SCHEMA, Record, read, to_json, write_atomically
+from pytest_quantbench.record import SCHEMA, Record, read
+from pytest_quantbench.storage import to_json, write_atomically
 
 log = logging.getLogger(__name__)
 PARTS = ("throughput", "perplexity", "accuracy", "weights", "noise_floor", "coherence")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import ComparisonError
+from pytest_quantbench.fidelity import Distributions, Fidelity, joined, joined_distributions
 
 Floats = NDArray[np.float32]
 
@@ -29,10 +30,29 @@ class PerplexitySamples:
     corpus_sha256: str
     weights_sha256: str
     seconds: float
+    distributions: Distributions | None = None  # of the reference: what others are compared with
+    fidelity: Fidelity | None = None  # of the others
 
     def first(self, scored: int) -> "PerplexitySamples":
         """The samples of the first so many scored tokens, to be paired with; `scored_bytes` stays that of all."""
-        return replace(self, nll_nats=self.nll_nats[:scored])
+        kept = None if self.distributions is None else self.distributions.part(0, scored)
+        return replace(self, nll_nats=self.nll_nats[:scored], distributions=kept)
+
+    def followed_by(self, more: "PerplexitySamples") -> "PerplexitySamples":
+        """With the tokens that were scored after these; counts and sizes are of all. Raises ComparisonError if other
+        weights scored them.
+        """
+        if more.weights_sha256 != self.weights_sha256:
+            raise ComparisonError("The tokens that were added were scored by other weights.")
+        kept = (self.distributions, more.distributions)
+        found = (self.fidelity, more.fidelity)
+        return replace(
+            more,
+            nll_nats=np.concatenate([self.nll_nats, more.nll_nats]),
+            distributions=joined_distributions([part for part in kept if part]) if all(kept) else None,
+            fidelity=joined([part for part in found if part]) if all(found) else None,
+            seconds=self.seconds + more.seconds,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

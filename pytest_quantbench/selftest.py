@@ -108,7 +108,7 @@ class Damaged(Measured):
     """A cell whose artifact was damaged after it was opened; what lies on disk stays whole."""
 
     def __init__(self, cell: Cell, damage: str) -> None:
-        super().__init__(cell.source, cell.recipe)
+        super().__init__(cell.source, cell.recipe, paired=cell.reference)
         self._whole, self._damage = cell, damage
 
     @cached_property
@@ -139,7 +139,7 @@ class Finding:
 
 def findings(cell: Cell) -> Iterator[Finding]:
     """The reference under rounding, then every damage to the cell's model, judged by the cell's own limits."""
-    yield _judged(cell, IDENTITY, Measured(cell.source, cell.reference.recipe, rounding=True))
+    yield _judged(cell, IDENTITY, Measured(cell.source, cell.reference.recipe, paired=cell.reference, rounding=True))
     for damage in DAMAGES:
         yield _judged(cell, damage, Damaged(cell, damage))
 

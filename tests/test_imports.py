@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "pytest_quantbench"
 # A module imports only what stands before it. A stage of several modules is a row; its members keep this order too.
 ORDER = (
     ("errors", "progress", "catalog", "recipes", "settings"),
-    ("verdict", "record", "samples"),
+    ("storage", "verdict", "record", "fidelity", "samples"),
     ("estimates", "stats", "proportions", "sequential"),
     ("machine",),
     ("judge", "suite", "looks", "coherence"),

@@ -126,3 +126,31 @@ def test_logits_that_are_no_numbers_are_an_error(small_model, tmp_path):
     (directory / "changed.safetensors").rename(directory / "model.safetensors")
     with pytest.raises(WeightError, match="no numbers"):
         measure(directory, tmp_path)
+
+
+def test_tokens_that_are_added_give_what_all_at_once_would(tmp_path):
+    """Losses, distributions and divergences, across a window that goes on."""
+    plain, rounded = artifact_of(TINY_DIRECTORY, tmp_path), artifact_of(TINY_DIRECTORY, tmp_path, "int4-rtn")
+
+    def run(artifact, tokens, **rest):
+        return perplexity.measure(artifact, TINY_DIRECTORY, TEXT, tokens, host=True, **rest)
+
+    first, whole = run(plain, 300), run(plain, 700)
+    grown = run(plain, 700, before=first)
+    np.testing.assert_allclose(grown.nll_nats, whole.nll_nats, atol=1e-5)
+    np.testing.assert_allclose(grown.distributions.rest, whole.distributions.rest, atol=1e-5)
+    assert (grown.text_tokens, grown.scored_bytes) == (whole.text_tokens, whole.scored_bytes)
+    other = run(rounded, 700, before=run(rounded, 300, reference=first), reference=grown)
+    at_once = run(rounded, 700, reference=whole)
+    np.testing.assert_allclose(other.fidelity.kl_nats, at_once.fidelity.kl_nats, atol=1e-5)
+    assert other.fidelity.kl_nats.mean() > 0.001
+    assert other.distributions is None
+
+
+def test_a_model_has_no_divergence_from_itself(tmp_path):
+    reference = measure(TINY_DIRECTORY, tmp_path)
+    again = perplexity.measure(
+        artifact_of(TINY_DIRECTORY, tmp_path), TINY_DIRECTORY, TEXT, 512, host=True, reference=reference
+    )
+    assert again.fidelity.kl_nats.max() < 1e-5
+    assert again.fidelity.same_top.all()

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from pytest_quantbench.errors import DiskError, RecordError
-from pytest_quantbench.record import SCHEMA, Perplexity, Record, read, to_json, write_atomically
+from pytest_quantbench.record import SCHEMA, Perplexity, Record, read
+from pytest_quantbench.storage import to_json, write_atomically
 from pytest_quantbench.verdict import Interval
 
 

@@ -1,0 +1,42 @@
+"""JSON that holds what it was given, and files that are written whole or not at all."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from pytest_quantbench.errors import DiskError, RecordError
+
+
+def to_json(record: object) -> bytes:
+    """Indented JSON. Raises RecordError if a number in it is not finite: JSON would turn it into null unseen."""
+    _refuse_non_finite(msgspec.to_builtins(record), "$")
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+def _refuse_non_finite(value: object, path: str) -> None:
+    if isinstance(value, float) and (value != value or abs(value) == float("inf")):
+        raise RecordError(f"{path} of the record is {value}, which JSON cannot hold.")
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_non_finite(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            _refuse_non_finite(item, f"{path}[{index}]")
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write all or nothing: to a temporary name, flushed to disk, then renamed. Raises DiskError naming the folder."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):  # the folder itself may be what is wrong
+            temporary.unlink(missing_ok=True)
+        raise DiskError(f"Cannot write {path}: {error.strerror}. Choose another folder with --results.") from error
