@@ -19,7 +19,7 @@ from pytest_quantbench.floor import Floor
 from pytest_quantbench.machine import describe
 from pytest_quantbench.measured import Measured
 from pytest_quantbench.recipes import Recipe, recipe
-from pytest_quantbench.record import SCHEMA, Coherence, Record
+from pytest_quantbench.record import SCHEMA, Coherence, NoiseFloor, Record
 from pytest_quantbench.samples import WeightSamples
 from pytest_quantbench.settings import Settings, limit_for
 from pytest_quantbench.source import Source
@@ -58,7 +58,7 @@ class Cell(Measured):
         super().__init__(subject, chosen)
         self.subject = subject
         self.verdicts: dict[str, Verdict] = {}
-        self._saved: tuple[object, ...] = ()
+        self._saved: tuple[list[object], NoiseFloor | None] = [], None
         self._deadline_seconds: float | None = None
 
     @property
@@ -134,14 +134,19 @@ class Cell(Measured):
     @property
     def unsaved(self) -> bool:
         """Whether anything was measured or judged since the record was last written."""
-        return self._content() != self._saved
+        objects, figures = self._content()
+        saved, saved_figures = self._saved
+        same = len(objects) == len(saved) and all(a is b for a, b in zip(objects, saved, strict=True))
+        return not same or figures != saved_figures
 
     def saved(self) -> None:
         """Say that the record has been written as it is now."""
         self._saved = self._content()
 
-    def _content(self) -> tuple[object, ...]:
-        return (*filter(self.taken, SAMPLES), *self.verdicts.values())
+    def _content(self) -> tuple[list[object], NoiseFloor | None]:
+        """What a record is made of; samples that grew are other objects than before."""
+        samples = [self.__dict__[name] for name in SAMPLES if self.taken(name)]
+        return [*samples, *self.verdicts.values()], self.floor.figures() if self.taken("floor") else None
 
     def taken(self, name: str) -> bool:
         """Whether samples of this name (`perplexity_samples`, …) have been measured in this session."""

@@ -10,7 +10,6 @@ from pytest_quantbench import judge, looks
 from pytest_quantbench.catalog import PROMPTS
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measured import Measured
-from pytest_quantbench.samples import TaskSamples
 from pytest_quantbench.settings import Settings
 from pytest_quantbench.verdict import Verdict
 
@@ -26,8 +25,8 @@ class Check(Protocol):
     def grow(self, items: int) -> int:
         """More samples of the cell and of the reference; returns how many both have."""
 
-    def look(self, limit: float | None, alpha: float) -> Verdict:
-        """The verdict on the samples that there are."""
+    def look(self, items: int, limit: float | None, alpha: float) -> Verdict:
+        """The verdict on the first so many items of both."""
 
 
 class PerplexityCheck:
@@ -37,18 +36,17 @@ class PerplexityCheck:
         self._cell, self._reference = cell, reference
 
     def extent(self, settings: Settings) -> tuple[int, int]:
-        """From what was scored to `most_tokens` or the end of the corpus."""
-        samples = self._cell.perplexity_samples
-        return samples.text_tokens, min(settings.most_tokens or samples.available_tokens, samples.available_tokens)
+        """From `--tokens` to `--max-tokens`, or to the end of the corpus."""
+        available = self._cell.perplexity_samples.available_tokens
+        return min(settings.tokens or available, available), min(settings.most_tokens or available, available)
 
     def grow(self, items: int) -> int:
         """Of both, as far as the corpus has them."""
         return min(each.grow_tokens(items) for each in (self._reference, self._cell))
 
-    def look(self, limit: float | None, alpha: float) -> Verdict:
-        """The reference may have gone further for another cell: its first tokens are compared."""
-        scored = self._cell.perplexity_samples
-        paired = self._reference.perplexity_samples.first(len(scored.nll_nats))
+    def look(self, items: int, limit: float | None, alpha: float) -> Verdict:
+        """Either may have gone further, for another cell or another limit."""
+        scored, paired = (each.perplexity_samples.as_of(items) for each in (self._cell, self._reference))
         return judge.judge_perplexity(scored, paired, limit, alpha)
 
 
@@ -60,22 +58,22 @@ class AccuracyCheck:
 
     def extent(self, settings: Settings) -> tuple[int, int]:
         """From `--limit` to all questions of the task."""
-        name, answered = self._judged
-        return len(answered.ids), self._cell.accuracy_samples.available[name]
+        available = self._cell.accuracy_samples.available[self._judged]
+        return min(settings.limit, available), available
 
     def grow(self, items: int) -> int:
         """Of both, as far as the task has them."""
         return min(each.grow_questions(items) for each in (self._reference, self._cell))
 
-    def look(self, limit: float | None, alpha: float) -> Verdict:
-        """The reference may have answered more questions for another cell: its first are compared."""
-        name, answered = self._judged
-        before = self._reference.accuracy_samples.tasks[name].first(len(answered.ids))
+    def look(self, items: int, limit: float | None, alpha: float) -> Verdict:
+        """Either may have gone further, for another cell or another limit."""
+        name = self._judged
+        answered, before = (each.accuracy_samples.tasks[name].first(items) for each in (self._cell, self._reference))
         return judge.judge_accuracy(name, answered, before, limit, alpha)
 
     @property
-    def _judged(self) -> tuple[str, TaskSamples]:
-        return next(iter(self._cell.accuracy_samples.tasks.items()))
+    def _judged(self) -> str:
+        return next(iter(self._cell.accuracy_samples.tasks))
 
 
 class ThroughputCheck:
@@ -86,7 +84,7 @@ class ThroughputCheck:
 
     def extent(self, settings: Settings) -> tuple[int, int]:
         """From `--runs` to `most_runs` of every prompt; on a CPU nothing is judged and nothing added."""
-        runs = len(self._cell.throughput_samples.runs)
+        runs = settings.runs * len(PROMPTS)
         return runs, runs if backend() == "cpu" else settings.most_runs * len(PROMPTS)
 
     def grow(self, items: int) -> int:
@@ -94,9 +92,9 @@ class ThroughputCheck:
         interleaved = self._cell.throughput_samples.reference_runs
         return min(each.grow_runs(items) for each in ((self._cell,) if interleaved else (self._reference, self._cell)))
 
-    def look(self, limit: float | None, alpha: float) -> Verdict:
+    def look(self, items: int, limit: float | None, alpha: float) -> Verdict:
         """Informational on a CPU."""
-        mine, other = self._cell.throughput_samples, self._reference.throughput_samples
+        mine, other = (each.throughput_samples.first(items) for each in (self._cell, self._reference))
         return judge.judge_throughput(mine, other, limit, backend() != "cpu", alpha)
 
 
@@ -120,4 +118,5 @@ def decide(
     first, most = check.extent(settings)
     once = settings.fixed or limit is None
     planned = [first] if once else looks.sizes(first, max(first, most))
-    return looks.adjusted(looks.follow(planned, check.grow, lambda alpha: check.look(limit, alpha), deadline_seconds))
+    followed = looks.follow(planned, check.grow, lambda items, alpha: check.look(items, limit, alpha), deadline_seconds)
+    return looks.adjusted(followed)

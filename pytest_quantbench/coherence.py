@@ -8,13 +8,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pytest_quantbench.proportions import above_chance_p
+from pytest_quantbench.proportions import above_chance_p, wilson
 from pytest_quantbench.record import Coherence
-from pytest_quantbench.samples import AccuracySamples, Run, ThroughputSamples
+from pytest_quantbench.samples import AccuracySamples, Run, TaskSamples, ThroughputSamples
 
 LONGEST_PERIOD = 80  # characters
 REPEATS = 4
 GUESSING_P = 0.05
+FEWEST_LOOPS = 2  # one prompt may loop by accident
 
 
 def loops(text: str) -> bool:
@@ -47,23 +48,34 @@ def of(
     """The signs of collapse in what was measured; those of what was not are null."""
     mine, other = (by_prompt(part.runs) if part else {} for part in (throughput, reference_throughput))
     pairs = [(run, other[prompt]) for prompt, run in mine.items() if prompt in other]
-    looping = sum(loops(run.text) for run in mine.values())
-    reference_looping = sum(loops(run.text) for run in other.values()) if other else None
-    guessing = _guessing_p(accuracy)
-    reference_guessing = _guessing_p(reference_accuracy)
-    only_it_loops = reference_looping is not None and looping - reference_looping > len(mine) / 2
-    only_it_guesses = (
-        (guessing or 0) > GUESSING_P and reference_guessing is not None and reference_guessing < GUESSING_P
-    )
+    looped = [(loops(run.text), loops(before.text)) for run, before in pairs]
+    only_here = sum(here and not there for here, there in looped)
+    sound = sum(not there for _, there in looped)
     return Coherence(
-        prompts=len(mine),
-        looping=looping if mine else None,
-        reference_looping=reference_looping,
+        prompts=len(mine) or None,
+        looping=sum(loops(run.text) for run in mine.values()) if mine else None,
+        only_here=only_here if pairs else None,
         first_token_agreement=_mean([a.tokens[0] == b.tokens[0] for a, b in pairs]),
         greedy_prefix_tokens=_mean([_prefix(a.tokens, b.tokens) for a, b in pairs]),
-        guessing_p=guessing,
-        collapsed=only_it_loops or only_it_guesses,
+        guessing_p=None if accuracy is None else _guessing_p(_judged(accuracy)),
+        loops=only_here >= FEWEST_LOOPS and only_here > sound / 2 if pairs else None,
+        guesses=_guesses(_judged(accuracy), _judged(reference_accuracy)) if accuracy and reference_accuracy else None,
     )
+
+
+def _judged(samples: AccuracySamples) -> TaskSamples:
+    return next(iter(samples.tasks.values()))
+
+
+def _guesses(task: TaskSamples, reference: TaskSamples) -> bool:
+    """Whether guessing explains the accuracy, which surely lies below the middle of chance and the reference's."""
+    chance, before = 1 / task.choices, float(reference.correct.mean())
+    above = _guessing_p(reference) < GUESSING_P
+    return above and _guessing_p(task) > GUESSING_P and _upper(task) < (chance + before) / 2
+
+
+def _upper(task: TaskSamples) -> float:
+    return wilson(int(task.correct.sum()), len(task.ids)).high
 
 
 def by_prompt(runs: Sequence[Run]) -> dict[int, Run]:
@@ -81,9 +93,6 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _guessing_p(samples: AccuracySamples | None) -> float | None:
-    """The exact p of so many right answers by guessing, on the judged task."""
-    if samples is None:
-        return None
-    task = next(iter(samples.tasks.values()))
+def _guessing_p(task: TaskSamples) -> float:
+    """The exact p of so many right answers by guessing."""
     return above_chance_p(int(task.correct.sum()), len(task.ids), 1 / task.choices)

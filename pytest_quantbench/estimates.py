@@ -11,6 +11,7 @@ from pytest_quantbench.verdict import Interval
 
 ALPHA = 0.05
 POWER = 0.8
+NO_SPREAD = 1e-9  # a standard error below this share of the figure is rounding, and says nothing
 
 
 class Estimate(Protocol):
@@ -71,8 +72,8 @@ class Ratio:
 
     @property
     def value(self) -> float:
-        """The ratio."""
-        return math.exp(self.logarithm.value)
+        """The ratio; the largest there is where it overflows a float64."""
+        return math.exp(min(self.logarithm.value, 709))
 
     def interval(self, alpha: float = ALPHA) -> Interval:
         """exp of the logarithm's interval; an end that overflows a float64 is its largest number."""
@@ -123,13 +124,17 @@ class ExpDifference:
         """Lower tail of Student's t."""
         from scipy.stats import t
 
-        return float(t.cdf(self._score(limit), self.degrees))
+        return float(t.cdf(self._score(limit), self.degrees)) if self._known(limit) else 1.0
 
     def p_above(self, limit: float) -> float:
         """Upper tail of Student's t."""
         from scipy.stats import t
 
-        return float(t.sf(self._score(limit), self.degrees))
+        return float(t.sf(self._score(limit), self.degrees)) if self._known(limit) else 1.0
+
+    def _known(self, limit: float) -> bool:
+        """Whether there is any spread at this limit: where all tokens differ alike, nothing is known of the error."""
+        return self._gap(limit)[1] > NO_SPREAD * (abs(self.after) + abs(self.before))
 
     def detectable(self, limit: float, alpha: float = ALPHA) -> float:
         """Above the limit, with the error that there is at the limit."""

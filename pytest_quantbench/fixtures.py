@@ -44,6 +44,7 @@ def quantbench_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
 def cell(request: pytest.FixtureRequest, quantbench_subject: Subject) -> Iterator[Cell]:
     """One model × one recipe. What was measured of it is written to the results folder when its last test is done."""
     opened = quantbench_subject.cell(request.param)
+    run_of(request.config).opened[opened.id] = opened
     yield opened
     _save(request.config, opened)
 
@@ -92,7 +93,10 @@ def quantbench_records(request: pytest.FixtureRequest) -> list[Record]:
         pytest.skip("under pytest-xdist no worker sees all models; the summary and `quantbench report` say it")
     from pytest_quantbench.record import read
 
-    return [read(path) for path in run_of(request.config).written]
+    run = run_of(request.config)
+    for opened in run.opened.values():  # the last cell's own teardown is still to come
+        _save(request.config, opened)
+    return [read(path) for path in dict.fromkeys(run.written)]
 
 
 @pytest.fixture

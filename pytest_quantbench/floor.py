@@ -23,11 +23,11 @@ class Floor:
         self._rounded = rounded
 
     @cached_property
-    def perplexity_points(self) -> float:
-        """The size of its perplexity delta on the very tokens that are judged; 0 where a perplexity overflows."""
+    def perplexity_points(self) -> float | None:
+        """The size of its perplexity delta on the tokens of a first look; None where a perplexity overflows."""
         rounded = self._rounded.perplexity_samples.nll_nats
         after, before = map(stats.perplexity, (rounded, self._plain.perplexity_samples.nll_nats[: len(rounded)]))
-        return 0.0 if after is None or before is None else abs(after - before)
+        return None if after is None or before is None else abs(after - before)
 
     @property
     def _kl_nats(self) -> float | None:
@@ -58,7 +58,7 @@ class Floor:
         if metric.check not in floors:
             return
         floor = getattr(self, floors[metric.check])
-        if abs(limit) < floor:
+        if floor is not None and abs(limit) < floor:
             raise ComparisonError(
                 f"The criterion {metric.label} < {limit:g} {metric.unit}".rstrip()
                 + f" is tighter than the noise floor: with activations rounded to bfloat16 the reference differs from "

@@ -15,6 +15,8 @@ from pytest_quantbench.proportions import flips
 from pytest_quantbench.samples import PerplexitySamples, SizeSamples, TaskSamples, ThroughputSamples
 from pytest_quantbench.verdict import Interval, Outcome, Verdict
 
+MOST_DRIFT = 0.05  # of the machine's speed, beyond which runs of different times are not compared
+
 
 def judge_size(samples: SizeSamples, limit: float | None) -> Verdict:
     """Size is exact: its interval has no width, and meeting the limit exactly is good enough."""
@@ -29,15 +31,18 @@ def judge_perplexity(
     _refuse_incomparable(quantized, reference)
     metric, tokens = METRICS["perplexity_delta"], len(quantized.nll_nats)
     ppl_r, ppl_q = stats.perplexity(reference.nll_nats), stats.perplexity(quantized.nll_nats)
-    if ppl_q is None or ppl_r is None:
+    if ppl_r is None:
+        raise ComparisonError("The reference's own perplexity overflows: nothing can be compared with it.")
+    if ppl_q is None and tokens >= 2 * stats.BLOCK_TOKENS:
         nats = float(np.mean(quantized.nll_nats, dtype=np.float64))
         sentence = f"The mean negative log-likelihood is {nats:.0f} nats per token: its perplexity overflows."
         return _bare(metric, None, limit, sentence, "fail", tokens)
     estimate, _ = stats.perplexity_delta(reference.nll_nats, quantized.nll_nats)
-    detail = f"perplexity {ppl_q:.3f} against {ppl_r:.3f} on the same {tokens} tokens"
-    if estimate is None:
+    shown = "overflowing" if ppl_q is None else f"{ppl_q:.3f}"
+    detail = f"perplexity {shown} against {ppl_r:.3f} on the same {tokens} tokens"
+    if estimate is None or ppl_q is None:
         why = f"{detail}: fewer than {2 * stats.BLOCK_TOKENS} tokens, or all with the same loss"
-        return _bare(metric, ppl_q - ppl_r, limit, why, "undecided", tokens)
+        return _bare(metric, None if ppl_q is None else ppl_q - ppl_r, limit, why, "undecided", tokens)
     return judged(metric, estimate, limit, detail, alpha, tokens)
 
 
@@ -91,6 +96,10 @@ def judge_throughput(
     if not applies:
         limit = None
         detail += "; not judged on a CPU, whose MLX kernels nobody deploys"
+    drift = probe_drift(quantized)
+    if not quantized.reference_runs and abs(drift) > MOST_DRIFT:
+        detail += f"; the machine's own speed changed by {drift:+.0%} meanwhile, and the reference ran at another time"
+        return _bare(metric, None if ratio is None else ratio.value, limit, detail, "undecided", runs)
     if ratio is None:
         return _bare(metric, None, limit, f"{detail}: fewer than two prompts, or no spread", "undecided", runs)
     return judged(metric, ratio, limit, detail, alpha, runs)
@@ -103,6 +112,12 @@ def speed_ratio(quantized: ThroughputSamples, reference: ThroughputSamples) -> R
         [(run.prompt, run.tokens_per_second) for run in baseline],
         [(run.prompt, run.tokens_per_second) for run in quantized.runs],
     )
+
+
+def probe_drift(samples: ThroughputSamples) -> float:
+    """How much faster a fixed product ran after T1 than before, as a share."""
+    before, after = samples.probes_per_second
+    return after / before - 1
 
 
 def mean_rate(samples: ThroughputSamples) -> float:
@@ -128,6 +143,8 @@ def _bare(
         high=None,
         sentence=sentence,
         items=items,
+        p_good=None if limit is None else 1.0,
+        p_bad=None if limit is None else 0.0 if outcome == "fail" else 1.0,
     )
 
 
@@ -153,6 +170,7 @@ def judged(
         low=interval.low,
         high=interval.high,
         sentence=sentence + (f" ({detail})" if detail else "") + ".",
+        confidence=interval.confidence,
         needed=_needed(metric, interval, limit, detectable, items) if outcome == "undecided" else "",
         items=items,
         p_good=p_good,
@@ -171,6 +189,8 @@ def _needed(
         return ""
     more = stats.items_needed(items, interval, limit)
     found = f"about {more:,} {metric.items} would settle it" if more else "the estimate lies on the limit itself"
+    if metric.check == "throughput":  # prompts that disagree go on disagreeing however often they are run
+        found = "more runs help as far as the prompts agree with each other"
     digits = 1 if metric.unit in ("%", "points") else 2
     unit = f" {metric.unit}".rstrip()
     return (
@@ -184,4 +204,5 @@ def show(interval: Interval, metric: Metric) -> str:
     text = f"{interval.estimate:.{digits}f}"
     if interval.low != interval.high:
         text += f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
-    return f"{text} {metric.unit}".rstrip()
+    usual = interval.low == interval.high or abs(interval.confidence - (1 - 2 * ALPHA)) < 1e-3
+    return f"{text} {metric.unit}".rstrip() + ("" if usual else f" ({interval.confidence:.4g} confidence)")

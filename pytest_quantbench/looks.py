@@ -28,26 +28,26 @@ def sizes(first: int, most: int, factor: int = 2) -> list[int]:
 def follow(
     planned: Sequence[int],
     grow: Callable[[int], int],
-    verdict_at: Callable[[float], Verdict],
+    verdict_at: Callable[[int, float], Verdict],
     deadline_seconds: float | None = None,
 ) -> Verdict:
     """Look until the verdict is decided, the plan is done, or `time.monotonic()` is beyond the deadline.
 
     `grow(n)` sees to it that there are n samples and returns how many there are; fewer than asked for means that there
-    are no more. `verdict_at(alpha)` judges all samples there are. The last look spends what is left of the error
+    are no more. `verdict_at(n, alpha)` judges the first n. The last look spends what is left of the error
     probability: when it is the last depends on the clock or the end of the data, never on the samples.
     """
     fractions: list[float] = []
     seen: list[Look] = []
     for wanted in planned:
-        items = grow(wanted)
+        items = min(grow(wanted), wanted)  # there may be more, from looks of another limit
         if fractions and items / planned[-1] <= fractions[-1]:  # nothing was added: the look before was the last
             del fractions[-1], seen[-1]
         fractions.append(items / planned[-1])
         late = deadline_seconds is not None and time.monotonic() > deadline_seconds
         ended = wanted == planned[-1] or items < wanted or late
         alpha = sequential.levels(fractions, ALPHA, ended=ended)[-1]
-        verdict = verdict_at(alpha)
+        verdict = verdict_at(items, alpha)
         seen.append(_look(verdict, items, fractions[-1], alpha, ended=ended))
         if verdict.outcome != "undecided" or ended:
             break
@@ -56,7 +56,7 @@ def follow(
 
 def adjusted(verdict: Verdict) -> Verdict:
     """The same verdict with p values that allow for its looks: the smallest α at which the last look would decide."""
-    if len(verdict.looks) < 2:
+    if len(verdict.looks) == 1 and verdict.looks[0].last:
         return verdict
     good, bad = (_adjusted_p(p, verdict.looks) for p in (verdict.p_good, verdict.p_bad))
     return dataclasses.replace(verdict, p_good=good, p_bad=bad)
@@ -88,4 +88,4 @@ def _adjusted_p(p: float | None, seen: Sequence[Look]) -> float | None:
         middle = (low * high) ** 0.5 if low < 0.01 else (low + high) / 2
         decided = p <= sequential.levels(fractions, middle, ended=seen[-1].last)[-1]
         low, high = (low, middle) if decided else (middle, high)
-    return high
+    return max(p, high)

@@ -52,7 +52,6 @@ def compression(manifest: Manifest) -> Compression:
 def throughput(samples: ThroughputSamples, reference: ThroughputSamples | None) -> Throughput:
     """T1's figures; the ratio is against the reference's runs, interleaved ones if there are any."""
     rates = np.array([run.tokens_per_second for run in samples.runs])
-    before, after = samples.probes_per_second
     ratio = None if reference is None else judge.speed_ratio(samples, reference)
     return Throughput(
         mean_tps=float(rates.mean()),
@@ -65,7 +64,7 @@ def throughput(samples: ThroughputSamples, reference: ThroughputSamples | None) 
         load_sec=samples.load_seconds,
         peak_gb=samples.peak_bytes / 1e9,
         warm_up_tps=samples.warm_up.tokens_per_second,
-        probe_drift=after / before - 1,
+        probe_drift=judge.probe_drift(samples),
         interleaved=bool(samples.reference_runs),
         activations=samples.activations,
         dense_layers=samples.dense_layers,

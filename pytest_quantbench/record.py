@@ -166,15 +166,25 @@ class NoiseFloor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coherence:
-    """Whether the model still makes sense. `looping` prompts of T1, agreement with the reference's greedy outputs."""
+    """Whether the model still makes sense. Prompts of T1 by whether the greedy outputs loop; agreement of the outputs.
 
-    prompts: int
+    `loops`: it loops on most of the prompts that the reference does not loop on. `guesses`: its accuracy is no better
+    than guessing, and surely nearer to that than to the reference's. Null: not measured.
+    """
+
+    prompts: int | None
     looping: int | None
-    reference_looping: int | None
+    only_here: int | None  # prompts on which it loops and the reference does not
     first_token_agreement: float | None
     greedy_prefix_tokens: float | None  # mean over prompts
     guessing_p: float | None  # of so many right answers by guessing
-    collapsed: bool
+    loops: bool | None
+    guesses: bool | None
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether there is any sign of it."""
+        return bool(self.loops or self.guesses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,10 @@ from pytest_quantbench.verdict import Interval, Outcome, Verdict
 
 MARKS: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "undecided": "?", "informational": "·"}
 MISSING = "–"
-LEGEND = "✓ pass · ✗ fail · ? undecided · · measured, not judged · – not measured. Intervals: 5 % error on each side."
+LEGEND = (
+    "✓ pass · ✗ fail · ? undecided · · measured, not judged · – not measured. Intervals: 5 % error on each side, less "
+    "where a check was decided before its last look."
+)
 
 
 def mark(record: Record, metric: str) -> str:
@@ -31,6 +34,17 @@ def number(value: float | None, digits: int) -> str:
     return MISSING if value is None else f"{value:.{digits}f}"
 
 
+def decided(record: Record, metric: str, plain: Interval | None) -> Interval | None:
+    """The interval that decided a verdict; the plain one, of all samples, where nothing was judged."""
+    for verdict in record.verdicts:
+        if verdict.metric == metric and verdict.limit is not None and verdict.estimate is not None:
+            if verdict.low is None or verdict.high is None or verdict.confidence is None:
+                return None
+            ends = {"low": verdict.low, "high": verdict.high, "confidence": verdict.confidence}
+            return Interval(estimate=verdict.estimate, **ends)
+    return plain
+
+
 def _reduction(record: Record) -> str:
     size = record.compression
     return f"{100 * (1 - 1 / size.ratio):.1f} % ({size.bits_per_weight:.2f} bpw)" if size else MISSING
@@ -44,7 +58,8 @@ def _speed(record: Record) -> str:
     part = record.throughput
     if part is None:
         return MISSING
-    return f"{part.mean_tps:.1f}" + (f", {interval(part.ratio, 2)} ×" if part.ratio else "")
+    ratio = decided(record, "throughput_ratio", part.ratio)
+    return f"{part.mean_tps:.1f}" + (f", {interval(ratio, 2)} ×" if ratio else "")
 
 
 def _perplexity(record: Record) -> str:
@@ -52,7 +67,8 @@ def _perplexity(record: Record) -> str:
     if part is None:
         return MISSING
     ppl = number(part.ppl, 3)
-    return ppl if part.bf16_ppl is None else f"{ppl}, Δ {interval(part.delta_interval, 3, '+')}"
+    delta = decided(record, "perplexity_delta", part.delta_interval)
+    return ppl if part.bf16_ppl is None else f"{ppl}, Δ {interval(delta, 3, '+')}"
 
 
 def _divergence(record: Record) -> str:
@@ -67,7 +83,8 @@ def _accuracy(record: Record) -> str:
     if record.accuracy is None:
         return MISSING
     name, task = next(iter(record.accuracy.tasks.items()))
-    return f"{name} {task.accuracy:.1%}" + (f", drop {interval(task.drop_points, 1)}" if task.drop_points else "")
+    drop = decided(record, "accuracy_drop_points", task.drop_points)
+    return f"{name} {task.accuracy:.1%}" + (f", drop {interval(drop, 1)}" if drop else "")
 
 
 def _coherence(record: Record) -> str:

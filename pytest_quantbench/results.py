@@ -3,20 +3,21 @@
 import io
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
-from pytest_quantbench.catalog import LEVELS, MODELS
+from pytest_quantbench.catalog import LEVELS, METRICS, MODELS
 from pytest_quantbench.errors import DiskError, RecordError
 from pytest_quantbench.record import SCHEMA, Record, read
 from pytest_quantbench.storage import to_json, write_atomically
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
-PARTS = ("throughput", "perplexity", "accuracy", "weights", "noise_floor", "coherence")
+PARTS = ("throughput", "perplexity", "accuracy", "weights")
 COMBINED = "combined.json"
 
 
@@ -38,10 +39,13 @@ def save(record: Record, arrays: Mapping[str, Any], directory: Path) -> Path:
     if old is not None and _same_cell(old, record):
         kept = [part for part in PARTS if getattr(record, part) is None and getattr(old, part) is not None]
         now = {verdict.metric for verdict in record.verdicts}
-        verdicts = [v for v in old.verdicts if v.metric not in now]
+        # a verdict on samples that were measured anew would be of others
+        verdicts = [v for v in old.verdicts if v.metric not in now and METRICS[v.metric].check in (*kept, "size")]
         record = replace(
             record,
             **{part: getattr(old, part) for part in kept},
+            noise_floor=_completed(record.noise_floor, old.noise_floor),
+            coherence=_completed(record.coherence, old.coherence),
             verdicts=(*verdicts, *record.verdicts),
             weights_sha256=record.weights_sha256 or old.weights_sha256,
         )
@@ -51,6 +55,14 @@ def save(record: Record, arrays: Mapping[str, Any], directory: Path) -> Path:
     write_atomically(raw_path, buffer.getvalue())
     write_atomically(path, to_json(record))
     return path
+
+
+def _completed(new: T | None, old: T | None) -> T | None:
+    """The new figures, and the old ones where there are no new ones."""
+    if new is None or old is None:
+        return new or old
+    missing = [each.name for each in fields(new) if getattr(new, each.name) is None]  # type: ignore[arg-type]
+    return replace(new, **{name: getattr(old, name) for name in missing})  # type: ignore[type-var]
 
 
 def _readable(path: Path) -> Record | None:

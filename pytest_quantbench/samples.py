@@ -24,6 +24,8 @@ class PerplexitySamples:
     nll_nats: Floats
     text_tokens: int
     available_tokens: int  # of the text
+    window_tokens: int
+    unscored_tokens: int  # of each window: 1 where nothing stands in front of it, else 0
     scored_bytes: int
     protocol: str
     corpus: str
@@ -37,6 +39,12 @@ class PerplexitySamples:
         """The samples of the first so many scored tokens, to be paired with; `scored_bytes` stays that of all."""
         kept = None if self.distributions is None else self.distributions.part(0, scored)
         return replace(self, nll_nats=self.nll_nats[:scored], distributions=kept)
+
+    def as_of(self, text_tokens: int) -> "PerplexitySamples":
+        """The samples that reading the first so many tokens of the text gave. A last window of one token gives none."""
+        windows, rest = divmod(text_tokens, self.window_tokens)
+        scored = windows * (self.window_tokens - self.unscored_tokens)
+        return self.first(scored + (rest - self.unscored_tokens if rest > 1 else 0))
 
     def followed_by(self, more: "PerplexitySamples") -> "PerplexitySamples":
         """With the tokens that were scored after these; counts and sizes are of all. Raises ComparisonError if other
@@ -145,6 +153,10 @@ class ThroughputSamples:
     peak_bytes: int
     activations: str
     dense_layers: int  # matrices that had no native kernel and ran decoded
+
+    def first(self, runs: int) -> "ThroughputSamples":
+        """The first so many runs, and the reference's that were interleaved with them."""
+        return replace(self, runs=self.runs[:runs], reference_runs=self.reference_runs[:runs])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.branches import Batch
-from pytest_quantbench.errors import CorpusError
+from pytest_quantbench.errors import CorpusError, WeightError
 from pytest_quantbench.stream import Walk
 
 TOKENS_AT_ONCE = 4096
@@ -77,6 +77,8 @@ def loglikelihoods(walk: Walk, requests: Sequence[Request], what: str) -> list[A
             found, likeliest = _of_tokens(logits, tokens)
             np.add.at(sums, asked, found)
             np.logical_and.at(greedy, asked, likeliest == tokens)
+    if not np.isfinite(sums).all():
+        raise WeightError("The output head gives logits that are no numbers: not a usable model.")
     return [Answer(loglikelihood=float(total), greedy=bool(flag)) for total, flag in zip(sums, greedy, strict=True)]
 
 

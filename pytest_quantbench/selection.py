@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -23,6 +23,9 @@ from pytest_quantbench.settings import (
     token_count,
 )
 
+if TYPE_CHECKING:
+    from pytest_quantbench.bench import Cell
+
 T = TypeVar("T")
 
 
@@ -35,6 +38,7 @@ class Run:
     recipes: dict[str, Recipe]
     undecided_fails: bool
     written: list[Path] = field(default_factory=list)
+    opened: dict[str, "Cell"] = field(default_factory=dict)  # by id
     selftests: list[str] = field(default_factory=list)  # their tables
     closing: list[str] = field(default_factory=list)  # what the terminal summary says
 

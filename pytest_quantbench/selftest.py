@@ -94,14 +94,14 @@ def _swapped(artifact: Artifact, seed: int) -> Artifact:
     return Artifact(manifest, artifact.config, artifact.directory, None)
 
 
+SHARES = (0.001, 0.01, 0.1)  # of the groups of every matrix, two groups at least
+SHUFFLES = tuple(f"scales of {share:.1%} of the groups shuffled" for share in SHARES)
 DAMAGES: Mapping[str, Callable[[Artifact, int], Artifact]] = {
-    **{
-        f"scales of {share:.1%} of the groups shuffled": partial(_shuffled, share=share) for share in (0.001, 0.01, 0.1)
-    },
+    **{name: partial(_shuffled, share=share) for name, share in zip(SHUFFLES, SHARES, strict=True)},
     "two layers swapped": _swapped,
     "one layer's weights zeroed": _zeroed,
 }
-FATAL = ("two layers swapped", "one layer's weights zeroed")
+FATAL = (SHUFFLES[-1], "two layers swapped", "one layer's weights zeroed")
 
 
 class Damaged(Measured):

@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.estimates import ExpDifference, Ratio, Student
+from pytest_quantbench.estimates import NO_SPREAD, ExpDifference, Ratio, Student
 from pytest_quantbench.verdict import Interval
 
 BLOCK_TOKENS = 64  # the least
 FEWEST_BLOCKS = 8  # longer blocks are not chosen where fewer would be left
-NO_SPREAD = 1e-9  # a standard error below this share of the largest value is rounding, and says nothing
 HOPELESS = 1e3  # an interval so many times wider than what is to be told would need a million times the data
 PERCENTILES = (50.0, 90.0, 99.0, 99.9)
 
@@ -145,12 +144,14 @@ def rate_ratio(reference: Sequence[tuple[int, float]], quantized: Sequence[tuple
 
 
 def items_needed(items: int, interval: Interval, limit: float) -> int | None:
-    """How many items would shrink an interval until it ends at the limit.
+    """How many items would shrink an interval until it ends at the limit, at least one more than there are.
 
-    By the square-root law; None where the estimate lies so near the limit that no number would do.
+    By the square-root law, for the end on the limit's side; None where the estimate lies so near the limit that no
+    number would do.
     """
-    gap, half_width = abs(interval.estimate - limit), (interval.high - interval.low) / 2
-    return math.ceil(items * (half_width / gap) ** 2) if half_width < HOPELESS * gap else None
+    gap = abs(interval.estimate - limit)
+    reach = interval.high - interval.estimate if limit > interval.estimate else interval.estimate - interval.low
+    return max(items + 1, math.ceil(items * (reach / gap) ** 2)) if reach < HOPELESS * gap else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

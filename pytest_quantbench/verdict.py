@@ -45,6 +45,7 @@ class Verdict:
     low: float | None
     high: float | None
     sentence: str
+    confidence: float | None = None  # of the interval, two-sided
     needed: str = ""  # undecided: what would settle it
     items: int | None = None  # tokens, questions or runs
     p_good: float | None = None

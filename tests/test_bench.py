@@ -87,6 +87,30 @@ def test_two_widths_with_the_same_losses_are_an_error(subject):
         second.judge("perplexity", 1e6)
 
 
+def test_a_record_that_has_grown_since_is_not_saved(subject):
+    """The reference is saved when its own tests end; other cells then make it grow, and measure its noise floor."""
+    reference = subject.reference
+    reference.judge("perplexity")
+    reference.saved()
+    assert not reference.unsaved
+    cell_of(adjusted(subject, most_tokens=256), "int4-rtn").judge("perplexity", 1e6)
+    assert reference.unsaved
+    assert reference.record().noise_floor.perplexity_points is not None
+    reference.saved()
+    assert not reference.unsaved
+
+
+def test_judging_again_looks_from_the_start_again(subject):
+    """Another limit has its own error probability, spent on the same first tokens as if nobody had looked before."""
+    cell = cell_of(adjusted(subject, most_tokens=512), "int4-rtn")
+    alone = cell_of(subject, "int3-rtn").judge("perplexity", 1e6)
+    cell.judge("perplexity", 5.0)
+    assert len(cell.perplexity_samples.nll_nats) > 128
+    again = cell.judge("perplexity", 1e6)
+    assert [look.items for look in again.looks] == [look.items for look in alone.looks]
+    assert [look.alpha for look in again.looks] == [look.alpha for look in alone.looks]
+
+
 def test_the_identity_never_passes_for_a_quantized_model(subject):
     reference = subject.reference
     cell = cell_of(adjusted(subject, fixed=True), "int4-rtn")

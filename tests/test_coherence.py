@@ -48,22 +48,60 @@ class Part:
         self.runs = runs(texts, tokens)
 
 
+class Answered:
+    """One task with so many right answers of so many questions with four choices."""
+
+    def __init__(self, right, questions):
+        self.correct = np.arange(questions) < right
+        self.ids = tuple(map(str, range(questions)))
+        self.choices = 4
+        self.tasks = {"task": self}
+
+
 def test_agreement_and_loops_are_counted_by_prompt():
     reference = Part(["one two three", "four five six"], [(1, 2, 3), (4, 5, 6)])
     quantized = Part(["one two four", "la la la la la"], [(1, 2, 9), (7, 7, 7)])
     found = coherence.of(quantized, None, reference, None)
-    assert (found.prompts, found.looping, found.reference_looping) == (2, 1, 0)
+    assert (found.prompts, found.looping, found.only_here) == (2, 1, 1)
     assert (found.first_token_agreement, found.greedy_prefix_tokens) == (0.5, 1.0)
-    assert not found.collapsed
+    assert (found.loops, found.guesses, found.collapsed) == (False, None, False)
 
 
-def test_loops_that_the_reference_does_not_have_are_a_collapse():
-    reference = Part(["one two three", "four five six"], [(1,), (4,)])
-    quantized = Part(["la la la la la", "na na na na na"], [(7,), (8,)])
-    assert coherence.of(quantized, None, reference, None).collapsed
-    assert not coherence.of(quantized, None, quantized, None).collapsed
+LOOP, TEXT = "la la la la la", "one two three"
+
+
+@pytest.mark.parametrize(
+    ("reference", "quantized", "collapsed"),
+    [
+        ([TEXT] * 5, [LOOP] * 5, True),
+        ([TEXT] * 5, [LOOP] * 3 + [TEXT] * 2, True),
+        ([TEXT] * 5, [LOOP] * 2 + [TEXT] * 3, False),
+        ([LOOP] * 5, [LOOP] * 5, False),
+        ([LOOP] * 3 + [TEXT] * 2, [LOOP] * 5, True),  # loops on all that the reference did not loop on
+        ([LOOP] * 4 + [TEXT], [LOOP] * 5, False),  # one prompt may be an accident
+    ],
+)
+def test_loops_that_the_reference_does_not_have_are_a_collapse(reference, quantized, collapsed):
+    before, after = (Part(texts, [(1,)] * 5) for texts in (reference, quantized))
+    assert coherence.of(after, None, before, None).collapsed == collapsed
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "questions", "guesses"),
+    [
+        (160, 50, 200, True),
+        (160, 100, 200, False),  # much worse, but it knows something
+        (63, 60, 200, False),  # neither knows much: no evidence of a collapse
+        (6, 4, 10, False),
+        (50, 45, 200, False),  # the reference guesses itself
+    ],
+)
+def test_guessing_takes_evidence(before, after, questions, guesses):
+    found = coherence.of(None, Answered(after, questions), None, Answered(before, questions))
+    assert (found.guesses, found.loops, found.collapsed) == (guesses, None, guesses)
 
 
 def test_nothing_measured_says_nothing():
     found = coherence.of(None, None, None, None)
-    assert (found.looping, found.first_token_agreement, found.guessing_p, found.collapsed) == (None, None, None, False)
+    assert (found.looping, found.first_token_agreement, found.guessing_p) == (None, None, None)
+    assert (found.loops, found.guesses, found.collapsed) == (None, None, False)

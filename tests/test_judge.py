@@ -1,5 +1,7 @@
 """Verdicts of one criterion: the whole interval decides."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -12,6 +14,8 @@ def nll(values, **changes):
     fields = {
         "text_tokens": len(values),
         "available_tokens": len(values),
+        "window_tokens": 2048,
+        "unscored_tokens": 0,
         "scored_bytes": 100,
         "protocol": "p",
         "corpus": "c",
@@ -122,6 +126,28 @@ def test_other_questions_are_not_compared():
 @pytest.mark.parametrize(("stored", "outcome"), [(250, "pass"), (300, "pass"), (301, "fail")])
 def test_size_is_exact_and_the_limit_itself_is_enough(stored, outcome):
     assert judge.judge_size(SizeSamples(stored_bytes=stored, bf16_bytes=1000), 70.0).outcome == outcome
+
+
+def test_a_machine_that_slowed_down_settles_nothing_unless_runs_were_interleaved():
+    slow, fast = throughput([[10], [20], [30]]), throughput([[20], [41], [60]])
+    drifted = dataclasses.replace(fast, probes_per_second=(1.0, 0.9))
+    verdict = judge.judge_throughput(drifted, slow, 1.5, applies=True)
+    assert verdict.outcome == "undecided"
+    assert "speed changed by -10%" in verdict.sentence
+    interleaved = dataclasses.replace(drifted, reference_runs=slow.runs)
+    assert judge.judge_throughput(interleaved, slow, 1.5, applies=True).outcome == "pass"
+
+
+def test_degenerate_perplexities_are_never_certain():
+    spread = np.random.default_rng(0).normal(2.0, 0.5, 640)
+    huge = np.full(640, 800.0)
+    with pytest.raises(ComparisonError, match="reference's own perplexity overflows"):
+        judge.judge_perplexity(nll(spread), nll(huge), 1.0)
+    assert judge.judge_perplexity(nll(huge[:100]), nll(spread[:100]), 1.0).outcome == "undecided"
+    failed = judge.judge_perplexity(nll(huge), nll(spread), 1.0)
+    assert (failed.outcome, failed.p_good, failed.p_bad) == ("fail", 1.0, 0.0)
+    alike = judge.judge_perplexity(nll(spread + 0.5), nll(spread), 0.0)  # the same difference everywhere: no spread
+    assert alike.outcome == "undecided"
 
 
 def test_throughput_pairs_by_prompt_and_is_informational_where_it_does_not_apply():

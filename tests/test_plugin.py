@@ -265,7 +265,13 @@ def test_under_xdist_t1_refuses_and_the_rest_works(pytester):
 
 
 def test_the_suites_own_items_stay_with_their_models(suite, pytester):
-    pytester.makepyfile(test_suite="def test_models(suite, settle): settle(suite)")
+    pytester.makepyfile(
+        test_suite="""
+            def test_models(suite, settle):
+                assert suite.met + suite.failed + suite.undecided == 1  # the only cell is not torn down yet
+                settle(suite)
+        """
+    )
     result = suite(GATE, "test_gate.py", "test_suite.py", "-k", "Tiny", "-m", "int4", "-v")
     result.assert_outcomes(passed=2)
     assert [line for line in result.outlines if "PASSED" in line][-1].startswith("test_suite.py::test_models[int4]")

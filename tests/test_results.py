@@ -7,13 +7,20 @@ from test_record import make, perplexity
 
 from pytest_quantbench import document, report, results
 from pytest_quantbench.errors import DiskError
-from pytest_quantbench.record import read
+from pytest_quantbench.record import Coherence, NoiseFloor, read
 from pytest_quantbench.verdict import Verdict
 
 
 def verdict(metric, outcome="pass", estimate=1.0):
     return Verdict(
-        metric=metric, outcome=outcome, limit=2.0, estimate=estimate, low=0.5, high=1.5, sentence="It is so."
+        metric=metric,
+        outcome=outcome,
+        limit=2.0,
+        estimate=estimate,
+        low=0.5,
+        high=1.5,
+        confidence=0.9,
+        sentence="It is so.",
     )
 
 
@@ -95,10 +102,46 @@ def test_limits_are_those_that_were_judged_by():
     record = make(perplexity=perplexity(), verdicts=(verdict("perplexity_delta", "undecided"),))
     text = document.markdown([record], "c")
     assert "| *limit* | < 2 |" in text
-    assert "| Tiny | 4.000, Δ +0.500 [+0.400, +0.600] ? |" in text
+    assert "| Tiny | 4.000, Δ +1.000 [+0.500, +1.500] ? |" in text
     assert "- Tiny-int4 undecided: It is so." in text
 
 
 def test_what_would_settle_it_is_said():
     told = report.explain(dataclasses.replace(verdict("perplexity_delta", "undecided"), needed="more tokens would"))
     assert told == "It is so. More tokens would."
+
+
+def test_a_verdict_does_not_outlive_the_samples_that_it_is_of(tmp_path):
+    """T2 measured anew without a verdict (its limit was refused, say): yesterday's is of other tokens."""
+    yesterday = (verdict("perplexity_delta"), verdict("size_reduction_percent"), verdict("accuracy_drop_points"))
+    results.save(make(perplexity=perplexity(), verdicts=yesterday), {}, tmp_path)
+    merged = read(results.save(make(perplexity=perplexity(), verdicts=()), {}, tmp_path))
+    assert [each.metric for each in merged.verdicts] == ["size_reduction_percent"]
+
+
+def test_coherence_and_noise_floor_are_completed_field_by_field(tmp_path):
+    def coherence(**known):
+        nothing = dict.fromkeys(each.name for each in dataclasses.fields(Coherence))
+        return Coherence(**(nothing | known))
+
+    results.save(
+        make(
+            coherence=coherence(prompts=5, looping=5, only_here=5, loops=True),
+            noise_floor=NoiseFloor(perplexity_points=0.1, kl_nats=0.01, drop_points=None, flipped_points=None),
+        ),
+        {},
+        tmp_path,
+    )
+    later = NoiseFloor(perplexity_points=None, kl_nats=None, drop_points=0.5, flipped_points=1.0)
+    merged = read(results.save(make(coherence=coherence(guesses=False), noise_floor=later), {}, tmp_path))
+    assert (merged.coherence.loops, merged.coherence.guesses, merged.coherence.collapsed) == (True, False, True)
+    assert (merged.noise_floor.perplexity_points, merged.noise_floor.flipped_points) == (0.1, 1.0)
+
+
+def test_the_interval_that_decided_is_shown():
+    record = make(perplexity=perplexity(), verdicts=(verdict("perplexity_delta"),))
+    assert "Δ +1.000 [+0.500, +1.500] ✓" in report.terminal_line(record)
+    informational = dataclasses.replace(verdict("perplexity_delta", "informational"), limit=None)
+    assert "Δ +0.500 [+0.400, +0.600] ·" in report.terminal_line(
+        make(perplexity=perplexity(), verdicts=(informational,))
+    )

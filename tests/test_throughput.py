@@ -70,6 +70,12 @@ def test_reference_runs_are_interleaved_prompt_by_prompt(small_model, tmp_path):
     started.start()
     samples = started.finish()
     assert [run.prompt for run in samples.reference_runs] == [run.prompt for run in samples.runs]
+    before = samples.probes_per_second[0]
+    started.runs = 2  # the verdict wants more
+    more = started.finish()
+    assert [run.prompt for run in more.reference_runs] == [run.prompt for run in more.runs] == 2 * [0, 1, 2, 3, 4]
+    assert more.probes_per_second[0] == before
+    assert more.first(5).runs == samples.runs
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3", "phi3"])

@@ -72,22 +72,15 @@ def _generators(draws: int, seed: int) -> Iterator[Generator]:
 
 
 def _follow(setting: Setting, drawn: Drawn) -> Verdict:
-    shown = 0
-
-    def grow(items: int) -> int:
-        nonlocal shown
-        shown = items
-        return items
-
-    def verdict_at(alpha: float) -> Verdict:
-        estimate, metric = drawn(shown), METRICS[setting.metric]
+    def verdict_at(items: int, alpha: float) -> Verdict:
+        estimate, metric = drawn(items), METRICS[setting.metric]
         if estimate is None:
             return Verdict(
                 metric=metric.name, outcome="undecided", limit=0.0, estimate=None, low=None, high=None, sentence=""
             )
-        return judged(metric, estimate, setting.limit, "", alpha, shown)
+        return judged(metric, estimate, setting.limit, "", alpha, items)
 
-    return looks.follow(setting.planned, grow, verdict_at)
+    return looks.follow(setting.planned, lambda items: items, verdict_at)
 
 
 def answers(flipped: float, limit: float, planned: tuple[int, ...], drop: float | None = None) -> Setting:

@@ -62,6 +62,8 @@ def measure(
         tokens = len(ids) if tokens is None else min(tokens, len(ids))
     windows = cut(ids, tokens, context, text.name)
     known = before.text_tokens // context if before is not None else 0  # windows that are scored to their end
+    if before is not None and not windows[known:]:  # a window of one token is all that is left
+        return before
     walk = Walk(artifact, host=host, rounding=rounding)
     batches, targets = _batches(windows[known:], bos)
     walk.run([mx.array(batch) for batch in batches], f"T2 {artifact.manifest.recipe}")
@@ -74,7 +76,9 @@ def measure(
         distributions=None if reference else joined_distributions([part.kept for part in new if part.kept]),
         fidelity=joined([part.fidelity for part in new if part.fidelity]) if reference else None,
         text_tokens=sum(map(len, windows)),
-        available_tokens=len(ids),
+        available_tokens=len(ids) - (len(ids) % context == 1),
+        window_tokens=context,
+        unscored_tokens=0 if bos is not None else 1,
         scored_bytes=len(tokenizer.decode(scored).encode()),
         protocol=_protocol(context, bos),
         corpus=text.name,

@@ -52,7 +52,7 @@ class Session:
 
     def start(self) -> None:
         """Load, and run the warm-up."""
-        self._first_probe = probe_per_second()
+        self._first_probe = self._first_probe or probe_per_second()  # models may be loaded more than once
         mx.reset_peak_memory()
         began = time.perf_counter()
         self._loaded = resident.load(self.artifact)
@@ -67,13 +67,15 @@ class Session:
         return generate(loaded.model, self._tokenizer, prompt, self.new_tokens)
 
     def run_reference(self) -> None:
-        """The next run's prompt on the reference, if it is here."""
+        """The next run's prompt on the reference, if there is one. Loads the models where they were let go."""
+        if self._loaded is None:
+            self.start()
         if self._reference_loaded is not None:
             prompt = len(self.done) % len(PROMPTS)
             self.reference_done.append(self._generate(self._reference_loaded, prompt))
 
     def run(self) -> Run:
-        """The next run. After `finish` (another cell asked for the samples first) the model is loaded again for it."""
+        """The next run. Loads the models where they were let go, as `finish` does."""
         if self._loaded is None:
             self.start()
         assert self._loaded is not None
