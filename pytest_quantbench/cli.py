@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,8 +15,11 @@ from pytest_quantbench.publish import write_report
 def main(arguments: "list[str] | None" = None) -> int:
     """The command line. Returns 0, or 2 with one sentence on standard error."""
     chosen = _parser().parse_args(arguments)
+    sys.path.insert(0, str(Path.cwd()))  # for `module:Class`, as `python -m` does
     try:
         COMMANDS[chosen.command](chosen)
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except QuantbenchError as error:
         print(f"quantbench: {error}", file=sys.stderr)
         return 2
@@ -48,7 +52,7 @@ def _report(chosen: argparse.Namespace) -> None:
     combined = results.write_combined(records, directory)
     output = chosen.output or directory / "benchmark_int_quant.md"
     print(f"combined: {combined}")
-    print(f"report: {write_report(records, output, f'quantbench report {directory}')}")
+    print(f"report: {write_report(records, output, [f'quantbench report {directory}'])}")
     print(plots.draw_or_say(records, directory / "quantbench.svg"))
 
 
@@ -56,6 +60,8 @@ def _weights(chosen: argparse.Namespace) -> None:
     from pytest_quantbench import cases, codec_report, comparison
 
     results.check_writable(chosen.results)
+    if any(size < 2 for size in chosen.size or ()):
+        raise QuantbenchError(f"--size {min(chosen.size)}: give a number of at least 2.")
     sizes = tuple(chosen.size or ((64, 1024) if chosen.model is None else ()))
     own = [] if chosen.model is None else comparison.model_cases(chosen.model, chosen.calibration)
     figures = []

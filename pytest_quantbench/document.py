@@ -40,7 +40,7 @@ def _limit(recipe: str, metric: str, records: Sequence[Record]) -> str:
     return ", ".join(f"{sign} {limit:g} {METRICS[metric].unit}".rstrip() for limit in limits) or MISSING
 
 
-def markdown(records: Sequence[Record], command: str) -> str:
+def markdown(records: Sequence[Record], commands: Sequence[str]) -> str:
     """The whole report: the tables, who meets the criteria and why not, then provenance and how to repeat it."""
     lines = ["# Quantization benchmark", "", LEGEND, ""]
     for table in TABLES:
@@ -49,7 +49,7 @@ def markdown(records: Sequence[Record], command: str) -> str:
     lines += _verdict_table(records)
     told = [f"- {sentence}" for record in records for sentence in sentences(record)]
     lines += ["### Failed or undecided", "", *(told or ["- none"]), ""]
-    lines += ["## What was encoded", "", *_coverage(records), "", *_provenance(records, command)]
+    lines += ["## What was encoded", "", *_coverage(records), "", *_provenance(records, commands)]
     return "\n".join(lines) + "\n"
 
 
@@ -95,7 +95,7 @@ def _coverage(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def _provenance(records: Sequence[Record], command: str) -> list[str]:
+def _provenance(records: Sequence[Record], commands: Sequence[str]) -> list[str]:
     lines = ["## Machine, versions, seeds", ""]
     machines = {record.machine.chip + record.machine.backend: record.machine for record in records if record.machine}
     for machine in machines.values():
@@ -114,4 +114,4 @@ def _provenance(records: Sequence[Record], command: str) -> list[str]:
         if r.throughput and r.level != "bf16"
     }
     lines += [f"- {line}" for line in sorted(protocols) + sorted(tasks) + sorted(runs)]
-    return [*lines, "", "## Repeat it", "", f"    {command}", "    quantbench report results", ""]
+    return [*lines, "", "## Repeat it", "", *(f"    {command}" for command in commands), ""]

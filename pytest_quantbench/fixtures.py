@@ -54,7 +54,7 @@ def _save(config: pytest.Config, opened: Cell) -> None:
     from pytest_quantbench import results
 
     run = run_of(config)
-    if opened.unsaved:
+    if opened.unsaved and not run.selftests:  # a self-test's samples are not a benchmark's
         run.written.append(results.save(opened.record(), opened.raw(), run.settings.results))
         opened.saved()
 

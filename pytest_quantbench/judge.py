@@ -161,7 +161,7 @@ def judged(
         sides = estimate.p_below(limit), estimate.p_above(limit)
         p_good, p_bad = sides if metric.better == "lower" else sides[::-1]
         outcome = "pass" if p_good < alpha else "fail" if p_bad < alpha else "undecided"
-        detectable = estimate.detectable(limit, alpha)
+        detectable = estimate.detectable(limit)
     return Verdict(
         metric=metric.name,
         outcome=outcome,
@@ -191,7 +191,7 @@ def _needed(
     found = f"about {more:,} {metric.items} would settle it" if more else "the estimate lies on the limit itself"
     if metric.check == "throughput":  # prompts that disagree go on disagreeing however often they are run
         found = "more runs help as far as the prompts agree with each other"
-    digits = 1 if metric.unit in ("%", "points") else 2
+    digits = 1 if metric.unit in ("%", "points") else 3
     unit = f" {metric.unit}".rstrip()
     return (
         f"{found}; these {items:,} can tell a difference of {detectable:.{digits}f}{unit} from the limit (80 % power)"
@@ -200,7 +200,7 @@ def _needed(
 
 def show(interval: Interval, metric: Metric) -> str:
     """`0.31 [0.12, 0.50] points`: an estimate with its interval, or the bare number where the interval has no width."""
-    digits = 1 if metric.unit in ("%", "points") else 2
+    digits = 1 if metric.unit in ("%", "points") else 3
     text = f"{interval.estimate:.{digits}f}"
     if interval.low != interval.high:
         text += f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"

@@ -54,7 +54,7 @@ class Measured:
             self.artifact,
             directory,
             source.text,
-            tokens,
+            perplexity.Reading(tokens=tokens, context=source.settings.context, stride=source.settings.stride),
             host=self._host,
             before=before,
             reference=None if self.paired is None else self.paired.perplexity_samples,

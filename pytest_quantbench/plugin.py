@@ -34,27 +34,26 @@ MARKERS = {
     "quantbench(models=None, recipes=None)": "which models and recipes a test's `cell` runs over (default: all)",
 }
 
-CHECKED_EARLY = tuple("--model --recipe --task-data --runs --limit --tokens --max-tokens --time-budget".split())
+# Options whose values are read before anything is collected; --c is --corpus and --calibration.
+EARLY = "--model --recipe --task-data --runs --limit --tokens --max-tokens --time-budget --context --stride --c"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("quantbench", "is this quantized model still good enough?")
     add = group.addoption
     add("--model", action="append", default=[], metavar="PATH_OR_HUB_ID", help="also run this model (repeatable)")
-    add(
-        "--recipe", action="append", default=[], metavar="ID", help="such as int4-rtn (repeatable; default: all levels)"
-    )
+    add("--recipe", action="append", default=[], metavar="ID", help="such as int4-rtn (repeatable; default: levels)")
     add("--runs", type=int, default=3, help="T1: runs of each of the five prompts (default 3)")
     add("--tokens", default="512", help="T2: how many tokens of the corpus, or 'all' (default 512)")
     add("--max-tokens", default="16384", help="T2: how far an undecided check goes on, or 'all' (default 16384)")
+    add("--context", type=int, default=2048, metavar="N", help="T2: tokens in a window (default 2048)")
+    add("--stride", type=int, metavar="N", help="T2: how far apart windows begin (default: the context)")
     add("--corpus", type=Path, metavar="PATH", help="T2: a UTF-8 text file instead of the model's corpus")
     add("--calibration", metavar="FILE", help="calibration text instead of the model's: a file, c4, tiny-train or none")
     add("--calibration-sequences", type=int, metavar="N", help="calibration sequences (default 128; Tiny 32)")
     add("--limit", type=int, default=200, help="T3: questions per task, a seeded sample (default 200)")
     add("--task", action="append", default=[], metavar="NAME", help="T3: an lm-eval task (repeatable)")
-    add(
-        "--task-data", action="append", default=[], metavar="NAME=FILE.jsonl", help="T3: a task's questions from a file"
-    )
+    add("--task-data", action="append", default=[], metavar="NAME=FILE.jsonl", help="T3: a task's questions")
     add("--sample-seed", type=int, default=0, help="seed of the sampled questions (default 0)")
     add("--fixed", action="store_true", help="one look: an undecided check does not go on with more samples")
     add("--time-budget", type=float, metavar="MINUTES", help="after so long no check of a cell goes on (default: none)")
@@ -67,7 +66,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures, "quantbench-fixtures")
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
-    if any(str(argument).startswith(CHECKED_EARLY) for argument in config.invocation_params.args):
+    if any(str(argument).startswith(tuple(EARLY.split())) for argument in config.invocation_params.args):
         run_of(config)  # a wrong name or number is a usage error, before anything is collected
     if sys.stderr.isatty():  # kept now, for capture hides it from the tests
         from pytest_quantbench import progress
@@ -205,7 +204,7 @@ def pytest_testnodedown(node: Any) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     run = run_so_far(session.config)
-    if run is None or not run.written:
+    if run is None or not (run.written or run.selftests):
         return
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["quantbench_written"] = list(map(str, run.written))
@@ -213,7 +212,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from pytest_quantbench import publish
 
     command = shlex.join(["pytest", *session.config.invocation_params.args])
-    run.closing = run.selftests + publish.publish(run.written, run.settings, command)
+    run.closing = run.selftests or publish.publish(run.written, run.settings, command)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -16,8 +16,9 @@ def publish(written: Sequence[Path], settings: Settings, command: str) -> list[s
         session = results.in_order([read(path) for path in dict.fromkeys(written)])
         lines = report.summary(session)
         records = results.read_all(settings.results)
+        commands = [command, f"quantbench report {settings.results}"]
         files = [results.write_combined(records, settings.results)]
-        files.append(write_report(records, settings.report or settings.results / "benchmark_int_quant.md", command))
+        files.append(write_report(records, settings.report or settings.results / "benchmark_int_quant.md", commands))
         lines.append(f"records: {settings.results}/*.json, raw samples *.npz, all together {files[0]}")
         lines.append(f"report: {files[1]}")
         return [*lines, plots.draw_or_say(records, settings.results / "quantbench.svg")]
@@ -25,7 +26,7 @@ def publish(written: Sequence[Path], settings: Settings, command: str) -> list[s
         return [f"{type(error).__name__}: {error}"]
 
 
-def write_report(records: Sequence[Record], path: Path, command: str) -> Path:
+def write_report(records: Sequence[Record], path: Path, commands: Sequence[str]) -> Path:
     """The markdown report of these records."""
-    write_atomically(path, document.markdown(records, command).encode())
+    write_atomically(path, document.markdown(records, commands).encode())
     return path

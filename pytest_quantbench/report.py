@@ -37,11 +37,10 @@ def number(value: float | None, digits: int) -> str:
 def decided(record: Record, metric: str, plain: Interval | None) -> Interval | None:
     """The interval that decided a verdict; the plain one, of all samples, where nothing was judged."""
     for verdict in record.verdicts:
-        if verdict.metric == metric and verdict.limit is not None and verdict.estimate is not None:
-            if verdict.low is None or verdict.high is None or verdict.confidence is None:
-                return None
-            ends = {"low": verdict.low, "high": verdict.high, "confidence": verdict.confidence}
-            return Interval(estimate=verdict.estimate, **ends)
+        ends = (verdict.estimate, verdict.low, verdict.high, verdict.confidence)
+        if verdict.metric == metric and verdict.limit is not None and None not in ends:
+            estimate, low, high, confidence = (float(end) for end in ends if end is not None)
+            return Interval(estimate=estimate, low=low, high=high, confidence=confidence)
     return plain
 
 
@@ -66,7 +65,7 @@ def _perplexity(record: Record) -> str:
     part = record.perplexity
     if part is None:
         return MISSING
-    ppl = number(part.ppl, 3)
+    ppl = f"{number(part.ppl, 3)} ({part.tokens:,} tokens)"
     delta = decided(record, "perplexity_delta", part.delta_interval)
     return ppl if part.bf16_ppl is None else f"{ppl}, Δ {interval(delta, 3, '+')}"
 
@@ -84,7 +83,7 @@ def _accuracy(record: Record) -> str:
         return MISSING
     name, task = next(iter(record.accuracy.tasks.items()))
     drop = decided(record, "accuracy_drop_points", task.drop_points)
-    return f"{name} {task.accuracy:.1%}" + (f", drop {interval(drop, 1)}" if drop else "")
+    return f"{name} {task.accuracy:.1%} ({task.questions:,})" + (f", drop {interval(drop, 1)}" if drop else "")
 
 
 def _coherence(record: Record) -> str:

@@ -24,8 +24,8 @@ class PerplexitySamples:
     nll_nats: Floats
     text_tokens: int
     available_tokens: int  # of the text
-    window_tokens: int
-    unscored_tokens: int  # of each window: 1 where nothing stands in front of it, else 0
+    window_tokens: int  # of the windows that begin anew
+    unscored_tokens: int  # of each of them: 1 where nothing stands in front of it, else 0
     scored_bytes: int
     protocol: str
     corpus: str
@@ -41,10 +41,9 @@ class PerplexitySamples:
         return replace(self, nll_nats=self.nll_nats[:scored], distributions=kept)
 
     def as_of(self, text_tokens: int) -> "PerplexitySamples":
-        """The samples that reading the first so many tokens of the text gave. A last window of one token gives none."""
-        windows, rest = divmod(text_tokens, self.window_tokens)
-        scored = windows * (self.window_tokens - self.unscored_tokens)
-        return self.first(scored + (rest - self.unscored_tokens if rest > 1 else 0))
+        """The samples that reading the first so many tokens of the text gave."""
+        windows = -(-text_tokens // self.window_tokens)
+        return self.first(text_tokens - windows * self.unscored_tokens)
 
     def followed_by(self, more: "PerplexitySamples") -> "PerplexitySamples":
         """With the tokens that were scored after these; counts and sizes are of all. Raises ComparisonError if other

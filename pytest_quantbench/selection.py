@@ -16,10 +16,13 @@ from pytest_quantbench.settings import (
     Settings,
     above_zero,
     all_models,
+    at_least,
     check_criteria,
+    check_files,
     pairs,
     positive,
     read_table,
+    strided,
     token_count,
 )
 
@@ -69,6 +72,7 @@ def _read_options(config: pytest.Config) -> Run:
     recipes = {name: recipe(name, methods) for name in option("recipe") or LEVELS}
     criteria = table.get("criteria", {})
     check_criteria(criteria, list(models), [*recipes, *(f"{level}-{m}" for level in LEVELS for m in methods)])
+    check_files(option("corpus"), option("calibration"), option("model"))
     results = config.invocation_params.dir / (option("results") or "results")
     beside = option("results") is not None or "report" not in table  # records elsewhere take their report along
     settings = Settings(
@@ -77,8 +81,10 @@ def _read_options(config: pytest.Config) -> Run:
         runs=positive("--runs", option("runs")),
         limit=positive("--limit", option("limit")),
         tokens=token_count("--tokens", option("tokens")),
+        context=option("context"),
+        stride=strided(option("context"), option("stride")),
         fixed=option("fixed"),
-        most_tokens=token_count("--max-tokens", option("max_tokens")),
+        most_tokens=at_least(option("max_tokens"), option("tokens")),
         time_budget_seconds=None if (minutes := option("time_budget")) is None else 60 * above_zero(minutes),
         seed=option("sample_seed"),
         corpus=option("corpus"),

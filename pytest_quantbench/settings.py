@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_quantbench.catalog import CRITERIA, LEVELS, METRICS, MODELS, Model
+from pytest_quantbench.catalog import CONTEXT_TOKENS, CORPORA, CRITERIA, LEVELS, METRICS, MODELS, Model
 from pytest_quantbench.errors import QuantbenchError, unknown
 
 LOCAL_CALIBRATION = "tiny-train"  # ships with the package: a local model is judged without a network
@@ -24,6 +24,8 @@ class Settings:
     runs: int = 3
     limit: int = 200
     tokens: int | None = 512
+    context: int = CONTEXT_TOKENS
+    stride: int | None = None  # of T2's windows; None: the context
     fixed: bool = False  # one look: an undecided check does not go on
     most_tokens: int | None = 16_384  # T2 goes on up to so many; None: to the end of the corpus
     most_runs: int = 12  # T1 goes on up to so many runs of each prompt
@@ -127,6 +129,36 @@ def token_count(option: str, value: str) -> int | None:
     if not value.isdecimal() or int(value) < 2:
         raise QuantbenchError(f"{option} {value}: give a number of at least 2, or 'all'.")
     return int(value)
+
+
+def strided(context: int, stride: int | None) -> int | None:
+    """`--stride`. Raises QuantbenchError unless windows of `context` tokens follow each other without a gap."""
+    if context < 2:
+        raise QuantbenchError(f"--context {context}: give a number of at least 2.")
+    if stride is not None and not 1 <= stride <= context:
+        raise QuantbenchError(f"--stride {stride}: give a number from 1 to the context, {context}.")
+    return stride
+
+
+def at_least(most: str, first: str) -> int | None:
+    """`--max-tokens`. Raises QuantbenchError where `--tokens` is more, unless it is the default."""
+    limit, tokens = token_count("--max-tokens", most), token_count("--tokens", first)
+    if limit is not None and limit != Settings().most_tokens and (tokens is None or tokens > limit):
+        raise QuantbenchError(f"--max-tokens {most} is less than --tokens {first}.")
+    return limit
+
+
+def check_files(corpus: Path | None, calibration: str | None, models: "list[str]") -> None:
+    """Raise QuantbenchError for texts and model directories that are not there, before anything is run."""
+    if corpus is not None and not corpus.is_file():
+        raise QuantbenchError(f"--corpus {corpus}: there is no such file.")
+    if calibration not in (None, "none", *CORPORA) and not Path(str(calibration)).is_file():
+        raise QuantbenchError(
+            f"--calibration {calibration}: there is no such file; {', '.join(CORPORA)} are known names."
+        )
+    for model in models:
+        if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
+            raise QuantbenchError(f"--model {model}: this directory has no config.json, so it is not a model.")
 
 
 def pairs(values: "list[str]") -> dict[str, Path]:

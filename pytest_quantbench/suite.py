@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from pytest_quantbench.catalog import METRICS, SUITE_CRITERIA
 from pytest_quantbench.estimates import ALPHA
@@ -19,6 +20,7 @@ class SuiteVerdict:
     met: int
     failed: int
     undecided: int
+    incomplete: int  # not all of their criteria were measured
     sentence: str
     needed: str = ""
 
@@ -45,14 +47,16 @@ def holm_outcomes(level: str, records: Sequence[Record]) -> Mapping[tuple[str, s
 def judge_suite(level: str, records: Sequence[Record]) -> SuiteVerdict:
     """Count models by their default-recipe records; judged only where as many models ran as the criterion names.
 
-    A model meets all criteria if every criterion with a limit passed, fails if one failed, else it is undecided.
-    Criteria that were not measured leave it undecided.
+    A model meets all criteria if every criterion with a limit passed, fails if one failed, else it is undecided, or
+    incomplete where not all criteria were measured, which counts as open too.
     """
     cells = [record for record in records if record.recipe == level]
     states = [_state(record) for record in cells]
     met, failed = states.count("pass"), states.count("fail")
+    incomplete = states.count("incomplete")
     open_ = len(states) - met - failed
-    sentence = f"{met} of {len(states)} models meet all criteria, {failed} do not, {open_} undecided"
+    sentence = f"{met} of {len(states)} models meet all criteria, {failed} do not, {open_ - incomplete} undecided"
+    sentence += f", {incomplete} not measured in full" if incomplete else ""
     corrected = holm_outcomes(level, records)
     changed = sum(corrected.get((r.model_id, v.metric), v.outcome) != v.outcome for r in cells for v in r.verdicts)
     if changed:
@@ -65,21 +69,31 @@ def judge_suite(level: str, records: Sequence[Record]) -> SuiteVerdict:
             outcome="informational",
             met=met,
             failed=failed,
-            undecided=open_,
+            undecided=open_ - incomplete,
+            incomplete=incomplete,
             sentence=f"{sentence} ({why})",
         )
     share = needed / of  # of however many models there are: 8 of 10 is 16 of 20
     enough, possible = met >= share * len(states), met + open_ >= share * len(states)
     outcome: Outcome = "pass" if enough else "undecided" if possible else "fail"
     sentence += f"; {needed} of {of} are needed: {outcome}"
-    return SuiteVerdict(level=level, outcome=outcome, met=met, failed=failed, undecided=open_, sentence=sentence)
+    return SuiteVerdict(
+        level=level,
+        outcome=outcome,
+        met=met,
+        failed=failed,
+        undecided=open_ - incomplete,
+        incomplete=incomplete,
+        sentence=sentence,
+    )
 
 
-def _state(record: Record) -> Outcome:
+def _state(record: Record) -> Outcome | Literal["incomplete"]:
     """A cell's verdicts taken together."""
     outcomes = {verdict.metric: verdict.outcome for verdict in record.verdicts}
     if "fail" in outcomes.values():
         return "fail"
+    if not set(METRICS) <= outcomes.keys():
+        return "incomplete"
     judged = [outcome for outcome in outcomes.values() if outcome != "informational"]
-    complete = set(METRICS) <= outcomes.keys()
-    return "pass" if complete and judged and set(judged) == {"pass"} else "undecided"
+    return "pass" if judged and set(judged) == {"pass"} else "undecided"

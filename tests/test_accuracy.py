@@ -31,7 +31,7 @@ def hf_loglikelihoods(directory, names, files, limit):
     model = HFLM(pretrained=str(directory), dtype="float32", device="cpu", batch_size=8)
     tasks = {name: accuracy.load_task(name, files.get(name, accuracy.EMBEDDED.get(name)), True) for name in names}
     chosen = {name: accuracy.sample(len(task.eval_docs), limit, 0) for name, task in tasks.items()}
-    with accuracy._quiet_lm_eval():
+    with accuracy.quiet_lm_eval():
         results = evaluator.evaluate(
             model, {"tasks": tasks, "groups": {}, "group_map": {}}, samples=chosen, bootstrap_iters=0
         )

@@ -14,7 +14,11 @@ from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import CorpusError, WeightError
 from pytest_quantbench.hub import Text
 from pytest_quantbench.measures import perplexity
+from pytest_quantbench.measures.perplexity import Reading, windows
 from pytest_quantbench.recipes import recipe
+from pytest_quantbench.samples import PerplexitySamples
+from pytest_quantbench.stream import Walk
+from pytest_quantbench.tokens import load_tokenizer
 
 TEXT = Text(name="held out", content=(TINY_DIRECTORY / "heldout.txt").read_text())
 
@@ -23,8 +27,10 @@ def artifact_of(directory, tmp_path, recipe_id="bf16"):
     return compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
 
 
-def measure(directory, tmp_path, recipe_id="bf16", text=TEXT, tokens=512, host=True):
-    return perplexity.measure(artifact_of(directory, tmp_path, recipe_id), directory, text, tokens, host=host)
+def measure(directory, tmp_path, recipe_id="bf16", text=TEXT, host=True, reference=None, **reading):
+    how = Reading(**({"tokens": 512} | reading))
+    artifact = artifact_of(directory, tmp_path, recipe_id)
+    return perplexity.measure(artifact, directory, text, how, host=host, reference=reference)
 
 
 def test_uniform_logits_give_the_vocabulary_as_perplexity(small_model, tmp_path):
@@ -88,27 +94,76 @@ def test_the_protocol_says_what_was_done(tmp_path):
     assert 3 * 600 < samples.scored_bytes < 6 * 600
 
 
-def test_without_bos_a_windows_first_token_is_not_scored(tmp_path):
-    inputs, targets = perplexity._batches([[5, 6, 7], [8, 9]], None)
-    assert [batch.tolist() for batch in inputs] == [[[5, 6]], [[8]]]
-    assert [batch.tolist() for batch in targets] == [[[6, 7]], [[9]]]
-    inputs, targets = perplexity._batches([[5, 6, 7]], 0)
-    assert (inputs[0].tolist(), targets[0].tolist()) == ([[0, 5, 6]], [[5, 6, 7]])
+def test_without_bos_a_windows_first_token_is_not_scored():
+    found = windows(7, 3, 3, scores_first=False)
+    assert [(window.begin, window.end, window.first) for window in found] == [(0, 3, 1), (3, 6, 4)]
+    found = windows(7, 3, 3, scores_first=True)
+    assert [(window.begin, window.end, window.first) for window in found] == [(0, 3, 0), (3, 6, 3), (6, 7, 6)]
 
 
-@given(st.integers(2, 5000), st.integers(2, 700))
-def test_every_token_is_in_exactly_one_window(tokens, context):
-    windows = perplexity.cut(range(2 * max(tokens, context)), tokens, context, "t")
-    flat = [token for window in windows for token in window]
-    assert flat == list(range(len(flat)))
-    assert tokens - len(flat) == (1 if tokens % context == 1 else 0)
-    assert all(1 < len(window) <= context for window in windows)
+def test_sliding_windows_give_every_token_the_context_before_it():
+    found = windows(10, 4, 2, scores_first=False)
+    assert [(window.begin, window.end, window.first) for window in found] == [
+        (0, 4, 1),
+        (2, 6, 4),
+        (4, 8, 6),
+        (6, 10, 8),
+    ]
+
+
+@given(st.integers(2, 5000), st.integers(2, 700), st.integers(1, 700), st.booleans())
+def test_every_token_is_scored_exactly_once(tokens, context, stride, scores_first):
+    stride = min(stride, context)
+    found = windows(tokens, context, stride, scores_first)
+    scored = [token for window in found for token in range(window.first, window.end)]
+    expected = range(tokens) if scores_first else [t for t in range(tokens) if t and (stride < context or t % context)]
+    assert scored == list(expected)
+    for window in found[1:]:
+        assert window.end - window.begin <= context
+        assert window.first - window.begin >= min(context - stride, window.first) or stride == context
+    whole = PerplexitySamples(
+        nll_nats=np.zeros(len(scored), np.float32),
+        text_tokens=tokens,
+        available_tokens=tokens,
+        window_tokens=context if stride == context else tokens,
+        unscored_tokens=0 if scores_first else 1,
+        scored_bytes=1,
+        protocol="",
+        corpus="",
+        corpus_sha256="",
+        weights_sha256="",
+        seconds=0.0,
+    )
+    assert len(whole.as_of(tokens).nll_nats) == len(scored)
+    fewer = windows(tokens // 2 + 1, context, stride, scores_first)
+    assert len(whole.as_of(tokens // 2 + 1).nll_nats) == sum(window.end - window.first for window in fewer)
+
+
+def test_a_stride_is_many_short_forwards(tmp_path):
+    """Every token's loss is that of a plain forward pass over its window."""
+    samples = measure(TINY_DIRECTORY, tmp_path, tokens=200, context=64, stride=16)
+    tokenizer = load_tokenizer(TINY_DIRECTORY)
+    ids = tokenizer.encode(TEXT.content, add_special_tokens=False)[:200]
+    artifact = artifact_of(TINY_DIRECTORY, tmp_path)
+    place = 0
+    for window in windows(200, 64, 16, scores_first=True):
+        walk = Walk(artifact, host=True)
+        walk.run([mx.array([[tokenizer.bos_token_id, *ids[window.begin : window.end - 1]]])], "")
+        logits = np.array(walk.logits(0, slice(None)))[0].astype(np.float64)
+        logits -= logits.max(-1, keepdims=True)
+        logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+        for token in range(window.first, window.end):
+            assert samples.nll_nats[place] == pytest.approx(-logits[token - window.begin, ids[token]], abs=1e-4)
+            place += 1
+    assert place == len(samples.nll_nats) == 200
+    assert "windows of 64 each 16 after the one before" in samples.protocol
+    assert samples.nll_nats.mean() < measure(TINY_DIRECTORY, tmp_path, tokens=200, context=64).nll_nats.mean()
 
 
 @pytest.mark.parametrize(("length", "tokens"), [(1000, 512), (0, None), (3, None), (600, None), (1500, 1600)])
 def test_a_text_shorter_than_two_windows_is_refused_with_the_numbers(length, tokens):
     with pytest.raises(CorpusError, match=f"has {length} tokens"):
-        perplexity.cut(range(length), tokens, 512, "short")
+        perplexity.check_length(length, length if tokens is None else tokens, 512, "short")
 
 
 def test_a_stretch_at_a_time_gives_the_same_as_all_at_once(tmp_path, monkeypatch):
@@ -128,12 +183,13 @@ def test_logits_that_are_no_numbers_are_an_error(small_model, tmp_path):
         measure(directory, tmp_path)
 
 
-def test_tokens_that_are_added_give_what_all_at_once_would(tmp_path):
+@pytest.mark.parametrize("how", [{}, {"context": 100}, {"context": 128, "stride": 50}])
+def test_tokens_that_are_added_give_what_all_at_once_would(tmp_path, how):
     """Losses, distributions and divergences, across a window that goes on."""
     plain, rounded = artifact_of(TINY_DIRECTORY, tmp_path), artifact_of(TINY_DIRECTORY, tmp_path, "int4-rtn")
 
     def run(artifact, tokens, **rest):
-        return perplexity.measure(artifact, TINY_DIRECTORY, TEXT, tokens, host=True, **rest)
+        return perplexity.measure(artifact, TINY_DIRECTORY, TEXT, Reading(tokens=tokens, **how), host=True, **rest)
 
     first, whole = run(plain, 300), run(plain, 700)
     grown = run(plain, 700, before=first)
@@ -149,8 +205,6 @@ def test_tokens_that_are_added_give_what_all_at_once_would(tmp_path):
 
 def test_a_model_has_no_divergence_from_itself(tmp_path):
     reference = measure(TINY_DIRECTORY, tmp_path)
-    again = perplexity.measure(
-        artifact_of(TINY_DIRECTORY, tmp_path), TINY_DIRECTORY, TEXT, 512, host=True, reference=reference
-    )
+    again = measure(TINY_DIRECTORY, tmp_path, reference=reference)
     assert again.fidelity.kl_nats.max() < 1e-5
     assert again.fidelity.same_top.all()

@@ -268,7 +268,7 @@ def test_the_suites_own_items_stay_with_their_models(suite, pytester):
     pytester.makepyfile(
         test_suite="""
             def test_models(suite, settle):
-                assert suite.met + suite.failed + suite.undecided == 1  # the only cell is not torn down yet
+                assert suite.incomplete == 1  # the only cell is not torn down yet
                 settle(suite)
         """
     )
@@ -334,6 +334,8 @@ def test_the_self_test_is_only_run_when_asked_for(suite):
     [
         ("--time-budget", "0", "--time-budget 0: give a number of minutes above 0."),
         ("--max-tokens", "1", "--max-tokens 1: give a number of at least 2, or 'all'."),
+        ("--stride", "4096", "--stride 4096: give a number from 1 to the context, 2048."),
+        ("--context", "1", "--context 1: give a number of at least 2."),
     ],
 )
 def test_bounds_of_looking_are_checked(suite, option, value, told):

@@ -93,16 +93,16 @@ def test_missing_figures_are_a_dash_and_never_a_guess():
 
 def test_the_report_has_all_tables_with_a_column_per_level():
     records = [make(level=level, recipe=level, bits=bits) for level, bits in (("int4", 4), ("int2", 2), ("bf16", 16))]
-    text = document.markdown(records, "pytest benches -k Tiny")
+    text = document.markdown(records, ["pytest benches -k Tiny"])
     assert text.count("| model | BF16 | INT4 | INT2 |") == len(report.TABLES)
     assert "    pytest benches -k Tiny" in text
 
 
 def test_limits_are_those_that_were_judged_by():
     record = make(perplexity=perplexity(), verdicts=(verdict("perplexity_delta", "undecided"),))
-    text = document.markdown([record], "c")
+    text = document.markdown([record], ["c"])
     assert "| *limit* | < 2 |" in text
-    assert "| Tiny | 4.000, Δ +1.000 [+0.500, +1.500] ? |" in text
+    assert "| Tiny | 4.000 (512 tokens), Δ +1.000 [+0.500, +1.500] ? |" in text
     assert "- Tiny-int4 undecided: It is so." in text
 
 

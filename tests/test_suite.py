@@ -49,7 +49,7 @@ def test_the_suite_does_not_judge_fewer_models_than_its_criterion_names():
 def test_a_model_with_unmeasured_criteria_does_not_meet_them():
     partial = record("m", "pass")
     bare = [Record(**{**{n: getattr(partial, n) for n in partial.__slots__}, "verdicts": partial.verdicts[:2]})]
-    assert judge_suite("int4", bare).undecided == 1
+    assert judge_suite("int4", bare).incomplete == 1
 
 
 def with_p(model, p_good):

@@ -99,7 +99,7 @@ def measure(
     """
     began = time.perf_counter()
     model = WalkLM(artifact, tokenizer_directory, host=host, rounding=rounding)
-    with _quiet_lm_eval():
+    with quiet_lm_eval():
         tasks = {name: load_task(name, files.get(name, EMBEDDED.get(name)), offline) for name in names}
         chosen = {name: sample(len(task.eval_docs), limit, seed, start) for name, task in tasks.items()}
         task_dict = {"tasks": tasks, "groups": {}, "group_map": {}}
@@ -169,7 +169,7 @@ def _samples(logged: Sequence[Mapping[str, Any]], version: str) -> TaskSamples:
 
 
 @contextmanager
-def _quiet_lm_eval() -> Iterator[None]:
+def quiet_lm_eval() -> Iterator[None]:
     """lm-eval logs and draws bars of its own; ours say the same once."""
     loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
     levels = [logger.level for logger in loggers]

@@ -1,16 +1,16 @@
 """T2: the negative log-likelihood of every token of a text, each scored once, with float32 activations.
 
-Protocol: the text is tokenized whole, its first `tokens` tokens are cut into windows of the context length that do
-not overlap, and each window is scored from left to right. Where the tokenizer puts a begin-of-sequence token in front
-of a text by itself, every window starts with it and all its tokens are scored; where it does not, a window's first
-token has no context and is not scored.
+Protocol: the text is tokenized whole, and its first `tokens` tokens are read in windows of `context` tokens, each
+`stride` further than the one before; what a window shares with the one before is its context and not scored again. By
+default windows do not overlap. Where the tokenizer puts a begin-of-sequence token in front of a text by itself, every
+window starts with it and the first window's first token is scored too; where it does not, a token that nothing stands
+in front of is not scored.
 """
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -34,20 +34,51 @@ from pytest_quantbench.tokens import bos_of, load_tokenizer, longest_input
 LOGITS_AT_ONCE = 2**25  # float32 values: 128 MB
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How a text is read: so many tokens (None: all), in windows of `context`, each `stride` after the one before."""
+
+    tokens: int | None
+    context: int = CONTEXT_TOKENS
+    stride: int | None = None  # None: the context, no overlap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Tokens `begin` to `end` of the text are read, and those from `first` on scored."""
+
+    begin: int
+    end: int
+    first: int
+
+
+def windows(tokens: int, context: int, stride: int, scores_first: bool) -> list[Window]:
+    """The windows over so many tokens. `scores_first`: something stands in front of a window's first token."""
+    found: list[Window] = []
+    reached = 0
+    while reached < tokens:
+        begin = len(found) * stride
+        end = min(begin + context, tokens)
+        first = reached if scores_first or reached > begin else begin + 1
+        found.append(Window(begin=begin, end=end, first=first))
+        reached = end
+    return [window for window in found if window.first < window.end]
+
+
 def measure(
     artifact: Artifact,
     tokenizer_directory: Path,
     text: Text,
-    tokens: int | None,
+    reading: Reading,
     *,
     host: bool,
     before: PerplexitySamples | None = None,
     reference: PerplexitySamples | None = None,
     rounding: bool = False,
 ) -> PerplexitySamples:
-    """Score the first `tokens` tokens (None: all) of the text.
+    """Score the tokens of a text as `reading` says.
 
-    With `before`, its tokens are not scored again (but read, in the window that goes on), and where the text ends
+    With `before`, its tokens are not scored again (but read, in the windows that go on), and where the text ends
     earlier, what there is is scored. Without a `reference` the distributions are kept; with one, which has to hold as
     many tokens, divergences from its are measured. `rounding` rounds activations to bfloat16 after every layer.
 
@@ -56,31 +87,30 @@ def measure(
     began = time.perf_counter()
     tokenizer = load_tokenizer(tokenizer_directory)
     bos = bos_of(tokenizer)
-    context = min(CONTEXT_TOKENS, longest_input(artifact.config, CONTEXT_TOKENS))
+    context = min(reading.context, longest_input(artifact.config, reading.context))
+    stride = min(reading.stride or context, context)
     ids = tokenizer.encode(text.content, add_special_tokens=False, verbose=False)
-    if before is not None:
-        tokens = len(ids) if tokens is None else min(tokens, len(ids))
-    windows = cut(ids, tokens, context, text.name)
-    known = before.text_tokens // context if before is not None else 0  # windows that are scored to their end
-    if before is not None and not windows[known:]:  # a window of one token is all that is left
-        return before
-    walk = Walk(artifact, host=host, rounding=rounding)
-    batches, targets = _batches(windows[known:], bos)
-    walk.run([mx.array(batch) for batch in batches], f"T2 {artifact.manifest.recipe}")
-    scored = [int(token) for target in _batches(windows, bos)[1] for token in target.reshape(-1)]
+    wanted = len(ids) if reading.tokens is None else reading.tokens
+    wanted = min(wanted, len(ids)) if before is not None else check_length(len(ids), wanted, context, text.name)
+    whole = windows(wanted, context, stride, bos is not None)
     there = 0 if before is None else len(before.nll_nats)
-    again = sum(target.shape[1] for target in targets) - (len(scored) - there)  # tokens scored before
-    new = list(_scored(walk, targets, again, there, reference))
+    new, again = _still_open(whole, there)
+    if before is not None and not new:  # what is left of the text cannot be scored
+        return replace(before, text_tokens=wanted)
+    walk = Walk(artifact, host=host, rounding=rounding)
+    walk.run([mx.array([_inputs(ids, window, bos)]) for window in new], f"T2 {artifact.manifest.recipe}")
+    parts = list(_scored(walk, ids, new, bos is not None, again, there, reference))
+    scored = [token for window in whole for token in ids[window.first : window.end]]
     samples = PerplexitySamples(
-        nll_nats=np.concatenate([part.nll_nats for part in new]),
-        distributions=None if reference else joined_distributions([part.kept for part in new if part.kept]),
-        fidelity=joined([part.fidelity for part in new if part.fidelity]) if reference else None,
-        text_tokens=sum(map(len, windows)),
-        available_tokens=len(ids) - (len(ids) % context == 1),
-        window_tokens=context,
+        nll_nats=np.concatenate([part.nll_nats for part in parts]),
+        distributions=None if reference else joined_distributions([part.kept for part in parts if part.kept]),
+        fidelity=joined([part.fidelity for part in parts if part.fidelity]) if reference else None,
+        text_tokens=wanted,
+        available_tokens=len(ids),
+        window_tokens=context if stride == context else len(ids),
         unscored_tokens=0 if bos is not None else 1,
         scored_bytes=len(tokenizer.decode(scored).encode()),
-        protocol=_protocol(context, bos),
+        protocol=_protocol(context, stride, bos),
         corpus=text.name,
         corpus_sha256=text.sha256,
         weights_sha256=walk.weights_sha256,
@@ -91,32 +121,35 @@ def measure(
     return samples if before is None else before.followed_by(samples)
 
 
-def _protocol(context: int, bos: int | None) -> str:
-    start = "every window starts with BOS" if bos is not None else "no BOS, a window's first token is not scored"
-    return f"from the first token on, windows of {context} that do not overlap, {start}, float32"
-
-
-def cut(ids: Sequence[int], tokens: int | None, context: int, name: str) -> list[Sequence[int]]:
-    """The first `tokens` ids in windows of at most `context`; a last window of one token is left out.
-
-    Raises CorpusError where the text has fewer tokens than asked for, or than two windows have.
-    """
-    wanted = len(ids) if tokens is None else tokens
+def check_length(available: int, wanted: int, context: int, name: str) -> int:
+    """The number wanted. Raises CorpusError where the text has fewer tokens, or fewer than two windows have."""
     window = min(context, wanted)
-    if len(ids) < max(wanted, 2 * window) or window < 2:
+    if available < max(wanted, 2 * window) or window < 2:
         raise CorpusError(
-            f"The corpus {name} has {len(ids)} tokens; two windows of {window} are the least that is scored, and "
+            f"The corpus {name} has {available} tokens; two windows of {window} are the least that is scored, and "
             f"{wanted} tokens were asked for. Give a longer text with --corpus PATH, or fewer with --tokens N."
         )
-    windows = [ids[start : min(start + context, wanted)] for start in range(0, wanted, context)]
-    return [window for window in windows if len(window) > 1]
+    return wanted
 
 
-def _batches(windows: Sequence[Sequence[int]], bos: int | None) -> tuple[list[Any], list[Any]]:
-    """Inputs and targets, (1, tokens) each: one window a batch, since long windows gain nothing from company."""
-    front = [] if bos is None else [bos]
-    inputs = [np.array([[*front, *window[:-1]]], dtype=np.int32) for window in windows]
-    return inputs, [np.array([window[1 - len(front) :]], dtype=np.int32) for window in windows]
+def _still_open(whole: Sequence[Window], there: int) -> tuple[list[Window], int]:
+    """The windows that are not scored to their end, and how many tokens of the first of them are scored already."""
+    for number, window in enumerate(whole):
+        count = window.end - window.first
+        if there < count:
+            return list(whole[number:]), there
+        there -= count
+    return [], 0
+
+
+def _inputs(ids: Sequence[int], window: Window, bos: int | None) -> list[int]:
+    return [*(() if bos is None else (bos,)), *ids[window.begin : window.end - 1]]
+
+
+def _protocol(context: int, stride: int, bos: int | None) -> str:
+    start = "every window starts with BOS" if bos is not None else "no BOS, what has nothing before it is not scored"
+    apart = "that do not overlap" if stride == context else f"each {stride} after the one before"
+    return f"from the first token on, windows of {context} {apart}, {start}, float32"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,24 +162,31 @@ class _Part:
 
 
 def _scored(
-    walk: Walk, targets: Sequence[Any], skipped: int, place: int, reference: PerplexitySamples | None
+    walk: Walk,
+    ids: Sequence[int],
+    read: Sequence[Window],
+    scores_first: bool,
+    again: int,
+    place: int,
+    reference: PerplexitySamples | None,
 ) -> Iterator[_Part]:
-    """Norm and head a stretch of positions at a time; the first `skipped` were scored before, and those that follow
+    """Norm and head a stretch of positions at a time. The first `again` tokens were scored before; those that follow
     are the reference's from `place` on.
     """
     stretch = max(1, LOGITS_AT_ONCE // walk.vocabulary)
-    for index, target in enumerate(targets):
-        for start in range(min(skipped, target.shape[1]), target.shape[1], stretch):
-            chosen = mx.array(target[:, start : start + stretch, None])
-            logits = walk.logits(index, slice(start, start + stretch))  # (1, stretch, vocabulary)
+    for index, window in enumerate(read):
+        ahead = 0 if scores_first else 1  # a token's logits lie so many positions before it
+        for start in range(window.first + again, window.end, stretch):
+            end = min(start + stretch, window.end)
+            logits = walk.logits(index, slice(start - window.begin - ahead, end - window.begin - ahead))
+            chosen = mx.array(list(ids[start:end]))[None, :, None]
             nll = mx.logsumexp(logits, axis=-1, keepdims=True) - mx.take_along_axis(logits, chosen, axis=-1)
-            losses = np.array(nll[0, :, 0])
             kept = found = None
             if reference is None:
                 kept = compact(logits[0])
             else:
                 assert reference.distributions is not None
-                found = compare(reference.distributions.part(place, place + len(losses)), logits[0])
-            place += len(losses)
-            yield _Part(nll_nats=losses, kept=kept, fidelity=found)
-        skipped = max(0, skipped - target.shape[1])
+                found = compare(reference.distributions.part(place, place + end - start), logits[0])
+            place += end - start
+            yield _Part(nll_nats=np.array(nll[0, :, 0]), kept=kept, fidelity=found)
+        again = 0
