@@ -216,6 +216,11 @@ CORPORA: Mapping[str, Corpus] = MappingProxyType(
     }
 )
 
+# Tasks by what quantization does to them, as published comparisons found it: choosing among given answers forgives a
+# lot, writing an answer token by token does not.
+INSENSITIVE_TASKS = ("arc_easy", "arc_challenge", "hellaswag", "piqa", "winogrande", "boolq", "openbookqa", "mmlu")
+SENSITIVE_TASKS = ("gsm8k", "humaneval", "mbpp", "ifeval", "minerva_math")
+
 PROMPTS = (
     "Explain the theory of relativity in simple terms.",
     "Write a Python function to compute Fibonacci numbers.",

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pytest_quantbench.catalog import CRITERIA, METRICS
+from pytest_quantbench.catalog import CRITERIA, INSENSITIVE_TASKS, METRICS, SENSITIVE_TASKS
 from pytest_quantbench.record import Record
 from pytest_quantbench.report import LEGEND, MISSING, TABLES, Table, mark, number, sentences, suite_lines
 from pytest_quantbench.suite import holm_outcomes
@@ -49,6 +49,7 @@ def markdown(records: Sequence[Record], commands: Sequence[str]) -> str:
     lines += _verdict_table(records)
     told = [f"- {sentence}" for record in records for sentence in sentences(record)]
     lines += ["### Failed or undecided", "", *(told or ["- none"]), ""]
+    lines += _task_notes(records)
     lines += ["## What was encoded", "", *_coverage(records), "", *_provenance(records, commands)]
     return "\n".join(lines) + "\n"
 
@@ -74,6 +75,26 @@ def _verdict_table(records: Sequence[Record]) -> list[str]:
 
 def _probability(p: float | None) -> str:
     return MISSING if p is None else f"{p:.2g}" if p >= P_SHOWN else f"< {P_SHOWN:g}"
+
+
+def _task_notes(records: Sequence[Record]) -> list[str]:
+    """What the tasks that were asked can see of quantization, and what it would take."""
+    asked = dict.fromkeys(name for record in records if record.accuracy for name in record.accuracy.tasks)
+    if not asked:
+        return []
+    lines = ["## What the tasks can see", ""]
+    blunt = [name for name in asked if name in INSENSITIVE_TASKS or name.startswith("mmlu")]
+    if blunt:
+        lines += [f"- Known to be insensitive to quantization (multiple choice): {', '.join(blunt)}. Tasks that write"]
+        lines[-1] += f" their answers lose first: {', '.join(SENSITIVE_TASKS)}; T3 does not run those."
+    for record in records:
+        for name, task in record.accuracy.tasks.items() if record.accuracy else ():
+            if task.questions_for_one_point is not None:
+                told = (
+                    f"{task.questions:,} questions asked, {task.questions_for_one_point:,} would tell a drop of 1 point"
+                )
+                lines.append(f"- {record.model_id}-{record.recipe}, {name}: {told}")
+    return [*lines, ""]
 
 
 def _coverage(records: Sequence[Record]) -> list[str]:

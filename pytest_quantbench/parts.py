@@ -151,6 +151,7 @@ def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
             "unpaired_p": unpaired_z(before, accuracy, questions)[1],
             "unpaired_detectable_points": detectable_drop_unpaired(before, questions),
             "detectable_points": observed.detectable(0.0),
+            "questions_for_one_point": observed.questions_for(1.0),
         }
     return TaskAccuracy(
         accuracy=accuracy,

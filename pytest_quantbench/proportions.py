@@ -70,6 +70,11 @@ class Flips:
         rate = max(self.rate, 1 / self.questions)
         return 100 * (normal_quantile(alpha) + normal_quantile(1 - POWER)) * math.sqrt(rate / self.questions)
 
+    def questions_for(self, points: float, alpha: float = ALPHA) -> int:
+        """How many questions tell a drop of so many points from none, at the flip rate that was seen (power 80 %)."""
+        rate = max(self.rate, 1 / self.questions)
+        return math.ceil(rate * ((normal_quantile(alpha) + normal_quantile(1 - POWER)) / (points / 100)) ** 2)
+
     def _score(self, delta: float) -> float:
         """Tango's T(Δ₀), decreasing in Δ₀; its variance uses the restricted maximum likelihood estimate of p₂₁."""
         n, b, c = self.questions, self.lost, self.gained

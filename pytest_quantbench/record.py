@@ -127,6 +127,7 @@ class TaskAccuracy:
     unpaired_p: float | None = None
     unpaired_detectable_points: float | None = None
     detectable_points: float | None = None
+    questions_for_one_point: int | None = None  # to tell a drop of one point from none, at this flip rate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

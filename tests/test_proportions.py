@@ -162,3 +162,12 @@ def test_guessing_is_the_binomial_tail():
     assert above_chance_p(0, 10, 0.25) == pytest.approx(1)
     assert above_chance_p(10, 10, 0.25) == pytest.approx(0.25**10)
     assert above_chance_p(2, 3, 0.5) == pytest.approx(0.5)
+
+
+def test_the_questions_that_a_point_takes_are_those_that_find_it():
+    """At 6 % flips: simulated power of the corrected test is near 80 % with that many questions."""
+    questions = flipped(33, 27, 1000).questions_for(1.0)
+    assert questions == pytest.approx(0.06 * (1.645 + 0.842) ** 2 / 1e-4, rel=0.01)
+    draws = np.random.default_rng(0).multinomial(questions, [0.035, 0.025, 0.94], 2000)
+    found = [flipped(int(b), int(c), questions).p_above(0.0) < 0.05 for b, c, _ in draws]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.04)

@@ -7,7 +7,7 @@ from test_record import make, perplexity
 
 from pytest_quantbench import document, report, results
 from pytest_quantbench.errors import DiskError
-from pytest_quantbench.record import Coherence, NoiseFloor, read
+from pytest_quantbench.record import Accuracy, Coherence, NoiseFloor, TaskAccuracy, read
 from pytest_quantbench.verdict import Verdict
 
 
@@ -145,3 +145,21 @@ def test_the_interval_that_decided_is_shown():
     assert "Δ +0.500 [+0.400, +0.600] ·" in report.terminal_line(
         make(perplexity=perplexity(), verdicts=(informational,))
     )
+
+
+def test_tasks_that_hardly_see_quantization_are_called_so():
+    task = TaskAccuracy(
+        accuracy=0.7,
+        questions=200,
+        chance=0.25,
+        accuracy_raw=0.7,
+        version="1",
+        sha256="h",
+        questions_for_one_point=3711,
+    )
+    both = {"combined": 0.7, "bf16_combined": 0.7, "delta": 0.0}
+    accuracy = Accuracy(arc_easy=0.7, hellaswag=None, **both, tasks={"arc_easy": task})
+    text = document.markdown([make(accuracy=accuracy)], ["c"])
+    assert "insensitive to quantization (multiple choice): arc_easy." in text
+    assert "Tiny-int4, arc_easy: 200 questions asked, 3,711 would tell a drop of 1 point" in text
+    assert "What the tasks can see" not in document.markdown([make()], ["c"])

@@ -128,7 +128,8 @@ def test_it_behaves_like_a_language_model_under_quantization(tmp_path):
     """Close to the generator's entropy in BF16, then a graded loss: little at 4 bits, more at 3, most at 2."""
     corpus = read_text("tiny-heldout", offline=True)
     levels = ("bf16", "int4-rtn", "int3-rtn", "int2-rtn")
-    samples = [perplexity.measure(artifact_of(lv, tmp_path), TINY_DIRECTORY, corpus, 8192, host=True) for lv in levels]
+    how = perplexity.Reading(tokens=8192)
+    samples = [perplexity.measure(artifact_of(lv, tmp_path), TINY_DIRECTORY, corpus, how, host=True) for lv in levels]
     nll = [float(np.mean(sample.nll_nats)) for sample in samples]
     assert 3 < stats.perplexity(samples[0].nll_nats) < 20
     assert CARD["entropy_nats_per_token"] - 0.05 < nll[0] < CARD["entropy_nats_per_token"] + 0.25
