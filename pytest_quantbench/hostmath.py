@@ -64,6 +64,7 @@ def on_host(leaf: nn.Module) -> nn.Module | None:
 
 
 QUERIES = 256  # of one head taken together: their scores stay in the cache, and a causal mask skips what lies ahead
+STACKED = 2**22  # scores, 16 MB: up to here all sequences and heads are taken together
 Scores = NDArray[np.float32]
 
 
@@ -95,6 +96,8 @@ def attention(
     (batch, heads, length, _), (key_heads, seen) = q.shape, k.shape[1:3]
     shared = heads // key_heads  # query heads to a key head
     added = _added(mask, (batch, heads, length, seen))
+    if batch * heads * length * seen <= STACKED:
+        return mx.array(_stacked(q, k, v, scale, isinstance(mask, str), added))
     out = np.empty((*q.shape[:3], v.shape[-1]), np.float32)
     for first in range(0, length, QUERIES):
         rows = slice(first, min(first + QUERIES, length))
@@ -113,6 +116,21 @@ def attention(
     return mx.array(out)
 
 
+def _stacked(q: Scores, k: Scores, v: Scores, scale: float, causal: bool, added: Scores | None) -> Scores:
+    """All sequences and heads in one product each: many short ones would spend their time between small products."""
+    (batch, heads, length, _), (key_heads, seen) = q.shape, k.shape[1:3]
+    together = batch, key_heads, heads // key_heads * length
+    scores: Scores = (q.reshape(*together, -1) @ k.swapaxes(2, 3)).reshape(batch, heads, length, seen)
+    scores *= np.float32(scale)
+    if causal:
+        _hide_later(scores)
+    elif added is not None:
+        scores += added
+    _softmax(scores)
+    values: Scores = scores.reshape(*together, seen) @ v
+    return values.reshape(batch, heads, length, -1)
+
+
 def _added(mask: mx.array | str | None, shape: tuple[int, ...]) -> Scores | None:
     """What is added to the scores, broadcast to their shape."""
     if mask is None or isinstance(mask, str):
@@ -122,9 +140,9 @@ def _added(mask: mx.array | str | None, shape: tuple[int, ...]) -> Scores | None
 
 
 def _hide_later(scores: Scores) -> None:
-    """(heads, queries, keys): the last query sees all keys, the one before all but the last, and so on."""
-    count = scores.shape[1]
-    scores[:, :, scores.shape[2] - count :] += np.triu(np.full((count, count), -np.inf, np.float32), 1)
+    """(…, queries, keys): the last query sees all keys, the one before all but the last, and so on."""
+    count = scores.shape[-2]
+    scores[..., scores.shape[-1] - count :] += np.triu(np.full((count, count), -np.inf, np.float32), 1)
 
 
 def _softmax(scores: Scores) -> None:
