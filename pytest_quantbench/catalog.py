@@ -211,6 +211,14 @@ CORPORA: Mapping[str, Corpus] = MappingProxyType(
             rows=4096,
             joiner="\n\n",
         ),
+        "c4-validation": Corpus(
+            name="c4-validation",
+            dataset="allenai/c4",
+            files="en/c4-validation.00000-of-00008.json.gz",
+            split="train",  # what `datasets` calls the only file
+            rows=1100,
+            joiner="\n\n",
+        ),
         "tiny-train": Corpus(name="tiny-train", maker="pytest_quantbench.tiny.text:training_text"),
         "tiny-heldout": Corpus(name="tiny-heldout", path=TINY_DIRECTORY / "heldout.txt"),
     }

@@ -2,7 +2,9 @@
 
 import hashlib
 import importlib
+import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,10 +92,26 @@ def read_text(source: str | Path, offline: bool, option: str = "--corpus") -> Te
 
 
 def _file_text(file: Path) -> str:
+    """The whole file; of a .jsonl file the `text` of every line, an empty line between them."""
     try:
-        return file.read_text(encoding="utf-8")
+        content = file.read_text(encoding="utf-8")
+        return content if file.suffix != ".jsonl" else "\n\n".join(_line_text(file, *at) for at in _lines(content))
     except (OSError, UnicodeDecodeError) as error:
         raise CorpusError(f"The text {file} cannot be read as UTF-8: {error}.") from error
+
+
+def _lines(content: str) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip())
+
+
+def _line_text(file: Path, number: int, line: str) -> str:
+    try:
+        found = json.loads(line)["text"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise CorpusError(f"Line {number} of {file} is not a JSON object with a field `text`.") from error
+    if not isinstance(found, str):
+        raise CorpusError(f"Line {number} of {file}: `text` is not a string.")
+    return found
 
 
 def _dataset_text(corpus: Corpus, offline: bool, option: str) -> str:

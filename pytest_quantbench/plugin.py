@@ -48,7 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--max-tokens", default="16384", help="T2: how far an undecided check goes on, or 'all' (default 16384)")
     add("--context", type=int, default=2048, metavar="N", help="T2: tokens in a window (default 2048)")
     add("--stride", type=int, metavar="N", help="T2: how far apart windows begin (default: the context)")
-    add("--corpus", type=Path, metavar="PATH", help="T2: a UTF-8 text file instead of the model's corpus")
+    add("--corpus", metavar="FILE", help="T2: a UTF-8 text or JSONL file, or a corpus by name, instead of the model's")
     add("--calibration", metavar="FILE", help="calibration text instead of the model's: a file, c4, tiny-train or none")
     add("--calibration-sequences", type=int, metavar="N", help="calibration sequences (default 128; Tiny 32)")
     add("--limit", type=int, default=200, help="T3: questions per task, a seeded sample (default 200)")

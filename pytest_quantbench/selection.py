@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.catalog import CORPORA, LEVELS, Model
+from pytest_quantbench.catalog import LEVELS, Model
 from pytest_quantbench.errors import QuantbenchError, unknown
 from pytest_quantbench.recipes import Recipe, recipe
 from pytest_quantbench.settings import (
@@ -18,7 +18,8 @@ from pytest_quantbench.settings import (
     all_models,
     at_least,
     check_criteria,
-    check_files,
+    check_models,
+    named_text,
     pairs,
     positive,
     read_table,
@@ -72,7 +73,7 @@ def _read_options(config: pytest.Config) -> Run:
     recipes = {name: recipe(name, methods) for name in option("recipe") or LEVELS}
     criteria = table.get("criteria", {})
     check_criteria(criteria, list(models), [*recipes, *(f"{level}-{m}" for level in LEVELS for m in methods)])
-    check_files(option("corpus"), option("calibration"), option("model"))
+    check_models(option("model"))
     results = config.invocation_params.dir / (option("results") or "results")
     beside = option("results") is not None or "report" not in table  # records elsewhere take their report along
     settings = Settings(
@@ -87,8 +88,8 @@ def _read_options(config: pytest.Config) -> Run:
         most_tokens=at_least(option("max_tokens"), option("tokens")),
         time_budget_seconds=None if (minutes := option("time_budget")) is None else 60 * above_zero(minutes),
         seed=option("sample_seed"),
-        corpus=option("corpus"),
-        calibration=_calibration(option("calibration")),
+        corpus=named_text("--corpus", option("corpus")),
+        calibration=named_text("--calibration", option("calibration"), "none"),
         calibration_sequences=(
             None
             if (sequences := option("calibration_sequences")) is None
@@ -100,10 +101,6 @@ def _read_options(config: pytest.Config) -> Run:
         criteria=criteria,
     )
     return Run(settings, models, {"bf16": recipe("bf16", []), **recipes}, option("undecided") == "fail")
-
-
-def _calibration(value: str | None) -> str | Path | None:
-    return value if value is None or value == "none" or value in CORPORA else Path(value)
 
 
 def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item]) -> None:

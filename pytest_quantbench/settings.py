@@ -31,7 +31,7 @@ class Settings:
     most_runs: int = 12  # T1 goes on up to so many runs of each prompt
     time_budget_seconds: float | None = None  # of one cell
     seed: int = 0
-    corpus: Path | None = None
+    corpus: Path | str | None = None  # a file, or the name of a corpus; None: the model's own
     calibration: str | Path | None = None  # a file, the name of a corpus, or `none`; None: the model's own
     calibration_sequences: int | None = None
     tasks: tuple[str, ...] = ()
@@ -148,14 +148,18 @@ def at_least(most: str, first: str) -> int | None:
     return limit
 
 
-def check_files(corpus: Path | None, calibration: str | None, models: "list[str]") -> None:
-    """Raise QuantbenchError for texts and model directories that are not there, before anything is run."""
-    if corpus is not None and not corpus.is_file():
-        raise QuantbenchError(f"--corpus {corpus}: there is no such file.")
-    if calibration not in (None, "none", *CORPORA) and not Path(str(calibration)).is_file():
-        raise QuantbenchError(
-            f"--calibration {calibration}: there is no such file; {', '.join(CORPORA)} are known names."
-        )
+def named_text(option: str, value: str | None, *more: str) -> str | Path | None:
+    """A text by the name of a corpus (or one of `more` names), or a file. Raises QuantbenchError for neither."""
+    names = (*more, *CORPORA)
+    if value is None or value in names:
+        return value
+    if not Path(value).is_file():
+        raise QuantbenchError(f"{option} {value}: there is no such file, and the known names are {', '.join(names)}.")
+    return Path(value)
+
+
+def check_models(models: "list[str]") -> None:
+    """Raise QuantbenchError for a model directory without a config.json, before anything is run."""
     for model in models:
         if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
             raise QuantbenchError(f"--model {model}: this directory has no config.json, so it is not a model.")

@@ -71,6 +71,20 @@ def test_a_text_that_cannot_be_read_is_named(tmp_path, content):
         hub.read_text(path, offline=True)
 
 
+def test_a_jsonl_file_is_the_text_of_its_lines(tmp_path):
+    path = tmp_path / "text.jsonl"
+    path.write_text('{"text": "One."}\n\n{"text": "Two.", "id": 7}\n')
+    assert hub.read_text(path, offline=True).content == "One.\n\nTwo."
+
+
+@pytest.mark.parametrize("line", ["{", "[1]", '{"content": "x"}', '{"text": 3}'])
+def test_a_line_without_a_text_is_named(tmp_path, line):
+    path = tmp_path / "text.jsonl"
+    path.write_text(f'{{"text": "One."}}\n{line}\n')
+    with pytest.raises(CorpusError, match=r"Line 2 of .*text\.jsonl"):
+        hub.read_text(path, offline=True)
+
+
 def test_disk_is_planned_from_the_sizes(empty_hub):
     cells = [(LLAMA, recipe("bf16", [])), (LLAMA, recipe("int4", []))]
     need = planning.disk_need(cells)

@@ -334,6 +334,9 @@ def test_the_self_test_is_only_run_when_asked_for(suite):
     [
         ("--time-budget", "0", "--time-budget 0: give a number of minutes above 0."),
         ("--max-tokens", "1", "--max-tokens 1: give a number of at least 2, or 'all'."),
+        ("--corpus", "nowhere.txt", "--corpus nowhere.txt: there is no such file, and the known names are wikitext2"),
+        ("--calibration", "nowhere.txt", "--calibration nowhere.txt: there is no such file"),
+        ("--model", ".", "--model .: this directory has no config.json, so it is not a model."),
         ("--stride", "4096", "--stride 4096: give a number from 1 to the context, 2048."),
         ("--context", "1", "--context 1: give a number of at least 2."),
     ],
