@@ -72,9 +72,15 @@ class Measured:
         name = next(iter(known.tasks))
         start = len(known.tasks[name].ids)
         if start < min(questions, known.available[name]):
-            more = self._answered((name,), start, questions)
+            more = self._answered((self._given(name),), start, questions)
             self.accuracy_samples = known.joined(name, more)
         return len(self.accuracy_samples.tasks[name].ids)
+
+    def _given(self, name: str) -> str:
+        """How the user named a task: by its name, or by its YAML file."""
+        from pytest_quantbench.measures.accuracy import task_name
+
+        return next(task for task in self.source.tasks if task_name(task) == name)
 
     def _answered(self, tasks: tuple[str, ...], start: int, limit: int) -> AccuracySamples:
         from pytest_quantbench.measures import accuracy  # lm-eval takes seconds to import

@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--calibration", metavar="FILE", help="calibration text instead of the model's: a file, c4, tiny-train or none")
     add("--calibration-sequences", type=int, metavar="N", help="calibration sequences (default 128; Tiny 32)")
     add("--limit", type=int, default=200, help="T3: questions per task, a seeded sample (default 200)")
-    add("--task", action="append", default=[], metavar="NAME", help="T3: an lm-eval task (repeatable)")
+    add("--task", action="append", default=[], metavar="NAME", help="T3: an lm-eval task or its YAML file (repeatable)")
     add("--task-data", action="append", default=[], metavar="NAME=FILE.jsonl", help="T3: a task's questions")
     add("--sample-seed", type=int, default=0, help="seed of the sampled questions (default 0)")
     add("--fixed", action="store_true", help="one look: an undecided check does not go on with more samples")

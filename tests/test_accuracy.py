@@ -150,3 +150,22 @@ def test_tasks_that_generate_are_refused(tmp_path):
         model.generate_until([])
     with pytest.raises(UnknownNameError, match="T2"):
         model.loglikelihood_rolling([])
+
+
+def test_a_task_may_be_a_yaml_file_of_ones_own(tmp_path):
+    facts = TINY_DIRECTORY / "facts.yaml"
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"include: {facts}\ntask: my_facts\n")
+    files = {"my_facts": TINY_DIRECTORY / "facts.jsonl"}
+    samples = measure(TINY_DIRECTORY, tmp_path, (str(path),), files, limit=5)
+    assert list(samples.tasks) == ["my_facts"]
+    assert samples.tasks["my_facts"].ids == measure(TINY_DIRECTORY, tmp_path, limit=5).tasks["tiny_facts"].ids
+
+
+@pytest.mark.parametrize(("content", "told"), [(None, "there is no such file"), ("dataset: x", "names no task")])
+def test_a_yaml_file_that_is_no_task_is_named(tmp_path, content, told):
+    path = tmp_path / "mine.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(CorpusError, match=told):
+        measure(TINY_DIRECTORY, tmp_path, (str(path),))

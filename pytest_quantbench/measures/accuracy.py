@@ -6,6 +6,7 @@ moves ARC-Easy by more than any quantizer does. The questions are a seeded sampl
 """
 
 import logging
+import re
 import tempfile
 import time
 from collections import Counter
@@ -90,7 +91,8 @@ def measure(
     start: int = 0,
     rounding: bool = False,
 ) -> AccuracySamples:
-    """Answer questions `start` to `limit` (as far as there are so many) of each task's seeded order.
+    """Answer questions `start` to `limit` (as far as there are so many) of each task's seeded order. Tasks are names of
+    lm-eval's, or YAML files that define one; samples and `files` go by the task's own name.
 
     All tasks share one walk's weights. `rounding` rounds activations to bfloat16 after every layer (see Walk).
 
@@ -100,12 +102,13 @@ def measure(
     began = time.perf_counter()
     model = WalkLM(artifact, tokenizer_directory, host=host, rounding=rounding)
     with quiet_lm_eval():
-        tasks = {name: load_task(name, files.get(name, EMBEDDED.get(name)), offline) for name in names}
+        given = {task_name(task): task for task in names}
+        tasks = {name: load_task(task, files.get(name, EMBEDDED.get(name)), offline) for name, task in given.items()}
         chosen = {name: sample(len(task.eval_docs), limit, seed, start) for name, task in tasks.items()}
         task_dict = {"tasks": tasks, "groups": {}, "group_map": {}}
         results = evaluator.evaluate(model, task_dict, samples=chosen, bootstrap_iters=0, log_samples=True)
     return AccuracySamples(
-        tasks={name: _samples(results["samples"][name], str(results["versions"][name])) for name in names},
+        tasks={name: _samples(results["samples"][name], str(results["versions"][name])) for name in given},
         available={name: len(task.eval_docs) for name, task in tasks.items()},
         cut_contexts=model.cut_contexts,
         weights_sha256=model.walk.weights_sha256,
@@ -121,9 +124,21 @@ def sample(questions: int, limit: int, seed: int, start: int = 0) -> list[int]:
     return sorted(int(index) for index in np.random.default_rng(seed).permutation(questions)[start:limit])
 
 
-def load_task(name: str, file: Path | None, offline: bool) -> Any:
-    """lm-eval's task of that name; with a file, its documents come from there and not from the Hub."""
-    definition = task_definition(name)
+def task_name(task: str) -> str:
+    """A task's own name: itself, or what the YAML file says after `task:`. Raises CorpusError for none."""
+    if not task.endswith((".yaml", ".yml")):
+        return task
+    if not Path(task).is_file():
+        raise CorpusError(f"--task {task}: there is no such file.")
+    found = re.search(r"^task:\s*[\"']?([\w.-]+)", Path(task).read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise CorpusError(f"--task {task}: the file names no task (`task: NAME`).")
+    return found.group(1)
+
+
+def load_task(task: str, file: Path | None, offline: bool) -> Any:
+    """lm-eval's task of that name, or of that YAML file; with a `file`, its documents come from there."""
+    name, definition = task_name(task), task_definition(task)
     overrides = f"include: {definition}\ntask: {name}\n"
     if file is not None:
         if not file.is_file():
@@ -144,13 +159,15 @@ def load_task(name: str, file: Path | None, offline: bool) -> Any:
             raise OfflineError(f"The questions of {name} cannot be fetched ({error}). {way_out}.") from error
 
 
-def task_definition(name: str) -> Path:
-    """The YAML file that defines a task: an embedded one, or lm-eval's own."""
-    if name in EMBEDDED:
-        return TINY_DIRECTORY / f"{name.removeprefix('tiny_')}.yaml"
-    found = sorted(Path(str(lm_eval_tasks.__file__)).parent.rglob(f"{name}.yaml"))
+def task_definition(task: str) -> Path:
+    """The YAML file that defines a task: itself, an embedded one, or lm-eval's own."""
+    if task.endswith((".yaml", ".yml")):
+        return Path(task).resolve()
+    if task in EMBEDDED:
+        return TINY_DIRECTORY / f"{task.removeprefix('tiny_')}.yaml"
+    found = sorted(Path(str(lm_eval_tasks.__file__)).parent.rglob(f"{task}.yaml"))
     if not found:
-        raise UnknownNameError(f"Unknown task {name!r}: lm-eval has no {name}.yaml. Tiny's own are {sorted(EMBEDDED)}.")
+        raise UnknownNameError(f"Unknown task {task!r}: lm-eval has no {task}.yaml. Tiny's own are {sorted(EMBEDDED)}.")
     return found[0]
 
 
