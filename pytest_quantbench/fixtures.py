@@ -47,6 +47,7 @@ def cell(request: pytest.FixtureRequest, quantbench_subject: Subject) -> Iterato
     run_of(request.config).opened[opened.id] = opened
     yield opened
     _save(request.config, opened)
+    del run_of(request.config).opened[opened.id]  # a session goes over many models: their samples are let go
 
 
 def _save(config: pytest.Config, opened: Cell) -> None:

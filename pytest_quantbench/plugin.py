@@ -34,8 +34,11 @@ MARKERS = {
     "quantbench(models=None, recipes=None)": "which models and recipes a test's `cell` runs over (default: all)",
 }
 
-# Options whose values are read before anything is collected; --c is --corpus and --calibration.
-EARLY = "--model --recipe --task-data --runs --limit --tokens --max-tokens --time-budget --context --stride --c"
+# Options whose values are read before anything is collected.
+EARLY = set(
+    "--model --recipe --task-data --runs --limit --tokens --max-tokens --time-budget --context --stride --corpus "
+    "--calibration".split()
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures, "quantbench-fixtures")
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
-    if any(str(argument).startswith(tuple(EARLY.split())) for argument in config.invocation_params.args):
+    if EARLY & {str(argument).partition("=")[0] for argument in config.invocation_params.args}:
         run_of(config)  # a wrong name or number is a usage error, before anything is collected
     if sys.stderr.isatty():  # kept now, for capture hides it from the tests
         from pytest_quantbench import progress

@@ -24,7 +24,7 @@ class Flips:
     test and confidence interval for the difference in proportions for the paired-sample design", Statistics in
     Medicine 17): it has a width even where nothing flipped. With few flips that test is wrong more often than it says
     (7.3 % instead of 5 at 200 questions and 2 % flips): half a question is taken off the difference (a continuity
-    correction), after which it never is at 2 to 20 % flips.
+    correction), after which it was not in any setting enumerated (tests).
     """
 
     lost: int

@@ -345,3 +345,16 @@ def test_bounds_of_looking_are_checked(suite, option, value, told):
     result = suite(GATE, option, value, "-k", "Tiny")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert told in result.stderr.str() + result.stdout.str()
+
+
+def test_options_of_others_that_begin_alike_read_nothing(tmp_path):
+    """`--color`, `--co` or another plugin's `--runslow` in a project that has nothing to do with this one."""
+    (tmp_path / "conftest.py").write_text(
+        "def pytest_addoption(parser): parser.addoption('--runslow', action='store_true')"
+    )
+    (tmp_path / "test_it.py").write_text("def test_it(): pass")
+    code = (
+        "import pytest, sys; pytest.main(['-q', '-p', 'no:cacheprovider', '--color=no', '--co', '--runslow']); "
+        "print('READ', 'pytest_quantbench.selection' in sys.modules)"
+    )
+    assert "READ False" in run_python(code, tmp_path).stdout
