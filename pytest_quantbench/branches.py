@@ -2,7 +2,8 @@
 
 A question's choices share its context, and a task's questions may share a preamble. Each is a batch of its own; a
 branch's rows see the keys and values of the rows that they go on from, through what mlx-lm's models take for a
-key-value cache. Rows of one batch are of equal length, so that positions follow on without a gap.
+key-value cache. Rows of one batch may be of different lengths, padded at their ends: a causal model's tokens cannot see
+what stands behind them, and a branch goes on from its row's last token, at the position after it.
 """
 
 from collections import Counter
@@ -11,26 +12,59 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+PADDING = 2**30  # a position behind all others, which nothing sees
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """(rows, length) token ids. Row i goes on from row `rows[i]` of batch `parent`; without a parent it starts anew."""
+    """(rows, length) token ids, of which row i has `lengths[i]` (none given: all of them) and is padded at its end. Row
+    i goes on from row `rows[i]` of batch `parent`; without a parent it starts anew.
+    """
 
     tokens: mx.array
     parent: int | None = None
     rows: tuple[int, ...] = ()
+    lengths: tuple[int, ...] = ()
+
+
+class Places:
+    """At which positions a batch's keys stand: (rows, keys) integers, those before its own tokens included."""
+
+    def __init__(self, batch: Batch, above: "Places | None") -> None:
+        rows, width = batch.tokens.shape
+        lengths = np.array(batch.lengths or (width,) * rows)[:, None]
+        starts = np.zeros((rows, 1), np.int64) if above is None else above.ends[list(batch.rows)]
+        own = np.where(np.arange(width) < lengths, starts + np.arange(width), PADDING)
+        before = own[:, :0] if above is None else above.keys[list(batch.rows)]
+        self.ends: NDArray[np.int64] = starts + lengths  # (rows, 1)
+        self.keys: NDArray[np.int64] = np.concatenate([before, own], axis=1)
+        self.even = bool((starts == starts[0]).all() and before.shape[1] == starts[0, 0])  # no gap, no difference
+        self.offset = int(starts[0, 0]) if self.even else mx.array(starts[:, 0].astype(np.int32))
+
+    def mask(self, length: int, window: int | None) -> mx.array:
+        """(rows, 1, length, keys) booleans: what the last `length` tokens of every row see."""
+        seen, seeing = self.keys[:, None, None, :], self.keys[:, None, -length:, None]
+        visible = seen <= seeing
+        return mx.array(visible if window is None else visible & (seen > seeing - window))
 
 
 @dataclass(slots=True)
 class KeysValues:
     """One decoder layer's keys and values of one batch, kept until the last branch has seen them."""
 
-    offset: int  # where the batch's own tokens start
+    places: Places
     parent: "KeysValues | None"
     rows: mx.array | None
     branches: int = 0  # how many still have to see them
     held: tuple[mx.array, mx.array] | None = field(default=None)
+
+    @property
+    def offset(self) -> int | mx.array:
+        """The position of the batch's own first tokens: one for all rows, or (rows,)."""
+        return self.places.offset
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """(rows, heads, length, d) of the batch's own tokens → with those of all tokens before them."""
@@ -51,7 +85,9 @@ class KeysValues:
         """The causal mask of tokens that have others before them, as mlx-lm's own caches make it."""
         from mlx_lm.models.cache import create_attention_mask
 
-        return create_attention_mask(length, self.offset, return_array, window_size)
+        if self.places.even:
+            return create_attention_mask(length, self.places.offset, return_array, window_size)
+        return self.places.mask(length, window_size)
 
 
 def caches(batches: Sequence[Batch], layers: int) -> list[list[KeysValues] | None]:
@@ -59,13 +95,13 @@ def caches(batches: Sequence[Batch], layers: int) -> list[list[KeysValues] | Non
     children = Counter(batch.parent for batch in batches)
     made: list[list[KeysValues] | None] = []
     for number, batch in enumerate(batches):
-        if batch.parent is not None:
-            above = made[batch.parent]
-            assert above is not None
-            start, rows = above[0].offset + batches[batch.parent].tokens.shape[1], mx.array(batch.rows)
-            made.append([KeysValues(start, above[layer], rows, children[number]) for layer in range(layers)])
+        above = None if batch.parent is None else made[batch.parent]
+        if above is not None:
+            places, rows = Places(batch, above[0].places), mx.array(batch.rows)
+            made.append([KeysValues(places, above[layer], rows, children[number]) for layer in range(layers)])
         elif children[number]:
-            made.append([KeysValues(0, None, None, children[number]) for _ in range(layers)])
+            places = Places(batch, None)
+            made.append([KeysValues(places, None, None, children[number]) for _ in range(layers)])
         else:
             made.append(None)
     return made

@@ -1,9 +1,9 @@
 """Log-likelihoods of continuations: what several of them have in common is computed once.
 
-Contexts are batched by exact length, so nothing is padded in front of what follows. The choices of a context are rows
-of a branch that goes on from it (see branches), without their last token, whose successor nobody asks for. A preamble
-that several contexts begin with is a batch of its own, and the contexts are branches of that. Norm and output head run
-at the scored positions only.
+Contexts of similar length are batched, and so are the choices of a batch of contexts: rows of a branch that goes on
+from it (see branches), without their last token, whose successor nobody asks for. A preamble that several contexts
+begin with is a batch of its own, and the contexts are branches of that. Norm and output head run at the scored
+positions only.
 """
 
 from collections import defaultdict
@@ -19,6 +19,8 @@ from pytest_quantbench.errors import CorpusError, WeightError
 from pytest_quantbench.stream import Walk
 
 TOKENS_AT_ONCE = 4096
+KEYS_AT_ONCE = 2**14  # of a branch, with what it goes on from: a row's keys are copied for each of its choices
+LONGER = 1.5  # rows up to so much longer than the shortest are padded to one length
 LOGITS_AT_ONCE = 2**25  # float32 values: 128 MB
 PREAMBLE_TOKENS, PREAMBLE_CONTEXTS = 16, 4  # a shorter beginning, or one of fewer contexts, is not worth a batch
 Ids = tuple[int, ...]
@@ -101,10 +103,12 @@ def _planned(requests: Sequence[Request]) -> _Plan:
         asked[request.context].append(index)
     for preamble, contexts in _by_preamble(list(asked)):
         root = plan.add(Batch(tokens=mx.array([preamble]))) if preamble else None
-        for together in _of_equal_length(contexts):
-            tokens = mx.array([context[len(preamble) :] for context in together])
-            number = plan.add(Batch(tokens=tokens, parent=root, rows=(0,) * len(together) if preamble else ()))
-            _plan_choices(plan, number, [asked[context] for context in together], requests)
+        own = [context[len(preamble) :] for context in contexts]
+        for together in _of_similar_length(own, len(preamble)):
+            tokens, lengths = _padded([own[place] for place in together])
+            rows = (0,) * len(together) if preamble else ()
+            number = plan.add(Batch(tokens=tokens, lengths=lengths, parent=root, rows=rows))
+            _plan_choices(plan, number, [asked[contexts[place]] for place in together], requests, len(preamble))
     return plan
 
 
@@ -127,46 +131,45 @@ def _by_preamble(contexts: Sequence[Ids]) -> Iterator[tuple[Ids, list[Ids]]]:
         yield (), alone
 
 
-def _of_equal_length(contexts: Sequence[Ids]) -> Iterator[list[Ids]]:
-    """Contexts of one length together, at most TOKENS_AT_ONCE."""
-    by_length = defaultdict[int, list[Ids]](list)
-    for context in contexts:
-        by_length[len(context)].append(context)
-    for length in sorted(by_length):
-        together = max(1, TOKENS_AT_ONCE // length)
-        for start in range(0, len(by_length[length]), together):
-            yield by_length[length][start : start + together]
-
-
-def _plan_choices(plan: _Plan, number: int, asked: Sequence[Sequence[int]], requests: Sequence[Request]) -> None:
+def _plan_choices(
+    plan: _Plan, number: int, asked: Sequence[Sequence[int]], requests: Sequence[Request], preamble: int
+) -> None:
     """The first tokens of all choices are scored at their context's end, the others in branches."""
-    end = plan.batches[number].tokens.shape[1] - 1
+    contexts = plan.batches[number]
     going_on: list[tuple[int, int]] = []  # (row of the context, request)
     for row, indices in enumerate(asked):
         for index in indices:
-            plan.scored[number].append((row, end, index, requests[index].continuation[0]))
+            plan.scored[number].append((row, contexts.lengths[row] - 1, index, requests[index].continuation[0]))
             if len(requests[index].continuation) > 1:
                 going_on.append((row, index))
-    going_on.sort(key=lambda item: len(requests[item[1]].continuation))
-    for together in _of_similar_length(going_on, requests):
-        inputs = [requests[index].continuation[:-1] for _, index in together]
-        width = len(inputs[-1])  # padded on the right, where a causal model's earlier positions cannot see it
-        tokens = mx.array([[*ids, *(0,) * (width - len(ids))] for ids in inputs])
-        branch = plan.add(Batch(tokens=tokens, parent=number, rows=tuple(row for row, _ in together)))
-        for row, (_, index) in enumerate(together):
+    inputs = [requests[index].continuation[:-1] for _, index in going_on]
+    for together in _of_similar_length(inputs, preamble + contexts.tokens.shape[1]):
+        tokens, lengths = _padded([inputs[place] for place in together])
+        rows = tuple(going_on[place][0] for place in together)
+        branch = plan.add(Batch(tokens=tokens, lengths=lengths, parent=number, rows=rows))
+        for row, place in enumerate(together):
+            index = going_on[place][1]
             following = requests[index].continuation[1:]
             plan.scored[branch] += [(row, place, index, token) for place, token in enumerate(following)]
 
 
-def _of_similar_length(
-    going_on: Sequence[tuple[int, int]], requests: Sequence[Request]
-) -> Iterator[list[tuple[int, int]]]:
-    """Neighbours in a list sorted by length, at most TOKENS_AT_ONCE with padding."""
-    together: list[tuple[int, int]] = []
-    for item in going_on:
-        if together and (len(together) + 1) * len(requests[item[1]].continuation) > TOKENS_AT_ONCE:
-            yield together
-            together = []
-        together.append(item)
+def _padded(rows: Sequence[Ids]) -> tuple[mx.array, tuple[int, ...]]:
+    """(rows, longest) token ids, zeros behind the shorter ones, and every row's length."""
+    lengths = tuple(map(len, rows))
+    return mx.array([[*ids, *(0,) * (max(lengths) - len(ids))] for ids in rows]), lengths
+
+
+def _of_similar_length(sequences: Sequence[Ids], before: int) -> Iterator[list[int]]:
+    """Places of neighbours by length. `before` tokens are what each goes on from."""
+    together: list[int] = []
+    for place in sorted(range(len(sequences)), key=lambda place: len(sequences[place])):
+        length = len(sequences[place])
+        if together:
+            rows, shortest = len(together) + 1, len(sequences[together[0]])
+            full = rows * length > TOKENS_AT_ONCE or (before > 0 and rows * (before + length) > KEYS_AT_ONCE)
+            if full or length > max(LONGER * shortest, shortest + 2):
+                yield together
+                together = []
+        together.append(place)
     if together:
         yield together

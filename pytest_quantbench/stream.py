@@ -8,7 +8,7 @@ norm and head do the rest. No code per architecture, and one layer's weights in 
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from pytest_quantbench.branches import Batch, caches
 from pytest_quantbench.errors import WeightError
 from pytest_quantbench.hidden import MEMORY_BYTES, HiddenStates
-from pytest_quantbench.hostmath import host_attention, on_host, view
+from pytest_quantbench.hostkernels import host_kernels, replaced
+from pytest_quantbench.hostmath import on_host, view
 from pytest_quantbench.progress import track
 from pytest_quantbench.quantizers import InputRule
 from pytest_quantbench.skeleton import Config, decoder_layers, shapes, skeleton
@@ -116,6 +117,7 @@ class Walk:
         path, self._slots = decoder_layers(self._model)
         self._layers: list[nn.Module] = list(self._slots)
         self._prefixes = [f"{path}.{index}." for index in range(len(self._layers))]
+        self._kernels = host_kernels() if host else []
         self._digests: dict[str, str] = {}
         self._recorders: list[_Recorder] = []
         self._memory_bytes = memory_bytes
@@ -175,7 +177,7 @@ class Walk:
             filled = dict(layer.named_modules())
             layer.update_modules(tree_unflatten([(path, wrap(prefix + path, filled[path])) for path in linear]))
         for batch, (args, kwargs) in enumerate(self._recorders[index].calls):
-            with host_attention() if self._host else nullcontext():
+            with replaced(self._kernels):
                 state = layer(self._states[batch], *args, **kwargs)
                 if self._rounding:
                     state = state.astype(mx.bfloat16).astype(mx.float32)

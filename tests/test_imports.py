@@ -17,7 +17,7 @@ ORDER = (
     ("vectors", "coding", "hadamard", "e8", "kblocks", "kgrids"),
     ("quantizers",),
     ("cases", "conformance"),
-    ("skeleton", "hostmath", "hidden", "branches", "stream", "scoring", "tokens"),
+    ("skeleton", "hostmath", "hostkernels", "hidden", "branches", "stream", "scoring", "tokens"),
     ("checkpoint", "hub", "planning"),
     ("calibration", "coverage", "artifacts", "compress", "resident"),
     ("measures",),
