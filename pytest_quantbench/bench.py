@@ -5,6 +5,7 @@ taken once per session and kept, so the reference is measured once for all recip
 """
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,7 @@ from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.floor import Floor
 from pytest_quantbench.machine import describe
 from pytest_quantbench.measured import Measured
+from pytest_quantbench.quality import CHECKED, T2, T3
 from pytest_quantbench.recipes import Recipe, recipe
 from pytest_quantbench.record import SCHEMA, Coherence, NoiseFloor, Record
 from pytest_quantbench.samples import WeightSamples
@@ -25,7 +27,7 @@ from pytest_quantbench.settings import Settings, limit_for
 from pytest_quantbench.source import Source
 from pytest_quantbench.verdict import Verdict
 
-SAMPLES = ("throughput_samples", "perplexity_samples", "accuracy_samples", "weight_samples")
+SAMPLES = ("throughput_samples", T2, T3, "weight_samples")
 
 
 class Subject(Source):
@@ -43,6 +45,16 @@ class Subject(Source):
     def cell(self, chosen: Recipe) -> "Cell":
         """The cell of one recipe, the same object every time."""
         return self._cells.setdefault(chosen.id, Cell(self, chosen))
+
+    def expect(self, wanted: Sequence[tuple[Recipe, str]]) -> None:
+        """Say for which samples of which recipes this session will ask: they are taken along one walk."""
+        for chosen, name in wanted:
+            cell = self.cell(chosen)
+            needed: list[Measured] = [self.reference, cell]
+            if cell.limit(metric_of(CHECKED[name])) is not None:
+                needed.append(self.reference.floor.rounded)
+            for each in needed:
+                self.expected.setdefault(each, set()).add(name)
 
     def refuse_identical(self, cell: "Cell") -> None:
         """Raise ComparisonError if another width's T2 gave the very losses of this cell: weights were mixed up."""
@@ -147,10 +159,6 @@ class Cell(Measured):
         """What a record is made of; samples that grew are other objects than before."""
         samples = [self.__dict__[name] for name in SAMPLES if self.taken(name)]
         return [*samples, *self.verdicts.values()], self.floor.figures() if self.taken("floor") else None
-
-    def taken(self, name: str) -> bool:
-        """Whether samples of this name (`perplexity_samples`, …) have been measured in this session."""
-        return name in self.__dict__
 
     def weights_sha256(self) -> str | None:
         """Hash of the decoded weights that were evaluated. Raises ComparisonError if T2 and T3 saw different ones."""

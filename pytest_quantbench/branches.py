@@ -8,7 +8,7 @@ what stands behind them, and a branch goes on from its row's last token, at the 
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import mlx.core as mx
@@ -30,6 +30,17 @@ class Batch:
     lengths: tuple[int, ...] = ()
 
 
+def behind_each_other(*parts: Sequence[Batch | mx.array]) -> list[Batch]:
+    """The batches of all parts. A branch names its parent by the place in its own part."""
+    joined: list[Batch] = []
+    for part in parts:
+        first = len(joined)
+        for batch in part:
+            whole = batch if isinstance(batch, Batch) else Batch(tokens=batch)
+            joined.append(whole if whole.parent is None else replace(whole, parent=first + whole.parent))
+    return joined
+
+
 class Places:
     """At which positions a batch's keys stand: (rows, keys) integers, those before its own tokens included."""
 
@@ -42,13 +53,28 @@ class Places:
         self.ends: NDArray[np.int64] = starts + lengths  # (rows, 1)
         self.keys: NDArray[np.int64] = np.concatenate([before, own], axis=1)
         self.even = bool((starts == starts[0]).all() and before.shape[1] == starts[0, 0])  # no gap, no difference
-        self.offset = int(starts[0, 0]) if self.even else mx.array(starts[:, 0].astype(np.int32))
+        self.start = int(starts[0, 0])
+        self.offset = self.start if self.even else mx.array(starts[:, 0].astype(np.int32))
+        self._masks: dict[tuple[int, int | None], mx.array] = {}
+
+    @classmethod
+    def of(cls, batches: Sequence[Batch]) -> "list[Places]":
+        """Those of every batch; a branch stands behind its parent."""
+        made: list[Places] = []
+        for batch in batches:
+            made.append(cls(batch, None if batch.parent is None else made[batch.parent]))
+        return made
 
     def mask(self, length: int, window: int | None) -> mx.array:
-        """(rows, 1, length, keys) booleans: what the last `length` tokens of every row see."""
-        seen, seeing = self.keys[:, None, None, :], self.keys[:, None, -length:, None]
-        visible = seen <= seeing
-        return mx.array(visible if window is None else visible & (seen > seeing - window))
+        """(rows, 1, length, keys) booleans: what the last `length` tokens of every row see. The same object every time:
+        all layers and all recipes of a walk share it.
+        """
+        if (length, window) not in self._masks:
+            seen, seeing = self.keys[:, None, None, :], self.keys[:, None, -length:, None]
+            visible = seen <= seeing
+            mask = visible if window is None else visible & (seen > seeing - window)
+            self._masks[length, window] = mx.array(mask)
+        return self._masks[length, window]
 
 
 @dataclass(slots=True)
@@ -86,22 +112,21 @@ class KeysValues:
         from mlx_lm.models.cache import create_attention_mask
 
         if self.places.even:
-            return create_attention_mask(length, self.places.offset, return_array, window_size)
+            return create_attention_mask(length, self.places.start, return_array, window_size)
         return self.places.mask(length, window_size)
 
 
-def caches(batches: Sequence[Batch], layers: int) -> list[list[KeysValues] | None]:
+def caches(batches: Sequence[Batch], places: Sequence[Places], layers: int) -> list[list[KeysValues] | None]:
     """Per batch one for every layer; None for batches that neither are a branch nor have one."""
     children = Counter(batch.parent for batch in batches)
     made: list[list[KeysValues] | None] = []
-    for number, batch in enumerate(batches):
+    for number, (batch, place) in enumerate(zip(batches, places, strict=True)):
         above = None if batch.parent is None else made[batch.parent]
         if above is not None:
-            places, rows = Places(batch, above[0].places), mx.array(batch.rows)
-            made.append([KeysValues(places, above[layer], rows, children[number]) for layer in range(layers)])
+            rows = mx.array(batch.rows)
+            made.append([KeysValues(place, above[layer], rows, children[number]) for layer in range(layers)])
         elif children[number]:
-            places = Places(batch, None)
-            made.append([KeysValues(places, None, None, children[number]) for _ in range(layers)])
+            made.append([KeysValues(place, None, None, children[number]) for _ in range(layers)])
         else:
             made.append(None)
     return made

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from pytest_quantbench.errors import unknown
 
@@ -108,45 +108,17 @@ class Metric:
     label: str
 
 
-METRICS: Mapping[str, Metric] = MappingProxyType(
-    {
-        metric.name: metric
-        for metric in (
-            Metric(
-                name="size_reduction_percent",
-                check="size",
-                items="bytes",
-                better="higher",
-                unit="%",
-                label="size reduction vs BF16",
-            ),
-            Metric(
-                name="perplexity_delta",
-                check="perplexity",
-                items="tokens",
-                better="lower",
-                unit="",
-                label="perplexity delta vs BF16",
-            ),
-            Metric(
-                name="accuracy_drop_points",
-                check="accuracy",
-                items="questions",
-                better="lower",
-                unit="points",
-                label="accuracy drop",
-            ),
-            Metric(
-                name="throughput_ratio",
-                check="throughput",
-                items="runs",
-                better="higher",
-                unit="×",
-                label="throughput vs BF16",
-            ),
-        )
-    }
+def _metric(name: str, check: Any, items: str, better: Any, unit: str, label: str) -> Metric:
+    return Metric(name=name, check=check, items=items, better=better, unit=unit, label=label)
+
+
+_METRICS = (
+    _metric("size_reduction_percent", "size", "bytes", "higher", "%", "size reduction vs BF16"),
+    _metric("perplexity_delta", "perplexity", "tokens", "lower", "", "perplexity delta vs BF16"),
+    _metric("accuracy_drop_points", "accuracy", "questions", "lower", "points", "accuracy drop"),
+    _metric("throughput_ratio", "throughput", "runs", "higher", "×", "throughput vs BF16"),
 )
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _METRICS})
 
 
 def metric_of(check: str) -> str:
@@ -192,6 +164,7 @@ class Corpus:
     path: Path | None = None
     maker: str = ""  # module:function
     dataset: str = ""
+    revision: str | None = None  # of the dataset
     config: str | None = None
     files: str | None = None  # of the dataset, where not all are wanted
     split: str = "test"
@@ -200,12 +173,28 @@ class Corpus:
     joiner: str = ""
 
 
+C4_REVISION = "1588ec454efa1a09f29cd18ddd04fe05fc8653a2"
 CORPORA: Mapping[str, Corpus] = MappingProxyType(
     {
-        "wikitext2": Corpus(name="wikitext2", dataset="Salesforce/wikitext", config="wikitext-2-raw-v1"),
+        "wikitext2": Corpus(
+            name="wikitext2",
+            dataset="Salesforce/wikitext",
+            revision="b08601e04326c79dfdd32d625aee71d232d685c3",
+            config="wikitext-2-raw-v1",
+        ),
+        "ptb": Corpus(
+            name="ptb",
+            dataset="ptb-text-only/ptb_text_only",
+            revision="refs/convert/parquet",  # the dataset itself is a script, which nothing here runs
+            files="penn_treebank/test/*.parquet",
+            split="train",  # what `datasets` calls the only file
+            column="sentence",
+            joiner=" ",
+        ),
         "c4": Corpus(
             name="c4",
             dataset="allenai/c4",
+            revision=C4_REVISION,
             files="en/c4-train.00000-of-01024.json.gz",
             split="train",
             rows=4096,
@@ -214,6 +203,7 @@ CORPORA: Mapping[str, Corpus] = MappingProxyType(
         "c4-validation": Corpus(
             name="c4-validation",
             dataset="allenai/c4",
+            revision=C4_REVISION,
             files="en/c4-validation.00000-of-00008.json.gz",
             split="train",  # what `datasets` calls the only file
             rows=1100,

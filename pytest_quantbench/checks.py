@@ -10,6 +10,7 @@ from pytest_quantbench import judge, looks
 from pytest_quantbench.catalog import PROMPTS
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measured import Measured
+from pytest_quantbench.quality import grow_questions, grow_tokens
 from pytest_quantbench.settings import Settings
 from pytest_quantbench.verdict import Verdict
 
@@ -42,7 +43,7 @@ class PerplexityCheck:
 
     def grow(self, items: int) -> int:
         """Of both, as far as the corpus has them."""
-        return min(each.grow_tokens(items) for each in (self._reference, self._cell))
+        return grow_tokens((self._reference, self._cell), items)
 
     def look(self, items: int, limit: float | None, alpha: float) -> Verdict:
         """Either may have gone further, for another cell or another limit."""
@@ -63,7 +64,7 @@ class AccuracyCheck:
 
     def grow(self, items: int) -> int:
         """Of both, as far as the task has them."""
-        return min(each.grow_questions(items) for each in (self._reference, self._cell))
+        return grow_questions((self._reference, self._cell), items)
 
     def look(self, items: int, limit: float | None, alpha: float) -> Verdict:
         """Either may have gone further, for another cell or another limit."""

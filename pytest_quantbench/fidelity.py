@@ -6,7 +6,8 @@ the log-sum inequality the divergence comes out too small, never too large, and 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import mlx.core as mx
 import numpy as np
@@ -84,19 +85,10 @@ def compare(kept: Distributions, logits: mx.array) -> Fidelity:
     return Fidelity(kl_nats=kl.astype(np.float32), missed_nats=missed.astype(np.float32), same_top=same)
 
 
-def joined_distributions(parts: Sequence[Distributions]) -> Distributions:
-    """One after the other."""
-    return Distributions(
-        tokens=np.concatenate([part.tokens for part in parts]),
-        log_probabilities=np.concatenate([part.log_probabilities for part in parts]),
-        rest=np.concatenate([part.rest for part in parts]),
-    )
+Kept = TypeVar("Kept", Distributions, Fidelity)
 
 
-def joined(parts: Sequence[Fidelity]) -> Fidelity:
+def joined(parts: Sequence[Kept]) -> Kept:
     """One after the other."""
-    return Fidelity(
-        kl_nats=np.concatenate([part.kl_nats for part in parts]),
-        missed_nats=np.concatenate([part.missed_nats for part in parts]),
-        same_top=np.concatenate([part.same_top for part in parts]),
-    )
+    columns = {each.name: [getattr(part, each.name) for part in parts] for each in fields(parts[0])}
+    return type(parts[0])(**{name: np.concatenate(arrays) for name, arrays in columns.items()})

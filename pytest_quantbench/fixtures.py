@@ -35,7 +35,9 @@ def quantbench_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """A model of the catalogue or the user's own, fetched when a measure first needs it."""
     from pytest_quantbench.bench import Subject
 
-    subject = Subject(request.param, run_of(request.config).settings)
+    run = run_of(request.config)
+    subject = Subject(request.param, run.settings)
+    subject.expect(run.expected.get(request.param.name, ()))
     yield subject
     _save(request.config, subject.reference)  # measured for the others' sake even where its own tests were not selected
 

@@ -20,25 +20,25 @@ class Floor:
 
     def __init__(self, plain: Measured, rounded: Measured) -> None:
         self._plain = plain
-        self._rounded = rounded
+        self.rounded = rounded
 
     @cached_property
     def perplexity_points(self) -> float | None:
         """The size of its perplexity delta on the tokens of a first look; None where a perplexity overflows."""
-        rounded = self._rounded.perplexity_samples.nll_nats
+        rounded = self.rounded.perplexity_samples.nll_nats
         after, before = map(stats.perplexity, (rounded, self._plain.perplexity_samples.nll_nats[: len(rounded)]))
         return None if after is None or before is None else abs(after - before)
 
     @property
     def _kl_nats(self) -> float | None:
         """The mean KL divergence of the rounded model from the plain one."""
-        found = self._rounded.perplexity_samples.fidelity
+        found = self.rounded.perplexity_samples.fidelity
         return None if found is None else float(found.kl_nats.mean())
 
     @cached_property
     def _flips(self) -> Flips:
         """Of the judged task's questions."""
-        name, rounded = next(iter(self._rounded.accuracy_samples.tasks.items()))
+        name, rounded = next(iter(self.rounded.accuracy_samples.tasks.items()))
         plain = self._plain.accuracy_samples.tasks[name].first(len(rounded.ids))
         return flips(plain.correct, rounded.correct)
 

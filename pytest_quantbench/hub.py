@@ -64,10 +64,11 @@ def _first_line(error: BaseException) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Text:
-    """A corpus in memory, with the hash of its content."""
+    """A corpus in memory, with the hash of its content, and the revision of the dataset that it came from."""
 
     name: str
     content: str
+    revision: str | None = None
 
     @property
     def sha256(self) -> str:
@@ -88,7 +89,7 @@ def read_text(source: str | Path, offline: bool, option: str = "--corpus") -> Te
     if corpus.maker:
         module, _, function = corpus.maker.partition(":")
         return Text(name=corpus.name, content=getattr(importlib.import_module(module), function)())
-    return Text(name=corpus.name, content=_dataset_text(corpus, offline, option))
+    return Text(name=corpus.name, content=_dataset_text(corpus, offline, option), revision=corpus.revision)
 
 
 def _file_text(file: Path) -> str:
@@ -121,7 +122,9 @@ def _dataset_text(corpus: Corpus, offline: bool, option: str) -> str:
     import datasets
 
     try:
-        rows = datasets.load_dataset(corpus.dataset, corpus.config, split=corpus.split, data_files=corpus.files)
+        rows = datasets.load_dataset(
+            corpus.dataset, corpus.config, split=corpus.split, data_files=corpus.files, revision=corpus.revision
+        )
     except (OSError, ValueError) as error:
         raise OfflineError(f"The corpus {corpus.name} cannot be fetched ({_first_line(error)}). {way_out}") from error
     return corpus.joiner.join(rows[corpus.column][: corpus.rows])

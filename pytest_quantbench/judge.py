@@ -47,9 +47,10 @@ def judge_perplexity(
 
 
 def _refuse_incomparable(quantized: PerplexitySamples, reference: PerplexitySamples) -> None:
-    if quantized.corpus_sha256 != reference.corpus_sha256 or quantized.protocol != reference.protocol:
+    if quantized.protocol_sha256 != reference.protocol_sha256:
         raise ComparisonError(
-            f"Perplexities of different protocols: {quantized.protocol!r} and {reference.protocol!r}."
+            f"Perplexities of different protocols or texts: {quantized.protocol!r} on {quantized.corpus} and "
+            f"{reference.protocol!r} on {reference.corpus}."
         )
     if np.array_equal(quantized.nll_nats, reference.nll_nats):
         raise ComparisonError(

@@ -2,102 +2,17 @@
 
 from functools import cached_property
 
-from pytest_quantbench.artifacts import Artifact
 from pytest_quantbench.catalog import NEW_TOKENS, PROMPTS
-from pytest_quantbench.compress import compress
 from pytest_quantbench.machine import backend, memory_bytes
-from pytest_quantbench.measures import perplexity, throughput, weights
-from pytest_quantbench.recipes import Recipe
-from pytest_quantbench.samples import AccuracySamples, PerplexitySamples, SizeSamples, ThroughputSamples, WeightSamples
-from pytest_quantbench.source import Source
+from pytest_quantbench.measures import throughput, weights
+from pytest_quantbench.quality import Walked
+from pytest_quantbench.samples import SizeSamples, ThroughputSamples, WeightSamples
 
 MEMORY_SHARE = 0.7  # of physical memory that two resident models may take together
 
 
-class Measured:
-    """One model × one recipe, compressed when first measured. `rounding` rounds activations to bfloat16 (see Walk)."""
-
-    def __init__(
-        self, source: Source, recipe: Recipe, *, paired: "Measured | None" = None, rounding: bool = False
-    ) -> None:
-        self.source = source
-        self.recipe = recipe
-        self._paired = paired
-        self._rounding = rounding
-        self._host = backend() == "cpu"
-
-    @cached_property
-    def artifact(self) -> Artifact:
-        """The compressed model, found in the cache or made."""
-        settings = self.source.settings
-        calibration = None if settings.calibration == "none" else lambda: self.source.calibration
-        return compress(self.source.checkpoint, self.recipe, settings.seed, settings.cache, calibration)
-
-    @cached_property
-    def perplexity_samples(self) -> PerplexitySamples:
-        """T2's samples: of `--tokens` tokens, or of more after `grow_tokens`."""
-        if self.artifact.manifest.calibration:
-            self.source.refuse_fitted_text()
-        return self._scored(self.source.settings.tokens, None)
-
-    def grow_tokens(self, tokens: int) -> int:
-        """See to it that so many tokens are scored, as far as the corpus has them; returns how many are."""
-        known = self.perplexity_samples
-        if known.text_tokens < tokens:
-            self.perplexity_samples = self._scored(tokens, known)
-        return self.perplexity_samples.text_tokens
-
-    def _scored(self, tokens: int | None, before: PerplexitySamples | None) -> PerplexitySamples:
-        source = self.source
-        directory = source.checkpoint.directory
-        return perplexity.measure(
-            self.artifact,
-            directory,
-            source.text,
-            perplexity.Reading(tokens=tokens, context=source.settings.context, stride=source.settings.stride),
-            host=self._host,
-            before=before,
-            reference=None if self.paired is None else self.paired.perplexity_samples,
-            rounding=self._rounding,
-        )
-
-    @cached_property
-    def accuracy_samples(self) -> AccuracySamples:
-        """T3's samples: of `--limit` questions of every task, or of more of the first after `grow_questions`."""
-        return self._answered(self.source.tasks, 0, self.source.settings.limit)
-
-    def grow_questions(self, questions: int) -> int:
-        """See to it that so many questions of the first task are answered, as far as it has them; returns how many."""
-        known = self.accuracy_samples
-        name = next(iter(known.tasks))
-        start = len(known.tasks[name].ids)
-        if start < min(questions, known.available[name]):
-            more = self._answered((self._given(name),), start, questions)
-            self.accuracy_samples = known.joined(name, more)
-        return len(self.accuracy_samples.tasks[name].ids)
-
-    def _given(self, name: str) -> str:
-        """How the user named a task: by its name, or by its YAML file."""
-        from pytest_quantbench.measures.accuracy import task_name
-
-        return next(task for task in self.source.tasks if task_name(task) == name)
-
-    def _answered(self, tasks: tuple[str, ...], start: int, limit: int) -> AccuracySamples:
-        from pytest_quantbench.measures import accuracy  # lm-eval takes seconds to import
-
-        settings = self.source.settings
-        return accuracy.measure(
-            self.artifact,
-            self.source.checkpoint.directory,
-            tasks,
-            settings.task_files,
-            limit,
-            settings.seed,
-            start=start,
-            offline=settings.offline,
-            host=self._host,
-            rounding=self._rounding,
-        )
+class Measured(Walked):
+    """One model × one recipe: T1, sizes and weights besides what is taken along a walk."""
 
     @property
     def size_samples(self) -> SizeSamples:
@@ -107,11 +22,6 @@ class Measured:
     def weight_samples_against(self, reference: "Measured") -> WeightSamples:
         """Every encoded matrix against the original."""
         return weights.measure(self.artifact, reference.artifact)
-
-    @property
-    def paired(self) -> "Measured | None":
-        """What T1 is interleaved with and T2's distributions are compared with, if anything: the reference."""
-        return self._paired
 
     @cached_property
     def throughput_session(self) -> throughput.Session:

@@ -93,8 +93,10 @@ def perplexity(samples: PerplexitySamples, reference: PerplexitySamples | None) 
         tokens=len(nll),
         block_tokens=blocks.tokens,
         protocol=samples.protocol,
+        protocol_sha256=samples.protocol_sha256,
         corpus=samples.corpus,
         corpus_sha256=samples.corpus_sha256,
+        corpus_revision=samples.corpus_revision,
         divergence=None if reference is None else _divergence(samples, reference),
     )
 

@@ -17,10 +17,9 @@ import pytest
 
 from pytest_quantbench import fixtures
 from pytest_quantbench.fixtures import OUTCOME, run_of
+from pytest_quantbench.items import cells_of, expected, needs_suite, parameters
 
 if TYPE_CHECKING:
-    from pytest_quantbench.catalog import Model
-    from pytest_quantbench.recipes import Recipe
     from pytest_quantbench.selection import Run
 
 MARKERS = {
@@ -36,8 +35,8 @@ MARKERS = {
 
 # Options whose values are read before anything is collected.
 EARLY = set(
-    "--model --recipe --task-data --runs --limit --tokens --max-tokens --time-budget --context --stride --corpus "
-    "--calibration".split()
+    "--model --recipe --task-data --runs --limit --tokens --max-tokens --time-budget --memory --context --stride "
+    "--corpus --calibration".split()
 )
 
 
@@ -51,6 +50,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--max-tokens", default="16384", help="T2: how far an undecided check goes on, or 'all' (default 16384)")
     add("--context", type=int, default=2048, metavar="N", help="T2: tokens in a window (default 2048)")
     add("--stride", type=int, metavar="N", help="T2: how far apart windows begin (default: the context)")
+    add(
+        "--memory",
+        type=float,
+        default=4.0,
+        metavar="GB",
+        help="T2, T3: hidden states beyond this go to temporary files (default 4)",
+    )
     add("--corpus", metavar="FILE", help="T2: a UTF-8 text or JSONL file, or a corpus by name, instead of the model's")
     add("--calibration", metavar="FILE", help="calibration text instead of the model's: a file, c4, tiny-train or none")
     add("--calibration-sequences", type=int, metavar="N", help="calibration sequences (default 128; Tiny 32)")
@@ -110,23 +116,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("quantbench_codec", names, indirect=True)
 
 
-def _parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
-    callspec = getattr(item, "callspec", None)
-    if callspec is None or "quantbench_subject" not in callspec.params:
-        return None
-    return callspec.params["quantbench_subject"], callspec.params["cell"]
-
-
-def _needs_suite(item: pytest.Item) -> bool:
-    return "quantbench_records" in getattr(item, "fixturenames", ())
-
-
-def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:
-    """The different cells that these items need."""
-    found = [parameters for parameters in map(_parameters, items) if parameters is not None]
-    return list({(model.name, recipe.id): (model, recipe) for model, recipe in found}.values())
-
-
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Generator[None]:
     """Model by model, then recipe, then test, so that every model is fetched, compressed and dropped once.
@@ -151,19 +140,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             config.hook.pytest_deselected(items=left_out)
 
     def place(item: pytest.Item) -> tuple[int, int, int]:
-        if _needs_suite(item):
+        if needs_suite(item):
             return 2, 0, 0
-        parameters = _parameters(item)
-        if parameters is None:
+        if (needed := parameters(item)) is None:
             return 0, 0, 0
-        model, recipe = parameters
+        model, recipe = needed
         return 1, list(run.models).index(model.name), run.place(recipe)
 
     for item in items:
-        if _needs_suite(item):
+        if needs_suite(item):
             item.extra_keyword_matches.update(run.models)  # so that `-k Tiny` keeps the suite's own items
-        elif (parameters := _parameters(item)) is not None:
-            item.add_marker(pytest.mark.xdist_group(parameters[0].name))
+        elif (needed := parameters(item)) is not None:
+            item.add_marker(pytest.mark.xdist_group(needed[0].name))
     result = yield
     items.sort(key=place)
     return result
@@ -177,7 +165,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     from pytest_quantbench import planning, results
     from pytest_quantbench.errors import QuantbenchError
 
-    settings = run_of(session.config).settings
+    run = run_of(session.config)
+    alone = hasattr(session.config, "workerinput") and not session.config.getvalue("loadgroup")
+    run.expected = {} if alone else expected(session.items)  # other workers may have the other cells
+    settings = run.settings
     try:
         results.check_writable(settings.results)
         planning.check_disk(planning.obtainable(cells, settings.offline), settings.cache)

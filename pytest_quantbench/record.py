@@ -3,6 +3,7 @@
 Schema history
   1  first version (names of §4.5: compression, throughput, perplexity, accuracy; verdicts and provenance beside them)
   2  verdicts: looks, p values, detectable difference; the noise floor, coherence
+  3  perplexity: the protocol's hash, the corpus's revision
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ import msgspec
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.verdict import Interval, Verdict
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +105,10 @@ class Perplexity:
     tokens: int
     block_tokens: int
     protocol: str
+    protocol_sha256: str  # of it and the text: perplexities of different ones are not compared
     corpus: str
     corpus_sha256: str
+    corpus_revision: str | None
     divergence: Divergence | None = None
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.fidelity import Distributions, Fidelity, joined, joined_distributions
+from pytest_quantbench.fidelity import Distributions, Fidelity, joined
 
 Floats = NDArray[np.float32]
 
@@ -28,8 +28,10 @@ class PerplexitySamples:
     unscored_tokens: int  # of each of them: 1 where nothing stands in front of it, else 0
     scored_bytes: int
     protocol: str
+    protocol_sha256: str  # of it and the text
     corpus: str
     corpus_sha256: str
+    corpus_revision: str | None
     weights_sha256: str
     seconds: float
     distributions: Distributions | None = None  # of the reference: what others are compared with
@@ -56,7 +58,7 @@ class PerplexitySamples:
         return replace(
             more,
             nll_nats=np.concatenate([self.nll_nats, more.nll_nats]),
-            distributions=joined_distributions([part for part in kept if part]) if all(kept) else None,
+            distributions=joined([part for part in kept if part]) if all(kept) else None,
             fidelity=joined([part for part in found if part]) if all(found) else None,
             seconds=self.seconds + more.seconds,
         )

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.branches import Batch
 from pytest_quantbench.errors import CorpusError, WeightError
-from pytest_quantbench.stream import Walk
+from pytest_quantbench.stream import LOGITS_AT_ONCE, Walk
 
 TOKENS_AT_ONCE = 4096
 KEYS_AT_ONCE = 2**14  # of a branch, with what it goes on from: a row's keys are copied for each of its choices
 LONGER = 1.5  # rows up to so much longer than the shortest are padded to one length
-LOGITS_AT_ONCE = 2**25  # float32 values: 128 MB
 PREAMBLE_TOKENS, PREAMBLE_CONTEXTS = 16, 4  # a shorter beginning, or one of fewer contexts, is not worth a batch
 Ids = tuple[int, ...]
 Place = tuple[int, int, int, int]  # row and place in a batch, the request that is scored there, the token that follows
@@ -44,9 +43,10 @@ class Answer:
 
 
 @dataclass(slots=True)
-class _Plan:
+class Plan:
     """All batches, and which position of which batch predicts which token of which request."""
 
+    requests: int
     batches: list[Batch] = field(default_factory=list)
     scored: list[list[Place]] = field(default_factory=list)  # of each batch
 
@@ -67,16 +67,16 @@ def cut(request: Request, longest: int) -> Request:
     return Request(context=request.context[-room:], continuation=request.continuation)
 
 
-def loglikelihoods(walk: Walk, requests: Sequence[Request], what: str) -> list[Answer]:
-    """The answers in the requests' order, by one walk over all of them; `what` names the bar of progress."""
-    plan = _planned(requests)
-    walk.run(plan.batches, what)
-    sums, greedy = np.zeros(len(requests)), np.ones(len(requests), bool)
-    for number, scored in enumerate(plan.scored):
+def answers(plan: Plan, walk: Walk, *, track: int = 0, first: int = 0) -> list[Answer]:
+    """The answers in the requests' order, from a walk whose batches from `first` on are the plan's.
+
+    Raises WeightError where a logit is not a number.
+    """
+    sums, greedy = np.zeros(plan.requests), np.ones(plan.requests, bool)
+    for number, scored in enumerate(plan.scored, first):
         for part in _parts(scored, walk.vocabulary):
             rows, places, asked, tokens = (np.array(column) for column in zip(*part, strict=True))
-            logits = walk.logits_at(number, rows, places)  # (count, vocabulary)
-            found, likeliest = _of_tokens(logits, tokens)
+            found, likeliest = _of_tokens(walk.logits_at(number, rows, places, track), tokens)
             np.add.at(sums, asked, found)
             np.logical_and.at(greedy, asked, likeliest == tokens)
     if not np.isfinite(sums).all():
@@ -97,8 +97,12 @@ def _parts(scored: Sequence[Place], vocabulary: int) -> Iterator[Sequence[Place]
         yield scored[start : start + together]
 
 
-def _planned(requests: Sequence[Request]) -> _Plan:
-    plan, asked = _Plan(), defaultdict[Ids, list[int]](list)  # by context: the requests that have it
+def planned(requests: Sequence[Request]) -> Plan:
+    """The batches that a walk goes through, and where each request is answered."""
+    plan, asked = (
+        Plan(requests=len(requests)),
+        defaultdict[Ids, list[int]](list),
+    )  # by context: the requests that have it
     for index, request in enumerate(requests):
         asked[request.context].append(index)
     for preamble, contexts in _by_preamble(list(asked)):
@@ -132,7 +136,7 @@ def _by_preamble(contexts: Sequence[Ids]) -> Iterator[tuple[Ids, list[Ids]]]:
 
 
 def _plan_choices(
-    plan: _Plan, number: int, asked: Sequence[Sequence[int]], requests: Sequence[Request], preamble: int
+    plan: Plan, number: int, asked: Sequence[Sequence[int]], requests: Sequence[Request], preamble: int
 ) -> None:
     """The first tokens of all choices are scored at their context's end, the others in branches."""
     contexts = plan.batches[number]

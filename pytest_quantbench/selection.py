@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.catalog import LEVELS, Model
+from pytest_quantbench.catalog import GB, LEVELS, Model
 from pytest_quantbench.errors import QuantbenchError, unknown
 from pytest_quantbench.recipes import Recipe, recipe
 from pytest_quantbench.settings import (
@@ -41,6 +41,7 @@ class Run:
     models: dict[str, Model]
     recipes: dict[str, Recipe]
     undecided_fails: bool
+    expected: dict[str, list[tuple[Recipe, str]]] = field(default_factory=dict)  # samples, by the model's name
     written: list[Path] = field(default_factory=list)
     opened: dict[str, "Cell"] = field(default_factory=dict)  # by id
     selftests: list[str] = field(default_factory=list)  # their tables
@@ -86,7 +87,10 @@ def _read_options(config: pytest.Config) -> Run:
         stride=strided(option("context"), option("stride")),
         fixed=option("fixed"),
         most_tokens=at_least(option("max_tokens"), option("tokens")),
-        time_budget_seconds=None if (minutes := option("time_budget")) is None else 60 * above_zero(minutes),
+        time_budget_seconds=(
+            None if (minutes := option("time_budget")) is None else 60 * above_zero("--time-budget", minutes)
+        ),
+        memory_bytes=round(GB * above_zero("--memory", option("memory"))),
         seed=option("sample_seed"),
         corpus=named_text("--corpus", option("corpus")),
         calibration=named_text("--calibration", option("calibration"), "none"),

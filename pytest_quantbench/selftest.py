@@ -14,15 +14,15 @@ import numpy as np
 
 from pytest_quantbench.artifacts import Artifact
 from pytest_quantbench.bench import Cell
-from pytest_quantbench.catalog import METRICS
+from pytest_quantbench.catalog import METRICS, metric_of
 from pytest_quantbench.checks import decide
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.measured import Measured
+from pytest_quantbench.quality import CHECKED
 from pytest_quantbench.skeleton import decoder_layers, skeleton
 from pytest_quantbench.verdict import Outcome, Verdict
 
 IDENTITY = "none: the reference with rounded activations"
-CHECKED = ("perplexity", "accuracy")  # damage does not change the size or the speed
 
 
 class _ShuffledScales(Artifact):
@@ -139,17 +139,20 @@ class Finding:
 
 def findings(cell: Cell) -> Iterator[Finding]:
     """The reference under rounding, then every damage to the cell's model, judged by the cell's own limits."""
-    yield _judged(cell, IDENTITY, Measured(cell.source, cell.reference.recipe, paired=cell.reference, rounding=True))
-    for damage in DAMAGES:
-        yield _judged(cell, damage, Damaged(cell, damage))
+    subjects = {IDENTITY: Measured(cell.source, cell.reference.recipe, paired=cell.reference, rounding=True)}
+    subjects |= {damage: Damaged(cell, damage) for damage in DAMAGES}
+    judged = {name for name, check in CHECKED.items() if cell.limit(metric_of(check)) is not None}
+    cell.source.expected |= {subject: set(judged) for subject in subjects.values()}  # one walk for all
+    for damage, subject in subjects.items():
+        yield _judged(cell, damage, subject)
 
 
 def _judged(cell: Cell, damage: str, subject: Measured) -> Finding:
-    verdicts = []
-    for name, metric in METRICS.items():
-        limit = cell.limit(name)
-        if metric.check in CHECKED and limit is not None:
-            verdicts.append(decide(metric.check, subject, cell.reference, limit, cell.source.settings))
+    verdicts = [
+        decide(check, subject, cell.reference, limit, cell.source.settings)
+        for check in CHECKED.values()  # damage does not change the size or the speed
+        if (limit := cell.limit(metric_of(check))) is not None
+    ]
     return Finding(cell=cell.id, damage=damage, verdicts=tuple(verdicts))
 
 

@@ -26,6 +26,7 @@ class Settings:
     tokens: int | None = 512
     context: int = CONTEXT_TOKENS
     stride: int | None = None  # of T2's windows; None: the context
+    memory_bytes: int = 4_000_000_000  # for hidden states of a walk; the rest goes to files
     fixed: bool = False  # one look: an undecided check does not go on
     most_tokens: int | None = 16_384  # T2 goes on up to so many; None: to the end of the corpus
     most_runs: int = 12  # T1 goes on up to so many runs of each prompt
@@ -115,11 +116,11 @@ def positive(option: str, value: int) -> int:
     return value
 
 
-def above_zero(minutes: float) -> float:
-    """`--time-budget`. Raises QuantbenchError unless it is a number above 0."""
-    if not 0 < minutes < math.inf:
-        raise QuantbenchError(f"--time-budget {minutes:g}: give a number of minutes above 0.")
-    return minutes
+def above_zero(option: str, value: float) -> float:
+    """The value. Raises QuantbenchError unless it is a number above 0."""
+    if not 0 < value < math.inf:
+        raise QuantbenchError(f"{option} {value:g}: give a number above 0.")
+    return value
 
 
 def token_count(option: str, value: str) -> int | None:

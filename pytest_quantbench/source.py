@@ -1,14 +1,21 @@
-"""A model with all that measuring it needs: its weights, the text of T2, the text that calibrates."""
+"""A model with all that measuring it needs: its weights, the text of T2, the questions of T3, the calibration text."""
 
+from collections.abc import Sequence
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.catalog import Model
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.hub import Text, fetch, read_text
+from pytest_quantbench.reading import Reading, Script, Tokens
 from pytest_quantbench.settings import Settings
 from pytest_quantbench.tokens import load_tokenizer, shared_run
+
+if TYPE_CHECKING:
+    from pytest_quantbench.quality import Walked
+    from pytest_quantbench.questions import Questions
 
 OVERLAP_TOKENS = 50  # in a row: no two texts share so many by chance
 
@@ -19,6 +26,8 @@ class Source:
     def __init__(self, model: Model, settings: Settings) -> None:
         self.model = model
         self.settings = settings
+        self.expected: dict[Walked, set[str]] = {}  # which samples of which cells this session will ask for
+        self._asked: dict[tuple[tuple[str, ...], int, int], Questions] = {}
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -37,6 +46,41 @@ class Source:
         return read_text(self.settings.corpus or self.model.corpus, self.settings.offline)
 
     @cached_property
+    def tokenizer(self) -> Any:
+        """The model's own."""
+        return load_tokenizer(self.checkpoint.directory)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """The text of T2 as the model sees it."""
+        return Tokens(self.text, self.tokenizer, self.checkpoint.config)
+
+    def script(self, tokens: int | None = None, there: int | None = None) -> Script:
+        """What T2 reads: `--tokens` tokens at first, or what is open of `tokens` where `there` are scored."""
+        wanted = self.settings.tokens if there is None else tokens
+        return Script(
+            self.tokens, Reading(tokens=wanted, context=self.settings.context, stride=self.settings.stride), there
+        )
+
+    def questions(self, tasks: Sequence[str], limit: int, start: int = 0) -> "Questions":
+        """What T3 asks of these tasks, made once for all recipes."""
+        from pytest_quantbench.questions import Questions  # lm-eval takes seconds to import
+
+        key, settings = (tuple(tasks), limit, start), self.settings
+        if key not in self._asked:
+            self._asked[key] = Questions(
+                self.tokenizer,
+                self.checkpoint.config,
+                tasks,
+                settings.task_files,
+                limit,
+                settings.seed,
+                offline=settings.offline,
+                start=start,
+            )
+        return self._asked[key]
+
+    @cached_property
     def calibration(self) -> CalibrationSet:
         """The text that calibrated recipes of this model use."""
         chosen = self.settings.calibration or self.model.calibration
@@ -50,12 +94,8 @@ class Source:
         """Whether calibration and evaluation share text: T2 would then be of text that was fitted to."""
         if self.calibration.text.sha256 == self.text.sha256:
             return True
-        tokenizer = load_tokenizer(self.checkpoint.directory)
-        fitted, judged = (
-            tokenizer.encode(text.content, add_special_tokens=False, verbose=False)
-            for text in (self.calibration.text, self.text)
-        )
-        judged = judged[: self.settings.most_tokens]
+        fitted = self.tokenizer.encode(self.calibration.text.content, add_special_tokens=False, verbose=False)
+        judged = self.tokens.ids[: self.settings.most_tokens]
         return shared_run(fitted, judged, min(OVERLAP_TOKENS, len(judged)))
 
     def refuse_fitted_text(self) -> None:

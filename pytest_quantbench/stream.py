@@ -4,12 +4,16 @@ mlx-lm models keep their decoder layers in a list and call them `layer(h, mask, 
 record every layer's arguments while the embeddings flow through; each real layer is then run over all batches before
 the next layer's weights are read; a last pass with stand-ins puts in the final hidden states, and the model's own
 norm and head do the rest. No code per architecture, and one layer's weights in memory at a time.
+
+Several recipes of a model walk together: layer by layer, each with its own weights and its own hidden states. What one
+computes does not depend on the others, to the last bit.
 """
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from itertools import groupby
 from typing import Any, Protocol
 
 import mlx.core as mx
@@ -18,16 +22,19 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from numpy.typing import NDArray
 
-from pytest_quantbench.branches import Batch, caches
+from pytest_quantbench.branches import Batch, Places, behind_each_other, caches
 from pytest_quantbench.errors import WeightError
 from pytest_quantbench.hidden import MEMORY_BYTES, HiddenStates
 from pytest_quantbench.hostkernels import host_kernels, replaced
 from pytest_quantbench.hostmath import on_host, view
-from pytest_quantbench.progress import track
+from pytest_quantbench.progress import track as shown
 from pytest_quantbench.quantizers import InputRule
 from pytest_quantbench.skeleton import Config, decoder_layers, shapes, skeleton
+from pytest_quantbench.standins import Injector, Recorder, RuledInputs, Stopped, Stopper
 
+LOGITS_AT_ONCE = 2**25  # float32 values that measures ask a walk for together: 128 MB
 Wrap = Callable[[str, nn.Module], nn.Module]  # a linear layer's path and the layer → what stands in for it
+Leaves = list[tuple[str, nn.Module]]  # by path
 
 
 class DenseWeights(Protocol):
@@ -48,80 +55,38 @@ class DenseWeights(Protocol):
         """What is done to the inputs of the layer that owns this parameter; None: nothing."""
 
 
-class _Recorder:
-    """Stands in for a decoder layer: notes its arguments and passes the hidden states through."""
+class Rounded:
+    """Weights to be walked with hidden states that are rounded to bfloat16 after every layer."""
 
-    def __init__(self, layer: nn.Module) -> None:
-        self.layer = layer
-        self.calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
-
-    def __call__(self, h: mx.array, *args: Any, **kwargs: Any) -> mx.array:
-        self.calls.append((args, kwargs))
-        self.entered = h
-        return h
-
-    def __getattr__(self, name: str) -> Any:  # models ask their layers for things such as `use_sliding`
-        return getattr(self.layer, name)
-
-
-class _Stopped(Exception):
-    """The forward pass has got as far as it should."""
-
-
-class _Stopper(_Recorder):
-    """Stands in for the last decoder layer while arguments are recorded: norm and head are not run for nothing."""
-
-    def __call__(self, h: mx.array, *args: Any, **kwargs: Any) -> mx.array:
-        super().__call__(h, *args, **kwargs)
-        raise _Stopped
-
-
-class _Injector(_Recorder):
-    """Stands in for the last decoder layer: answers with hidden states that were computed before."""
-
-    answer: mx.array
-
-    def __call__(self, h: mx.array, *args: Any, **kwargs: Any) -> mx.array:
-        return self.answer
-
-
-class RuledInputs(nn.Module):
-    """A linear layer whose inputs go through a rule first: quantized activations."""
-
-    def __init__(self, rule: InputRule, layer: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._rule = rule
-        self._layer = (layer,)  # a tuple: the layer's weights belong to the walk, not to this stand-in
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """(…, in) → (…, out)."""
-        product: mx.array = self._layer[0](self._rule(x))
-        return product
+    def __init__(self, weights: DenseWeights) -> None:
+        self.weights = weights
 
 
 class Walk:
-    """One model, walked with float32 activations.
+    """Recipes of one model, walked with float32 activations: track 0, 1, … in the order in which they are given.
 
-    `host` multiplies in numpy (see hostmath); `rounding` rounds hidden states to bfloat16 after every layer; those
-    beyond `memory_bytes` go to temporary files. After `run`, `logits` gives any batch's logits at chosen positions, and
-    `weights_sha256` is the hash of every decoded weight that took part.
+    `host` multiplies in numpy (see hostmath); hidden states beyond `memory_bytes` go to temporary files. After `run`,
+    `logits` gives any batch's logits at chosen positions. A track whose numbers end is left out from there on, and
+    named when it is asked for; where that was the last one, the walk ends.
     """
 
-    def __init__(
-        self, weights: DenseWeights, *, host: bool, memory_bytes: int = MEMORY_BYTES, rounding: bool = False
-    ) -> None:
-        self._weights = weights
+    def __init__(self, *tracks: DenseWeights | Rounded, host: bool, memory_bytes: int = MEMORY_BYTES) -> None:
+        self._weights = [each.weights if isinstance(each, Rounded) else each for each in tracks]
+        self._rounding = [isinstance(each, Rounded) for each in tracks]
         self._host = host
-        self._rounding = rounding
-        self._model = skeleton(weights.config, weights.names)
+        self._model = skeleton(self._weights[0].config, self._weights[0].names)
         path, self._slots = decoder_layers(self._model)
         self._layers: list[nn.Module] = list(self._slots)
         self._prefixes = [f"{path}.{index}." for index in range(len(self._layers))]
         self._kernels = host_kernels() if host else []
-        self._digests: dict[str, str] = {}
-        self._recorders: list[_Recorder] = []
+        self._outside = [name for name in shapes(self._model) if not name.startswith(tuple(self._prefixes))]
+        self._outside_leaves = [leaf for leaf in _leaves(self._model) if f"{leaf[0]}.".startswith(self._around)]
+        self._filled: DenseWeights | None = None  # whose weights fill what is outside the decoder layers
+        self._digests: list[dict[str, str]] = [{} for _ in tracks]
+        self._recorders: list[list[Recorder]] = [[] for _ in tracks]
         self._memory_bytes = memory_bytes
-        self._states = HiddenStates(memory_bytes)
+        self._states: list[HiddenStates] = []
+        self._failed: dict[int, WeightError] = {}
         self.batches: Sequence[Batch] = ()
 
     def __len__(self) -> int:
@@ -129,9 +94,14 @@ class Walk:
         return len(self._layers)
 
     @property
-    def weights_sha256(self) -> str:
+    def _around(self) -> tuple[str, ...]:
+        """The paths of modules with parameters outside the decoder layers, as prefixes."""
+        return tuple(name.rpartition(".")[0] + "." for name in self._outside)
+
+    def weights_sha256(self, track: int = 0) -> str:
         """Hash over name, shape and float32 values of all weights that were filled in."""
-        return hashlib.sha256("".join(f"{k}={v};" for k, v in sorted(self._digests.items())).encode()).hexdigest()
+        digests = sorted(self._digests[track].items())
+        return hashlib.sha256("".join(f"{name}={value};" for name, value in digests).encode()).hexdigest()
 
     def run(self, batches: Sequence[Batch | mx.array], what: str) -> None:
         """Carry batches through all decoder layers; `what` names the bar of progress.
@@ -139,93 +109,137 @@ class Walk:
         A branch stands behind its parent. Raises WeightError naming the layer whose result is not a number.
         """
         self.begin(batches)
-        for index in track(range(len(self)), what=what, unit="layer"):
+        for index in shown(range(len(self)), what=what, unit="layer"):
             self.advance(index)
 
     def begin(self, batches: Sequence[Batch | mx.array]) -> None:
         """Embed the batches, and learn with which arguments the model calls its decoder layers."""
-        self.batches = [batch if isinstance(batch, Batch) else Batch(tokens=batch) for batch in batches]
-        self._fill(
-            self._model, "", [name for name in shapes(self._model) if not name.startswith(tuple(self._prefixes))]
-        )
-        self._recorders = [*map(_Recorder, self._layers[:-1]), _Stopper(self._layers[-1])]
-        self._slots[:] = self._recorders
-        self._states = HiddenStates(self._memory_bytes)
-        for batch, held in zip(self.batches, caches(self.batches, len(self)), strict=True):
-            with suppress(_Stopped):
-                self._model(batch.tokens, cache=held)
-            self._states.append(self._recorders[0].entered)
+        self.batches = behind_each_other(batches)
+        share = self._memory_bytes // len(self._weights)
+        self._states = [HiddenStates(share) for _ in self._weights]
+        places = Places.of(self.batches)
+        for track in reversed(range(len(self._weights))):  # what is outside stays filled with the first, asked first
+            self._fill_outside(track)
+            recorders = [*map(Recorder, self._layers[:-1]), Stopper(self._layers[-1])]
+            self._slots[:] = recorders
+            for batch, held in zip(self.batches, caches(self.batches, places, len(self)), strict=True):
+                with suppress(Stopped):
+                    self._model(batch.tokens, cache=held)
+                self._states[track].append(recorders[0].entered)
+            self._recorders[track] = recorders
 
     def advance(self, index: int) -> None:
         """Carry all batches through one decoder layer, with the weights that `dense` gives now."""
-        for batch, state in enumerate(self._through(index, None)):
+        alive = [track for track in range(len(self._weights)) if track not in self._failed]
+        for _, together in groupby(alive, key=lambda track: id(self._weights[track])):
+            tracks = list(together)
+            with self._layer(index, tracks, None) as layer:
+                for track in tracks:
+                    self._carry(layer, index, track)
+        if len(self._failed) == len(self._weights):
+            raise self._failed[0]
+
+    def _carry(self, layer: nn.Module, index: int, track: int) -> None:
+        for batch, state in enumerate(self._through(layer, index, track)):
             if not np.isfinite(view(state).sum(dtype=np.float64)):
-                raise WeightError(f"Decoder layer {index} gives values that are no numbers; the first such layer.")
-            self._states[batch] = state
+                told = f"Decoder layer {index} gives values that are no numbers; the first such layer."
+                self._failed[track] = WeightError(told)
+                return
+            self._states[track][batch] = state
 
     def observe(self, index: int, wrap: Wrap) -> None:
-        """Run all batches through one decoder layer, every linear layer in it wrapped, and stay where we are."""
-        for _ in self._through(index, wrap):
-            pass
+        """Run all batches of track 0 through one decoder layer, every linear layer in it wrapped, and stay here."""
+        with self._layer(index, [0], wrap) as layer:
+            for _ in self._through(layer, index, 0):
+                pass
 
-    def _through(self, index: int, wrap: Wrap | None) -> Iterator[mx.array]:
+    @contextmanager
+    def _layer(self, index: int, tracks: Sequence[int], wrap: Wrap | None) -> Iterator[nn.Module]:
+        """A decoder layer with the weights that these tracks share, which leave it again."""
         layer, prefix = self._layers[index], self._prefixes[index]
-        originals: Any = tree_flatten(layer.leaf_modules(), is_leaf=nn.Module.is_module)
+        originals = _leaves(layer)
         linear = [path for path, leaf in originals if type(leaf) is nn.Linear]
-        self._fill(layer, prefix, list(shapes(layer)))
+        self._fill(layer, prefix, list(shapes(layer)), tracks)
         if wrap is not None:
             filled = dict(layer.named_modules())
             layer.update_modules(tree_unflatten([(path, wrap(prefix + path, filled[path])) for path in linear]))
-        for batch, (args, kwargs) in enumerate(self._recorders[index].calls):
-            with replaced(self._kernels):
-                state = layer(self._states[batch], *args, **kwargs)
-                if self._rounding:
-                    state = state.astype(mx.bfloat16).astype(mx.float32)
-                mx.eval(state)
-            yield state
-        layer.update_modules(tree_unflatten(originals))
+        yield layer
+        layer.update_modules(tree_unflatten(list(originals)))
         layer.update(tree_map(lambda _: mx.zeros((0,)), layer.parameters()))
         mx.clear_cache()
 
-    def logits(self, batch: int, positions: slice) -> mx.array:
-        """(rows, positions, vocabulary) float32 logits: norm and head run at these positions only."""
-        return self._head(self._states[batch][:, positions])
+    def _through(self, layer: nn.Module, index: int, track: int) -> Iterator[mx.array]:
+        for batch, (args, kwargs) in enumerate(self._recorders[track][index].calls):
+            with replaced(self._kernels):
+                state = layer(self._states[track][batch], *args, **kwargs)
+                if self._rounding[track]:
+                    state = state.astype(mx.bfloat16).astype(mx.float32)
+                mx.eval(state)
+            yield state
 
-    def logits_at(self, batch: int, rows: NDArray[np.integer], places: NDArray[np.integer]) -> mx.array:
+    def logits(self, batch: int, positions: slice, track: int = 0) -> mx.array:
+        """(rows, positions, vocabulary) float32 logits: norm and head run at these positions only.
+
+        Raises WeightError for a track that was left out.
+        """
+        return self._head(track, lambda: self._states[track][batch][:, positions])
+
+    def logits_at(self, batch: int, rows: NDArray[np.integer], places: NDArray[np.integer], track: int = 0) -> mx.array:
         """(count, vocabulary) float32 logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
-        return self._head(self._states[batch][mx.array(rows), mx.array(places)][None])[0]
+        return self._head(track, lambda: self._states[track][batch][mx.array(rows), mx.array(places)][None])[0]
 
     @cached_property
     def vocabulary(self) -> int:
         """How many logits a position has."""
-        return int(self.logits(0, slice(0, 1)).shape[-1])
+        alive = next(track for track in range(len(self._weights)) if track not in self._failed)
+        return int(self.logits(0, slice(0, 1), alive).shape[-1])
 
-    def _head(self, states: mx.array) -> mx.array:
-        injector = _Injector(self._layers[-1])
-        injector.answer = states
-        self._slots[:] = [*map(_Recorder, self._layers[:-1]), injector]
+    def _head(self, track: int, states: Callable[[], mx.array]) -> mx.array:
+        if track in self._failed:
+            raise self._failed[track]
+        self._fill_outside(track)
+        injector = Injector(self._layers[-1])
+        injector.answer = states()
+        self._slots[:] = [*map(Recorder, self._layers[:-1]), injector]
         logits: mx.array = self._model(mx.zeros((1, 1), mx.int32))  # any tokens: their embeddings are replaced
         return logits
 
-    def _fill(self, module: nn.Module, prefix: str, names: Sequence[str]) -> None:
+    def _fill_outside(self, track: int) -> None:
+        weights = self._weights[track]
+        if self._filled is weights:
+            return
+        self._model.update_modules(tree_unflatten(list(self._outside_leaves)))
+        self._model.update(tree_unflatten([(name, mx.zeros((0,))) for name in self._outside]))
+        self._fill(self._model, "", self._outside, [i for i, each in enumerate(self._weights) if each is weights])
+        self._filled = weights
+
+    def _fill(self, module: nn.Module, prefix: str, names: Sequence[str], tracks: Sequence[int]) -> None:
         """Put the decoded float32 weights of these paths (below `prefix`) into the module."""
-        filled = [(name, self._dense(prefix + name)) for name in names]
+        weights = self._weights[tracks[0]]
+        filled = [(name, self._dense(prefix + name, tracks)) for name in names]
         module.update(tree_unflatten(filled))
         leaves = dict(module.named_modules())
         placed: dict[str, nn.Module] = {}
         for path in {name.rpartition(".")[0] for name in names}:
             twin = on_host(leaves[path]) if self._host else None
-            rule = self._weights.inputs(f"{prefix}{path}.weight") if type(leaves[path]) is nn.Linear else None
+            rule = weights.inputs(f"{prefix}{path}.weight") if type(leaves[path]) is nn.Linear else None
             if rule is not None:
                 placed[path] = RuledInputs(rule, twin or leaves[path])
             elif twin is not None:
                 placed[path] = twin
         module.update_modules(tree_unflatten(list(placed.items())))
 
-    def _dense(self, name: str) -> mx.array:
-        array = mx.contiguous(self._weights.dense(name).astype(mx.float32))
+    def _dense(self, name: str, tracks: Sequence[int]) -> mx.array:
+        array = mx.contiguous(self._weights[tracks[0]].dense(name).astype(mx.float32))
         mx.eval(array)
-        digest = hashlib.sha256(f"{name}{array.shape}".encode())
-        digest.update(view(array).data)
-        self._digests[name] = digest.hexdigest()
+        if any(name not in self._digests[track] for track in tracks):
+            digest = hashlib.sha256(f"{name}{array.shape}".encode())
+            digest.update(view(array).data)
+            for track in tracks:
+                self._digests[track][name] = digest.hexdigest()
         return array
+
+
+def _leaves(module: nn.Module) -> Leaves:
+    found: Any = tree_flatten(module.leaf_modules(), is_leaf=nn.Module.is_module)
+    return list(found)

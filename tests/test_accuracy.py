@@ -12,14 +12,19 @@ from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError
 from pytest_quantbench.measures import accuracy
+from pytest_quantbench.questions import Questions
 from pytest_quantbench.recipes import recipe
+from pytest_quantbench.tasks import EMBEDDED, load_task, quiet_lm_eval, sample
+from pytest_quantbench.tokens import load_tokenizer
 
 TINY_TASKS = ("tiny_facts", "tiny_endings")
 
 
 def measure(directory, tmp_path, names=TINY_TASKS, files=None, limit=20, seed=0):
     artifact = compress(Checkpoint(directory), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
-    return accuracy.measure(artifact, directory, names, files or {}, limit, seed, offline=True, host=True)
+    tokenizer = load_tokenizer(directory)
+    asked = Questions(tokenizer, artifact.config, names, files or {}, limit, seed, offline=True)
+    return accuracy.measure(artifact, asked, host=True)
 
 
 def hf_loglikelihoods(directory, names, files, limit):
@@ -29,9 +34,9 @@ def hf_loglikelihoods(directory, names, files, limit):
     from lm_eval.models.huggingface import HFLM
 
     model = HFLM(pretrained=str(directory), dtype="float32", device="cpu", batch_size=8)
-    tasks = {name: accuracy.load_task(name, files.get(name, accuracy.EMBEDDED.get(name)), True) for name in names}
-    chosen = {name: accuracy.sample(len(task.eval_docs), limit, 0) for name, task in tasks.items()}
-    with accuracy.quiet_lm_eval():
+    tasks = {name: load_task(name, files.get(name, EMBEDDED.get(name)), True) for name in names}
+    chosen = {name: sample(len(task.eval_docs), limit, 0) for name, task in tasks.items()}
+    with quiet_lm_eval():
         results = evaluator.evaluate(
             model, {"tasks": tasks, "groups": {}, "group_map": {}}, samples=chosen, bootstrap_iters=0
         )
@@ -94,10 +99,10 @@ def test_the_sample_is_seeded_nested_and_recorded(tmp_path):
 
 @given(st.integers(1, 500), st.integers(1, 600), st.integers(0, 2**31))
 def test_samples_never_repeat_a_question(questions, limit, seed):
-    chosen = accuracy.sample(questions, limit, seed)
+    chosen = sample(questions, limit, seed)
     assert len(chosen) == len(set(chosen)) == min(questions, limit)
     assert set(chosen) <= set(range(questions))
-    assert set(chosen) <= set(accuracy.sample(questions, limit + 7, seed))
+    assert set(chosen) <= set(sample(questions, limit + 7, seed))
 
 
 def write(tmp_path, *questions):
@@ -141,15 +146,6 @@ def test_an_unknown_task_is_named(tmp_path):
 def test_offline_a_task_without_a_file_says_how_to_give_one(tmp_path):
     with pytest.raises(OfflineError, match=r"--task-data arc_easy=FILE\.jsonl"):
         measure(TINY_DIRECTORY, tmp_path, ("arc_easy",))
-
-
-def test_tasks_that_generate_are_refused(tmp_path):
-    artifact = compress(Checkpoint(TINY_DIRECTORY), recipe("bf16", quantizers.names()), 0, tmp_path)
-    model = accuracy.WalkLM(artifact, TINY_DIRECTORY, host=True)
-    with pytest.raises(UnknownNameError, match="multiple-choice"):
-        model.generate_until([])
-    with pytest.raises(UnknownNameError, match="T2"):
-        model.loglikelihood_rolling([])
 
 
 def test_a_task_may_be_a_yaml_file_of_ones_own(tmp_path):

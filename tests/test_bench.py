@@ -5,12 +5,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pytest_quantbench import bench, measured, quantizers
+from pytest_quantbench import bench, measured, quality, quantizers
 from pytest_quantbench.catalog import MODELS, Model
 from pytest_quantbench.errors import ComparisonError, CorpusError
-from pytest_quantbench.measures import perplexity
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import Settings, user_model
+from pytest_quantbench.stream import Rounded
 
 
 @pytest.fixture
@@ -34,13 +34,14 @@ def adjusted(subject, **changes):
 def test_the_reference_is_measured_once_for_all_recipes(subject, monkeypatch):
     """And once more with rounded activations, for the noise floor."""
     calls = []
-    original = perplexity.measure
+    original = quality.Walk
 
-    def counted(artifact, *args, rounding, **rest):
-        calls.append((artifact.manifest.recipe, rounding))
-        return original(artifact, *args, rounding=rounding, **rest)
+    def counted(*tracks, **rest):
+        plain = [(track.weights, True) if isinstance(track, Rounded) else (track, False) for track in tracks]
+        calls.extend((artifact.manifest.recipe, rounding) for artifact, rounding in plain)
+        return original(*tracks, **rest)
 
-    monkeypatch.setattr(perplexity, "measure", counted)
+    monkeypatch.setattr(quality, "Walk", counted)
     for name in ("int4-rtn", "int3-rtn"):
         cell_of(adjusted(subject, fixed=True), name).judge("perplexity")
     assert sorted(calls) == [("bf16", False), ("bf16", True), ("int3-rtn", False), ("int4-rtn", False)]

@@ -75,7 +75,7 @@ def test_the_largest_come_first_and_the_mass_is_one():
 def test_parts_join_to_the_whole():
     first, second = pairs(4)
     kept = compact(mx.array(first))
-    again = fidelity.joined_distributions([kept.part(0, 7), kept.part(7, 20)])
+    again = fidelity.joined([kept.part(0, 7), kept.part(7, 20)])
     np.testing.assert_array_equal(again.log_probabilities, kept.log_probabilities)
     parts = [compare(kept.part(a, b), mx.array(second[a:b])) for a, b in ((0, 7), (7, 20))]
     np.testing.assert_allclose(fidelity.joined(parts).kl_nats, compare(kept, mx.array(second)).kl_nats, atol=1e-6)

@@ -17,14 +17,15 @@ ORDER = (
     ("vectors", "coding", "hadamard", "e8", "kblocks", "kgrids"),
     ("quantizers",),
     ("cases", "conformance"),
-    ("skeleton", "hostmath", "hostkernels", "hidden", "branches", "stream", "scoring", "tokens"),
-    ("checkpoint", "hub", "planning"),
+    ("skeleton", "hostmath", "hostkernels", "hidden", "branches", "standins", "stream"),
+    ("scoring", "tokens"),
+    ("checkpoint", "hub", "planning", "reading", "tasks", "questions"),
     ("calibration", "coverage", "artifacts", "compress", "resident"),
     ("measures",),
     ("parts",),
-    ("source", "measured", "floor", "checks", "bench", "selftest", "comparison", "results"),
+    ("source", "quality", "measured", "floor", "checks", "bench", "selftest", "comparison", "results"),
     ("report", "document", "codec_report", "plots", "publish"),
-    ("cli", "selection", "fixtures", "plugin"),
+    ("cli", "selection", "fixtures", "items", "plugin"),
 )
 PLACE = {name: index for index, name in enumerate(name for row in ORDER for name in row)}
 AVOIDED = {"utils", "common", "helper", "helpers", "manager", "base", "misc", "data", "info"}

@@ -18,6 +18,8 @@ def nll(values, **changes):
         "unscored_tokens": 0,
         "scored_bytes": 100,
         "protocol": "p",
+        "protocol_sha256": "p on c",
+        "corpus_revision": None,
         "corpus": "c",
         "corpus_sha256": "h",
         "weights_sha256": "w",
@@ -95,7 +97,7 @@ def test_identical_likelihoods_are_an_error_and_never_a_pass():
         judge.judge_perplexity(nll(NOISE), nll(NOISE), 1.0)
 
 
-@pytest.mark.parametrize("change", [{"protocol": "other"}, {"corpus_sha256": "other"}])
+@pytest.mark.parametrize("change", [{"protocol_sha256": "q on c"}, {"protocol_sha256": "p on d"}])
 def test_other_protocols_are_not_compared(change):
     with pytest.raises(ComparisonError, match="different protocols"):
         judge.judge_perplexity(nll(NOISE, **change), nll(NOISE + 1), 1.0)

@@ -14,7 +14,7 @@ from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import CorpusError, WeightError
 from pytest_quantbench.hub import Text
 from pytest_quantbench.measures import perplexity
-from pytest_quantbench.measures.perplexity import Reading, windows
+from pytest_quantbench.reading import Reading, Tokens, check_length, windows
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.samples import PerplexitySamples
 from pytest_quantbench.stream import Walk
@@ -30,7 +30,8 @@ def artifact_of(directory, tmp_path, recipe_id="bf16"):
 def measure(directory, tmp_path, recipe_id="bf16", text=TEXT, host=True, reference=None, **reading):
     how = Reading(**({"tokens": 512} | reading))
     artifact = artifact_of(directory, tmp_path, recipe_id)
-    return perplexity.measure(artifact, directory, text, how, host=host, reference=reference)
+    tokens = Tokens(text, load_tokenizer(directory), artifact.config)
+    return perplexity.measure(artifact, tokens, how, host=host, reference=reference)
 
 
 def test_uniform_logits_give_the_vocabulary_as_perplexity(small_model, tmp_path):
@@ -129,6 +130,8 @@ def test_every_token_is_scored_exactly_once(tokens, context, stride, scores_firs
         unscored_tokens=0 if scores_first else 1,
         scored_bytes=1,
         protocol="",
+        protocol_sha256="",
+        corpus_revision=None,
         corpus="",
         corpus_sha256="",
         weights_sha256="",
@@ -163,7 +166,7 @@ def test_a_stride_is_many_short_forwards(tmp_path):
 @pytest.mark.parametrize(("length", "tokens"), [(1000, 512), (0, None), (3, None), (600, None), (1500, 1600)])
 def test_a_text_shorter_than_two_windows_is_refused_with_the_numbers(length, tokens):
     with pytest.raises(CorpusError, match=f"has {length} tokens"):
-        perplexity.check_length(length, length if tokens is None else tokens, 512, "short")
+        check_length(length, length if tokens is None else tokens, 512, "short")
 
 
 def test_a_stretch_at_a_time_gives_the_same_as_all_at_once(tmp_path, monkeypatch):
@@ -189,7 +192,8 @@ def test_tokens_that_are_added_give_what_all_at_once_would(tmp_path, how):
     plain, rounded = artifact_of(TINY_DIRECTORY, tmp_path), artifact_of(TINY_DIRECTORY, tmp_path, "int4-rtn")
 
     def run(artifact, tokens, **rest):
-        return perplexity.measure(artifact, TINY_DIRECTORY, TEXT, Reading(tokens=tokens, **how), host=True, **rest)
+        read = Tokens(TEXT, load_tokenizer(TINY_DIRECTORY), artifact.config)
+        return perplexity.measure(artifact, read, Reading(tokens=tokens, **how), host=True, **rest)
 
     first, whole = run(plain, 300), run(plain, 700)
     grown = run(plain, 700, before=first)

@@ -332,7 +332,7 @@ def test_the_self_test_is_only_run_when_asked_for(suite):
 @pytest.mark.parametrize(
     ("option", "value", "told"),
     [
-        ("--time-budget", "0", "--time-budget 0: give a number of minutes above 0."),
+        ("--time-budget", "0", "--time-budget 0: give a number above 0."),
         ("--max-tokens", "1", "--max-tokens 1: give a number of at least 2, or 'all'."),
         ("--corpus", "nowhere.txt", "--corpus nowhere.txt: there is no such file, and the known names are wikitext2"),
         ("--calibration", "nowhere.txt", "--calibration nowhere.txt: there is no such file"),

@@ -41,6 +41,8 @@ def perplexity(**changes):
         "tokens": 512,
         "block_tokens": 64,
         "protocol": "p",
+        "protocol_sha256": "p on c",
+        "corpus_revision": None,
         "corpus": "c",
         "corpus_sha256": "h",
     }

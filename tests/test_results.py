@@ -7,7 +7,7 @@ from test_record import make, perplexity
 
 from pytest_quantbench import document, report, results
 from pytest_quantbench.errors import DiskError
-from pytest_quantbench.record import Accuracy, Coherence, NoiseFloor, TaskAccuracy, read
+from pytest_quantbench.record import SCHEMA, Accuracy, Coherence, NoiseFloor, TaskAccuracy, read
 from pytest_quantbench.verdict import Verdict
 
 
@@ -72,7 +72,7 @@ def test_a_folder_without_records_is_named_and_what_is_no_record_left_out(tmp_pa
     (tmp_path / "old.json").write_text(json.dumps(old | {"schema": 1}))
     assert results.read_all(tmp_path) == [make()]
     assert "x.json is not a record of this tool" in caplog.text
-    assert "old.json has schema 1; this version reads 2" in caplog.text
+    assert f"old.json has schema 1; this version reads {SCHEMA}" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -11,7 +11,7 @@ from test_stream import InMemory
 from pytest_quantbench import scoring
 from pytest_quantbench.branches import Batch, KeysValues
 from pytest_quantbench.errors import CorpusError, WeightError
-from pytest_quantbench.scoring import Request, cut, loglikelihoods
+from pytest_quantbench.scoring import Request, answers, cut, planned
 from pytest_quantbench.stream import Walk
 
 
@@ -29,6 +29,12 @@ def slow(model, request):
     return total, bool((logits[places].argmax(-1) == request.continuation).all())
 
 
+def loglikelihoods(walk, requests):
+    plan = planned(requests)
+    walk.run(plan.batches, "")
+    return answers(plan, walk)
+
+
 def questions(preamble=0, count=6):
     rng = np.random.default_rng(0)
     begin = ids(rng, preamble)
@@ -42,7 +48,7 @@ def questions(preamble=0, count=6):
 @pytest.mark.parametrize("architecture", CONFIGS)
 def test_answers_are_those_of_plain_forward_passes(architecture, preamble, host):
     weights, requests = InMemory(architecture), list(questions(preamble))
-    answers = loglikelihoods(Walk(weights, host=host), requests, "")
+    answers = loglikelihoods(Walk(weights, host=host), requests)
     for request, answer in zip(requests, answers, strict=True):
         total, greedy = slow(weights.model, request)
         assert answer.loglikelihood == pytest.approx(total, abs=1e-4)
@@ -57,22 +63,22 @@ def test_a_greedy_continuation_is_known_for_one():
         following.append(int(mx.argmax(weights.model(mx.array([[*context, *following]]))[0, -1])))
     wrong = [*following[:2], (following[2] + 1) % 2048]
     requests = [Request(context=context, continuation=tuple(each)) for each in (following, wrong, following[:1])]
-    assert [a.greedy for a in loglikelihoods(Walk(weights, host=True), requests, "")] == [True, False, True]
+    assert [a.greedy for a in loglikelihoods(Walk(weights, host=True), requests)] == [True, False, True]
 
 
 @pytest.mark.parametrize("setting", [("TOKENS_AT_ONCE", 1), ("TOKENS_AT_ONCE", 30), ("LOGITS_AT_ONCE", 1)])
 def test_batches_order_and_company_change_nothing(setting, monkeypatch):
     weights, requests = InMemory("llama"), list(questions(40))
-    together = loglikelihoods(Walk(weights, host=True), requests, "")
+    together = loglikelihoods(Walk(weights, host=True), requests)
     monkeypatch.setattr(scoring, *setting)
     order = np.random.default_rng(2).permutation(len(requests))
-    apart = loglikelihoods(Walk(weights, host=True), [requests[index] for index in order], "")
+    apart = loglikelihoods(Walk(weights, host=True), [requests[index] for index in order])
     for place, index in enumerate(order):
         assert apart[place].loglikelihood == pytest.approx(together[index].loglikelihood, abs=1e-4)
 
 
 def test_every_context_is_run_once_and_a_preamble_once_for_all():
-    plan = scoring._planned(list(questions(40)))
+    plan = planned(list(questions(40)))
     tokens = [batch.tokens.shape for batch in plan.batches]
     assert tokens[0] == (1, 40)
     roots = [batch for batch in plan.batches if batch.parent == 0]
@@ -87,7 +93,7 @@ def test_every_token_of_every_request_is_scored_once(kinds):
         Request(context=(kind,) * context, continuation=tuple(range(10, 10 + length)))
         for context, length, kind in kinds
     ]
-    plan = scoring._planned(requests)
+    plan = planned(requests)
     scored = [(index, token) for places in plan.scored for _, _, index, token in places]
     assert sorted(scored) == sorted((i, t) for i, request in enumerate(requests) for t in request.continuation)
     for batch, places in zip(plan.batches, plan.scored, strict=True):
@@ -109,7 +115,9 @@ def test_keys_and_values_are_let_go_when_the_last_branch_has_seen_them():
     tokens = mx.array([[1, 2, 3], [4, 5, 6]])
     family = [Batch(tokens=tokens), *(Batch(tokens=mx.array([[7, 8]]), parent=0, rows=(row,)) for row in (1, 0))]
     walk.run(family, "")
-    given = [item for recorder in walk._recorders for args, rest in recorder.calls for item in (*args, *rest.values())]
+    given = [
+        item for recorder in walk._recorders[0] for args, rest in recorder.calls for item in (*args, *rest.values())
+    ]
     held = [item for item in given if isinstance(item, KeysValues)]
     assert len(held) == 3 * len(family)
     assert all(cache.held is None for cache in held)

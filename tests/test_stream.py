@@ -4,9 +4,9 @@ import pytest
 from mlx.utils import tree_flatten
 from small_models import CONFIGS, HEADS
 
-from pytest_quantbench.errors import ModelError
+from pytest_quantbench.errors import ModelError, WeightError
 from pytest_quantbench.skeleton import decoder_layers, shapes, skeleton
-from pytest_quantbench.stream import Walk
+from pytest_quantbench.stream import Rounded, Walk
 
 
 class InMemory:
@@ -75,7 +75,7 @@ def test_the_hash_is_of_the_decoded_weights():
         weights.parameters["model.layers.1.mlp.up_proj.weight"] += change
         walk = Walk(weights, host=True)
         walk.run(batches()[:1], "")
-        return walk.weights_sha256
+        return walk.weights_sha256()
 
     assert digest(0) == digest(0)
     assert len({digest(0), digest(1), digest(0, 1e-6)}) == 3
@@ -139,3 +139,66 @@ def test_inputs_go_through_the_rule_of_their_layer():
         results.append(np.array(walk.logits(0, slice(None))))
     np.testing.assert_allclose(results[0], results[1], atol=1e-6)
     assert np.abs(results[0] - results[2]).max() > 0.01
+
+
+def logits_of(walk, track):
+    return [walk.logits(index, slice(None), track) for index in range(3)]
+
+
+@pytest.mark.parametrize("host", [True, False])
+@pytest.mark.parametrize("architecture", CONFIGS)
+def test_recipes_that_walk_together_get_what_each_gets_alone(architecture, host):
+    """To the last bit: other weights, and the same weights with rounded activations."""
+    first, second = InMemory(architecture, 0), InMemory(architecture, 1)
+    together = Walk(first, Rounded(first), second, host=host)
+    together.run(batches(), "")
+    for track, alone in enumerate((Walk(first, host=host), Walk(Rounded(first), host=host), Walk(second, host=host))):
+        alone.run(batches(), "")
+        for mine, other in zip(logits_of(together, track), logits_of(alone, 0), strict=True):
+            assert mx.array_equal(mine, other)
+        assert together.weights_sha256(track) == alone.weights_sha256()
+    assert together.weights_sha256(0) == together.weights_sha256(1) != together.weights_sha256(2)
+    assert not mx.array_equal(*(together.logits(0, slice(None), track) for track in (0, 1)))
+
+
+def test_the_weights_of_a_layer_are_read_once_for_all_that_share_them():
+    first, second = InMemory("llama", 0), InMemory("llama", 1)
+    walk = Walk(first, Rounded(first), second, host=True)
+    walk.run(batches(), "")
+    for weights in (first, second):
+        layers = [name for name in weights.asked if ".layers." in name]
+        assert sorted(layers) == sorted(name for name in weights.names if ".layers." in name)
+    held = [array.size for name, array in tree_flatten(walk._model.parameters()) if ".layers." in name]
+    assert sum(held) == 0
+
+
+def test_recipes_may_be_asked_in_any_order():
+    walk = Walk(InMemory("llama", 0), InMemory("llama", 1), host=True)
+    walk.run(batches(), "")
+    there = [np.array(walk.logits(0, slice(None), track)) for track in (0, 1)]
+    back = [np.array(walk.logits(0, slice(None), track)) for track in (1, 0)]
+    np.testing.assert_array_equal(there, back[::-1])
+
+
+def test_a_recipe_whose_numbers_end_leaves_the_others_alone():
+    broken, whole = InMemory("llama", 0), InMemory("llama", 1)
+    name = next(name for name in broken.names if "layers.1.mlp.down_proj" in name)
+    broken.parameters[name] = mx.full(broken.parameters[name].shape, mx.nan)
+    walk, alone = Walk(broken, whole, host=True), Walk(whole, host=True)
+    walk.run(batches(), "")
+    alone.run(batches(), "")
+    assert not [name for name in broken.asked if ".layers.2." in name]
+    for mine, other in zip(logits_of(walk, 1), logits_of(alone, 0), strict=True):
+        assert mx.array_equal(mine, other)
+    with pytest.raises(WeightError, match="Decoder layer 1 gives values that are no numbers"):
+        walk.logits(0, slice(None), 0)
+    assert walk.vocabulary == alone.vocabulary
+
+
+def test_where_all_end_the_walk_ends():
+    weights = [InMemory("llama", seed) for seed in (0, 1)]
+    for each in weights:
+        name = next(name for name in each.names if "layers.0.mlp.down_proj" in name)
+        each.parameters[name] = mx.full(each.parameters[name].shape, mx.nan)
+    with pytest.raises(WeightError, match="Decoder layer 0"):
+        Walk(*weights, host=True).run(batches(), "")

@@ -14,11 +14,14 @@ from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.hub import read_text
 from pytest_quantbench.measures import accuracy, perplexity
+from pytest_quantbench.questions import Questions
+from pytest_quantbench.reading import Reading, Tokens
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.tiny.stories import PLOTS
 from pytest_quantbench.tiny.tasks import ending_questions, fact_questions
 from pytest_quantbench.tiny.text import KINDS, held_back, question, text
 from pytest_quantbench.tiny.world import Draws, make_world
+from pytest_quantbench.tokens import load_tokenizer
 
 CARD = json.loads((TINY_DIRECTORY / "card.json").read_text())
 WORLD = make_world()
@@ -126,10 +129,9 @@ def artifact_of(level, tmp_path):
 
 def test_it_behaves_like_a_language_model_under_quantization(tmp_path):
     """Close to the generator's entropy in BF16, then a graded loss: little at 4 bits, more at 3, most at 2."""
-    corpus = read_text("tiny-heldout", offline=True)
-    levels = ("bf16", "int4-rtn", "int3-rtn", "int2-rtn")
-    how = perplexity.Reading(tokens=8192)
-    samples = [perplexity.measure(artifact_of(lv, tmp_path), TINY_DIRECTORY, corpus, how, host=True) for lv in levels]
+    made = [artifact_of(level, tmp_path) for level in ("bf16", "int4-rtn", "int3-rtn", "int2-rtn")]
+    text = Tokens(read_text("tiny-heldout", offline=True), load_tokenizer(TINY_DIRECTORY), made[0].config)
+    samples = [perplexity.measure(artifact, text, Reading(tokens=8192), host=True) for artifact in made]
     nll = [float(np.mean(sample.nll_nats)) for sample in samples]
     assert 3 < stats.perplexity(samples[0].nll_nats) < 20
     assert CARD["entropy_nats_per_token"] - 0.05 < nll[0] < CARD["entropy_nats_per_token"] + 0.25
@@ -139,9 +141,10 @@ def test_it_behaves_like_a_language_model_under_quantization(tmp_path):
 
 
 def test_its_accuracy_leaves_room_on_both_sides(tmp_path):
-    samples = accuracy.measure(
-        artifact_of("bf16", tmp_path), TINY_DIRECTORY, MODELS["Tiny"].tasks, {}, 200, 0, offline=True, host=True
-    )
+    artifact = artifact_of("bf16", tmp_path)
+    tokenizer = load_tokenizer(TINY_DIRECTORY)
+    asked = Questions(tokenizer, artifact.config, MODELS["Tiny"].tasks, {}, 200, 0, offline=True)
+    samples = accuracy.measure(artifact, asked, host=True)
     for task in samples.tasks.values():
         assert 0.75 <= np.mean(task.correct) <= 0.97
         assert task.choices == 4

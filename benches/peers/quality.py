@@ -22,15 +22,19 @@ import mlx.core as mx
 import numpy as np
 from lm_eval import evaluator
 
+from pytest_quantbench import tasks
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.hub import Text
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measures import accuracy, perplexity
+from pytest_quantbench.questions import Questions
+from pytest_quantbench.reading import Reading, Tokens
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import pairs
 from pytest_quantbench.skeleton import shapes, skeleton
+from pytest_quantbench.tokens import load_tokenizer
 
 CONFIG = {
     "model_type": "llama",
@@ -77,27 +81,34 @@ def side_by_side(tools: dict[str, Callable[[], Any]], repeats: int) -> dict[str,
 
 
 def t3(directory: Path, files: dict[str, Path], limit: int, repeats: int) -> None:
-    """Log-likelihoods of every choice of the same questions."""
+    """Log-likelihoods of every choice of the same questions: prompts, tokens and walk in every tool's time."""
     from lm_eval.models.huggingface import HFLM
     from mlx_lm.evaluate import MLXLM
 
     with tempfile.TemporaryDirectory() as cache:
         artifact = compress(Checkpoint(directory), recipe("bf16", []), 0, Path(cache))
-        models = {
-            "pytest-quantbench": accuracy.WalkLM(artifact, directory, host=backend() == "cpu"),
+        tokenizer = load_tokenizer(directory)
+        peers = {
             "mlx_lm.evaluate": MLXLM(str(directory), use_chat_template=False),
             "lm-eval hf, float32": HFLM(pretrained=str(directory), dtype="float32", device="cpu", batch_size=8),
         }
-        tasks = {name: accuracy.load_task(name, file, True) for name, file in files.items()}
-        chosen = {name: accuracy.sample(len(task.eval_docs), limit, 0) for name, task in tasks.items()}
+        loaded = {name: tasks.load_task(name, file, True) for name, file in files.items()}
+        chosen = {name: tasks.sample(len(task.eval_docs), limit, 0) for name, task in loaded.items()}
 
-        def answer(model: Any) -> Any:
-            with accuracy.quiet_lm_eval():
-                told = {"tasks": tasks, "groups": {}, "group_map": {}}
+        def ours() -> Any:
+            asked = Questions(tokenizer, artifact.config, list(files), files, limit, 0, offline=True)
+            samples = accuracy.measure(artifact, asked, host=backend() == "cpu")
+            return [question for name in files for question in samples.tasks[name].loglikelihoods]
+
+        def theirs(model: Any) -> Any:
+            with tasks.quiet_lm_eval():
+                told = {"tasks": loaded, "groups": {}, "group_map": {}}
                 samples = evaluator.evaluate(model, told, samples=chosen, bootstrap_iters=0)["samples"]
-            return [[answer[0] for answer in e["filtered_resps"]] for name in tasks for e in samples[name]]
+            return [[answer[0] for answer in e["filtered_resps"]] for name in files for e in samples[name]]
 
-        found = side_by_side({name: lambda model=model: answer(model) for name, model in models.items()}, repeats)
+        tools = {"pytest-quantbench": ours}
+        tools |= {name: lambda model=model: theirs(model) for name, model in peers.items()}
+        found = side_by_side(tools, repeats)
     table(found, lambda a, b: max(np.abs(np.array(x) - y).max() for x, y in zip(a, b, strict=True)))
 
 
@@ -112,10 +123,12 @@ def t2(directory: Path, file: Path, tokens: int, repeats: int) -> None:
     windows = mx.array(ids[: len(ids) // 512 * 512]).reshape(-1, 512)
     with tempfile.TemporaryDirectory() as cache:
         artifact = compress(Checkpoint(directory), recipe("bf16", []), 0, Path(cache))
+        own_tokenizer = load_tokenizer(directory)
 
         def ours() -> float:
-            how = perplexity.Reading(tokens=tokens)
-            samples = perplexity.measure(artifact, directory, text, how, host=backend() == "cpu")
+            read = Tokens(text, own_tokenizer, artifact.config)
+            how = Reading(tokens=tokens, context=512)
+            samples = perplexity.measure(artifact, read, how, host=backend() == "cpu")
             return float(np.exp(samples.nll_nats.mean()))
 
         found = side_by_side(
@@ -145,7 +158,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         directory = chosen.model or random_model(Path(made))
         if chosen.what == "t3":
-            t3(directory, pairs(chosen.task_data) or accuracy.EMBEDDED, chosen.limit, chosen.repeats)
+            t3(directory, pairs(chosen.task_data) or tasks.EMBEDDED, chosen.limit, chosen.repeats)
         else:
             t2(directory, chosen.text, chosen.tokens, chosen.repeats)
 

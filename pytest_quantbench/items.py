@@ -1,0 +1,44 @@
+"""What a test item needs: read from its parameters and markers, with the standard library and pytest only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_quantbench.catalog import Model
+    from pytest_quantbench.recipes import Recipe
+
+SAMPLES = {"t2": "perplexity_samples", "t3": "accuracy_samples"}  # what items with these markers are measured for
+
+
+def parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
+    """The model and the recipe of an item's cell; None for an item without a cell."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is None or "quantbench_subject" not in callspec.params:
+        return None
+    return callspec.params["quantbench_subject"], callspec.params["cell"]
+
+
+def needs_suite(item: pytest.Item) -> bool:
+    """Whether an item judges all models of a level."""
+    return "quantbench_records" in getattr(item, "fixturenames", ())
+
+
+def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:
+    """The different cells that these items need."""
+    found = [needed for needed in map(parameters, items) if needed is not None]
+    return list({(model.name, recipe.id): (model, recipe) for model, recipe in found}.values())
+
+
+def expected(items: Sequence[pytest.Item]) -> dict[str, list[tuple[Recipe, str]]]:
+    """By model: the recipes, each with the name of samples that an item will ask for."""
+    found: dict[str, list[tuple[Recipe, str]]] = {}
+    for item in items:
+        needed = parameters(item)
+        for marker, name in SAMPLES.items():
+            if needed is not None and item.get_closest_marker(marker):
+                found.setdefault(needed[0].name, []).append((needed[1], name))
+    return found

@@ -1,0 +1,132 @@
+"""How T2 reads a text: which tokens stand in which window, and which of them are scored there.
+
+Protocol: the text is tokenized whole, and its first `tokens` tokens are read in windows of `context` tokens, each
+`stride` further than the one before; what a window shares with the one before is its context and not scored again. By
+default windows do not overlap. Where the tokenizer puts a begin-of-sequence token in front of a text by itself, every
+window starts with it and the first window's first token is scored too; where it does not, a token that nothing stands
+in front of is not scored.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import mlx.core as mx
+
+from pytest_quantbench.catalog import CONTEXT_TOKENS
+from pytest_quantbench.errors import CorpusError
+from pytest_quantbench.hub import Text
+from pytest_quantbench.skeleton import Config
+from pytest_quantbench.tokens import bos_of, longest_input
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How a text is read: so many tokens (None: all), in windows of `context`, each `stride` after the one before."""
+
+    tokens: int | None
+    context: int = CONTEXT_TOKENS
+    stride: int | None = None  # None: the context, no overlap
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """Tokens `begin` to `end` of the text are read, and those from `first` on scored."""
+
+    begin: int
+    end: int
+    first: int
+
+
+class Tokens:
+    """A text as one model's tokenizer sees it."""
+
+    def __init__(self, text: Text, tokenizer: Any, config: Config) -> None:
+        self.text = text
+        self.tokenizer = tokenizer
+        self.config = config
+        self.ids: Sequence[int] = tokenizer.encode(text.content, add_special_tokens=False, verbose=False)
+        self.bos = bos_of(tokenizer)
+
+
+class Script:
+    """What is read, the same for every recipe of a model. With `there` tokens scored before, the rest, as far as the
+    text has so many.
+
+    Raises CorpusError where the text is shorter than two windows.
+    """
+
+    def __init__(self, tokens: Tokens, reading: Reading, there: int | None = None) -> None:
+        self.tokens = tokens
+        self.context = min(reading.context, longest_input(tokens.config, reading.context))
+        self.stride = min(reading.stride or self.context, self.context)
+        available = len(tokens.ids)
+        wanted = available if reading.tokens is None else reading.tokens
+        self.wanted = (
+            check_length(available, wanted, self.context, tokens.text.name) if there is None else min(wanted, available)
+        )
+        self.scores_first = tokens.bos is not None
+        self.whole = windows(self.wanted, self.context, self.stride, self.scores_first)
+        self.there = there or 0
+        # the windows that are not scored to their end, and how many tokens of the first of them are scored already
+        self.open, self.again = _still_open(self.whole, self.there)
+
+    def batches(self) -> list[mx.array]:
+        """(1, tokens) inputs of every open window: BOS first where it is used, and not the last token."""
+        front = () if self.tokens.bos is None else (self.tokens.bos,)
+        return [mx.array([[*front, *self.tokens.ids[window.begin : window.end - 1]]]) for window in self.open]
+
+    @cached_property
+    def scored_bytes(self) -> int:
+        """The UTF-8 length of all tokens that are scored, those before included."""
+        scored = [token for window in self.whole for token in self.tokens.ids[window.first : window.end]]
+        return len(self.tokens.tokenizer.decode(scored).encode())
+
+    @property
+    def protocol(self) -> str:
+        """In one line. Perplexities of different protocols are not compared."""
+        start = (
+            "every window starts with BOS" if self.scores_first else "no BOS, what has nothing before it is not scored"
+        )
+        apart = "that do not overlap" if self.stride == self.context else f"each {self.stride} after the one before"
+        return f"from the first token on, windows of {self.context} {apart}, {start}, float32"
+
+
+def protocol_sha256(protocol: str, corpus_sha256: str) -> str:
+    """Hash of how a text was read, and of the text."""
+    return hashlib.sha256(f"{protocol}\n{corpus_sha256}".encode()).hexdigest()
+
+
+def windows(tokens: int, context: int, stride: int, scores_first: bool) -> list[Window]:
+    """The windows over so many tokens. `scores_first`: something stands in front of a window's first token."""
+    found: list[Window] = []
+    reached = 0
+    while reached < tokens:
+        begin = len(found) * stride
+        end = min(begin + context, tokens)
+        first = reached if scores_first or reached > begin else begin + 1
+        found.append(Window(begin=begin, end=end, first=first))
+        reached = end
+    return [window for window in found if window.first < window.end]
+
+
+def check_length(available: int, wanted: int, context: int, name: str) -> int:
+    """The number wanted. Raises CorpusError where the text has fewer tokens, or fewer than two windows have."""
+    window = min(context, wanted)
+    if available < max(wanted, 2 * window) or window < 2:
+        raise CorpusError(
+            f"The corpus {name} has {available} tokens; two windows of {window} are the least that is scored, and "
+            f"{wanted} tokens were asked for. Give a longer text with --corpus PATH, or fewer with --tokens N."
+        )
+    return wanted
+
+
+def _still_open(whole: Sequence[Window], there: int) -> tuple[list[Window], int]:
+    for number, window in enumerate(whole):
+        count = window.end - window.first
+        if there < count:
+            return list(whole[number:]), there
+        there -= count
+    return [], 0

@@ -1,0 +1,126 @@
+"""lm-eval's tasks: found by name or in a YAML file, with questions from the Hub or from a file of one's own."""
+
+import logging
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+from jinja2 import TemplateError
+from lm_eval import tasks as lm_eval_tasks
+from lm_eval.api import task as lm_eval_task
+from lm_eval.tasks._index import Kind
+
+from pytest_quantbench.catalog import TINY_DIRECTORY
+from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError
+
+EMBEDDED = {"tiny_facts": TINY_DIRECTORY / "facts.jsonl", "tiny_endings": TINY_DIRECTORY / "endings.jsonl"}
+
+
+def sample(questions: int, limit: int, seed: int, start: int = 0) -> list[int]:
+    """Which questions are asked: `start` to `limit` of a seeded permutation, so a larger limit asks these and more.
+
+    Sorted, because lm-eval goes through its documents in order and labels them by the order of this list.
+    """
+    return sorted(int(index) for index in np.random.default_rng(seed).permutation(questions)[start:limit])
+
+
+def task_name(task: str) -> str:
+    """A task's own name: itself, or what the YAML file says after `task:`. Raises CorpusError for none."""
+    if not task.endswith((".yaml", ".yml")):
+        return task
+    if not Path(task).is_file():
+        raise CorpusError(f"--task {task}: there is no such file.")
+    found = re.search(r"^task:\s*[\"']?([\w.-]+)", Path(task).read_text(encoding="utf-8"), re.MULTILINE)
+    if found is None:
+        raise CorpusError(f"--task {task}: the file names no task (`task: NAME`).")
+    return found.group(1)
+
+
+def load_task(task: str, file: Path | None, offline: bool) -> Any:
+    """lm-eval's task of that name, or of that YAML file; with a `file`, its documents come from there."""
+    name, definition = task_name(task), task_definition(task)
+    overrides = f"include: {definition}\ntask: {name}\n"
+    if file is not None:
+        if not file.is_file():
+            raise CorpusError(f"--task-data {name}={file}: there is no such file.")
+        overrides += f"dataset_path: json\ndataset_name: null\ndataset_kwargs: {{data_files: {{test: {file}}}}}\n"
+        overrides += "training_split: null\nvalidation_split: null\nfewshot_split: null\ntest_split: test\n"
+    way_out = f"Give its questions as a file with --task-data {name}=FILE.jsonl"
+    if file is None and offline:
+        raise OfflineError(f"The questions of {name} would be fetched and --offline forbids it. {way_out}.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name}.yaml"
+        path.write_text(overrides)
+        try:
+            return lm_eval_tasks.TaskManager(include_defaults=False).load([str(path)])["tasks"][name]
+        except (KeyError, TypeError, ValueError, TemplateError) as error:
+            raise CorpusError(f"The questions of {name} are not what the task reads: {error!r}. {way_out}.") from error
+        except (OSError, RuntimeError) as error:
+            raise OfflineError(f"The questions of {name} cannot be fetched ({error}). {way_out}.") from error
+
+
+def task_definition(task: str) -> Path:
+    """The YAML file that defines a task: itself, an embedded one, or lm-eval's own."""
+    if task.endswith((".yaml", ".yml")):
+        return Path(task).resolve()
+    if task in EMBEDDED:
+        return TINY_DIRECTORY / f"{task.removeprefix('tiny_')}.yaml"
+    return _by_file_name(task) or _indexed(task).yaml_path
+
+
+def _by_file_name(task: str) -> Path | None:
+    """Most tasks are defined in a file of their own name, and looking at names is a hundred times faster."""
+    found = sorted(Path(str(lm_eval_tasks.__file__)).parent.rglob(f"{task}.yaml"))
+    return found[0] if found else None
+
+
+@cache
+def _index() -> Mapping[str, Any]:
+    """All that lm-eval knows by name: tasks, groups, tags. Reads thousands of files."""
+    with quiet_lm_eval():
+        return dict(lm_eval_tasks.TaskManager(include_defaults=True).task_index)
+
+
+def _indexed(name: str) -> Any:
+    if name not in _index():
+        raise UnknownNameError(f"Unknown task {name!r}: lm-eval has no such task. Tiny's own are {sorted(EMBEDDED)}.")
+    return _index()[name]
+
+
+def members(task: str) -> list[str]:
+    """The tasks of a group such as `mmlu`, in order; of a task, itself."""
+    if task in EMBEDDED or task.endswith((".yaml", ".yml")) or _by_file_name(task):
+        return [task]
+    entry = _indexed(task)
+    if entry.kind is Kind.TAG:
+        return sorted(entry.tags)
+    if entry.kind is not Kind.GROUP:
+        return [task]
+    listed = [each if isinstance(each, str) else each["task"] for each in entry.cfg["task"]]
+    return [member for each in listed for member in members(each)]
+
+
+@contextmanager
+def quiet_lm_eval() -> Iterator[None]:
+    """lm-eval and datasets log and draw bars of their own; ours say the same once."""
+    loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
+    levels = [logger.level for logger in loggers]
+    bar, bars = lm_eval_task.tqdm, datasets.are_progress_bars_disabled()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    lm_eval_task.tqdm = lambda items, **_: items
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        lm_eval_task.tqdm = bar
+        if not bars:
+            datasets.enable_progress_bars()

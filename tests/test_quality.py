@@ -1,0 +1,161 @@
+"""T2 and T3 of several cells along one walk: what each gets, and who is told what when one cannot be measured."""
+
+import dataclasses
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from pytest_quantbench import bench, quantizers
+from pytest_quantbench.errors import OfflineError, QuantbenchError, WeightError
+from pytest_quantbench.quality import T2, T3, grow_questions, grow_tokens
+from pytest_quantbench.recipes import recipe
+from pytest_quantbench.settings import Settings, user_model
+from pytest_quantbench.stream import Walk
+
+RECIPES = ("bf16", "int4-rtn", "int3-rtn", "int2-rtn")
+
+
+def recipe_of(name):
+    return recipe(name, quantizers.names())
+
+
+@pytest.fixture
+def open_subject(small_model, tmp_path):
+    """A function that opens a random Llama on Tiny's text and tasks, with nothing measured."""
+    directory = str(small_model())
+
+    def opened(**changes):
+        model = dataclasses.replace(user_model(directory), corpus="tiny-heldout", tasks=("tiny_facts", "tiny_endings"))
+        return bench.Subject(
+            model, dataclasses.replace(Settings(cache=tmp_path / "cache", limit=10, tokens=128), **changes)
+        )
+
+    return opened
+
+
+@pytest.fixture
+def walks(monkeypatch):
+    """How many tracks and batches every walk had."""
+    seen = []
+    run = Walk.run
+
+    def counted(self, batches, what):
+        seen.append((what, len(self._weights), len(batches)))
+        return run(self, batches, what)
+
+    monkeypatch.setattr(Walk, "run", counted)
+    return seen
+
+
+def expecting_all(subject, names=(T2, T3)):
+    subject.expect([(recipe_of(each), name) for each in RECIPES for name in names])
+    return subject
+
+
+def samples_of(cell):
+    answers = cell.accuracy_samples
+    return (
+        cell.perplexity_samples.nll_nats,
+        np.concatenate([np.concatenate(task.loglikelihoods) for task in answers.tasks.values()]),
+    )
+
+
+def test_one_walk_gives_every_recipe_what_it_gets_alone_to_the_last_bit(open_subject, walks):
+    together = expecting_all(open_subject())
+    shared = {name: samples_of(together.cell(recipe_of(name))) for name in RECIPES}
+    ((what, tracks, _),) = walks
+    assert what == "T2+T3 llama-0-0 bf16, int4-rtn, int3-rtn, int2-rtn"
+    assert tracks == len(RECIPES) + 1  # the noise floor's
+    for name in RECIPES:
+        cell = open_subject().cell(recipe_of(name))
+        for mine, other in zip(shared[name], samples_of(cell), strict=True):
+            np.testing.assert_array_equal(mine, other)
+        mine, other = together.cell(recipe_of(name)), cell
+        assert mine.perplexity_samples.weights_sha256 == other.accuracy_samples.weights_sha256
+        if name != "bf16":
+            fidelity, alone = (each.perplexity_samples.fidelity.kl_nats for each in (mine, other))
+            np.testing.assert_array_equal(fidelity, alone)
+    assert len(walks) > 1 + len(RECIPES)
+
+
+def test_the_noise_floor_walks_along_and_is_the_same(open_subject):
+    together, apart = expecting_all(open_subject()), open_subject()
+    floors = []
+    for subject in (together, apart):
+        subject.cell(recipe_of("int4-rtn")).judge("perplexity", 1e6)
+        subject.cell(recipe_of("int4-rtn")).judge("accuracy", 100.0)
+        floors.append(subject.reference.floor.figures())
+    assert floors[0] == floors[1]
+    assert floors[0].perplexity_points > 0
+
+
+def test_only_what_is_expected_is_taken_along(open_subject, walks):
+    subject = expecting_all(open_subject(), names=(T2,))
+    _ = subject.reference.perplexity_samples
+    assert not subject.cell(recipe_of("int4-rtn")).taken(T3)
+    _ = subject.cell(recipe_of("int3-rtn")).accuracy_samples
+    assert [(what.split()[0], tracks) for what, tracks, _ in walks] == [("T2", 5), ("T3", 2)]  # with its reference
+
+
+def test_both_grow_along_one_walk_and_one_that_is_ahead_waits(open_subject, walks):
+    subject = expecting_all(open_subject(), names=(T2,))
+    reference, first, second = (subject.cell(recipe_of(name)) for name in RECIPES[:3])
+    _ = reference.perplexity_samples
+    assert grow_tokens((reference, first), 256) == 256
+    assert grow_tokens((reference, second), 200) == 200
+    assert grow_tokens((reference, second), 400) == 400
+    assert [(tracks, batches) for _, tracks, batches in walks] == [(5, 1), (2, 1), (1, 1), (1, 1), (1, 2)]
+    whole = open_subject(tokens=400)
+    for name in (RECIPES[0], RECIPES[2]):
+        expected, grown = (each.cell(recipe_of(name)).perplexity_samples for each in (whole, subject))
+        np.testing.assert_allclose(grown.nll_nats, expected.nll_nats, atol=2e-5)
+    kl = second.perplexity_samples.fidelity.kl_nats
+    np.testing.assert_allclose(kl, whole.cell(recipe_of(RECIPES[2])).perplexity_samples.fidelity.kl_nats, atol=2e-5)
+
+
+def test_questions_that_are_added_are_those_of_a_larger_limit(open_subject):
+    subject, larger = open_subject(), open_subject(limit=30)
+    cells = subject.reference, subject.cell(recipe_of("int4-rtn"))
+    assert grow_questions(cells, 30) == 30
+    task = cells[1].accuracy_samples.tasks["tiny_facts"]
+    whole = larger.cell(recipe_of("int4-rtn")).accuracy_samples.tasks["tiny_facts"]
+    grown = dict(zip(task.ids, task.loglikelihoods, strict=True))
+    assert grown.keys() == set(whole.ids)
+    for question, expected in zip(whole.ids, whole.loglikelihoods, strict=True):
+        np.testing.assert_allclose(grown[question], expected, atol=1e-4)
+    assert len(cells[1].accuracy_samples.tasks["tiny_endings"].ids) == 10
+
+
+def test_a_recipe_that_cannot_be_compressed_is_left_out_and_told_when_it_asks(open_subject, walks):
+    subject = open_subject(calibration="none")
+    subject.expect([(recipe_of(name), T2) for name in ("int4-rtn", "int4-gptq")])
+    assert len(subject.cell(recipe_of("int4-rtn")).perplexity_samples.nll_nats) == 128
+    assert [tracks for _, tracks, _ in walks] == [3]
+    with pytest.raises(QuantbenchError, match="int4-gptq needs calibration"):
+        _ = subject.cell(recipe_of("int4-gptq")).perplexity_samples
+
+
+def test_questions_that_cannot_be_had_do_not_keep_t2_from_its_text(open_subject):
+    subject = expecting_all(open_subject(offline=True))
+    subject.model = dataclasses.replace(subject.model, tasks=("arc_easy",))
+    cell = subject.cell(recipe_of("int4-rtn"))
+    assert len(cell.perplexity_samples.nll_nats) == 128
+    with pytest.raises(OfflineError, match="arc_easy"):
+        _ = cell.accuracy_samples
+
+
+def test_a_recipe_whose_numbers_end_is_told_so_and_the_others_are_measured(open_subject, monkeypatch, walks):
+    subject = expecting_all(open_subject())
+    broken, whole = (subject.cell(recipe_of(name)) for name in ("int3-rtn", "int4-rtn"))
+    dense = broken.artifact.dense
+
+    def spoilt(name):
+        return dense(name) * (mx.nan if "layers.1.mlp.down_proj" in name else 1)
+
+    monkeypatch.setattr(broken.artifact, "dense", spoilt)
+    assert np.isfinite(whole.perplexity_samples.nll_nats).all()
+    for name in (T2, T3, T2):
+        with pytest.raises(WeightError, match="llama-0-0 at int3-rtn: Decoder layer 1 gives values that are no num"):
+            getattr(broken, name)
+    assert len(walks) == 1  # and it is not tried again
