@@ -158,7 +158,7 @@ def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
     return TaskAccuracy(
         accuracy=accuracy,
         questions=questions,
-        chance=1 / samples.choices,
+        chance=1 / samples.choices if samples.choices else 0.0,
         accuracy_raw=float(np.mean(samples.correct_raw)),
         version=samples.version,
         sha256=samples.sha256,
@@ -209,6 +209,7 @@ def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:
     for name, task in samples.tasks.items():
         arrays[f"accuracy/{name}/ids"] = np.array(task.ids)
         arrays[f"accuracy/{name}/correct"] = task.correct
+        arrays[f"accuracy/{name}/texts"] = np.array(task.texts)
         arrays[f"accuracy/{name}/gold"] = np.array(task.gold)
         arrays[f"accuracy/{name}/choices"] = np.array([len(question) for question in task.loglikelihoods])
         arrays[f"accuracy/{name}/loglikelihoods"] = np.concatenate([np.array(q) for q in task.loglikelihoods])

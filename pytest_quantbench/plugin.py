@@ -63,6 +63,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--limit", type=int, default=200, help="T3: questions per task, a seeded sample (default 200)")
     add("--task", action="append", default=[], metavar="NAME", help="T3: an lm-eval task or its YAML file (repeatable)")
     add("--task-data", action="append", default=[], metavar="NAME=FILE.jsonl", help="T3: a task's questions")
+    add(
+        "--run-code",
+        action="store_true",
+        help="T3: run the programs that a model writes (humaneval, mbpp), with limits",
+    )
     add("--sample-seed", type=int, default=0, help="seed of the sampled questions (default 0)")
     add("--fixed", action="store_true", help="one look: an undecided check does not go on with more samples")
     add("--time-budget", type=float, metavar="MINUTES", help="after so long no check of a cell goes on (default: none)")

@@ -28,7 +28,7 @@ from pytest_quantbench.source import Source
 from pytest_quantbench.stream import Rounded, Walk
 
 if TYPE_CHECKING:
-    from pytest_quantbench.questions import Questions
+    from pytest_quantbench.asking import Asked
 
 T2, T3 = "perplexity_samples", "accuracy_samples"
 CHECKED = {T2: "perplexity", T3: "accuracy"}  # by which checks they are judged
@@ -99,7 +99,7 @@ class _Shared:
         except WeightError:
             return  # all have failed, and each is told when its logits are asked for
         tokens = sum(batch.tokens.size for batch in self.walk.batches)
-        self._seconds_per_token = (time.perf_counter() - began) / len(self._cells) / tokens
+        self._seconds_per_token = (time.perf_counter() - began) / len(self._cells) / max(1, tokens)
 
     def keep_losses(self, script: Script) -> None:
         """T2 of every cell, from the first batches, behind what was scored before."""
@@ -114,14 +114,17 @@ class _Shared:
                     seconds=self._seconds(0, len(script.open)),
                 )
 
-    def keep_answers(self, questions: "Questions", first: int = 0, added_to: str | None = None) -> None:
+    def keep_answers(self, asked: "Asked", first: int = 0, added_to: str | None = None) -> None:
         """T3 of every cell, from the batches from `first` on; behind the answers to one task, if that is named."""
         from pytest_quantbench.measures import accuracy  # lm-eval takes seconds to import
 
-        seconds = self._seconds(first, len(self.walk.batches))
+        walked = self._seconds(first, len(self.walk.batches))
         for track, each in enumerate(self._cells):
             with _told(each, T3):
-                found = replace(accuracy.answer(questions, self.walk, track=track, first=first), seconds=seconds)
+                found = accuracy.answer(
+                    asked, each.artifact, self.walk, track=track, first=first, rounding=each.rounding
+                )
+                found = replace(found, seconds=found.seconds + walked)
                 each.accuracy_samples = found if added_to is None else each.accuracy_samples.joined(added_to, found)
 
     def _seconds(self, first: int, stop: int) -> float:
@@ -176,13 +179,15 @@ def _measure(asked: Walked, name: str, parts: Sequence[str], cells: Sequence[Wal
         return
     source, shared = asked.source, _Shared(asked.source, ready)
     script = source.script() if T2 in parts else None
-    questions = source.questions(source.tasks, source.settings.limit) if T3 in parts else None
+    asked_of_all = source.questions(source.tasks, source.settings.limit) if T3 in parts else None
     windows = script.batches() if script else []
-    shared.run("+".join(SHOWN[part] for part in parts), windows, questions.plan.batches if questions else [])
+    shared.run(
+        "+".join(SHOWN[part] for part in parts), windows, asked_of_all.choices.plan.batches if asked_of_all else []
+    )
     if script is not None:
         shared.keep_losses(script)
-    if questions is not None:
-        shared.keep_answers(questions, first=len(windows))
+    if asked_of_all is not None:
+        shared.keep_answers(asked_of_all, first=len(windows))
 
 
 def _is_ready(each: Walked, parts: Sequence[str], asked: Walked) -> bool:
@@ -221,7 +226,7 @@ def grow_questions(cells: Sequence[Walked], questions: int) -> int:
     for start, short in _by_size({each: len(each.accuracy_samples.tasks[name].ids) for each in cells}):
         if start < min(questions, short[0].accuracy_samples.available[name]):
             asked, shared = source.questions(source.tasks[:1], questions, start), _Shared(source, short)
-            shared.run("T3", asked.plan.batches)
+            shared.run("T3", asked.choices.plan.batches)
             shared.keep_answers(asked, added_to=name)
     _raise_failed(cells, T3)
     return min(len(each.accuracy_samples.tasks[name].ids) for each in cells)

@@ -1,4 +1,4 @@
-"""What T3 asks: lm-eval's prompts as token ids, made once for all recipes of a model; and its judgement of the answers.
+"""T3's multiple choice: lm-eval's prompts as token ids, made once for all recipes of a model, and its judgement.
 
 lm-eval builds the prompts and decides what is right: by the log-likelihood per character where the task has that
 metric (acc_norm), by the plain one (acc) elsewhere. No chat template: it moves ARC-Easy by more than any quantizer
@@ -6,10 +6,8 @@ does. The questions are a seeded sample, the same for every cell.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +17,15 @@ from lm_eval.utils import handle_non_serializable, hash_string
 from msgspec import json
 
 from pytest_quantbench.catalog import CONTEXT_TOKENS
-from pytest_quantbench.errors import CorpusError, UnknownNameError
+from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.samples import TaskSamples
 from pytest_quantbench.scoring import Answer, Plan, Request, cut, planned
 from pytest_quantbench.skeleton import Config
-from pytest_quantbench.tasks import EMBEDDED, load_task, members, quiet_lm_eval, sample, task_name
+from pytest_quantbench.tasks import Part, not_readable, quiet_lm_eval
 from pytest_quantbench.tokens import longest_input
+
+
+Row = Callable[[Part, int, Any, list[Any]], dict[str, Any]]  # of a question: what is kept of it
 
 
 class _Encoder(TemplateLM):  # type: ignore[misc]
@@ -69,103 +70,76 @@ class _Encoder(TemplateLM):  # type: ignore[misc]
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """One of lm-eval's tasks, whole or as a member of a group: which of its questions are asked."""
+class Choices:
+    """Tasks whose answers are given, and judged by their log-likelihoods.
 
-    name: str  # the task's or the group's
-    label: str  # in front of a question's id, in a group
-    task: Any
-    chosen: Sequence[int]
-
-
-class Questions:
-    """Questions `start` to `limit` (as far as there are so many) of each task's seeded order. Tasks are names of
-    lm-eval's tasks and groups, or YAML files that define one; samples and `files` go by the task's own name.
-
-    Raises UnknownNameError for a task that lm-eval does not have, OfflineError where its questions would have to be
-    fetched, CorpusError where they are not what the task reads.
+    Raises CorpusError for a question without the choice that is to be right, and for an empty choice.
     """
 
-    def __init__(
-        self,
-        tokenizer: Any,
-        config: Config,
-        names: Sequence[str],
-        files: Mapping[str, Path],
-        limit: int,
-        seed: int,
-        *,
-        offline: bool,
-        start: int = 0,
-    ) -> None:
-        self.available: dict[str, int] = {}
-        self._parts: list[_Part] = []
-        with quiet_lm_eval():
-            for given in names:
-                tasks = {each: load_task(each, _file(each, files), offline) for each in members(given)}
-                self._choose(task_name(given), tasks, limit, seed, start)
-            for part in self._parts:
-                _build(part)
+    def __init__(self, parts: Sequence[Part], tokenizer: Any, config: Config) -> None:
+        self._parts = parts
+        self._instances = [instance for part in parts for instance in part.task.instances]
+        for part in parts:
+            _refuse_wrong_gold(part)
         whole = _Encoder(tokenizer).encoded(self._instances)
         _refuse_empty(self._instances, whole)
         longest = longest_input(config, CONTEXT_TOKENS)
         self.requests = [cut(request, longest) for request in whole]
         self.cut_contexts = sum(a != b for a, b in zip(whole, self.requests, strict=True))
 
-    def _choose(self, name: str, tasks: Mapping[str, Any], limit: int, seed: int, start: int) -> None:
-        """A seeded sample of the questions of all members, in the order of the members."""
-        sizes = [len(task.eval_docs) for task in tasks.values()]
-        self.available[name] = sum(sizes)
-        chosen, begin = sample(sum(sizes), limit, seed, start), 0
-        for (member, task), size in zip(tasks.items(), sizes, strict=True):
-            own = [index - begin for index in chosen if begin <= index < begin + size]
-            begin += size
-            if own:
-                label = f"{member}/" if len(tasks) > 1 else ""
-                self._parts.append(_Part(name=name, label=label, task=task, chosen=own))
-
     @cached_property
     def plan(self) -> Plan:
         """How a walk answers them."""
         return planned(self.requests)
 
-    @property
-    def _instances(self) -> list[Any]:
-        return [instance for part in self._parts for instance in part.task.instances]
-
     def judged(self, answers: Sequence[Answer]) -> dict[str, TaskSamples]:
         """What lm-eval makes of the answers, by task."""
         for instance, answer in zip(self._instances, answers, strict=True):
             instance.resps, instance.filtered_resps = [(answer.loglikelihood, answer.greedy)], {}
-        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in self.available}
-        versions = {}
-        with quiet_lm_eval():
-            for part in self._parts:
-                part.task.apply_filters()
-                rows[part.name] += _rows(part)
-                versions[part.name] = str(part.task.VERSION)
-        return {name: _samples(found, versions[name]) for name, found in rows.items()}
+        return by_task(self._parts, _row)
 
 
-def _file(task: str, files: Mapping[str, Path]) -> Path | None:
-    name = task_name(task)
-    return files.get(name, EMBEDDED.get(name))
+def by_task(
+    parts: Sequence[Part], row: Callable[[Part, int, Any, list[Any]], dict[str, Any]]
+) -> dict[str, TaskSamples]:
+    """Samples of every task, from a row for each of its questions, after lm-eval's filters have run."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    versions = {part.name: str(part.task.VERSION) for part in parts}
+    with quiet_lm_eval():
+        for part in parts:
+            part.task.apply_filters()
+            rows.setdefault(part.name, []).extend(
+                {"ids": f"{part.label}{doc.get('id', index)}", "hashes": _hashes(part.task, doc, instances)}
+                | row(part, index, doc, instances)
+                for index, doc, instances in part.asked
+            )
+    return {name: _samples(found, versions[name]) for name, found in rows.items()}
 
 
-def _build(part: _Part) -> None:
-    task, name = part.task, part.label or part.name
-    if task.OUTPUT_TYPE not in ("multiple_choice", "loglikelihood"):
-        raise UnknownNameError(f"The task {name} is {task.OUTPUT_TYPE}, which T3 does not run.")
+def _row(part: Part, index: int, doc: Any, instances: Sequence[Any]) -> dict[str, Any]:
+    answers = [instance.filtered_resps["none"] for instance in instances]
+    metrics = part.task.process_results(doc, answers)
+    return {
+        "correct": metrics.get("acc_norm", metrics["acc"]) > 0,
+        "correct_raw": metrics["acc"] > 0,
+        "loglikelihoods": tuple(float(answer[0]) for answer in answers),
+        "texts": "",
+        "gold": _gold(part.task, doc),
+    }
+
+
+def _hashes(task: Any, doc: Any, instances: Sequence[Any]) -> str:
+    """Of the question, its prompt and its target."""
+    content = json.encode(dict(doc), enc_hook=handle_non_serializable).decode()
+    return "".join(map(hash_string, (content, instances[0].args[0], str(task.doc_to_target(doc)))))
+
+
+def _refuse_wrong_gold(part: Part) -> None:
     try:
-        task.build_all_requests(samples=list(part.chosen))
-        for index in part.chosen:
-            _gold(task, task.eval_docs[index])
+        for _, doc, _ in part.asked:
+            _gold(part.task, doc)
     except (KeyError, TypeError, ValueError, IndexError, TemplateError) as error:
-        raise CorpusError(
-            f"A question of {name} is not what the task reads: {error!r}. Give its questions as a file with "
-            f"--task-data {part.name}=FILE.jsonl."
-        ) from error
+        raise not_readable(part, error) from error
 
 
 def _gold(task: Any, doc: Mapping[str, Any]) -> int:
@@ -195,27 +169,6 @@ def _refuse_empty(instances: Sequence[Any], requests: Sequence[Request]) -> None
             )
 
 
-def _rows(part: _Part) -> Iterator[dict[str, Any]]:
-    """What is kept of every question."""
-    task = part.task
-    asked: dict[int, list[Any]] = {}
-    for instance in task.instances:
-        asked.setdefault(instance.doc_id, []).append(instance)
-    for place, index in enumerate(part.chosen):
-        doc, instances = task.eval_docs[index], sorted(asked[place], key=lambda instance: instance.idx)
-        answers = [instance.filtered_resps["none"] for instance in instances]
-        metrics = task.process_results(doc, answers)
-        content = json.encode(dict(doc), enc_hook=handle_non_serializable).decode()
-        yield {
-            "ids": f"{part.label}{doc.get('id', index)}",
-            "hashes": "".join(map(hash_string, (content, instances[0].args[0], str(task.doc_to_target(doc))))),
-            "correct": metrics.get("acc_norm", metrics["acc"]) > 0,
-            "correct_raw": metrics["acc"] > 0,
-            "loglikelihoods": tuple(float(answer[0]) for answer in answers),
-            "gold": _gold(task, doc),
-        }
-
-
 def _samples(rows: Sequence[Mapping[str, Any]], version: str) -> TaskSamples:
     column = {name: [row[name] for row in rows] for name in rows[0]}
     choices = Counter(len(each) for each in column["loglikelihoods"])
@@ -225,6 +178,7 @@ def _samples(rows: Sequence[Mapping[str, Any]], version: str) -> TaskSamples:
         correct=np.array(column["correct"]),
         correct_raw=np.array(column["correct_raw"]),
         loglikelihoods=tuple(column["loglikelihoods"]),
+        texts=tuple(column["texts"]),
         gold=tuple(column["gold"]),
         choices=choices.most_common(1)[0][0],
         version=version,

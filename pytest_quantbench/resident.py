@@ -39,8 +39,10 @@ class Biased(nn.Module):
         return product + self.bias
 
 
-def load(artifact: Artifact) -> Resident:
-    """Load an artifact whole. Activations are float32 on a CPU, where 16-bit products are ten times slower."""
+def load(artifact: Artifact, *, other_activations: bool = False) -> Resident:
+    """Load an artifact whole. Activations are float32 on a CPU, where 16-bit products are ten times slower, bfloat16
+    elsewhere; `other_activations`: the other way round, for the noise floor.
+    """
     model = skeleton(artifact.config, artifact.names)
     modules = dict(model.named_modules())
     native: dict[str, nn.Module] = {}
@@ -61,7 +63,7 @@ def load(artifact: Artifact) -> Resident:
             native[path] = Biased(layer, bias)
     model.update(tree_unflatten(list(biases.items())))
     model.update_modules(tree_unflatten(list(native.items())))
-    activations = mx.float32 if backend() == "cpu" else mx.bfloat16
+    activations = mx.float32 if (backend() == "cpu") != other_activations else mx.bfloat16
     model.set_dtype(activations)
     mx.eval(model.parameters())
     return Resident(model=model, activations=str(activations).removeprefix("mlx.core."), dense_layers=dense_layers)

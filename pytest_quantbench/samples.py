@@ -73,8 +73,9 @@ class TaskSamples:
     correct: NDArray[np.bool_]  # by length-normalised log-likelihood: lm-eval's acc_norm
     correct_raw: NDArray[np.bool_]  # by plain log-likelihood: lm-eval's acc
     loglikelihoods: tuple[tuple[float, ...], ...]
-    gold: tuple[int, ...]
-    choices: int  # of most questions
+    texts: tuple[str, ...]  # what was written, where answers are
+    gold: tuple[int, ...]  # -1 where answers are written
+    choices: int  # of most questions; 0 where answers are written
     version: str
 
     @property

@@ -101,6 +101,7 @@ def _read_options(config: pytest.Config) -> Run:
         ),
         tasks=tuple(option("task")),
         task_files=pairs(option("task_data")),
+        run_code=option("run_code"),
         offline=option("offline"),
         criteria=criteria,
     )

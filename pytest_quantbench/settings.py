@@ -37,6 +37,7 @@ class Settings:
     calibration_sequences: int | None = None
     tasks: tuple[str, ...] = ()
     task_files: Mapping[str, Path] = field(default_factory=dict)
+    run_code: bool = False  # T3 may run programs that a model wrote
     offline: bool = False
     criteria: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 

@@ -14,8 +14,8 @@ from pytest_quantbench.settings import Settings
 from pytest_quantbench.tokens import load_tokenizer, shared_run
 
 if TYPE_CHECKING:
+    from pytest_quantbench.asking import Asked
     from pytest_quantbench.quality import Walked
-    from pytest_quantbench.questions import Questions
 
 OVERLAP_TOKENS = 50  # in a row: no two texts share so many by chance
 
@@ -27,7 +27,7 @@ class Source:
         self.model = model
         self.settings = settings
         self.expected: dict[Walked, set[str]] = {}  # which samples of which cells this session will ask for
-        self._asked: dict[tuple[tuple[str, ...], int, int], Questions] = {}
+        self._asked: dict[tuple[tuple[str, ...], int, int], Asked] = {}
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -62,13 +62,13 @@ class Source:
             self.tokens, Reading(tokens=wanted, context=self.settings.context, stride=self.settings.stride), there
         )
 
-    def questions(self, tasks: Sequence[str], limit: int, start: int = 0) -> "Questions":
+    def questions(self, tasks: Sequence[str], limit: int, start: int = 0) -> "Asked":
         """What T3 asks of these tasks, made once for all recipes."""
-        from pytest_quantbench.questions import Questions  # lm-eval takes seconds to import
+        from pytest_quantbench.asking import Asked  # lm-eval takes seconds to import
 
         key, settings = (tuple(tasks), limit, start), self.settings
         if key not in self._asked:
-            self._asked[key] = Questions(
+            self._asked[key] = Asked(
                 self.tokenizer,
                 self.checkpoint.config,
                 tasks,
@@ -77,6 +77,7 @@ class Source:
                 settings.seed,
                 offline=settings.offline,
                 start=start,
+                run_code=settings.run_code,
             )
         return self._asked[key]
 

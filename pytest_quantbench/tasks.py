@@ -3,8 +3,9 @@
 import logging
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from lm_eval.tasks._index import Kind
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError
 
+CODE = ("humaneval", "mbpp")  # programs are run to judge them
+CODE_DIRECTORY = Path(__file__).parent / "codetasks"
 EMBEDDED = {"tiny_facts": TINY_DIRECTORY / "facts.jsonl", "tiny_endings": TINY_DIRECTORY / "endings.jsonl"}
 
 
@@ -71,6 +74,8 @@ def task_definition(task: str) -> Path:
         return Path(task).resolve()
     if task in EMBEDDED:
         return TINY_DIRECTORY / f"{task.removeprefix('tiny_')}.yaml"
+    if task in CODE:
+        return CODE_DIRECTORY / f"{task}.yaml"
     return _by_file_name(task) or _indexed(task).yaml_path
 
 
@@ -104,6 +109,55 @@ def members(task: str) -> list[str]:
         return [task]
     listed = [each if isinstance(each, str) else each["task"] for each in entry.cfg["task"]]
     return [member for each in listed for member in members(each)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One of lm-eval's tasks, whole or as a member of a group: which of its questions are asked."""
+
+    name: str  # the task's or the group's
+    label: str  # in front of a question's id, in a group
+    task: Any
+    chosen: Sequence[int]
+
+    @property
+    def asked(self) -> Iterator[tuple[int, Any, list[Any]]]:
+        """Every question's number, itself, and lm-eval's requests for it."""
+        requests: dict[int, list[Any]] = {}
+        for instance in self.task.instances:
+            requests.setdefault(instance.doc_id, []).append(instance)
+        for place, index in enumerate(self.chosen):  # lm-eval numbers them by their place among the chosen
+            yield index, self.task.eval_docs[index], sorted(requests[place], key=lambda request: request.idx)
+
+
+def parts_of(name: str, tasks: Mapping[str, Any], limit: int, seed: int, start: int) -> list[Part]:
+    """A seeded sample of the questions of a task, or of all members of a group, in the order of the members."""
+    sizes = [len(task.eval_docs) for task in tasks.values()]
+    chosen, begin, found = sample(sum(sizes), limit, seed, start), 0, []
+    for (member, task), size in zip(tasks.items(), sizes, strict=True):
+        own = [index - begin for index in chosen if begin <= index < begin + size]
+        begin += size
+        if own:
+            label = f"{member}/" if len(tasks) > 1 else ""
+            found.append(Part(name=name, label=label, task=task, chosen=own))
+            _build(found[-1])
+    return found
+
+
+def _build(part: Part) -> None:
+    """Have lm-eval make its requests. Raises CorpusError where a question is not what the task reads."""
+    try:
+        part.task.build_all_requests(samples=list(part.chosen))
+    except (KeyError, TypeError, ValueError, IndexError, TemplateError) as error:
+        raise not_readable(part, error) from error
+
+
+def not_readable(part: Part, error: Exception) -> CorpusError:
+    """The error of a question that lacks something."""
+    return CorpusError(
+        f"A question of {part.label or part.name} is not what the task reads: {error!r}. Give its questions as a file "
+        f"with --task-data {part.name}=FILE.jsonl."
+    )
 
 
 @contextmanager

@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 from small_models import shared
 
 from pytest_quantbench import quantizers, scoring
+from pytest_quantbench.asking import Asked
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError
 from pytest_quantbench.measures import accuracy
-from pytest_quantbench.questions import Questions
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.tasks import EMBEDDED, load_task, quiet_lm_eval, sample
 from pytest_quantbench.tokens import load_tokenizer
@@ -23,7 +23,7 @@ TINY_TASKS = ("tiny_facts", "tiny_endings")
 def measure(directory, tmp_path, names=TINY_TASKS, files=None, limit=20, seed=0):
     artifact = compress(Checkpoint(directory), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
     tokenizer = load_tokenizer(directory)
-    asked = Questions(tokenizer, artifact.config, names, files or {}, limit, seed, offline=True)
+    asked = Asked(tokenizer, artifact.config, names, files or {}, limit, seed, offline=True)
     return accuracy.measure(artifact, asked, host=True)
 
 

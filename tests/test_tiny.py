@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from pytest_quantbench import quantizers, stats
+from pytest_quantbench.asking import Asked
 from pytest_quantbench.catalog import MODELS, TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.hub import read_text
 from pytest_quantbench.measures import accuracy, perplexity
-from pytest_quantbench.questions import Questions
 from pytest_quantbench.reading import Reading, Tokens
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.tiny.stories import PLOTS
@@ -143,7 +143,7 @@ def test_it_behaves_like_a_language_model_under_quantization(tmp_path):
 def test_its_accuracy_leaves_room_on_both_sides(tmp_path):
     artifact = artifact_of("bf16", tmp_path)
     tokenizer = load_tokenizer(TINY_DIRECTORY)
-    asked = Questions(tokenizer, artifact.config, MODELS["Tiny"].tasks, {}, 200, 0, offline=True)
+    asked = Asked(tokenizer, artifact.config, MODELS["Tiny"].tasks, {}, 200, 0, offline=True)
     samples = accuracy.measure(artifact, asked, host=True)
     for task in samples.tasks.values():
         assert 0.75 <= np.mean(task.correct) <= 0.97

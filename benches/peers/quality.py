@@ -23,13 +23,13 @@ import numpy as np
 from lm_eval import evaluator
 
 from pytest_quantbench import tasks
+from pytest_quantbench.asking import Asked
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.hub import Text
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measures import accuracy, perplexity
-from pytest_quantbench.questions import Questions
 from pytest_quantbench.reading import Reading, Tokens
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import pairs
@@ -96,7 +96,7 @@ def t3(directory: Path, files: dict[str, Path], limit: int, repeats: int) -> Non
         chosen = {name: tasks.sample(len(task.eval_docs), limit, 0) for name, task in loaded.items()}
 
         def ours() -> Any:
-            asked = Questions(tokenizer, artifact.config, list(files), files, limit, 0, offline=True)
+            asked = Asked(tokenizer, artifact.config, list(files), files, limit, 0, offline=True)
             samples = accuracy.measure(artifact, asked, host=backend() == "cpu")
             return [question for name in files for question in samples.tasks[name].loglikelihoods]
 

@@ -1,32 +1,39 @@
-"""T3: the log-likelihood of every choice of every question, from the layer walk, in float32.
+"""T3: which questions a model answers rightly; the log-likelihood of every choice, or what it writes, beside it.
 
-lm-eval asks and judges (see questions); what contexts and choices share is computed once (see scoring).
+lm-eval asks and judges (see asking). Log-likelihoods come from the layer walk, in float32, and what contexts and
+choices share is computed once (see scoring); answers are written by the model in memory (see writing).
 """
 
 import time
 from dataclasses import replace
 
 from pytest_quantbench.artifacts import Artifact
-from pytest_quantbench.questions import Questions
+from pytest_quantbench.asking import Asked
 from pytest_quantbench.samples import AccuracySamples
 from pytest_quantbench.scoring import answers
 from pytest_quantbench.stream import Walk
 
 
-def measure(artifact: Artifact, questions: Questions, *, host: bool) -> AccuracySamples:
+def measure(artifact: Artifact, asked: Asked, *, host: bool) -> AccuracySamples:
     """One artifact's answers, on a walk of its own. Raises WeightError where a logit is not a number."""
     began = time.perf_counter()
     walk = Walk(artifact, host=host)
-    walk.run(questions.plan.batches, f"T3 {artifact.manifest.recipe}")
-    return replace(answer(questions, walk), seconds=time.perf_counter() - began)
+    walk.run(asked.choices.plan.batches, f"T3 {artifact.manifest.recipe}")
+    return replace(answer(asked, artifact, walk), seconds=time.perf_counter() - began)
 
 
-def answer(questions: Questions, walk: Walk, *, track: int = 0, first: int = 0) -> AccuracySamples:
-    """The answers of one track of a walk, whose batches from `first` on are the questions'."""
+def answer(
+    asked: Asked, artifact: Artifact, walk: Walk, *, track: int = 0, first: int = 0, rounding: bool = False
+) -> AccuracySamples:
+    """The answers of one track of a walk, whose batches from `first` on are the choices', and what it writes."""
+    plan, began = asked.choices.plan, time.perf_counter()
+    found = asked.choices.judged(answers(plan, walk, track=track, first=first)) if plan.batches else {}
+    if asked.writing.prompts:
+        found |= asked.writing.answer(artifact, rounding=rounding)
     return AccuracySamples(
-        tasks=questions.judged(answers(questions.plan, walk, track=track, first=first)),
-        available=questions.available,
-        cut_contexts=questions.cut_contexts,
+        tasks={name: found[name] for name in asked.available},
+        available=asked.available,
+        cut_contexts=asked.cut_contexts,
         weights_sha256=walk.weights_sha256(track),
-        seconds=0.0,
+        seconds=time.perf_counter() - began,
     )

@@ -1,0 +1,62 @@
+"""All that T3 asks of a model: the choices of some tasks, the written answers of others."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_quantbench.errors import UnknownNameError
+from pytest_quantbench.questions import Choices
+from pytest_quantbench.skeleton import Config
+from pytest_quantbench.tasks import EMBEDDED, Part, load_task, members, parts_of, quiet_lm_eval, task_name
+from pytest_quantbench.writing import Writing
+
+CHOICES, WRITING = ("multiple_choice", "loglikelihood"), ("generate_until",)
+
+
+class Asked:
+    """Questions `start` to `limit` (as far as there are so many) of each task's seeded order. Tasks are names of
+    lm-eval's tasks and groups, or YAML files that define one; samples and `files` go by the task's own name.
+
+    Raises UnknownNameError for a task that lm-eval does not have, OfflineError where its questions would have to be
+    fetched, CorpusError where they are not what the task reads.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        config: Config,
+        names: Sequence[str],
+        files: Mapping[str, Path],
+        limit: int,
+        seed: int,
+        *,
+        offline: bool,
+        start: int = 0,
+        run_code: bool = False,
+    ) -> None:
+        self.available: dict[str, int] = {}
+        parts: list[Part] = []
+        with quiet_lm_eval():
+            for given in names:
+                tasks = {each: load_task(each, _file(each, files), offline) for each in members(given)}
+                self.available[task_name(given)] = sum(len(task.eval_docs) for task in tasks.values())
+                parts += parts_of(task_name(given), tasks, limit, seed, start)
+        self.choices = Choices(_of_type(parts, CHOICES), tokenizer, config)
+        self.writing = Writing(_of_type(parts, WRITING), tokenizer, config, run_code=run_code)
+        for part in parts:
+            if part.task.OUTPUT_TYPE not in CHOICES + WRITING:
+                raise UnknownNameError(f"{part.name} scores whole texts, which T2 does: --corpus FILE.")
+
+    @property
+    def cut_contexts(self) -> int:
+        """How many contexts were longer than the model takes."""
+        return self.choices.cut_contexts + self.writing.cut_contexts
+
+
+def _file(task: str, files: Mapping[str, Path]) -> Path | None:
+    name = task_name(task)
+    return files.get(name, EMBEDDED.get(name))
+
+
+def _of_type(parts: Sequence[Part], types: Sequence[str]) -> list[Part]:
+    return [part for part in parts if part.task.OUTPUT_TYPE in types]
