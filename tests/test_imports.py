@@ -19,7 +19,7 @@ ORDER = (
     ("cases", "conformance"),
     ("skeleton", "hostmath", "hostkernels", "hidden", "branches", "stream", "scoring", "tokens"),
     ("checkpoint", "hub", "planning"),
-    ("calibration", "coverage", "artifacts", "compress", "resident"),
+    ("calibration", "coverage", "artifacts", "compress", "resident", "decoding"),
     ("measures",),
     ("parts",),
     ("source", "measured", "floor", "checks", "bench", "selftest", "comparison", "results"),
