@@ -24,7 +24,6 @@ from pytest_quantbench.skeleton import Config
 from pytest_quantbench.tasks import Part, not_readable, quiet_lm_eval
 from pytest_quantbench.tokens import longest_input
 
-
 Row = Callable[[Part, int, Any, list[Any]], dict[str, Any]]  # of a question: what is kept of it
 
 
@@ -138,7 +137,7 @@ def _refuse_wrong_gold(part: Part) -> None:
     try:
         for _, doc, _ in part.asked:
             _gold(part.task, doc)
-    except (KeyError, TypeError, ValueError, IndexError, TemplateError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AssertionError, TemplateError) as error:
         raise not_readable(part, error) from error
 
 

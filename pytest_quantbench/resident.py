@@ -1,7 +1,7 @@
 """The whole model in memory, with native quantized layers where a method has them: what T1 times.
 
-Quality is never measured on it: on a CPU MLX's quantized products sum in the activation's type, and 16-bit sums are
-noisier than the quantizers under test.
+On a CPU quality is not measured on that: MLX's quantized products sum in the activation's type, and 16-bit sums are
+noisier than the quantizers under test. Answers are generated there on decoded weights, multiplied in numpy: `host`.
 """
 
 from dataclasses import dataclass
@@ -11,18 +11,21 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from pytest_quantbench.artifacts import Artifact
+from pytest_quantbench.hostmath import on_host
 from pytest_quantbench.machine import backend
 from pytest_quantbench.quantizers import MlxStored, Quantizer
 from pytest_quantbench.skeleton import skeleton
+from pytest_quantbench.standins import RuledInputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resident:
-    """A loaded model; `dense_layers` counts the encoded matrices that have no native layer and run decoded."""
+    """A loaded model; `dense_layers` counts the encoded matrices that run decoded. `host`: it multiplies in numpy."""
 
     model: nn.Module
     activations: str
     dense_layers: int
+    host: bool = False
 
 
 class Biased(nn.Module):
@@ -39,9 +42,11 @@ class Biased(nn.Module):
         return product + self.bias
 
 
-def load(artifact: Artifact, *, other_activations: bool = False) -> Resident:
+def load(artifact: Artifact, *, host: bool = False, other_activations: bool = False) -> Resident:
     """Load an artifact whole. Activations are float32 on a CPU, where 16-bit products are ten times slower, bfloat16
     elsewhere; `other_activations`: the other way round, for the noise floor.
+
+    `host` decodes every matrix and multiplies in numpy (see hostmath), in float32.
     """
     model = skeleton(artifact.config, artifact.names)
     modules = dict(model.named_modules())
@@ -51,7 +56,7 @@ def load(artifact: Artifact, *, other_activations: bool = False) -> Resident:
     for name in artifact.names:
         path = name.rpartition(".")[0]
         codec, arrays = artifact.quantizer(name), artifact.arrays(name)
-        layer = None if codec is None else _native(modules[path], codec, arrays)
+        layer = None if codec is None or host else _native(modules[path], codec, arrays)
         if layer is not None:
             native[path] = layer
         else:
@@ -63,10 +68,24 @@ def load(artifact: Artifact, *, other_activations: bool = False) -> Resident:
             native[path] = Biased(layer, bias)
     model.update(tree_unflatten(list(biases.items())))
     model.update_modules(tree_unflatten(list(native.items())))
-    activations = mx.float32 if (backend() == "cpu") != other_activations else mx.bfloat16
+    activations = mx.float32 if host or (backend() == "cpu") != other_activations else mx.bfloat16
     model.set_dtype(activations)
     mx.eval(model.parameters())
-    return Resident(model=model, activations=str(activations).removeprefix("mlx.core."), dense_layers=dense_layers)
+    if host:
+        _to_host(model, artifact)
+    name_of_type = str(activations).removeprefix("mlx.core.")
+    return Resident(model=model, activations=name_of_type, dense_layers=dense_layers, host=host)
+
+
+def _to_host(model: nn.Module, artifact: Artifact) -> None:
+    """Put numpy twins in the place of dense layers and embeddings, behind the input rules of quantized activations."""
+    placed: dict[str, nn.Module] = {}
+    for path, leaf in model.named_modules():
+        twin = on_host(leaf)
+        if twin is not None:
+            rule = artifact.inputs(f"{path}.weight") if type(leaf) is nn.Linear else None
+            placed[path] = twin if rule is None else RuledInputs(rule, twin)
+    model.update_modules(tree_unflatten(list(placed.items())))
 
 
 def _native(original: nn.Module, codec: Quantizer, arrays: dict[str, mx.array]) -> nn.Module | None:

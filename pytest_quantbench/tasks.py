@@ -62,8 +62,13 @@ def load_task(task: str, file: Path | None, offline: bool) -> Any:
         path.write_text(overrides)
         try:
             return lm_eval_tasks.TaskManager(include_defaults=False).load([str(path)])["tasks"][name]
-        except (KeyError, TypeError, ValueError, TemplateError) as error:
-            raise CorpusError(f"The questions of {name} are not what the task reads: {error!r}. {way_out}.") from error
+        except (KeyError, TypeError, ValueError, IndexError, TemplateError) as error:
+            raise CorpusError(
+                f"The questions of {name} are not what the task reads ({error!r}): the first one lacks a field, has an "
+                f"empty choice, or a right answer that is not among its choices. {way_out}."
+            ) from error
+        except ImportError as error:
+            raise CorpusError(f"{name} needs a package: {error}. Try pip install 'lm-eval[{name}]'.") from error
         except (OSError, RuntimeError) as error:
             raise OfflineError(f"The questions of {name} cannot be fetched ({error}). {way_out}.") from error
 
@@ -82,7 +87,9 @@ def task_definition(task: str) -> Path:
 def _by_file_name(task: str) -> Path | None:
     """Most tasks are defined in a file of their own name, and looking at names is a hundred times faster."""
     found = sorted(Path(str(lm_eval_tasks.__file__)).parent.rglob(f"{task}.yaml"))
-    return found[0] if found else None
+    return next(
+        (path for path in found if re.search(rf"^\"?task\"?:\s*\"?{task}\"?\s*$", path.read_text(), re.M)), None
+    )
 
 
 @cache
@@ -148,7 +155,7 @@ def _build(part: Part) -> None:
     """Have lm-eval make its requests. Raises CorpusError where a question is not what the task reads."""
     try:
         part.task.build_all_requests(samples=list(part.chosen))
-    except (KeyError, TypeError, ValueError, IndexError, TemplateError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AssertionError, TemplateError) as error:
         raise not_readable(part, error) from error
 
 

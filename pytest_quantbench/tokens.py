@@ -1,5 +1,6 @@
 """The model's own tokenizer, through Transformers, and the two things about it that the protocols state."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,18 @@ def bos_of(tokenizer: Any) -> int | None:
     """The token that the tokenizer puts in front of a text by itself, or None."""
     bare, whole = tokenizer.encode("a", add_special_tokens=False), tokenizer.encode("a")
     return int(whole[0]) if whole[: len(bare)] != bare and whole[0] == tokenizer.bos_token_id else None
+
+
+def end_tokens(directory: Path, tokenizer: Any) -> frozenset[int]:
+    """The tokens that end an answer: the tokenizer's own, and those that the model's files name.
+
+    A chat model often has several, all listed in generation_config.json only.
+    """
+    named = [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+    for file in (directory / "config.json", directory / "generation_config.json"):
+        found = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
+        named += found if isinstance(found, list) else [] if found is None else [found]
+    return frozenset(map(int, named))
 
 
 def longest_input(config: Mapping[str, Any], otherwise: int) -> int:

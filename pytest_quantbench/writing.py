@@ -7,6 +7,7 @@ them in the sandbox, and only if the user said so.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from pytest_quantbench.artifacts import Artifact
@@ -20,7 +21,7 @@ from pytest_quantbench.samples import TaskSamples
 from pytest_quantbench.sandbox import run_all
 from pytest_quantbench.skeleton import Config
 from pytest_quantbench.tasks import CODE, Part
-from pytest_quantbench.tokens import longest_input
+from pytest_quantbench.tokens import end_tokens, longest_input
 
 NEW_TOKENS = 256  # lm-eval's own default
 PROGRAM_SECONDS, PROGRAM_BYTES = 5.0, 2**30  # what a program may take
@@ -51,6 +52,7 @@ class Writing:
             stops=self._stops,
             new_tokens=self._new_tokens,
             what=f"T3 {artifact.manifest.recipe}",
+            end_tokens=end_tokens(Path(self._tokenizer.name_or_path), self._tokenizer),
         )
         for instance, answer in zip(self._instances, found, strict=True):
             instance.resps, instance.filtered_resps = [answer.text], {}

@@ -1,0 +1,154 @@
+"""lm-eval's tasks as T3 asks them: out of the box, in groups, from a file; and questions that are wrong."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from pytest_quantbench import asking, quantizers
+from pytest_quantbench.asking import Asked
+from pytest_quantbench.catalog import TINY_DIRECTORY
+from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.compress import compress
+from pytest_quantbench.errors import CorpusError, UnknownNameError
+from pytest_quantbench.measures import accuracy
+from pytest_quantbench.questions import _Encoder, _refuse_empty
+from pytest_quantbench.recipes import recipe
+from pytest_quantbench.tasks import members
+from pytest_quantbench.tokens import load_tokenizer
+
+TOKENIZER = load_tokenizer(TINY_DIRECTORY)
+CONFIG = json.loads((TINY_DIRECTORY / "config.json").read_text())
+MMLU = {
+    "question": "A bone?",
+    "choices": ["femur", "liver", "iris", "skin"],
+    "subject": "anatomy",
+    "answer": 0,
+}
+ARC = {
+    "id": "one",
+    "question": "What melts ice?",
+    "choices": {"text": ["heat", "cold", "dark"], "label": ["A", "B", "C"]},
+    "answerKey": "A",
+}
+GOOD = {"id": "good", "query": "Who?", "choices": ["a", "b", "c", "d"], "gold": 1}
+KNOWN = {  # a question in the task's own schema, the gold place, and how many choices it has
+    "arc_challenge": (ARC, 0, 3),
+    "piqa": ({"goal": "Open a jar.", "sol1": "Turn the lid.", "sol2": "Eat the lid.", "label": 1}, 1, 2),
+    "winogrande": (
+        {"sentence": "A box holds a pen: _ is big.", "option1": "box", "option2": "pen", "answer": "2"},
+        1,
+        2,
+    ),
+    "mmlu_anatomy": (MMLU, 0, 4),
+    "boolq": ({"passage": "Ice is cold.", "question": "is ice cold", "label": 1}, 1, 2),
+    "lambada_openai": ({"text": "The cat sat on the mat"}, 0, 1),
+}
+
+
+def write(tmp_path, *questions):
+    path = tmp_path / "questions.jsonl"
+    path.write_text("".join(json.dumps(question) + "\n" for question in questions))
+    return path
+
+
+def ask(names, files=None, limit=5, **rest):
+    return Asked(TOKENIZER, CONFIG, names, files or {}, limit, 0, offline=True, **rest)
+
+
+def measure(asked, tmp_path):
+    artifact = compress(Checkpoint(TINY_DIRECTORY), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
+    return accuracy.measure(artifact, asked, host=True)
+
+
+@pytest.mark.parametrize("task", KNOWN)
+def test_known_tasks_run_with_questions_from_a_file(task, tmp_path):
+    question, gold, choices = KNOWN[task]
+    file = write(tmp_path, *(question | {"number": number} for number in range(8)))  # some have examples in front
+    samples = measure(ask([task], {task: file}, limit=2), tmp_path).tasks[task]
+    assert (samples.gold, samples.choices) == ((gold, gold), choices)
+    (likelihoods, again) = samples.loglikelihoods
+    assert likelihoods == pytest.approx(again, abs=1e-4)
+    if choices > 1:
+        assert samples.correct_raw[0] == (np.argmax(likelihoods) == gold)
+    if task in ("winogrande", "mmlu_anatomy", "boolq"):  # they have no metric per character
+        assert (samples.correct == samples.correct_raw).all()
+
+
+def test_a_group_is_its_tasks():
+    found = members("mmlu")
+    assert len(found) == len(set(found)) == 57
+    assert members("mmlu_stem") == [name for name in found if name in members("mmlu_stem")]
+    assert members("winogrande") == ["winogrande"]
+    with pytest.raises(UnknownNameError, match="'mmlu_of_nothing'"):
+        members("mmlu_of_nothing")
+
+
+def test_a_groups_questions_are_sampled_from_all_its_tasks(monkeypatch, tmp_path):
+    monkeypatch.setattr(asking, "members", lambda task: ["tiny_facts", "tiny_endings"])
+    few, more = (ask(["tiny_group"], limit=limit) for limit in (8, 30))
+    assert few.available == {"tiny_group": 1200}
+    samples = measure(more, tmp_path).tasks["tiny_group"]
+    assert len(set(samples.ids)) == 30
+    assert {name.partition("/")[0] for name in samples.ids} == {"tiny_facts", "tiny_endings"}
+    first = measure(few, tmp_path).tasks["tiny_group"]
+    assert set(first.ids) <= set(samples.ids)
+    monkeypatch.undo()
+    alone = measure(ask(["tiny_facts"], limit=600), tmp_path).tasks["tiny_facts"]
+    expected = dict(zip(alone.ids, alone.loglikelihoods, strict=True))
+    for name, likelihoods in zip(samples.ids, samples.loglikelihoods, strict=True):
+        task, _, own = name.partition("/")
+        if task == "tiny_facts":
+            assert likelihoods == pytest.approx(expected[own], abs=1e-4)
+
+
+@pytest.mark.parametrize("gold", [4, -1, 2.5])
+def test_a_right_choice_that_is_not_there_is_refused(gold, tmp_path):
+    question = {"id": "x", "query": "Who?", "choices": ["a", "b", "c", "d"], "gold": gold}
+    for questions, told in (([GOOD, question], "4 choices, and .* is to be the right one"), ([question], "right")):
+        with pytest.raises(CorpusError, match=told):
+            ask(["tiny_facts"], {"tiny_facts": write(tmp_path, *questions)})
+
+
+def test_an_empty_choice_is_refused(tmp_path):
+    """Of a task that puts a space in front of its choices there is always something left: this one does not."""
+    path = tmp_path / "bare.yaml"
+    path.write_text(f"include: {TINY_DIRECTORY / 'facts.yaml'}\ntask: bare\ntarget_delimiter: ''\n")
+    question = {"id": "x", "query": "Who?", "choices": ["a", ""], "gold": 0}
+    with pytest.raises(CorpusError, match=r"The choice '' after 'Who\?' has no token of its own"):
+        ask([str(path)], {"bare": write(tmp_path, GOOD, question)})
+    with pytest.raises(CorpusError, match="the first one lacks a field, has an empty choice"):
+        ask([str(path)], {"bare": write(tmp_path, question)})
+
+
+class Merging:
+    """A tokenizer that makes one token of `ab`, and else one of every letter."""
+
+    bos_token_id, eos_token_id = 0, 1
+
+    def encode(self, string, **_):
+        return [ord(letter) for letter in string.replace("ab", "Z")]
+
+
+def test_what_merges_across_the_border_is_what_lm_eval_makes_of_it():
+    """As many tokens as the context has alone are the context: of `xa` + `bc`, tokens x Z c, the continuation is c."""
+    instances = [SimpleNamespace(args=("xa", "bc")), SimpleNamespace(args=("xa", "b"))]
+    requests = _Encoder(Merging()).encoded(instances)
+    assert [request.continuation for request in requests] == [(ord("c"),), ()]
+    assert requests[0].context == (ord("x"), ord("a"))
+    _refuse_empty(instances[:1], requests[:1])
+    with pytest.raises(CorpusError, match="the tokenizer merges it into its context"):
+        _refuse_empty(instances, requests)
+
+
+def test_a_question_that_lacks_a_field_is_named_wherever_it_stands(tmp_path):
+    whole = {"id": "x", "query": "Who?", "choices": ["a", "b"], "gold": 0}
+    broken = {"id": "y", "query": "Who?", "choices": None, "gold": 0}
+    with pytest.raises(CorpusError, match=r"not what the task reads.*--task-data tiny_facts=FILE.jsonl"):
+        ask(["tiny_facts"], {"tiny_facts": write(tmp_path, whole, broken)})
+
+
+def test_whole_texts_are_t2s_business(tmp_path):
+    with pytest.raises(UnknownNameError, match="wikitext scores whole texts, which T2 does"):
+        ask(["wikitext"], {"wikitext": write(tmp_path, {"page": "Some text."})})
