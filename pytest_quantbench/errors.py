@@ -37,6 +37,10 @@ class ComparisonError(QuantbenchError):
     """Two sets of samples that may not be compared: other tokens, other questions, or the very same weights."""
 
 
+class SandboxError(QuantbenchError):
+    """Programs that a model wrote cannot be run here at all."""
+
+
 class ConformanceError(QuantbenchError):
     """A quantizer does not keep to what `conformance` asks of every one."""
 

@@ -11,7 +11,7 @@ ORDER = (
     ("errors", "progress", "catalog", "recipes", "settings"),
     ("storage", "verdict", "record", "fidelity", "samples"),
     ("estimates", "stats", "proportions", "sequential"),
-    ("machine",),
+    ("machine", "sandboxed", "sandbox"),
     ("judge", "suite", "looks", "coherence"),
     ("packing", "halves", "affine", "rows", "groups", "hessian", "lowrank"),
     ("vectors", "coding", "hadamard", "e8", "kblocks", "kgrids"),
