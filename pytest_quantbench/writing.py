@@ -35,12 +35,12 @@ class Writing:
         self._parts, self._tokenizer = parts, tokenizer
         self._instances = [instance for part in parts for instance in part.task.instances]
         told = [instance.args[1] for instance in self._instances]
-        self._new_tokens = [int(each.get("max_gen_toks", NEW_TOKENS)) for each in told]
+        longest = longest_input(config, CONTEXT_TOKENS)
+        # an answer takes at most half of the model's positions: without its question it would be of nothing
+        self._new_tokens = [min(int(each.get("max_gen_toks", NEW_TOKENS)), longest // 2) for each in told]
         self._stops = [_stops(each) for each in told]
         whole = [tuple(tokenizer.encode(instance.args[0])) for instance in self._instances]
-        longest = longest_input(config, CONTEXT_TOKENS)
-        room = [max(1, longest - new) for new in self._new_tokens]
-        self.prompts = [ids[-most:] for ids, most in zip(whole, room, strict=True)]
+        self.prompts = [ids[new - longest :] for ids, new in zip(whole, self._new_tokens, strict=True)]
         self.cut_contexts = sum(a != b for a, b in zip(whole, self.prompts, strict=True))
 
     def answer(self, artifact: Artifact, *, rounding: bool = False) -> dict[str, TaskSamples]:

@@ -51,8 +51,9 @@ def written_facts(tmp_path):
     return str(path)
 
 
-def ask(names, files=FILES, limit=20, **rest):
-    return Asked(TOKENIZER, CONFIG, names, files, limit, 0, offline=True, **rest)
+def ask(names, files=FILES, limit=20, positions=CONFIG["max_position_embeddings"], **rest):
+    config = CONFIG | {"max_position_embeddings": positions}
+    return Asked(TOKENIZER, config, names, files, limit, 0, offline=True, **rest)
 
 
 def write(tmp_path, *questions):
@@ -168,7 +169,7 @@ def test_mbpp_shows_its_tests_and_runs_them(artifact, answering, tmp_path):
     tests = ["assert add(1, 2) == 3", "assert add(0, 0) == 0"]
     question = {"text": "Add two numbers.", "code": "def add(a, b):\n    return a + b", "test_list": tests}
     questions = [question | {"task_id": n, "test_setup_code": ""} for n in range(6)]
-    asked = ask(["mbpp"], {"mbpp": write(tmp_path, *questions)}, limit=2, run_code=True)
+    asked = ask(["mbpp"], {"mbpp": write(tmp_path, *questions)}, limit=2, positions=4096, run_code=True)
     prompts = answering("def add(a, b):\n    return a + b\n", "def add(a, b):\n    return 3\n")
     assert asked.writing.answer(artifact)["mbpp"].correct.tolist() == [True, False]
     assert prompts[0].rstrip().endswith("[BEGIN]")
