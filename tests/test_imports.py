@@ -18,7 +18,7 @@ ORDER = (
     ("quantizers",),
     ("cases", "conformance"),
     ("modelconfig", "skeleton", "hostmath", "hostkernels", "hidden", "branches", "stream", "scoring", "tokens"),
-    ("headers", "shards", "blobs", "checkpoint", "hub", "planning"),
+    ("headers", "shards", "blobs", "checkpoint", "hub", "listing", "fetching", "planning"),
     ("calibration", "coverage", "artifacts", "compress", "resident"),
     ("measures",),
     ("parts",),
