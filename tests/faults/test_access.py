@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from faults.hub_server import stalled, status
+from faults.acts import stalled, status
 
 from pytest_quantbench import listing
 from pytest_quantbench.errors import ModelError

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from faults.acts import altered, cut, flipped, redirected, reset, stalled, stalled_midway, status
 from faults.conftest import TINY, contents
-from faults.hub_server import altered, cut, flipped, redirected, reset, stalled, stalled_midway, status
 
 from pytest_quantbench import fetching
 from pytest_quantbench.checkpoint import Checkpoint
