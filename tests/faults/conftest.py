@@ -45,6 +45,7 @@ def impatient(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
     monkeypatch.setattr(file_download, "_ETAG_RETRY_TIMEOUT", 0.2)
     monkeypatch.setattr(listing, "ACCESS_SECONDS", 0.1)
+    monkeypatch.setattr(listing, "PAUSES_SECONDS", (0.0,))
 
 
 @pytest.fixture

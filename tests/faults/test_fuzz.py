@@ -18,7 +18,7 @@ from pytest_quantbench.errors import ModelError
 from pytest_quantbench.headers import MOST_HEADER_BYTES, read_header
 from pytest_quantbench.shards import INDEX, read_index, read_weights
 
-FUZZ = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 VALID = save({"a": np.zeros((2, 3), np.float16), "b.c": np.ones(5, np.float32), "d": np.ones((1, 2, 2), np.int8)})
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-1, 2**70) | st.floats() | st.text(max_size=8),
