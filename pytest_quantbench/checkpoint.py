@@ -1,16 +1,17 @@
 """A model directory, checked before anything in it is trusted: config, safetensors files, names and shapes."""
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import mlx.core as mx
-from safetensors import SafetensorError, safe_open
 
+from pytest_quantbench.blobs import named_digest
 from pytest_quantbench.errors import ModelError
+from pytest_quantbench.modelconfig import check_sizes, read_config, remote_code
+from pytest_quantbench.shards import read_weights
 from pytest_quantbench.skeleton import Config, shapes, skeleton
 
 
@@ -25,11 +26,13 @@ class Checkpoint:
         self.directory = directory
         self.revision = revision
         self.config: Config = read_config(directory)
-        self.files = _weight_files(directory)
+        weights = read_weights(directory)
+        self.files = weights.files
         self._lazy: dict[str, mx.array] = {}
-        raw = {name: (1, 1) for file in self.files for name in _checked_names(file)}
+        check_sizes(directory, self.config, len(weights.tensors), weights.elements)
         # Names first, for `sanitize` decides by them; then the real arrays, whose shapes are known without reading.
-        self.model = skeleton(self.config, raw)
+        self.model = skeleton(self.config, weights.tensors)
+        self._tell_remote_code()
         self._read()
         self._check_shapes()
 
@@ -70,6 +73,14 @@ class Checkpoint:
             weights |= loaded
         self._lazy = self.model.sanitize(weights) if hasattr(self.model, "sanitize") else weights
 
+    def _tell_remote_code(self) -> None:
+        if code := remote_code(self.config):
+            warnings.warn(
+                f"{self.directory} brings code of its own ({', '.join(code)}), which is not run: what is measured is "
+                f"mlx-lm's own {self.config['model_type']!r}.",
+                stacklevel=2,
+            )
+
     def _check_shapes(self) -> None:
         wanted = shapes(self.model)
         missing = sorted(wanted.keys() - self._lazy.keys())
@@ -84,53 +95,10 @@ class Checkpoint:
                 raise ModelError(f"{self.directory}: {name} has shape {found}, config.json says {shape}.")
 
 
-def read_config(directory: Path) -> dict[str, Any]:
-    """config.json of a model directory. Raises ModelError naming what is missing or wrong."""
-    path = directory / "config.json"
-    if not directory.is_dir():
-        raise ModelError(f"{directory} is not a directory. Give a model directory or a Hub id like 'owner/name'.")
-    if not path.is_file():
-        raise ModelError(
-            f"{directory} has no config.json. A model directory holds config.json, *.safetensors and a tokenizer."
-        )
-    try:
-        config = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise ModelError(f"{path} names no model_type.")
-    _refuse_quantized(path, config)
-    return config
-
-
-def _refuse_quantized(path: Path, config: Mapping[str, Any]) -> None:
-    for key in ("quantization", "quantization_config"):
-        if config.get(key):
-            raise ModelError(f"{path} has {key!r}: this model is already quantized. Give the BF16 original.")
-
-
-def _weight_files(directory: Path) -> list[Path]:
-    # Some repositories hold the weights twice, as model*.safetensors and as consolidated*.safetensors.
-    files = sorted(directory.glob("model*.safetensors")) or sorted(directory.glob("*.safetensors"))
-    if not files:
-        other = sorted(path.name for path in directory.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".gguf"))
-        found = f" It has {other[0]}, which is not read: convert it to safetensors." if other else ""
-        raise ModelError(f"{directory} has no *.safetensors file.{found}")
-    return files
-
-
-def _checked_names(file: Path) -> list[str]:
-    try:
-        with safe_open(file, framework="numpy") as opened:  # checks header, offsets and length
-            return list(opened.keys())
-    except (SafetensorError, OSError) as error:
-        raise ModelError(f"{file} is truncated or corrupt ({error}). Fetch it again.") from error
-
-
 def file_sha256(file: Path) -> str:
     """SHA-256 of a file. In the Hub's cache a file is a link to a blob whose name is that hash."""
-    blob = file.resolve().name
-    if file.is_symlink() and len(blob) == 64 and set(blob) <= set("0123456789abcdef"):
-        return blob
+    named = named_digest(file)
+    if named is not None and len(named) == 64:
+        return named
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Fetch a model or a corpus. `huggingface_hub` and `datasets` do the transfer, and are imported only for it."""
+"""The Hub's cache, and texts: read from a file, made, or fetched. `datasets` is imported only to fetch one."""
 
 import hashlib
 import importlib
@@ -8,57 +8,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_quantbench.catalog import CORPORA, Corpus, Model
-from pytest_quantbench.errors import CorpusError, ModelError, OfflineError
-
-MODEL_FILES = ("model*.safetensors", "*.json", "tokenizer*", "*.model", "merges.txt", "*.jinja")  # no pickle, no code
+from pytest_quantbench.catalog import CORPORA, Corpus
+from pytest_quantbench.errors import CorpusError, OfflineError
 
 
 def hub_cache() -> Path:
     """The Hub's cache directory, by its own variables."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    variable = os.environ.get
+    caches = variable("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    home = variable("HF_HOME") or f"{caches}/huggingface"
+    chosen = variable("HF_HUB_CACHE") or variable("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
+    return Path(os.path.expandvars(chosen)).expanduser()
 
 
-def is_here(model: Model) -> bool:
-    """Whether nothing has to be fetched: a directory, or a snapshot in the Hub's cache with config and weights."""
-    if model.local:
-        return True
-    snapshots = hub_cache() / f"models--{model.source.replace('/', '--')}" / "snapshots"
-    return any(any(config.parent.glob("*.safetensors")) for config in snapshots.glob("*/config.json"))
-
-
-def fetch(model: Model, offline: bool) -> tuple[Path, str | None]:
-    """The model's directory and revision, fetched if it is not here.
-
-    Raises OfflineError where it would have to be fetched and may not or cannot be, ModelError where the Hub says no.
-    """
-    if model.local or model.source.startswith(("/", ".")):
-        return Path(model.source), None
-    if offline and not is_here(model):
-        raise OfflineError(
-            f"{model.source} is not in the Hub's cache ({hub_cache()}) and --offline forbids fetching it. Run once "
-            f"without --offline where there is a network, or give a local copy with --model DIRECTORY."
-        )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    page = f"huggingface.co/{model.source}"
-    try:
-        path = Path(snapshot_download(model.source, allow_patterns=list(MODEL_FILES), local_files_only=offline))
-    except GatedRepoError as error:
-        raise ModelError(f"{model.source} is gated: accept its terms on {page} and set HF_TOKEN.") from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(f"{model.source} is not on the Hub, or private: check the id, or set HF_TOKEN.") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise OfflineError(
-            f"{model.source} could not be fetched ({_first_line(error)}). Check the network, or give a local copy with "
-            f"--model DIRECTORY."
-        ) from error
-    return path, path.name
-
-
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its type's name."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -126,5 +90,5 @@ def _dataset_text(corpus: Corpus, offline: bool, option: str) -> str:
             corpus.dataset, corpus.config, split=corpus.split, data_files=corpus.files, revision=corpus.revision
         )
     except (OSError, ValueError) as error:
-        raise OfflineError(f"The corpus {corpus.name} cannot be fetched ({_first_line(error)}). {way_out}") from error
+        raise OfflineError(f"The corpus {corpus.name} cannot be fetched ({first_line(error)}). {way_out}") from error
     return corpus.joiner.join(rows[corpus.column][: corpus.rows])

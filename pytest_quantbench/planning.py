@@ -1,14 +1,16 @@
 """What a session will fetch and how much disk it takes, known before it starts. Reads sizes, fetches nothing."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_quantbench.catalog import GB, Model
 from pytest_quantbench.errors import DiskError
-from pytest_quantbench.hub import hub_cache, is_here
+from pytest_quantbench.fetching import is_here
+from pytest_quantbench.hub import hub_cache
+from pytest_quantbench.listing import check_access
 from pytest_quantbench.recipes import Recipe
+from pytest_quantbench.storage import free_bytes
 
 Cells = Sequence[tuple[Model, Recipe]]
 SCALE_BITS = 0.5  # what scales and the like add to a width: 32 bits for every group of 64
@@ -53,12 +55,6 @@ def _bf16_bytes(model: Model) -> float:
     return float(sum(file.stat().st_size for file in Path(model.source).glob("*.safetensors"))) if model.local else 0.0
 
 
-def free_bytes(directory: Path) -> int:
-    """Free bytes where this directory is or will be."""
-    existing = next(path for path in (directory, *directory.parents) if path.exists())
-    return shutil.disk_usage(existing).free
-
-
 def describe(cells: Cells, cache: Path) -> list[str]:
     """The header's lines: what is fetched, how much disk that takes, how much there is."""
     need = disk_need(cells)
@@ -73,6 +69,15 @@ def describe(cells: Cells, cache: Path) -> list[str]:
 
 def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def check_session(cells: Cells, offline: bool, cache: Path) -> None:
+    """Raise DiskError or ModelError for what would stop the session later: too little disk, models it may not have."""
+    found = obtainable(cells, offline)
+    check_disk(found, cache)
+    if not offline:
+        models = {model.source: model for model, _ in found}
+        check_access([source for source, model in models.items() if not is_here(model)])
 
 
 def check_disk(cells: Cells, cache: Path) -> None:

@@ -163,7 +163,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Refuse before the first item: a results folder that cannot be written, a disk that cannot hold the session."""
+    """Refuse before the first item: results that cannot be written, too little disk, models that may not be fetched."""
     cells = cells_of(session.items)
     if not cells or session.config.option.collectonly:
         return
@@ -176,7 +176,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     settings = run.settings
     try:
         results.check_writable(settings.results)
-        planning.check_disk(planning.obtainable(cells, settings.offline), settings.cache)
+        planning.check_session(cells, settings.offline, settings.cache)
     except QuantbenchError as error:
         raise pytest.UsageError(str(error)) from error
 

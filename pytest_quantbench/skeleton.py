@@ -1,6 +1,7 @@
 """The mlx-lm model of a config.json, before it has weights: its parameters' shapes and its list of decoder layers."""
 
 import importlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map
 
 from pytest_quantbench.errors import ModelError
+from pytest_quantbench.modelconfig import remote_code
 
 Config = Mapping[str, Any]
 
@@ -21,14 +23,19 @@ def skeleton(config: Config, names: Iterable[str]) -> nn.Module:
     from mlx_lm.utils import MODEL_REMAPPING
 
     model_type = str(config.get("model_type"))
+    if not re.fullmatch(r"[\w-]+", model_type, re.ASCII):  # it becomes part of a module's name
+        raise ModelError(f"Unsupported architecture: {model_type!r:.80} is not the name of one.")
     try:
         module = importlib.import_module(f"mlx_lm.models.{MODEL_REMAPPING.get(model_type, model_type)}")
     except ModuleNotFoundError as error:
-        raise ModelError(f"Unsupported architecture: model_type {model_type!r} is not one that mlx-lm has.") from error
+        own = f" The model's own code ({', '.join(code)}) is never run." if (code := remote_code(config)) else ""
+        raise ModelError(
+            f"Unsupported architecture: model_type {model_type!r} is not one that mlx-lm has.{own}"
+        ) from error
     try:
         # from_dict may write into nested tables of the config (Gemma 3 does).
         model: nn.Module = module.Model(module.ModelArgs.from_dict(tree_map(lambda value: value, dict(config))))
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
+    except (TypeError, LookupError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError) as error:
         raise ModelError(f"mlx-lm cannot build a {model_type!r} model from this config.json: {error!r}.") from error
     if hasattr(model, "sanitize"):  # some models learn from the names that they have no output head of their own
         model.sanitize({name: mx.zeros((1, 1)) for name in names})

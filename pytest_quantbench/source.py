@@ -8,7 +8,8 @@ from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.catalog import Model
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.errors import CorpusError
-from pytest_quantbench.hub import Text, fetch, read_text
+from pytest_quantbench.fetching import fetch
+from pytest_quantbench.hub import Text, read_text
 from pytest_quantbench.reading import Reading, Script, Tokens
 from pytest_quantbench.settings import Settings
 from pytest_quantbench.tokens import load_tokenizer, shared_run

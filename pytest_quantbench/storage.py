@@ -1,6 +1,7 @@
 """JSON that holds what it was given, and files that are written whole or not at all."""
 
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,6 +25,12 @@ def _refuse_non_finite(value: object, path: str) -> None:
     elif isinstance(value, list | tuple):
         for index, item in enumerate(value):
             _refuse_non_finite(item, f"{path}[{index}]")
+
+
+def free_bytes(directory: Path) -> int:
+    """Free bytes where this directory is or will be."""
+    existing = next(path for path in (directory, *directory.parents) if path.exists())
+    return shutil.disk_usage(existing).free
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -18,41 +18,30 @@ def empty_hub(monkeypatch, tmp_path):
     return tmp_path / "hub"
 
 
-def snapshot(cache, model, *names):
-    folder = cache / f"models--{model.source.replace('/', '--')}" / "snapshots" / "abc"
-    folder.mkdir(parents=True)
-    for name in names:
-        (folder / name).write_text("{}")
-    return folder
-
-
-def test_a_directory_is_here_and_a_hub_model_is_not(empty_hub):
-    assert hub.is_here(MODELS["Tiny"])
-    assert not hub.is_here(LLAMA)
-
-
-def test_a_snapshot_counts_only_with_its_weights(empty_hub):
-    folder = snapshot(empty_hub, LLAMA, "config.json")
-    assert not hub.is_here(LLAMA)
-    (folder / "model.safetensors").write_text("")
-    assert hub.is_here(LLAMA)
-
-
-def test_offline_names_what_is_lacking_and_the_way_out(empty_hub):
-    with pytest.raises(OfflineError, match=r"Llama-3\.1-8B-Instruct is not in the Hub's cache .*--model DIRECTORY"):
-        hub.fetch(LLAMA, offline=True)
+def test_offline_names_the_text_that_is_lacking_and_the_way_out(empty_hub):
     with pytest.raises(OfflineError, match="--corpus FILE"):
         hub.read_text("wikitext2", offline=True)
 
 
-def test_no_network_is_one_sentence(empty_hub, monkeypatch):
-    """A real attempt, at a port of this machine where nobody listens."""
-    import huggingface_hub.constants
+VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
 
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(empty_hub))
-    with pytest.raises(OfflineError, match=r"Llama-3\.1-8B-Instruct could not be fetched"):
-        hub.fetch(LLAMA, offline=False)
+
+@pytest.mark.parametrize(
+    ("variables", "cache"),
+    [
+        ({}, "~/.cache/huggingface/hub"),
+        ({"XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"),
+        ({"XDG_CACHE_HOME": "/x", "HF_HOME": "~/y"}, "~/y/hub"),
+        ({"HF_HOME": "/y", "HUGGINGFACE_HUB_CACHE": "/z"}, "/z"),
+        ({"HF_HUB_CACHE": "$PLACE/w", "HUGGINGFACE_HUB_CACHE": "/z", "PLACE": "/place"}, "/place/w"),
+    ],
+)
+def test_the_cache_is_where_huggingface_hub_has_it(monkeypatch, variables, cache):
+    for variable in VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    assert hub.hub_cache() == Path(cache).expanduser()
 
 
 def test_a_text_file_is_read_and_hashed(tmp_path):

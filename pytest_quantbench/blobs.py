@@ -1,0 +1,63 @@
+"""A file of the Hub's cache, which is a link in a snapshot to a blob that is named by its checksum."""
+
+import fcntl
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+_DIGESTS = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def named_digest(path: Path) -> str | None:
+    """The checksum that a file of the Hub's cache is named by: SHA-256 of 64 digits, or git's SHA-1 of 40."""
+    name = path.readlink().name if path.is_symlink() else ""  # not resolved: a blob may be a link itself
+    return name if _DIGESTS.fullmatch(name) else None
+
+
+def mismatch(path: Path, size: int | None = None, digest: str | None = None) -> str | None:
+    """What differs from the size in bytes and the checksum that the Hub lists, or nothing.
+
+    Where it lists no checksum, or was not asked, the one counts that a file of its cache is named by.
+    """
+    wanted = digest or named_digest(path)
+    try:
+        found_size = path.stat().st_size
+        if size is not None and found_size != size:
+            return f"it has {found_size} bytes, the Hub says {size}"
+        found = None if wanted is None else _digest(path, found_size, sha256=len(wanted) == 64)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror})"
+    return None if found == wanted else f"its checksum is {found}, the Hub says {wanted}"
+
+
+def _digest(path: Path, size: int, sha256: bool) -> str:
+    """The SHA-256 of a file, or the SHA-1 that git knows it by. `size` in bytes."""
+    digest = hashlib.sha256() if sha256 else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    with path.open("rb") as opened:
+        while chunk := opened.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def remove(path: Path) -> None:
+    """Delete a file of a snapshot and its blob; nothing outside the model's own folder in the cache."""
+    blob = path.parent / path.readlink() if path.is_symlink() else path
+    path.unlink(missing_ok=True)
+    if blob.parent.resolve() == (path.parents[2] / "blobs").resolve():
+        blob.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other session is at work on a model's folder. The lock of a process that died is none.
+
+    A cache that cannot be written has nobody at work on it, and is used without a lock.
+    """
+    lock = folder.parent / ".locks" / f"{folder.name}.quantbench"
+    with ExitStack() as stack:
+        with suppress(OSError):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            fcntl.flock(stack.enter_context(lock.open("w")), fcntl.LOCK_EX)
+        yield
