@@ -36,6 +36,7 @@ def task(correct, hashes="same"):
         correct=correct,
         correct_raw=correct,
         loglikelihoods=((0.0,) * 4,) * count,
+        texts=("",) * count,
         gold=(0,) * count,
         choices=4,
         version="1",
