@@ -1,5 +1,6 @@
 """All that T3 asks of a model: the choices of some tasks, the written answers of others."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,17 @@ class Asked:
                 parts += parts_of(task_name(given), tasks, limit, seed, start)
         self.choices = Choices(_of_type(parts, CHOICES), tokenizer, config)
         self.writing = Writing(_of_type(parts, WRITING), tokenizer, config, run_code=run_code)
+        self.versions = [(part.name, str(part.task.VERSION), tuple(part.chosen)) for part in parts]
         for part in parts:
             if part.task.OUTPUT_TYPE not in CHOICES + WRITING:
                 raise UnknownNameError(f"{part.name} scores whole texts, which T2 does: --corpus FILE.")
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all that is asked: every prompt and choice as tokens, and what is made of the answers."""
+        choices = [(request.context, request.continuation) for request in self.choices.requests]
+        written = [self.writing.prompts, self.writing.limits]
+        return hashlib.sha256(repr([self.available, self.versions, choices, written]).encode()).hexdigest()
 
     @property
     def cut_contexts(self) -> int:

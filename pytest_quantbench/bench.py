@@ -19,12 +19,13 @@ from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.floor import Floor
 from pytest_quantbench.machine import describe
 from pytest_quantbench.measured import Measured
-from pytest_quantbench.quality import CHECKED, T2, T3
+from pytest_quantbench.quality import CHECKED
 from pytest_quantbench.recipes import Recipe, recipe
 from pytest_quantbench.record import SCHEMA, Coherence, NoiseFloor, Record
 from pytest_quantbench.samples import WeightSamples
 from pytest_quantbench.settings import Settings, limit_for
 from pytest_quantbench.source import Source
+from pytest_quantbench.together import T2, T3
 from pytest_quantbench.verdict import Verdict
 
 SAMPLES = ("throughput_samples", T2, T3, "weight_samples")
@@ -118,7 +119,7 @@ class Cell(Measured):
         deadline_seconds = self._deadline()
         self.verdicts[metric] = self._verdict(check, self.limit(metric) if limit is None else limit, deadline_seconds)
         self.weights_sha256()  # one and the same model in T2 and T3, or an error
-        if check == "throughput":
+        if check == "throughput" and self.taken("throughput_session"):
             self.throughput_session.let_go()  # runs after `finish` load the model again
         return self.verdicts[metric]
 

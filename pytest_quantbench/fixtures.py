@@ -39,6 +39,7 @@ def quantbench_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     subject = Subject(request.param, run.settings)
     subject.expect(run.expected.get(request.param.name, ()))
     yield subject
+    run.reused += subject.reused
     _save(request.config, subject.reference)  # measured for the others' sake even where its own tests were not selected
 
 

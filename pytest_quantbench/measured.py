@@ -1,6 +1,7 @@
 """The samples of one cell: measured when first asked for, kept, and added to when a verdict needs more."""
 
 from functools import cached_property
+from typing import Any
 
 from pytest_quantbench.catalog import NEW_TOKENS, PROMPTS
 from pytest_quantbench.machine import backend, memory_bytes
@@ -8,6 +9,7 @@ from pytest_quantbench.measures import throughput, weights
 from pytest_quantbench.quality import Walked
 from pytest_quantbench.samples import SizeSamples, ThroughputSamples, WeightSamples
 
+T1, T1_VERSION = "throughput_samples", 1  # raised when the measure gives other samples for the same work
 MEMORY_SHARE = 0.7  # of physical memory that two resident models may take together
 
 
@@ -42,12 +44,30 @@ class Measured(Walked):
 
     @cached_property
     def throughput_samples(self) -> ThroughputSamples:
-        """T1's samples: whatever runs the session has left are done now."""
-        return self.throughput_session.finish()
+        """T1's samples: of an earlier session, or whatever runs this one has left are done now."""
+        return self.kept_throughput or self._finished()
+
+    @cached_property
+    def kept_throughput(self) -> ThroughputSamples | None:
+        """T1's samples of an earlier session, if there are any."""
+        kept = self.memory.recall(T1, self._runs(self.source.settings.runs), ThroughputSamples)
+        if kept is not None:
+            self.source.reused.append(f"T1 of {self.source.model.name}-{self.recipe.id}")
+        return kept
+
+    def _finished(self) -> ThroughputSamples:
+        samples = self.throughput_session.finish()
+        self.memory.keys.pop(T1, None)
+        self.memory.keep(T1, self._runs(self.throughput_session.runs), samples)
+        return samples
+
+    def _runs(self, runs: int) -> dict[str, Any]:
+        """All that T1's samples depend on besides the model and the machine."""
+        return {"version": T1_VERSION, "runs": runs, "prompts": PROMPTS, "new_tokens": NEW_TOKENS}
 
     def grow_runs(self, runs: int) -> int:
         """See to it that there are so many runs over all prompts; returns how many there are."""
         if len(self.throughput_samples.runs) < runs:
             self.throughput_session.runs = -(-runs // len(PROMPTS))
-            self.throughput_samples = self.throughput_session.finish()
+            self.throughput_samples = self._finished()
         return len(self.throughput_samples.runs)

@@ -73,6 +73,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--time-budget", type=float, metavar="MINUTES", help="after so long no check of a cell goes on (default: none)")
     add("--results", type=Path, metavar="DIR", help="where records go (default results)")
     add("--undecided", choices=("report", "fail"), default="report", help="what an undecided verdict does to the run")
+    add("--resume", dest="fresh", action="store_false", help="take what earlier sessions have measured (the default)")
+    add("--fresh", dest="fresh", action="store_true", help="measure it again")
     add("--offline", action="store_true", help="fetch nothing")
 
 
@@ -211,7 +213,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from pytest_quantbench import publish
 
     command = shlex.join(["pytest", *session.config.invocation_params.args])
-    run.closing = run.selftests or publish.publish(run.written, run.settings, command)
+    run.closing = run.selftests or publish.publish(run.written, run.settings, command, run.reused)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

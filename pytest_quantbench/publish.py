@@ -10,8 +10,10 @@ from pytest_quantbench.settings import Settings
 from pytest_quantbench.storage import write_atomically
 
 
-def publish(written: Sequence[Path], settings: Settings, command: str) -> list[str]:
-    """Write the files that cover the whole results folder; returns the terminal's lines on this session's cells."""
+def publish(written: Sequence[Path], settings: Settings, command: str, reused: Sequence[str]) -> list[str]:
+    """Write the files that cover the whole results folder; returns the terminal's lines on this session's cells.
+    `reused`: what earlier sessions had measured.
+    """
     try:
         session = results.in_order([read(path) for path in dict.fromkeys(written)])
         lines = report.summary(session)
@@ -19,6 +21,9 @@ def publish(written: Sequence[Path], settings: Settings, command: str) -> list[s
         commands = [command, f"quantbench report {settings.results}"]
         files = [results.write_combined(records, settings.results)]
         files.append(write_report(records, settings.report or settings.results / "benchmark_int_quant.md", commands))
+        if reused:
+            named = ", ".join(dict.fromkeys(reused))
+            lines.append(f"measured in earlier sessions and taken from there (--fresh measures it again): {named}")
         lines.append(f"records: {settings.results}/*.json, raw samples *.npz, all together {files[0]}")
         lines.append(f"report: {files[1]}")
         return [*lines, plots.draw_or_say(records, settings.results / "quantbench.svg")]

@@ -6,33 +6,30 @@ the last bit. A cell that cannot be measured (its compression fails, its numbers
 it is told why.
 """
 
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import mlx.core as mx
+import msgspec
 
 from pytest_quantbench.artifacts import Artifact
-from pytest_quantbench.branches import Batch, behind_each_other
-from pytest_quantbench.compress import compress
-from pytest_quantbench.errors import QuantbenchError, WeightError
-from pytest_quantbench.machine import backend
-from pytest_quantbench.measures import perplexity
-from pytest_quantbench.reading import Script
+from pytest_quantbench.calibration import CalibrationSet
+from pytest_quantbench.compress import compress, key_of, used_calibration
+from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.kept import Memory
+from pytest_quantbench.machine import describe
 from pytest_quantbench.recipes import Recipe
 from pytest_quantbench.samples import AccuracySamples, PerplexitySamples
 from pytest_quantbench.source import Source
-from pytest_quantbench.stream import Rounded, Walk
+from pytest_quantbench.together import T2, T3, Shared, asking, reading
 
 if TYPE_CHECKING:
-    from pytest_quantbench.asking import Asked
+    pass
 
-T2, T3 = "perplexity_samples", "accuracy_samples"
 CHECKED = {T2: "perplexity", T3: "accuracy"}  # by which checks they are judged
 SHOWN = {T2: "T2", T3: "T3"}
+KINDS: Mapping[str, Any] = {T2: PerplexitySamples, T3: AccuracySamples}
 
 
 class Walked:
@@ -60,8 +57,23 @@ class Walked:
         if self.rounding and self.paired is not None and self.paired.recipe == self.recipe:
             return self.paired.artifact  # a walk reads the weights of both once
         settings = self.source.settings
-        calibration = None if settings.calibration == "none" else lambda: self.source.calibration
-        return compress(self.source.checkpoint, self.recipe, settings.seed, settings.cache, calibration)
+        return compress(self.source.checkpoint, self.recipe, settings.seed, settings.cache, self._calibration)
+
+    @property
+    def _calibration(self) -> Callable[[], CalibrationSet] | None:
+        return None if self.source.settings.calibration == "none" else lambda: self.source.calibration
+
+    @property
+    def artifact_key(self) -> str:
+        """The artifact's, known before it is made."""
+        used = used_calibration(self.recipe, self._calibration)
+        return key_of(self.source.checkpoint, self.recipe, self.source.settings.seed, used)
+
+    @cached_property
+    def memory(self) -> Memory:
+        """What earlier sessions have measured of these weights, with these libraries, on such a machine."""
+        subject = {"artifact": self.artifact_key, "rounding": self.rounding, "machine": msgspec.to_builtins(describe())}
+        return Memory(self.source.settings.cache, subject, fresh=self.source.settings.fresh)
 
     @cached_property
     def perplexity_samples(self) -> PerplexitySamples:
@@ -80,85 +92,50 @@ class Walked:
         return name in self.__dict__
 
 
-class _Shared:
-    """One walk that several cells share."""
-
-    def __init__(self, source: Source, cells: Sequence[Walked]) -> None:
-        self._source = source
-        self._cells = cells
-        tracks = [Rounded(each.artifact) if each.rounding else each.artifact for each in cells]
-        self.walk = Walk(*tracks, host=backend() == "cpu", memory_bytes=source.settings.memory_bytes)
-        self._seconds_per_token = 0.0  # of one cell
-
-    def run(self, what: str, *parts: Sequence[Batch | mx.array]) -> None:
-        """Carry the batches through all layers."""
-        recipes = ", ".join(dict.fromkeys(each.recipe.id for each in self._cells))
-        began = time.perf_counter()
-        try:
-            self.walk.run(behind_each_other(*parts), f"{what} {self._source.model.name} {recipes}")
-        except WeightError:
-            return  # all have failed, and each is told when its logits are asked for
-        tokens = sum(batch.tokens.size for batch in self.walk.batches)
-        self._seconds_per_token = (time.perf_counter() - began) / len(self._cells) / max(1, tokens)
-
-    def keep_losses(self, script: Script) -> None:
-        """T2 of every cell, from the first batches, behind what was scored before."""
-        for track, each in enumerate(self._cells):
-            with _told(each, T2):
-                each.perplexity_samples = perplexity.score(
-                    script,
-                    self.walk,
-                    track=track,
-                    before=each.perplexity_samples if script.there else None,
-                    reference=None if each.paired is None else each.paired.perplexity_samples,
-                    seconds=self._seconds(0, len(script.open)),
-                )
-
-    def keep_answers(self, asked: "Asked", first: int = 0, added_to: str | None = None) -> None:
-        """T3 of every cell, from the batches from `first` on; behind the answers to one task, if that is named."""
-        from pytest_quantbench.measures import accuracy  # lm-eval takes seconds to import
-
-        walked = self._seconds(first, len(self.walk.batches))
-        for track, each in enumerate(self._cells):
-            with _told(each, T3):
-                found = accuracy.answer(
-                    asked, each.artifact, self.walk, track=track, first=first, rounding=each.rounding
-                )
-                found = replace(found, seconds=found.seconds + walked)
-                each.accuracy_samples = found if added_to is None else each.accuracy_samples.joined(added_to, found)
-
-    def _seconds(self, first: int, stop: int) -> float:
-        """A cell's share of the time that some of the batches took."""
-        return self._seconds_per_token * sum(batch.tokens.size for batch in self.walk.batches[first:stop])
-
-
-@contextmanager
-def _told(cell: Walked, name: str) -> Iterator[None]:
-    """Keep why a cell has no samples."""
-    try:
-        yield
-    except WeightError as error:
-        cell.failed[name] = WeightError(f"{cell.source.model.name} at {cell.recipe.id}: {error}")
-
-
 def _taken(cell: Walked, name: str) -> Any:
     """Measure T2 or T3 of a cell, and with it all that expected cells lack; those that lack the same share a walk.
 
     Raises what kept the cell from being measured, now or before.
     """
-    wanted = {each: set(names) for each, names in cell.source.expected.items()}
+    source = cell.source
+    wanted = {each: set(names) for each, names in source.expected.items()}
     for each in (cell, cell.paired):
         if each is not None:
             wanted.setdefault(each, set()).add(name)
-    lacking: dict[tuple[str, ...], list[Walked]] = {}
-    for each in sorted(wanted, key=lambda each: each.paired is not None):  # references first: others need theirs
-        missing = [part for part in (T2, T3) if part in wanted[each] and not each.taken(part) | (part in each.failed)]
-        lacking.setdefault(tuple(missing), []).append(each)
-    for parts, cells in lacking.items():
-        _measure(cell, name, [part for part in parts if _can_be_asked(cell.source, part, name)], cells)
+    cells = sorted(wanted, key=lambda each: each.paired is not None)  # references first: others need theirs
+    parts = [part for part in (T2, T3) if any(part in names for names in wanted.values())]
+    parts = [part for part in parts if _can_be_asked(source, part, name)]
+    with source.alone():
+        lacking: dict[tuple[str, ...], list[Walked]] = {}
+        for each in cells:
+            missing = [part for part in parts if part in wanted[each] and not _is_there(each, part)]
+            lacking.setdefault(tuple(missing), []).append(each)
+        for missing_parts, together in lacking.items():
+            _measure(cell, missing_parts, together)
     if name in cell.failed:
         raise cell.failed[name]
     return cell.__dict__[name]
+
+
+def _is_there(cell: Walked, part: str) -> bool:
+    """Whether a cell has first samples, or has been told why not; those of an earlier session are taken."""
+    if cell.taken(part) or part in cell.failed:
+        return True
+    source = cell.source
+    try:
+        if part == T2:
+            return _recalled(cell, T2, reading(cell, source.script()))
+        return _recalled(cell, T3, asking(source.questions(source.tasks, source.settings.limit)))
+    except QuantbenchError:
+        return False  # it cannot be compressed, which is told when it is tried
+
+
+def _recalled(cell: Walked, part: str, work: Mapping[str, Any]) -> bool:
+    found = cell.memory.recall(part, work, KINDS[part])
+    if found is not None:
+        setattr(cell, part, found)
+        cell.source.reused.append(f"{SHOWN[part]} of {cell.source.model.name}-{cell.recipe.id}")
+    return found is not None
 
 
 def _can_be_asked(source: Source, part: str, name: str) -> bool:
@@ -172,12 +149,12 @@ def _can_be_asked(source: Source, part: str, name: str) -> bool:
     return True
 
 
-def _measure(asked: Walked, name: str, parts: Sequence[str], cells: Sequence[Walked]) -> None:
+def _measure(asked: Walked, parts: Sequence[str], cells: Sequence[Walked]) -> None:
     """Take T2 and T3, or one of them, of cells that have neither."""
     ready = [each for each in cells if _is_ready(each, parts, asked)]
     if not parts or not ready:
         return
-    source, shared = asked.source, _Shared(asked.source, ready)
+    source, shared = asked.source, Shared(asked.source, ready)
     script = source.script() if T2 in parts else None
     asked_of_all = source.questions(source.tasks, source.settings.limit) if T3 in parts else None
     windows = script.batches() if script else []
@@ -209,13 +186,15 @@ def grow_tokens(cells: Sequence[Walked], tokens: int) -> int:
         script = source.script(tokens, there)
         if script.wanted <= short[0].perplexity_samples.text_tokens:
             continue
-        if script.open:
-            shared = _Shared(source, short)
-            shared.run("T2", script.batches())
-            shared.keep_losses(script)
-        else:  # what is left of the text cannot be scored
+        if not script.open:  # what is left of the text cannot be scored
             for each in short:
                 each.perplexity_samples = replace(each.perplexity_samples, text_tokens=script.wanted)
+            continue
+        with source.alone():
+            if lacking := [each for each in short if not _recalled(each, T2, reading(each, script))]:
+                shared = Shared(source, lacking)
+                shared.run("T2", script.batches())
+                shared.keep_losses(script)
     _raise_failed(cells, T2)
     return min(each.perplexity_samples.text_tokens for each in cells)
 
@@ -224,10 +203,14 @@ def grow_questions(cells: Sequence[Walked], questions: int) -> int:
     """See to it that so many questions of the first task are answered, as far as it has them; returns how many are."""
     source, name = cells[0].source, next(iter(cells[0].accuracy_samples.tasks))
     for start, short in _by_size({each: len(each.accuracy_samples.tasks[name].ids) for each in cells}):
-        if start < min(questions, short[0].accuracy_samples.available[name]):
-            asked, shared = source.questions(source.tasks[:1], questions, start), _Shared(source, short)
-            shared.run("T3", asked.choices.plan.batches)
-            shared.keep_answers(asked, added_to=name)
+        if start >= min(questions, short[0].accuracy_samples.available[name]):
+            continue
+        asked = source.questions(source.tasks[:1], questions, start)
+        with source.alone():
+            if lacking := [each for each in short if not _recalled(each, T3, asking(asked))]:
+                shared = Shared(source, lacking)
+                shared.run("T3", asked.choices.plan.batches)
+                shared.keep_answers(asked, added_to=name)
     _raise_failed(cells, T3)
     return min(len(each.accuracy_samples.tasks[name].ids) for each in cells)
 

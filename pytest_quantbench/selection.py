@@ -44,6 +44,7 @@ class Run:
     expected: dict[str, list[tuple[Recipe, str]]] = field(default_factory=dict)  # samples, by the model's name
     written: list[Path] = field(default_factory=list)
     opened: dict[str, "Cell"] = field(default_factory=dict)  # by id
+    reused: list[str] = field(default_factory=list)  # what earlier sessions had measured
     selftests: list[str] = field(default_factory=list)  # their tables
     closing: list[str] = field(default_factory=list)  # what the terminal summary says
 
@@ -102,6 +103,7 @@ def _read_options(config: pytest.Config) -> Run:
         tasks=tuple(option("task")),
         task_files=pairs(option("task_data")),
         run_code=option("run_code"),
+        fresh=option("fresh"),
         offline=option("offline"),
         criteria=criteria,
     )

@@ -111,6 +111,11 @@ class Damaged(Measured):
         super().__init__(cell.source, cell.recipe, paired=cell.reference)
         self._whole, self._damage = cell, damage
 
+    @property
+    def artifact_key(self) -> str:
+        """The whole one's, and what was done to it."""
+        return f"{super().artifact_key} {self._damage}"
+
     @cached_property
     def artifact(self) -> Artifact:
         """The cell's own, damaged."""

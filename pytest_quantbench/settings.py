@@ -38,6 +38,7 @@ class Settings:
     tasks: tuple[str, ...] = ()
     task_files: Mapping[str, Path] = field(default_factory=dict)
     run_code: bool = False  # T3 may run programs that a model wrote
+    fresh: bool = False  # measure again what earlier sessions have measured
     offline: bool = False
     criteria: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 

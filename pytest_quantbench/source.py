@@ -1,6 +1,7 @@
 """A model with all that measuring it needs: its weights, the text of T2, the questions of T3, the calibration text."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.fetching import fetch
 from pytest_quantbench.hub import Text, read_text
+from pytest_quantbench.locks import held
 from pytest_quantbench.reading import Reading, Script, Tokens
 from pytest_quantbench.settings import Settings
 from pytest_quantbench.tokens import load_tokenizer, shared_run
@@ -28,6 +30,7 @@ class Source:
         self.model = model
         self.settings = settings
         self.expected: dict[Walked, set[str]] = {}  # which samples of which cells this session will ask for
+        self.reused: list[str] = []  # what earlier sessions have measured
         self._asked: dict[tuple[tuple[str, ...], int, int], Asked] = {}
 
     @cached_property
@@ -35,6 +38,11 @@ class Source:
         """The original weights, fetched and checked."""
         directory, revision = fetch(self.model, self.settings.offline)
         return Checkpoint(directory, revision)
+
+    def alone(self) -> AbstractContextManager[None]:
+        """Wait until no other session measures this model with the same cache, and keep others waiting meanwhile."""
+        name = f"measuring-{self.checkpoint.sha256[:32]}"
+        return held(self.settings.cache / "locks" / name, f"measuring {self.model.name}")
 
     @property
     def tasks(self) -> tuple[str, ...]:

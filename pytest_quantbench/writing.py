@@ -43,6 +43,11 @@ class Writing:
         self.prompts = [ids[new - longest :] for ids, new in zip(whole, self._new_tokens, strict=True)]
         self.cut_contexts = sum(a != b for a, b in zip(whole, self.prompts, strict=True))
 
+    @property
+    def limits(self) -> list[tuple[tuple[str, ...], int]]:
+        """Every answer's stop words and its most tokens."""
+        return list(zip(self._stops, self._new_tokens, strict=True))
+
     def answer(self, artifact: Artifact, *, rounding: bool = False) -> dict[str, TaskSamples]:
         """What a model writes and what is made of it, by task. `rounding`: with the other type of activations."""
         found = generate(

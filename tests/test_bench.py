@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pytest_quantbench import bench, measured, quality, quantizers
+from pytest_quantbench import bench, measured, quantizers, together
 from pytest_quantbench.catalog import MODELS, Model
 from pytest_quantbench.errors import ComparisonError, CorpusError
 from pytest_quantbench.recipes import recipe
@@ -34,14 +34,14 @@ def adjusted(subject, **changes):
 def test_the_reference_is_measured_once_for_all_recipes(subject, monkeypatch):
     """And once more with rounded activations, for the noise floor."""
     calls = []
-    original = quality.Walk
+    original = together.Walk
 
     def counted(*tracks, **rest):
         plain = [(track.weights, True) if isinstance(track, Rounded) else (track, False) for track in tracks]
         calls.extend((artifact.manifest.recipe, rounding) for artifact, rounding in plain)
         return original(*tracks, **rest)
 
-    monkeypatch.setattr(quality, "Walk", counted)
+    monkeypatch.setattr(together, "Walk", counted)
     for name in ("int4-rtn", "int3-rtn"):
         cell_of(adjusted(subject, fixed=True), name).judge("perplexity")
     assert sorted(calls) == [("bf16", False), ("bf16", True), ("int3-rtn", False), ("int4-rtn", False)]

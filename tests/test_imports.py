@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "pytest_quantbench"
 # A module imports only what stands before it. A stage of several modules is a row; its members keep this order too.
 ORDER = (
     ("errors", "progress", "catalog", "recipes", "settings"),
-    ("storage", "verdict", "record", "fidelity", "samples"),
+    ("locks", "storage", "kept", "verdict", "record", "fidelity", "samples"),
     ("estimates", "stats", "proportions", "sequential"),
     ("machine", "sandboxed", "sandbox"),
     ("judge", "suite", "looks", "coherence"),
@@ -20,11 +20,11 @@ ORDER = (
     ("modelconfig", "skeleton", "hostmath", "hostkernels", "hidden", "branches", "standins", "stream"),
     ("scoring", "tokens"),
     ("headers", "shards", "blobs", "checkpoint", "hub", "listing", "fetching", "planning", "reading"),
-    ("calibration", "coverage", "artifacts", "compress", "resident", "decoding", "sandboxed", "sandbox"),
+    ("calibration", "coverage", "artifacts", "building", "compress", "resident", "decoding", "sandboxed", "sandbox"),
     ("tasks", "questions", "writing", "asking"),
     ("measures",),
     ("parts",),
-    ("source", "quality", "measured", "floor", "checks", "bench", "selftest", "comparison", "results"),
+    ("source", "together", "quality", "measured", "floor", "checks", "bench", "selftest", "comparison", "results"),
     ("report", "document", "codec_report", "plots", "publish"),
     ("cli", "selection", "fixtures", "items", "plugin"),
 )

@@ -8,10 +8,11 @@ import pytest
 
 from pytest_quantbench import bench, quantizers
 from pytest_quantbench.errors import OfflineError, QuantbenchError, WeightError
-from pytest_quantbench.quality import T2, T3, grow_questions, grow_tokens
+from pytest_quantbench.quality import grow_questions, grow_tokens
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import Settings, user_model
 from pytest_quantbench.stream import Walk
+from pytest_quantbench.together import T2, T3
 
 RECIPES = ("bf16", "int4-rtn", "int3-rtn", "int2-rtn")
 
@@ -28,7 +29,7 @@ def open_subject(small_model, tmp_path):
     def opened(**changes):
         model = dataclasses.replace(user_model(directory), corpus="tiny-heldout", tasks=("tiny_facts", "tiny_endings"))
         return bench.Subject(
-            model, dataclasses.replace(Settings(cache=tmp_path / "cache", limit=10, tokens=128), **changes)
+            model, dataclasses.replace(Settings(cache=tmp_path / "cache", limit=10, tokens=128, fresh=True), **changes)
         )
 
     return opened
@@ -159,3 +160,58 @@ def test_a_recipe_whose_numbers_end_is_told_so_and_the_others_are_measured(open_
         with pytest.raises(WeightError, match="llama-0-0 at int3-rtn: Decoder layer 1 gives values that are no num"):
             getattr(broken, name)
     assert len(walks) == 1  # and it is not tried again
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_what_an_earlier_session_measured_is_taken_from_there(open_subject, walks, fresh):
+    """First looks, what was added to them, and the noise floor; nothing is walked, and everything is the same."""
+
+    def session(**changes):
+        subject = expecting_all(open_subject(limit=5, **changes))
+        reference, cell = subject.cell(recipe_of("bf16")), subject.cell(recipe_of("int4-rtn"))
+        _ = reference.perplexity_samples
+        grow_tokens((reference, cell), 256)
+        grow_questions((reference, cell), 9)
+        cell.judge("perplexity", 1e6)
+        return subject, [samples_of(subject.cell(recipe_of(name))) for name in RECIPES], reference.floor.figures()
+
+    _, before, floor = session(fresh=True)
+    walked = len(walks)
+    subject, after, again = session(fresh=fresh)
+    assert (len(walks) == walked) == (not fresh)
+    assert floor == again
+    for mine, other in zip(before, after, strict=True):
+        for losses, expected in zip(mine, other, strict=True):
+            np.testing.assert_array_equal(losses, expected)
+    assert ("T2 of llama-0-0-int4-rtn" in subject.reused) == (not fresh)
+
+
+def test_a_session_that_asks_for_more_walks_for_what_is_new_only(open_subject, walks):
+    expecting_all(open_subject())
+    _ = expecting_all(open_subject()).reference.perplexity_samples
+    walks.clear()
+    more = open_subject(fresh=False)
+    more.expect([(recipe_of(name), T2) for name in ("int4-rtn", "int8")])
+    assert len(more.cell(recipe_of("int8")).perplexity_samples.nll_nats) == 128
+    assert [(what, tracks) for what, tracks, _ in walks] == [("T2 llama-0-0 int8", 1)]
+    assert len(more.cell(recipe_of("int8")).perplexity_samples.fidelity.kl_nats) == 128
+
+
+@pytest.mark.parametrize(
+    "change", [{"tokens": 100}, {"context": 64}, {"seed": 1, "limit": 9}, {"corpus": "tiny-train"}]
+)
+def test_other_work_is_not_taken_for_it(open_subject, walks, change):
+    for settings in ({}, {**change, "fresh": False}):
+        walks.clear()
+        samples_of(open_subject(**settings).reference)
+        assert walks
+
+
+def test_damaged_models_are_not_taken_for_whole_ones(open_subject):
+    from pytest_quantbench.selftest import Damaged
+
+    subject = open_subject(fresh=False)
+    cell = subject.cell(recipe_of("int4-rtn"))
+    whole = cell.perplexity_samples.nll_nats
+    damaged = Damaged(cell, "one layer's weights zeroed").perplexity_samples.nll_nats
+    assert np.abs(damaged - whole).max() > 0.01

@@ -1,0 +1,32 @@
+"""One session at a time: locks that the system takes back from a process that died."""
+
+import fcntl
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+_mine: set[Path] = set()  # held by this process, which does not wait for itself
+
+
+@contextmanager
+def held(path: Path, doing: str) -> Iterator[None]:
+    """Hold the lock at `path` meanwhile, after waiting for whoever is `doing` the same. The file is left behind: were
+    it deleted, two could hold locks of one name. Raises OSError where it cannot be made.
+    """
+    if path in _mine:
+        yield
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("Another session is %s: waiting for it.", doing)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        _mine.add(path)
+        try:
+            yield
+        finally:
+            _mine.remove(path)

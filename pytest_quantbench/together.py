@@ -1,0 +1,105 @@
+"""One walk that several cells share, and what becomes of it: their losses, their answers, kept for later sessions."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import mlx.core as mx
+
+from pytest_quantbench.branches import Batch, behind_each_other
+from pytest_quantbench.errors import WeightError
+from pytest_quantbench.machine import backend
+from pytest_quantbench.measures import perplexity
+from pytest_quantbench.reading import Script
+from pytest_quantbench.source import Source
+from pytest_quantbench.stream import Rounded, Walk
+
+if TYPE_CHECKING:
+    from pytest_quantbench.asking import Asked
+    from pytest_quantbench.quality import Walked
+
+T2, T3 = "perplexity_samples", "accuracy_samples"
+VERSIONS = {T2: 1, T3: 1}  # raised when a measure gives other samples for the same work
+
+
+class Shared:
+    """One walk that several cells share."""
+
+    def __init__(self, source: Source, cells: Sequence[Walked]) -> None:
+        self._source = source
+        self._cells = cells
+        tracks = [Rounded(each.artifact) if each.rounding else each.artifact for each in cells]
+        self.walk = Walk(*tracks, host=backend() == "cpu", memory_bytes=source.settings.memory_bytes)
+        self._seconds_per_token = 0.0  # of one cell
+
+    def run(self, what: str, *parts: Sequence[Batch | mx.array]) -> None:
+        """Carry the batches through all layers."""
+        recipes = ", ".join(dict.fromkeys(each.recipe.id for each in self._cells))
+        began = time.perf_counter()
+        try:
+            self.walk.run(behind_each_other(*parts), f"{what} {self._source.model.name} {recipes}")
+        except WeightError:
+            return  # all have failed, and each is told when its logits are asked for
+        tokens = sum(batch.tokens.size for batch in self.walk.batches)
+        self._seconds_per_token = (time.perf_counter() - began) / len(self._cells) / max(1, tokens)
+
+    def keep_losses(self, script: Script) -> None:
+        """T2 of every cell, from the first batches, behind what was scored before."""
+        for track, each in enumerate(self._cells):
+            with _told(each, T2):
+                each.perplexity_samples = perplexity.score(
+                    script,
+                    self.walk,
+                    track=track,
+                    before=each.perplexity_samples if script.there else None,
+                    reference=None if each.paired is None else each.paired.perplexity_samples,
+                    seconds=self._seconds(0, len(script.open)),
+                )
+                each.memory.keep(T2, reading(each, script), each.perplexity_samples)
+
+    def keep_answers(self, asked: "Asked", first: int = 0, added_to: str | None = None) -> None:
+        """T3 of every cell, from the batches from `first` on; behind the answers to one task, if that is named."""
+        from pytest_quantbench.measures import accuracy  # lm-eval takes seconds to import
+
+        walked = self._seconds(first, len(self.walk.batches))
+        for track, each in enumerate(self._cells):
+            with _told(each, T3):
+                found = accuracy.answer(
+                    asked, each.artifact, self.walk, track=track, first=first, rounding=each.rounding
+                )
+                found = replace(found, seconds=found.seconds + walked)
+                each.accuracy_samples = found if added_to is None else each.accuracy_samples.joined(added_to, found)
+                each.memory.keep(T3, asking(asked), each.accuracy_samples)
+
+    def _seconds(self, first: int, stop: int) -> float:
+        """A cell's share of the time that some of the batches took."""
+        return self._seconds_per_token * sum(batch.tokens.size for batch in self.walk.batches[first:stop])
+
+
+@contextmanager
+def _told(cell: Walked, name: str) -> Iterator[None]:
+    """Keep why a cell has no samples."""
+    try:
+        yield
+    except WeightError as error:
+        cell.failed[name] = WeightError(f"{cell.source.model.name} at {cell.recipe.id}: {error}")
+
+
+def reading(cell: "Walked", script: Script) -> dict[str, Any]:
+    """All that T2's samples depend on besides the model: the protocol, the text, the reference's samples."""
+    paired = cell.paired
+    return {
+        "version": VERSIONS[T2],
+        "protocol": script.protocol,
+        "text": script.tokens.text.sha256,
+        "tokens": script.wanted,
+        "there": script.there,
+        "reference": None if paired is None else paired.memory.keys.get(T2),
+    }
+
+
+def asking(asked: "Asked") -> dict[str, Any]:
+    """All that T3's samples depend on besides the model."""
+    return {"version": VERSIONS[T3], "asked": asked.sha256}

@@ -1,0 +1,67 @@
+"""Locks between processes: one at a time, and none that outlives its process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from pytest_quantbench.locks import held
+
+PROGRAM = """
+import logging, sys, time
+from pathlib import Path
+from pytest_quantbench.locks import held
+logging.basicConfig()
+with held(Path(sys.argv[1]), "counting"):
+    print("in", flush=True)
+    time.sleep(float(sys.argv[2]))
+    print("out", flush=True)
+"""
+
+
+def other(path, seconds):
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(path), str(seconds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_second_waits_says_so_and_gets_it_when_the_first_is_done(tmp_path):
+    with held(tmp_path / "deep" / "lock", "counting"):
+        waiting = other(tmp_path / "deep" / "lock", 0)
+        time.sleep(1)
+        assert waiting.poll() is None
+    out, err = waiting.communicate(timeout=60)
+    assert out.split() == ["in", "out"]
+    assert "Another session is counting: waiting for it." in err
+
+
+def test_the_lock_of_a_killed_process_is_none(tmp_path):
+    holder = other(tmp_path / "lock", 600)
+    assert holder.stdout.readline() == "in\n"
+    os.kill(holder.pid, signal.SIGKILL)
+    began = time.monotonic()
+    with held(tmp_path / "lock", "counting"):
+        assert time.monotonic() - began < 30
+    holder.communicate()
+
+
+def test_a_process_does_not_wait_for_itself(tmp_path):
+    with held(tmp_path / "lock", "counting"), held(tmp_path / "lock", "counting"):
+        blocked = other(tmp_path / "lock", 0)
+        time.sleep(0.5)
+    with held(tmp_path / "lock", "counting"):  # after whoever waited
+        pass
+    assert blocked.communicate(timeout=60)[0].split() == ["in", "out"]
+
+
+def test_it_is_given_back_after_an_error(tmp_path):
+    try:
+        with held(tmp_path / "lock", "counting"):
+            raise ValueError
+    except ValueError:
+        pass
+    assert other(tmp_path / "lock", 0).communicate(timeout=60)[0].split() == ["in", "out"]
