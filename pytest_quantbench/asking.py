@@ -8,7 +8,7 @@ from typing import Any
 from pytest_quantbench.errors import UnknownNameError
 from pytest_quantbench.questions import Choices
 from pytest_quantbench.skeleton import Config
-from pytest_quantbench.tasks import EMBEDDED, Part, load_task, members, parts_of, quiet_lm_eval, task_name
+from pytest_quantbench.tasks import CODE, EMBEDDED, Part, load_task, members, parts_of, quiet_lm_eval, task_name
 from pytest_quantbench.writing import Writing
 
 CHOICES, WRITING = ("multiple_choice", "loglikelihood"), ("generate_until",)
@@ -39,15 +39,25 @@ class Asked:
         parts: list[Part] = []
         with quiet_lm_eval():
             for given in names:
+                if task_name(given) in self.available:
+                    raise UnknownNameError(f"--task {given}: {task_name(given)} is asked for twice.")
                 tasks = {each: load_task(each, _file(each, files), offline) for each in members(given)}
                 self.available[task_name(given)] = sum(len(task.eval_docs) for task in tasks.values())
                 parts += parts_of(task_name(given), tasks, limit, seed, start)
+        for part in parts:
+            self._refuse(part)
         self.choices = Choices(_of_type(parts, CHOICES), tokenizer, config)
         self.writing = Writing(_of_type(parts, WRITING), tokenizer, config, run_code=run_code)
         self.versions = [(part.name, str(part.task.VERSION), tuple(part.chosen)) for part in parts]
-        for part in parts:
-            if part.task.OUTPUT_TYPE not in CHOICES + WRITING:
-                raise UnknownNameError(f"{part.name} scores whole texts, which T2 does: --corpus FILE.")
+
+    @staticmethod
+    def _refuse(part: Part) -> None:
+        if part.task.OUTPUT_TYPE not in CHOICES + WRITING:
+            raise UnknownNameError(f"{part.name} scores whole texts, which T2 does: --corpus FILE.")
+        if getattr(part.task, "UNSAFE_CODE", False):
+            raise UnknownNameError(
+                f"{part.name} runs programs outside of our sandbox: choose one of {', '.join(CODE)}."
+            )
 
     @property
     def sha256(self) -> str:
@@ -58,7 +68,7 @@ class Asked:
 
     @property
     def cut_contexts(self) -> int:
-        """How many contexts were longer than the model takes."""
+        """How many requests had a context that was longer than the model takes."""
         return self.choices.cut_contexts + self.writing.cut_contexts
 
 

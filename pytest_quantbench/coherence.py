@@ -69,9 +69,11 @@ def _judged(samples: AccuracySamples) -> TaskSamples:
 
 def _guesses(task: TaskSamples, reference: TaskSamples) -> bool:
     """Whether guessing explains the accuracy, which surely lies below the middle of chance and the reference's."""
-    chance, before = 1 / task.choices, float(reference.correct.mean())
-    above = _guessing_p(reference) < GUESSING_P
-    return above and _guessing_p(task) > GUESSING_P and _upper(task) < (chance + before) / 2
+    chance, before = task.chance, float(reference.correct.mean())
+    theirs, ours = _guessing_p(reference), _guessing_p(task)
+    if theirs is None or ours is None:  # nobody guesses what has to be written
+        return False
+    return theirs < GUESSING_P < ours and _upper(task) < (chance + before) / 2
 
 
 def _upper(task: TaskSamples) -> float:
@@ -93,6 +95,6 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _guessing_p(task: TaskSamples) -> float:
-    """The exact p of so many right answers by guessing."""
-    return above_chance_p(int(task.correct.sum()), len(task.ids), 1 / task.choices)
+def _guessing_p(task: TaskSamples) -> float | None:
+    """The exact p of so many right answers by guessing; None where there is nothing to guess among."""
+    return above_chance_p(int(task.correct.sum()), len(task.ids), task.chance) if task.chance else None

@@ -86,7 +86,9 @@ def _task_notes(records: Sequence[Record]) -> list[str]:
     blunt = [name for name in asked if name in INSENSITIVE_TASKS or name.startswith("mmlu")]
     if blunt:
         lines += [f"- Known to be insensitive to quantization (multiple choice): {', '.join(blunt)}. Tasks that write"]
-        lines[-1] += f" their answers lose first: {', '.join(SENSITIVE_TASKS)}; T3 does not run those."
+        lines[-1] += f" their answers lose first: {', '.join(SENSITIVE_TASKS)}."
+    if keen := [name for name in asked if name in SENSITIVE_TASKS]:
+        lines.append(f"- Known to be sensitive to quantization (written answers): {', '.join(keen)}.")
     for record in records:
         for name, task in record.accuracy.tasks.items() if record.accuracy else ():
             if task.questions_for_one_point is not None:

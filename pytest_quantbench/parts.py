@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -158,7 +159,7 @@ def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
     return TaskAccuracy(
         accuracy=accuracy,
         questions=questions,
-        chance=1 / samples.choices if samples.choices else 0.0,
+        chance=samples.chance,
         accuracy_raw=float(np.mean(samples.correct_raw)),
         version=samples.version,
         sha256=samples.sha256,
@@ -199,7 +200,7 @@ def raw_perplexity(samples: PerplexitySamples) -> dict[str, Any]:
     """(tokens,) negative log-likelihoods of T2, and divergences from the reference."""
     arrays: dict[str, Any] = {"perplexity/nll_nats": samples.nll_nats}
     if samples.fidelity is not None:
-        arrays |= {"perplexity/kl_nats": samples.fidelity.kl_nats, "perplexity/same_top": samples.fidelity.same_top}
+        arrays |= {f"perplexity/{each.name}": getattr(samples.fidelity, each.name) for each in fields(samples.fidelity)}
     return arrays
 
 
@@ -208,7 +209,9 @@ def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
     for name, task in samples.tasks.items():
         arrays[f"accuracy/{name}/ids"] = np.array(task.ids)
+        arrays[f"accuracy/{name}/hashes"] = np.array(task.hashes)
         arrays[f"accuracy/{name}/correct"] = task.correct
+        arrays[f"accuracy/{name}/correct_raw"] = task.correct_raw
         arrays[f"accuracy/{name}/texts"] = np.array(task.texts)
         arrays[f"accuracy/{name}/gold"] = np.array(task.gold)
         arrays[f"accuracy/{name}/choices"] = np.array([len(question) for question in task.loglikelihoods])

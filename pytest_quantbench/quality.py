@@ -2,8 +2,8 @@
 
 Which cells a session will ask for is known before the first is measured (`Source.expected`): the first that is asked
 for its losses or its answers takes along all that lack the same. What one cell gets does not depend on the others, to
-the last bit. A cell that cannot be measured (its compression fails, its numbers end) is left out, and whoever asks for
-it is told why.
+the last bit; what a check adds later is scored in other windows and batches, which is the same to rounding. A cell that
+cannot be measured (its compression fails, its numbers end) is left out, and whoever asks for it is told why.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -109,9 +109,10 @@ def _taken(cell: Walked, name: str) -> Any:
         lacking: dict[tuple[str, ...], list[Walked]] = {}
         for each in cells:
             missing = [part for part in parts if part in wanted[each] and not _is_there(each, part)]
-            lacking.setdefault(tuple(missing), []).append(each)
+            lacking.setdefault(_possible(each, missing), []).append(each)
         for missing_parts, together in lacking.items():
-            _measure(cell, missing_parts, together)
+            if missing_parts:
+                _measure(source, missing_parts, together)
     if name in cell.failed:
         raise cell.failed[name]
     return cell.__dict__[name]
@@ -149,41 +150,41 @@ def _can_be_asked(source: Source, part: str, name: str) -> bool:
     return True
 
 
-def _measure(asked: Walked, parts: Sequence[str], cells: Sequence[Walked]) -> None:
+def _possible(cell: Walked, missing: Sequence[str]) -> tuple[str, ...]:
+    """What of it can be measured. What keeps a cell from the rest is kept, for whoever asks."""
+    if not missing:
+        return ()
+    try:
+        calibrated = bool(cell.artifact.manifest.calibration)
+    except QuantbenchError as error:
+        cell.failed |= dict.fromkeys(missing, error)
+        return ()
+    if T2 in missing and calibrated:
+        try:
+            cell.source.refuse_fitted_text()
+        except QuantbenchError as error:
+            cell.failed[T2] = error
+    return tuple(part for part in missing if part not in cell.failed)
+
+
+def _measure(source: Source, parts: Sequence[str], cells: Sequence[Walked]) -> None:
     """Take T2 and T3, or one of them, of cells that have neither."""
-    ready = [each for each in cells if _is_ready(each, parts, asked)]
-    if not parts or not ready:
-        return
-    source, shared = asked.source, Shared(asked.source, ready)
+    shared = Shared(source, cells)
     script = source.script() if T2 in parts else None
-    asked_of_all = source.questions(source.tasks, source.settings.limit) if T3 in parts else None
+    asked = source.questions(source.tasks, source.settings.limit) if T3 in parts else None
     windows = script.batches() if script else []
-    shared.run(
-        "+".join(SHOWN[part] for part in parts), windows, asked_of_all.choices.plan.batches if asked_of_all else []
-    )
+    shared.run("+".join(SHOWN[part] for part in parts), windows, asked.choices.plan.batches if asked else [])
     if script is not None:
         shared.keep_losses(script)
-    if asked_of_all is not None:
-        shared.keep_answers(asked_of_all, first=len(windows))
-
-
-def _is_ready(each: Walked, parts: Sequence[str], asked: Walked) -> bool:
-    """Whether a cell can be measured. What keeps `asked` from it is raised now, others are told when they ask."""
-    try:
-        if T2 in parts and each.artifact.manifest.calibration:
-            each.source.refuse_fitted_text()
-        return bool(each.artifact.names)
-    except QuantbenchError:
-        if each in (asked, asked.paired):
-            raise
-        return False
+    if asked is not None:
+        shared.keep_answers(asked, first=len(windows))
 
 
 def grow_tokens(cells: Sequence[Walked], tokens: int) -> int:
     """See to it that T2 has so many tokens of each cell, as far as the corpus has them; returns how many all have."""
     source = cells[0].source
     for there, short in _by_size({each: len(each.perplexity_samples.nll_nats) for each in cells}):
-        script = source.script(tokens, there)
+        script = source.rest(tokens, there)
         if script.wanted <= short[0].perplexity_samples.text_tokens:
             continue
         if not script.open:  # what is left of the text cannot be scored

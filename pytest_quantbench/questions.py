@@ -22,7 +22,7 @@ from pytest_quantbench.samples import TaskSamples
 from pytest_quantbench.scoring import Answer, Plan, Request, cut, planned
 from pytest_quantbench.skeleton import Config
 from pytest_quantbench.tasks import Part, not_readable, quiet_lm_eval
-from pytest_quantbench.tokens import longest_input
+from pytest_quantbench.tokens import longest_input, refuse_unknown_tokens
 
 Row = Callable[[Part, int, Any, list[Any]], dict[str, Any]]  # of a question: what is kept of it
 
@@ -82,6 +82,7 @@ class Choices:
             _refuse_wrong_gold(part)
         whole = _Encoder(tokenizer).encoded(self._instances)
         _refuse_empty(self._instances, whole)
+        refuse_unknown_tokens((t for each in whole for t in each.context + each.continuation), config)
         longest = longest_input(config, CONTEXT_TOKENS)
         self.requests = [cut(request, longest) for request in whole]
         self.cut_contexts = sum(a != b for a, b in zip(whole, self.requests, strict=True))
@@ -119,12 +120,22 @@ def _row(part: Part, index: int, doc: Any, instances: Sequence[Any]) -> dict[str
     answers = [instance.filtered_resps["none"] for instance in instances]
     metrics = part.task.process_results(doc, answers)
     return {
-        "correct": metrics.get("acc_norm", metrics["acc"]) > 0,
-        "correct_raw": metrics["acc"] > 0,
+        "correct": is_right(part, metrics.get("acc_norm", metrics.get("acc"))),
+        "correct_raw": is_right(part, metrics.get("acc")),
         "loglikelihoods": tuple(float(answer[0]) for answer in answers),
         "texts": "",
         "gold": _gold(part.task, doc),
     }
+
+
+def is_right(part: Part, value: Any) -> bool:
+    """A task's metric as right or wrong. Raises CorpusError for one that is neither 0 nor 1."""
+    if isinstance(value, bool | int | float | np.bool_) and value in (0, 1):
+        return bool(value)
+    raise CorpusError(
+        f"{part.label or part.name} does not say of every answer whether it is right ({value!r}), which T3 needs: "
+        f"choose a task whose first metric is acc, exact_match or the like."
+    )
 
 
 def _hashes(task: Any, doc: Any, instances: Sequence[Any]) -> str:

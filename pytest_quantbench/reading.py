@@ -19,7 +19,7 @@ from pytest_quantbench.catalog import CONTEXT_TOKENS
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.hub import Text
 from pytest_quantbench.skeleton import Config
-from pytest_quantbench.tokens import bos_of, longest_input
+from pytest_quantbench.tokens import bos_of, longest_input, refuse_unknown_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,7 @@ class Tokens:
         self.tokenizer = tokenizer
         self.config = config
         self.ids: Sequence[int] = tokenizer.encode(text.content, add_special_tokens=False, verbose=False)
+        refuse_unknown_tokens(self.ids, config)
         self.bos = bos_of(tokenizer)
 
 

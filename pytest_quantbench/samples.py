@@ -79,6 +79,11 @@ class TaskSamples:
     version: str
 
     @property
+    def chance(self) -> float:
+        """How often guessing is right: 0 where answers are written, or not chosen among several."""
+        return 1 / self.choices if self.choices > 1 else 0.0
+
+    @property
     def sha256(self) -> str:
         """Hash of all questions in their order."""
         return hashlib.sha256("".join(self.hashes).encode()).hexdigest()

@@ -64,12 +64,16 @@ class Source:
         """The text of T2 as the model sees it."""
         return Tokens(self.text, self.tokenizer, self.checkpoint.config)
 
-    def script(self, tokens: int | None = None, there: int | None = None) -> Script:
-        """What T2 reads: `--tokens` tokens at first, or what is open of `tokens` where `there` are scored."""
-        wanted = self.settings.tokens if there is None else tokens
-        return Script(
-            self.tokens, Reading(tokens=wanted, context=self.settings.context, stride=self.settings.stride), there
-        )
+    def script(self) -> Script:
+        """What T2 reads at first: `--tokens` tokens."""
+        return Script(self.tokens, self._reading(self.settings.tokens))
+
+    def rest(self, tokens: int, there: int) -> Script:
+        """What is left to read of so many tokens where `there` are scored."""
+        return Script(self.tokens, self._reading(tokens), there)
+
+    def _reading(self, tokens: int | None) -> Reading:
+        return Reading(tokens=tokens, context=self.settings.context, stride=self.settings.stride)
 
     def questions(self, tasks: Sequence[str], limit: int, start: int = 0) -> "Asked":
         """What T3 asks of these tasks, made once for all recipes."""
@@ -105,7 +109,8 @@ class Source:
         if self.calibration.text.sha256 == self.text.sha256:
             return True
         fitted = self.tokenizer.encode(self.calibration.text.content, add_special_tokens=False, verbose=False)
-        judged = self.tokens.ids[: self.settings.most_tokens]
+        reach = (self.settings.tokens, self.settings.most_tokens)  # None: to the end
+        judged = self.tokens.ids[: None if None in reach else max(each for each in reach if each is not None)]
         return shared_run(fitted, judged, min(OVERLAP_TOKENS, len(judged)))
 
     def refuse_fitted_text(self) -> None:

@@ -13,8 +13,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from itertools import groupby
-from typing import Any, Protocol
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -28,38 +27,13 @@ from pytest_quantbench.hidden import MEMORY_BYTES, HiddenStates
 from pytest_quantbench.hostkernels import host_kernels, replaced
 from pytest_quantbench.hostmath import on_host, view
 from pytest_quantbench.progress import track as shown
-from pytest_quantbench.quantizers import InputRule
-from pytest_quantbench.skeleton import Config, decoder_layers, shapes, skeleton
+from pytest_quantbench.skeleton import decoder_layers, shapes, skeleton
 from pytest_quantbench.standins import Injector, Recorder, RuledInputs, Stopped, Stopper
+from pytest_quantbench.tracks import DenseWeights, Rounded
 
 LOGITS_AT_ONCE = 2**25  # float32 values that measures ask a walk for together: 128 MB
 Wrap = Callable[[str, nn.Module], nn.Module]  # a linear layer's path and the layer → what stands in for it
 Leaves = list[tuple[str, nn.Module]]  # by path
-
-
-class DenseWeights(Protocol):
-    """Where a walk gets its weights: parameters by their path in the mlx-lm model, decoded when asked for."""
-
-    @property
-    def config(self) -> Config:
-        """The model's config.json."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Every parameter's path."""
-
-    def dense(self, name: str) -> mx.array:
-        """One parameter, decoded."""
-
-    def inputs(self, name: str) -> InputRule | None:
-        """What is done to the inputs of the layer that owns this parameter; None: nothing."""
-
-
-class Rounded:
-    """Weights to be walked with hidden states that are rounded to bfloat16 after every layer."""
-
-    def __init__(self, weights: DenseWeights) -> None:
-        self.weights = weights
 
 
 class Walk:
@@ -126,13 +100,17 @@ class Walk:
                 with suppress(Stopped):
                     self._model(batch.tokens, cache=held)
                 self._states[track].append(recorders[0].entered)
+                if track not in self._failed and not _finite(recorders[0].entered):
+                    self._fail(track, "The embeddings are no numbers: not a usable model.")
             self._recorders[track] = recorders
 
     def advance(self, index: int) -> None:
         """Carry all batches through one decoder layer, with the weights that `dense` gives now."""
         alive = [track for track in range(len(self._weights)) if track not in self._failed]
-        for _, together in groupby(alive, key=lambda track: id(self._weights[track])):
-            tracks = list(together)
+        sharing: dict[int, list[int]] = {}
+        for track in alive:
+            sharing.setdefault(id(self._weights[track]), []).append(track)
+        for tracks in sharing.values():
             with self._layer(index, tracks, None) as layer:
                 for track in tracks:
                     self._carry(layer, index, track)
@@ -141,11 +119,17 @@ class Walk:
 
     def _carry(self, layer: nn.Module, index: int, track: int) -> None:
         for batch, state in enumerate(self._through(layer, index, track)):
-            if not np.isfinite(view(state).sum(dtype=np.float64)):
-                told = f"Decoder layer {index} gives values that are no numbers; the first such layer."
-                self._failed[track] = WeightError(told)
+            if not _finite(state):
+                self._fail(track, f"Decoder layer {index} gives values that are no numbers; the first such layer.")
                 return
             self._states[track][batch] = state
+
+    def _fail(self, track: int, why: str) -> None:
+        self._failed[track] = WeightError(why)
+
+    def let_go(self) -> None:
+        """Forget the hidden states; there are no logits after this."""
+        self._states = [HiddenStates(0) for _ in self._weights]
 
     def observe(self, index: int, wrap: Wrap) -> None:
         """Run all batches of track 0 through one decoder layer, every linear layer in it wrapped, and stay here."""
@@ -191,8 +175,8 @@ class Walk:
     @cached_property
     def vocabulary(self) -> int:
         """How many logits a position has."""
-        alive = next(track for track in range(len(self._weights)) if track not in self._failed)
-        return int(self.logits(0, slice(0, 1), alive).shape[-1])
+        alive = [track for track in range(len(self._weights)) if track not in self._failed]
+        return int(self.logits(0, slice(0, 1), alive[0] if alive else 0).shape[-1])
 
     def _head(self, track: int, states: Callable[[], mx.array]) -> mx.array:
         if track in self._failed:
@@ -238,6 +222,10 @@ class Walk:
             for track in tracks:
                 self._digests[track][name] = digest.hexdigest()
         return array
+
+
+def _finite(states: mx.array) -> bool:
+    return bool(np.isfinite(view(states).sum(dtype=np.float64)))
 
 
 def _leaves(module: nn.Module) -> Leaves:

@@ -14,7 +14,6 @@ import datasets
 import numpy as np
 from jinja2 import TemplateError
 from lm_eval import tasks as lm_eval_tasks
-from lm_eval.api import task as lm_eval_task
 from lm_eval.tasks._index import Kind
 
 from pytest_quantbench.catalog import TINY_DIRECTORY
@@ -53,7 +52,7 @@ def load_task(task: str, file: Path | None, offline: bool) -> Any:
         if not file.is_file():
             raise CorpusError(f"--task-data {name}={file}: there is no such file.")
         overrides += f"dataset_path: json\ndataset_name: null\ndataset_kwargs: {{data_files: {{test: {file}}}}}\n"
-        overrides += "training_split: null\nvalidation_split: null\nfewshot_split: null\ntest_split: test\n"
+        overrides += "training_split: null\nvalidation_split: null\nfewshot_split: test\ntest_split: test\n"
     way_out = f"Give its questions as a file with --task-data {name}=FILE.jsonl"
     if file is None and offline:
         raise OfflineError(f"The questions of {name} would be fetched and --offline forbids it. {way_out}.")
@@ -114,6 +113,11 @@ def members(task: str) -> list[str]:
         return sorted(entry.tags)
     if entry.kind is not Kind.GROUP:
         return [task]
+    for each in entry.cfg["task"]:
+        if not isinstance(each, str) and set(each) != {"task"}:
+            raise UnknownNameError(
+                f"The group {task} changes what its task {each.get('task')} asks; give that by itself."
+            )
     listed = [each if isinstance(each, str) else each["task"] for each in entry.cfg["task"]]
     return [member for each in listed for member in members(each)]
 
@@ -152,9 +156,19 @@ def parts_of(name: str, tasks: Mapping[str, Any], limit: int, seed: int, start: 
 
 
 def _build(part: Part) -> None:
-    """Have lm-eval make its requests. Raises CorpusError where a question is not what the task reads."""
+    """Have lm-eval make its requests. A question's examples are drawn with a seed of its own, so that they are the same
+    whatever else is asked. Raises CorpusError where a question is not what the task reads.
+    """
+    task = part.task
     try:
-        part.task.build_all_requests(samples=list(part.chosen))
+        task._instances = []
+        for place, index in enumerate(part.chosen):
+            doc = task.eval_docs[index]
+            task.set_fewshot_seed(index)
+            shown = task.fewshot_context(doc, task.config.num_fewshot or 0, gen_prefix=task.doc_to_prefix(doc))
+            told = (task.config.task, place, task.config.repeats)
+            made = task.construct_requests(doc=doc, ctx=shown, metadata=told)
+            task._instances += made if isinstance(made, list) else [made]
     except (KeyError, TypeError, ValueError, IndexError, AssertionError, TemplateError) as error:
         raise not_readable(part, error) from error
 
@@ -172,16 +186,14 @@ def quiet_lm_eval() -> Iterator[None]:
     """lm-eval and datasets log and draw bars of their own; ours say the same once."""
     loggers = [logging.getLogger(name) for name in ("lm_eval", "datasets")]
     levels = [logger.level for logger in loggers]
-    bar, bars = lm_eval_task.tqdm, datasets.are_progress_bars_disabled()
+    bars = datasets.are_progress_bars_disabled()
     for logger in loggers:
         logger.setLevel(logging.ERROR)
-    lm_eval_task.tqdm = lambda items, **_: items
     datasets.disable_progress_bars()
     try:
         yield
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-        lm_eval_task.tqdm = bar
         if not bars:
             datasets.enable_progress_bars()

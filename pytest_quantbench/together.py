@@ -1,5 +1,7 @@
 """One walk that several cells share, and what becomes of it: their losses, their answers, kept for later sessions."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -9,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 
 from pytest_quantbench.branches import Batch, behind_each_other
-from pytest_quantbench.errors import WeightError
+from pytest_quantbench.errors import QuantbenchError, WeightError
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measures import perplexity
 from pytest_quantbench.reading import Script
+from pytest_quantbench.samples import AccuracySamples
 from pytest_quantbench.source import Source
-from pytest_quantbench.stream import Rounded, Walk
+from pytest_quantbench.stream import Walk
+from pytest_quantbench.tracks import Rounded
 
 if TYPE_CHECKING:
     from pytest_quantbench.asking import Asked
@@ -49,6 +53,8 @@ class Shared:
         """T2 of every cell, from the first batches, behind what was scored before."""
         for track, each in enumerate(self._cells):
             with _told(each, T2):
+                if each.paired is not None and T2 in each.paired.failed:  # there is nothing to compare with
+                    raise each.paired.failed[T2]
                 each.perplexity_samples = perplexity.score(
                     script,
                     self.walk,
@@ -59,18 +65,24 @@ class Shared:
                 )
                 each.memory.keep(T2, reading(each, script), each.perplexity_samples)
 
-    def keep_answers(self, asked: "Asked", first: int = 0, added_to: str | None = None) -> None:
-        """T3 of every cell, from the batches from `first` on; behind the answers to one task, if that is named."""
+    def keep_answers(self, asked: Asked, first: int = 0, added_to: str | None = None) -> None:
+        """T3 of every cell, from the batches from `first` on; behind the answers to one task, if that is named.
+
+        Models that write are loaded one after the other when the walk is done with.
+        """
         from pytest_quantbench.measures import accuracy  # lm-eval takes seconds to import
 
-        walked = self._seconds(first, len(self.walk.batches))
+        seconds = self._seconds(first, len(self.walk.batches))
+        chosen: dict[Walked, AccuracySamples] = {}
         for track, each in enumerate(self._cells):
             with _told(each, T3):
-                found = accuracy.answer(
-                    asked, each.artifact, self.walk, track=track, first=first, rounding=each.rounding
-                )
-                found = replace(found, seconds=found.seconds + walked)
-                each.accuracy_samples = found if added_to is None else each.accuracy_samples.joined(added_to, found)
+                found = accuracy.chosen(asked, self.walk, track=track, first=first)
+                chosen[each] = replace(found, seconds=found.seconds + seconds)
+        self.walk.let_go()
+        for each, samples in chosen.items():
+            with _told(each, T3):
+                whole = accuracy.written(asked, each.artifact, samples, rounding=each.rounding)
+                each.accuracy_samples = whole if added_to is None else each.accuracy_samples.joined(added_to, whole)
                 each.memory.keep(T3, asking(asked), each.accuracy_samples)
 
     def _seconds(self, first: int, stop: int) -> float:
@@ -83,11 +95,12 @@ def _told(cell: Walked, name: str) -> Iterator[None]:
     """Keep why a cell has no samples."""
     try:
         yield
-    except WeightError as error:
-        cell.failed[name] = WeightError(f"{cell.source.model.name} at {cell.recipe.id}: {error}")
+    except QuantbenchError as error:
+        told = f"{cell.source.model.name} at {cell.recipe.id}: "
+        cell.failed[name] = type(error)(f"{told}{str(error).removeprefix(told)}")
 
 
-def reading(cell: "Walked", script: Script) -> dict[str, Any]:
+def reading(cell: Walked, script: Script) -> dict[str, Any]:
     """All that T2's samples depend on besides the model: the protocol, the text, the reference's samples."""
     paired = cell.paired
     return {
@@ -100,6 +113,6 @@ def reading(cell: "Walked", script: Script) -> dict[str, Any]:
     }
 
 
-def asking(asked: "Asked") -> dict[str, Any]:
+def asking(asked: Asked) -> dict[str, Any]:
     """All that T3's samples depend on besides the model."""
     return {"version": VERSIONS[T3], "asked": asked.sha256}

@@ -1,7 +1,7 @@
 """The model's own tokenizer, through Transformers, and the two things about it that the protocols state."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,17 @@ def longest_input(config: Mapping[str, Any], otherwise: int) -> int:
     """How many positions the model takes, from config.json."""
     text = config.get("text_config") or config
     return int(text.get("max_position_embeddings") or otherwise)
+
+
+def refuse_unknown_tokens(ids: Iterable[int], config: Mapping[str, Any]) -> None:
+    """Raise ModelError for a token that the model has no embedding of. That it has some which no text gives is well:
+    vocabularies are padded.
+    """
+    vocabulary, largest = (config.get("text_config") or config).get("vocab_size"), max(ids, default=0)
+    if vocabulary is not None and largest >= int(vocabulary):
+        raise ModelError(
+            f"The tokenizer gives token {largest}, and the model knows {vocabulary}: they do not belong together."
+        )
 
 
 def shared_run(first: Sequence[int], second: Sequence[int], length: int) -> bool:

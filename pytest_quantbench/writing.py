@@ -10,18 +10,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
+
 from pytest_quantbench.artifacts import Artifact
 from pytest_quantbench.catalog import CONTEXT_TOKENS
 from pytest_quantbench.decoding import generate
-from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.errors import CorpusError, QuantbenchError
 from pytest_quantbench.machine import backend
-from pytest_quantbench.questions import by_task
+from pytest_quantbench.questions import by_task, is_right
 from pytest_quantbench.resident import load
 from pytest_quantbench.samples import TaskSamples
 from pytest_quantbench.sandbox import run_all
 from pytest_quantbench.skeleton import Config
-from pytest_quantbench.tasks import CODE, Part
-from pytest_quantbench.tokens import end_tokens, longest_input
+from pytest_quantbench.tasks import CODE, Part, not_readable
+from pytest_quantbench.tokens import end_tokens, longest_input, refuse_unknown_tokens
 
 NEW_TOKENS = 256  # lm-eval's own default
 PROGRAM_SECONDS, PROGRAM_BYTES = 5.0, 2**30  # what a program may take
@@ -33,6 +35,8 @@ class Writing:
     def __init__(self, parts: Sequence[Part], tokenizer: Any, config: Config, *, run_code: bool) -> None:
         refuse_code([part.name for part in parts], run_code)
         self._parts, self._tokenizer = parts, tokenizer
+        for part in parts:
+            _refuse(part)
         self._instances = [instance for part in parts for instance in part.task.instances]
         told = [instance.args[1] for instance in self._instances]
         longest = longest_input(config, CONTEXT_TOKENS)
@@ -40,6 +44,7 @@ class Writing:
         self._new_tokens = [min(int(each.get("max_gen_toks", NEW_TOKENS)), longest // 2) for each in told]
         self._stops = [_stops(each) for each in told]
         whole = [tuple(tokenizer.encode(instance.args[0])) for instance in self._instances]
+        refuse_unknown_tokens((token for ids in whole for token in ids), config)
         self.prompts = [ids[new - longest :] for ids, new in zip(whole, self._new_tokens, strict=True)]
         self.cut_contexts = sum(a != b for a, b in zip(whole, self.prompts, strict=True))
 
@@ -76,6 +81,19 @@ class Writing:
         return {key: result.passed for key, result in zip(programs, results, strict=True)}
 
 
+def _refuse(part: Part) -> None:
+    """Raise CorpusError for what cannot be judged, before anything is written."""
+    told = part.task.config.generation_kwargs or {}
+    if part.task.config.repeats > 1 or told.get("do_sample"):
+        raise CorpusError(f"{part.label or part.name} draws answers at random; T3 writes the likeliest one only.")
+    try:
+        for _, doc, _ in part.asked:
+            part.task.doc_to_target(doc)
+            _ = program(part.name, doc, "") if part.name in CODE else ""
+    except (KeyError, TypeError, ValueError, IndexError, TemplateError) as error:
+        raise not_readable(part, error) from error
+
+
 def refuse_code(tasks: Sequence[str], run_code: bool) -> None:
     """Raise QuantbenchError for a task that runs what the model wrote, unless that is allowed."""
     code = [name for name in tasks if name in CODE]
@@ -106,10 +124,10 @@ def _row(
         strict = loose = passed[part.name, index]
     else:
         filtered = list(instance.filtered_resps.values())
-        strict, loose = (_right(part.task, doc, answer) for answer in (filtered[0], filtered[-1]))
+        strict, loose = (_right(part, doc, answer) for answer in (filtered[0], filtered[-1]))
     return {"correct": strict, "correct_raw": loose, "loglikelihoods": (), "texts": str(instance.resps[0]), "gold": -1}
 
 
-def _right(task: Any, doc: Any, answer: Any) -> bool:
+def _right(part: Part, doc: Any, answer: Any) -> bool:
     """By the task's first metric."""
-    return bool(next(iter(task.process_results(doc, [answer]).values())))
+    return is_right(part, next(iter(part.task.process_results(doc, [answer]).values())))

@@ -10,7 +10,7 @@ from pytest_quantbench.catalog import MODELS, Model
 from pytest_quantbench.errors import ComparisonError, CorpusError
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import Settings, user_model
-from pytest_quantbench.stream import Rounded
+from pytest_quantbench.tracks import Rounded
 
 
 @pytest.fixture

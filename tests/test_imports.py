@@ -17,7 +17,7 @@ ORDER = (
     ("vectors", "coding", "hadamard", "e8", "kblocks", "kgrids"),
     ("quantizers",),
     ("cases", "conformance"),
-    ("modelconfig", "skeleton", "hostmath", "hostkernels", "hidden", "branches", "standins", "stream"),
+    ("modelconfig", "skeleton", "hostmath", "hostkernels", "hidden", "branches", "standins", "tracks", "stream"),
     ("scoring", "tokens"),
     ("headers", "shards", "blobs", "checkpoint", "hub", "listing", "fetching", "planning", "reading"),
     ("calibration", "coverage", "artifacts", "building", "compress", "resident", "decoding", "sandboxed", "sandbox"),

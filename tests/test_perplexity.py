@@ -11,7 +11,7 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
-from pytest_quantbench.errors import CorpusError, WeightError
+from pytest_quantbench.errors import CorpusError, ModelError, WeightError
 from pytest_quantbench.hub import Text
 from pytest_quantbench.measures import perplexity
 from pytest_quantbench.reading import Reading, Tokens, check_length, windows
@@ -212,3 +212,18 @@ def test_a_model_has_no_divergence_from_itself(tmp_path):
     again = measure(TINY_DIRECTORY, tmp_path, reference=reference)
     assert again.fidelity.kl_nats.max() < 1e-5
     assert again.fidelity.same_top.all()
+
+
+def test_a_vocabulary_larger_than_the_tokenizers_is_counted_whole(small_model, tmp_path):
+    """Models pad theirs: what no text gives still takes its share of the probability."""
+    directory = small_model(vocab_size=4096)
+    weights = mx.load(str(directory / "model.safetensors"))
+    weights["lm_head.weight"] = mx.zeros_like(weights["lm_head.weight"])
+    mx.save_safetensors(str(directory / "changed.safetensors"), weights)
+    (directory / "changed.safetensors").rename(directory / "model.safetensors")
+    np.testing.assert_allclose(measure(directory, tmp_path).nll_nats, math.log(4096), rtol=1e-6)
+
+
+def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(small_model, tmp_path):
+    with pytest.raises(ModelError, match="the model knows 500: they do not belong together"):
+        measure(small_model(vocab_size=500), tmp_path)

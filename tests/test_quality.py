@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pytest_quantbench import bench, quantizers
-from pytest_quantbench.errors import OfflineError, QuantbenchError, WeightError
+from pytest_quantbench.catalog import TINY_DIRECTORY
+from pytest_quantbench.errors import CorpusError, OfflineError, QuantbenchError, WeightError
 from pytest_quantbench.quality import grow_questions, grow_tokens
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import Settings, user_model
@@ -215,3 +216,78 @@ def test_damaged_models_are_not_taken_for_whole_ones(open_subject):
     whole = cell.perplexity_samples.nll_nats
     damaged = Damaged(cell, "one layer's weights zeroed").perplexity_samples.nll_nats
     assert np.abs(damaged - whole).max() > 0.01
+
+
+def spoil(monkeypatch, cell, *names):
+    """Make weights of these names no numbers."""
+    dense = cell.artifact.dense
+    monkeypatch.setattr(
+        cell.artifact, "dense", lambda name: dense(name) * (mx.nan if any(n in name for n in names) else 1)
+    )
+
+
+def test_where_the_reference_ends_all_are_told_and_none_is_walked_twice(open_subject, monkeypatch, walks):
+    subject = expecting_all(open_subject())
+    spoil(monkeypatch, subject.reference, "lm_head", "embed_tokens")
+    for cell in map(subject.cell, map(recipe_of, RECIPES)):
+        with pytest.raises(WeightError, match="llama-0-0 at bf16: "):
+            _ = cell.perplexity_samples
+    assert len(walks) == 1
+    assert len(subject.cell(recipe_of("int4-rtn")).accuracy_samples.tasks) == 2  # which needs no reference
+
+
+def test_where_everything_ends_the_place_is_named(open_subject, monkeypatch, walks):
+    subject = expecting_all(open_subject())
+    for name in RECIPES:
+        spoil(monkeypatch, subject.cell(recipe_of(name)), "layers.0.mlp.down_proj")
+    for cell in map(subject.cell, map(recipe_of, RECIPES)):
+        for samples in (T2, T3):
+            with pytest.raises(WeightError, match="Decoder layer 0 gives values that are no numbers"):
+                getattr(cell, samples)
+    assert len(walks) == 1
+
+
+def test_embeddings_that_are_no_numbers_are_named(open_subject, monkeypatch):
+    subject = open_subject()
+    spoil(monkeypatch, subject.reference, "embed_tokens")
+    with pytest.raises(WeightError, match="The embeddings are no numbers"):
+        _ = subject.reference.perplexity_samples
+
+
+def test_every_weight_is_read_once_with_the_noise_floor_along(open_subject, monkeypatch):
+    subject, asked = expecting_all(open_subject(), names=(T2,)), []
+    dense = subject.reference.artifact.dense
+    monkeypatch.setattr(subject.reference.artifact, "dense", lambda name: asked.append(name) or dense(name))
+    _ = subject.reference.perplexity_samples
+    layers = [name for name in asked if ".layers." in name]
+    assert sorted(layers) == sorted(name for name in subject.reference.artifact.names if ".layers." in name)
+
+
+def test_text_that_a_recipe_was_fitted_to_keeps_it_from_t2_only(open_subject, tmp_path):
+    subject = open_subject(calibration="tiny-heldout", calibration_sequences=2)
+    subject.expect([(recipe_of("int4-gptq"), name) for name in (T2, T3)])
+    cell = subject.cell(recipe_of("int4-gptq"))
+    assert len(cell.accuracy_samples.tasks) == 2
+    with pytest.raises(CorpusError, match="share"):
+        _ = cell.perplexity_samples
+
+
+def test_a_compression_that_fails_is_tried_once(open_subject, monkeypatch):
+    tried = []
+    subject = open_subject(calibration="none")
+    subject.expect([(recipe_of("int4-gptq"), name) for name in (T2, T3)])
+    cell = subject.cell(recipe_of("int4-gptq"))
+    calibrated = type(cell)._calibration.fget
+    monkeypatch.setattr(type(cell), "_calibration", property(lambda self: tried.append(self) or calibrated(self)))
+    for name in (T2, T3, T2):
+        with pytest.raises(QuantbenchError, match="needs calibration"):
+            getattr(cell, name)
+    assert tried.count(cell) <= 4  # a key for each part at first, and one compression
+
+
+@pytest.mark.parametrize(("tokens", "most"), [(None, 64), (200, None), (200, 64)])
+def test_the_overlap_is_looked_for_as_far_as_is_read(open_subject, tmp_path, tokens, most):
+    """What stands behind the first tokens counts where it is read."""
+    (tmp_path / "late.txt").write_text((TINY_DIRECTORY / "heldout.txt").read_text()[300:1500])
+    subject = open_subject(calibration=tmp_path / "late.txt", tokens=tokens, most_tokens=most)
+    assert subject.fitted_to_text

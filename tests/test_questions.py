@@ -11,7 +11,7 @@ from pytest_quantbench.asking import Asked
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
-from pytest_quantbench.errors import CorpusError, UnknownNameError
+from pytest_quantbench.errors import CorpusError, ModelError, UnknownNameError
 from pytest_quantbench.measures import accuracy
 from pytest_quantbench.questions import _Encoder, _refuse_empty
 from pytest_quantbench.recipes import recipe
@@ -152,3 +152,68 @@ def test_a_question_that_lacks_a_field_is_named_wherever_it_stands(tmp_path):
 def test_whole_texts_are_t2s_business(tmp_path):
     with pytest.raises(UnknownNameError, match="wikitext scores whole texts, which T2 does"):
         ask(["wikitext"], {"wikitext": write(tmp_path, {"page": "Some text."})})
+
+
+def gsm8k(count):
+    return [{"question": f"What is {n} + 1?", "answer": f"It is {n + 1}.\n#### {n + 1}"} for n in range(count)]
+
+
+def prompts(asked):
+    return {
+        chosen: TOKENIZER.decode(prompt)
+        for (_, _, all_chosen), prompts in [(asked.versions[0], asked.writing.prompts)]
+        for chosen, prompt in zip(all_chosen, prompts, strict=True)
+    }
+
+
+def test_examples_are_the_same_whatever_else_is_asked_and_never_the_question_itself(tmp_path):
+    file = {"gsm8k": write(tmp_path, *gsm8k(12))}
+
+    def built(**settings):
+        config = CONFIG | {"max_position_embeddings": 4096}
+        return prompts(Asked(TOKENIZER, config, ["gsm8k"], file, seed=0, offline=True, **settings))
+
+    whole = built(limit=12)
+    assert whole == built(limit=12)
+    assert built(limit=5) | built(limit=12, start=5) == whole
+    for number, prompt in whole.items():
+        assert prompt.count("####") == 5
+        assert f"#### {number + 1}\n" not in prompt + "\n"
+
+
+def test_choices_examples_do_not_hold_the_question_either(tmp_path):
+    questions = [MMLU | {"question": f"Number {n}?", "choices": [f"{n}{c}" for c in "wxyz"]} for n in range(8)]
+    asked = ask(["mmlu_anatomy"], {"mmlu_anatomy": write(tmp_path, *questions)}, limit=8)
+    for number, instance in enumerate(asked.choices._instances[::4]):
+        assert instance.args[0].count(f"Number {number}?") == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "question"),
+    [
+        ("truthfulqa_mc2", {"question": "Q?", "mc2_targets": {"choices": ["a", "b"], "labels": [1, 0]}}),
+        ("cola", {"sentence": "It is.", "label": 1}),
+    ],
+)
+def test_metrics_that_say_not_what_is_right_are_refused(task, question, tmp_path):
+    asked = ask([task], {task: write(tmp_path, question)})
+    with pytest.raises(CorpusError, match="does not say of every answer whether it is right"):
+        measure(asked, tmp_path)
+
+
+def test_a_task_given_twice_is_refused(tmp_path):
+    path = tmp_path / "again.yaml"
+    path.write_text(f"include: {TINY_DIRECTORY / 'facts.yaml'}\ntask: tiny_facts\n")
+    for names in (["tiny_facts", "tiny_facts"], ["tiny_facts", str(path)]):
+        with pytest.raises(UnknownNameError, match="tiny_facts is asked for twice"):
+            ask(names)
+
+
+def test_a_group_that_changes_its_tasks_is_refused():
+    with pytest.raises(UnknownNameError, match="give that by itself"):
+        members("openllm")
+
+
+def test_a_token_that_the_model_does_not_know_is_refused():
+    with pytest.raises(ModelError, match=r"The tokenizer gives token \d+, and the model knows 100"):
+        Asked(TOKENIZER, CONFIG | {"vocab_size": 100}, ["tiny_facts"], {}, 5, 0, offline=True)

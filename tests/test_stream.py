@@ -6,7 +6,8 @@ from small_models import CONFIGS, HEADS
 
 from pytest_quantbench.errors import ModelError, WeightError
 from pytest_quantbench.skeleton import decoder_layers, shapes, skeleton
-from pytest_quantbench.stream import Rounded, Walk
+from pytest_quantbench.stream import Walk
+from pytest_quantbench.tracks import Rounded
 
 
 class InMemory:

@@ -1,14 +1,15 @@
 """Answers that a model writes: which text it goes on from, where it stops, and what is made of what it wrote."""
 
+import dataclasses
 import json
 
 import mlx.core as mx
 import numpy as np
 import pytest
 
-from pytest_quantbench import quantizers, writing
+from pytest_quantbench import bench, quantizers, results, writing
 from pytest_quantbench.asking import Asked
-from pytest_quantbench.catalog import TINY_DIRECTORY
+from pytest_quantbench.catalog import MODELS, TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.decoding import Generation
@@ -16,6 +17,7 @@ from pytest_quantbench.errors import CorpusError, QuantbenchError
 from pytest_quantbench.measures import accuracy
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.resident import load
+from pytest_quantbench.settings import Settings
 from pytest_quantbench.tokens import load_tokenizer
 
 TOKENIZER = load_tokenizer(TINY_DIRECTORY)
@@ -115,11 +117,42 @@ def test_chosen_and_written_answers_come_together_in_the_order_asked(artifact, w
     assert only.tasks["written_facts"].texts == both.tasks["written_facts"].texts
 
 
-def test_rounded_activations_answer_too(artifact, written_facts):
+def test_rounded_activations_answer_too(artifact, written_facts, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(writing, "load", lambda *what, **how: loaded.append(load(*what, **how)) or loaded[-1])
     asked = ask([written_facts], limit=10)
     rounded = asked.writing.answer(artifact, rounding=True)["written_facts"]
     plain = asked.writing.answer(artifact)["written_facts"]
+    assert {each.activations for each in loaded} == {"float32", "bfloat16"}
     assert np.mean(rounded.correct) == pytest.approx(np.mean(plain.correct), abs=0.21)
+
+
+def test_a_record_holds_what_was_written(artifact, written_facts, tmp_path):
+    """And judges it: nobody guesses what has to be written."""
+    model = dataclasses.replace(MODELS["Tiny"], tasks=(written_facts,))
+    settings = Settings(cache=tmp_path / "cache", limit=10, fixed=True, task_files=FILES, fresh=True)
+    cell = bench.Subject(model, settings).cell(recipe("int4-rtn", quantizers.names()))
+    assert cell.judge("accuracy", 50.0).items == 10
+    record = cell.record()
+    assert (record.accuracy.tasks["written_facts"].chance, record.coherence.guesses) == (0.0, False)
+    assert record.coherence.guessing_p is None
+    raw = cell.raw()
+    assert len(raw["accuracy/written_facts/texts"]) == len(raw["accuracy/written_facts/correct_raw"]) == 10
+    results.save(record, raw, tmp_path / "results")
+
+
+def test_answers_that_are_drawn_at_random_are_refused(written_facts, tmp_path):
+    for change in ("repeats: 4", "generation_kwargs: {until: ['.'], do_sample: true}"):
+        path = tmp_path / "random.yaml"
+        path.write_text(f"include: {written_facts}\ntask: drawn\n{change}\n")
+        with pytest.raises(CorpusError, match="draws answers at random"):
+            ask([str(path)], {"drawn": FILES["written_facts"]})
+
+
+def test_a_program_that_lacks_its_tests_is_named_before_anything_is_written(tmp_path):
+    question = {key: value for key, value in HUMANEVAL.items() if key != "entry_point"}
+    with pytest.raises(CorpusError, match="'entry_point'"):
+        ask(["humaneval"], {"humaneval": write(tmp_path, question)}, run_code=True)
 
 
 def test_a_prompt_leaves_room_for_its_answer(written_facts, tmp_path):

@@ -26,10 +26,14 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
+from pytest_quantbench.hub import Text
 from pytest_quantbench.machine import backend
+from pytest_quantbench.measures import perplexity
+from pytest_quantbench.reading import Reading, Script, Tokens
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.skeleton import shapes, skeleton
 from pytest_quantbench.stream import Walk
+from pytest_quantbench.tokens import load_tokenizer
 
 CONFIG = {
     "model_type": "qwen2",
@@ -71,19 +75,21 @@ def random_model(directory: Path, layers: int) -> Path:
 
 
 def measure(directory: Path, cache: Path, recipes: Sequence[str], tokens: int) -> None:
-    """In this process: the losses of so many tokens along one walk; prints seconds and peak bytes as JSON."""
+    """In this process: T2 of so many tokens along one walk, with divergences from the first; prints seconds and peak bytes as JSON."""
     if recipes == ["plain"]:
         began = time.perf_counter()
         plain(directory)
     else:
         artifacts = [compress(Checkpoint(directory), recipe(name, quantizers.names()), 0, cache) for name in recipes]
         began = time.perf_counter()
-        inputs = mx.random.randint(0, 2048, (1, tokens))
+        text = Text(name="Tiny's", content=(TINY_DIRECTORY / "heldout.txt").read_text())
+        script = Script(Tokens(text, load_tokenizer(directory), artifacts[0].config), Reading(tokens=tokens))
         walk = Walk(*artifacts, host=backend() == "cpu")
-        walk.run([inputs], "")
+        walk.run(script.batches(), "")
+        reference = None
         for track in range(len(artifacts)):
-            for start in range(0, tokens, 128):
-                mx.eval(mx.logsumexp(walk.logits(0, slice(start, start + 128), track), axis=-1))
+            samples = perplexity.score(script, walk, track=track, reference=reference)
+            reference = reference or samples
     seconds = time.perf_counter() - began
     unit = 1 if sys.platform == "darwin" else 1024
     print(json.dumps({"seconds": seconds, "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}))

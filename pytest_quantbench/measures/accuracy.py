@@ -19,21 +19,25 @@ def measure(artifact: Artifact, asked: Asked, *, host: bool) -> AccuracySamples:
     began = time.perf_counter()
     walk = Walk(artifact, host=host)
     walk.run(asked.choices.plan.batches, f"T3 {artifact.manifest.recipe}")
-    return replace(answer(asked, artifact, walk), seconds=time.perf_counter() - began)
+    return replace(written(asked, artifact, chosen(asked, walk)), seconds=time.perf_counter() - began)
 
 
-def answer(
-    asked: Asked, artifact: Artifact, walk: Walk, *, track: int = 0, first: int = 0, rounding: bool = False
-) -> AccuracySamples:
-    """The answers of one track of a walk, whose batches from `first` on are the choices', and what it writes."""
+def chosen(asked: Asked, walk: Walk, *, track: int = 0, first: int = 0) -> AccuracySamples:
+    """The answers of one track of a walk, whose batches from `first` on are the choices'."""
     plan, began = asked.choices.plan, time.perf_counter()
-    found = asked.choices.judged(answers(plan, walk, track=track, first=first)) if plan.batches else {}
-    if asked.writing.prompts:
-        found |= asked.writing.answer(artifact, rounding=rounding)
     return AccuracySamples(
-        tasks={name: found[name] for name in asked.available},
+        tasks=asked.choices.judged(answers(plan, walk, track=track, first=first)) if plan.batches else {},
         available=asked.available,
         cut_contexts=asked.cut_contexts,
         weights_sha256=walk.weights_sha256(track),
         seconds=time.perf_counter() - began,
     )
+
+
+def written(asked: Asked, artifact: Artifact, samples: AccuracySamples, *, rounding: bool = False) -> AccuracySamples:
+    """With what the artifact's model writes; its tasks in the order in which they were asked for."""
+    began = time.perf_counter()
+    texts = asked.writing.answer(artifact, rounding=rounding) if asked.writing.prompts else {}
+    found = {**samples.tasks, **texts}
+    tasks = {name: found[name] for name in asked.available}
+    return replace(samples, tasks=tasks, seconds=samples.seconds + time.perf_counter() - began)
