@@ -31,7 +31,7 @@ from pytest_quantbench.skeleton import decoder_layers, shapes, skeleton
 from pytest_quantbench.standins import Injector, Recorder, RuledInputs, Stopped, Stopper
 from pytest_quantbench.tracks import DenseWeights, Rounded
 
-LOGITS_AT_ONCE = 2**25  # float32 values that measures ask a walk for together: 128 MB
+LOGITS_AT_ONCE = 2**24  # float32 values that measures ask a walk for together: 64 MB, of which they make several
 Wrap = Callable[[str, nn.Module], nn.Module]  # a linear layer's path and the layer → what stands in for it
 Leaves = list[tuple[str, nn.Module]]  # by path
 

@@ -75,7 +75,7 @@ def random_model(directory: Path, layers: int) -> Path:
 
 
 def measure(directory: Path, cache: Path, recipes: Sequence[str], tokens: int) -> None:
-    """In this process: T2 of so many tokens along one walk, with divergences from the first; prints seconds and peak bytes as JSON."""
+    """In this process: T2 along one walk, with divergences from the first recipe; prints seconds and bytes as JSON."""
     if recipes == ["plain"]:
         began = time.perf_counter()
         plain(directory)
