@@ -20,10 +20,12 @@ import msgspec
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.checkpoint import Checkpoint, file_sha256
+from pytest_quantbench.errors import RecordError
 from pytest_quantbench.quantizers import InputRule, Quantizer, QuantizesInputs
 from pytest_quantbench.recipes import Part
 from pytest_quantbench.record import Tensor
 from pytest_quantbench.skeleton import Config
+from pytest_quantbench.storage import unsealed
 
 log = logging.getLogger(__name__)
 
@@ -112,9 +114,9 @@ def open_artifact(directory: Path) -> Artifact | None:
     if not path.is_file():
         return None
     try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
+        manifest = msgspec.convert(unsealed(path.read_bytes()), Manifest)
         damaged = [name for name, sha in manifest.files.items() if file_sha256(directory / name) != sha]
-    except (msgspec.MsgspecError, FileNotFoundError) as error:
+    except (msgspec.MsgspecError, RecordError, OSError) as error:
         damaged = [str(error)]
     if damaged:
         aside = directory.with_name(f"damaged-{directory.name}-{time.time_ns()}")

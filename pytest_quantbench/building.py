@@ -31,7 +31,7 @@ from pytest_quantbench.progress import track
 from pytest_quantbench.quantizers import Annotated, InputRule, MlxStored, Quantizer, QuantizesInputs, Statistics
 from pytest_quantbench.recipes import Part, Recipe
 from pytest_quantbench.record import Tensor
-from pytest_quantbench.storage import write_atomically
+from pytest_quantbench.storage import sealed, write_atomically
 from pytest_quantbench.stream import Walk
 from pytest_quantbench.tokens import load_tokenizer
 
@@ -214,7 +214,7 @@ class Build:
             opens_in_mlx_lm=self._opens_in_mlx_lm(),
             calibration=self.calibration.describe() if self.calibration else {},
         )
-        (self.directory / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+        write_atomically(self.directory / "manifest.json", sealed(manifest))
 
 
 def manifest_of(checkpoint: Checkpoint, recipe: Recipe, tensors: Sequence[Tensor], **rest: Any) -> Manifest:

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from pytest_quantbench.errors import RecordError
+from pytest_quantbench.storage import unsealed
 from pytest_quantbench.verdict import Interval, Verdict
 
 SCHEMA = 3
@@ -238,9 +239,9 @@ class Record:
 def read(path: Path) -> Record:
     """The record in a JSON file. Raises RecordError naming the file and the field that is wrong."""
     try:
-        record = msgspec.json.decode(path.read_bytes(), type=Record)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path} is not a record of this tool: {error}. Delete it, or run its cell again.") from error
-    if record.schema != SCHEMA:
-        raise RecordError(f"{path} has schema {record.schema}; this version reads {SCHEMA}. Run its cell again.")
-    return record
+        values = unsealed(path.read_bytes())
+        if values.get("schema") != SCHEMA:
+            raise RecordError(f"it has schema {values.get('schema')}; this version reads {SCHEMA}")
+        return msgspec.convert(values, Record)
+    except (msgspec.MsgspecError, RecordError, OSError) as error:
+        raise RecordError(f"{path} is no record of this tool: {error}. Delete it, or run its cell again.") from error

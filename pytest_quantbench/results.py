@@ -2,6 +2,8 @@
 
 import io
 import logging
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 from pytest_quantbench.catalog import LEVELS, METRICS, MODELS
 from pytest_quantbench.errors import DiskError, RecordError
 from pytest_quantbench.record import SCHEMA, Record, read
-from pytest_quantbench.storage import to_json, write_atomically
+from pytest_quantbench.storage import sealed, write_atomically
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -35,8 +37,8 @@ def save(record: Record, arrays: Mapping[str, Any], directory: Path) -> Path:
     same machine: measuring T2 again does not lose yesterday's T3. Raises DiskError where the folder cannot be written.
     """
     path, raw_path = directory / f"{record.file_stem}.json", directory / f"{record.file_stem}.npz"
-    old = _readable(path)
-    if old is not None and _same_cell(old, record):
+    old, old_arrays = _readable(path), _readable_arrays(raw_path)
+    if old is not None and old_arrays is not None and _same_cell(old, record):
         kept = [part for part in PARTS if getattr(record, part) is None and getattr(old, part) is not None]
         now = {verdict.metric for verdict in record.verdicts}
         # a verdict on samples that were measured anew would be of others
@@ -49,11 +51,11 @@ def save(record: Record, arrays: Mapping[str, Any], directory: Path) -> Path:
             verdicts=(*verdicts, *record.verdicts),
             weights_sha256=record.weights_sha256 or old.weights_sha256,
         )
-        arrays = {**_old_arrays(raw_path, kept), **arrays}
+        arrays = {name: array for name, array in old_arrays.items() if name.partition("/")[0] in kept} | dict(arrays)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)
     write_atomically(raw_path, buffer.getvalue())
-    write_atomically(path, to_json(record))
+    write_atomically(path, sealed(record))
     return path
 
 
@@ -79,11 +81,13 @@ def _same_cell(old: Record, new: Record) -> bool:
     return len(hashes) <= 1 and artifacts[0] == artifacts[1] and all(getattr(old, n) == getattr(new, n) for n in same)
 
 
-def _old_arrays(path: Path, kept: Sequence[str]) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    with np.load(path) as old:
-        return {name: old[name] for name in old.files if name.partition("/")[0] in kept}
+def _readable_arrays(path: Path) -> dict[str, Any] | None:
+    """The raw samples in a file; None where there is none, or a damaged one."""
+    try:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as old:
+            return {name: old[name] for name in old.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+        return None  # what it held is lost, and measured again
 
 
 def read_all(directory: Path) -> list[Record]:
@@ -119,5 +123,5 @@ def in_order(records: Sequence[Record]) -> list[Record]:
 def write_combined(records: Sequence[Record], directory: Path) -> Path:
     """combined.json: the schema number and all records."""
     path = directory / COMBINED
-    write_atomically(path, to_json({"schema": SCHEMA, "records": msgspec.to_builtins(in_order(records))}))
+    write_atomically(path, sealed({"schema": SCHEMA, "records": msgspec.to_builtins(in_order(records))}))
     return path

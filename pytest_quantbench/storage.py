@@ -1,19 +1,45 @@
 """JSON that holds what it was given, and files that are written whole or not at all."""
 
+import hashlib
 import os
 import shutil
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from pytest_quantbench.errors import DiskError, RecordError
 
+SEAL = "sha256"
 
-def to_json(record: object) -> bytes:
-    """Indented JSON. Raises RecordError if a number in it is not finite: JSON would turn it into null unseen."""
-    _refuse_non_finite(msgspec.to_builtins(record), "$")
-    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+def sealed(record: object) -> bytes:
+    """Indented JSON of a record, with the hash of all its values as a last field, so that damage is seen.
+
+    Raises RecordError if a number in it is not finite: JSON would turn it into null unseen.
+    """
+    values = msgspec.to_builtins(record)
+    _refuse_non_finite(values, "$")
+    return msgspec.json.format(msgspec.json.encode({**values, SEAL: _hash(values)}), indent=2) + b"\n"
+
+
+def unsealed(content: bytes) -> dict[str, Any]:
+    """The values of sealed JSON. Raises RecordError for what is none, or was changed since."""
+    try:
+        values = msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RecordError(str(error)) from error
+    seal = values.pop(SEAL, None)
+    if seal != _hash(values):
+        raise RecordError(
+            "it has no hash" if seal is None else "its hash is of other values: it was changed or damaged"
+        )
+    return values
+
+
+def _hash(values: object) -> str:
+    return hashlib.sha256(msgspec.json.encode(values)).hexdigest()
 
 
 def _refuse_non_finite(value: object, path: str) -> None:

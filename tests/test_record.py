@@ -3,11 +3,12 @@ import math
 import os
 
 import msgspec
+import numpy as np
 import pytest
 
 from pytest_quantbench.errors import DiskError, RecordError
 from pytest_quantbench.record import SCHEMA, Perplexity, Record, read
-from pytest_quantbench.storage import to_json, write_atomically
+from pytest_quantbench.storage import sealed, write_atomically
 from pytest_quantbench.verdict import Interval
 
 
@@ -51,12 +52,12 @@ def perplexity(**changes):
 
 def test_a_record_survives_the_file(tmp_path):
     record = make(perplexity=perplexity())
-    write_atomically(tmp_path / "r.json", to_json(record))
+    write_atomically(tmp_path / "r.json", sealed(record))
     assert read(tmp_path / "r.json") == record
 
 
 def test_the_names_that_other_tools_read():
-    written = json.loads(to_json(make(perplexity=perplexity())))
+    written = json.loads(sealed(make(perplexity=perplexity())))
     assert {"model_id", "bits", "timestamp", "compression", "throughput", "perplexity", "accuracy"} <= written.keys()
     assert {"ppl", "bf16_ppl", "delta"} <= written["perplexity"].keys()
 
@@ -72,7 +73,7 @@ def test_file_names_say_model_width_and_method(recipe, stem):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_numbers_that_json_cannot_hold_are_refused_by_name(value):
     with pytest.raises(RecordError, match=r"\$\.perplexity\.nll_nats"):
-        to_json(make(perplexity=perplexity(nll_nats=value)))
+        sealed(make(perplexity=perplexity(nll_nats=value)))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b'{"schema": 1}'])
@@ -83,9 +84,38 @@ def test_a_broken_record_is_named(tmp_path, content):
         read(path)
 
 
+@pytest.mark.parametrize("seed", range(200))
+def test_a_flipped_byte_or_a_cut_is_found_or_changes_nothing(tmp_path, seed):
+    record, rng = make(perplexity=perplexity()), np.random.default_rng(seed)
+    content = bytearray(sealed(record))
+    if seed % 5:
+        content[rng.integers(len(content))] ^= int(rng.integers(1, 256))
+    else:
+        del content[rng.integers(len(content)) :]
+    (tmp_path / "r.json").write_bytes(content)
+    try:
+        found = read(tmp_path / "r.json")
+    except RecordError:
+        return
+    assert found == record  # a space for a line's end
+
+
+def test_a_number_changed_by_hand_is_found(tmp_path):
+    content = sealed(make(perplexity=perplexity()))
+    (tmp_path / "r.json").write_bytes(content.replace(b'"bits": 4', b'"bits": 2'))
+    with pytest.raises(RecordError, match="its hash is of other values: it was changed or damaged"):
+        read(tmp_path / "r.json")
+
+
+def test_a_record_without_a_hash_is_refused(tmp_path):
+    (tmp_path / "r.json").write_bytes(msgspec.json.encode(make(perplexity=perplexity())))
+    with pytest.raises(RecordError, match="it has no hash"):
+        read(tmp_path / "r.json")
+
+
 def test_another_schema_is_named(tmp_path):
     path = tmp_path / "old.json"
-    path.write_bytes(msgspec.json.encode(make(schema=99)))
+    path.write_bytes(sealed(make(schema=99)))
     with pytest.raises(RecordError, match="schema 99"):
         read(path)
 

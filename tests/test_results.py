@@ -8,6 +8,7 @@ from test_record import make, perplexity
 from pytest_quantbench import document, report, results
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.record import SCHEMA, Accuracy, Coherence, NoiseFloor, TaskAccuracy, read
+from pytest_quantbench.storage import sealed
 from pytest_quantbench.verdict import Verdict
 
 
@@ -69,10 +70,12 @@ def test_a_folder_without_records_is_named_and_what_is_no_record_left_out(tmp_pa
         results.read_all(tmp_path)
     results.save(make(), {}, tmp_path)
     old = json.loads((tmp_path / "Tiny_4bit.json").read_text())
-    (tmp_path / "old.json").write_text(json.dumps(old | {"schema": 1}))
+    (tmp_path / "old.json").write_bytes(
+        sealed({name: value for name, value in old.items() if name != "sha256"} | {"schema": 1})
+    )
     assert results.read_all(tmp_path) == [make()]
-    assert "x.json is not a record of this tool" in caplog.text
-    assert f"old.json has schema 1; this version reads {SCHEMA}" in caplog.text
+    assert "x.json is no record of this tool" in caplog.text
+    assert f"it has schema 1; this version reads {SCHEMA}" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
@@ -163,3 +166,16 @@ def test_tasks_that_hardly_see_quantization_are_called_so():
     assert "insensitive to quantization (multiple choice): arc_easy." in text
     assert "Tiny-int4, arc_easy: 200 questions asked, 3,711 would tell a drop of 1 point" in text
     assert "What the tasks can see" not in document.markdown([make()], ["c"])
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"nonsense", None])
+def test_raw_samples_that_cannot_be_read_are_lost_and_nothing_else(tmp_path, content):
+    """What they belonged to is measured again: a record beside samples that are not its own would be worse."""
+    results.save(make(perplexity=perplexity()), {"perplexity/nll_nats": np.ones(3)}, tmp_path)
+    raw = tmp_path / "Tiny_4bit.npz"
+    whole = raw.read_bytes()
+    raw.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    results.save(make(), {"accuracy/t/gold": np.zeros(2)}, tmp_path)
+    assert read(tmp_path / "Tiny_4bit.json").perplexity is None
+    with np.load(raw) as arrays:
+        assert arrays.files == ["accuracy/t/gold"]
