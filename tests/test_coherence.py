@@ -54,7 +54,7 @@ class Answered:
     def __init__(self, right, questions):
         self.correct = np.arange(questions) < right
         self.ids = tuple(map(str, range(questions)))
-        self.choices = 4
+        self.choices, self.chance = 4, 0.25
         self.tasks = {"task": self}
 
 
