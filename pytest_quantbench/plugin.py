@@ -73,7 +73,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add("--time-budget", type=float, metavar="MINUTES", help="after so long no check of a cell goes on (default: none)")
     add("--results", type=Path, metavar="DIR", help="where records go (default results)")
     add("--undecided", choices=("report", "fail"), default="report", help="what an undecided verdict does to the run")
-    add("--resume", dest="fresh", action="store_false", help="take what earlier sessions have measured (the default)")
+    add("--resume", dest="fresh", action="store_false", default=False, help="reuse samples (default)")
     add("--fresh", dest="fresh", action="store_true", help="measure it again")
     add("--offline", action="store_true", help="fetch nothing")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_quantbench import plugin
 from pytest_quantbench.catalog import LEVELS, MODELS, TINY_DIRECTORY
 
 # pytester forgets modules that a run imports, and MLX, SciPy and matplotlib bear being imported only once.
@@ -358,3 +359,9 @@ def test_options_of_others_that_begin_alike_read_nothing(tmp_path):
         "print('READ', 'pytest_quantbench.selection' in sys.modules)"
     )
     assert "READ False" in run_python(code, tmp_path).stdout
+
+
+def test_what_was_measured_is_taken_unless_fresh_is_said():
+    parser = pytest.Parser(_ispytest=True)
+    plugin.pytest_addoption(parser)
+    assert [parser.parse(given).fresh for given in ([], ["--resume"], ["--fresh"])] == [False, False, True]
