@@ -2,14 +2,13 @@
 
 import pytest
 
-pytestmark = pytest.mark.t1
+pytestmark = [pytest.mark.t1, pytest.mark.filterwarnings("ignore:Benchmark fixture was not used")]
 
 
-def test_throughput(cell, request, settle):
+def test_throughput(cell, benchmark, settle):
     if cell.kept_throughput is None:
-        benchmark, session = request.getfixturevalue("benchmark"), cell.throughput_session
+        session = cell.throughput_session
         benchmark.pedantic(session.run, setup=session.run_reference, rounds=session.rounds)
     verdict = cell.judge("throughput")
-    if cell.kept_throughput is None:
-        benchmark.extra_info.update(cell.figures("throughput"))
+    benchmark.extra_info.update(cell.figures("throughput"))
     settle(verdict)

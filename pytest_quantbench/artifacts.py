@@ -10,7 +10,6 @@ The reference (identity on every matrix) is not copied: its artifact is the chec
 
 import json
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from pytest_quantbench.quantizers import InputRule, Quantizer, QuantizesInputs
 from pytest_quantbench.recipes import Part
 from pytest_quantbench.record import Tensor
 from pytest_quantbench.skeleton import Config
-from pytest_quantbench.storage import unsealed
+from pytest_quantbench.storage import set_aside, unsealed
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +118,7 @@ def open_artifact(directory: Path) -> Artifact | None:
     except (msgspec.MsgspecError, RecordError, OSError) as error:
         damaged = [str(error)]
     if damaged:
-        aside = directory.with_name(f"damaged-{directory.name}-{time.time_ns()}")
-        directory.rename(aside)
+        aside = set_aside(directory)
         log.warning("The artifact %s was damaged (%s): moved to %s, made again.", directory.name, damaged[0], aside)
         return None
     config = json.loads((directory / "config.json").read_text())

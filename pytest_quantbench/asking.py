@@ -6,9 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from pytest_quantbench.errors import UnknownNameError
-from pytest_quantbench.questions import Choices
+from pytest_quantbench.questions import Choices, hashes
 from pytest_quantbench.skeleton import Config
-from pytest_quantbench.tasks import CODE, EMBEDDED, Part, load_task, members, parts_of, quiet_lm_eval, task_name
+from pytest_quantbench.tasks import (
+    CODE,
+    EMBEDDED,
+    Part,
+    load_task,
+    members,
+    parts_of,
+    quiet_lm_eval,
+    rules,
+    task_name,
+)
 from pytest_quantbench.writing import Writing
 
 CHOICES, WRITING = ("multiple_choice", "loglikelihood"), ("generate_until",)
@@ -48,7 +58,10 @@ class Asked:
             self._refuse(part)
         self.choices = Choices(_of_type(parts, CHOICES), tokenizer, config)
         self.writing = Writing(_of_type(parts, WRITING), tokenizer, config, run_code=run_code)
-        self.versions = [(part.name, str(part.task.VERSION), tuple(part.chosen)) for part in parts]
+        self._content = [
+            (part.name, rules(part.task), [hashes(part.task, doc, requests) for _, doc, requests in part.asked])
+            for part in parts
+        ]
 
     @staticmethod
     def _refuse(part: Part) -> None:
@@ -61,10 +74,10 @@ class Asked:
 
     @property
     def sha256(self) -> str:
-        """Hash of all that is asked: every prompt and choice as tokens, and what is made of the answers."""
+        """Hash of all that is asked: every question, prompt and choice, and the rules by which answers are judged."""
         choices = [(request.context, request.continuation) for request in self.choices.requests]
         written = [self.writing.prompts, self.writing.limits]
-        return hashlib.sha256(repr([self.available, self.versions, choices, written]).encode()).hexdigest()
+        return hashlib.sha256(repr([self.available, self._content, choices, written]).encode()).hexdigest()
 
     @property
     def cut_contexts(self) -> int:

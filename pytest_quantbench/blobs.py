@@ -1,10 +1,7 @@
 """A file of the Hub's cache, which is a link in a snapshot to a blob that is named by its checksum."""
 
-import fcntl
 import hashlib
 import re
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 _DIGESTS = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -47,17 +44,3 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
     if blob.parent.resolve() == (path.parents[2] / "blobs").resolve():
         blob.unlink(missing_ok=True)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Wait until no other session is at work on a model's folder. The lock of a process that died is none.
-
-    A cache that cannot be written has nobody at work on it, and is used without a lock.
-    """
-    lock = folder.parent / ".locks" / f"{folder.name}.quantbench"
-    with ExitStack() as stack:
-        with suppress(OSError):
-            lock.parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(stack.enter_context(lock.open("w")), fcntl.LOCK_EX)
-        yield

@@ -189,10 +189,8 @@ class Build:
     def _write_config(self) -> None:
         config = dict(self.checkpoint.config)
         if self._opens_in_mlx_lm():
-            config["quantization"] = {
-                **(list(self.native.values())[-1] or {}),
-                **self.native,
-            }  # the last is the default
+            default = list(self.native.values())[-1]
+            config["quantization"] = {**(default or {}), **self.native}
         (self.directory / "config.json").write_text(json.dumps(config, indent=2))
         for pattern in TOKENIZER_FILES:
             for file in self.checkpoint.directory.glob(pattern):

@@ -49,18 +49,18 @@ def compress(
     used = used_calibration(recipe, calibration)
     directory = cache / "artifacts" / key_of(checkpoint, recipe, seed, used)
     building = directory.with_name(f".building-{directory.name}")
-    try:
-        with held(cache / "locks" / directory.name, f"compressing {checkpoint.directory.name} to {recipe.id}"):
-            if (found := open_artifact(directory)) is not None:
-                return found
+    with held(cache / "locks" / directory.name, f"compressing {checkpoint.directory.name} to {recipe.id}"):
+        if (found := open_artifact(directory)) is not None:
+            return found
+        try:
             building.mkdir(parents=True, exist_ok=True)
             Build(checkpoint, recipe, seed, building, used).run(directory.name)
             building.rename(directory)
-    except QuantbenchError:
-        shutil.rmtree(building, ignore_errors=True)  # nothing that could go on
-        raise
-    except OSError as error:
-        raise DiskError(f"Cannot write {directory}: {error}. Set QUANTBENCH_CACHE to another folder.") from error
+        except (OSError, DiskError) as error:  # what is done stays, for when there is room
+            raise DiskError(f"Cannot write {directory}: {error}. Set QUANTBENCH_CACHE to another folder.") from error
+        except QuantbenchError:
+            shutil.rmtree(building, ignore_errors=True)  # nothing that could go on
+            raise
     made = open_artifact(directory)
     assert made is not None
     return made

@@ -13,11 +13,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_quantbench.blobs import alone, mismatch, remove
+from pytest_quantbench.blobs import mismatch, remove
 from pytest_quantbench.catalog import GB, Model
 from pytest_quantbench.errors import DiskError, ModelError, OfflineError, QuantbenchError
 from pytest_quantbench.hub import hub_cache
 from pytest_quantbench.listing import HubFile, Listing, endpoint, listing, patiently
+from pytest_quantbench.locks import held
 from pytest_quantbench.modelconfig import read_config
 from pytest_quantbench.progress import track
 from pytest_quantbench.shards import INDEX, chosen_names, instead, is_pickle, read_index, read_weights, weight_files
@@ -69,7 +70,8 @@ def fetch(model: Model, offline: bool) -> tuple[Path, str | None]:
             raise
         warnings.warn(f"{error} Going on with what is in the cache, commit {here.name}.", stacklevel=2)
         return _trusted(here), here.name
-    with alone(_folder(model.source)):
+    folder = _folder(model.source)
+    with held(folder.parent / ".locks" / f"{folder.name}.quantbench", f"fetching {model.source}"):
         return _complete(found), found.commit
 
 

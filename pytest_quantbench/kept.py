@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import logging
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +16,8 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from pytest_quantbench.storage import write_atomically
+from pytest_quantbench.errors import DiskError
+from pytest_quantbench.storage import set_aside, write_atomically
 
 S = TypeVar("S")
 log = logging.getLogger(__name__)
@@ -63,9 +63,7 @@ def load(cache: Path, key: str, kind: type[S]) -> S | None:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             told = arrays["told"].tobytes()
             return msgspec.json.decode(told, type=kind, dec_hook=lambda _, place: arrays[str(place)])
-    aside = path.with_name(f"damaged-{path.name}-{time.time_ns()}")
-    path.rename(aside)
-    log.warning("Kept samples were damaged: moved to %s, measured again.", aside)
+    log.warning("Kept samples were damaged: moved to %s, measured again.", set_aside(path))
     return None
 
 
@@ -87,10 +85,13 @@ class Memory:
         return found
 
     def keep(self, name: str, work: Mapping[str, Any], samples: object) -> None:
-        """Keep what this work gave, behind what the cell had."""
+        """Keep what this work gave, behind what the cell had. Where it cannot be kept, this session has it still."""
         key = self._key(name, work)
-        save(self._cache, key, samples)
         self.keys[name] = key
+        try:
+            save(self._cache, key, samples)
+        except DiskError as error:
+            log.warning("Samples are not kept for later sessions. %s", error)
 
     def _key(self, name: str, work: Mapping[str, Any]) -> str:
         return key_of({"of": name, "subject": self._subject, "work": work, "behind": self.keys.get(name)})

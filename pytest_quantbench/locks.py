@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 log = logging.getLogger(__name__)
 _mine: set[Path] = set()  # held by this process, which does not wait for itself
@@ -13,13 +14,14 @@ _mine: set[Path] = set()  # held by this process, which does not wait for itself
 @contextmanager
 def held(path: Path, doing: str) -> Iterator[None]:
     """Hold the lock at `path` meanwhile, after waiting for whoever is `doing` the same. The file is left behind: were
-    it deleted, two could hold locks of one name. Raises OSError where it cannot be made.
+    it deleted, two could hold locks of one name. A folder that cannot be written has nobody at work in it, and needs
+    no lock.
     """
-    if path in _mine:
+    file = None if path in _mine else _opened(path)
+    if file is None:
         yield
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -30,3 +32,12 @@ def held(path: Path, doing: str) -> Iterator[None]:
             yield
         finally:
             _mine.remove(path)
+
+
+def _opened(path: Path) -> IO[str] | None:
+    """The lock's file, which nothing is written to; None where it cannot be made."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("a")
+    except OSError:
+        return None

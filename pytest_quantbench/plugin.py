@@ -6,6 +6,7 @@ else is imported when a test asks for a cell.
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import sys
@@ -18,76 +19,36 @@ import pytest
 from pytest_quantbench import fixtures
 from pytest_quantbench.fixtures import OUTCOME, run_of
 from pytest_quantbench.items import cells_of, expected, needs_suite, parameters
+from pytest_quantbench.notices import PACKAGE, Notices
+from pytest_quantbench.options import EARLY, MARKERS, add_options
 
 if TYPE_CHECKING:
     from pytest_quantbench.selection import Run
 
-MARKERS = {
-    **{level: f"a cell at level {level}" for level in ("bf16", "int8", "int4", "int3", "int2")},
-    "t1": "throughput",
-    "t2": "perplexity",
-    "t3": "accuracy",
-    "size": "bytes on disk",
-    "weights": "decoded weights against the original ones",
-    "selftest": "known damage has to fail; runs with -m selftest only",
-    "quantbench(models=None, recipes=None)": "which models and recipes a test's `cell` runs over (default: all)",
-}
-
-# Options whose values are read before anything is collected.
-EARLY = set(
-    "--model --recipe --task-data --runs --limit --tokens --max-tokens --time-budget --memory --context --stride "
-    "--corpus --calibration".split()
-)
+NOTICES = pytest.StashKey[Notices]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("quantbench", "is this quantized model still good enough?")
-    add = group.addoption
-    add("--model", action="append", default=[], metavar="PATH_OR_HUB_ID", help="also run this model (repeatable)")
-    add("--recipe", action="append", default=[], metavar="ID", help="such as int4-rtn (repeatable; default: levels)")
-    add("--runs", type=int, default=3, help="T1: runs of each of the five prompts (default 3)")
-    add("--tokens", default="512", help="T2: how many tokens of the corpus, or 'all' (default 512)")
-    add("--max-tokens", default="16384", help="T2: how far an undecided check goes on, or 'all' (default 16384)")
-    add("--context", type=int, default=2048, metavar="N", help="T2: tokens in a window (default 2048)")
-    add("--stride", type=int, metavar="N", help="T2: how far apart windows begin (default: the context)")
-    add(
-        "--memory",
-        type=float,
-        default=4.0,
-        metavar="GB",
-        help="T2, T3: hidden states beyond this go to temporary files (default 4)",
-    )
-    add("--corpus", metavar="FILE", help="T2: a UTF-8 text or JSONL file, or a corpus by name, instead of the model's")
-    add("--calibration", metavar="FILE", help="calibration text instead of the model's: a file, c4, tiny-train or none")
-    add("--calibration-sequences", type=int, metavar="N", help="calibration sequences (default 128; Tiny 32)")
-    add("--limit", type=int, default=200, help="T3: questions per task, a seeded sample (default 200)")
-    add("--task", action="append", default=[], metavar="NAME", help="T3: an lm-eval task or its YAML file (repeatable)")
-    add("--task-data", action="append", default=[], metavar="NAME=FILE.jsonl", help="T3: a task's questions")
-    add(
-        "--run-code",
-        action="store_true",
-        help="T3: run the programs that a model writes (humaneval, mbpp), with limits",
-    )
-    add("--sample-seed", type=int, default=0, help="seed of the sampled questions (default 0)")
-    add("--fixed", action="store_true", help="one look: an undecided check does not go on with more samples")
-    add("--time-budget", type=float, metavar="MINUTES", help="after so long no check of a cell goes on (default: none)")
-    add("--results", type=Path, metavar="DIR", help="where records go (default results)")
-    add("--undecided", choices=("report", "fail"), default="report", help="what an undecided verdict does to the run")
-    add("--resume", dest="fresh", action="store_false", default=False, help="reuse samples (default)")
-    add("--fresh", dest="fresh", action="store_true", help="measure it again")
-    add("--offline", action="store_true", help="fetch nothing")
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures, "quantbench-fixtures")
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
+    config.stash[NOTICES] = Notices()
+    logging.getLogger(PACKAGE).addHandler(config.stash[NOTICES])
     if EARLY & {str(argument).partition("=")[0] for argument in config.invocation_params.args}:
         run_of(config)  # a wrong name or number is a usage error, before anything is collected
     if sys.stderr.isatty():  # kept now, for capture hides it from the tests
         from pytest_quantbench import progress
 
         progress.show_on(os.fdopen(os.dup(sys.stderr.fileno()), "w"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if NOTICES in config.stash:
+        logging.getLogger(PACKAGE).removeHandler(config.stash[NOTICES])
 
 
 def run_so_far(config: pytest.Config) -> Run | None:
@@ -199,8 +160,10 @@ def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """xdist: a worker is done and says which records it wrote."""
-    run_of(node.config).written += map(Path, getattr(node, "workeroutput", {}).get("quantbench_written", ()))
+    """xdist: a worker is done and says which records it wrote, and what it warned of."""
+    told = getattr(node, "workeroutput", {})
+    run_of(node.config).written += map(Path, told.get("quantbench_written", ()))
+    node.config.stash[NOTICES].lines += told.get("quantbench_notices", ())
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -209,6 +172,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         return
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["quantbench_written"] = list(map(str, run.written))
+        session.config.workeroutput["quantbench_notices"] = session.config.stash[NOTICES].lines
         return
     from pytest_quantbench import publish
 
@@ -218,9 +182,10 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     run = run_so_far(config)
-    if run is not None and run.closing:
+    lines = [*(run.closing if run else ()), *(f"warning: {line}" for line in config.stash[NOTICES].lines)]
+    if lines:
         terminalreporter.section("quantbench")
-        for line in run.closing:
+        for line in lines:
             terminalreporter.write_line(line)
 
 

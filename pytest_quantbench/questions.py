@@ -60,19 +60,17 @@ class _Encoder(TemplateLM):  # type: ignore[misc]
         self._noted = [Request(context=tuple(before), continuation=tuple(rest)) for _, before, rest in requests]
         return [(0.0, False)] * len(requests)
 
-    def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> list[float]:
-        """Never asked."""
-        raise NotImplementedError
+    def _refused(self, requests: Any, disable_tqdm: bool = False) -> Any:
+        raise NotImplementedError("only choices are split here")
 
-    def generate_until(self, requests: Any, disable_tqdm: bool = False) -> list[str]:
-        """Never asked."""
-        raise NotImplementedError
+    loglikelihood_rolling = generate_until = _refused
 
 
 class Choices:
     """Tasks whose answers are given, and judged by their log-likelihoods.
 
-    Raises CorpusError for a question without the choice that is to be right, and for an empty choice.
+    Raises CorpusError for a question without the choice that is to be right, for an empty choice, and for a task that
+    does not say of an answer whether it is right.
     """
 
     def __init__(self, parts: Sequence[Part], tokenizer: Any, config: Config) -> None:
@@ -80,6 +78,7 @@ class Choices:
         self._instances = [instance for part in parts for instance in part.task.instances]
         for part in parts:
             _refuse_wrong_gold(part)
+            _rehearse(part)
         whole = _Encoder(tokenizer).encoded(self._instances)
         _refuse_empty(self._instances, whole)
         refuse_unknown_tokens((t for each in whole for t in each.context + each.continuation), config)
@@ -99,9 +98,7 @@ class Choices:
         return by_task(self._parts, _row)
 
 
-def by_task(
-    parts: Sequence[Part], row: Callable[[Part, int, Any, list[Any]], dict[str, Any]]
-) -> dict[str, TaskSamples]:
+def by_task(parts: Sequence[Part], row: Row) -> dict[str, TaskSamples]:
     """Samples of every task, from a row for each of its questions, after lm-eval's filters have run."""
     rows: dict[str, list[dict[str, Any]]] = {}
     versions = {part.name: str(part.task.VERSION) for part in parts}
@@ -109,7 +106,7 @@ def by_task(
         for part in parts:
             part.task.apply_filters()
             rows.setdefault(part.name, []).extend(
-                {"ids": f"{part.label}{doc.get('id', index)}", "hashes": _hashes(part.task, doc, instances)}
+                {"ids": f"{part.label}{doc.get('id', index)}", "hashes": hashes(part.task, doc, instances)}
                 | row(part, index, doc, instances)
                 for index, doc, instances in part.asked
             )
@@ -138,7 +135,17 @@ def is_right(part: Part, value: Any) -> bool:
     )
 
 
-def _hashes(task: Any, doc: Any, instances: Sequence[Any]) -> str:
+def _rehearse(part: Part) -> None:
+    """Judge a first question as if every choice were as likely: a metric that says not what is right is refused before
+    the walk, not after it.
+    """
+    index, doc, instances = next(part.asked)
+    for instance in instances:
+        instance.filtered_resps = {"none": (0.0, False)}
+    _row(part, index, doc, instances)
+
+
+def hashes(task: Any, doc: Any, instances: Sequence[Any]) -> str:
     """Of the question, its prompt and its target."""
     content = json.encode(dict(doc), enc_hook=handle_non_serializable).decode()
     return "".join(map(hash_string, (content, instances[0].args[0], str(task.doc_to_target(doc)))))

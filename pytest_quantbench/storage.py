@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,15 @@ def free_bytes(directory: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
+def set_aside(path: Path) -> Path:
+    """Move what is damaged to a name beside its own, which is returned. Raises DiskError where that cannot be done."""
+    aside = path.with_name(f"damaged-{path.name}-{time.time_ns()}")
+    try:
+        return path.rename(aside)
+    except OSError as error:
+        raise DiskError(f"{path} is damaged and cannot be moved aside ({error.strerror}): delete it.") from error
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Write all or nothing: to a temporary name, flushed to disk, then renamed. Raises DiskError naming the folder."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -72,4 +82,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         with suppress(OSError):  # the folder itself may be what is wrong
             temporary.unlink(missing_ok=True)
-        raise DiskError(f"Cannot write {path}: {error.strerror}. Choose another folder with --results.") from error
+        raise DiskError(
+            f"Cannot write {path}: {error.strerror}. Choose another folder with --results, "
+            f"or QUANTBENCH_CACHE for what is kept between sessions."
+        ) from error

@@ -27,7 +27,7 @@ EMBEDDED = {"tiny_facts": TINY_DIRECTORY / "facts.jsonl", "tiny_endings": TINY_D
 def sample(questions: int, limit: int, seed: int, start: int = 0) -> list[int]:
     """Which questions are asked: `start` to `limit` of a seeded permutation, so a larger limit asks these and more.
 
-    Sorted, because lm-eval goes through its documents in order and labels them by the order of this list.
+    Sorted, so that samples are in the order of the task's own documents.
     """
     return sorted(int(index) for index in np.random.default_rng(seed).permutation(questions)[start:limit])
 
@@ -85,10 +85,17 @@ def task_definition(task: str) -> Path:
 
 def _by_file_name(task: str) -> Path | None:
     """Most tasks are defined in a file of their own name, and looking at names is a hundred times faster."""
-    found = sorted(Path(str(lm_eval_tasks.__file__)).parent.rglob(f"{task}.yaml"))
-    return next(
-        (path for path in found if re.search(rf"^\"?task\"?:\s*\"?{task}\"?\s*$", path.read_text(), re.M)), None
-    )
+    named = re.compile(rf"^\"?task\"?:\s*\"?{re.escape(task)}\"?\s*$", re.MULTILINE)
+    return next((path for path in _files().get(task, ()) if named.search(path.read_text())), None)
+
+
+@cache
+def _files() -> Mapping[str, Sequence[Path]]:
+    """lm-eval's YAML files by their names."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(Path(str(lm_eval_tasks.__file__)).parent.rglob("*.yaml")):
+        found.setdefault(path.stem, []).append(path)
+    return found
 
 
 @cache
@@ -139,6 +146,13 @@ class Part:
             requests.setdefault(instance.doc_id, []).append(instance)
         for place, index in enumerate(self.chosen):  # lm-eval numbers them by their place among the chosen
             yield index, self.task.eval_docs[index], sorted(requests[place], key=lambda request: request.idx)
+
+
+def rules(task: Any) -> str:
+    """All that a task's definition says, its functions as source; where it lies and its questions are left out."""
+    told = {name: value for name, value in task.dump_config().items() if name != "dataset_kwargs"}
+    metadata = {name: value for name, value in (told.get("metadata") or {}).items() if name != "config_source"}
+    return repr({**told, "metadata": metadata})
 
 
 def parts_of(name: str, tasks: Mapping[str, Any], limit: int, seed: int, start: int) -> list[Part]:

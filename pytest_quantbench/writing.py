@@ -33,7 +33,7 @@ class Writing:
     """Tasks whose answers are written. Raises QuantbenchError for programs that may not be run."""
 
     def __init__(self, parts: Sequence[Part], tokenizer: Any, config: Config, *, run_code: bool) -> None:
-        refuse_code([part.name for part in parts], run_code)
+        _refuse_code([part.name for part in parts], run_code)
         self._parts, self._tokenizer = parts, tokenizer
         for part in parts:
             _refuse(part)
@@ -94,7 +94,7 @@ def _refuse(part: Part) -> None:
         raise not_readable(part, error) from error
 
 
-def refuse_code(tasks: Sequence[str], run_code: bool) -> None:
+def _refuse_code(tasks: Sequence[str], run_code: bool) -> None:
     """Raise QuantbenchError for a task that runs what the model wrote, unless that is allowed."""
     code = [name for name in tasks if name in CODE]
     if code and not run_code:

@@ -184,6 +184,19 @@ def test_throughput_counts_runs_and_pairs_prompts(subject, monkeypatch):
     assert sorted(raw["throughput/prompt"]) == [0, 1, 2, 3, 4]
 
 
+def test_runs_of_an_earlier_session_are_taken_and_the_model_is_not_loaded(subject, monkeypatch):
+    monkeypatch.setattr(measured, "NEW_TOKENS", 8)
+    before = cell_of(subject, "int4-rtn").throughput_samples
+    monkeypatch.setattr(measured.throughput.Session, "start", None)
+    later = bench.Subject(subject.model, dataclasses.replace(subject.settings, fresh=False))
+    after = cell_of(later, "int4-rtn").throughput_samples
+    assert [run.tokens for run in after.runs] == [run.tokens for run in before.runs]
+    assert later.reused == [f"T1 of {subject.model.name}-int4-rtn"]
+    others = (dataclasses.replace(later.settings, runs=2), dataclasses.replace(later.settings, fresh=True))
+    for settings in others:
+        assert cell_of(bench.Subject(subject.model, settings), "int4-rtn").kept_throughput is None
+
+
 def test_different_weights_in_t2_and_t3_are_an_error(subject):
     cell = cell_of(subject, "int4-rtn")
     cell.judge("perplexity")

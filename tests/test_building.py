@@ -5,7 +5,7 @@ import json
 import mlx.core as mx
 import pytest
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import building, quantizers
 from pytest_quantbench.artifacts import open_artifact
 from pytest_quantbench.building import Build
 from pytest_quantbench.calibration import CalibrationSet
@@ -15,6 +15,7 @@ from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.hub import Text
 from pytest_quantbench.recipes import recipe
+from pytest_quantbench.storage import write_atomically
 
 TEXT = Text(name="text", content=(TINY_DIRECTORY / "heldout.txt").read_text())
 RECIPES = ("int4-rtn", "int4", "int4-gptq", "int4-static", "int2")
@@ -128,6 +129,25 @@ def test_a_full_disk_keeps_what_is_done(small_model, tmp_path, pull_at):
     encoded = pull_at()
     make(directory, "int4-rtn", tmp_path / "cache")
     assert len(encoded) == GROUPS - 2
+
+
+def test_a_disk_that_is_full_when_a_layer_is_noted_keeps_the_layers_before(small_model, tmp_path, monkeypatch):
+    directory, written = small_model(), []
+
+    def until_full(path, content):
+        if len(written) == 2:
+            raise DiskError("no room")
+        written.append(path)
+        write_atomically(path, content)
+
+    monkeypatch.setattr(building, "write_atomically", until_full)
+    with pytest.raises(DiskError, match=r"no room.*QUANTBENCH_CACHE"):
+        make(directory, "int4-rtn", tmp_path / "cache")
+    assert all(path.is_file() for path in written)
+    monkeypatch.undo()
+    assert content(make(directory, "int4-rtn", tmp_path / "cache")) == content(
+        make(directory, "int4-rtn", tmp_path / "other")
+    )
 
 
 def test_half_an_artifact_is_none(small_model, tmp_path, pull_at):

@@ -26,7 +26,7 @@ ORDER = (
     ("parts",),
     ("source", "together", "quality", "measured", "floor", "checks", "bench", "selftest", "comparison", "results"),
     ("report", "document", "codec_report", "plots", "publish"),
-    ("cli", "selection", "fixtures", "items", "plugin"),
+    ("cli", "selection", "fixtures", "items", "notices", "options", "plugin"),
 )
 PLACE = {name: index for index, name in enumerate(name for row in ORDER for name in row)}
 AVOIDED = {"utils", "common", "helper", "helpers", "manager", "base", "misc", "data", "info"}

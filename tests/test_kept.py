@@ -172,3 +172,12 @@ def test_other_subjects_names_and_work_find_nothing_and_neither_does_fresh(tmp_p
         (memory(tmp_path, fresh=True), "T2", {"tokens": 2}),
     ):
         assert other.recall(name, work, PerplexitySamples) is None
+
+
+def test_a_session_that_cannot_keep_its_samples_has_them_still(tmp_path, caplog):
+    (tmp_path / "cache").write_text("a file, not a folder")
+    memory = Memory(tmp_path / "cache", {}, fresh=False)
+    memory.keep("T2", {"tokens": 1}, losses([1.0]))
+    assert "Samples are not kept for later sessions. Cannot write" in caplog.text
+    assert memory.keys["T2"]  # what is compared with these samples is known by them
+    assert Memory(tmp_path / "cache", {}, fresh=False).recall("T2", {"tokens": 1}, PerplexitySamples) is None

@@ -65,3 +65,10 @@ def test_it_is_given_back_after_an_error(tmp_path):
     except ValueError:
         pass
     assert other(tmp_path / "lock", 0).communicate(timeout=60)[0].split() == ["in", "out"]
+
+
+def test_where_nobody_can_write_nobody_is_waited_for(tmp_path):
+    (tmp_path / "cache").write_text("a file, not a folder")
+    with held(tmp_path / "cache" / "lock", "counting"), held(tmp_path / "cache" / "lock", "counting"):
+        pass
+    assert (tmp_path / "cache").read_text() == "a file, not a folder"

@@ -365,3 +365,41 @@ def test_what_was_measured_is_taken_unless_fresh_is_said():
     parser = pytest.Parser(_ispytest=True)
     plugin.pytest_addoption(parser)
     assert [parser.parse(given).fresh for given in ([], ["--resume"], ["--fresh"])] == [False, False, True]
+
+
+CHECKS = """
+import pytest
+
+@pytest.mark.t2
+def test_perplexity(cell, settle):
+    settle(cell.judge("perplexity"))
+"""
+
+
+def test_a_second_run_takes_what_the_first_measured_and_says_so(suite, pytester, monkeypatch):
+    monkeypatch.setenv("QUANTBENCH_CACHE", str(pytester.path / "cache"))
+    arguments = ("-k", "Tiny", "-m", "int4", "--recipe", "int4-rtn", "--tokens", "512", "--fixed")
+    said = "measured in earlier sessions and taken from there (--fresh measures it again): *T2 of Tiny-int4-rtn*"
+    results, outputs = [], []
+    for more in ((), (), ("--fresh",)):
+        result = suite(CHECKS, *arguments, *more)
+        result.assert_outcomes(passed=1)
+        record = json.loads((pytester.path / "results" / "Tiny_4bit_rtn.json").read_text())
+        results.append(record["perplexity"] | {"seconds": None})
+        outputs.append(result.stdout)
+    outputs[1].fnmatch_lines([said])
+    for first in (outputs[0], outputs[2]):
+        first.no_fnmatch_line(said)
+    assert results[0] == results[1] == results[2]
+
+
+def test_what_was_warned_of_is_said_at_the_end(suite, pytester, monkeypatch):
+    monkeypatch.setenv("QUANTBENCH_CACHE", str(pytester.path / "cache"))
+    arguments = ("-k", "Tiny", "-m", "int4", "--recipe", "int4-rtn", "--tokens", "512", "--fixed")
+    suite(CHECKS, *arguments).assert_outcomes(passed=1)
+    for path in (pytester.path / "cache").rglob("*"):
+        if path.suffix in (".samples", ".safetensors"):
+            path.write_bytes(path.read_bytes()[:-1])
+    result = suite(CHECKS, *arguments)
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["warning: Kept samples were damaged: moved to *", "warning: The artifact * damaged*"])

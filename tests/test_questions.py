@@ -161,7 +161,7 @@ def gsm8k(count):
 def prompts(asked):
     return {
         chosen: TOKENIZER.decode(prompt)
-        for (_, _, all_chosen), prompts in [(asked.versions[0], asked.writing.prompts)]
+        for all_chosen, prompts in [(asked.writing._parts[0].chosen, asked.writing.prompts)]
         for chosen, prompt in zip(all_chosen, prompts, strict=True)
     }
 
@@ -196,9 +196,8 @@ def test_choices_examples_do_not_hold_the_question_either(tmp_path):
     ],
 )
 def test_metrics_that_say_not_what_is_right_are_refused(task, question, tmp_path):
-    asked = ask([task], {task: write(tmp_path, question)})
     with pytest.raises(CorpusError, match="does not say of every answer whether it is right"):
-        measure(asked, tmp_path)
+        ask([task], {task: write(tmp_path, question)})
 
 
 def test_a_task_given_twice_is_refused(tmp_path):
@@ -217,3 +216,24 @@ def test_a_group_that_changes_its_tasks_is_refused():
 def test_a_token_that_the_model_does_not_know_is_refused():
     with pytest.raises(ModelError, match=r"The tokenizer gives token \d+, and the model knows 100"):
         Asked(TOKENIZER, CONFIG | {"vocab_size": 100}, ["tiny_facts"], {}, 5, 0, offline=True)
+
+
+def test_what_is_asked_is_known_by_questions_right_answers_and_rules(tmp_path):
+    """Kept answers of another gold, another question or another metric are not these."""
+    question = {"id": "1", "query": "A", "choices": ["b", "c"], "gold": 0}
+
+    def asked(question, rules="", name="own"):
+        data, path = write(tmp_path, question), tmp_path / f"{name}.yaml"
+        path.write_text(f"include: {TINY_DIRECTORY / 'facts.yaml'}\ntask: own\n{rules}")
+        return ask([str(path)], {"own": data}).sha256
+
+    first = asked(question)
+    assert asked(question) == asked(question, name="moved") == first
+    others = [
+        asked(question | {"gold": 1}),
+        asked(question | {"note": "new"}),
+        asked(question | {"choices": ["b", "d"]}),
+        asked(question, "metric_list:\n  - metric: acc\n"),
+        asked(question, "metadata:\n  version: 2.0\n"),
+    ]
+    assert len({first, *others}) == 6
