@@ -10,6 +10,7 @@ The reference (identity on every matrix) is not copied: its artifact is the chec
 
 import json
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from pytest_quantbench.quantizers import InputRule, Quantizer, QuantizesInputs
 from pytest_quantbench.recipes import Part
 from pytest_quantbench.record import Tensor
 from pytest_quantbench.skeleton import Config
-from pytest_quantbench.storage import set_aside, unsealed
+from pytest_quantbench.storage import sealed, set_aside, unsealed, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -49,43 +50,34 @@ class Manifest:
     calibration: Mapping[str, str | int] = field(default_factory=dict)  # empty: none was used
 
 
-class Artifact:
-    """An opened artifact: decodes one parameter at a time and keeps none."""
+class Artifact(ABC):
+    """A compressed model: decodes one parameter at a time and keeps none."""
 
-    def __init__(
-        self, manifest: Manifest, config: Config, directory: Path | None, checkpoint: Checkpoint | None
-    ) -> None:
-        self.manifest = manifest
-        self.config = config
-        self.directory = directory  # None for the reference, which is the checkpoint itself
-        self._checkpoint = checkpoint
-        self._tensors = {tensor.name: tensor for tensor in manifest.tensors}
-        self._lazy: dict[str, mx.array] = {}
+    config: Config
+    recipe_id: str
+    directory: Path | None = None  # where it lies, if it is on disk by itself
 
     @property
-    def names(self) -> Sequence[str]:
-        """Every parameter's path in the mlx-lm model."""
-        return list(self._tensors)
+    @abstractmethod
+    def manifest(self) -> Manifest:
+        """What it holds and what it was made from."""
 
+    @property
+    @abstractmethod
+    def names(self) -> Sequence[str]:
+        """Every parameter's path in the mlx-lm model, what is outside the decoder layers first, then by layer."""
+
+    @abstractmethod
     def tensor(self, name: str) -> Tensor:
         """What is stored for a parameter."""
-        return self._tensors[name]
 
+    @abstractmethod
     def arrays(self, name: str) -> dict[str, mx.array]:
-        """The stored arrays of a parameter, lazily read: {array name: array}. They are not kept here."""
-        stored = self._tensors[name].arrays
-        if self._checkpoint is not None:
-            return {name.rpartition(".")[2]: self._checkpoint.tensor(name)}
-        if any(array not in self._lazy for array in stored):
-            assert self.directory is not None
-            for file in self.manifest.files:
-                if file.endswith(".safetensors"):
-                    self._lazy |= _load(self.directory / file)
-        return {array.rpartition(".")[2]: self._lazy.pop(array) for array in stored}
+        """The encoded arrays of a parameter: {array name: array}. They are not kept here."""
 
     def quantizer(self, name: str) -> Quantizer | None:
         """The codec of a parameter; None where it was left as it was."""
-        tensor = self._tensors[name]
+        tensor = self.tensor(name)
         if tensor.quantizer is None:
             return None
         return quantizers.make(Part(quantizer=tensor.quantizer, parameters=tensor.parameters))
@@ -99,6 +91,60 @@ class Artifact:
         """One parameter, decoded; (out, in) for a matrix."""
         quantizer, arrays = self.quantizer(name), self.arrays(name)
         return next(iter(arrays.values())) if quantizer is None else quantizer.decode(arrays)
+
+
+class Opened(Artifact):
+    """One whose manifest is there."""
+
+    def __init__(self, manifest: Manifest, config: Config) -> None:
+        self.config, self.recipe_id = config, manifest.recipe
+        self._manifest = manifest
+        self._tensors = {tensor.name: tensor for tensor in manifest.tensors}
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it holds and what it was made from."""
+        return self._manifest
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Every parameter's path."""
+        return list(self._tensors)
+
+    def tensor(self, name: str) -> Tensor:
+        """What is stored for a parameter."""
+        return self._tensors[name]
+
+
+class Reference(Opened):
+    """A checkpoint as it is."""
+
+    def __init__(self, manifest: Manifest, checkpoint: Checkpoint) -> None:
+        super().__init__(manifest, checkpoint.config)
+        self._checkpoint = checkpoint
+
+    def arrays(self, name: str) -> dict[str, mx.array]:
+        """The parameter, lazily read."""
+        return {name.rpartition(".")[2]: self._checkpoint.tensor(name)}
+
+
+class Stored(Opened):
+    """What lies in a directory."""
+
+    def __init__(self, manifest: Manifest, config: Config, directory: Path) -> None:
+        super().__init__(manifest, config)
+        self.directory = directory
+        self._folder = directory
+        self._lazy: dict[str, mx.array] = {}
+
+    def arrays(self, name: str) -> dict[str, mx.array]:
+        """The stored arrays of a parameter, lazily read."""
+        stored = self.tensor(name).arrays
+        if any(array not in self._lazy for array in stored):
+            for file in self.manifest.files:
+                if file.endswith(".safetensors"):
+                    self._lazy |= _load(self._folder / file)
+        return {array.rpartition(".")[2]: self._lazy.pop(array) for array in stored}
 
 
 def _load(file: Path) -> dict[str, mx.array]:
@@ -122,4 +168,25 @@ def open_artifact(directory: Path) -> Artifact | None:
         log.warning("The artifact %s was damaged (%s): moved to %s, made again.", directory.name, damaged[0], aside)
         return None
     config = json.loads((directory / "config.json").read_text())
-    return Artifact(manifest, {k: v for k, v in config.items() if k != "quantization"}, directory, None)
+    return Stored(manifest, {k: v for k, v in config.items() if k != "quantization"}, directory)
+
+
+def save_manifest(cache: Path, manifest: Manifest) -> None:
+    """Keep the manifest of an artifact that is not on disk. Raises DiskError where the cache cannot be written."""
+    write_atomically(_manifest_path(cache, manifest.key), sealed(manifest))
+
+
+def load_manifest(cache: Path, key: str) -> Manifest | None:
+    """The kept manifest of this key; None where there is none, or a damaged one, which is moved aside."""
+    path = _manifest_path(cache, key)
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.convert(unsealed(path.read_bytes()), Manifest)
+    except (msgspec.MsgspecError, RecordError) as error:
+        log.warning("The manifest %s was damaged (%s): moved to %s, made again.", path.name, error, set_aside(path))
+        return None
+
+
+def _manifest_path(cache: Path, key: str) -> Path:
+    return cache / "manifests" / f"{key}.json"

@@ -1,7 +1,4 @@
-"""Encode a checkpoint into an artifact, one decoder layer at a time, and say what was done to every parameter.
-
-A calibrated recipe carries the calibration text along: the layers before have been encoded when a layer's inputs are
-observed, so every layer is fitted to the inputs that it will really get.
+"""Write the artifact of a checkpoint and a recipe, and say what was done to every parameter.
 
 What is done is written down layer by layer. A compression that was interrupted goes on where it was: finished layers
 are taken up as they lie there, the calibration text is carried through them, and the rest comes out as it would have.
@@ -11,29 +8,24 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import msgspec
 
-from pytest_quantbench import coverage, quantizers
 from pytest_quantbench.artifacts import Manifest
-from pytest_quantbench.calibration import CalibrationSet, Observer
+from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.checkpoint import Checkpoint, file_sha256
-from pytest_quantbench.coverage import OUTSIDE, Planned
-from pytest_quantbench.errors import WeightError
-from pytest_quantbench.machine import backend, describe
+from pytest_quantbench.coverage import Planned
+from pytest_quantbench.encoding import Encoder, Native
+from pytest_quantbench.machine import describe
 from pytest_quantbench.progress import track
-from pytest_quantbench.quantizers import Annotated, InputRule, MlxStored, Quantizer, QuantizesInputs, Statistics
-from pytest_quantbench.recipes import Part, Recipe
+from pytest_quantbench.recipes import Recipe
 from pytest_quantbench.record import Tensor
 from pytest_quantbench.storage import sealed, write_atomically
-from pytest_quantbench.stream import Walk
-from pytest_quantbench.tokens import load_tokenizer
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -44,8 +36,6 @@ TOKENIZER_FILES = (
     "*.jinja",
     "added_tokens*",
 )
-Encoding = tuple[Quantizer, dict[str, mx.array]]
-Native = dict[str, dict[str, int | str] | None]  # the `quantization` table of an MLX config.json; None: no entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,45 +48,21 @@ class Done:
     seconds: float
 
 
-class _Progress:
-    """The model while it is compressed: weights of the group just encoded come out decoded, others as they are."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.config = checkpoint.config
-        self.names = checkpoint.names
-        self._checkpoint = checkpoint
-        self.encoded: dict[str, Encoding] = {}
-
-    def dense(self, name: str) -> mx.array:
-        """One parameter."""
-        if name not in self.encoded:
-            return self._checkpoint.tensor(name)
-        codec, arrays = self.encoded[name]
-        return codec.decode(arrays)
-
-    def inputs(self, name: str) -> InputRule | None:
-        """What the parameter's codec does to its layer's inputs."""
-        codec, arrays = self.encoded.get(name, (None, {}))
-        return codec.inputs(arrays) if isinstance(codec, QuantizesInputs) else None
-
-
 class Build:
     """One compression, from a directory that is empty, or was left behind, to a complete artifact."""
 
     def __init__(
         self, checkpoint: Checkpoint, recipe: Recipe, seed: int, directory: Path, calibration: CalibrationSet | None
     ) -> None:
-        self.checkpoint, self.recipe, self.seed, self.directory = checkpoint, recipe, seed, directory
+        self.checkpoint, self.recipe, self.directory = checkpoint, recipe, directory
         self.calibration = calibration
+        self.encoder = Encoder(checkpoint, recipe, seed, calibration)
         self.tensors: list[Tensor] = []
         self.native: Native = {}
-        self.progress = _Progress(checkpoint)
-        self.walk = None if calibration is None else Walk(self.progress, host=backend() == "cpu")
 
     def run(self, key: str) -> None:
         """Encode group by group, then write everything that is not weights."""
-        planned = coverage.plan(self.checkpoint, self.recipe)
-        groups = [list(items) for _, items in groupby(planned, key=lambda item: item.group)]
+        groups = self.encoder.groups
         began, earlier = time.perf_counter(), 0.0
         for number, items in enumerate(track(groups, what=f"encoding {self.recipe.id}", unit="layer"), 1):
             file = self.directory / f"model-{number:05d}-of-{len(groups):05d}.safetensors"
@@ -105,7 +71,7 @@ class Build:
             done = done or self._made(file, items)
             self.tensors += done.tensors
             self.native |= done.native
-            self._carry_on(items[0].group)
+            self.encoder.carry_on(items)
             mx.clear_cache()
         for note in self.directory.glob("*.done"):
             note.unlink()
@@ -123,68 +89,19 @@ class Build:
             return None
         if file_sha256(file) != done.sha256:
             return None
-        self.progress.encoded = {}
-        loaded: Any = mx.load(str(file)) if self.walk is not None else {}
-        for tensor in done.tensors:
-            if tensor.quantizer is not None and loaded:
-                codec = quantizers.make(Part(quantizer=tensor.quantizer, parameters=tensor.parameters))
-                arrays = {array.rpartition(".")[2]: loaded[array] for array in tensor.arrays}
-                self.progress.encoded[tensor.name] = codec, arrays
+        loaded: Any = mx.load(str(file))
+        self.encoder.take_up(done.tensors, loaded)
         return done
 
     def _made(self, file: Path, items: Sequence[Planned]) -> Done:
         """Encode a group, and write down that it is done."""
         began = time.perf_counter()
-        statistics = self._observe(items[0].group)
-        self.progress.encoded = {}
-        stored: dict[str, mx.array] = {}
-        native: Native = {}
-        tensors: list[Tensor] = []
-        for item in items:
-            arrays, note = self._encode(item, statistics.get(item.path), native)
-            prefix = item.name.removesuffix("weight") if item.codec else ""
-            named = {prefix + array: value for array, value in arrays.items()}
-            tensors.append(item.tensor(sum(value.nbytes for value in named.values()), tuple(named), note))
-            stored |= named
-        mx.save_safetensors(str(file), stored, metadata={"format": "mlx"})
-        done = Done(
-            sha256=file_sha256(file), tensors=tuple(tensors), native=native, seconds=time.perf_counter() - began
-        )
+        made = self.encoder.encode(items)
+        mx.save_safetensors(str(file), made.arrays, metadata={"format": "mlx"})
+        seconds = time.perf_counter() - began
+        done = Done(sha256=file_sha256(file), tensors=made.tensors, native=made.native, seconds=seconds)
         write_atomically(file.with_suffix(".done"), msgspec.json.encode(done))
         return done
-
-    def _encode(self, item: Planned, statistics: Statistics | None, native: Native) -> tuple[dict[str, mx.array], str]:
-        """The parameter's arrays, and what was done otherwise than the recipe says."""
-        weight = self.checkpoint.tensor(item.name)
-        if not mx.all(mx.isfinite(weight)).item():
-            source = self.checkpoint.directory
-            raise WeightError(f"{item.name} of {source} has NaN or infinite values: not a usable model.")
-        if item.codec is None:
-            return {item.name: weight}, ""
-        codec = quantizers.make(item.codec)
-        arrays = codec.encode(weight, statistics if codec.calibration != "none" else None, self.seed)
-        mx.eval(arrays)
-        self.progress.encoded[item.name] = codec, arrays
-        native[item.path] = codec.mlx_parameters(arrays) if isinstance(codec, MlxStored) else None
-        return arrays, codec.note((item.shape[0], item.shape[1]), arrays) if isinstance(codec, Annotated) else ""
-
-    def _observe(self, group: int) -> Mapping[str, Statistics]:
-        """Statistics by path of the layer's matrices, from its original weights and the encoded layers before it."""
-        if self.walk is None or group == OUTSIDE:
-            return {}
-        observer = Observer(len(self.walk.batches), self.seed, host=backend() == "cpu")
-        self.walk.observe(group, observer.wrap)
-        return observer.statistics()
-
-    def _carry_on(self, group: int) -> None:
-        """Carry the calibration text through what has just been encoded."""
-        if self.walk is None or self.calibration is None:
-            return
-        if group == OUTSIDE:
-            tokenizer = load_tokenizer(self.checkpoint.directory)
-            self.walk.begin(self.calibration.batches(tokenizer, self.checkpoint.config, self.seed))
-        else:
-            self.walk.advance(group)
 
     def _write_config(self) -> None:
         config = dict(self.checkpoint.config)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_quantbench import coverage, quantizers
-from pytest_quantbench.artifacts import Artifact, open_artifact
+from pytest_quantbench.artifacts import Artifact, Reference, open_artifact
 from pytest_quantbench.building import Build, manifest_of
 from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.checkpoint import Checkpoint
@@ -15,6 +15,7 @@ from pytest_quantbench.errors import DiskError, QuantbenchError
 from pytest_quantbench.locks import held
 from pytest_quantbench.machine import describe
 from pytest_quantbench.recipes import Recipe
+from pytest_quantbench.streamed import Streamed
 
 FORMAT = 3  # raised when the layout of an artifact changes
 
@@ -28,7 +29,7 @@ def reference(checkpoint: Checkpoint, recipe: Recipe) -> Artifact:
     manifest = manifest_of(
         checkpoint, recipe, tensors, key=checkpoint.sha256, stored_bytes=stored, opens_in_mlx_lm=True
     )
-    return Artifact(manifest, checkpoint.config, None, checkpoint)
+    return Reference(manifest, checkpoint)
 
 
 def compress(
@@ -37,8 +38,11 @@ def compress(
     seed: int,
     cache: Path,
     calibration: Callable[[], CalibrationSet] | None = None,
+    *,
+    stored: bool = True,
 ) -> Artifact:
-    """The artifact of a checkpoint and a recipe: found in the cache, or made one decoder layer at a time.
+    """The artifact of a checkpoint and a recipe: found in the cache, or made one decoder layer at a time. Without
+    `stored`, one that is not there is not written either, but encoded as it is needed (see streamed).
 
     `calibration` gives the calibration text when a method wants one; None: there is none, which only methods that
     need none accept. Raises WeightError for NaN or infinite weights, QuantbenchError for a method without the
@@ -52,6 +56,8 @@ def compress(
     with held(cache / "locks" / directory.name, f"compressing {checkpoint.directory.name} to {recipe.id}"):
         if (found := open_artifact(directory)) is not None:
             return found
+        if not stored:
+            return Streamed(checkpoint, recipe, seed, used, directory.name, cache)
         try:
             building.mkdir(parents=True, exist_ok=True)
             Build(checkpoint, recipe, seed, building, used).run(directory.name)

@@ -66,8 +66,12 @@ class Walked:
     @property
     def artifact_key(self) -> str:
         """The artifact's, known before it is made."""
-        used = used_calibration(self.recipe, self._calibration)
-        return key_of(self.source.checkpoint, self.recipe, self.source.settings.seed, used)
+        return key_of(self.source.checkpoint, self.recipe, self.source.settings.seed, self.calibrated_by)
+
+    @property
+    def calibrated_by(self) -> CalibrationSet | None:
+        """The text that the recipe is fitted to, if it is."""
+        return used_calibration(self.recipe, self._calibration)
 
     @cached_property
     def memory(self) -> Memory:
@@ -155,11 +159,11 @@ def _possible(cell: Walked, missing: Sequence[str]) -> tuple[str, ...]:
     if not missing:
         return ()
     try:
-        calibrated = bool(cell.artifact.manifest.calibration)
+        _ = cell.artifact
     except QuantbenchError as error:
         cell.failed |= dict.fromkeys(missing, error)
         return ()
-    if T2 in missing and calibrated:
+    if T2 in missing and cell.calibrated_by is not None:
         try:
             cell.source.refuse_fitted_text()
         except QuantbenchError as error:

@@ -4,7 +4,6 @@ The reference itself, with activations rounded to bfloat16, has to pass every qu
 layer or two swapped ones has to fail one. What lies between is the gate's measured power.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -12,20 +11,33 @@ from functools import cached_property, partial
 import mlx.core as mx
 import numpy as np
 
-from pytest_quantbench.artifacts import Artifact
+from pytest_quantbench.artifacts import Artifact, Opened
 from pytest_quantbench.bench import Cell
 from pytest_quantbench.catalog import METRICS, metric_of
 from pytest_quantbench.checks import decide
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.measured import Measured
 from pytest_quantbench.quality import CHECKED
+from pytest_quantbench.record import Tensor
 from pytest_quantbench.skeleton import decoder_layers, skeleton
 from pytest_quantbench.verdict import Outcome, Verdict
 
 IDENTITY = "none: the reference with rounded activations"
 
 
-class _ShuffledScales(Artifact):
+class _Hurt(Opened):
+    """Another artifact, with damage that its kinds add."""
+
+    def __init__(self, whole: Artifact) -> None:
+        super().__init__(whole.manifest, whole.config)
+        self.whole = whole
+
+    def arrays(self, name: str) -> dict[str, mx.array]:
+        """The other's."""
+        return self.whole.arrays(name)
+
+
+class _ShuffledScales(_Hurt):
     """The grids (scales and offsets) of some groups trade places within their matrix."""
 
     share: float
@@ -45,7 +57,27 @@ class _ShuffledScales(Artifact):
         return arrays | {key: array.reshape(arrays[key].shape) for key, array in moved.items()}
 
 
-class _ZeroedLayer(Artifact):
+class _SwappedLayers(_Hurt):
+    """Two decoder layers in each other's place."""
+
+    prefixes: tuple[str, str]
+
+    def arrays(self, name: str) -> dict[str, mx.array]:
+        """Those of the other layer's parameter."""
+        return self.whole.arrays(self._other(name))
+
+    def tensor(self, name: str) -> Tensor:
+        """The other layer's."""
+        return self.whole.tensor(self._other(name))
+
+    def _other(self, name: str) -> str:
+        for here, there in (self.prefixes, self.prefixes[::-1]):
+            if name.startswith(here):
+                return there + name.removeprefix(here)
+        return name
+
+
+class _ZeroedLayer(_Hurt):
     """All matrices of one decoder layer are zero."""
 
     prefix: str
@@ -61,7 +93,7 @@ def _shuffled(artifact: Artifact, seed: int, share: float) -> Artifact:
         raise QuantbenchError(
             f"{artifact.manifest.recipe} stores no scales of groups to shuffle. Run the self-test on int4 or int4-rtn."
         )
-    damaged = _ShuffledScales(artifact.manifest, artifact.config, artifact.directory, None)
+    damaged = _ShuffledScales(artifact)
     damaged.share, damaged.seed = share, seed
     return damaged
 
@@ -74,24 +106,16 @@ def _middle(artifact: Artifact) -> tuple[str, str]:
 
 
 def _zeroed(artifact: Artifact, seed: int) -> Artifact:
-    damaged = _ZeroedLayer(artifact.manifest, artifact.config, artifact.directory, None)
+    damaged = _ZeroedLayer(artifact)
     damaged.prefix = _middle(artifact)[0]
     return damaged
 
 
 def _swapped(artifact: Artifact, seed: int) -> Artifact:
     """Two neighbouring layers in each other's place."""
-    first, second = _middle(artifact)
-    renamed = []
-    for tensor in artifact.manifest.tensors:
-        name = tensor.name
-        if name.startswith(first):
-            name = second + name.removeprefix(first)
-        elif name.startswith(second):
-            name = first + name.removeprefix(second)
-        renamed.append(dataclasses.replace(tensor, name=name))
-    manifest = dataclasses.replace(artifact.manifest, tensors=tuple(renamed))
-    return Artifact(manifest, artifact.config, artifact.directory, None)
+    damaged = _SwappedLayers(artifact)
+    damaged.prefixes = _middle(artifact)
+    return damaged
 
 
 SHARES = (0.001, 0.01, 0.1)  # of the groups of every matrix, two groups at least

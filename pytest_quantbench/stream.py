@@ -22,7 +22,7 @@ from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from numpy.typing import NDArray
 
 from pytest_quantbench.branches import Batch, Places, behind_each_other, caches
-from pytest_quantbench.errors import WeightError
+from pytest_quantbench.errors import QuantbenchError, WeightError
 from pytest_quantbench.hidden import MEMORY_BYTES, HiddenStates
 from pytest_quantbench.hostkernels import host_kernels, replaced
 from pytest_quantbench.hostmath import on_host, view
@@ -60,7 +60,7 @@ class Walk:
         self._recorders: list[list[Recorder]] = [[] for _ in tracks]
         self._memory_bytes = memory_bytes
         self._states: list[HiddenStates] = []
-        self._failed: dict[int, WeightError] = {}
+        self._failed: dict[int, QuantbenchError] = {}
         self.batches: Sequence[Batch] = ()
 
     def __len__(self) -> int:
@@ -93,16 +93,20 @@ class Walk:
         self._states = [HiddenStates(share) for _ in self._weights]
         places = Places.of(self.batches)
         for track in reversed(range(len(self._weights))):  # what is outside stays filled with the first, asked first
-            self._fill_outside(track)
-            recorders = [*map(Recorder, self._layers[:-1]), Stopper(self._layers[-1])]
-            self._slots[:] = recorders
-            for batch, held in zip(self.batches, caches(self.batches, places, len(self)), strict=True):
-                with suppress(Stopped):
-                    self._model(batch.tokens, cache=held)
-                self._states[track].append(recorders[0].entered)
-                if track not in self._failed and not _finite(recorders[0].entered):
-                    self._fail(track, "The embeddings are no numbers: not a usable model.")
-            self._recorders[track] = recorders
+            with self._told([track]):
+                self._embed(track, places)
+
+    def _embed(self, track: int, places: Sequence[Places]) -> None:
+        self._fill_outside(track)
+        recorders = [*map(Recorder, self._layers[:-1]), Stopper(self._layers[-1])]
+        self._slots[:] = recorders
+        for batch, held in zip(self.batches, caches(self.batches, places, len(self)), strict=True):
+            with suppress(Stopped):
+                self._model(batch.tokens, cache=held)
+            self._states[track].append(recorders[0].entered)
+            if not _finite(recorders[0].entered):
+                raise WeightError("The embeddings are no numbers: not a usable model.")
+        self._recorders[track] = recorders
 
     def advance(self, index: int) -> None:
         """Carry all batches through one decoder layer, with the weights that `dense` gives now."""
@@ -111,7 +115,7 @@ class Walk:
         for track in alive:
             sharing.setdefault(id(self._weights[track]), []).append(track)
         for tracks in sharing.values():
-            with self._layer(index, tracks, None) as layer:
+            with self._told(tracks), self._layer(index, tracks, None) as layer:
                 for track in tracks:
                     self._carry(layer, index, track)
         if len(self._failed) == len(self._weights):
@@ -126,6 +130,14 @@ class Walk:
 
     def _fail(self, track: int, why: str) -> None:
         self._failed[track] = WeightError(why)
+
+    @contextmanager
+    def _told(self, tracks: Sequence[int]) -> Iterator[None]:
+        """Leave out tracks whose weights cannot be had."""
+        try:
+            yield
+        except QuantbenchError as error:
+            self._failed |= dict.fromkeys(tracks, error)
 
     def let_go(self) -> None:
         """Forget the hidden states; there are no logits after this."""
@@ -143,14 +155,16 @@ class Walk:
         layer, prefix = self._layers[index], self._prefixes[index]
         originals = _leaves(layer)
         linear = [path for path, leaf in originals if type(leaf) is nn.Linear]
-        self._fill(layer, prefix, list(shapes(layer)), tracks)
-        if wrap is not None:
-            filled = dict(layer.named_modules())
-            layer.update_modules(tree_unflatten([(path, wrap(prefix + path, filled[path])) for path in linear]))
-        yield layer
-        layer.update_modules(tree_unflatten(list(originals)))
-        layer.update(tree_map(lambda _: mx.zeros((0,)), layer.parameters()))
-        mx.clear_cache()
+        try:
+            self._fill(layer, prefix, list(shapes(layer)), tracks)
+            if wrap is not None:
+                filled = dict(layer.named_modules())
+                layer.update_modules(tree_unflatten([(path, wrap(prefix + path, filled[path])) for path in linear]))
+            yield layer
+        finally:
+            layer.update_modules(tree_unflatten(list(originals)))
+            layer.update(tree_map(lambda _: mx.zeros((0,)), layer.parameters()))
+            mx.clear_cache()
 
     def _through(self, layer: nn.Module, index: int, track: int) -> Iterator[mx.array]:
         for batch, (args, kwargs) in enumerate(self._recorders[track][index].calls):
@@ -192,6 +206,7 @@ class Walk:
         weights = self._weights[track]
         if self._filled is weights:
             return
+        self._filled = None  # should the weights not be had
         self._model.update_modules(tree_unflatten(list(self._outside_leaves)))
         self._model.update(tree_unflatten([(name, mx.zeros((0,))) for name in self._outside]))
         self._fill(self._model, "", self._outside, [i for i, each in enumerate(self._weights) if each is weights])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import mlx.core as mx
 
 from pytest_quantbench.branches import Batch, behind_each_other
-from pytest_quantbench.errors import QuantbenchError, WeightError
+from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measures import perplexity
 from pytest_quantbench.reading import Script
@@ -44,7 +44,7 @@ class Shared:
         began = time.perf_counter()
         try:
             self.walk.run(behind_each_other(*parts), f"{what} {self._source.model.name} {recipes}")
-        except WeightError:
+        except QuantbenchError:
             return  # all have failed, and each is told when its logits are asked for
         tokens = sum(batch.tokens.size for batch in self.walk.batches)
         self._seconds_per_token = (time.perf_counter() - began) / len(self._cells) / max(1, tokens)

@@ -61,7 +61,7 @@ class Writing:
             self.prompts,
             stops=self._stops,
             new_tokens=self._new_tokens,
-            what=f"T3 {artifact.manifest.recipe}",
+            what=f"T3 {artifact.recipe_id}",
             end_tokens=end_tokens(Path(self._tokenizer.name_or_path), self._tokenizer),
         )
         for instance, answer in zip(self._instances, found, strict=True):

@@ -20,7 +20,7 @@ ORDER = (
     ("modelconfig", "skeleton", "hostmath", "hostkernels", "hidden", "branches", "standins", "tracks", "stream"),
     ("scoring", "tokens"),
     ("headers", "shards", "blobs", "checkpoint", "hub", "listing", "fetching", "planning", "reading"),
-    ("calibration", "coverage", "artifacts", "building", "compress", "resident", "decoding", "sandboxed", "sandbox"),
+    ("calibration", "coverage", "encoding", "artifacts", "building", "streamed", "compress", "resident", "decoding"),
     ("tasks", "questions", "writing", "asking"),
     ("measures",),
     ("parts",),

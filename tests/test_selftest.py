@@ -79,6 +79,6 @@ def test_a_method_without_scales_of_groups_is_refused(cell):
         other.artifact.manifest,
         tensors=tuple(dataclasses.replace(t, arrays=("codes",)) for t in other.artifact.manifest.tensors),
     )
-    other.artifact.manifest = stripped
+    other.artifact._manifest = stripped
     with pytest.raises(QuantbenchError, match="int8 stores no scales of groups to shuffle"):
         DAMAGES["scales of 1.0% of the groups shuffled"](other.artifact, 0)

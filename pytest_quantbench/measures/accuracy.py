@@ -18,7 +18,7 @@ def measure(artifact: Artifact, asked: Asked, *, host: bool) -> AccuracySamples:
     """One artifact's answers, on a walk of its own. Raises WeightError where a logit is not a number."""
     began = time.perf_counter()
     walk = Walk(artifact, host=host)
-    walk.run(asked.choices.plan.batches, f"T3 {artifact.manifest.recipe}")
+    walk.run(asked.choices.plan.batches, f"T3 {artifact.recipe_id}")
     return replace(written(asked, artifact, chosen(asked, walk)), seconds=time.perf_counter() - began)
 
 

@@ -28,7 +28,7 @@ def measure(
     began = time.perf_counter()
     script = Script(tokens, reading, None if before is None else len(before.nll_nats))
     walk = Walk(artifact, host=host)
-    walk.run(script.batches(), f"T2 {artifact.manifest.recipe}")
+    walk.run(script.batches(), f"T2 {artifact.recipe_id}")
     return score(script, walk, before=before, reference=reference, seconds=time.perf_counter() - began)
 
 

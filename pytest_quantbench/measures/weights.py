@@ -15,10 +15,8 @@ from pytest_quantbench.samples import SizeSamples, TensorError, WeightSamples
 def measure(artifact: Artifact, reference: Artifact) -> WeightSamples:
     """Compare every encoded matrix of an artifact with the reference's, one at a time, in float64 sums."""
     encoded = [name for name in artifact.names if artifact.tensor(name).quantizer is not None]
-    recipe = artifact.manifest.recipe
-    return WeightSamples(
-        tensors=tuple(_compare(artifact, reference, name) for name in track(encoded, what=recipe, unit="matrix")),
-    )
+    shown = track(encoded, what=artifact.recipe_id, unit="matrix")
+    return WeightSamples(tensors=tuple(_compare(artifact, reference, name) for name in shown))
 
 
 def _compare(artifact: Artifact, reference: Artifact, name: str) -> TensorError:
