@@ -15,6 +15,7 @@ import msgspec
 from pytest_quantbench import coherence, judge, parts
 from pytest_quantbench.catalog import METRICS, Model, metric_of
 from pytest_quantbench.checks import decide
+from pytest_quantbench.deleted import delete
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.floor import Floor
 from pytest_quantbench.machine import describe
@@ -56,6 +57,13 @@ class Subject(Source):
                 needed.append(self.reference.floor.rounded)
             for each in needed:
                 self.expected.setdefault(each, set()).add(name)
+
+    def delete_weights(self) -> int:
+        """Delete the BF16 weights that this run fetched, where the disk plan says so; returns how many bytes."""
+        settings = self.settings
+        if settings.disk_plan.keeps_bf16 or "checkpoint" not in self.__dict__:
+            return 0
+        return delete(settings.cache, self.model, self.checkpoint, self.reference.artifact.manifest)
 
     def refuse_identical(self, cell: "Cell") -> None:
         """Raise ComparisonError if another width's T2 gave the very losses of this cell: weights were mixed up."""

@@ -44,3 +44,9 @@ def remove(path: Path) -> None:
     path.unlink(missing_ok=True)
     if blob.parent.resolve() == (path.parents[2] / "blobs").resolve():
         blob.unlink(missing_ok=True)
+
+
+def is_shared(path: Path) -> bool:
+    """Whether another snapshot links to the same blob."""
+    others = (other for other in path.parents[1].glob("*/*") if other != path and other.is_symlink())
+    return path.is_symlink() and any(other.readlink().name == path.readlink().name for other in others)

@@ -2,11 +2,12 @@
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import mlx.core as mx
+import mlx.nn as nn
 
 from pytest_quantbench.blobs import named_digest
 from pytest_quantbench.errors import ModelError
@@ -18,20 +19,61 @@ from pytest_quantbench.skeleton import Config, shapes, skeleton
 class Checkpoint:
     """A directory with config.json and safetensors files, as mlx-lm sees it. Weights are read when asked for.
 
+    A checkpoint whose weights were deleted is known by its `sha256`; `bring` brings them back when they are needed.
+
     Raises ModelError naming the file: no directory, no config, no weights, a truncated or corrupt file, an
     architecture mlx-lm does not have, weights missing or of another shape than the config says.
     """
 
-    def __init__(self, directory: Path, revision: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        revision: str | None = None,
+        *,
+        sha256: str | None = None,
+        bring: Callable[[], None] | None = None,
+    ) -> None:
         self.directory = directory
         self.revision = revision
         self.config: Config = read_config(directory)
-        weights = read_weights(directory)
-        self.files = weights.files
+        self._known_sha256, self._bring = sha256, bring
         self._lazy: dict[str, mx.array] = {}
-        check_sizes(directory, self.config, len(weights.tensors), weights.elements)
+        if bring is None:
+            self._open()
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the weights are on disk, as far as this process knows."""
+        return self._bring is None
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The weight files."""
+        self._be_here()
+        return self._files
+
+    @property
+    def model(self) -> nn.Module:
+        """mlx-lm's model, without weights."""
+        self._be_here()
+        return self._model
+
+    def _be_here(self) -> None:
+        if self._bring is None:
+            return
+        self._bring()
+        self._bring, known = None, self._known_sha256
+        self._open()
+        self._known_sha256 = None
+        if self.sha256 != known:
+            raise ModelError(f"{self.directory} has other weights than when it was measured. Run again with --fresh.")
+
+    def _open(self) -> None:
+        weights = read_weights(self.directory)
+        self._files = weights.files
+        check_sizes(self.directory, self.config, len(weights.tensors), weights.elements)
         # Names first, for `sanitize` decides by them; then the real arrays, whose shapes are known without reading.
-        self.model = skeleton(self.config, weights.tensors)
+        self._model = skeleton(self.config, weights.tensors)
         self._tell_remote_code()
         self._read()
         self._check_shapes()
@@ -47,9 +89,14 @@ class Checkpoint:
             self._read()
         return self._lazy.pop(name)
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Hash of the config and all weight files; a file in the Hub's cache already carries its own."""
+        if self._known_sha256 is None:
+            self._known_sha256 = self._hash()
+        return self._known_sha256
+
+    def _hash(self) -> str:
         digest = hashlib.sha256((self.directory / "config.json").read_bytes())
         for file in self.files:
             digest.update(f"{file.name}={file_sha256(file)};".encode())
@@ -64,6 +111,10 @@ class Checkpoint:
             key = str(array.dtype).removeprefix("mlx.core.")
             counts[key] = counts.get(key, 0) + array.size
         return max(counts, key=lambda key: counts[key])
+
+    def let_go(self) -> None:
+        """Forget what was read, so that the files can be deleted."""
+        self._lazy = {}
 
     def _read(self) -> None:
         weights: dict[str, mx.array] = {}

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_quantbench import coverage, quantizers
-from pytest_quantbench.artifacts import Artifact, Reference, open_artifact
+from pytest_quantbench.artifacts import Artifact, Reference, load_manifest, open_artifact
 from pytest_quantbench.building import Build, manifest_of
 from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.checkpoint import Checkpoint
@@ -20,8 +20,10 @@ from pytest_quantbench.streamed import Streamed
 FORMAT = 3  # raised when the layout of an artifact changes
 
 
-def reference(checkpoint: Checkpoint, recipe: Recipe) -> Artifact:
+def reference(checkpoint: Checkpoint, recipe: Recipe, cache: Path) -> Artifact:
     """The checkpoint itself as an artifact: identity on every matrix, nothing copied."""
+    if not checkpoint.is_here and (kept := load_manifest(cache, checkpoint.sha256)) is not None:
+        return Reference(kept, checkpoint)
     tensors = [
         item.tensor(checkpoint.tensor(item.name).nbytes, (item.name,), "") for item in coverage.plan(checkpoint, recipe)
     ]
@@ -49,7 +51,7 @@ def compress(
     calibration that it needs, DiskError where the cache cannot be written.
     """
     if recipe.is_identity:
-        return reference(checkpoint, recipe)
+        return reference(checkpoint, recipe, cache)
     used = used_calibration(recipe, calibration)
     directory = cache / "artifacts" / key_of(checkpoint, recipe, seed, used)
     building = directory.with_name(f".building-{directory.name}")

@@ -9,11 +9,11 @@ that a later one would take on trust.
 import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_quantbench.blobs import mismatch, remove
+from pytest_quantbench.blobs import is_shared, mismatch, remove
 from pytest_quantbench.catalog import GB, Model
 from pytest_quantbench.errors import DiskError, ModelError, OfflineError, QuantbenchError
 from pytest_quantbench.hub import hub_cache
@@ -46,6 +46,24 @@ def fetched_in_this_run() -> tuple[Fetched, ...]:
     return tuple(_fetched.values())
 
 
+def delete_weights(source: str, commit: str) -> int:
+    """Delete the weight files of a model that this process transferred, and no others; returns how many bytes."""
+    key, freed = (source, commit), 0
+    with _alone(source):
+        for path in _fetched[key].files if key in _fetched else ():
+            if path.suffix == ".safetensors" and path.exists() and not is_shared(path):
+                freed += path.stat().st_size
+                remove(path)
+    _fetched.pop(key, None)
+    return freed
+
+
+def small_files(source: str, commit: str) -> Path | None:
+    """The snapshot of a commit whose weights are gone, with its configuration and tokenizer; None if they are, too."""
+    snapshot = _folder(source) / "snapshots" / commit
+    return snapshot if (snapshot / "config.json").is_file() else None
+
+
 def fetch(model: Model, offline: bool) -> tuple[Path, str | None]:
     """The model's directory and commit, fetched as far as it is not here, and checked.
 
@@ -70,8 +88,7 @@ def fetch(model: Model, offline: bool) -> tuple[Path, str | None]:
             raise
         warnings.warn(f"{error} Going on with what is in the cache, commit {here.name}.", stacklevel=2)
         return _trusted(here), here.name
-    folder = _folder(model.source)
-    with held(folder.parent / ".locks" / f"{folder.name}.quantbench", f"fetching {model.source}"):
+    with _alone(model.source):
         return _complete(found), found.commit
 
 
@@ -98,6 +115,12 @@ def _is_whole(snapshot: Path) -> bool:
 
 def _folder(source: str) -> Path:
     return hub_cache() / f"models--{source.replace('/', '--')}"
+
+
+def _alone(source: str) -> AbstractContextManager[None]:
+    """Wait until no other session of ours is at work on a model's folder in the Hub's cache."""
+    folder = _folder(source)
+    return held(folder.parent / ".locks" / f"{folder.name}.quantbench", f"fetching {source}")
 
 
 def _trusted(snapshot: Path) -> Path:

@@ -41,6 +41,8 @@ def quantbench_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     yield subject
     run.reused += subject.reused
     _save(request.config, subject.reference)  # measured for the others' sake even where its own tests were not selected
+    if request.session.exitstatus == pytest.ExitCode.OK:  # else the session was stopped: the next one goes on here
+        run.freed += subject.delete_weights()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_quantbench.catalog import Model
+    from pytest_quantbench.diskplans import DiskPlan
     from pytest_quantbench.recipes import Recipe
 
 SAMPLES = {"t2": "perplexity_samples", "t3": "accuracy_samples"}  # what items with these markers are measured for
@@ -25,6 +26,12 @@ def parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
 def needs_suite(item: pytest.Item) -> bool:
     """Whether an item judges all models of a level."""
     return "quantbench_records" in getattr(item, "fixturenames", ())
+
+
+def is_wanted(item: pytest.Item, plan: DiskPlan, *, selftest: bool) -> bool:
+    """Whether a session runs an item: not what its disk plan has no room for; self-tests only if they are asked for."""
+    needed = parameters(item)
+    return (needed is None or plan.takes(needed[1].level)) and (selftest or not item.get_closest_marker("selftest"))
 
 
 def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:

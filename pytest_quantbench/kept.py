@@ -1,8 +1,9 @@
 """Samples kept between sessions, so that what was measured is not measured again.
 
 A file is named by a hash of everything that its samples depend on: the artifact's key, the text or the questions with
-their protocol, the measure's version, machine and libraries. It begins with the hash of what follows: JSON for the
-numbers and names, an npz for the arrays. What is damaged is moved aside, told, and measured again.
+their protocol, the measure's version, machine and libraries. It begins with the hash of what follows: an npz of the
+arrays, with all other numbers and names in MessagePack, which holds infinities too. What is damaged is moved aside,
+told, and measured again.
 """
 
 import hashlib
@@ -21,7 +22,7 @@ from pytest_quantbench.storage import set_aside, write_atomically
 
 S = TypeVar("S")
 log = logging.getLogger(__name__)
-FORMAT = 1  # raised when the layout of a file changes
+FORMAT = 2  # raised when the layout of a file changes
 FOLDER = "measurements"
 
 
@@ -45,7 +46,7 @@ def save(cache: Path, key: str, samples: object) -> None:
         arrays.append(value)
         return len(arrays) - 1
 
-    told = msgspec.json.encode(samples, enc_hook=place)
+    told = msgspec.msgpack.encode(samples, enc_hook=place)
     packed = io.BytesIO()
     np.savez_compressed(packed, told=np.frombuffer(told, np.uint8), **{str(i): array for i, array in enumerate(arrays)})
     content = packed.getvalue()
@@ -62,7 +63,7 @@ def load(cache: Path, key: str, kind: type[S]) -> S | None:
     if hashlib.sha256(content).digest() == digest:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             told = arrays["told"].tobytes()
-            return msgspec.json.decode(told, type=kind, dec_hook=lambda _, place: arrays[str(place)])
+            return msgspec.msgpack.decode(told, type=kind, dec_hook=lambda _, place: arrays[str(place)])
     log.warning("Kept samples were damaged: moved to %s, measured again.", set_aside(path))
     return None
 

@@ -10,6 +10,7 @@ from pytest_quantbench.quality import Walked
 from pytest_quantbench.samples import SizeSamples, ThroughputSamples, WeightSamples
 
 T1, T1_VERSION = "throughput_samples", 1  # raised when the measure gives other samples for the same work
+WEIGHTS_VERSION = 1  # likewise
 MEMORY_SHARE = 0.7  # of physical memory that two resident models may take together
 
 
@@ -23,7 +24,13 @@ class Measured(Walked):
 
     def weight_samples_against(self, reference: "Measured") -> WeightSamples:
         """Every encoded matrix against the original."""
-        return weights.measure(self.artifact, reference.artifact)
+        name, work = "weight_samples", {"version": WEIGHTS_VERSION}
+        if (kept := self.memory.recall(name, work, WeightSamples)) is not None:
+            self.source.reused.append(f"weights of {self.source.model.name}-{self.recipe.id}")
+            return kept
+        samples = weights.measure(self.artifact, reference.artifact)
+        self.memory.keep(name, work, samples)
+        return samples
 
     @cached_property
     def throughput_session(self) -> throughput.Session:

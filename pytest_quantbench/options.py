@@ -18,7 +18,7 @@ MARKERS = {
 # Options whose values are read before anything is collected.
 EARLY = set(
     "--model --recipe --task-data --runs --limit --tokens --max-tokens --time-budget --memory --context --stride "
-    "--corpus --calibration".split()
+    "--corpus --calibration --disk-plan".split()
 )
 
 
@@ -58,4 +58,10 @@ def add_options(parser: pytest.Parser) -> None:
     add("--undecided", choices=("report", "fail"), default="report", help="what an undecided verdict does to the run")
     add("--resume", dest="fresh", action="store_false", default=False, help="reuse samples (default)")
     add("--fresh", dest="fresh", action="store_true", help="measure it again")
+    add("--disk-plan", default="A", metavar="A|B|C|D|S", help="what stays on disk, see `quantbench plan` (default A)")
+    add(
+        "--keep-compressed",
+        action="store_true",
+        help="with --disk-plan S: write compressed models all the same",
+    )
     add("--offline", action="store_true", help="fetch nothing")

@@ -1,10 +1,13 @@
-"""What a session will fetch and how much disk it takes, known before it starts. Reads sizes, fetches nothing."""
+"""What a session will put on the disk, event by event, known before it starts. Reads sizes, fetches nothing."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 from pytest_quantbench.catalog import GB, Model
+from pytest_quantbench.diskplans import DISK_PLANS, DiskPlan, bf16_bytes, in_order
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.fetching import is_here
 from pytest_quantbench.hub import hub_cache
@@ -17,17 +20,22 @@ SCALE_BITS = 0.5  # what scales and the like add to a width: 32 bits for every g
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DiskNeed:
-    """Bytes that a session adds to the disk: downloads by model, and artifacts. `unknown`: models of unknown size."""
+class Event:
+    """What one step of a session adds to the disks, in bytes: to the Hub's cache, to ours. Negative: it frees them."""
 
-    fetch: dict[str, float]
-    artifacts: float
-    unknown: tuple[str, ...]
+    what: str
+    hub: float = 0.0
+    cache: float = 0.0
 
-    @property
-    def total(self) -> float:
-        """Bytes in all, as far as they are known."""
-        return sum(self.fetch.values()) + self.artifacts
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """The most bytes that a session has added to the disks at one time, and what it leaves there."""
+
+    hub: float
+    cache: float
+    both: float
+    left: float
 
 
 def obtainable(cells: Cells, offline: bool) -> Cells:
@@ -35,35 +43,46 @@ def obtainable(cells: Cells, offline: bool) -> Cells:
     return [(model, recipe) for model, recipe in cells if not offline or is_here(model)]
 
 
-def disk_need(cells: Cells) -> DiskNeed:
-    """What these cells take at most: artifacts that are already in the cache are counted too."""
-    models = {model.name: model for model, _ in cells}
-    missing = {name: model for name, model in models.items() if not is_here(model)}
-    artifacts = sum(
-        _bf16_bytes(model) * (recipe.bits + SCALE_BITS) / 16 for model, recipe in cells if recipe.level != "bf16"
-    )
-    return DiskNeed(
-        fetch={name: _bf16_bytes(model) for name, model in missing.items()},
-        artifacts=artifacts,
-        unknown=tuple(name for name, model in missing.items() if model.bf16_gb is None),
-    )
+def events(cells: Cells, plan: DiskPlan) -> Iterator[Event]:
+    """A session over these cells, step by step. Compressed models count even where they are in the cache already."""
+    models = list({model.name: model for model, _ in cells}.values())
+    for model in in_order(models, plan):
+        fetched = 0.0 if is_here(model) else bf16_bytes(model)
+        if fetched:
+            yield Event(what=f"fetch {model.name}", hub=fetched)
+        for other, recipe in cells:
+            if other.name == model.name and recipe.level != "bf16" and plan.takes(recipe.level) and plan.stores:
+                size = bf16_bytes(model) * (recipe.bits + SCALE_BITS) / 16
+                yield Event(what=f"compress {model.name} to {recipe.id}", cache=size)
+        if fetched and not plan.keeps_bf16:
+            yield Event(what=f"delete BF16 of {model.name}", hub=-fetched)
 
 
-def _bf16_bytes(model: Model) -> float:
-    if model.bf16_gb is not None:
-        return model.bf16_gb * GB
-    return float(sum(file.stat().st_size for file in Path(model.source).glob("*.safetensors"))) if model.local else 0.0
+def need(cells: Cells, plan: DiskPlan) -> Need:
+    """What these cells take under a plan."""
+    steps = list(events(cells, plan))
+    hub = list(accumulate((step.hub for step in steps), initial=0.0))
+    cache = list(accumulate((step.cache for step in steps), initial=0.0))
+    both = [first + second for first, second in zip(hub, cache, strict=True)]
+    return Need(hub=max(hub), cache=max(cache), both=max(both), left=both[-1])
 
 
-def describe(cells: Cells, cache: Path) -> list[str]:
-    """The header's lines: what is fetched, how much disk that takes, how much there is."""
-    need = disk_need(cells)
+def to_fetch(cells: Cells) -> dict[str, Model]:
+    """The models that are not here, by name."""
+    return {model.name: model for model, _ in cells if not is_here(model)}
+
+
+def describe(cells: Cells, plan: DiskPlan, cache: Path) -> list[str]:
+    """The header's lines: what is fetched, how much disk that takes at most, how much there is."""
+    missing, needed = to_fetch(cells), need(cells, plan)
     models = {model.name for model, _ in cells}
-    fetched = ", ".join(f"{name} {size / GB:.1f} GB" for name, size in need.fetch.items()) or "nothing"
-    unknown = f" (size of {', '.join(need.unknown)} unknown)" if need.unknown else ""
+    fetched = ", ".join(f"{name} {bf16_bytes(model) / GB:.1f} GB" for name, model in missing.items()) or "nothing"
+    unknown = [name for name, model in missing.items() if not bf16_bytes(model)]
+    sizes = f" (size of {', '.join(unknown)} unknown)" if unknown else ""
     return [
-        f"quantbench: {_count(len(cells), 'cell')} of {_count(len(models), 'model')}; to fetch: {fetched}{unknown}",
-        f"quantbench: {need.total / GB:.2f} GB of disk needed, {free_bytes(cache) / GB:.1f} GB free at {cache}",
+        f"quantbench: {_count(len(cells), 'cell')} of {_count(len(models), 'model')}; to fetch: {fetched}{sizes}",
+        f"quantbench: disk plan {plan.name} ({plan.meaning}): {needed.both / GB:.2f} GB at most, "
+        f"{needed.left / GB:.2f} GB kept; {free_bytes(cache) / GB:.1f} GB free at {cache}",
     ]
 
 
@@ -71,26 +90,38 @@ def _count(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
-def check_session(cells: Cells, offline: bool, cache: Path) -> None:
+def check_session(cells: Cells, plan: DiskPlan, offline: bool, cache: Path) -> None:
     """Raise DiskError or ModelError for what would stop the session later: too little disk, models it may not have."""
     found = obtainable(cells, offline)
-    check_disk(found, cache)
+    check_disk(found, plan, cache)
     if not offline:
         models = {model.source: model for model, _ in found}
         check_access([source for source, model in models.items() if not is_here(model)])
 
 
-def check_disk(cells: Cells, cache: Path) -> None:
-    """Raise DiskError with the numbers if the disks cannot hold what the session will put on them."""
-    need = disk_need(cells)
-    downloads = sum(need.fetch.values())
-    free = free_bytes(cache)
-    same_disk = free == free_bytes(hub_cache())
-    wanted = [(cache, need.total if same_disk else need.artifacts), (hub_cache(), downloads)]
-    for directory, size in wanted:
-        if size > free_bytes(directory):
-            raise DiskError(
-                f"The selection needs {size / GB:.1f} GB at {directory} ({downloads / GB:.1f} GB of models, "
-                f"{need.artifacts / GB:.1f} GB of artifacts) and {free_bytes(directory) / GB:.1f} GB are free. Choose "
-                f"fewer models with -k or fewer levels with -m, or set QUANTBENCH_CACHE or HF_HOME to a larger disk."
-            )
+def check_disk(cells: Cells, plan: DiskPlan, cache: Path) -> None:
+    """Raise DiskError with the numbers, and the plans that would do, if the disks cannot hold the session."""
+    if (lacking := shortage(need(cells, plan), cache)) is None:
+        return
+    others = [name for name, other in DISK_PLANS.items() if shortage(need(cells, other), cache) is None]
+    way_out = f"Say --disk-plan {' or '.join(others)}" if others else "Choose fewer models with -k"
+    raise DiskError(
+        f"Disk plan {plan.name} {lacking}. {way_out}, or set QUANTBENCH_CACHE or HF_HOME to a "
+        f"larger disk; `quantbench plan` shows more."
+    )
+
+
+def shortage(needed: Need, cache: Path) -> str | None:
+    """Which disk cannot hold what is needed, in words; None: they can."""
+    folders = [(hub_cache(), needed.hub), (cache, needed.cache)]
+    if _device(cache) == _device(hub_cache()):
+        folders = [(cache, needed.both)]
+    for folder, size in folders:
+        if size > (free := free_bytes(folder)):
+            return f"needs {size / GB:.1f} GB at {folder} and {free / GB:.1f} GB are free"
+    return None
+
+
+def _device(directory: Path) -> int:
+    """Which disk a directory is on, or will be."""
+    return os.stat(next(path for path in (directory, *directory.parents) if path.exists())).st_dev

@@ -18,7 +18,7 @@ import pytest
 
 from pytest_quantbench import fixtures
 from pytest_quantbench.fixtures import OUTCOME, run_of
-from pytest_quantbench.items import cells_of, expected, needs_suite, parameters
+from pytest_quantbench.items import cells_of, expected, is_wanted, needs_suite, parameters
 from pytest_quantbench.notices import PACKAGE, Notices
 from pytest_quantbench.options import EARLY, MARKERS, add_options
 
@@ -101,19 +101,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.clear()  # pytest still calls pytest_collection_finish, whose own complaints would hide this one
         raise
 
-    if "selftest" not in (config.getoption("markexpr") or ""):
-        left_out = [item for item in items if item.get_closest_marker("selftest")]
-        items[:] = [item for item in items if item not in left_out]
-        if left_out:
-            config.hook.pytest_deselected(items=left_out)
+    told = config.getoption("markexpr") or ""
+    kept = [item for item in items if is_wanted(item, run.settings.disk_plan, selftest="selftest" in told)]
+    if left_out := [item for item in items if item not in kept]:
+        items[:] = kept
+        config.hook.pytest_deselected(items=left_out)
 
     def place(item: pytest.Item) -> tuple[int, int, int]:
         if needs_suite(item):
             return 2, 0, 0
-        if (needed := parameters(item)) is None:
-            return 0, 0, 0
-        model, recipe = needed
-        return 1, list(run.models).index(model.name), run.place(recipe)
+        needed = parameters(item)
+        return (0, 0, 0) if needed is None else (1, *run.place(*needed))
 
     for item in items:
         if needs_suite(item):
@@ -139,7 +137,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     settings = run.settings
     try:
         results.check_writable(settings.results)
-        planning.check_session(cells, settings.offline, settings.cache)
+        planning.check_session(cells, settings.writes, settings.offline, settings.cache)
     except QuantbenchError as error:
         raise pytest.UsageError(str(error)) from error
 
@@ -154,7 +152,7 @@ def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest
     found = planning.obtainable(cells, settings.offline)
     missing = sorted({model.name for model, _ in cells} - {model.name for model, _ in found})
     lacking = [f"quantbench: not here, and --offline forbids fetching: {', '.join(missing)}"] if missing else []
-    told = [*lacking, *planning.describe(found, settings.cache)]
+    told = [*lacking, *planning.describe(found, settings.writes, settings.cache)]
     return [*told, f"quantbench: results go to {settings.results}"]
 
 
@@ -177,13 +175,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     from pytest_quantbench import publish
 
     command = shlex.join(["pytest", *session.config.invocation_params.args])
-    run.closing = run.selftests or publish.publish(run.written, run.settings, command, run.reused)
+    run.closing = run.selftests or publish.publish(run.written, run.settings, command, run.reused, run.freed)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     run = run_so_far(config)
-    lines = [*(run.closing if run else ()), *(f"warning: {line}" for line in config.stash[NOTICES].lines)]
-    if lines:
+    if run is None:
+        return
+    if lines := [*run.closing, *(f"warning: {line}" for line in config.stash[NOTICES].lines)]:
         terminalreporter.section("quantbench")
         for line in lines:
             terminalreporter.write_line(line)

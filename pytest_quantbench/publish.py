@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_quantbench import document, plots, report, results
+from pytest_quantbench.catalog import GB
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.record import Record, read
 from pytest_quantbench.settings import Settings
 from pytest_quantbench.storage import write_atomically
 
 
-def publish(written: Sequence[Path], settings: Settings, command: str, reused: Sequence[str]) -> list[str]:
+def publish(written: Sequence[Path], settings: Settings, command: str, reused: Sequence[str], freed: int) -> list[str]:
     """Write the files that cover the whole results folder; returns the terminal's lines on this session's cells.
-    `reused`: what earlier sessions had measured.
+    `reused`: what earlier sessions had measured; `freed`: bytes of BF16 weights that were deleted.
     """
     try:
         session = results.in_order([read(path) for path in dict.fromkeys(written)])
@@ -24,6 +25,8 @@ def publish(written: Sequence[Path], settings: Settings, command: str, reused: S
         if reused:
             named = ", ".join(dict.fromkeys(reused))
             lines.append(f"measured in earlier sessions and taken from there (--fresh measures it again): {named}")
+        if freed:
+            lines.append(f"disk plan {settings.disk_plan.name}: {freed / GB:.1f} GB of BF16 weights deleted")
         lines.append(f"records: {settings.results}/*.json, raw samples *.npz, all together {files[0]}")
         lines.append(f"report: {files[1]}")
         return [*lines, plots.draw_or_say(records, settings.results / "quantbench.svg")]

@@ -57,7 +57,10 @@ class Walked:
         if self.rounding and self.paired is not None and self.paired.recipe == self.recipe:
             return self.paired.artifact  # a walk reads the weights of both once
         settings = self.source.settings
-        return compress(self.source.checkpoint, self.recipe, settings.seed, settings.cache, self._calibration)
+        stored = settings.writes.stores
+        return compress(
+            self.source.checkpoint, self.recipe, settings.seed, settings.cache, self._calibration, stored=stored
+        )
 
     @property
     def _calibration(self) -> Callable[[], CalibrationSet] | None:

@@ -10,6 +10,7 @@ import pytest
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog import GB, LEVELS, Model
+from pytest_quantbench.diskplans import disk_plan, in_order
 from pytest_quantbench.errors import QuantbenchError, unknown
 from pytest_quantbench.recipes import Recipe, recipe
 from pytest_quantbench.settings import (
@@ -44,14 +45,16 @@ class Run:
     expected: dict[str, list[tuple[Recipe, str]]] = field(default_factory=dict)  # samples, by the model's name
     written: list[Path] = field(default_factory=list)
     opened: dict[str, "Cell"] = field(default_factory=dict)  # by id
+    freed: int = 0  # bytes of BF16 weights that a disk plan deleted
     reused: list[str] = field(default_factory=list)  # what earlier sessions had measured
     selftests: list[str] = field(default_factory=list)  # their tables
     closing: list[str] = field(default_factory=list)  # what the terminal summary says
 
-    def place(self, chosen: Recipe) -> int:
-        """Where a recipe stands in the order of the session; recipes that only a test's marker names come last."""
+    def place(self, model: Model, chosen: Recipe) -> tuple[int, int]:
+        """Where a cell stands in the order of the session; recipes that only a test's marker names come last."""
         names = list(self.recipes)
-        return names.index(chosen.id) if chosen.id in names else len(names)
+        models = [each.name for each in in_order(list(self.models.values()), self.settings.disk_plan)]
+        return models.index(model.name), names.index(chosen.id) if chosen.id in names else len(names)
 
 
 RUN = pytest.StashKey[Run]()
@@ -105,6 +108,8 @@ def _read_options(config: pytest.Config) -> Run:
         run_code=option("run_code"),
         fresh=option("fresh"),
         offline=option("offline"),
+        disk_plan=disk_plan(option("disk_plan")),
+        keep_compressed=option("keep_compressed"),
         criteria=criteria,
     )
     return Run(settings, models, {"bf16": recipe("bf16", []), **recipes}, option("undecided") == "fail")

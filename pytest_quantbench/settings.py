@@ -4,11 +4,12 @@ import math
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pytest_quantbench.catalog import CONTEXT_TOKENS, CORPORA, CRITERIA, LEVELS, METRICS, MODELS, Model
+from pytest_quantbench.diskplans import DISK_PLANS, DiskPlan
 from pytest_quantbench.errors import QuantbenchError, unknown
 
 LOCAL_CALIBRATION = "tiny-train"  # ships with the package: a local model is judged without a network
@@ -40,7 +41,14 @@ class Settings:
     run_code: bool = False  # T3 may run programs that a model wrote
     fresh: bool = False  # measure again what earlier sessions have measured
     offline: bool = False
+    disk_plan: DiskPlan = DISK_PLANS["A"]
+    keep_compressed: bool = False  # under a plan that writes no compressed models
     criteria: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+
+    @property
+    def writes(self) -> DiskPlan:
+        """The disk plan, with what `--keep-compressed` changes in it."""
+        return replace(self.disk_plan, stores=self.disk_plan.stores or self.keep_compressed)
 
 
 def default_cache() -> Path:

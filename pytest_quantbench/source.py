@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.catalog import Model
 from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.deleted import find
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.fetching import fetch
 from pytest_quantbench.hub import Text, read_text
@@ -36,8 +37,8 @@ class Source:
     @cached_property
     def checkpoint(self) -> Checkpoint:
         """The original weights, fetched and checked."""
-        directory, revision = fetch(self.model, self.settings.offline)
-        return Checkpoint(directory, revision)
+        settings = self.settings
+        return find(settings.cache, self.model, settings.offline) or Checkpoint(*fetch(self.model, settings.offline))
 
     def alone(self) -> AbstractContextManager[None]:
         """Wait until no other session measures this model with the same cache, and keep others waiting meanwhile."""

@@ -21,6 +21,7 @@ def sealed(record: object) -> bytes:
     Raises RecordError if a number in it is not finite: JSON would turn it into null unseen.
     """
     values = msgspec.to_builtins(record)
+    assert SEAL not in values, "the seal would take this field's place"
     _refuse_non_finite(values, "$")
     return msgspec.json.format(msgspec.json.encode({**values, SEAL: _hash(values)}), indent=2) + b"\n"
 

@@ -36,13 +36,20 @@ class Streamed(Artifact):
         self.config, self.recipe_id = checkpoint.config, recipe.id
         self._made_of = checkpoint, recipe, seed, calibration
         self._key, self._cache = key, cache
-        self._encoder = Encoder(checkpoint, recipe, seed, calibration)
-        self._groups = self._encoder.groups
-        self._place = {item.name: place for place, group in enumerate(self._groups) for item in group}
         self._at = -1  # the last group that this encoder has encoded and carried the calibration text through
         self._held: dict[int, Encoded] = {}  # the first group, and the one that was asked for last
         self._known: dict[str, Tensor] = {}
         self._seconds: dict[int, float] = {}  # of encoding, by group
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        """Made when first needed: what is kept of earlier sessions is known without the weights."""
+        return Encoder(*self._made_of)
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        """Every parameter's group."""
+        return {item.name: place for place, group in enumerate(self._encoder.groups) for item in group}
 
     @property
     def names(self) -> Sequence[str]:
@@ -54,7 +61,7 @@ class Streamed(Artifact):
         """What it would be on disk, but for the files' headers. Encodes what has not been encoded yet."""
         if (kept := load_manifest(self._cache, self._key)) is not None:
             return kept
-        for place in range(len(self._groups)):
+        for place in range(len(self._encoder.groups)):
             if place not in self._seconds:
                 self._group(place)
         checkpoint, recipe, _, calibration = self._made_of
@@ -92,14 +99,14 @@ class Streamed(Artifact):
                 self._begin_again()
             for each in range(self._at + 1, place + 1):
                 self._hold(each)
-                self._encoder.carry_on(self._groups[each])
+                self._encoder.carry_on(self._encoder.groups[each])
                 self._at = each
         return self._held[place]
 
     def _hold(self, place: int) -> None:
         """Encode a group, and forget the others but the first."""
         began = time.perf_counter()
-        made = self._encoder.encode(self._groups[place])
+        made = self._encoder.encode(self._encoder.groups[place])
         self._seconds[place] = time.perf_counter() - began
         self._known |= {tensor.name: tensor for tensor in made.tensors}
         self._held = {**{first: self._held[first] for first in (0,) if first in self._held}, place: made}
@@ -109,5 +116,5 @@ class Streamed(Artifact):
         """Carry the calibration text from its start, through the first group as it was encoded."""
         self._encoder = Encoder(*self._made_of)
         self._encoder.take_up(self._held[0].tensors, self._held[0].arrays)
-        self._encoder.carry_on(self._groups[0])
+        self._encoder.carry_on(self._encoder.groups[0])
         self._at = 0

@@ -4,9 +4,7 @@ import pytest
 
 from pytest_quantbench import hub, planning
 from pytest_quantbench.catalog import MODELS
-from pytest_quantbench.errors import CorpusError, DiskError, OfflineError
-from pytest_quantbench.recipes import recipe
-from pytest_quantbench.settings import user_model
+from pytest_quantbench.errors import CorpusError, OfflineError
 
 LLAMA = MODELS["Llama-3.1-8B-Instruct"]
 
@@ -72,30 +70,6 @@ def test_a_line_without_a_text_is_named(tmp_path, line):
     path.write_text(f'{{"text": "One."}}\n{line}\n')
     with pytest.raises(CorpusError, match=r"Line 2 of .*text\.jsonl"):
         hub.read_text(path, offline=True)
-
-
-def test_disk_is_planned_from_the_sizes(empty_hub):
-    cells = [(LLAMA, recipe("bf16", [])), (LLAMA, recipe("int4", []))]
-    need = planning.disk_need(cells)
-    assert need.fetch == {LLAMA.name: pytest.approx(16.06e9)}
-    assert need.artifacts == pytest.approx(16.06e9 * 4.5 / 16)
-    assert need.total == pytest.approx(need.artifacts + 16.06e9)
-
-
-def test_models_of_unknown_size_are_named(empty_hub):
-    cells = [(user_model("someone/thing"), recipe("int4", []))]
-    assert planning.disk_need(cells).unknown == ("thing",)
-    assert "size of thing unknown" in planning.describe(cells, Path("."))[0]
-
-
-def test_a_disk_that_is_too_small_is_an_error_with_the_numbers(empty_hub, monkeypatch, tmp_path):
-    cells = [(LLAMA, recipe("int4", []))]
-    planning.check_disk([(MODELS["Tiny"], recipe("int4", []))], tmp_path)
-    monkeypatch.setattr(planning, "free_bytes", lambda _: 20 * 10**9)
-    with pytest.raises(
-        DiskError, match=r"needs 20\.6 GB .*16\.1 GB of models, 4\.5 GB of artifacts.* 20\.0 GB are free"
-    ):
-        planning.check_disk(cells, tmp_path)
 
 
 def test_free_space_is_that_of_the_nearest_folder_that_exists(tmp_path):

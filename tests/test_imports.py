@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "pytest_quantbench"
 # A module imports only what stands before it. A stage of several modules is a row; its members keep this order too.
 ORDER = (
-    ("errors", "progress", "catalog", "recipes", "settings"),
+    ("errors", "progress", "catalog", "diskplans", "recipes", "settings"),
     ("locks", "storage", "kept", "verdict", "record", "fidelity", "samples"),
     ("estimates", "stats", "proportions", "sequential"),
     ("machine", "sandboxed", "sandbox"),
@@ -24,7 +24,19 @@ ORDER = (
     ("tasks", "questions", "writing", "asking"),
     ("measures",),
     ("parts",),
-    ("source", "together", "quality", "measured", "floor", "checks", "bench", "selftest", "comparison", "results"),
+    (
+        "deleted",
+        "source",
+        "together",
+        "quality",
+        "measured",
+        "floor",
+        "checks",
+        "bench",
+        "selftest",
+        "comparison",
+        "results",
+    ),
     ("report", "document", "codec_report", "plots", "publish"),
     ("cli", "selection", "fixtures", "items", "notices", "options", "plugin"),
 )

@@ -183,7 +183,7 @@ def test_a_disk_that_cannot_hold_the_selection_stops_the_session_with_the_number
     monkeypatch.setattr("pytest_quantbench.planning.free_bytes", lambda _: 10**9)
     result = suite(GATE, "-k", "phi", "-m", "int4")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*needs 37.6 GB*29.3 GB of models, 8.2 GB of artifacts) and 1.0 GB are free*"])
+    result.stderr.fnmatch_lines(["*Disk plan A needs 37.6 GB*and 1.0 GB are free*Choose fewer models with -k*"])
 
 
 def test_the_header_says_what_is_fetched_and_what_it_takes(suite, monkeypatch, tmp_path):
@@ -192,7 +192,7 @@ def test_the_header_says_what_is_fetched_and_what_it_takes(suite, monkeypatch, t
     result.stdout.fnmatch_lines(
         [
             "quantbench: 1 cell of 1 model; to fetch: Llama-3.2-3B-Instruct 6.4 GB",
-            "quantbench: 8.24 GB of disk needed*",
+            "quantbench: disk plan A (keep everything): 8.24 GB at most, 8.24 GB kept; *",
         ]
     )
 
@@ -403,3 +403,33 @@ def test_what_was_warned_of_is_said_at_the_end(suite, pytester, monkeypatch):
     result = suite(CHECKS, *arguments)
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["warning: Kept samples were damaged: moved to *", "warning: The artifact * damaged*"])
+
+
+def test_a_disk_plan_leaves_out_what_it_has_no_room_for_and_starts_with_the_largest_model(suite, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    result = suite(GATE, "--collect-only", "-q", "-k", "Qwen or Tiny", "--disk-plan", "D")
+    names = [line.partition("[")[2].rstrip("]") for line in result.outlines if "::" in line]
+    assert {name.rpartition("-")[2] for name in names} == {"bf16", "int4"}
+    assert [name.rpartition("-")[0] for name in names[::2]] == [
+        "Qwen2.5-14B-Instruct",
+        "Qwen3-8B",
+        "Qwen2.5-7B-Instruct",
+        "DeepSeek-R1-Distill-Qwen-7B",
+        "Qwen2.5-1.5B-Instruct",
+        "Tiny",
+    ]
+
+
+def test_a_disk_plan_that_there_is_not_is_refused(suite):
+    result = suite(GATE, "-k", "Tiny", "--disk-plan", "E")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*Unknown disk plan 'E'. Choose from: A, B, C, D, S.*"])
+
+
+@pytest.mark.parametrize("more", [(), ("--keep-compressed",)])
+def test_a_streamed_run_writes_no_compressed_model_unless_asked(suite, pytester, monkeypatch, more):
+    monkeypatch.setenv("QUANTBENCH_CACHE", str(pytester.path / "cache"))
+    arguments = ("-k", "Tiny", "-m", "int4", "--recipe", "int4-rtn", "--tokens", "512", "--fixed", "--disk-plan", "S")
+    suite(CHECKS, *arguments, *more).assert_outcomes(passed=1)
+    assert any((pytester.path / "cache").rglob("*.safetensors")) == bool(more)
+    assert (Path(TINY_DIRECTORY) / "model.safetensors").is_file()  # not ours to delete

@@ -1,0 +1,184 @@
+"""Weights that a disk plan deletes: only those that this run fetched, and what was measured of them is still known."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from faults.acts import status
+from faults.conftest import TINY
+
+from pytest_quantbench import bench, deleted, fetching, quantizers
+from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.diskplans import DISK_PLANS
+from pytest_quantbench.errors import ModelError
+from pytest_quantbench.recipes import recipe
+from pytest_quantbench.settings import Settings
+from pytest_quantbench.together import T2, T3
+
+MODEL = dataclasses.replace(TINY, corpus="tiny-heldout", tasks=("tiny_facts",))
+RECIPES = ("bf16", "int4-gptq")
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """A function that opens the model under a disk plan: another session with the same caches."""
+    text = tmp_path / "calibration.txt"
+    text.write_text("One fish, two fish, red fish, blue fish. " * 200)
+
+    def subject(plan, **changes):
+        made = Settings(
+            cache=tmp_path / "cache",
+            limit=4,
+            tokens=64,
+            calibration=text,
+            calibration_sequences=1,
+            disk_plan=DISK_PLANS[plan],
+        )
+        return bench.Subject(MODEL, dataclasses.replace(made, **changes))
+
+    return subject
+
+
+def record_of(cell):
+    cell.judge("size")
+    cell.judge("perplexity", 1e6)
+    cell.judge("accuracy", 100.0)
+    _ = cell.weight_samples
+    return dataclasses.replace(cell.record(), timestamp="")
+
+
+def session(subject):
+    """Everything but T1 of every recipe, and then what the disk plan says."""
+    chosen = [recipe(name, quantizers.names()) for name in RECIPES]
+    subject.expect([(each, name) for each in chosen for name in (T2, T3)])
+    records = [record_of(subject.cell(each)) for each in chosen]
+    return records, subject.delete_weights()
+
+
+def bodies(hub):
+    """How often weights were transferred."""
+    return len(hub.asked("cdn GET .*"))
+
+
+def weight_files(tmp_path):
+    return [path for path in (tmp_path / "hub").rglob("*.safetensors") if path.exists()]
+
+
+@pytest.mark.parametrize("plan", ["B", "D", "S"])
+def test_a_model_that_is_done_is_not_fetched_again(hub, tiny_files, tmp_path, opened, plan):
+    hub.publish(TINY.source, tiny_files)
+    before, freed = session(opened(plan))
+    assert freed == len(tiny_files["model.safetensors"])
+    assert weight_files(tmp_path) == []
+    fetched = bodies(hub)
+    later = opened(plan)
+    after, freed = session(later)
+    assert (bodies(hub), freed) == (fetched, 0)
+    assert after == before
+    assert "T2 of tiny-int4-gptq" in later.reused
+    assert any((tmp_path / "cache").rglob("model-*.safetensors")) == DISK_PLANS[plan].stores
+
+
+def test_streaming_measures_what_stored_models_measure(hub, tiny_files, opened):
+    hub.publish(TINY.source, tiny_files)
+    stored, freed = session(opened("A"))
+    assert freed == 0
+    cache = opened("A").settings.cache.with_name("other")
+    streamed, _ = session(opened("S", cache=cache))
+    for mine, other in zip(streamed, stored, strict=True):
+        assert (mine.perplexity, mine.accuracy, mine.weights) == (other.perplexity, other.accuracy, other.weights)
+        assert mine.weights_sha256 == other.weights_sha256
+        assert mine.compression.artifact == other.compression.artifact
+        assert mine.compression.compressed_gb == pytest.approx(other.compression.compressed_gb, abs=20e-6)
+        assert mine.compression.bits_per_weight == pytest.approx(other.compression.bits_per_weight, abs=0.5)
+    assert sorted(path.name for path in cache.iterdir()) == ["locks", "manifests", "measurements", "models"]
+
+
+def test_what_is_lacking_brings_the_weights_back(hub, tiny_files, opened):
+    hub.publish(TINY.source, tiny_files)
+    session(opened("B"))
+    fetched = bodies(hub)
+    later = opened("B")
+    losses = later.cell(recipe("int3-rtn", quantizers.names())).perplexity_samples.nll_nats
+    assert bodies(hub) == fetched + 1
+    assert later.delete_weights() > 0
+    fresh = opened("A", cache=later.settings.cache.with_name("other"))
+    np.testing.assert_array_equal(
+        losses, fresh.cell(recipe("int3-rtn", quantizers.names())).perplexity_samples.nll_nats
+    )
+
+
+def test_weights_that_were_here_before_stay(hub, tiny_files, tmp_path, opened, monkeypatch):
+    hub.publish(TINY.source, tiny_files)
+    fetching.fetch(TINY, offline=False)
+    monkeypatch.setattr(fetching, "_fetched", {})  # an earlier run's
+    _, freed = session(opened("B"))
+    assert freed == 0
+    assert len(weight_files(tmp_path)) == 1
+
+
+def test_weights_that_another_snapshot_has_too_stay(hub, tiny_files, opened):
+    hub.publish(TINY.source, tiny_files)
+    subject = opened("B")
+    snapshot = subject.checkpoint.directory
+    other = snapshot.with_name("0" * 40)
+    other.mkdir()
+    (other / "model.safetensors").symlink_to((snapshot / "model.safetensors").readlink())
+    assert subject.delete_weights() == 0
+    assert (other / "model.safetensors").exists()
+
+
+def test_a_directory_of_the_users_stays(small_model, tmp_path):
+    directory = small_model()
+    model = dataclasses.replace(MODEL, source=str(directory))
+    subject = bench.Subject(model, Settings(cache=tmp_path / "cache", disk_plan=DISK_PLANS["S"]))
+    assert subject.checkpoint.sha256
+    assert subject.delete_weights() == 0
+    assert (directory / "model.safetensors").is_file()
+
+
+def test_nothing_is_fetched_to_be_deleted(hub, tiny_files, opened):
+    hub.publish(TINY.source, tiny_files)
+    assert opened("B").delete_weights() == 0
+    assert hub.requests == []
+
+
+def test_a_newer_commit_is_fetched(hub, tiny_files, opened):
+    hub.publish(TINY.source, tiny_files)
+    session(opened("B"))
+    config = json.loads(tiny_files["config.json"]) | {"rope_theta": 20_000.0}
+    commit = hub.publish(TINY.source, tiny_files | {"config.json": json.dumps(config).encode()})
+    assert opened("B").checkpoint.revision == commit
+
+
+def test_a_hub_that_does_not_answer_is_no_obstacle(hub, tiny_files, opened, caplog):
+    hub.publish(TINY.source, tiny_files)
+    before, _ = session(opened("B"))
+    hub.fault("hub .*", status(503))
+    assert session(opened("B"))[0] == before
+    assert "Going on with what is known of commit" in caplog.text
+    assert session(opened("B", offline=True))[0] == before
+
+
+def test_weights_that_changed_behind_the_note_are_refused(hub, tiny_files, opened):
+    hub.publish(TINY.source, tiny_files)
+    subject = opened("B")
+    session(subject)
+    path = deleted._path(subject.settings.cache, TINY.source)
+    note = dataclasses.replace(deleted._read(subject.settings.cache, TINY.source), weights_sha256="0" * 64)
+    path.write_bytes(deleted.sealed(note))
+    with pytest.raises(ModelError, match="other weights than when it was measured"):
+        _ = opened("B").checkpoint.names
+
+
+def test_a_damaged_note_is_moved_aside_and_the_model_fetched(hub, tiny_files, opened, caplog):
+    hub.publish(TINY.source, tiny_files)
+    subject = opened("B")
+    session(subject)
+    path = deleted._path(subject.settings.cache, TINY.source)
+    path.write_bytes(path.read_bytes()[:-9])
+    fetched = bodies(hub)
+    assert isinstance(opened("B").checkpoint, Checkpoint)
+    assert bodies(hub) == fetched + 1
+    assert "was damaged" in caplog.text
