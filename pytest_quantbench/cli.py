@@ -1,4 +1,4 @@
-"""The command line: `quantbench report`, `quantbench weights`, `quantbench conform`."""
+"""The command line: `quantbench plan`, `report`, `weights`, `conform`, `prune`."""
 
 import argparse
 import itertools
@@ -7,14 +7,19 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from pytest_quantbench import plots, report, results
+from pytest_quantbench import plots, pruning, report, results
+from pytest_quantbench.catalog import GB
 from pytest_quantbench.errors import ConformanceError, QuantbenchError
 from pytest_quantbench.publish import write_report
+from pytest_quantbench.settings import default_cache
 
 
 def main(arguments: "list[str] | None" = None) -> int:
     """The command line. Returns 0, or 2 with one sentence on standard error."""
-    chosen = _parser().parse_args(arguments)
+    chosen, rest = _parser().parse_known_args(arguments)
+    if rest and chosen.command != "plan":
+        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    chosen.rest = rest
     sys.path.insert(0, str(Path.cwd()))  # for `module:Class`, as `python -m` does
     try:
         COMMANDS[chosen.command](chosen)
@@ -29,6 +34,13 @@ def main(arguments: "list[str] | None" = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="quantbench", description="Is the quantized model still good enough?")
     commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser(
+        "plan",
+        help="what a selection will fetch, take and last: `quantbench plan [benches] [-m int4] [-k Llama]`",
+        description="Takes the arguments that pytest would be given; without a path, the folder benches.",
+    )
+    pruning = commands.add_parser("prune", help="show what the cache holds, and delete it")
+    pruning.add_argument("kind", nargs="*", help="artifacts, unfinished, samples, damaged, or all (none: show only)")
     reporting = commands.add_parser("report", help="rebuild combined.json, the markdown report and the plot")
     reporting.add_argument("directory", type=Path, help="a folder of records, such as results")
     reporting.add_argument("--output", type=Path, help="the markdown file (default: in the folder)")
@@ -43,6 +55,23 @@ def _parser() -> argparse.ArgumentParser:
     conform = commands.add_parser("conform", help="check a quantizer against what is asked of every one")
     conform.add_argument("quantizer", help="a registered name, or package.module:Class")
     return parser
+
+
+def _plan(chosen: argparse.Namespace) -> None:
+    from pytest_quantbench.collecting import collect
+    from pytest_quantbench.outlook import outlook
+
+    paths = [] if any(Path(argument.partition("::")[0]).exists() for argument in chosen.rest) else ["benches"]
+    for line in outlook(collect([*paths, *chosen.rest])):
+        print(line)
+
+
+def _prune(chosen: argparse.Namespace) -> None:
+    cache = default_cache()
+    if not chosen.kind:
+        print("\n".join(pruning.listed(cache)))
+    else:
+        print(f"{pruning.prune(cache, chosen.kind) / GB:.3f} GB freed at {cache}")
 
 
 def _report(chosen: argparse.Namespace) -> None:
@@ -92,6 +121,8 @@ def _conform(chosen: argparse.Namespace) -> None:
 
 
 COMMANDS: Mapping[str, Callable[[argparse.Namespace], None]] = {
+    "plan": _plan,
+    "prune": _prune,
     "report": _report,
     "weights": _weights,
     "conform": _conform,

@@ -34,15 +34,17 @@ def run_of(config: pytest.Config) -> Run:
 def quantbench_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """A model of the catalogue or the user's own, fetched when a measure first needs it."""
     from pytest_quantbench.bench import Subject
+    from pytest_quantbench.locks import IN_USE, shared
 
     run = run_of(request.config)
     subject = Subject(request.param, run.settings)
     subject.expect(run.expected.get(request.param.name, ()))
-    yield subject
-    run.reused += subject.reused
-    _save(request.config, subject.reference)  # measured for the others' sake even where its own tests were not selected
-    if request.session.exitstatus == pytest.ExitCode.OK:  # else the session was stopped: the next one goes on here
-        run.freed += subject.delete_weights()
+    with shared(run.settings.cache / IN_USE):
+        yield subject
+        run.reused += subject.reused
+        _save(request.config, subject.reference)  # measured for the others' sake even if its own tests are not selected
+        if request.session.exitstatus == pytest.ExitCode.OK:  # else the session was stopped: the next one goes on here
+            run.freed += subject.delete_weights()
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+IN_USE = Path("locks", "in-use")  # of a cache: held together by all sessions that work in it
 log = logging.getLogger(__name__)
 _mine: set[Path] = set()  # held by this process, which does not wait for itself
 
@@ -32,6 +33,34 @@ def held(path: Path, doing: str) -> Iterator[None]:
             yield
         finally:
             _mine.remove(path)
+
+
+@contextmanager
+def shared(path: Path) -> Iterator[None]:
+    """Say that this process is at work, as others may do at the same time."""
+    file = _opened(path)
+    if file is None:
+        yield
+        return
+    with file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+
+
+@contextmanager
+def nobody(path: Path) -> Iterator[bool]:
+    """Whether nobody is at work, in which case nobody begins meanwhile."""
+    file = _opened(path)
+    if file is None:
+        yield True
+        return
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def _opened(path: Path) -> IO[str] | None:

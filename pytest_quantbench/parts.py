@@ -69,6 +69,7 @@ def throughput(samples: ThroughputSamples, reference: ThroughputSamples | None) 
         interleaved=bool(samples.reference_runs),
         activations=samples.activations,
         dense_layers=samples.dense_layers,
+        time_sec=samples.load_seconds + sum(run.seconds for run in samples.runs),
     )
 
 
@@ -99,6 +100,7 @@ def perplexity(samples: PerplexitySamples, reference: PerplexitySamples | None) 
         corpus_sha256=samples.corpus_sha256,
         corpus_revision=samples.corpus_revision,
         divergence=None if reference is None else _divergence(samples, reference),
+        time_sec=samples.seconds,
     )
 
 
@@ -133,6 +135,7 @@ def accuracy(samples: AccuracySamples, reference: AccuracySamples | None) -> Acc
         delta=None if bf16 is None else 100 * (combined - bf16),
         tasks=tasks,
         cut_contexts=samples.cut_contexts,
+        time_sec=samples.seconds,
     )
 
 

@@ -71,6 +71,7 @@ class Throughput:
     interleaved: bool
     activations: str
     dense_layers: int
+    time_sec: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +112,7 @@ class Perplexity:
     corpus_sha256: str
     corpus_revision: str | None
     divergence: Divergence | None = None
+    time_sec: float | None = None  # a cell's share of the walk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +148,7 @@ class Accuracy:
     tasks: Mapping[str, TaskAccuracy]
     chat_template: bool = False
     cut_contexts: int = 0  # requests whose context was longer than the model takes
+    time_sec: float | None = None  # a cell's share of the walk, and its writing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

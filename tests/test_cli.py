@@ -1,9 +1,15 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from test_record import make, perplexity
 
 from pytest_quantbench import plots, results
 from pytest_quantbench.cli import main
 from pytest_quantbench.verdict import Verdict
+
+BENCHES = Path(__file__).parent.parent / "benches"
 
 
 def records():
@@ -61,3 +67,42 @@ def test_the_plot_is_drawn_with_every_cell_and_limit(folder):
 def test_without_matplotlib_the_plots_absence_is_said(folder, monkeypatch):
     monkeypatch.setattr(plots.importlib.util, "find_spec", lambda _: None)
     assert "matplotlib is not installed" in plots.draw_or_say(list(records()), folder / "plot.svg")
+
+
+def plan(directory, *arguments):
+    """`quantbench plan` in a process of its own: pytest runs in it."""
+    command = [sys.executable, "-m", "pytest_quantbench.cli", "plan", *arguments]
+    found = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120)
+    return found.returncode, found.stdout, found.stderr
+
+
+@pytest.fixture
+def empty_caches(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path / "cache"))
+
+
+def test_plan_says_what_a_selection_takes(empty_caches):
+    code, out, _ = plan(BENCHES.parent, "-m", "int4 and t1", "-k", "Llama-3.1")
+    assert code == 0
+    assert "selection: 1 cells, 1 models at int4\nto fetch: Llama-3.1-8B-Instruct 16.1 GB\n" in out
+    assert "A         1   20.6 GB   20.6 GB" in out
+    assert "D         1   20.6 GB    4.5 GB" in out
+    assert "S         1   16.1 GB    0.0 GB" in out
+    assert "memory: T1 loads whole models: 4.5 GB for Llama-3.1-8B-Instruct-int4" in out
+    assert "time: " in out
+
+
+def test_plan_takes_a_path_and_passes_on_what_pytest_says(empty_caches, tmp_path):
+    (tmp_path / "test_own.py").write_text("def test_own(cell): pass")
+    code, out, _ = plan(tmp_path, "test_own.py", "-k", "Tiny")
+    assert (code, out.splitlines()[:2]) == (
+        0,
+        ["selection: 5 cells, 1 models at bf16, int8, int4, int3, int2", "to fetch: nothing"],
+    )
+    code, _, err = plan(tmp_path, "test_own.py", "--disk-plan", "X")
+    assert code == 2
+    assert "Unknown disk plan 'X'" in err
+    code, _, err = plan(tmp_path)
+    assert code == 2
+    assert "pytest cannot collect benches" in err

@@ -19,7 +19,7 @@ ORDER = (
     ("cases", "conformance"),
     ("modelconfig", "skeleton", "hostmath", "hostkernels", "hidden", "branches", "standins", "tracks", "stream"),
     ("scoring", "tokens"),
-    ("headers", "shards", "blobs", "checkpoint", "hub", "listing", "fetching", "planning", "reading"),
+    ("headers", "shards", "blobs", "checkpoint", "hub", "listing", "fetching", "planning", "forecast", "reading"),
     ("calibration", "coverage", "encoding", "artifacts", "building", "streamed", "compress", "resident", "decoding"),
     ("tasks", "questions", "writing", "asking"),
     ("measures",),
@@ -38,7 +38,7 @@ ORDER = (
         "results",
     ),
     ("report", "document", "codec_report", "plots", "publish"),
-    ("cli", "selection", "fixtures", "items", "notices", "options", "plugin"),
+    ("selection", "fixtures", "items", "notices", "options", "plugin", "collecting", "outlook", "pruning", "cli"),
 )
 PLACE = {name: index for index, name in enumerate(name for row in ORDER for name in row)}
 AVOIDED = {"utils", "common", "helper", "helpers", "manager", "base", "misc", "data", "info"}
