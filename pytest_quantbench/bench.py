@@ -140,6 +140,8 @@ class Cell(Measured):
                 metric_of(check), "this is the reference that the other recipes are compared with"
             )
         if check == "perplexity":
+            _ = self.perplexity_samples  # what keeps it from being measured is told before anything else
+            self.source.refuse_unreadable_text(self.reference.perplexity_samples)
             self.subject.refuse_identical(self)
         if limit is not None:
             self.reference.floor.refuse_tighter(METRICS[metric_of(check)], limit)

@@ -5,6 +5,7 @@ are taken up as they lie there, the calibration text is carried through them, an
 """
 
 import json
+import logging
 import math
 import shutil
 import time
@@ -38,6 +39,9 @@ TOKENIZER_FILES = (
 )
 
 
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done:
     """What was made of one group of parameters, which lie in a file of this hash."""
@@ -63,16 +67,20 @@ class Build:
     def run(self, key: str) -> None:
         """Encode group by group, then write everything that is not weights."""
         groups = self.encoder.groups
-        began, earlier = time.perf_counter(), 0.0
+        began, earlier, taken_up = time.perf_counter(), 0.0, 0
         for number, items in enumerate(track(groups, what=f"encoding {self.recipe.id}", unit="layer"), 1):
             file = self.directory / f"model-{number:05d}-of-{len(groups):05d}.safetensors"
             done = self._taken_up(file)
             earlier += done.seconds if done else 0.0
+            taken_up += done is not None
             done = done or self._made(file, items)
             self.tensors += done.tensors
             self.native |= done.native
             self.encoder.carry_on(items)
             mx.clear_cache()
+        if taken_up:
+            cell = f"{self.checkpoint.directory.name} at {self.recipe.id}"
+            log.warning("%s: %d of %d parts are those of an interrupted compression.", cell, taken_up, len(groups))
         for note in self.directory.glob("*.done"):
             note.unlink()
         self._write_config()

@@ -8,13 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pytest_quantbench.proportions import above_chance_p, wilson
+from pytest_quantbench.proportions import GUESSING_P, above_chance_p, wilson
 from pytest_quantbench.record import Coherence
 from pytest_quantbench.samples import AccuracySamples, Run, TaskSamples, ThroughputSamples
 
 LONGEST_PERIOD = 80  # characters
 REPEATS = 4
-GUESSING_P = 0.05
 FEWEST_LOOPS = 2  # one prompt may loop by accident
 
 

@@ -1,12 +1,13 @@
 """Records → the markdown report. Computes nothing: every figure is in the records."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pytest_quantbench.catalog import CRITERIA, INSENSITIVE_TASKS, METRICS, SENSITIVE_TASKS
 from pytest_quantbench.record import Record
 from pytest_quantbench.report import LEGEND, MISSING, TABLES, Table, mark, number, sentences, suite_lines
 from pytest_quantbench.suite import holm_outcomes
 
+OTHER_TEXT = "†"
 P_SHOWN = 1e-4  # smaller p values are shown as such
 VERDICTS_LEGEND = (
     "p of good: how likely such data are if the truth is on the limit, and pass is wrong; p of bad: the same for fail; "
@@ -25,11 +26,24 @@ def _markdown_table(table: Table, records: Sequence[Record]) -> list[str]:
         for recipe in recipes:
             record = cells.get((model, recipe))
             sign = mark(record, table.metric) if record and table.metric else ""
-            row.append(f"{table.figure(record)} {sign}".rstrip() if record else MISSING)
+            other = table.metric == "perplexity_delta" and record is not None and _reads_otherwise(record, cells)
+            shown = (table.figure(record), sign, OTHER_TEXT if other else "") if record else (MISSING,)
+            row.append(" ".join(filter(None, shown)))
         lines.append(f"| {model} | " + " | ".join(row) + " |")
+    if any(OTHER_TEXT in line for line in lines):
+        note = f"{OTHER_TEXT}: read from another text or in other windows than the BF16 column, not comparable with it"
+        lines = [*lines[:2], f"{note}; what it is compared with was read as it was.", "", *lines[2:]]
     if table.metric is not None:
         lines.append("| *limit* | " + " | ".join(_limit(recipe, table.metric, records) for recipe in recipes) + " |")
     return [*lines, ""]
+
+
+def _reads_otherwise(record: Record, cells: Mapping[tuple[str, str], Record]) -> bool:
+    """Whether T2 of a cell followed another protocol than that of the model's BF16 record, or had another text."""
+    reference = cells.get((record.model_id, "bf16"))
+    if record.perplexity is None or reference is None or reference.perplexity is None:
+        return False
+    return record.perplexity.protocol_sha256 != reference.perplexity.protocol_sha256
 
 
 def _limit(recipe: str, metric: str, records: Sequence[Record]) -> str:

@@ -66,7 +66,7 @@ def _file_text(file: Path) -> str:
 
 
 def _lines(content: str) -> Iterator[tuple[int, str]]:
-    return ((number, line) for number, line in enumerate(content.splitlines(), 1) if line.strip())
+    return ((number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip())
 
 
 def _line_text(file: Path, number: int, line: str) -> str:

@@ -5,13 +5,15 @@ side, `undecided` otherwise; `informational` where there is no limit or the metr
 error probability on either side: less than 5 % where the data are looked at several times (see looks).
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from pytest_quantbench import stats
 from pytest_quantbench.catalog import METRICS, Metric
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.estimates import ALPHA, Estimate, Exact, Ratio
-from pytest_quantbench.proportions import flips
+from pytest_quantbench.proportions import GUESSING_P, above_chance_p, flips
 from pytest_quantbench.samples import PerplexitySamples, SizeSamples, TaskSamples, ThroughputSamples
 from pytest_quantbench.verdict import Interval, Outcome, Verdict
 
@@ -80,7 +82,20 @@ def judge_accuracy(
         f"{name} {np.mean(quantized.correct):.1%} against {np.mean(reference.correct):.1%} on the same "
         f"{observed.questions} questions, {observed.lost} lost and {observed.gained} gained"
     )
-    return judged(METRICS["accuracy_drop_points"], observed, limit, detail, alpha, observed.questions)
+    found = judged(METRICS["accuracy_drop_points"], observed, limit, detail, alpha, observed.questions)
+    if found.outcome == "pass" and not _could_drop(reference):
+        blind = (
+            f"{name}: the reference has {np.mean(reference.correct):.1%} right of {observed.questions} questions, no "
+            f"more than guessing gives, so that no drop could show. Judge by an easier task: --task NAME."
+        )
+        return replace(found, outcome="undecided", sentence=blind, needed="")
+    return found
+
+
+def _could_drop(reference: TaskSamples) -> bool:
+    """Whether the reference's accuracy is above chance: else there is nothing to lose."""
+    right = int(reference.correct.sum())
+    return above_chance_p(right, len(reference.ids), reference.chance) < GUESSING_P if reference.chance else right > 0
 
 
 def judge_throughput(
@@ -194,6 +209,8 @@ def _needed(
         found = "more runs help as far as the prompts agree with each other"
     digits = 1 if metric.unit in ("%", "points") else 3
     unit = f" {metric.unit}".rstrip()
+    if metric.unit == "points" and detectable > 100:
+        return f"{found}; these {items:,} can tell nothing"
     return (
         f"{found}; these {items:,} can tell a difference of {detectable:.{digits}f}{unit} from the limit (80 % power)"
     )

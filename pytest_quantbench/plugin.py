@@ -12,7 +12,7 @@ import shlex
 import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.selection import Run
 
 NOTICES = pytest.StashKey[Notices]()
+TERMINAL = pytest.StashKey[TextIO]()  # where progress is shown
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,12 +44,18 @@ def pytest_configure(config: pytest.Config) -> None:
     if sys.stderr.isatty():  # kept now, for capture hides it from the tests
         from pytest_quantbench import progress
 
-        progress.show_on(os.fdopen(os.dup(sys.stderr.fileno()), "w"))
+        config.stash[TERMINAL] = os.fdopen(os.dup(sys.stderr.fileno()), "w")
+        progress.show_on(config.stash[TERMINAL])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if NOTICES in config.stash:
         logging.getLogger(PACKAGE).removeHandler(config.stash[NOTICES])
+    if TERMINAL in config.stash:
+        from pytest_quantbench import progress
+
+        progress.show_on(None)
+        config.stash[TERMINAL].close()
 
 
 def run_so_far(config: pytest.Config) -> Run | None:
@@ -182,7 +189,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     run = run_so_far(config)
     if run is None:
         return
-    if lines := [*run.closing, *(f"warning: {line}" for line in config.stash[NOTICES].lines)]:
+    if lines := [*run.closing, *(f"note: {line}" for line in config.stash[NOTICES].lines)]:
         terminalreporter.section("quantbench")
         for line in lines:
             terminalreporter.write_line(line)

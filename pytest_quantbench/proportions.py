@@ -123,6 +123,9 @@ def wilson(hits: int, trials: int, alpha: float = ALPHA) -> Interval:
     return Interval(estimate=share, low=centre - half, high=centre + half, confidence=1 - 2 * alpha)
 
 
+GUESSING_P = 0.05  # more than guessing is what guessing gives less often than that
+
+
 def above_chance_p(right: int, questions: int, chance: float) -> float:
     """Exact one-sided binomial p: how likely are so many right answers by guessing?"""
     from scipy.stats import binom

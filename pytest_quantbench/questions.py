@@ -8,6 +8,7 @@ does. The questions are a seeded sample, the same for every cell.
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -170,7 +171,7 @@ def _gold(task: Any, doc: Mapping[str, Any]) -> int:
         if not isinstance(place, int) or not 0 <= place < len(choices):
             raise CorpusError(
                 f"A question of {task.config.task} has {len(choices)} choices, and {gold!r} is to be the right one: "
-                f"{dict(doc)}."
+                f"{shorten(str(dict(doc)), 200)}"
             )
     first = found[0] if isinstance(found, list) else found
     return int(choices.index(first) if isinstance(first, str) else first)

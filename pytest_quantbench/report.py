@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytest_quantbench.catalog import CRITERIA
-from pytest_quantbench.coherence import GUESSING_P
+from pytest_quantbench.proportions import GUESSING_P
 from pytest_quantbench.record import Record
 from pytest_quantbench.suite import SuiteVerdict, judge_suite
 from pytest_quantbench.verdict import Interval, Outcome, Verdict
@@ -67,7 +67,10 @@ def _perplexity(record: Record) -> str:
         return MISSING
     ppl = f"{number(part.ppl, 3)} ({part.tokens:,} tokens)"
     delta = decided(record, "perplexity_delta", part.delta_interval)
-    return ppl if part.bf16_ppl is None else f"{ppl}, Δ {interval(delta, 3, '+')}"
+    if part.bf16_ppl is None:
+        return ppl
+    both = f"{number(part.ppl, 3)} against {number(part.bf16_ppl, 3)} ({part.tokens:,} tokens)"
+    return f"{both}, Δ {interval(delta, 3, '+')}"
 
 
 def _divergence(record: Record) -> str:
@@ -75,7 +78,10 @@ def _divergence(record: Record) -> str:
     if not part:
         return MISSING
     tail, top = part.kl_percentiles["99"], part.same_top
-    return f"{interval(part.kl_interval, 4)}, 99 % {tail:.3g}, same top token {top.estimate:.1%}"
+    return (
+        f"{interval(part.kl_interval, 4)}, at most {part.missed_nats:.2g} more, 99 % {tail:.3g}, same top token "
+        f"{top.estimate:.1%}"
+    )
 
 
 def _accuracy(record: Record) -> str:
@@ -84,6 +90,17 @@ def _accuracy(record: Record) -> str:
     name, task = next(iter(record.accuracy.tasks.items()))
     drop = decided(record, "accuracy_drop_points", task.drop_points)
     return f"{name} {task.accuracy:.1%} ({task.questions:,})" + (f", drop {interval(drop, 1)}" if drop else "")
+
+
+def _other_tasks(record: Record) -> str:
+    """The tasks that are not judged."""
+    _, *others = record.accuracy.tasks.items() if record.accuracy else ((),)
+    shown = [
+        f"{name} {task.accuracy:.1%} ({task.questions:,})"
+        + (f", drop {interval(task.drop_points, 1)}" if task.drop_points else "")
+        for name, task in others
+    ]
+    return "; ".join(shown) or MISSING
 
 
 def _coherence(record: Record) -> str:
@@ -116,6 +133,7 @@ TABLES = (
     Table(title="Perplexity, with delta against BF16", figure=_perplexity, metric="perplexity_delta"),
     Table(title="KL divergence from BF16, nats per token", figure=_divergence, metric=None),
     Table(title="Accuracy, with drop against BF16 in points", figure=_accuracy, metric="accuracy_drop_points"),
+    Table(title="Other tasks, not judged: accuracy and drop", figure=_other_tasks, metric=None),
     Table(title="Coherence: greedy outputs beside those of BF16", figure=_coherence, metric=None),
 )
 

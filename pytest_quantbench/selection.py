@@ -21,10 +21,10 @@ from pytest_quantbench.settings import (
     check_criteria,
     check_models,
     named_text,
-    pairs,
     positive,
     read_table,
     strided,
+    task_files,
     token_count,
 )
 
@@ -104,7 +104,7 @@ def _read_options(config: pytest.Config) -> Run:
             else positive("--calibration-sequences", sequences)
         ),
         tasks=tuple(option("task")),
-        task_files=pairs(option("task_data")),
+        task_files=task_files(option("task_data"), option("task"), models.values()),
         run_code=option("run_code"),
         fresh=option("fresh"),
         offline=option("offline"),

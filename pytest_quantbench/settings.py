@@ -3,7 +3,7 @@
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -176,9 +176,17 @@ def check_models(models: "list[str]") -> None:
             raise QuantbenchError(f"--model {model}: this directory has no config.json, so it is not a model.")
 
 
-def pairs(values: "list[str]") -> dict[str, Path]:
-    """`--task-data NAME=FILE` options as a mapping. Raises QuantbenchError for one that is not of that form."""
+def task_files(values: "list[str]", tasks: "list[str]", models: Iterable[Model]) -> dict[str, Path]:
+    """`--task-data NAME=FILE` options as a mapping. Raises QuantbenchError for one that is not of that form, or whose
+    name is no task of this session.
+    """
     for value in values:
         if not all(value.partition("=")):
             raise QuantbenchError(f"--task-data {value}: give NAME=FILE.jsonl, such as arc_easy=questions.jsonl.")
-    return {name: Path(file).resolve() for name, _, file in (value.partition("=") for value in values)}
+    files = {name: Path(file).resolve() for name, _, file in (value.partition("=") for value in values)}
+    asked = tasks or sorted({task for model in models for task in model.tasks})
+    for name in files:
+        # a group's members begin with its name, and a YAML file names its task itself
+        if not any(name.startswith(task) or task.endswith((".yaml", ".yml")) for task in asked):
+            raise QuantbenchError(f"--task-data {name}: no such task is asked; those are {', '.join(asked)}.")
+    return files

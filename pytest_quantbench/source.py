@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pytest_quantbench import stats
 from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.catalog import Model
 from pytest_quantbench.checkpoint import Checkpoint
@@ -14,13 +15,15 @@ from pytest_quantbench.fetching import fetch
 from pytest_quantbench.hub import Text, read_text
 from pytest_quantbench.locks import held
 from pytest_quantbench.reading import Reading, Script, Tokens
+from pytest_quantbench.samples import PerplexitySamples
 from pytest_quantbench.settings import Settings
-from pytest_quantbench.tokens import load_tokenizer, shared_run
+from pytest_quantbench.tokens import load_tokenizer, shared_run, vocabulary
 
 if TYPE_CHECKING:
     from pytest_quantbench.asking import Asked
     from pytest_quantbench.quality import Walked
 
+UNREADABLE = 2  # × the vocabulary is a perplexity that blind guessing is far better than
 OVERLAP_TOKENS = 50  # in a row: no two texts share so many by chance
 
 
@@ -113,6 +116,16 @@ class Source:
         reach = (self.settings.tokens, self.settings.most_tokens)  # None: to the end
         judged = self.tokens.ids[: None if None in reach else max(each for each in reach if each is not None)]
         return shared_run(fitted, judged, min(OVERLAP_TOKENS, len(judged)))
+
+    def refuse_unreadable_text(self, reference: PerplexitySamples) -> None:
+        """Raise CorpusError for a text that the model itself cannot read: losses on it say nothing."""
+        perplexity, tokens = stats.perplexity(reference.nll_nats), vocabulary(self.checkpoint.config)
+        if tokens is not None and (perplexity is None or perplexity > UNREADABLE * tokens):
+            shown = "overflows" if perplexity is None else f"is {perplexity:,.0f}"
+            raise CorpusError(
+                f"The perplexity of {self.model.name} in BF16 on {reference.corpus} {shown}, and blind guessing among "
+                f"its {tokens:,} tokens gives {tokens:,}: it cannot read this text. Give another with --corpus FILE."
+            )
 
     def refuse_fitted_text(self) -> None:
         """Raise CorpusError if calibration and evaluation share text."""

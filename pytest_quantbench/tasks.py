@@ -1,11 +1,13 @@
 """lm-eval's tasks: found by name or in a YAML file, with questions from the Hub or from a file of one's own."""
 
+import json
 import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,8 +51,7 @@ def load_task(task: str, file: Path | None, offline: bool) -> Any:
     name, definition = task_name(task), task_definition(task)
     overrides = f"include: {definition}\ntask: {name}\n"
     if file is not None:
-        if not file.is_file():
-            raise CorpusError(f"--task-data {name}={file}: there is no such file.")
+        check_lines(name, file)
         overrides += f"dataset_path: json\ndataset_name: null\ndataset_kwargs: {{data_files: {{test: {file}}}}}\n"
         overrides += "training_split: null\nvalidation_split: null\nfewshot_split: test\ntest_split: test\n"
     way_out = f"Give its questions as a file with --task-data {name}=FILE.jsonl"
@@ -70,6 +71,34 @@ def load_task(task: str, file: Path | None, offline: bool) -> Any:
             raise CorpusError(f"{name} needs a package: {error}. Try pip install 'lm-eval[{name}]'.") from error
         except (OSError, RuntimeError) as error:
             raise OfflineError(f"The questions of {name} cannot be fetched ({error}). {way_out}.") from error
+
+
+def check_lines(name: str, file: Path) -> None:
+    """Raise CorpusError unless every line of a file of questions is a JSON object with the fields of the first: what
+    a line lacks would be read as nothing, and answered.
+    """
+    if not file.is_file():
+        raise CorpusError(f"--task-data {name}={file}: there is no such file.")
+    fields: set[str] = set()
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, 1):
+        try:
+            found = json.loads(line) if line.strip() else None
+        except json.JSONDecodeError as error:
+            raise CorpusError(f"--task-data {name}: line {number} of {file} is not JSON: {error}.") from error
+        if found is None:
+            continue
+        if not isinstance(found, dict):
+            raise CorpusError(f"--task-data {name}: line {number} of {file} is not a JSON object.")
+        fields = fields or set(found)
+        if odd := sorted(fields ^ set(found)):
+            what = "lacks" if odd[0] in fields else "has"
+            raise CorpusError(
+                f"--task-data {name}: line {number} of {file} {what} {odd[0]!r}, other than the first line. Give every "
+                f"question the same fields, null where there is nothing to say."
+            )
+    if not fields:
+        raise CorpusError(f"--task-data {name}={file}: there is no question in it.")
 
 
 def task_definition(task: str) -> Path:
@@ -107,7 +136,11 @@ def _index() -> Mapping[str, Any]:
 
 def _indexed(name: str) -> Any:
     if name not in _index():
-        raise UnknownNameError(f"Unknown task {name!r}: lm-eval has no such task. Tiny's own are {sorted(EMBEDDED)}.")
+        near = get_close_matches(name, [*EMBEDDED, *_index()])
+        meant = f" Did you mean {' or '.join(near)}?" if near else ""
+        raise UnknownNameError(
+            f"Unknown task {name!r}: lm-eval has no such task.{meant} Tiny's own are {', '.join(EMBEDDED)}."
+        )
     return _index()[name]
 
 

@@ -45,14 +45,20 @@ def longest_input(config: Mapping[str, Any], otherwise: int) -> int:
     return int(text.get("max_position_embeddings") or otherwise)
 
 
+def vocabulary(config: Mapping[str, Any]) -> int | None:
+    """How many tokens the model has embeddings of, from config.json; None where that does not say."""
+    size = (config.get("text_config") or config).get("vocab_size")
+    return None if size is None else int(size)
+
+
 def refuse_unknown_tokens(ids: Iterable[int], config: Mapping[str, Any]) -> None:
     """Raise ModelError for a token that the model has no embedding of. That it has some which no text gives is well:
     vocabularies are padded.
     """
-    vocabulary, largest = (config.get("text_config") or config).get("vocab_size"), max(ids, default=0)
-    if vocabulary is not None and largest >= int(vocabulary):
+    known, largest = vocabulary(config), max(ids, default=0)
+    if known is not None and largest >= known:
         raise ModelError(
-            f"The tokenizer gives token {largest}, and the model knows {vocabulary}: they do not belong together."
+            f"The tokenizer gives token {largest}, and the model knows {known}: they do not belong together."
         )
 
 

@@ -241,3 +241,12 @@ def test_the_catalogue_has_the_ten_models_and_tiny():
     for model in hub:  # two bytes per parameter
         assert model.bf16_gb * 1e9 == pytest.approx(2 * model.parameters, rel=0.01)
     assert isinstance(MODELS["Tiny"], Model)
+
+
+def test_a_text_that_the_model_cannot_read_is_an_error_and_no_floor(subject, tmp_path, monkeypatch):
+    """A random model's perplexity is about its vocabulary's size, and above it."""
+    cell = cell_of(subject, "int4-rtn")
+    _ = cell.perplexity_samples
+    monkeypatch.setitem(subject.checkpoint.config, "vocab_size", 100)
+    with pytest.raises(CorpusError, match=r"blind guessing among its 100 tokens gives 100: it cannot read this text"):
+        cell.judge("perplexity")

@@ -121,6 +121,25 @@ def test_accuracy_is_decided_by_the_whole_interval(lost, questions, limit, outco
     assert judge.judge_accuracy("t", task(quantized), task(reference), limit).outcome == outcome
 
 
+@pytest.mark.parametrize(("right", "outcome"), [(60, "undecided"), (200, "pass")])
+def test_where_the_reference_guesses_no_drop_can_show(right, outcome):
+    """A quarter of four choices is what guessing gives: the pass of a model that knows nothing is none."""
+    reference = np.arange(240) < right
+    verdict = judge.judge_accuracy("t", task(reference), task(reference), 3.0)
+    assert verdict.outcome == outcome
+    assert ("no more than guessing gives" in verdict.sentence) == (outcome == "undecided")
+
+
+def test_a_reference_that_writes_nothing_right_shows_no_drop_either():
+    written = dataclasses.replace(task(np.zeros(200, bool)), choices=0)
+    assert judge.judge_accuracy("t", written, written, 3.0).outcome == "undecided"
+
+
+def test_what_is_worse_than_a_guessing_reference_still_fails():
+    reference = np.arange(400) < 100
+    assert judge.judge_accuracy("t", task(np.zeros(400, bool)), task(reference), 3.0).outcome == "fail"
+
+
 def test_other_questions_are_not_compared():
     with pytest.raises(ComparisonError, match="other questions"):
         judge.judge_accuracy("t", task([True]), task([True], hashes="other"), 3.0)

@@ -237,3 +237,31 @@ def test_what_is_asked_is_known_by_questions_right_answers_and_rules(tmp_path):
         asked(question, "metadata:\n  version: 2.0\n"),
     ]
     assert len({first, *others}) == 6
+
+
+@pytest.mark.parametrize(
+    ("lines", "match"),
+    [
+        ([GOOD, {**GOOD, "qery": 1}], "line 2 of .* has 'qery', other than the first line"),
+        ([GOOD, {name: GOOD[name] for name in ("id", "query", "gold")}], "line 2 of .* lacks 'choices'"),
+        ([GOOD, [1]], "line 2 of .* is not a JSON object"),
+        ([], "there is no question in it"),
+    ],
+)
+def test_every_line_has_the_fields_of_the_first(tmp_path, lines, match):
+    with pytest.raises(CorpusError, match=match):
+        ask(["tiny_facts"], {"tiny_facts": write(tmp_path, *lines)})
+
+
+def test_a_broken_line_is_named_and_line_separators_in_a_text_are_none(tmp_path):
+    path = write(tmp_path, GOOD)
+    path.write_text(json.dumps({**GOOD, "query": "a\u2028b"}, ensure_ascii=False) + "\n")
+    assert ask(["tiny_facts"], {"tiny_facts": path}).available == {"tiny_facts": 1}
+    path.write_text(path.read_text() + '{"id": \n')
+    with pytest.raises(CorpusError, match=r"line 2 of .* is not JSON"):
+        ask(["tiny_facts"], {"tiny_facts": path})
+
+
+def test_a_misspelled_task_is_told_what_was_meant():
+    with pytest.raises(UnknownNameError, match=r"no such task\. Did you mean .*arc_easy.*Tiny's own are tiny_facts"):
+        members("arc_esay")

@@ -105,7 +105,7 @@ def test_limits_are_those_that_were_judged_by():
     record = make(perplexity=perplexity(), verdicts=(verdict("perplexity_delta", "undecided"),))
     text = document.markdown([record], ["c"])
     assert "| *limit* | < 2 |" in text
-    assert "| Tiny | 4.000 (512 tokens), Δ +1.000 [+0.500, +1.500] ? |" in text
+    assert "| Tiny | 4.000 against 3.500 (512 tokens), Δ +1.000 [+0.500, +1.500] ? |" in text
     assert "- Tiny-int4 undecided: It is so." in text
 
 
@@ -179,3 +179,22 @@ def test_raw_samples_that_cannot_be_read_are_lost_and_nothing_else(tmp_path, con
     assert read(tmp_path / "Tiny_4bit.json").perplexity is None
     with np.load(raw) as arrays:
         assert arrays.files == ["accuracy/t/gold"]
+
+
+def test_a_cell_that_read_another_text_than_its_reference_is_marked():
+    reference = make(level="bf16", recipe="bf16", bits=16, perplexity=perplexity(bf16_ppl=None, delta=None))
+    same = make(perplexity=perplexity())
+    other = make(perplexity=perplexity(protocol_sha256="another"))
+    assert "†" not in document.markdown([reference, same], ["c"])
+    text = document.markdown([reference, other], ["c"])
+    assert "(512 tokens), Δ +0.500 [+0.400, +0.600] † |" in text
+    assert "†: read from another text or in other windows than the BF16 column" in text
+
+
+def test_tasks_that_are_not_judged_have_a_table():
+    task = TaskAccuracy(accuracy=0.5, questions=10, chance=0.25, accuracy_raw=0.5, version="1", sha256="h")
+    tasks = {"arc_easy": task, "hellaswag": task}
+    accuracy = Accuracy(arc_easy=0.5, hellaswag=0.5, combined=0.5, bf16_combined=None, delta=None, tasks=tasks)
+    text = document.markdown([make(accuracy=accuracy)], ["c"])
+    assert "| Tiny | arc_easy 50.0% (10) |" in text
+    assert "| Tiny | hellaswag 50.0% (10) |" in text

@@ -64,10 +64,10 @@ def test_impossible_token_counts(text):
 
 
 def test_task_files_are_name_and_path(tmp_path):
-    assert settings.pairs([f"a={tmp_path}/x=y.jsonl"]) == {"a": tmp_path / "x=y.jsonl"}
+    assert settings.task_files([f"a={tmp_path}/x=y.jsonl"], ["a"], []) == {"a": tmp_path / "x=y.jsonl"}
     for broken in ("a", "=b", "a="):
         with pytest.raises(QuantbenchError, match="NAME=FILE"):
-            settings.pairs([broken])
+            settings.task_files([broken], [], [])
 
 
 def test_a_pyproject_that_is_not_toml_is_named(tmp_path):
@@ -83,3 +83,12 @@ def test_the_cache_is_where_its_variable_says(monkeypatch, tmp_path):
     monkeypatch.delenv("QUANTBENCH_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert settings.default_cache() == tmp_path / "xdg" / "quantbench"
+
+
+def test_questions_of_a_task_that_is_not_asked_are_refused():
+    with pytest.raises(QuantbenchError, match="no such task is asked; those are arc_easy"):
+        settings.task_files(["arc_esay=x.jsonl"], ["arc_easy"], [])
+    with pytest.raises(QuantbenchError, match="those are tiny_endings, tiny_facts"):
+        settings.task_files(["x=x.jsonl"], [], [settings.all_models([])["Tiny"]])
+    assert settings.task_files(["mmlu_anatomy=x.jsonl", "mmlu_virology=y.jsonl"], ["mmlu"], [])
+    assert settings.task_files(["own=x.jsonl"], ["some/own.yaml"], [])
