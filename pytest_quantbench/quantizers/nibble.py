@@ -25,7 +25,9 @@ Cost: O(out × in) per candidate, 13 without calibration and 48 with. Storage: 4
 bytes per super weight, and one byte per row where a scale is outside float16's precise range.
 """
 
+import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -171,12 +173,16 @@ def _search(weight: Matrix, importance: Matrix, group: int, reaches: list[float]
     """The (out, in / group) scales of an (out, in) matrix, in float32 and signed."""
     out_features, in_features = weight.shape
     scales = np.empty((out_features, in_features // group), np.float32)
-    for top in range(0, out_features, TILE_ROWS):
-        rows = slice(top, top + TILE_ROWS)
-        for index in range(scales.shape[1]):
-            columns = slice(index * group, (index + 1) * group)
+
+    def search(index: int) -> None:
+        columns = slice(index * group, (index + 1) * group)
+        for top in range(0, out_features, TILE_ROWS):
+            rows = slice(top, top + TILE_ROWS)
             tile = np.ascontiguousarray(weight[rows, columns].T)  # (group, rows): a row's scale is along the tile
             scales[rows, index] = _search_tile(tile, importance[columns], reaches)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets other threads run while it computes
+        list(pool.map(search, range(scales.shape[1])))
     return scales
 
 
