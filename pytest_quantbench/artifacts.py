@@ -10,16 +10,20 @@ The reference (identity on every matrix) is not copied: its artifact is the chec
 
 import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import msgspec
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.checkpoint import Checkpoint, file_sha256
-from pytest_quantbench.errors import RecordError
+from pytest_quantbench.coverage import Planned
+from pytest_quantbench.errors import ModelError, RecordError
+from pytest_quantbench.headers import StoredTensor, read_header, short
 from pytest_quantbench.quantizers import InputRule, Quantizer, QuantizesInputs
 from pytest_quantbench.recipes import Part
 from pytest_quantbench.record import Tensor
@@ -107,19 +111,78 @@ def _load(file: Path) -> dict[str, mx.array]:
     return loaded
 
 
-def open_artifact(directory: Path) -> Artifact | None:
-    """The artifact in a directory, every file's hash checked; None where there is none or it is damaged."""
-    path = directory / "manifest.json"
-    if not path.is_file():
-        return None
+def open_artifact(directory: Path, config: Config | None = None, planned: Sequence[Planned] = ()) -> Artifact | None:
+    """The artifact in a directory, every file's hash checked; None where there is none or it is damaged.
+
+    Hashes are no signatures: a manifest is not believed either where it names files outside of the directory, says
+    otherwise than the files' headers, or than `planned` and `config`, the model and the recipe that are asked for.
+    """
     try:
-        manifest = msgspec.convert(unsealed(path.read_bytes()), Manifest)
-        damaged = [name for name, sha in manifest.files.items() if file_sha256(directory / name) != sha]
-    except (msgspec.MsgspecError, RecordError, OSError) as error:
-        damaged = [str(error)]
-    if damaged:
+        if not directory.exists():
+            return None
+        manifest = msgspec.convert(unsealed((directory / "manifest.json").read_bytes()), Manifest)
+        _check_files(directory, manifest)
+        _check_tensors(directory, manifest, planned)
+        found = _read_config(directory, config)
+    except (msgspec.MsgspecError, ModelError, RecordError, OSError) as error:
         aside = set_aside(directory)
-        log.warning("The artifact %s was damaged (%s): moved to %s, made again.", directory.name, damaged[0], aside)
+        log.warning("The artifact %s was damaged (%s): moved to %s, made again.", directory.name, error, aside)
         return None
-    config = json.loads((directory / "config.json").read_text())
-    return Artifact(manifest, {k: v for k, v in config.items() if k != "quantization"}, directory, None)
+    return Artifact(manifest, found, directory, None)
+
+
+def _check_files(directory: Path, manifest: Manifest) -> None:
+    """Raise RecordError unless the manifest is of this directory, and all its files are in it with their hashes."""
+    if manifest.key != directory.name:
+        raise RecordError(f"manifest.json is of {short(manifest.key)}")
+    for name, sha256 in {"config.json": "", **manifest.files}.items():
+        file = directory / name
+        if name != Path(name).name or "\0" in name or file.is_symlink() or not file.is_file():
+            raise RecordError(f"{short(name)} is no file in it")
+        if file_sha256(file) != sha256:
+            raise RecordError(f"{name} has another hash")
+
+
+def _check_tensors(directory: Path, manifest: Manifest, planned: Sequence[Planned]) -> None:
+    """Raise RecordError unless the files hold what the manifest says of every tensor, and that is what was planned."""
+    stored: dict[str, StoredTensor] = {}
+    files = [directory / name for name in manifest.files if name.endswith(".safetensors")]
+    for file in files:
+        stored |= read_header(file)
+    arrays = [array for tensor in manifest.tensors for array in tensor.arrays]
+    if sorted(arrays) != sorted(stored):
+        odd = sorted({*stored} ^ {*arrays}) or arrays
+        raise RecordError(f"manifest.json and the files do not have the same arrays: {short(odd[0])}")
+    for tensor in manifest.tensors:
+        held = [stored[array] for array in tensor.arrays]
+        if tensor.stored_bytes != sum(each.end - each.begin for each in held):
+            raise RecordError(f"{short(tensor.name)} does not take {tensor.stored_bytes} bytes")
+        if tensor.quantizer is None and [each.shape for each in held] != [tensor.shape]:
+            raise RecordError(f"{short(tensor.name)} does not have shape {short(tensor.shape)}")
+    wanted = [(item.name, item.codec, item.shape, item.part) for item in planned]
+    found = [(tensor.name, _codec(tensor), tensor.shape, tensor.part) for tensor in manifest.tensors]
+    if planned and found != wanted:
+        raise RecordError("manifest.json is of another model or recipe")
+    sizes = (manifest.bf16_bytes, manifest.stored_bytes)
+    if sizes != (2 * sum(math.prod(item.shape) for item in manifest.tensors), sum(f.stat().st_size for f in files)):
+        raise RecordError("its sizes are not those that manifest.json says")
+
+
+def _codec(tensor: Tensor) -> Part | None:
+    return None if tensor.quantizer is None else Part(quantizer=tensor.quantizer, parameters=tensor.parameters)
+
+
+def _read_config(directory: Path, wanted: Config | None) -> Config:
+    """The original model's config. Raises RecordError for a file that is none, or not the one that is wanted."""
+    try:
+        table = json.loads((directory / "config.json").read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"config.json is not valid JSON: {error}") from error
+    if not isinstance(table, dict) or (wanted is not None and _plain(table) != _plain(wanted)):
+        raise RecordError("config.json is of another model")
+    return _plain(table)
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """Without what was said for `mlx_lm.load`."""
+    return {key: value for key, value in config.items() if key != "quantization"}

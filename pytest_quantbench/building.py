@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -23,27 +23,19 @@ import msgspec
 from pytest_quantbench import coverage, quantizers
 from pytest_quantbench.artifacts import Manifest
 from pytest_quantbench.calibration import CalibrationSet, Observer
-from pytest_quantbench.checkpoint import Checkpoint, file_sha256
+from pytest_quantbench.checkpoint import Checkpoint, file_sha256, tokenizer_files
 from pytest_quantbench.coverage import OUTSIDE, Planned
-from pytest_quantbench.errors import WeightError
+from pytest_quantbench.errors import DiskError, RecordError, WeightError
 from pytest_quantbench.machine import backend, describe
 from pytest_quantbench.progress import track
 from pytest_quantbench.quantizers import Annotated, InputRule, MlxStored, Quantizer, QuantizesInputs, Statistics
 from pytest_quantbench.recipes import Part, Recipe
 from pytest_quantbench.record import Tensor
-from pytest_quantbench.storage import sealed, write_atomically
+from pytest_quantbench.storage import free_bytes, sealed, unsealed, write_atomically
 from pytest_quantbench.stream import Walk
 from pytest_quantbench.tokens import load_tokenizer
 
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "*.jinja",
-    "added_tokens*",
-)
+NOTE = ".done"
 Encoding = tuple[Quantizer, dict[str, mx.array]]
 Native = dict[str, dict[str, int | str] | None]  # the `quantization` table of an MLX config.json; None: no entry
 
@@ -52,7 +44,7 @@ Native = dict[str, dict[str, int | str] | None]  # the `quantization` table of a
 class Done:
     """What was made of one group of parameters, which lie in a file of this hash."""
 
-    sha256: str
+    of_file: str
     tensors: tuple[Tensor, ...]
     native: Native
     seconds: float
@@ -97,9 +89,10 @@ class Build:
         """Encode group by group, then write everything that is not weights."""
         planned = coverage.plan(self.checkpoint, self.recipe)
         groups = [list(items) for _, items in groupby(planned, key=lambda item: item.group)]
+        files = [self.directory / f"model-{n:05d}-of-{len(groups):05d}.safetensors" for n, _ in enumerate(groups, 1)]
+        self._clear(keep={*files, *map(_note, files)})
         began, earlier = time.perf_counter(), 0.0
-        for number, items in enumerate(track(groups, what=f"encoding {self.recipe.id}", unit="layer"), 1):
-            file = self.directory / f"model-{number:05d}-of-{len(groups):05d}.safetensors"
+        for file, items in zip(files, track(groups, what=f"encoding {self.recipe.id}", unit="layer"), strict=True):
             done = self._taken_up(file)
             earlier += done.seconds if done else 0.0
             done = done or self._made(file, items)
@@ -107,21 +100,26 @@ class Build:
             self.native |= done.native
             self._carry_on(items[0].group)
             mx.clear_cache()
-        for note in self.directory.glob("*.done"):
-            note.unlink()
         self._write_config()
         self._write_manifest(key, time.perf_counter() - began + earlier)
+        for file in files:
+            _note(file).unlink()
+
+    def _clear(self, keep: Collection[Path]) -> None:
+        """Delete what else an earlier session has left in the directory."""
+        for file in {*self.directory.iterdir()}.difference(keep):
+            file.unlink()
 
     def _taken_up(self, file: Path) -> Done | None:
         """What an earlier session made of a group; None if it did not get so far, or the file is not what it wrote."""
-        note = file.with_suffix(".done")
+        note = _note(file)
         if not (note.is_file() and file.is_file()):
             return None
         try:
-            done = msgspec.json.decode(note.read_bytes(), type=Done)
-        except msgspec.MsgspecError:
+            done = msgspec.convert(unsealed(note.read_bytes()), Done)
+        except (msgspec.MsgspecError, RecordError):
             return None
-        if file_sha256(file) != done.sha256:
+        if file_sha256(file) != done.of_file:
             return None
         self.progress.encoded = {}
         loaded: Any = mx.load(str(file)) if self.walk is not None else {}
@@ -146,11 +144,11 @@ class Build:
             named = {prefix + array: value for array, value in arrays.items()}
             tensors.append(item.tensor(sum(value.nbytes for value in named.values()), tuple(named), note))
             stored |= named
-        mx.save_safetensors(str(file), stored, metadata={"format": "mlx"})
+        _store(file, stored)
         done = Done(
-            sha256=file_sha256(file), tensors=tuple(tensors), native=native, seconds=time.perf_counter() - began
+            of_file=file_sha256(file), tensors=tuple(tensors), native=native, seconds=time.perf_counter() - began
         )
-        write_atomically(file.with_suffix(".done"), msgspec.json.encode(done))
+        write_atomically(_note(file), sealed(done))
         return done
 
     def _encode(self, item: Planned, statistics: Statistics | None, native: Native) -> tuple[dict[str, mx.array], str]:
@@ -192,15 +190,14 @@ class Build:
             default = list(self.native.values())[-1]
             config["quantization"] = {**(default or {}), **self.native}
         (self.directory / "config.json").write_text(json.dumps(config, indent=2))
-        for pattern in TOKENIZER_FILES:
-            for file in self.checkpoint.directory.glob(pattern):
-                shutil.copy(file, self.directory / file.name)
+        for file in tokenizer_files(self.checkpoint.directory):
+            shutil.copyfile(file, self.directory / file.name)
 
     def _opens_in_mlx_lm(self) -> bool:
         return all(entry is not None for entry in self.native.values())
 
     def _write_manifest(self, key: str, seconds: float) -> None:
-        written = sorted(self.directory.iterdir())
+        written = sorted(file for file in self.directory.iterdir() if file.suffix != NOTE)
         manifest = manifest_of(
             self.checkpoint,
             self.recipe,
@@ -213,6 +210,21 @@ class Build:
             calibration=self.calibration.describe() if self.calibration else {},
         )
         write_atomically(self.directory / "manifest.json", sealed(manifest))
+
+
+def _note(file: Path) -> Path:
+    """Where it is written down that a file is done."""
+    return file.with_suffix(NOTE)
+
+
+def _store(file: Path, arrays: dict[str, mx.array]) -> None:
+    """Write a safetensors file. Raises DiskError where that fails: MLX says it with a RuntimeError."""
+    mx.eval(arrays)
+    try:
+        mx.save_safetensors(str(file), arrays, metadata={"format": "mlx"})
+    except RuntimeError as error:
+        free_mb = free_bytes(file.parent) / 1e6
+        raise DiskError(f"{file.name} cannot be written ({error}), {free_mb:.0f} MB are free") from None
 
 
 def manifest_of(checkpoint: Checkpoint, recipe: Recipe, tensors: Sequence[Tensor], **rest: Any) -> Manifest:

@@ -49,20 +49,23 @@ def compress(
     used = used_calibration(recipe, calibration)
     directory = cache / "artifacts" / key_of(checkpoint, recipe, seed, used)
     building = directory.with_name(f".building-{directory.name}")
+    planned = coverage.plan(checkpoint, recipe)
     with held(cache / "locks" / directory.name, f"compressing {checkpoint.directory.name} to {recipe.id}"):
-        if (found := open_artifact(directory)) is not None:
+        if (found := open_artifact(directory, checkpoint.config, planned)) is not None:
             return found
         try:
             building.mkdir(parents=True, exist_ok=True)
             Build(checkpoint, recipe, seed, building, used).run(directory.name)
             building.rename(directory)
         except (OSError, DiskError) as error:  # what is done stays, for when there is room
-            raise DiskError(f"Cannot write {directory}: {error}. Set QUANTBENCH_CACHE to another folder.") from error
+            reason = error.__cause__ or error  # a DiskError's own sentence would say the way out twice
+            raise DiskError(f"Cannot write {directory}: {reason}. Set QUANTBENCH_CACHE to another folder.") from error
         except QuantbenchError:
             shutil.rmtree(building, ignore_errors=True)  # nothing that could go on
             raise
-    made = open_artifact(directory)
-    assert made is not None
+        made = open_artifact(directory, checkpoint.config, planned)
+    if made is None:
+        raise DiskError(f"{directory} is not what was written a moment ago. Set QUANTBENCH_CACHE to another folder.")
     return made
 
 
