@@ -25,7 +25,7 @@ from pytest_quantbench.artifacts import Manifest
 from pytest_quantbench.calibration import CalibrationSet, Observer
 from pytest_quantbench.checkpoint import Checkpoint, file_sha256, tokenizer_files
 from pytest_quantbench.coverage import OUTSIDE, Planned
-from pytest_quantbench.errors import DiskError, RecordError, WeightError
+from pytest_quantbench.errors import RecordError, WeightError
 from pytest_quantbench.machine import backend, describe
 from pytest_quantbench.progress import track
 from pytest_quantbench.quantizers import Annotated, InputRule, MlxStored, Quantizer, QuantizesInputs, Statistics
@@ -218,13 +218,13 @@ def _note(file: Path) -> Path:
 
 
 def _store(file: Path, arrays: dict[str, mx.array]) -> None:
-    """Write a safetensors file. Raises DiskError where that fails: MLX says it with a RuntimeError."""
+    """Write a safetensors file. Raises OSError where that fails: MLX says it with a RuntimeError."""
     mx.eval(arrays)
     try:
         mx.save_safetensors(str(file), arrays, metadata={"format": "mlx"})
     except RuntimeError as error:
         free_mb = free_bytes(file.parent) / 1e6
-        raise DiskError(f"{file.name} cannot be written ({error}), {free_mb:.0f} MB are free") from None
+        raise OSError(f"{file.name}: {str(error).rstrip('.')}, {free_mb:.0f} MB are free") from None
 
 
 def manifest_of(checkpoint: Checkpoint, recipe: Recipe, tensors: Sequence[Tensor], **rest: Any) -> Manifest:

@@ -57,9 +57,11 @@ def compress(
             building.mkdir(parents=True, exist_ok=True)
             Build(checkpoint, recipe, seed, building, used).run(directory.name)
             building.rename(directory)
-        except (OSError, DiskError) as error:  # what is done stays, for when there is room
-            reason = error.__cause__ or error  # a DiskError's own sentence would say the way out twice
+        except OSError as error:  # what is done stays, for when there is room
+            reason = error.strerror or error
             raise DiskError(f"Cannot write {directory}: {reason}. Set QUANTBENCH_CACHE to another folder.") from error
+        except DiskError:  # it says itself where there is no room
+            raise
         except QuantbenchError:
             shutil.rmtree(building, ignore_errors=True)  # nothing that could go on
             raise
