@@ -13,7 +13,7 @@ import numpy as np
 from pytest_quantbench.catalog import LEVELS, METRICS, MODELS
 from pytest_quantbench.errors import DiskError, RecordError
 from pytest_quantbench.record import SCHEMA, Record, read
-from pytest_quantbench.storage import sealed, write_atomically
+from pytest_quantbench.storage import alone_in, sealed, write_atomically
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -32,15 +32,29 @@ def save(record: Record, arrays: Mapping[str, Any], directory: Path) -> Path:
     """Write a cell's record and raw samples; returns the JSON's path.
 
     A part that this run did not measure is kept from the record that is there, if that is of the same weights on the
-    same machine: measuring T2 again does not lose yesterday's T3. Raises DiskError where the folder cannot be written.
+    same machine: measuring T2 again does not lose yesterday's T3. Workers of one session may each measure a part of a
+    cell: one at a time writes. Raises DiskError where the folder cannot be written.
     """
     path, raw_path = directory / f"{record.file_stem}.json", directory / f"{record.file_stem}.npz"
-    old, old_arrays = _readable(path), _readable_arrays(raw_path)
+    with alone_in(directory):
+        record, arrays = _completed_by(record, dict(arrays), _readable(path), _readable_arrays(raw_path))
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        write_atomically(raw_path, buffer.getvalue())
+        write_atomically(path, sealed(record))
+    return path
+
+
+def _completed_by(
+    record: Record, arrays: dict[str, Any], old: Record | None, old_arrays: Mapping[str, Any] | None
+) -> tuple[Record, dict[str, Any]]:
+    """The record and its samples with what another session or worker has measured of the same cell."""
     if old is not None and old_arrays is not None and _same_cell(old, record):
         kept = [part for part in PARTS if getattr(record, part) is None and getattr(old, part) is not None]
         now = {verdict.metric for verdict in record.verdicts}
-        # a verdict on samples that were measured anew would be of others
-        verdicts = [v for v in old.verdicts if v.metric not in now and METRICS[v.metric].check in (*kept, "size")]
+        # a verdict on samples that were measured anew would be of others, unless they are the same again
+        still = {*kept, "size", *(part for part in PARTS if _same_part(part, record, arrays, old, old_arrays))}
+        verdicts = [v for v in old.verdicts if v.metric not in now and METRICS[v.metric].check in still]
         record = replace(
             record,
             **{part: getattr(old, part) for part in kept},
@@ -49,12 +63,19 @@ def save(record: Record, arrays: Mapping[str, Any], directory: Path) -> Path:
             verdicts=(*verdicts, *record.verdicts),
             weights_sha256=record.weights_sha256 or old.weights_sha256,
         )
-        arrays = {name: array for name, array in old_arrays.items() if name.partition("/")[0] in kept} | dict(arrays)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(raw_path, buffer.getvalue())
-    write_atomically(path, sealed(record))
-    return path
+        arrays = {name: array for name, array in old_arrays.items() if name.partition("/")[0] in kept} | arrays
+    metrics = list(METRICS)
+    return replace(record, verdicts=tuple(sorted(record.verdicts, key=lambda v: metrics.index(v.metric)))), arrays
+
+
+def _same_part(
+    part: str, record: Record, arrays: Mapping[str, Any], old: Record, old_arrays: Mapping[str, Any]
+) -> bool:
+    """Whether a part was measured twice and gave the same, to the last sample."""
+    if getattr(record, part) is None or getattr(record, part) != getattr(old, part):
+        return False
+    mine, others = ({n: a for n, a in each.items() if n.startswith(f"{part}/")} for each in (arrays, old_arrays))
+    return mine.keys() == others.keys() and all(np.array_equal(mine[name], others[name]) for name in mine)
 
 
 def _completed(new: T | None, old: T | None) -> T | None:

@@ -5,7 +5,8 @@ import hashlib
 import os
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,6 +71,21 @@ def set_aside(path: Path) -> Path:
         return path.rename(aside)
     except OSError as error:
         raise DiskError(f"{path} is damaged and cannot be moved aside ({error.strerror}): delete it.") from error
+
+
+@contextmanager
+def alone_in(directory: Path) -> Iterator[None]:
+    """Wait until no other process works in a folder, and keep others waiting; a disk without locks is no obstacle."""
+    descriptor = None
+    with suppress(OSError):
+        directory.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

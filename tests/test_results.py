@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -118,8 +119,29 @@ def test_a_verdict_does_not_outlive_the_samples_that_it_is_of(tmp_path):
     """T2 measured anew without a verdict (its limit was refused, say): yesterday's is of other tokens."""
     yesterday = (verdict("perplexity_delta"), verdict("size_reduction_percent"), verdict("accuracy_drop_points"))
     results.save(make(perplexity=perplexity(), verdicts=yesterday), {}, tmp_path)
-    merged = read(results.save(make(perplexity=perplexity(), verdicts=()), {}, tmp_path))
+    merged = read(results.save(make(perplexity=perplexity(ppl=4.1), verdicts=()), {}, tmp_path))
     assert [each.metric for each in merged.verdicts] == ["size_reduction_percent"]
+
+
+def test_a_verdict_stays_where_the_same_samples_were_measured_again(tmp_path):
+    """By another worker, say, which had to compare with them; it does not where only the figures are the same."""
+    samples = {"perplexity/nll_nats": np.ones(3)}
+    judged = make(perplexity=perplexity(), verdicts=(verdict("perplexity_delta"),))
+    results.save(judged, samples, tmp_path)
+    merged = read(
+        results.save(make(perplexity=perplexity(), verdicts=(verdict("size_reduction_percent"),)), samples, tmp_path)
+    )
+    assert [each.metric for each in merged.verdicts] == ["size_reduction_percent", "perplexity_delta"]
+    merged = read(results.save(make(perplexity=perplexity()), {"perplexity/nll_nats": np.zeros(3)}, tmp_path))
+    assert [each.metric for each in merged.verdicts] == ["size_reduction_percent"]
+
+
+def test_two_workers_that_write_a_cell_at_once_lose_nothing(tmp_path):
+    parts = [{"perplexity": perplexity()}, {"verdicts": (verdict("size_reduction_percent"),)}] * 8
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda part: results.save(make(**part), {}, tmp_path), parts))
+    found = read(tmp_path / "Tiny_4bit.json")
+    assert (found.perplexity, len(found.verdicts)) == (perplexity(), 1)
 
 
 def test_coherence_and_noise_floor_are_completed_field_by_field(tmp_path):
