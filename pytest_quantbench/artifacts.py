@@ -11,43 +11,24 @@ The reference (identity on every matrix) is not copied: its artifact is the chec
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
-import msgspec
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.checkpoint import Checkpoint, file_sha256
-from pytest_quantbench.errors import RecordError
+from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.coverage import Planned
+from pytest_quantbench.errors import ModelError, RecordError
+from pytest_quantbench.manifests import Manifest, verified_manifest
 from pytest_quantbench.quantizers import InputRule, Quantizer, QuantizesInputs
 from pytest_quantbench.recipes import Part
 from pytest_quantbench.record import Tensor
 from pytest_quantbench.skeleton import Config
-from pytest_quantbench.storage import sealed, set_aside, unsealed, write_atomically
+from pytest_quantbench.storage import set_aside
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """What an artifact holds and what it was made from. Sizes in bytes; `files` maps each to its SHA-256."""
-
-    key: str
-    source: str
-    revision: str | None
-    source_sha256: str
-    source_dtype: str
-    recipe: str
-    tensors: tuple[Tensor, ...]
-    versions: Mapping[str, str]
-    bf16_bytes: int
-    stored_bytes: int
-    opens_in_mlx_lm: bool
-    seconds: float = 0.0
-    files: Mapping[str, str] = field(default_factory=dict)
-    calibration: Mapping[str, str | int] = field(default_factory=dict)  # empty: none was used
 
 
 class Artifact(ABC):
@@ -153,40 +134,35 @@ def _load(file: Path) -> dict[str, mx.array]:
     return loaded
 
 
-def open_artifact(directory: Path) -> Artifact | None:
-    """The artifact in a directory, every file's hash checked; None where there is none or it is damaged."""
-    path = directory / "manifest.json"
-    if not path.is_file():
-        return None
+def open_artifact(directory: Path, config: Config | None = None, planned: Sequence[Planned] = ()) -> Artifact | None:
+    """The artifact in a directory, every file's hash checked; None where there is none or it is damaged.
+
+    Hashes are no signatures: a manifest is not believed either where it names files outside of the directory, says
+    otherwise than the files' headers, or than `planned` and `config`, the model and the recipe that are asked for.
+    """
     try:
-        manifest = msgspec.convert(unsealed(path.read_bytes()), Manifest)
-        damaged = [name for name, sha in manifest.files.items() if file_sha256(directory / name) != sha]
-    except (msgspec.MsgspecError, RecordError, OSError) as error:
-        damaged = [str(error)]
-    if damaged:
+        if not directory.exists():
+            return None
+        manifest = verified_manifest(directory, planned)
+        found = _read_config(directory, config)
+    except (ModelError, RecordError, OSError) as error:
         aside = set_aside(directory)
-        log.warning("The artifact %s was damaged (%s): moved to %s, made again.", directory.name, damaged[0], aside)
+        log.warning("The artifact %s was damaged (%s): moved to %s, made again.", directory.name, error, aside)
         return None
-    config = json.loads((directory / "config.json").read_text())
-    return Stored(manifest, {k: v for k, v in config.items() if k != "quantization"}, directory)
+    return Stored(manifest, found, directory)
 
 
-def save_manifest(cache: Path, manifest: Manifest) -> None:
-    """Keep the manifest of an artifact that is not on disk. Raises DiskError where the cache cannot be written."""
-    write_atomically(_manifest_path(cache, manifest.key), sealed(manifest))
-
-
-def load_manifest(cache: Path, key: str) -> Manifest | None:
-    """The kept manifest of this key; None where there is none, or a damaged one, which is moved aside."""
-    path = _manifest_path(cache, key)
-    if not path.is_file():
-        return None
+def _read_config(directory: Path, wanted: Config | None) -> Config:
+    """The original model's config. Raises RecordError for a file that is none, or not the one that is wanted."""
     try:
-        return msgspec.convert(unsealed(path.read_bytes()), Manifest)
-    except (msgspec.MsgspecError, RecordError) as error:
-        log.warning("The manifest %s was damaged (%s): moved to %s, made again.", path.name, error, set_aside(path))
-        return None
+        table = json.loads((directory / "config.json").read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"config.json is not valid JSON: {error}") from error
+    if not isinstance(table, dict) or (wanted is not None and _plain(table) != _plain(wanted)):
+        raise RecordError("config.json is of another model")
+    return _plain(table)
 
 
-def _manifest_path(cache: Path, key: str) -> Path:
-    return cache / "manifests" / f"{key}.json"
+def _plain(config: Config) -> dict[str, Any]:
+    """Without what was said for `mlx_lm.load`."""
+    return {key: value for key, value in config.items() if key != "quantization"}

@@ -9,7 +9,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,28 +17,19 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 
-from pytest_quantbench.artifacts import Manifest
 from pytest_quantbench.calibration import CalibrationSet
-from pytest_quantbench.checkpoint import Checkpoint, file_sha256
+from pytest_quantbench.checkpoint import Checkpoint, file_sha256, tokenizer_files
 from pytest_quantbench.coverage import Planned
 from pytest_quantbench.encoding import Encoder, Native
+from pytest_quantbench.errors import RecordError
 from pytest_quantbench.machine import describe
+from pytest_quantbench.manifests import Manifest
 from pytest_quantbench.progress import track
 from pytest_quantbench.recipes import Recipe
 from pytest_quantbench.record import Tensor
-from pytest_quantbench.storage import sealed, write_atomically
+from pytest_quantbench.storage import free_bytes, sealed, unsealed, write_atomically
 
-TOKENIZER_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "vocab*",
-    "merges.txt",
-    "*.model",
-    "*.jinja",
-    "added_tokens*",
-)
-
-
+NOTE = ".done"
 log = logging.getLogger(__name__)
 
 
@@ -46,7 +37,7 @@ log = logging.getLogger(__name__)
 class Done:
     """What was made of one group of parameters, which lie in a file of this hash."""
 
-    sha256: str
+    of_file: str
     tensors: tuple[Tensor, ...]
     native: Native
     seconds: float
@@ -67,9 +58,10 @@ class Build:
     def run(self, key: str) -> None:
         """Encode group by group, then write everything that is not weights."""
         groups = self.encoder.groups
+        files = [self.directory / f"model-{n:05d}-of-{len(groups):05d}.safetensors" for n, _ in enumerate(groups, 1)]
+        self._clear(keep={*files, *map(_note, files)})
         began, earlier, taken_up = time.perf_counter(), 0.0, 0
-        for number, items in enumerate(track(groups, what=f"encoding {self.recipe.id}", unit="layer"), 1):
-            file = self.directory / f"model-{number:05d}-of-{len(groups):05d}.safetensors"
+        for file, items in zip(files, track(groups, what=f"encoding {self.recipe.id}", unit="layer"), strict=True):
             done = self._taken_up(file)
             earlier += done.seconds if done else 0.0
             taken_up += done is not None
@@ -81,21 +73,26 @@ class Build:
         if taken_up:
             cell = f"{self.checkpoint.directory.name} at {self.recipe.id}"
             log.warning("%s: %d of %d parts are those of an interrupted compression.", cell, taken_up, len(groups))
-        for note in self.directory.glob("*.done"):
-            note.unlink()
         self._write_config()
         self._write_manifest(key, time.perf_counter() - began + earlier)
+        for file in files:
+            _note(file).unlink()
+
+    def _clear(self, keep: Collection[Path]) -> None:
+        """Delete what else an earlier session has left in the directory."""
+        for file in {*self.directory.iterdir()}.difference(keep):
+            file.unlink()
 
     def _taken_up(self, file: Path) -> Done | None:
         """What an earlier session made of a group; None if it did not get so far, or the file is not what it wrote."""
-        note = file.with_suffix(".done")
+        note = _note(file)
         if not (note.is_file() and file.is_file()):
             return None
         try:
-            done = msgspec.json.decode(note.read_bytes(), type=Done)
-        except msgspec.MsgspecError:
+            done = msgspec.convert(unsealed(note.read_bytes()), Done)
+        except (msgspec.MsgspecError, RecordError):
             return None
-        if file_sha256(file) != done.sha256:
+        if file_sha256(file) != done.of_file:
             return None
         loaded: Any = mx.load(str(file))
         self.encoder.take_up(done.tensors, loaded)
@@ -105,10 +102,10 @@ class Build:
         """Encode a group, and write down that it is done."""
         began = time.perf_counter()
         made = self.encoder.encode(items)
-        mx.save_safetensors(str(file), made.arrays, metadata={"format": "mlx"})
+        _store(file, made.arrays)
         seconds = time.perf_counter() - began
-        done = Done(sha256=file_sha256(file), tensors=made.tensors, native=made.native, seconds=seconds)
-        write_atomically(file.with_suffix(".done"), msgspec.json.encode(done))
+        done = Done(of_file=file_sha256(file), tensors=made.tensors, native=made.native, seconds=seconds)
+        write_atomically(_note(file), sealed(done))
         return done
 
     def _write_config(self) -> None:
@@ -117,15 +114,14 @@ class Build:
             default = list(self.native.values())[-1]
             config["quantization"] = {**(default or {}), **self.native}
         (self.directory / "config.json").write_text(json.dumps(config, indent=2))
-        for pattern in TOKENIZER_FILES:
-            for file in self.checkpoint.directory.glob(pattern):
-                shutil.copy(file, self.directory / file.name)
+        for file in tokenizer_files(self.checkpoint.directory):
+            shutil.copyfile(file, self.directory / file.name)
 
     def _opens_in_mlx_lm(self) -> bool:
         return all(entry is not None for entry in self.native.values())
 
     def _write_manifest(self, key: str, seconds: float) -> None:
-        written = sorted(self.directory.iterdir())
+        written = sorted(file for file in self.directory.iterdir() if file.suffix != NOTE)
         manifest = manifest_of(
             self.checkpoint,
             self.recipe,
@@ -138,6 +134,21 @@ class Build:
             calibration=self.calibration.describe() if self.calibration else {},
         )
         write_atomically(self.directory / "manifest.json", sealed(manifest))
+
+
+def _note(file: Path) -> Path:
+    """Where it is written down that a file is done."""
+    return file.with_suffix(NOTE)
+
+
+def _store(file: Path, arrays: dict[str, mx.array]) -> None:
+    """Write a safetensors file. Raises OSError where that fails: MLX says it with a RuntimeError."""
+    mx.eval(arrays)
+    try:
+        mx.save_safetensors(str(file), arrays, metadata={"format": "mlx"})
+    except RuntimeError as error:
+        free_mb = free_bytes(file.parent) / 1e6
+        raise OSError(f"{file.name}: {str(error).rstrip('.')}, {free_mb:.0f} MB are free") from None
 
 
 def manifest_of(checkpoint: Checkpoint, recipe: Recipe, tensors: Sequence[Tensor], **rest: Any) -> Manifest:

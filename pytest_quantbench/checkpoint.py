@@ -15,6 +15,16 @@ from pytest_quantbench.modelconfig import check_sizes, read_config, remote_code
 from pytest_quantbench.shards import read_weights
 from pytest_quantbench.skeleton import Config, shapes, skeleton
 
+TOKENIZER_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "vocab*",
+    "merges.txt",
+    "*.model",
+    "*.jinja",
+    "added_tokens*",
+)
+
 
 class Checkpoint:
     """A directory with config.json and safetensors files, as mlx-lm sees it. Weights are read when asked for.
@@ -91,15 +101,25 @@ class Checkpoint:
 
     @property
     def sha256(self) -> str:
-        """Hash of the config and all weight files; a file in the Hub's cache already carries its own."""
+        """Hash of the config, all weight files, the tokenizer's files and generation_config.json.
+
+        A weight file of the Hub's cache is named by its hash, which was compared with its content when it was fetched;
+        of a directory that is the user's own no name is believed.
+        """
         if self._known_sha256 is None:
             self._known_sha256 = self._hash()
         return self._known_sha256
 
     def _hash(self) -> str:
-        digest = hashlib.sha256((self.directory / "config.json").read_bytes())
-        for file in self.files:
-            digest.update(f"{file.name}={file_sha256(file)};".encode())
+        beside = [*tokenizer_files(self.directory), self.directory / "generation_config.json"]
+        try:
+            digest = hashlib.sha256((self.directory / "config.json").read_bytes())
+            for file in (*self.files, *(file for file in beside if file.is_file())):
+                named = None if self.revision is None else named_digest(file)
+                known = named if named is not None and len(named) == 64 else file_sha256(file)
+                digest.update(f"{file.name}={known};".encode())
+        except OSError as error:
+            raise ModelError(f"{error.filename} cannot be read: {error.strerror}.") from error
         return digest.hexdigest()
 
     @cached_property
@@ -144,12 +164,21 @@ class Checkpoint:
             if tuple(self._lazy[name].shape) != shape:
                 found = tuple(self._lazy[name].shape)
                 raise ModelError(f"{self.directory}: {name} has shape {found}, config.json says {shape}.")
+            if not mx.issubdtype(self._lazy[name].dtype, mx.floating):
+                raise ModelError(
+                    f"{self.directory}: {name} is stored as {self._lazy[name].dtype}: these are no weights."
+                )
+
+
+def tokenizer_files(directory: Path) -> list[Path]:
+    """What a tokenizer is read from, by name."""
+    return sorted(
+        {file for pattern in TOKENIZER_FILES for file in directory.glob(pattern) if file.is_file()},
+        key=lambda file: file.name,
+    )
 
 
 def file_sha256(file: Path) -> str:
-    """SHA-256 of a file. In the Hub's cache a file is a link to a blob whose name is that hash."""
-    named = named_digest(file)
-    if named is not None and len(named) == 64:
-        return named
+    """SHA-256 of a file's content."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from pytest_quantbench import coverage, quantizers
-from pytest_quantbench.artifacts import Artifact, Reference, load_manifest, open_artifact
+from pytest_quantbench.artifacts import Artifact, Reference, open_artifact
 from pytest_quantbench.building import Build, manifest_of
 from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.errors import DiskError, QuantbenchError
 from pytest_quantbench.locks import held
 from pytest_quantbench.machine import describe
+from pytest_quantbench.manifests import load_manifest
 from pytest_quantbench.recipes import Recipe
 from pytest_quantbench.streamed import Streamed
 
@@ -55,8 +56,9 @@ def compress(
     used = used_calibration(recipe, calibration)
     directory = cache / "artifacts" / key_of(checkpoint, recipe, seed, used)
     building = directory.with_name(f".building-{directory.name}")
+    planned = coverage.plan(checkpoint, recipe) if checkpoint.is_here else ()
     with held(cache / "locks" / directory.name, f"compressing {checkpoint.directory.name} to {recipe.id}"):
-        if (found := open_artifact(directory)) is not None:
+        if (found := open_artifact(directory, checkpoint.config, planned)) is not None:
             return found
         if not stored:
             return Streamed(checkpoint, recipe, seed, used, directory.name, cache)
@@ -64,13 +66,17 @@ def compress(
             building.mkdir(parents=True, exist_ok=True)
             Build(checkpoint, recipe, seed, building, used).run(directory.name)
             building.rename(directory)
-        except (OSError, DiskError) as error:  # what is done stays, for when there is room
-            raise DiskError(f"Cannot write {directory}: {error}. Set QUANTBENCH_CACHE to another folder.") from error
+        except OSError as error:  # what is done stays, for when there is room
+            reason = error.strerror or error
+            raise DiskError(f"Cannot write {directory}: {reason}. Set QUANTBENCH_CACHE to another folder.") from error
+        except DiskError:  # it says itself where there is no room
+            raise
         except QuantbenchError:
             shutil.rmtree(building, ignore_errors=True)  # nothing that could go on
             raise
-    made = open_artifact(directory)
-    assert made is not None
+        made = open_artifact(directory, checkpoint.config, planned)
+    if made is None:
+        raise DiskError(f"{directory} is not what was written a moment ago. Set QUANTBENCH_CACHE to another folder.")
     return made
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import msgspec
 
-from pytest_quantbench.artifacts import Manifest, save_manifest
 from pytest_quantbench.catalog import Model
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.errors import ModelError, OfflineError, RecordError
 from pytest_quantbench.fetching import delete_weights, fetch, is_here, small_files
 from pytest_quantbench.listing import listing
+from pytest_quantbench.manifests import Manifest, save_manifest
 from pytest_quantbench.storage import sealed, set_aside, unsealed, write_atomically
 
 log = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ import tempfile
 import mlx.core as mx
 import numpy as np
 
+from pytest_quantbench.errors import DiskError
 from pytest_quantbench.hostmath import view
 
 MEMORY_BYTES = 4 * 2**30  # 128 sequences of 2,048 tokens of a 4,096-wide model are exactly that
@@ -25,10 +26,16 @@ class HiddenStates:
         if self._bytes <= self._memory_bytes:
             self._held.append(state)
             return
-        with tempfile.TemporaryFile() as file:  # the mapping outlives the open file
-            file.truncate(state.nbytes)
-            mapped = np.memmap(file, np.float32, "r+", shape=tuple(state.shape))
-        mapped[:] = view(state)
+        try:
+            with tempfile.TemporaryFile() as file:  # the mapping outlives the open file
+                file.write(view(state).data)  # written and not mapped: a full disk would end the process there
+                file.flush()
+                mapped = np.memmap(file, np.float32, "r+", shape=tuple(state.shape))
+        except OSError as error:
+            raise DiskError(
+                f"Hidden states cannot be written to {tempfile.gettempdir()}: {error.strerror}. Set TMPDIR to a larger "
+                f"disk, or allow more memory with --memory GB."
+            ) from error
         self._held.append(mapped)
 
     def __len__(self) -> int:

@@ -56,15 +56,22 @@ def save(cache: Path, key: str, samples: object) -> None:
 def load(cache: Path, key: str, kind: type[S]) -> S | None:
     """The samples of this key; None where there are none, or damaged ones, which are moved aside."""
     path = path_of(cache, key)
-    if not path.is_file():
+    try:
+        whole = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    whole = path.read_bytes()
+    except OSError as error:
+        log.warning("Kept samples cannot be read (%s): measured again.", error)
+        return None
     digest, content = whole[:32], whole[32:]
     if hashlib.sha256(content).digest() == digest:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             told = arrays["told"].tobytes()
             return msgspec.msgpack.decode(told, type=kind, dec_hook=lambda _, place: arrays[str(place)])
-    log.warning("Kept samples were damaged: moved to %s, measured again.", set_aside(path))
+    try:
+        log.warning("Kept samples were damaged: moved to %s, measured again.", set_aside(path))
+    except DiskError as error:
+        log.warning("Kept samples are measured again. %s", error)
     return None
 
 

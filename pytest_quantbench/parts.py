@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from pytest_quantbench import judge, stats
-from pytest_quantbench.artifacts import Manifest
 from pytest_quantbench.estimates import Ratio
+from pytest_quantbench.manifests import Manifest
 from pytest_quantbench.proportions import detectable_drop_unpaired, flips, mcnemar_p, unpaired_z, wilson
 from pytest_quantbench.record import Accuracy, Compression, Divergence, Perplexity, TaskAccuracy, Throughput, Weights
 from pytest_quantbench.samples import (

@@ -231,6 +231,7 @@ class Record:
     coherence: Coherence | None = None
     verdicts: tuple[Verdict, ...] = ()
     machine: Machine | None = None
+    raw_sha256: str | None = None  # of the .npz beside it
 
     @property
     def file_stem(self) -> str:

@@ -1,9 +1,8 @@
 """The results folder: a JSON and an npz per cell, combined.json. Written all or nothing, and never emptied."""
 
+import hashlib
 import io
 import logging
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from pytest_quantbench.catalog import LEVELS, METRICS, MODELS
 from pytest_quantbench.errors import DiskError, RecordError
+from pytest_quantbench.locks import held_folder
 from pytest_quantbench.record import SCHEMA, Record, read
 from pytest_quantbench.storage import sealed, write_atomically
 
@@ -34,15 +34,31 @@ def save(record: Record, arrays: Mapping[str, Any], directory: Path) -> Path:
     """Write a cell's record and raw samples; returns the JSON's path.
 
     A part that this run did not measure is kept from the record that is there, if that is of the same weights on the
-    same machine: measuring T2 again does not lose yesterday's T3. Raises DiskError where the folder cannot be written.
+    same machine: measuring T2 again does not lose yesterday's T3. Workers of one session may each measure a part of a
+    cell: one at a time writes. Raises DiskError where the folder cannot be written.
     """
     path, raw_path = directory / f"{record.file_stem}.json", directory / f"{record.file_stem}.npz"
-    old, old_arrays = _readable(path), _readable_arrays(raw_path)
+    with held_folder(directory):
+        old = _readable(path)
+        record, arrays = _completed_by(record, dict(arrays), old, _readable_arrays(raw_path, old))
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        raw = buffer.getvalue()
+        write_atomically(raw_path, raw)
+        write_atomically(path, sealed(replace(record, raw_sha256=hashlib.sha256(raw).hexdigest())))
+    return path
+
+
+def _completed_by(
+    record: Record, arrays: dict[str, Any], old: Record | None, old_arrays: Mapping[str, Any] | None
+) -> tuple[Record, dict[str, Any]]:
+    """The record and its samples with what another session or worker has measured of the same cell."""
     if old is not None and old_arrays is not None and _same_cell(old, record):
         kept = [part for part in PARTS if getattr(record, part) is None and getattr(old, part) is not None]
         now = {verdict.metric for verdict in record.verdicts}
-        # a verdict on samples that were measured anew would be of others
-        verdicts = [v for v in old.verdicts if v.metric not in now and METRICS[v.metric].check in (*kept, "size")]
+        # a verdict on samples that were measured anew would be of others, unless they are the same again
+        still = {*kept, "size", *(part for part in PARTS if _same_part(part, record, arrays, old, old_arrays))}
+        verdicts = [v for v in old.verdicts if v.metric not in now and METRICS[v.metric].check in still]
         record = replace(
             record,
             **{part: getattr(old, part) for part in kept},
@@ -51,12 +67,19 @@ def save(record: Record, arrays: Mapping[str, Any], directory: Path) -> Path:
             verdicts=(*verdicts, *record.verdicts),
             weights_sha256=record.weights_sha256 or old.weights_sha256,
         )
-        arrays = {name: array for name, array in old_arrays.items() if name.partition("/")[0] in kept} | dict(arrays)
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    write_atomically(raw_path, buffer.getvalue())
-    write_atomically(path, sealed(record))
-    return path
+        arrays = {name: array for name, array in old_arrays.items() if name.partition("/")[0] in kept} | arrays
+    metrics = list(METRICS)
+    return replace(record, verdicts=tuple(sorted(record.verdicts, key=lambda v: metrics.index(v.metric)))), arrays
+
+
+def _same_part(
+    part: str, record: Record, arrays: Mapping[str, Any], old: Record, old_arrays: Mapping[str, Any]
+) -> bool:
+    """Whether a part was measured twice and gave the same, to the last sample."""
+    if getattr(record, part) is None or getattr(record, part) != getattr(old, part):
+        return False
+    mine, others = ({n: a for n, a in each.items() if n.startswith(f"{part}/")} for each in (arrays, old_arrays))
+    return mine.keys() == others.keys() and all(np.array_equal(mine[name], others[name]) for name in mine)
 
 
 def _completed(new: T | None, old: T | None) -> T | None:
@@ -81,13 +104,13 @@ def _same_cell(old: Record, new: Record) -> bool:
     return len(hashes) <= 1 and artifacts[0] == artifacts[1] and all(getattr(old, n) == getattr(new, n) for n in same)
 
 
-def _readable_arrays(path: Path) -> dict[str, Any] | None:
-    """The raw samples in a file; None where there is none, or a damaged one."""
-    try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as old:
-            return {name: old[name] for name in old.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+def _readable_arrays(path: Path, record: Record | None) -> dict[str, Any] | None:
+    """The raw samples of a record; None where there are none, or they are not those that it was written with."""
+    raw = path.read_bytes() if record is not None and path.is_file() else b""
+    if record is None or hashlib.sha256(raw).hexdigest() != record.raw_sha256:
         return None  # what it held is lost, and measured again
+    with np.load(io.BytesIO(raw), allow_pickle=False) as old:
+        return {name: old[name] for name in old.files}
 
 
 def read_all(directory: Path) -> list[Record]:

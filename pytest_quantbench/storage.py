@@ -1,12 +1,13 @@
 """JSON that holds what it was given, and files that are written whole or not at all."""
 
+import fcntl
 import hashlib
 import os
 import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -30,10 +31,12 @@ def unsealed(content: bytes) -> dict[str, Any]:
     """The values of sealed JSON. Raises RecordError for what is none, or was changed since."""
     try:
         values = msgspec.json.decode(content, type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        seal = values.pop(SEAL, None)
+        known = _hash(values)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError, OverflowError) as error:
         raise RecordError(str(error)) from error
-    seal = values.pop(SEAL, None)
-    if seal != _hash(values):
+    _refuse_non_finite(values, "$")
+    if seal != known:
         raise RecordError(
             "it has no hash" if seal is None else "its hash is of other values: it was changed or damaged"
         )
@@ -71,19 +74,37 @@ def set_aside(path: Path) -> Path:
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write all or nothing: to a temporary name, flushed to disk, then renamed. Raises DiskError naming the folder."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """Write all or nothing: to a temporary name, flushed to disk, then renamed. Raises DiskError naming the folder.
+
+    The temporary name is always the same, so that what a killed process left is used up by whoever writes next.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with _opened_alone(temporary) as file:
+            try:
+                file.truncate(0)
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.replace(path)
+            except OSError:
+                temporary.unlink(missing_ok=True)
+                raise
     except OSError as error:
-        with suppress(OSError):  # the folder itself may be what is wrong
-            temporary.unlink(missing_ok=True)
         raise DiskError(
             f"Cannot write {path}: {error.strerror}. Choose another folder with --results, "
             f"or QUANTBENCH_CACHE for what is kept between sessions."
         ) from error
+
+
+def _opened_alone(path: Path) -> IO[bytes]:
+    """The file, open and locked: not what another process is writing, or has just given its own name."""
+    while True:
+        file = path.open("ab")
+        with suppress(OSError):  # some disks have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()

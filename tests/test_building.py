@@ -141,7 +141,7 @@ def test_a_disk_that_is_full_when_a_layer_is_noted_keeps_the_layers_before(small
         write_atomically(path, content)
 
     monkeypatch.setattr(building, "write_atomically", until_full)
-    with pytest.raises(DiskError, match=r"no room.*QUANTBENCH_CACHE"):
+    with pytest.raises(DiskError, match="no room"):
         make(directory, "int4-rtn", tmp_path / "cache")
     assert all(path.is_file() for path in written)
     monkeypatch.undo()

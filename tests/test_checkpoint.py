@@ -3,7 +3,7 @@ import json
 import mlx.core as mx
 import pytest
 
-from pytest_quantbench.checkpoint import Checkpoint, file_sha256
+from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.errors import ModelError
 
 
@@ -32,11 +32,42 @@ def test_the_hash_changes_with_one_weight_and_not_with_the_folder(small_model, t
     assert Checkpoint(tmp_path / "moved").sha256 != before
 
 
-def test_a_file_of_the_hubs_cache_carries_its_hash(tmp_path):
-    blob = tmp_path / ("ab" * 32)
-    blob.write_bytes(b"x")
-    (tmp_path / "model.safetensors").symlink_to(blob)
-    assert file_sha256(tmp_path / "model.safetensors") == "ab" * 32
+def test_a_file_of_the_hubs_cache_carries_its_hash_and_a_link_of_the_users_own_does_not(small_model, tmp_path):
+    directory = small_model()
+    file, blob = directory / "model.safetensors", tmp_path / ("ab" * 32)
+    file.rename(blob)
+    file.symlink_to(blob)
+    fetched, own = Checkpoint(directory, "commit").sha256, Checkpoint(directory).sha256
+    content = blob.read_bytes()
+    blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert Checkpoint(directory, "commit").sha256 == fetched != own  # what was fetched was compared then
+    assert Checkpoint(directory).sha256 not in (own, fetched)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "generation_config.json", "vocab.txt"])
+def test_another_tokenizer_makes_another_model(small_model, name):
+    """It reads another text, answers other questions, and is calibrated with others."""
+    directory = small_model()
+    before = Checkpoint(directory).sha256
+    with (directory / name).open("a") as file:
+        file.write(" ")
+    assert Checkpoint(directory).sha256 != before
+
+
+def test_files_that_no_model_is_read_from_change_nothing(small_model):
+    directory = small_model()
+    before = Checkpoint(directory).sha256
+    (directory / "README.md").write_text("read me")
+    (directory / "tokenizers").mkdir()
+    assert Checkpoint(directory).sha256 == before
+
+
+def test_weights_that_are_whole_numbers_are_none(small_model):
+    directory = small_model(dtype=mx.float16)
+    file = directory / "model.safetensors"
+    file.write_bytes(file.read_bytes().replace(b'"F16"', b'"I16"', 1))  # one byte, and all sizes still fit
+    with pytest.raises(ModelError, match=r"is stored as mlx\.core\.int16: these are no weights"):
+        Checkpoint(directory)
 
 
 def truncate(directory):

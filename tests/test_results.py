@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def test_parts_of_other_weights_are_not_kept(tmp_path, change):
 
 def test_a_damaged_record_is_replaced(tmp_path):
     (tmp_path / "Tiny_4bit.json").write_text("{")
-    assert read(results.save(make(), {}, tmp_path)) == make()
+    assert dataclasses.replace(read(results.save(make(), {}, tmp_path)), raw_sha256=None) == make()
 
 
 def test_all_records_come_in_the_catalogues_order(tmp_path):
@@ -73,7 +74,7 @@ def test_a_folder_without_records_is_named_and_what_is_no_record_left_out(tmp_pa
     (tmp_path / "old.json").write_bytes(
         sealed({name: value for name, value in old.items() if name != "sha256"} | {"schema": 1})
     )
-    assert results.read_all(tmp_path) == [make()]
+    assert [dataclasses.replace(record, raw_sha256=None) for record in results.read_all(tmp_path)] == [make()]
     assert "x.json is no record of this tool" in caplog.text
     assert f"it has schema 1; this version reads {SCHEMA}" in caplog.text
 
@@ -118,8 +119,29 @@ def test_a_verdict_does_not_outlive_the_samples_that_it_is_of(tmp_path):
     """T2 measured anew without a verdict (its limit was refused, say): yesterday's is of other tokens."""
     yesterday = (verdict("perplexity_delta"), verdict("size_reduction_percent"), verdict("accuracy_drop_points"))
     results.save(make(perplexity=perplexity(), verdicts=yesterday), {}, tmp_path)
-    merged = read(results.save(make(perplexity=perplexity(), verdicts=()), {}, tmp_path))
+    merged = read(results.save(make(perplexity=perplexity(ppl=4.1), verdicts=()), {}, tmp_path))
     assert [each.metric for each in merged.verdicts] == ["size_reduction_percent"]
+
+
+def test_a_verdict_stays_where_the_same_samples_were_measured_again(tmp_path):
+    """By another worker, say, which had to compare with them; it does not where only the figures are the same."""
+    samples = {"perplexity/nll_nats": np.ones(3)}
+    judged = make(perplexity=perplexity(), verdicts=(verdict("perplexity_delta"),))
+    results.save(judged, samples, tmp_path)
+    merged = read(
+        results.save(make(perplexity=perplexity(), verdicts=(verdict("size_reduction_percent"),)), samples, tmp_path)
+    )
+    assert [each.metric for each in merged.verdicts] == ["size_reduction_percent", "perplexity_delta"]
+    merged = read(results.save(make(perplexity=perplexity()), {"perplexity/nll_nats": np.zeros(3)}, tmp_path))
+    assert [each.metric for each in merged.verdicts] == ["size_reduction_percent"]
+
+
+def test_two_workers_that_write_a_cell_at_once_lose_nothing(tmp_path):
+    parts = [{"perplexity": perplexity()}, {"verdicts": (verdict("size_reduction_percent"),)}] * 8
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda part: results.save(make(**part), {}, tmp_path), parts))
+    found = read(tmp_path / "Tiny_4bit.json")
+    assert (found.perplexity, len(found.verdicts)) == (perplexity(), 1)
 
 
 def test_coherence_and_noise_floor_are_completed_field_by_field(tmp_path):
