@@ -2,6 +2,9 @@
 
 import io
 import logging
+import struct
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -103,9 +106,14 @@ def _same_cell(old: Record, new: Record) -> bool:
 def _readable_arrays(path: Path) -> dict[str, Any] | None:
     """The raw samples in a file; None where there is none, or a damaged one."""
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as old:
+        content = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:  # checksums first: numpy parses nothing that is damaged
+            kinds = {part.compress_type for part in archive.infolist()}
+            if kinds - {zipfile.ZIP_DEFLATED} or archive.testzip() is not None:
+                return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as old:
             return {name: old[name] for name in old.files}
-    except Exception:  # noqa: BLE001 (damage raises whatever zipfile, the decompressors and numpy have)
+    except (OSError, ValueError, EOFError, LookupError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error):
         return None  # what it held is lost, and measured again
 
 
