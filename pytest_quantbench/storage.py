@@ -4,8 +4,8 @@ import fcntl
 import hashlib
 import os
 import shutil
-import time
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -66,7 +66,8 @@ def free_bytes(directory: Path) -> int:
 
 def set_aside(path: Path) -> Path:
     """Move what is damaged to a name beside its own, which is returned. Raises DiskError where that cannot be done."""
-    aside = path.with_name(f"damaged-{path.name}-{time.time_ns()}")
+    names = (path.with_name(f"damaged-{path.name}-{number}") for number in count(1))
+    aside = next(name for name in names if not name.exists())
     try:
         return path.rename(aside)
     except OSError as error:

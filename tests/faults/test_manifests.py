@@ -22,6 +22,7 @@ from pytest_quantbench.artifacts import open_artifact
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.coverage import plan
+from pytest_quantbench.errors import RecordError
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.storage import SEAL, sealed
 
@@ -101,7 +102,7 @@ def resealed(values):
     """The values with a hash of their own; None for what JSON cannot hold."""
     try:
         return sealed(values)
-    except Exception:  # noqa: BLE001 (NaN, half a surrogate pair, an integer beyond 64 bits)
+    except (RecordError, OverflowError, UnicodeError):  # NaN, an integer beyond 64 bits, half a surrogate pair
         return None
 
 
