@@ -19,12 +19,11 @@ import mlx.core as mx
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.coverage import Planned
+from pytest_quantbench.coverage import Planned, Tensor
 from pytest_quantbench.errors import ModelError, RecordError
 from pytest_quantbench.manifests import Manifest, verified_manifest
 from pytest_quantbench.quantizers import InputRule, Quantizer, QuantizesInputs
 from pytest_quantbench.recipes import Part
-from pytest_quantbench.record import Tensor
 from pytest_quantbench.skeleton import Config
 from pytest_quantbench.storage import set_aside
 

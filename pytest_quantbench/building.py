@@ -19,14 +19,13 @@ import msgspec
 
 from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.checkpoint import Checkpoint, file_sha256, tokenizer_files
-from pytest_quantbench.coverage import Planned
+from pytest_quantbench.coverage import Planned, Tensor
 from pytest_quantbench.encoding import Encoder, Native
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.machine import describe
 from pytest_quantbench.manifests import Manifest
 from pytest_quantbench.progress import track
 from pytest_quantbench.recipes import Recipe
-from pytest_quantbench.record import Tensor
 from pytest_quantbench.storage import free_bytes, sealed, unsealed, write_atomically
 
 NOTE = ".done"

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import mlx.nn as nn
@@ -10,10 +10,23 @@ import mlx.nn as nn
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.recipes import Part, Recipe
-from pytest_quantbench.record import Tensor
 from pytest_quantbench.skeleton import decoder_layers, shapes
 
 OUTSIDE = -1  # the group of what lies outside the decoder layers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tensor:
+    """One stored tensor of an artifact: encoded, or left as it was with the reason."""
+
+    name: str
+    quantizer: str | None
+    shape: tuple[int, ...]
+    stored_bytes: int
+    arrays: tuple[str, ...]
+    part: Literal["inner", "outer", "kept"]
+    parameters: Mapping[str, int | float | str] = field(default_factory=dict)  # of the quantizer
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,11 @@ import mlx.core as mx
 from pytest_quantbench import coverage, quantizers
 from pytest_quantbench.calibration import CalibrationSet, Observer
 from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.coverage import OUTSIDE, Planned
+from pytest_quantbench.coverage import OUTSIDE, Planned, Tensor
 from pytest_quantbench.errors import WeightError
 from pytest_quantbench.machine import backend
 from pytest_quantbench.quantizers import Annotated, InputRule, MlxStored, Quantizer, QuantizesInputs, Statistics
 from pytest_quantbench.recipes import Part, Recipe
-from pytest_quantbench.record import Tensor
 from pytest_quantbench.stream import Walk
 from pytest_quantbench.tokens import load_tokenizer
 

@@ -24,11 +24,12 @@ def held(path: Path, doing: str) -> Iterator[None]:
         yield
         return
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.warning("Another session is %s: waiting for it.", doing)
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # some disks have no locks
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                log.warning("Another session is %s: waiting for it.", doing)
+                fcntl.flock(file, fcntl.LOCK_EX)
         _mine.add(path)
         try:
             yield
@@ -44,7 +45,8 @@ def shared(path: Path) -> Iterator[None]:
         yield
         return
     with file:
-        fcntl.flock(file, fcntl.LOCK_SH)
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_SH)
         yield
 
 

@@ -13,11 +13,10 @@ from pathlib import Path
 import msgspec
 
 from pytest_quantbench.checkpoint import file_sha256
-from pytest_quantbench.coverage import Planned
+from pytest_quantbench.coverage import Planned, Tensor
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.headers import StoredTensor, read_header, short
 from pytest_quantbench.recipes import Part
-from pytest_quantbench.record import Tensor
 from pytest_quantbench.storage import sealed, set_aside, unsealed, write_atomically
 
 log = logging.getLogger(__name__)

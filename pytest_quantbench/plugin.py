@@ -164,6 +164,15 @@ def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from pytest_quantbench.workers import ByModel
+
+    return ByModel(config, log, list(run_of(config).models))
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """xdist: a worker is done and says which records it wrote, and what it warned of."""
     told = getattr(node, "workeroutput", {})
@@ -208,8 +217,10 @@ def pytest_runtest_makereport(
     if call.excinfo is not None and "pytest_quantbench.errors" in sys.modules:
         from pytest_quantbench.errors import QuantbenchError
 
-        if isinstance(call.excinfo.value, QuantbenchError):  # its message says it all: no traceback
-            report.longrepr = f"{type(call.excinfo.value).__name__}: {call.excinfo.value}"
+        raised = call.excinfo.value
+        several = raised.exceptions if isinstance(raised, BaseExceptionGroup) else (raised,)
+        if all(isinstance(error, QuantbenchError) for error in several):  # its message says it all: no traceback
+            report.longrepr = "\n".join(f"{type(error).__name__}: {error}" for error in several)
     return report
 
 

@@ -21,20 +21,6 @@ SCHEMA = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tensor:
-    """One stored tensor of an artifact: encoded, or left as it was with the reason."""
-
-    name: str
-    quantizer: str | None
-    shape: tuple[int, ...]
-    stored_bytes: int
-    arrays: tuple[str, ...]
-    part: Literal["inner", "outer", "kept"]
-    parameters: Mapping[str, int | float | str] = field(default_factory=dict)  # of the quantizer
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Compression:
     """Sizes counted from the stored bytes. `original_gb` is BF16 (two bytes per parameter), GB are 10⁹ bytes."""
 
@@ -112,7 +98,7 @@ class Perplexity:
     corpus_sha256: str
     corpus_revision: str | None
     divergence: Divergence | None = None
-    time_sec: float | None = None  # a cell's share of the walk
+    time_sec: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +134,7 @@ class Accuracy:
     tasks: Mapping[str, TaskAccuracy]
     chat_template: bool = False
     cut_contexts: int = 0  # requests whose context was longer than the model takes
-    time_sec: float | None = None  # a cell's share of the walk, and its writing
+    time_sec: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,8 +222,8 @@ class Record:
     @property
     def file_stem(self) -> str:
         """`Tiny_4bit`, or `Tiny_4bit_gptq` for a recipe that is not the level's default."""
-        method = self.recipe.partition("-")[2].replace(":", ".")
-        return f"{self.model_id}_{self.bits}bit" + (f"_{method}" if method else "")
+        _, dash, method = self.recipe.replace(":", ".").partition("-")
+        return f"{self.model_id}_{self.bits}bit{dash and '_'}{method}"
 
 
 def read(path: Path) -> Record:

@@ -15,10 +15,10 @@ from pytest_quantbench.artifacts import Artifact, Opened
 from pytest_quantbench.bench import Cell
 from pytest_quantbench.catalog import METRICS, metric_of
 from pytest_quantbench.checks import decide
+from pytest_quantbench.coverage import Tensor
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.measured import Measured
 from pytest_quantbench.quality import CHECKED
-from pytest_quantbench.record import Tensor
 from pytest_quantbench.skeleton import decoder_layers, skeleton
 from pytest_quantbench.verdict import Outcome, Verdict
 

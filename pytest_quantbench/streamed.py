@@ -16,10 +16,10 @@ from pytest_quantbench.artifacts import Artifact
 from pytest_quantbench.building import manifest_of
 from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.coverage import Tensor
 from pytest_quantbench.encoding import Encoded, Encoder
 from pytest_quantbench.manifests import Manifest, load_manifest, save_manifest
 from pytest_quantbench.recipes import Recipe
-from pytest_quantbench.record import Tensor
 
 
 class Streamed(Artifact):

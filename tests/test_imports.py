@@ -39,7 +39,19 @@ ORDER = (
         "results",
     ),
     ("report", "document", "codec_report", "plots", "publish"),
-    ("selection", "fixtures", "items", "notices", "options", "plugin", "collecting", "outlook", "pruning", "cli"),
+    (
+        "selection",
+        "fixtures",
+        "items",
+        "notices",
+        "options",
+        "workers",
+        "plugin",
+        "collecting",
+        "outlook",
+        "pruning",
+        "cli",
+    ),
 )
 PLACE = {name: index for index, name in enumerate(name for row in ORDER for name in row)}
 AVOIDED = {"utils", "common", "helper", "helpers", "manager", "base", "misc", "data", "info"}

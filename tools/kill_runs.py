@@ -28,6 +28,7 @@ from pytest_quantbench.catalog import TINY_DIRECTORY
 ROOT = Path(__file__).parent.parent
 RECIPES = ("bf16", "int4-rtn", "int4-gptq")
 SMALL = "--tokens 256 --limit 10 --runs 1 --fixed --calibration-sequences 4 -p no:cacheprovider --assert=plain"
+CHANGING = ("timestamp", "throughput", "sha256", "raw_sha256")
 # How long T1 writes is not what is tried here.
 QUICK = "from pytest_quantbench import measured\n\nmeasured.NEW_TOKENS = 8\n"
 
@@ -80,10 +81,11 @@ class Place:
 
 
 def _lasting(record: dict[str, Any]) -> dict[str, Any]:
-    """A record without timings, its date and the hash of both."""
-    kept = {name: value for name, value in record.items() if name not in ("timestamp", "sha256", "throughput")}
+    """A record without dates, timings, T1, and the hashes that cover them."""
+    kept = {name: value for name, value in record.items() if name not in CHANGING}
     kept["verdicts"] = [each for each in record["verdicts"] if each["metric"] != "throughput_ratio"]
-    kept["compression"] = {name: value for name, value in record["compression"].items() if name != "time_sec"}
+    for part in ("compression", "perplexity", "accuracy"):
+        kept[part] = record[part] and {name: value for name, value in record[part].items() if name != "time_sec"}
     return kept
 
 
