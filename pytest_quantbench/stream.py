@@ -95,6 +95,7 @@ class Walk:
         for track in reversed(range(len(self._weights))):  # what is outside stays filled with the first, asked first
             with self._told([track]):
                 self._embed(track, places)
+        self._refuse_without_tracks()
 
     def _embed(self, track: int, places: Sequence[Places]) -> None:
         self._fill_outside(track)
@@ -118,6 +119,9 @@ class Walk:
             with self._told(tracks), self._layer(index, tracks, None) as layer:
                 for track in tracks:
                     self._carry(layer, index, track)
+        self._refuse_without_tracks()
+
+    def _refuse_without_tracks(self) -> None:
         if len(self._failed) == len(self._weights):
             raise self._failed[0]
 

@@ -133,7 +133,7 @@ def test_a_session_whose_results_do_not_fit_says_so_in_a_sentence(session, tmp_p
 def test_a_session_whose_samples_do_not_fit_has_them_still(session, tmp_path, disk):
     result = session(disk("cache", 4), "--results", tmp_path / "results", recipes=["bf16"])
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["warning: Samples are not kept for later sessions. Cannot write *"])
+    result.stdout.fnmatch_lines(["note: Samples are not kept for later sessions. Cannot write *"])
 
 
 def test_results_that_cannot_be_written_are_refused_before_anything_is_measured(session, tmp_path, read_only):
@@ -149,7 +149,7 @@ def test_a_cache_that_cannot_be_written_and_has_it_all_is_all_that_is_needed(ses
     result = session(read_only(tmp_path / "cache"), "--results", tmp_path / "results")
     result.assert_outcomes(passed=4)
     result.stdout.fnmatch_lines(["*taken from there*T2 of *bf16, T2 of *int4-rtn*"])
-    assert "warning:" not in result.stdout.str()
+    assert "note:" not in result.stdout.str()
 
 
 def test_a_cache_that_cannot_be_written_and_is_empty_is_named(session, tmp_path, read_only):
@@ -168,4 +168,4 @@ def test_what_is_damaged_in_a_cache_that_cannot_be_written(session, tmp_path, re
     read_only(tmp_path / "cache")
     result = session(tmp_path / "cache", "--results", tmp_path / "results")
     result.assert_outcomes(passed=4)
-    result.stdout.fnmatch_lines(["warning: Kept samples are measured again. * is damaged and cannot be moved aside*"])
+    result.stdout.fnmatch_lines(["note: Kept samples are measured again. * is damaged and cannot be moved aside*"])

@@ -115,7 +115,7 @@ def test_random_bytes(case, content):
 @FUZZ
 @given(values=st.dictionaries(st.text(max_size=8), JSON, max_size=5))
 def test_random_tables_that_are_sealed(case, values):
-    if (content := resealed(values)) is not None:
+    if (content := resealed({name: value for name, value in values.items() if name != "sha256"})) is not None:
         assert case.open(content) is None
 
 
