@@ -87,7 +87,8 @@ class Encoder:
     def _encode(self, item: Planned, statistics: Statistics | None, native: Native) -> tuple[dict[str, mx.array], str]:
         """The parameter's arrays, and what was done otherwise than the recipe says."""
         weight = self._checkpoint.tensor(item.name)
-        if not mx.all(mx.isfinite(weight)).item():
+        # where the sum is a number all are, and it takes a quarter of the time
+        if not (mx.isfinite(mx.sum(weight)).item() or mx.all(mx.isfinite(weight)).item()):
             source = self._checkpoint.directory
             raise WeightError(f"{item.name} of {source} has NaN or infinite values: not a usable model.")
         if item.codec is None:

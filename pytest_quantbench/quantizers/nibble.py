@@ -47,7 +47,7 @@ LOWEST, HIGHEST = -8, 7
 PLAIN = sorted(np.arange(6.5, 9.75, 0.25).tolist(), key=lambda reach: abs(reach - 8))
 CALIBRATED = sorted(np.outer([1, -1], np.geomspace(5, 24, 24)).ravel().tolist(), key=lambda reach: abs(reach - 8))
 FLOOR = 0.01  # × the median importance is the least: an input that calibration never saw still counts
-TILE_ROWS = 1024  # a group's columns of so many rows fit a core's cache
+TILE_ROWS = 8192  # long enough that threads seldom wait for each other
 CODE_ROWS = 128
 SPIKE = 25  # × the background of a token's values
 Matrix = NDArray[np.float32]
