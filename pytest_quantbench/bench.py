@@ -17,6 +17,7 @@ from pytest_quantbench.catalog import METRICS, Model, metric_of
 from pytest_quantbench.checks import decide
 from pytest_quantbench.deleted import delete
 from pytest_quantbench.errors import ComparisonError
+from pytest_quantbench.fetching import delete_weights
 from pytest_quantbench.floor import Floor
 from pytest_quantbench.machine import describe
 from pytest_quantbench.measured import Measured
@@ -61,8 +62,10 @@ class Subject(Source):
     def delete_weights(self) -> int:
         """Delete the BF16 weights that this run fetched, where the disk plan says so; returns how many bytes."""
         settings = self.settings
-        if settings.disk_plan.keeps_bf16 or "checkpoint" not in self.__dict__:
+        if settings.disk_plan.keeps_bf16:
             return 0
+        if "checkpoint" not in self.__dict__:
+            return delete_weights(self.model.source)  # of a model that could not be opened
         return delete(settings.cache, self.model, self.checkpoint, self.reference.artifact.manifest)
 
     def refuse_identical(self, cell: "Cell") -> None:

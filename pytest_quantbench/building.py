@@ -46,11 +46,17 @@ class Build:
     """One compression, from a directory that is empty, or was left behind, to a complete artifact."""
 
     def __init__(
-        self, checkpoint: Checkpoint, recipe: Recipe, seed: int, directory: Path, calibration: CalibrationSet | None
+        self,
+        checkpoint: Checkpoint,
+        recipe: Recipe,
+        seed: int,
+        directory: Path,
+        calibration: CalibrationSet | None,
+        memory_bytes: int,
     ) -> None:
         self.checkpoint, self.recipe, self.directory = checkpoint, recipe, directory
         self.calibration = calibration
-        self.encoder = Encoder(checkpoint, recipe, seed, calibration)
+        self.encoder = Encoder(checkpoint, recipe, seed, calibration, memory_bytes)
         self.tensors: list[Tensor] = []
         self.native: Native = {}
 

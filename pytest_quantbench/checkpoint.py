@@ -48,6 +48,8 @@ class Checkpoint:
         self.config: Config = read_config(directory)
         self._known_sha256, self._bring = sha256, bring
         self._lazy: dict[str, mx.array] = {}
+        self._files: Sequence[Path]
+        self._model: nn.Module
         if bring is None:
             self._open()
 
@@ -72,11 +74,10 @@ class Checkpoint:
         if self._bring is None:
             return
         self._bring()
-        self._bring, known = None, self._known_sha256
-        self._open()
-        self._known_sha256 = None
-        if self.sha256 != known:
+        here = Checkpoint(self.directory, self.revision)
+        if here.sha256 != self._known_sha256:
             raise ModelError(f"{self.directory} has other weights than when it was measured. Run again with --fresh.")
+        self._files, self._model, self._lazy, self._bring = here._files, here._model, here._lazy, None
 
     def _open(self) -> None:
         weights = read_weights(self.directory)

@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "plan",
         help="what a selection will fetch, take and last: `quantbench plan [benches] [-m int4] [-k Llama]`",
-        description="Takes the arguments that pytest would be given; without a path, the folder benches.",
+        description="Takes the arguments that pytest would be given, paths first; without a path, the folder benches.",
     )
     pruning = commands.add_parser("prune", help="show what the cache holds, and delete it")
     pruning.add_argument("kind", nargs="*", help="artifacts, unfinished, samples, damaged, or all (none: show only)")
@@ -61,7 +61,7 @@ def _plan(chosen: argparse.Namespace) -> None:
     from pytest_quantbench.collecting import collect
     from pytest_quantbench.outlook import outlook
 
-    paths = [] if any(Path(argument.partition("::")[0]).exists() for argument in chosen.rest) else ["benches"]
+    paths = [] if chosen.rest and not chosen.rest[0].startswith("-") else ["benches"]
     for line in outlook(collect([*paths, *chosen.rest])):
         print(line)
 

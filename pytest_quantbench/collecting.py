@@ -40,4 +40,8 @@ def collect(arguments: Sequence[str]) -> Selection:
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         lines = [line for line in said.getvalue().splitlines() if line.strip()]
         raise QuantbenchError(f"pytest cannot collect {' '.join(arguments)}: {' '.join(lines[-3:])}")
+    if not found.cells:
+        raise QuantbenchError(
+            f"pytest {' '.join(arguments)} selects no cell. Name a folder of tests, look at -k and -m."
+        )
     return found

@@ -12,6 +12,7 @@ from pytest_quantbench.building import Build, manifest_of
 from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.errors import DiskError, QuantbenchError
+from pytest_quantbench.hidden import MEMORY_BYTES
 from pytest_quantbench.locks import held
 from pytest_quantbench.machine import describe
 from pytest_quantbench.manifests import load_manifest
@@ -43,9 +44,11 @@ def compress(
     calibration: Callable[[], CalibrationSet] | None = None,
     *,
     stored: bool = True,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> Artifact:
     """The artifact of a checkpoint and a recipe: found in the cache, or made one decoder layer at a time. Without
-    `stored`, one that is not there is not written either, but encoded as it is needed (see streamed).
+    `stored`, one that is not there is not written either, but encoded as it is needed (see streamed). `memory_bytes`:
+    of the calibration text's hidden states; what is beyond goes to files.
 
     `calibration` gives the calibration text when a method wants one; None: there is none, which only methods that
     need none accept. Raises WeightError for NaN or infinite weights, QuantbenchError for a method without the
@@ -61,10 +64,10 @@ def compress(
         if (found := open_artifact(directory, checkpoint.config, planned)) is not None:
             return found
         if not stored:
-            return Streamed(checkpoint, recipe, seed, used, directory.name, cache)
+            return Streamed(checkpoint, recipe, seed, used, directory.name, cache, memory_bytes)
         try:
             building.mkdir(parents=True, exist_ok=True)
-            Build(checkpoint, recipe, seed, building, used).run(directory.name)
+            Build(checkpoint, recipe, seed, building, used, memory_bytes).run(directory.name)
             building.rename(directory)
         except OSError as error:  # what is done stays, for when there is room
             reason = error.strerror or error

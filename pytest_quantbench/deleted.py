@@ -12,7 +12,7 @@ import msgspec
 
 from pytest_quantbench.catalog import Model
 from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.errors import ModelError, OfflineError, RecordError
+from pytest_quantbench.errors import ModelError, QuantbenchError, RecordError
 from pytest_quantbench.fetching import delete_weights, fetch, is_here, small_files
 from pytest_quantbench.listing import listing
 from pytest_quantbench.manifests import Manifest, save_manifest
@@ -40,13 +40,13 @@ def delete(cache: Path, model: Model, checkpoint: Checkpoint, manifest: Manifest
     note = Note(source=model.source, commit=checkpoint.revision, weights_sha256=checkpoint.sha256)
     write_atomically(_path(cache, model.source), sealed(note))
     checkpoint.let_go()
-    return delete_weights(model.source, checkpoint.revision)
+    return delete_weights(model.source)
 
 
 def find(cache: Path, model: Model, offline: bool) -> Checkpoint | None:
     """The checkpoint of a model whose weights were deleted, if the Hub has no newer commit; else None."""
-    note = _read(cache, model.source)
-    if note is None or is_here(model) or (directory := small_files(model.source, note.commit)) is None:
+    note = None if is_here(model) else _read(cache, model.source)
+    if note is None or (directory := small_files(model.source, note.commit)) is None:
         return None
     if not offline and _newest(note) != note.commit:
         return None
@@ -61,7 +61,7 @@ def find(cache: Path, model: Model, offline: bool) -> Checkpoint | None:
 def _newest(note: Note) -> str:
     try:
         return listing(note.source).commit
-    except OfflineError as error:
+    except QuantbenchError as error:  # as for a model that is in the Hub's cache
         log.warning("%s Going on with what is known of commit %s.", error, note.commit)
         return note.commit
 
@@ -72,6 +72,9 @@ def _read(cache: Path, source: str) -> Note | None:
         return None
     try:
         return msgspec.convert(unsealed(path.read_bytes()), Note)
+    except OSError as error:
+        log.warning("The note %s cannot be read: %s.", path, error.strerror)
+        return None
     except (msgspec.MsgspecError, RecordError) as error:
         log.warning("The note %s was damaged (%s): moved to %s.", path.name, error, set_aside(path))
         return None

@@ -15,6 +15,7 @@ from pytest_quantbench.calibration import CalibrationSet, Observer
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.coverage import OUTSIDE, Planned, Tensor
 from pytest_quantbench.errors import WeightError
+from pytest_quantbench.hidden import MEMORY_BYTES
 from pytest_quantbench.machine import backend
 from pytest_quantbench.quantizers import Annotated, InputRule, MlxStored, Quantizer, QuantizesInputs, Statistics
 from pytest_quantbench.recipes import Part, Recipe
@@ -59,13 +60,22 @@ class _Progress:
 class Encoder:
     """Encodes one group after the other. Groups that were encoded before are taken up with `take_up`."""
 
-    def __init__(self, checkpoint: Checkpoint, recipe: Recipe, seed: int, calibration: CalibrationSet | None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        recipe: Recipe,
+        seed: int,
+        calibration: CalibrationSet | None,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
         planned = coverage.plan(checkpoint, recipe)
         self.groups: list[list[Planned]] = [list(group) for _, group in groupby(planned, key=lambda item: item.group)]
         self.calibrated = calibration is not None
         self._checkpoint, self._seed, self._calibration = checkpoint, seed, calibration
         self._progress = _Progress(checkpoint)
-        self._walk = None if calibration is None else Walk(self._progress, host=backend() == "cpu")
+        self._walk = (
+            None if calibration is None else Walk(self._progress, host=backend() == "cpu", memory_bytes=memory_bytes)
+        )
 
     def encode(self, group: Sequence[Planned]) -> Encoded:
         """Encode a group; of calibrated recipes, the one behind the last that was carried on. Raises WeightError for
@@ -121,7 +131,9 @@ class Encoder:
         """Carry the calibration text through the group that was encoded, or taken up, just now."""
         if self._walk is None or self._calibration is None:
             return
-        if group[0].group == OUTSIDE:
+        if group is self.groups[-1]:
+            self._walk.let_go()  # nobody asks for what comes behind
+        elif group[0].group == OUTSIDE:
             tokenizer = load_tokenizer(self._checkpoint.directory)
             self._walk.begin(self._calibration.batches(tokenizer, self._checkpoint.config, self._seed))
         else:

@@ -9,8 +9,7 @@ that a later one would take on trust.
 import re
 import warnings
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from pytest_quantbench.blobs import is_shared, mismatch, remove
@@ -18,7 +17,7 @@ from pytest_quantbench.catalog import GB, Model
 from pytest_quantbench.errors import DiskError, ModelError, OfflineError, QuantbenchError
 from pytest_quantbench.hub import hub_cache
 from pytest_quantbench.listing import HubFile, Listing, endpoint, listing, patiently
-from pytest_quantbench.locks import held
+from pytest_quantbench.locks import held, nobody, shared
 from pytest_quantbench.modelconfig import read_config
 from pytest_quantbench.progress import track
 from pytest_quantbench.shards import INDEX, chosen_names, instead, is_pickle, read_index, read_weights, weight_files
@@ -29,32 +28,24 @@ MOST_SMALL_BYTES = 100_000_000  # no tokenizer comes near; what is larger is som
 AT_ONCE = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
-    """What this process transferred of a model: the only files of the Hub's cache that it may ever delete."""
-
-    source: str
-    commit: str
-    files: tuple[Path, ...]
+_fetched: dict[str, list[Path]] = {}  # files that this process transferred: all that it may ever delete
 
 
-_fetched: dict[tuple[str, str], Fetched] = {}
+def in_use(model: Model) -> AbstractContextManager[None]:
+    """Say meanwhile that this process works with a model's files, so that no other session deletes them."""
+    return nullcontext() if model.local else shared(_lock(model.source, "in-use"))
 
 
-def fetched_in_this_run() -> tuple[Fetched, ...]:
-    """The models of which this process transferred something, in the order of their fetching."""
-    return tuple(_fetched.values())
-
-
-def delete_weights(source: str, commit: str) -> int:
-    """Delete the weight files of a model that this process transferred, and no others; returns how many bytes."""
-    key, freed = (source, commit), 0
-    with _alone(source):
-        for path in _fetched[key].files if key in _fetched else ():
+def delete_weights(source: str) -> int:
+    """Delete the weight files of a model that this process transferred, and no others, unless another session works
+    with them; returns how many bytes.
+    """
+    freed = 0
+    with nobody(_lock(source, "in-use")) as free, _alone(source):
+        for path in _fetched.pop(source, ()) if free else ():
             if path.suffix == ".safetensors" and path.exists() and not is_shared(path):
                 freed += path.stat().st_size
                 remove(path)
-    _fetched.pop(key, None)
     return freed
 
 
@@ -119,8 +110,12 @@ def _folder(source: str) -> Path:
 
 def _alone(source: str) -> AbstractContextManager[None]:
     """Wait until no other session of ours is at work on a model's folder in the Hub's cache."""
+    return held(_lock(source, "quantbench"), f"fetching {source}")
+
+
+def _lock(source: str, kind: str) -> Path:
     folder = _folder(source)
-    return held(folder.parent / ".locks" / f"{folder.name}.quantbench", f"fetching {source}")
+    return folder.parent / ".locks" / f"{folder.name}.{kind}"
 
 
 def _trusted(snapshot: Path) -> Path:
@@ -181,13 +176,16 @@ def _bring(found: Listing, snapshot: Path, files: list[HubFile]) -> None:
         jobs = [pool.submit(_bring_file, found, snapshot, file) for file in files]
         try:
             for job in track(as_completed(jobs), what=f"fetching {found.source}", unit="file", total=len(jobs)):
-                job.result()
+                if (path := job.result()) is not None:
+                    _fetched.setdefault(found.source, []).append(path)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _bring_file(found: Listing, snapshot: Path, file: HubFile) -> None:
-    """One file, in the snapshot and with the right content, or a ModelError; what we transferred wrong is removed."""
+def _bring_file(found: Listing, snapshot: Path, file: HubFile) -> Path | None:
+    """One file, in the snapshot and with the right content, or a ModelError; what we transferred wrong is removed.
+    Returned if we transferred it.
+    """
     path = snapshot / file.name
     problem: str | None = None
     for _ in range(2):
@@ -197,7 +195,7 @@ def _bring_file(found: Listing, snapshot: Path, file: HubFile) -> None:
             raise ModelError(f"{file.name} of {found.source} came as of another commit than {found.commit}. Run again.")
         problem = mismatch(path, file.size, file.digest)
         if problem is None:
-            return _remember(found, path) if ours else None
+            return path if ours else None
         if not ours:
             raise _damaged(path, problem)
         remove(path)
@@ -224,12 +222,6 @@ def _damaged(path: Path, problem: str) -> ModelError:
         f"{path} is damaged: {problem}. This run did not fetch it, so it is left alone: delete {path.resolve()} and "
         f"run again."
     )
-
-
-def _remember(found: Listing, path: Path) -> None:
-    key = found.source, found.commit
-    before = _fetched[key].files if key in _fetched else ()
-    _fetched[key] = Fetched(source=found.source, commit=found.commit, files=(*before, path))
 
 
 def _point_main(found: Listing) -> None:

@@ -34,17 +34,20 @@ def run_of(config: pytest.Config) -> Run:
 def quantbench_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """A model of the catalogue or the user's own, fetched when a measure first needs it."""
     from pytest_quantbench.bench import Subject
+    from pytest_quantbench.fetching import in_use
     from pytest_quantbench.locks import IN_USE, shared
 
     run = run_of(request.config)
     subject = Subject(request.param, run.settings)
     subject.expect(run.expected.get(request.param.name, ()))
     with shared(run.settings.cache / IN_USE):
-        yield subject
-        run.reused += subject.reused
-        _save(request.config, subject.reference)  # measured for the others' sake even if its own tests are not selected
-        if request.session.exitstatus == pytest.ExitCode.OK:  # else the session was stopped: the next one goes on here
-            run.freed += subject.delete_weights()
+        with in_use(request.param):
+            yield subject
+            run.reused += subject.reused
+            _save(request.config, subject.reference)  # measured for the others' sake even if it was not selected
+        session = request.session
+        if session.exitstatus == pytest.ExitCode.OK and not (session.shouldstop or session.shouldfail):
+            run.freed += subject.delete_weights()  # a session that was stopped goes on here next time
 
 
 @pytest.fixture(scope="session")

@@ -88,7 +88,7 @@ def judge_accuracy(
             f"{name}: the reference has {np.mean(reference.correct):.1%} right of {observed.questions} questions, no "
             f"more than guessing gives, so that no drop could show. Judge by an easier task: --task NAME."
         )
-        return replace(found, outcome="undecided", sentence=blind, needed="")
+        return replace(found, outcome="undecided", sentence=blind, needed="", p_good=1.0)
     return found
 
 

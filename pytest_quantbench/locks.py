@@ -60,10 +60,10 @@ def nobody(path: Path) -> Iterator[bool]:
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+            free = True
+        except OSError as error:  # some disks have no locks
+            free = not isinstance(error, BlockingIOError)
+        yield free
 
 
 @contextmanager

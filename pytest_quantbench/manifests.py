@@ -112,6 +112,9 @@ def load_manifest(cache: Path, key: str) -> Manifest | None:
         return None
     try:
         return _decoded(path.read_bytes())
+    except OSError as error:
+        log.warning("The manifest %s cannot be read: %s.", path, error.strerror)
+        return None
     except RecordError as error:
         log.warning("The manifest %s was damaged (%s): moved to %s, made again.", path.name, error, set_aside(path))
         return None

@@ -18,7 +18,7 @@ MARKERS = {
 # Options whose values are read before anything is collected.
 EARLY = set(
     "--model --recipe --task-data --runs --limit --tokens --max-tokens --time-budget --memory --context --stride "
-    "--corpus --calibration --disk-plan".split()
+    "--corpus --calibration --calibration-sequences --disk-plan".split()
 )
 
 

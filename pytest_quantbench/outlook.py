@@ -10,7 +10,8 @@ from pytest_quantbench.errors import DiskError
 from pytest_quantbench.forecast import forecast, work
 from pytest_quantbench.hub import hub_cache
 from pytest_quantbench.machine import describe, memory_bytes
-from pytest_quantbench.planning import SCALE_BITS, need, shortage, to_fetch
+from pytest_quantbench.planning import SCALE_BITS, Cells, need, shortage, to_fetch
+from pytest_quantbench.recipes import recipe
 from pytest_quantbench.record import Record
 from pytest_quantbench.storage import free_bytes
 
@@ -19,14 +20,15 @@ def outlook(selection: Selection) -> Iterator[str]:
     """The lines that `quantbench plan` prints."""
     cells = selection.cells
     models = {model.name: model for model, _ in cells}
-    levels = [level for level in LEVELS if any(recipe.level == level for _, recipe in cells)]
+    compared = {(model.name, each.id): (model, each) for model, r in cells for each in (recipe("bf16", []), r)}
+    levels = [level for level in LEVELS if any(chosen.level == level for _, chosen in cells)]
     yield f"selection: {len(cells)} cells, {len(models)} models at {', '.join(levels)}"
     missing = to_fetch(cells)
     sizes = [f"{name} {bf16_bytes(model) / GB:.1f} GB" for name, model in missing.items()]
     yield f"to fetch: {', '.join(sizes) or 'nothing'}"
     yield from _disk(selection)
-    yield f"memory: {_memory(selection)}"
-    planned = work(cells, selection.checks)
+    yield f"memory: {_memory(selection, list(compared.values()))}"
+    planned = work(list(compared.values()), selection.checks)
     yield f"time: {forecast(planned, _records(selection), describe()).line()}"
 
 
@@ -39,17 +41,17 @@ def _disk(selection: Selection) -> Iterator[str]:
         needed = need(selection.cells, plan)
         fits = shortage(needed, cache) is None
         fitting += [plan.name] if fits else []
-        taken = sum(plan.takes(recipe.level) for _, recipe in selection.cells)
+        taken = sum(plan.takes(chosen.level) for _, chosen in selection.cells)
         sizes = f"{taken:5}  {needed.both / GB:5.1f} GB  {needed.left / GB:5.1f} GB"
         yield f"  {plan.name:4}  {sizes}  {'yes' if fits else 'no':4}  {plan.meaning}"
     yield f"  {'fits: --disk-plan ' + ' or '.join(fitting) if fitting else 'no plan fits: choose fewer models with -k'}"
 
 
-def _memory(selection: Selection) -> str:
+def _memory(selection: Selection, compared: Cells) -> str:
     walk = f"T2, T3 and compression: one decoder layer and up to {selection.settings.memory_bytes / GB:g} GB (--memory)"
     if "t1" not in selection.checks:
         return walk
-    whole = [(bf16_bytes(m) * min(16, r.bits + SCALE_BITS) / 16, f"{m.name}-{r.id}") for m, r in selection.cells]
+    whole = [(bf16_bytes(m) * min(16, r.bits + SCALE_BITS) / 16, f"{m.name}-{r.id}") for m, r in compared]
     size, name = max(whole, default=(0.0, "nothing"))
     return f"T1 loads whole models: {size / GB:.1f} GB for {name}, of {memory_bytes() / GB:.1f} GB here; {walk}"
 

@@ -103,7 +103,8 @@ def check_disk(cells: Cells, plan: DiskPlan, cache: Path) -> None:
     """Raise DiskError with the numbers, and the plans that would do, if the disks cannot hold the session."""
     if (lacking := shortage(need(cells, plan), cache)) is None:
         return
-    others = [name for name, other in DISK_PLANS.items() if shortage(need(cells, other), cache) is None]
+    whole = [each for each in DISK_PLANS.values() if all(each.takes(recipe.level) for _, recipe in cells)]
+    others = [other.name for other in whole if shortage(need(cells, other), cache) is None]
     way_out = f"Say --disk-plan {' or '.join(others)}" if others else "Choose fewer models with -k"
     raise DiskError(
         f"Disk plan {plan.name} {lacking}. {way_out}, or set QUANTBENCH_CACHE or HF_HOME to a "

@@ -174,19 +174,22 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """xdist: a worker is done and says which records it wrote, and what it warned of."""
-    told = getattr(node, "workeroutput", {})
-    run_of(node.config).written += map(Path, told.get("quantbench_written", ()))
+    """xdist: a worker is done and says which records it wrote, what it took and deleted, and what it warned of."""
+    told, run = getattr(node, "workeroutput", {}), run_of(node.config)
+    run.written += map(Path, told.get("quantbench_written", ()))
+    run.reused += told.get("quantbench_reused", ())
+    run.freed += told.get("quantbench_freed", 0)
     node.config.stash[NOTICES].lines += told.get("quantbench_notices", ())
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     run = run_so_far(session.config)
-    if run is None or not (run.written or run.selftests):
+    if run is not None and hasattr(session.config, "workeroutput"):
+        told = {"written": list(map(str, run.written)), "reused": run.reused, "freed": run.freed}
+        told["notices"] = session.config.stash[NOTICES].lines
+        session.config.workeroutput.update({f"quantbench_{name}": value for name, value in told.items()})
         return
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["quantbench_written"] = list(map(str, run.written))
-        session.config.workeroutput["quantbench_notices"] = session.config.stash[NOTICES].lines
+    if run is None or not (run.written or run.selftests):
         return
     from pytest_quantbench import publish
 

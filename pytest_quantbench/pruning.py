@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,21 @@ from pytest_quantbench.catalog import GB
 from pytest_quantbench.errors import DiskError, unknown
 from pytest_quantbench.locks import IN_USE, nobody
 
+KEY = "[0-9a-f]" * 32
 # By kind: the names under the cache, and what their deletion costs. Nothing else in the folder is ever deleted.
-KINDS: Mapping[str, tuple[str, str]] = {
-    "artifacts": (f"artifacts/{'[0-9a-f]' * 32}", "compressed again when needed"),
-    "unfinished": ("artifacts/.building-*", "an interrupted compression begins again"),
-    "samples": ("measurements/*.samples", "measured again when needed"),
-    "damaged": ("*/damaged-*", "nothing: they are not used"),
+KINDS: Mapping[str, tuple[Sequence[str], str]] = {
+    "artifacts": ([f"artifacts/{KEY}"], "compressed again when needed"),
+    "unfinished": ([f"artifacts/.building-{KEY}"], "an interrupted compression begins again"),
+    "samples": ([f"measurements/{KEY}.samples"], "measured again when needed"),
+    "damaged": (
+        [
+            f"artifacts/damaged-{KEY}-*",
+            f"measurements/damaged-{KEY}.samples-*",
+            "manifests/damaged-*.json-*",
+            "models/damaged-*.json-*",
+        ],
+        "nothing: they are not used",
+    ),
 }
 
 
@@ -32,7 +42,8 @@ def entries(cache: Path) -> list[Entry]:
     """All that can be deleted, by kind, the largest first."""
     found = [
         Entry(kind=kind, path=path, size=_size(path))
-        for kind, (pattern, _) in KINDS.items()
+        for kind, (patterns, _) in KINDS.items()
+        for pattern in patterns
         for path in cache.glob(pattern)
         if not path.is_symlink()
     ]
@@ -77,7 +88,11 @@ def _delete(path: Path) -> None:
 
 def _size(path: Path) -> int:
     files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.lstat().st_size for file in files if not file.is_dir())
+    size = 0
+    for file in files:
+        with suppress(FileNotFoundError):  # a session is at work
+            size += 0 if file.is_dir() else file.lstat().st_size
+    return size
 
 
 def _title(artifact: Path) -> str:

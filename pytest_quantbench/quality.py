@@ -9,7 +9,7 @@ cannot be measured (its compression fails, its numbers end) is left out, and who
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -23,9 +23,6 @@ from pytest_quantbench.recipes import Recipe
 from pytest_quantbench.samples import AccuracySamples, PerplexitySamples
 from pytest_quantbench.source import Source
 from pytest_quantbench.together import T2, T3, Shared, asking, reading
-
-if TYPE_CHECKING:
-    pass
 
 CHECKED = {T2: "perplexity", T3: "accuracy"}  # by which checks they are judged
 SHOWN = {T2: "T2", T3: "T3"}
@@ -57,9 +54,14 @@ class Walked:
         if self.rounding and self.paired is not None and self.paired.recipe == self.recipe:
             return self.paired.artifact  # a walk reads the weights of both once
         settings = self.source.settings
-        stored = settings.writes.stores
         return compress(
-            self.source.checkpoint, self.recipe, settings.seed, settings.cache, self._calibration, stored=stored
+            self.source.checkpoint,
+            self.recipe,
+            settings.seed,
+            settings.cache,
+            self._calibration,
+            stored=settings.writes.stores,
+            memory_bytes=settings.memory_bytes,
         )
 
     @property

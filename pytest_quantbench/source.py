@@ -41,7 +41,8 @@ class Source:
     def checkpoint(self) -> Checkpoint:
         """The original weights, fetched and checked."""
         settings = self.settings
-        return find(settings.cache, self.model, settings.offline) or Checkpoint(*fetch(self.model, settings.offline))
+        known = None if settings.fresh else find(settings.cache, self.model, settings.offline)
+        return known or Checkpoint(*fetch(self.model, settings.offline))
 
     def alone(self) -> AbstractContextManager[None]:
         """Wait until no other session measures this model with the same cache, and keep others waiting meanwhile."""

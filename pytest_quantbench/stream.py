@@ -118,7 +118,8 @@ class Walk:
         for tracks in sharing.values():
             with self._told(tracks), self._layer(index, tracks, None) as layer:
                 for track in tracks:
-                    self._carry(layer, index, track)
+                    with self._told([track]):
+                        self._carry(layer, index, track)
         self._refuse_without_tracks()
 
     def _refuse_without_tracks(self) -> None:
@@ -128,12 +129,8 @@ class Walk:
     def _carry(self, layer: nn.Module, index: int, track: int) -> None:
         for batch, state in enumerate(self._through(layer, index, track)):
             if not _finite(state):
-                self._fail(track, f"Decoder layer {index} gives values that are no numbers; the first such layer.")
-                return
+                raise WeightError(f"Decoder layer {index} gives values that are no numbers; the first such layer.")
             self._states[track][batch] = state
-
-    def _fail(self, track: int, why: str) -> None:
-        self._failed[track] = WeightError(why)
 
     @contextmanager
     def _told(self, tracks: Sequence[int]) -> Iterator[None]:

@@ -5,6 +5,7 @@ costs: a calibrated recipe begins again, for a layer is fitted to what the encod
 What lies outside the decoder layers is asked for at both ends of a walk, and is kept.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,8 +19,11 @@ from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.coverage import Tensor
 from pytest_quantbench.encoding import Encoded, Encoder
+from pytest_quantbench.errors import DiskError
 from pytest_quantbench.manifests import Manifest, load_manifest, save_manifest
 from pytest_quantbench.recipes import Recipe
+
+log = logging.getLogger(__name__)
 
 
 class Streamed(Artifact):
@@ -33,9 +37,10 @@ class Streamed(Artifact):
         calibration: CalibrationSet | None,
         key: str,
         cache: Path,
+        memory_bytes: int,
     ) -> None:
         self.config, self.recipe_id = checkpoint.config, recipe.id
-        self._made_of = checkpoint, recipe, seed, calibration
+        self._made_of = checkpoint, recipe, seed, calibration, memory_bytes
         self._key, self._cache = key, cache
         self._at = -1  # the last group that this encoder has encoded and carried the calibration text through
         self._held: dict[int, Encoded] = {}  # the first group, and the one that was asked for last
@@ -65,7 +70,7 @@ class Streamed(Artifact):
         for place in range(len(self._encoder.groups)):
             if place not in self._seconds:
                 self._group(place)
-        checkpoint, recipe, _, calibration = self._made_of
+        checkpoint, recipe, _, calibration, _ = self._made_of
         tensors = [self._known[name] for name in self._place]
         made = manifest_of(
             checkpoint,
@@ -77,7 +82,10 @@ class Streamed(Artifact):
             seconds=sum(self._seconds.values()),
             calibration=calibration.describe() if calibration else {},
         )
-        save_manifest(self._cache, made)
+        try:
+            save_manifest(self._cache, made)
+        except DiskError as error:
+            log.warning("The manifest of %s is not kept for later sessions. %s", self.recipe_id, error)
         return made
 
     def tensor(self, name: str) -> Tensor:
@@ -100,7 +108,9 @@ class Streamed(Artifact):
                 self._begin_again()
             for each in range(self._at + 1, place + 1):
                 self._hold(each)
+                began = time.perf_counter()
                 self._encoder.carry_on(self._encoder.groups[each])
+                self._seconds[each] += time.perf_counter() - began
                 self._at = each
         return self._held[place]
 

@@ -433,3 +433,12 @@ def test_a_streamed_run_writes_no_compressed_model_unless_asked(suite, pytester,
     suite(CHECKS, *arguments, *more).assert_outcomes(passed=1)
     assert any((pytester.path / "cache").rglob("*.safetensors")) == bool(more)
     assert (Path(TINY_DIRECTORY) / "model.safetensors").is_file()  # not ours to delete
+
+
+@pytest.mark.parametrize(("arguments", "deletes"), [((), True), (("-x",), False)])
+def test_a_session_that_is_stopped_deletes_no_weights(suite, monkeypatch, arguments, deletes):
+    seen = []
+    monkeypatch.setattr("pytest_quantbench.bench.Subject.delete_weights", lambda self: seen.append(self) or 0)
+    source = GATE + "\n@pytest.mark.size\ndef test_fails(cell): assert False\ndef test_more(cell): pass\n"
+    suite(source, "-k", "Tiny", "-m", "bf16", "--disk-plan", "B", *arguments)
+    assert bool(seen) == deletes

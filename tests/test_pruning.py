@@ -14,6 +14,8 @@ from pytest_quantbench.locks import IN_USE, nobody, shared
 from pytest_quantbench.pruning import entries, listed, prune
 from pytest_quantbench.recipes import recipe
 
+KEY = "0ab1" * 8
+
 
 @pytest.fixture
 def cache(small_model, tmp_path, monkeypatch):
@@ -22,11 +24,13 @@ def cache(small_model, tmp_path, monkeypatch):
     monkeypatch.setenv("QUANTBENCH_CACHE", str(folder))
     compress(Checkpoint(small_model()), recipe("int4-rtn", quantizers.names()), 0, folder)
     (folder / "measurements").mkdir()
-    (folder / "measurements" / "ab.samples").write_bytes(b"12345")
-    (folder / "measurements" / "damaged-ab.samples-1").write_bytes(b"123")
-    (folder / "artifacts" / ".building-ab").mkdir()
-    (folder / "artifacts" / ".building-ab" / "model-00001-of-00004.safetensors").write_bytes(b"1" * 100)
+    (folder / "measurements" / f"{KEY}.samples").write_bytes(b"12345")
+    (folder / "measurements" / f"damaged-{KEY}.samples-1").write_bytes(b"123")
+    (folder / "artifacts" / f".building-{KEY}").mkdir()
+    (folder / "artifacts" / f".building-{KEY}" / "model-00001-of-00004.safetensors").write_bytes(b"1" * 100)
     (folder / "thesis.txt").write_text("mine")
+    (folder / "photos").mkdir()
+    (folder / "photos" / "damaged-roof.jpg").write_text("mine")
     (folder / "artifacts" / "README").write_text("mine")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "photo").write_text("mine")
@@ -60,6 +64,7 @@ def test_all_is_all_of_ours(cache, tmp_path):
     prune(cache, ["all"])
     assert kinds(cache) == []
     assert (cache / "thesis.txt").read_text() == "mine"
+    assert (cache / "photos" / "damaged-roof.jpg").read_text() == "mine"
     assert (cache / "artifacts" / "README").read_text() == "mine"
     assert (tmp_path / "elsewhere" / "photo").read_text() == "mine"
     assert (cache / "artifacts" / ("cafe" * 8)).is_symlink()

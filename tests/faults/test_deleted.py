@@ -11,7 +11,7 @@ from faults.conftest import TINY
 from pytest_quantbench import bench, deleted, fetching, quantizers
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.diskplans import DISK_PLANS
-from pytest_quantbench.errors import ModelError
+from pytest_quantbench.errors import DiskError, ModelError
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import Settings
 from pytest_quantbench.together import T2, T3
@@ -171,8 +171,11 @@ def test_weights_that_changed_behind_the_note_are_refused(hub, tiny_files, opene
     path = deleted._path(subject.settings.cache, TINY.source)
     note = dataclasses.replace(deleted._read(subject.settings.cache, TINY.source), weights_sha256="0" * 64)
     path.write_bytes(deleted.sealed(note))
-    with pytest.raises(ModelError, match="other weights than when it was measured"):
-        _ = opened("B").checkpoint.names
+    checkpoint = opened("B").checkpoint
+    for _ in range(2):  # asking again does not help
+        with pytest.raises(ModelError, match="other weights than when it was measured"):
+            _ = checkpoint.names
+    assert opened("B", fresh=True).checkpoint.names
 
 
 def test_a_damaged_note_is_moved_aside_and_the_model_fetched(hub, tiny_files, opened, caplog):
@@ -185,3 +188,35 @@ def test_a_damaged_note_is_moved_aside_and_the_model_fetched(hub, tiny_files, op
     assert isinstance(opened("B").checkpoint, Checkpoint)
     assert bodies(hub) == fetched + 1
     assert "was damaged" in caplog.text
+
+
+def test_weights_that_another_session_works_with_stay(hub, tiny_files, tmp_path, opened):
+    hub.publish(TINY.source, tiny_files)
+    subject = opened("B")
+    assert subject.checkpoint.sha256
+    with fetching.in_use(MODEL):  # a lock of another file handle, as another process would have
+        assert subject.delete_weights() == 0
+    assert len(weight_files(tmp_path)) == 1
+
+
+def test_weights_of_a_model_that_cannot_be_opened_are_deleted_too(hub, tiny_files, tmp_path, opened):
+    config = json.loads(tiny_files["config.json"]) | {"hidden_size": 32}
+    hub.publish(TINY.source, tiny_files | {"config.json": json.dumps(config).encode()})
+    subject = opened("B")
+    with pytest.raises(ModelError):
+        _ = subject.checkpoint
+    assert subject.delete_weights() == len(tiny_files["model.safetensors"])
+    assert weight_files(tmp_path) == []
+
+
+def test_a_full_cache_does_not_keep_a_streamed_cell_from_its_record(hub, tiny_files, opened, monkeypatch, caplog):
+    hub.publish(TINY.source, tiny_files)
+
+    def full(*_):
+        raise DiskError("no room")
+
+    monkeypatch.setattr("pytest_quantbench.streamed.save_manifest", full)
+    cell = opened("S").cell(recipe("int4-rtn", quantizers.names()))
+    cell.judge("size")
+    assert cell.record().compression.ratio > 1
+    assert "is not kept for later sessions. no room" in caplog.text
