@@ -10,7 +10,7 @@ from pytest_quantbench.errors import DiskError
 from pytest_quantbench.forecast import forecast, work
 from pytest_quantbench.hub import hub_cache
 from pytest_quantbench.machine import describe, memory_bytes
-from pytest_quantbench.planning import SCALE_BITS, Cells, need, shortage, to_fetch
+from pytest_quantbench.planning import SCALE_BITS, Cells, compressed, need, shortage, to_fetch
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.record import Record
 from pytest_quantbench.storage import free_bytes
@@ -36,9 +36,9 @@ def _disk(selection: Selection) -> Iterator[str]:
     cache = selection.settings.cache
     yield f"disk: {free_bytes(cache) / GB:.1f} GB free at {cache}, {free_bytes(hub_cache()) / GB:.1f} at {hub_cache()}"
     yield "  plan  cells   at most      kept  fits  what it does"
-    fitting = []
+    fitting, have = [], compressed(cache)
     for plan in DISK_PLANS.values():
-        needed = need(selection.cells, plan)
+        needed = need(selection.cells, plan, have)
         fits = shortage(needed, cache) is None
         fitting += [plan.name] if fits else []
         taken = sum(plan.takes(chosen.level) for _, chosen in selection.cells)

@@ -1,10 +1,13 @@
 """What a session will put on the disk, event by event, known before it starts. Reads sizes, fetches nothing."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
+
+import msgspec
 
 from pytest_quantbench.catalog import GB, Model
 from pytest_quantbench.diskplans import DISK_PLANS, DiskPlan, bf16_bytes, in_order
@@ -43,24 +46,49 @@ def obtainable(cells: Cells, offline: bool) -> Cells:
     return [(model, recipe) for model, recipe in cells if not offline or is_here(model)]
 
 
-def events(cells: Cells, plan: DiskPlan) -> Iterator[Event]:
-    """A session over these cells, step by step. Compressed models count even where they are in the cache already."""
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a manifest says of where it came from; it is not checked here, for that takes reading the whole model."""
+
+    source: str
+    recipe: str
+
+
+def compressed(cache: Path) -> set[tuple[str, str]]:
+    """The compressed models that the cache holds: where the model lies, and the recipe."""
+    found = set()
+    for path in cache.glob("artifacts/*/manifest.json"):
+        with suppress(OSError, msgspec.MsgspecError):  # it counts as not there
+            told = msgspec.json.decode(path.read_bytes(), type=_Told)
+            found.add((_place(told.source), told.recipe))
+    return found
+
+
+def _place(directory: str) -> str:
+    """A directory, or of a snapshot in the Hub's cache the model's folder: another commit has the same size."""
+    return next((part for part in Path(directory).parts if part.startswith("models--")), directory)
+
+
+def events(cells: Cells, plan: DiskPlan, have: Collection[tuple[str, str]] = ()) -> Iterator[Event]:
+    """A session over these cells, step by step, where the cache has these compressed models."""
     models = list({model.name: model for model, _ in cells}.values())
     for model in in_order(models, plan):
         fetched = 0.0 if is_here(model) else bf16_bytes(model)
         if fetched:
             yield Event(what=f"fetch {model.name}", hub=fetched)
-        for other, recipe in cells:
-            if other.name == model.name and recipe.level != "bf16" and plan.takes(recipe.level) and plan.stores:
+        place = model.source if model.local else f"models--{model.source.replace('/', '--')}"
+        own = [recipe for other, recipe in cells if other.name == model.name and (place, recipe.id) not in have]
+        for recipe in own:
+            if recipe.level != "bf16" and plan.takes(recipe.level) and plan.stores:
                 size = bf16_bytes(model) * (recipe.bits + SCALE_BITS) / 16
                 yield Event(what=f"compress {model.name} to {recipe.id}", cache=size)
         if fetched and not plan.keeps_bf16:
             yield Event(what=f"delete BF16 of {model.name}", hub=-fetched)
 
 
-def need(cells: Cells, plan: DiskPlan) -> Need:
-    """What these cells take under a plan."""
-    steps = list(events(cells, plan))
+def need(cells: Cells, plan: DiskPlan, have: Collection[tuple[str, str]] = ()) -> Need:
+    """What these cells take under a plan, besides the compressed models that are there."""
+    steps = list(events(cells, plan, have))
     hub = list(accumulate((step.hub for step in steps), initial=0.0))
     cache = list(accumulate((step.cache for step in steps), initial=0.0))
     both = [first + second for first, second in zip(hub, cache, strict=True)]
@@ -74,7 +102,7 @@ def to_fetch(cells: Cells) -> dict[str, Model]:
 
 def describe(cells: Cells, plan: DiskPlan, cache: Path) -> list[str]:
     """The header's lines: what is fetched, how much disk that takes at most, how much there is."""
-    missing, needed = to_fetch(cells), need(cells, plan)
+    missing, needed = to_fetch(cells), need(cells, plan, compressed(cache))
     models = {model.name for model, _ in cells}
     fetched = ", ".join(f"{name} {bf16_bytes(model) / GB:.1f} GB" for name, model in missing.items()) or "nothing"
     unknown = [name for name, model in missing.items() if not bf16_bytes(model)]
@@ -101,10 +129,11 @@ def check_session(cells: Cells, plan: DiskPlan, offline: bool, cache: Path) -> N
 
 def check_disk(cells: Cells, plan: DiskPlan, cache: Path) -> None:
     """Raise DiskError with the numbers, and the plans that would do, if the disks cannot hold the session."""
-    if (lacking := shortage(need(cells, plan), cache)) is None:
+    have = compressed(cache)
+    if (lacking := shortage(need(cells, plan, have), cache)) is None:
         return
     whole = [each for each in DISK_PLANS.values() if all(each.takes(recipe.level) for _, recipe in cells)]
-    others = [other.name for other in whole if shortage(need(cells, other), cache) is None]
+    others = [other.name for other in whole if shortage(need(cells, other, have), cache) is None]
     way_out = f"Say --disk-plan {' or '.join(others)}" if others else "Choose fewer models with -k"
     raise DiskError(
         f"Disk plan {plan.name} {lacking}. {way_out}, or set QUANTBENCH_CACHE or HF_HOME to a "

@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_quantbench import planning
+from pytest_quantbench import planning, quantizers
 from pytest_quantbench.catalog import GB, MODELS
+from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.compress import compress
 from pytest_quantbench.diskplans import DISK_PLANS, bf16_bytes, in_order
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.planning import events, need
@@ -102,3 +104,19 @@ def test_two_disks_are_two(monkeypatch, tmp_path):
         planning.check_disk(cells, DISK_PLANS["A"], tmp_path)
     monkeypatch.setattr(planning, "_device", lambda folder: hash(str(folder)))
     planning.check_disk(cells, DISK_PLANS["A"], tmp_path)
+
+
+def test_compressed_models_that_are_there_take_no_more_room(small_model, tmp_path):
+    """A run that was killed late goes on although the disk is nearly full of what it has made."""
+    directory, cache = small_model(), tmp_path / "cache"
+    compress(Checkpoint(directory), recipe("int4-rtn", quantizers.names()), 0, cache)
+    (cache / "artifacts" / "broken").mkdir()
+    (cache / "artifacts" / "broken" / "manifest.json").write_text("{")
+    model, names = user_model(str(directory)), quantizers.names()
+    cells = [(model, recipe(name, names)) for name in ("int4-rtn", "int3-rtn")]
+    have = planning.compressed(cache)
+    assert [step.what for step in events(cells, DISK_PLANS["A"], have)] == ["compress llama-0-0 to int3-rtn"]
+    of_the_hub = ("models--meta-llama--Llama-3.1-8B-Instruct", "int4")
+    assert planning._place(f"/hub/{of_the_hub[0]}/snapshots/ab") == of_the_hub[0]
+    (step,) = events(cells_of([LLAMA], "int4"), DISK_PLANS["A"], {of_the_hub})
+    assert step.what == "fetch Llama-3.1-8B-Instruct"
