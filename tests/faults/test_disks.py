@@ -26,7 +26,6 @@ from pytest_quantbench.hidden import HiddenStates
 from pytest_quantbench.hub import Text
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.record import read
-from pytest_quantbench.stream import Walk
 
 
 @contextmanager
@@ -40,10 +39,10 @@ def no_file_larger_than(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def compressed(directory, cache, recipe_id="int4-rtn"):
+def compressed(directory, cache, recipe_id="int4-rtn", **rest):
     text = Text(name="text", content=(TINY_DIRECTORY / "heldout.txt").read_text())
     calibration = CalibrationSet(text=text, sequences=4)
-    return compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), 0, cache, lambda: calibration)
+    return compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), 0, cache, lambda: calibration, **rest)
 
 
 def litter(folder):
@@ -122,7 +121,6 @@ def test_hidden_states_for_which_there_is_no_room_name_the_folder(tmp_path, monk
 
 def test_hidden_states_that_do_not_fit_end_a_compression_with_their_own_folder(small_model, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setitem(Walk.__init__.__kwdefaults__, "memory_bytes", 0)
     directory = small_model()
     with no_file_larger_than(200_000), pytest.raises(DiskError, match="TMPDIR"):
-        compressed(directory, tmp_path / "cache", "int4-gptq")
+        compressed(directory, tmp_path / "cache", "int4-gptq", memory_bytes=0)
