@@ -111,10 +111,11 @@ class Reference(Opened):
 class Stored(Opened):
     """What lies in a directory."""
 
+    directory: Path
+
     def __init__(self, manifest: Manifest, config: Config, directory: Path) -> None:
         super().__init__(manifest, config)
         self.directory = directory
-        self._folder = directory
         self._lazy: dict[str, mx.array] = {}
 
     def arrays(self, name: str) -> dict[str, mx.array]:
@@ -123,7 +124,7 @@ class Stored(Opened):
         if any(array not in self._lazy for array in stored):
             for file in self.manifest.files:
                 if file.endswith(".safetensors"):
-                    self._lazy |= _load(self._folder / file)
+                    self._lazy |= _load(self.directory / file)
         return {array.rpartition(".")[2]: self._lazy.pop(array) for array in stored}
 
 

@@ -8,15 +8,13 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
-
 from pytest_quantbench.catalog import Model
 from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.errors import ModelError, QuantbenchError, RecordError
+from pytest_quantbench.errors import ModelError, QuantbenchError
 from pytest_quantbench.fetching import delete_weights, fetch, is_here, small_files
 from pytest_quantbench.listing import listing
 from pytest_quantbench.manifests import Manifest, save_manifest
-from pytest_quantbench.storage import sealed, set_aside, unsealed, write_atomically
+from pytest_quantbench.storage import read_sealed, sealed, write_atomically
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +43,7 @@ def delete(cache: Path, model: Model, checkpoint: Checkpoint, manifest: Manifest
 
 def find(cache: Path, model: Model, offline: bool) -> Checkpoint | None:
     """The checkpoint of a model whose weights were deleted, if the Hub has no newer commit; else None."""
-    note = None if is_here(model) else _read(cache, model.source)
+    note = None if is_here(model) else read_sealed(_path(cache, model.source), Note)
     if note is None or (directory := small_files(model.source, note.commit)) is None:
         return None
     if not offline and _newest(note) != note.commit:
@@ -64,20 +62,6 @@ def _newest(note: Note) -> str:
     except QuantbenchError as error:  # as for a model that is in the Hub's cache
         log.warning("%s Going on with what is known of commit %s.", error, note.commit)
         return note.commit
-
-
-def _read(cache: Path, source: str) -> Note | None:
-    path = _path(cache, source)
-    if not path.is_file():
-        return None
-    try:
-        return msgspec.convert(unsealed(path.read_bytes()), Note)
-    except OSError as error:
-        log.warning("The note %s cannot be read: %s.", path, error.strerror)
-        return None
-    except (msgspec.MsgspecError, RecordError) as error:
-        log.warning("The note %s was damaged (%s): moved to %s.", path.name, error, set_aside(path))
-        return None
 
 
 def _path(cache: Path, source: str) -> Path:

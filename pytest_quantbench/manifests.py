@@ -4,7 +4,6 @@ Hashes are no signatures: a manifest is not believed either where it names files
 otherwise than the files' headers, or is of another model or recipe than is asked for.
 """
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,9 +16,7 @@ from pytest_quantbench.coverage import Planned, Tensor
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.headers import StoredTensor, read_header, short
 from pytest_quantbench.recipes import Part
-from pytest_quantbench.storage import sealed, set_aside, unsealed, write_atomically
-
-log = logging.getLogger(__name__)
+from pytest_quantbench.storage import read_sealed, sealed, unsealed, write_atomically
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +43,13 @@ def verified_manifest(directory: Path, planned: Sequence[Planned] = ()) -> Manif
     """The manifest of a directory whose files are what it says, and what was planned. Raises RecordError, ModelError or
     OSError saying what differs.
     """
-    manifest = _decoded((directory / "manifest.json").read_bytes())
+    try:
+        manifest = msgspec.convert(unsealed((directory / "manifest.json").read_bytes()), Manifest)
+    except msgspec.MsgspecError as error:
+        raise RecordError(str(error)) from error
     _check_files(directory, manifest)
     _check_tensors(directory, manifest, planned)
     return manifest
-
-
-def _decoded(content: bytes) -> Manifest:
-    try:
-        return msgspec.convert(unsealed(content), Manifest)
-    except msgspec.MsgspecError as error:
-        raise RecordError(str(error)) from error
 
 
 def _check_files(directory: Path, manifest: Manifest) -> None:
@@ -106,18 +99,9 @@ def save_manifest(cache: Path, manifest: Manifest) -> None:
 
 
 def load_manifest(cache: Path, key: str) -> Manifest | None:
-    """The kept manifest of this key; None where there is none, or a damaged one, which is moved aside."""
-    path = _manifest_path(cache, key)
-    if not path.is_file():
-        return None
-    try:
-        return _decoded(path.read_bytes())
-    except OSError as error:
-        log.warning("The manifest %s cannot be read: %s.", path, error.strerror)
-        return None
-    except RecordError as error:
-        log.warning("The manifest %s was damaged (%s): moved to %s, made again.", path.name, error, set_aside(path))
-        return None
+    """The kept manifest of this key; None where there is none, a damaged one, or one of another key."""
+    found = read_sealed(_manifest_path(cache, key), Manifest)
+    return found if found is not None and found.key == key else None
 
 
 def _manifest_path(cache: Path, key: str) -> Path:

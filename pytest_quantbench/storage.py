@@ -2,17 +2,20 @@
 
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import msgspec
 
 from pytest_quantbench.errors import DiskError, RecordError
 
+T = TypeVar("T")
+log = logging.getLogger(__name__)
 SEAL = "sha256"
 
 
@@ -72,6 +75,21 @@ def set_aside(path: Path) -> Path:
         return path.rename(aside)
     except OSError as error:
         raise DiskError(f"{path} is damaged and cannot be moved aside ({error.strerror}): delete it.") from error
+
+
+def read_sealed(path: Path, kind: type[T]) -> T | None:
+    """What was sealed in a file; None where there is none, or one that cannot be read or was damaged, which is told; a
+    damaged one is moved aside. Raises DiskError where that cannot be done.
+    """
+    if not path.is_file():
+        return None
+    try:
+        return msgspec.convert(unsealed(path.read_bytes()), kind)
+    except OSError as error:
+        log.warning("%s cannot be read: %s.", path, error.strerror)
+    except (msgspec.MsgspecError, RecordError) as error:
+        log.warning("%s was damaged (%s): moved to %s, made again.", path, error, set_aside(path))
+    return None
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -14,6 +14,7 @@ from pytest_quantbench.compress import compress
 from pytest_quantbench.encoding import Encoder
 from pytest_quantbench.errors import WeightError
 from pytest_quantbench.hub import Text
+from pytest_quantbench.manifests import load_manifest
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.stream import Walk
 from pytest_quantbench.streamed import Streamed
@@ -128,6 +129,15 @@ def test_the_manifest_is_kept_and_a_damaged_one_made_again(small_model, tmp_path
     assert make(directory, "int4-rtn", tmp_path, stored=False).manifest.stored_bytes == first.stored_bytes
     assert len(encoded) == 2 * GROUPS
     assert "was damaged" in caplog.text
+
+
+def test_a_manifest_under_another_key_is_none(small_model, tmp_path):
+    directory = small_model()
+    _ = make(directory, "int4-rtn", tmp_path, stored=False).manifest
+    (path,) = (tmp_path / "manifests").iterdir()
+    path.rename(path.with_name("other.json"))
+    assert load_manifest(tmp_path, "other") is None
+    assert load_manifest(tmp_path, path.stem) is None
 
 
 def test_one_that_is_on_disk_is_used(small_model, tmp_path, encoded):

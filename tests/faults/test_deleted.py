@@ -8,7 +8,7 @@ import pytest
 from faults.acts import status
 from faults.conftest import TINY
 
-from pytest_quantbench import bench, deleted, fetching, quantizers
+from pytest_quantbench import bench, deleted, fetching, quantizers, storage
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.diskplans import DISK_PLANS
 from pytest_quantbench.errors import DiskError, ModelError
@@ -169,8 +169,8 @@ def test_weights_that_changed_behind_the_note_are_refused(hub, tiny_files, opene
     subject = opened("B")
     session(subject)
     path = deleted._path(subject.settings.cache, TINY.source)
-    note = dataclasses.replace(deleted._read(subject.settings.cache, TINY.source), weights_sha256="0" * 64)
-    path.write_bytes(deleted.sealed(note))
+    note = dataclasses.replace(storage.read_sealed(path, deleted.Note), weights_sha256="0" * 64)
+    path.write_bytes(storage.sealed(note))
     checkpoint = opened("B").checkpoint
     for _ in range(2):  # asking again does not help
         with pytest.raises(ModelError, match="other weights than when it was measured"):
