@@ -17,10 +17,9 @@ from typing import Any
 import mlx.core as mx
 import msgspec
 
-from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.checkpoint import Checkpoint, file_sha256, tokenizer_files
 from pytest_quantbench.coverage import Planned, Tensor
-from pytest_quantbench.encoding import Encoder, Native
+from pytest_quantbench.encoding import Encoder, Job, Native
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.machine import describe
 from pytest_quantbench.manifests import Manifest
@@ -45,18 +44,10 @@ class Done:
 class Build:
     """One compression, from a directory that is empty, or was left behind, to a complete artifact."""
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        recipe: Recipe,
-        seed: int,
-        directory: Path,
-        calibration: CalibrationSet | None,
-        memory_bytes: int,
-    ) -> None:
-        self.checkpoint, self.recipe, self.directory = checkpoint, recipe, directory
-        self.calibration = calibration
-        self.encoder = Encoder(checkpoint, recipe, seed, calibration, memory_bytes)
+    def __init__(self, job: Job, directory: Path) -> None:
+        self.checkpoint, self.recipe, self.calibration = job.checkpoint, job.recipe, job.calibration
+        self.directory = directory
+        self.encoder = Encoder(job)
         self.tensors: list[Tensor] = []
         self.native: Native = {}
 

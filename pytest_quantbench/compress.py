@@ -11,6 +11,7 @@ from pytest_quantbench.artifacts import Artifact, Reference, open_artifact
 from pytest_quantbench.building import Build, manifest_of
 from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.encoding import Job
 from pytest_quantbench.errors import DiskError, QuantbenchError
 from pytest_quantbench.hidden import MEMORY_BYTES
 from pytest_quantbench.locks import held
@@ -59,15 +60,16 @@ def compress(
     used = used_calibration(recipe, calibration)
     directory = cache / "artifacts" / key_of(checkpoint, recipe, seed, used)
     building = directory.with_name(f".building-{directory.name}")
+    job = Job(checkpoint=checkpoint, recipe=recipe, seed=seed, calibration=used, memory_bytes=memory_bytes)
     planned = coverage.plan(checkpoint, recipe) if checkpoint.is_here else ()
     with held(cache / "locks" / directory.name, f"compressing {checkpoint.directory.name} to {recipe.id}"):
         if (found := open_artifact(directory, checkpoint.config, planned)) is not None:
             return found
         if not stored:
-            return Streamed(checkpoint, recipe, seed, used, directory.name, cache, memory_bytes)
+            return Streamed(job, directory.name, cache)
         try:
             building.mkdir(parents=True, exist_ok=True)
-            Build(checkpoint, recipe, seed, building, used, memory_bytes).run(directory.name)
+            Build(job, building).run(directory.name)
             building.rename(directory)
         except OSError as error:  # what is done stays, for when there is room
             reason = error.strerror or error

@@ -15,7 +15,6 @@ from pytest_quantbench.calibration import CalibrationSet, Observer
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.coverage import OUTSIDE, Planned, Tensor
 from pytest_quantbench.errors import WeightError
-from pytest_quantbench.hidden import MEMORY_BYTES
 from pytest_quantbench.machine import backend
 from pytest_quantbench.quantizers import Annotated, InputRule, MlxStored, Quantizer, QuantizesInputs, Statistics
 from pytest_quantbench.recipes import Part, Recipe
@@ -24,6 +23,17 @@ from pytest_quantbench.tokens import load_tokenizer
 
 Encoding = tuple[Quantizer, dict[str, mx.array]]
 Native = dict[str, dict[str, int | str] | None]  # the `quantization` table of an MLX config.json; None: no entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is encoded, and how. `memory_bytes`: of the calibration text's hidden states; the rest goes to files."""
+
+    checkpoint: Checkpoint
+    recipe: Recipe
+    seed: int
+    calibration: CalibrationSet | None
+    memory_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,22 +70,15 @@ class _Progress:
 class Encoder:
     """Encodes one group after the other. Groups that were encoded before are taken up with `take_up`."""
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        recipe: Recipe,
-        seed: int,
-        calibration: CalibrationSet | None,
-        memory_bytes: int = MEMORY_BYTES,
-    ) -> None:
-        planned = coverage.plan(checkpoint, recipe)
+    def __init__(self, job: Job) -> None:
+        planned = coverage.plan(job.checkpoint, job.recipe)
         self.groups: list[list[Planned]] = [list(group) for _, group in groupby(planned, key=lambda item: item.group)]
-        self.calibrated = calibration is not None
-        self._checkpoint, self._seed, self._calibration = checkpoint, seed, calibration
-        self._progress = _Progress(checkpoint)
-        self._walk = (
-            None if calibration is None else Walk(self._progress, host=backend() == "cpu", memory_bytes=memory_bytes)
-        )
+        self.calibrated = job.calibration is not None
+        self._checkpoint, self._seed, self._calibration = job.checkpoint, job.seed, job.calibration
+        self._progress = _Progress(job.checkpoint)
+        self._walk: Walk | None = None
+        if self.calibrated:
+            self._walk = Walk(self._progress, host=backend() == "cpu", memory_bytes=job.memory_bytes)
 
     def encode(self, group: Sequence[Planned]) -> Encoded:
         """Encode a group; of calibrated recipes, the one behind the last that was carried on. Raises WeightError for

@@ -15,13 +15,10 @@ import mlx.core as mx
 
 from pytest_quantbench.artifacts import Artifact
 from pytest_quantbench.building import manifest_of
-from pytest_quantbench.calibration import CalibrationSet
-from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.coverage import Tensor
-from pytest_quantbench.encoding import Encoded, Encoder
+from pytest_quantbench.encoding import Encoded, Encoder, Job
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.manifests import Manifest, load_manifest, save_manifest
-from pytest_quantbench.recipes import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -29,19 +26,9 @@ log = logging.getLogger(__name__)
 class Streamed(Artifact):
     """A checkpoint at a recipe, encoded anew by everyone who goes through it; its manifest, once known, is kept."""
 
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        recipe: Recipe,
-        seed: int,
-        calibration: CalibrationSet | None,
-        key: str,
-        cache: Path,
-        memory_bytes: int,
-    ) -> None:
-        self.config, self.recipe_id = checkpoint.config, recipe.id
-        self._made_of = checkpoint, recipe, seed, calibration, memory_bytes
-        self._key, self._cache = key, cache
+    def __init__(self, job: Job, key: str, cache: Path) -> None:
+        self.config, self.recipe_id = job.checkpoint.config, job.recipe.id
+        self._job, self._key, self._cache = job, key, cache
         self._at = -1  # the last group that this encoder has encoded and carried the calibration text through
         self._held: dict[int, Encoded] = {}  # the first group, and the one that was asked for last
         self._known: dict[str, Tensor] = {}
@@ -50,7 +37,7 @@ class Streamed(Artifact):
     @cached_property
     def _encoder(self) -> Encoder:
         """Made when first needed: what is kept of earlier sessions is known without the weights."""
-        return Encoder(*self._made_of)
+        return Encoder(self._job)
 
     @cached_property
     def _place(self) -> dict[str, int]:
@@ -70,11 +57,11 @@ class Streamed(Artifact):
         for place in range(len(self._encoder.groups)):
             if place not in self._seconds:
                 self._group(place)
-        checkpoint, recipe, _, calibration, _ = self._made_of
+        calibration = self._job.calibration
         tensors = [self._known[name] for name in self._place]
         made = manifest_of(
-            checkpoint,
-            recipe,
+            self._job.checkpoint,
+            self._job.recipe,
             tensors,
             key=self._key,
             stored_bytes=sum(tensor.stored_bytes for tensor in tensors),
@@ -120,12 +107,12 @@ class Streamed(Artifact):
         made = self._encoder.encode(self._encoder.groups[place])
         self._seconds[place] = time.perf_counter() - began
         self._known |= {tensor.name: tensor for tensor in made.tensors}
-        self._held = {**{first: self._held[first] for first in (0,) if first in self._held}, place: made}
+        self._held = {first: held for first, held in self._held.items() if first == 0} | {place: made}
         mx.clear_cache()
 
     def _begin_again(self) -> None:
         """Carry the calibration text from its start, through the first group as it was encoded."""
-        self._encoder = Encoder(*self._made_of)
+        self._encoder = Encoder(self._job)
         self._encoder.take_up(self._held[0].tensors, self._held[0].arrays)
         self._encoder.carry_on(self._encoder.groups[0])
         self._at = 0
