@@ -1,3 +1,3 @@
-"""Nothing to configure here: the plugin is installed as an entry point. Only `pytester` has to be asked for."""
+"""The plugin is installed as an entry point. Asked for here: its options by their short names, and `pytester`."""
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "pytest_quantbench.short_options"]

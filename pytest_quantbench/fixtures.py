@@ -6,9 +6,12 @@ Registered by the plugin, and as light as it: everything else is imported when a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
+
+from pytest_quantbench.items import parameters
 
 if TYPE_CHECKING:
     from pytest_quantbench.bench import Cell, Subject
@@ -40,14 +43,11 @@ def quantbench_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     run = run_of(request.config)
     subject = Subject(request.param, run.settings)
     subject.expect(run.expected.get(request.param.name, ()))
-    with shared(run.settings.cache / IN_USE):
-        with in_use(request.param):
-            yield subject
-            run.reused += subject.reused
-            _save(request.config, subject.reference)  # measured for the others' sake even if it was not selected
-        session = request.session
-        if session.exitstatus == pytest.ExitCode.OK and not (session.shouldstop or session.shouldfail):
-            run.freed += subject.delete_weights()  # a session that was stopped goes on here next time
+    with shared(run.settings.cache / IN_USE), ExitStack() as working:
+        working.enter_context(in_use(request.param))
+        run.models_in_use[subject.model.name] = subject, working
+        yield subject
+        close_model(request.session, subject.model.name)  # of a session that was stopped, else it is done already
 
 
 @pytest.fixture(scope="session")
@@ -56,8 +56,40 @@ def cell(request: pytest.FixtureRequest, quantbench_subject: Subject) -> Iterato
     opened = quantbench_subject.cell(request.param)
     run_of(request.config).opened[opened.id] = opened
     yield opened
-    _save(request.config, opened)
-    del run_of(request.config).opened[opened.id]  # a session goes over many models: their samples are let go
+    close_cell(request.config, opened.id)
+
+
+def close_after(item: pytest.Item, following: pytest.Item | None) -> None:
+    """Close the cell and the model of an item that the item behind it does not need any more."""
+    needed, wanted = parameters(item), following and parameters(following)
+    if needed is None:
+        return
+    (model, recipe), (next_model, next_recipe) = needed, wanted or (None, None)
+    with ExitStack() as closing:  # all of it, whatever one of them raises
+        if next_model is not model:
+            closing.callback(close_model, item.session, model.name)
+        if next_model is not model or next_recipe != recipe:
+            closing.callback(close_cell, item.config, f"{model.name}-{recipe.id}")
+
+
+def close_cell(config: pytest.Config, name: str) -> None:
+    """Write what was measured of a cell and let its samples go: a session goes over many models."""
+    opened = run_of(config).opened.pop(name, None)
+    if opened is not None:
+        _save(config, opened)
+
+
+def close_model(session: pytest.Session, name: str) -> None:
+    """Write the reference's record, which others' measures may have needed, and delete what a disk plan deletes."""
+    run = run_of(session.config)
+    if name not in run.models_in_use:
+        return
+    subject, working = run.models_in_use.pop(name)
+    with working:
+        run.reused += subject.reused
+        _save(session.config, subject.reference)
+    if session.exitstatus == pytest.ExitCode.OK and not (session.shouldstop or session.shouldfail):
+        run.freed += subject.delete_weights()  # a session that was stopped goes on here next time
 
 
 def _save(config: pytest.Config, opened: Cell) -> None:

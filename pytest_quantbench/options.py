@@ -1,6 +1,13 @@
-"""The options and markers of the plugin. As light as it: the standard library and pytest only."""
+"""The options and markers of the plugin. As light as it: the standard library and pytest only.
 
+The plugin is loaded in every pytest run of an environment, so its options are called `--qb-NAME` there and get in
+nobody's way. Who works with them all day asks for the short names (`--NAME`) with `short_options`.
+"""
+
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 
@@ -15,53 +22,96 @@ MARKERS = {
     "quantbench(models=None, recipes=None)": "which models and recipes a test's `cell` runs over (default: all)",
 }
 
-# Options whose values are read before anything is collected.
-EARLY = set(
-    "--model --recipe --task-data --runs --limit --tokens --max-tokens --time-budget --memory --context --stride "
-    "--corpus --calibration --calibration-sequences --disk-plan".split()
+
+def _repeatable(metavar: str, what: str) -> dict[str, Any]:
+    return {"action": "append", "default": [], "metavar": metavar, "help": f"{what} (repeatable)"}
+
+
+def _flag(what: str, **more: Any) -> dict[str, Any]:
+    return {"action": "store_true", "help": what, **more}
+
+
+PREFIX, SHORT_PREFIX = "--qb-", "--"
+# By name: what argparse is told of it. An option's value is `config.getoption(dest(name))`.
+OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "model": _repeatable("PATH_OR_HUB_ID", "also run this model"),
+        "recipe": _repeatable("ID", "such as int4-rtn, instead of the levels' defaults"),
+        "runs": {"type": int, "default": 3, "help": "T1: runs of each of the five prompts (default 3)"},
+        "tokens": {"default": "512", "help": "T2: how many tokens of the corpus, or 'all' (default 512)"},
+        "max-tokens": {
+            "default": "16384",
+            "help": "T2: how far an undecided check goes on, or 'all' (default 16384)",
+        },
+        "context": {"type": int, "default": 2048, "metavar": "N", "help": "T2: tokens in a window (default 2048)"},
+        "stride": {"type": int, "metavar": "N", "help": "T2: how far apart windows begin (default: the context)"},
+        "memory": {
+            "type": float,
+            "default": 4.0,
+            "metavar": "GB",
+            "help": "T2, T3: hidden states beyond this go to temporary files (default 4)",
+        },
+        "corpus": {
+            "metavar": "FILE",
+            "help": "T2: a UTF-8 text or JSONL file, or a corpus by name, instead of the model's",
+        },
+        "calibration": {
+            "metavar": "FILE",
+            "help": "calibration text instead of the model's: a file, c4, tiny-train or none",
+        },
+        "calibration-sequences": {
+            "type": int,
+            "metavar": "N",
+            "help": "calibration sequences (default 128; Tiny 32)",
+        },
+        "limit": {"type": int, "default": 200, "help": "T3: questions per task, a seeded sample (default 200)"},
+        "task": _repeatable("NAME", "T3: an lm-eval task or its YAML file"),
+        "task-data": _repeatable("NAME=FILE.jsonl", "T3: a task's questions"),
+        "run-code": _flag("T3: run the programs that a model writes (humaneval, mbpp), with limits"),
+        "sample-seed": {"type": int, "default": 0, "help": "seed of the sampled questions (default 0)"},
+        "fixed": _flag("one look: an undecided check does not go on with more samples"),
+        "time-budget": {
+            "type": float,
+            "metavar": "MINUTES",
+            "help": "after so long no check of a cell goes on (default: none)",
+        },
+        "results": {"type": Path, "metavar": "DIR", "help": "where records go (default results)"},
+        "undecided": {
+            "choices": ("report", "fail"),
+            "default": "report",
+            "help": "what an undecided verdict does to the run",
+        },
+        "fresh": _flag("measure again what earlier sessions have measured"),
+        "resume": {
+            "action": "store_false",
+            "dest": "fresh",
+            "default": False,
+            "help": "take what earlier sessions have measured (default)",
+        },
+        "disk-plan": {
+            "default": "A",
+            "metavar": "A|B|C|D|S",
+            "help": "what stays on disk, see `quantbench plan` (default A)",
+        },
+        "keep-compressed": _flag("with --disk-plan S: write compressed models all the same"),
+        "offline": _flag("fetch nothing"),
+    }
 )
 
 
-def add_options(parser: pytest.Parser) -> None:
-    """What `pytest --help` lists under quantbench."""
+def add_options(parser: pytest.Parser, prefix: str) -> None:
+    """What `pytest --help` lists under quantbench; options of either prefix fill the same values."""
     group = parser.getgroup("quantbench", "is this quantized model still good enough?")
-    add = group.addoption
-    add("--model", action="append", default=[], metavar="PATH_OR_HUB_ID", help="also run this model (repeatable)")
-    add("--recipe", action="append", default=[], metavar="ID", help="such as int4-rtn (repeatable; default: levels)")
-    add("--runs", type=int, default=3, help="T1: runs of each of the five prompts (default 3)")
-    add("--tokens", default="512", help="T2: how many tokens of the corpus, or 'all' (default 512)")
-    add("--max-tokens", default="16384", help="T2: how far an undecided check goes on, or 'all' (default 16384)")
-    add("--context", type=int, default=2048, metavar="N", help="T2: tokens in a window (default 2048)")
-    add("--stride", type=int, metavar="N", help="T2: how far apart windows begin (default: the context)")
-    add(
-        "--memory",
-        type=float,
-        default=4.0,
-        metavar="GB",
-        help="T2, T3: hidden states beyond this go to temporary files (default 4)",
-    )
-    add("--corpus", metavar="FILE", help="T2: a UTF-8 text or JSONL file, or a corpus by name, instead of the model's")
-    add("--calibration", metavar="FILE", help="calibration text instead of the model's: a file, c4, tiny-train or none")
-    add("--calibration-sequences", type=int, metavar="N", help="calibration sequences (default 128; Tiny 32)")
-    add("--limit", type=int, default=200, help="T3: questions per task, a seeded sample (default 200)")
-    add("--task", action="append", default=[], metavar="NAME", help="T3: an lm-eval task or its YAML file (repeatable)")
-    add("--task-data", action="append", default=[], metavar="NAME=FILE.jsonl", help="T3: a task's questions")
-    add(
-        "--run-code",
-        action="store_true",
-        help="T3: run the programs that a model writes (humaneval, mbpp), with limits",
-    )
-    add("--sample-seed", type=int, default=0, help="seed of the sampled questions (default 0)")
-    add("--fixed", action="store_true", help="one look: an undecided check does not go on with more samples")
-    add("--time-budget", type=float, metavar="MINUTES", help="after so long no check of a cell goes on (default: none)")
-    add("--results", type=Path, metavar="DIR", help="where records go (default results)")
-    add("--undecided", choices=("report", "fail"), default="report", help="what an undecided verdict does to the run")
-    add("--resume", dest="fresh", action="store_false", default=False, help="reuse samples (default)")
-    add("--fresh", dest="fresh", action="store_true", help="measure it again")
-    add("--disk-plan", default="A", metavar="A|B|C|D|S", help="what stays on disk, see `quantbench plan` (default A)")
-    add(
-        "--keep-compressed",
-        action="store_true",
-        help="with --disk-plan S: write compressed models all the same",
-    )
-    add("--offline", action="store_true", help="fetch nothing")
+    for name, told in OPTIONS.items():
+        group.addoption(f"{prefix}{name}", **{**told, "dest": dest(str(told.get("dest", name)))})
+
+
+def dest(name: str) -> str:
+    """Under which name pytest keeps an option's value."""
+    return f"qb_{name.replace('-', '_')}"
+
+
+def are_given(arguments: Sequence[object], prefixes: Sequence[str]) -> bool:
+    """Whether a command line names any of our options, with one of these prefixes."""
+    named = {str(argument).partition("=")[0] for argument in arguments}
+    return bool(named & {f"{prefix}{name}" for prefix in prefixes for name in OPTIONS})

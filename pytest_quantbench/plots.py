@@ -37,18 +37,24 @@ def draw(records: Sequence[Record], path: Path) -> None:
 
     shown = [record for record in records if record.level != "bf16"]
     height = 1.6 + 0.34 * len(shown)
-    figure, axes = plt.subplots(1, len(PANELS), figsize=(11, height), sharey=True, layout="constrained")
-    for axis, (metric, label) in zip(axes, PANELS.items(), strict=True):
+    estimated = {v.metric for record in shown for v in record.verdicts if v.estimate is not None}
+    panels = {metric: label for metric, label in PANELS.items() if metric in estimated} or PANELS
+    size = (3 + 2.7 * len(panels), height)
+    figure, grid = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    axes = dict(zip(panels, grid[0], strict=True))
+    for metric, axis in axes.items():
         for row, record in enumerate(shown):
             verdict = next((v for v in record.verdicts if v.metric == metric), None)
             if verdict is not None and verdict.estimate is not None:
                 _row(axis, row, verdict)
-        axis.set_xlabel(label)
+        axis.set_xlabel(panels[metric])
         axis.grid(axis="x", alpha=0.25)
         axis.spines[["top", "right", "left"]].set_visible(False)
-    _spread(axes[0], [v for r in shown for v in r.verdicts if v.metric == "perplexity_delta"])
-    axes[0].set_yticks(range(len(shown)), [f"{record.model_id}-{record.recipe}" for record in shown])
-    axes[0].invert_yaxis()
+    if "perplexity_delta" in axes:
+        _spread(axes["perplexity_delta"], [v for r in shown for v in r.verdicts if v.metric == "perplexity_delta"])
+    first = next(iter(axes.values()))
+    first.set_yticks(range(len(shown)), [f"{record.model_id}-{record.recipe}" for record in shown])
+    first.invert_yaxis()
     handles = [Line2D([], [], marker="o", ls="", color=colour, label=name) for name, colour in COLOURS.items()]
     handles.append(Line2D([], [], marker="|", ls="", ms=11, color="black", label="limit"))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import pytest
 
-from pytest_quantbench import fixtures
-from pytest_quantbench.fixtures import OUTCOME, run_of
+from pytest_quantbench import fixtures, outcomes
+from pytest_quantbench.fixtures import run_of
 from pytest_quantbench.items import cells_of, expected, is_wanted, needs_suite, parameters
 from pytest_quantbench.notices import PACKAGE, Notices
-from pytest_quantbench.options import EARLY, MARKERS, add_options
+from pytest_quantbench.options import MARKERS, PREFIX, SHORT_PREFIX, add_options, are_given
 
 if TYPE_CHECKING:
     from pytest_quantbench.selection import Run
@@ -30,16 +30,18 @@ TERMINAL = pytest.StashKey[TextIO]()  # where progress is shown
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    add_options(parser)
+    add_options(parser, PREFIX)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(fixtures, "quantbench-fixtures")
+    config.pluginmanager.register(outcomes, "quantbench-outcomes")
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
     config.stash[NOTICES] = Notices()
     logging.getLogger(PACKAGE).addHandler(config.stash[NOTICES])
-    if EARLY & {str(argument).partition("=")[0] for argument in config.invocation_params.args}:
+    short = config.pluginmanager.hasplugin("pytest_quantbench.short_options")  # else such names are another's
+    if are_given(config.invocation_params.args, (PREFIX, SHORT_PREFIX) if short else (PREFIX,)):
         run_of(config)  # a wrong name or number is a usage error, before anything is collected
     if sys.stderr.isatty():  # kept now, for capture hides it from the tests
         from pytest_quantbench import progress
@@ -159,6 +161,8 @@ def pytest_report_collectionfinish(config: pytest.Config, items: Sequence[pytest
     found = planning.obtainable(cells, settings.offline)
     missing = sorted({model.name for model, _ in cells} - {model.name for model, _ in found})
     lacking = [f"quantbench: not here, and --offline forbids fetching: {', '.join(missing)}"] if missing else []
+    if run is not None and run.table is not None:
+        lacking.append(f"quantbench: [tool.quantbench] of {run.table}")
     told = [*lacking, *planning.describe(found, settings.writes, settings.cache)]
     return [*told, f"quantbench: results go to {settings.results}"]
 
@@ -169,17 +173,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from pytest_quantbench.workers import ByModel
 
-    return ByModel(config, log, list(run_of(config).models))
+    return ByModel(config, log, lambda: list(run_of(config).models))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """xdist: a worker is done and says which records it wrote, what it took and deleted, and what it warned of."""
-    told, run = getattr(node, "workeroutput", {}), run_of(node.config)
-    run.written += map(Path, told.get("quantbench_written", ()))
-    run.reused += told.get("quantbench_reused", ())
-    run.freed += told.get("quantbench_freed", 0)
-    node.config.stash[NOTICES].lines += told.get("quantbench_notices", ())
+    told = getattr(node, "workeroutput", {})
+    if "quantbench_written" not in told:  # it had no cell of ours
+        return
+    run = run_of(node.config)
+    run.written += map(Path, told["quantbench_written"])
+    run.reused += told["quantbench_reused"]
+    run.freed += told["quantbench_freed"]
+    node.config.stash[NOTICES].lines += told["quantbench_notices"]
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -205,29 +212,3 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("quantbench")
         for line in lines:
             terminalreporter.write_line(line)
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("t1") and hasattr(item.config, "workerinput"):
-        pytest.skip("T1 refuses to run under pytest-xdist: timing beside other load is worthless")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if call.excinfo is not None and "pytest_quantbench.errors" in sys.modules:
-        from pytest_quantbench.errors import QuantbenchError
-
-        raised = call.excinfo.value
-        several = raised.exceptions if isinstance(raised, BaseExceptionGroup) else (raised,)
-        if all(isinstance(error, QuantbenchError) for error in several):  # its message says it all: no traceback
-            report.longrepr = "\n".join(f"{type(error).__name__}: {error}" for error in several)
-    return report
-
-
-def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-    if report.when == "call" and report.passed and (OUTCOME, "undecided") in map(tuple, report.user_properties):
-        return "undecided", "u", ("UNDECIDED", {"yellow": True})
-    return None

@@ -12,24 +12,29 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.catalog import GB, LEVELS, Model
 from pytest_quantbench.diskplans import disk_plan, in_order
 from pytest_quantbench.errors import QuantbenchError, unknown
+from pytest_quantbench.options import dest
 from pytest_quantbench.recipes import Recipe, recipe
 from pytest_quantbench.settings import (
     Settings,
     above_zero,
     all_models,
     at_least,
+    beside,
     check_criteria,
     check_models,
     named_text,
     positive,
     read_table,
+    seed,
     strided,
     task_files,
     token_count,
 )
 
 if TYPE_CHECKING:
-    from pytest_quantbench.bench import Cell
+    from contextlib import ExitStack
+
+    from pytest_quantbench.bench import Cell, Subject
 
 T = TypeVar("T")
 
@@ -42,9 +47,12 @@ class Run:
     models: dict[str, Model]
     recipes: dict[str, Recipe]
     undecided_fails: bool
+    table: Path | None = None  # the pyproject.toml whose [tool.quantbench] holds
     expected: dict[str, list[tuple[Recipe, str]]] = field(default_factory=dict)  # samples, by the model's name
     written: list[Path] = field(default_factory=list)
     opened: dict[str, "Cell"] = field(default_factory=dict)  # by id
+    # By name: the model, and what is held while this session works with its files.
+    models_in_use: dict[str, "tuple[Subject, ExitStack]"] = field(default_factory=dict)
     freed: int = 0  # bytes of BF16 weights that a disk plan deleted
     reused: list[str] = field(default_factory=list)  # what earlier sessions had measured
     selftests: list[str] = field(default_factory=list)  # their tables
@@ -71,48 +79,53 @@ def run_of(config: pytest.Config) -> Run:
 
 
 def _read_options(config: pytest.Config) -> Run:
-    option = config.getoption
-    table = read_table(config.rootpath / "pyproject.toml")
-    models = all_models([*table.get("models", []), *option("model")])
+    def option(name: str) -> Any:
+        return config.getoption(dest(name))
+
+    folder, table = read_table(config.invocation_params.dir, config.rootpath)
+    models = all_models([*(beside(folder, source) for source in table.get("models", [])), *option("model")])
     methods = quantizers.names()
     recipes = {name: recipe(name, methods) for name in option("recipe") or LEVELS}
+    for chosen in recipes.values():
+        quantizers.check(chosen)
     criteria = table.get("criteria", {})
     check_criteria(criteria, list(models), [*recipes, *(f"{level}-{m}" for level in LEVELS for m in methods)])
     check_models(option("model"))
     results = config.invocation_params.dir / (option("results") or "results")
-    beside = option("results") is not None or "report" not in table  # records elsewhere take their report along
     settings = Settings(
         results=results,
-        report=results / "benchmark_int_quant.md" if beside else config.rootpath / table["report"],
+        report=folder / table["report"] if "report" in table else results / "benchmark_int_quant.md",
         runs=positive("--runs", option("runs")),
         limit=positive("--limit", option("limit")),
         tokens=token_count("--tokens", option("tokens")),
         context=option("context"),
         stride=strided(option("context"), option("stride")),
         fixed=option("fixed"),
-        most_tokens=at_least(option("max_tokens"), option("tokens")),
+        most_tokens=at_least(option("max-tokens"), option("tokens")),
         time_budget_seconds=(
-            None if (minutes := option("time_budget")) is None else 60 * above_zero("--time-budget", minutes)
+            None if (minutes := option("time-budget")) is None else 60 * above_zero("--time-budget", minutes)
         ),
         memory_bytes=round(GB * above_zero("--memory", option("memory"))),
-        seed=option("sample_seed"),
+        seed=seed("--sample-seed", option("sample-seed")),
         corpus=named_text("--corpus", option("corpus")),
         calibration=named_text("--calibration", option("calibration"), "none"),
         calibration_sequences=(
             None
-            if (sequences := option("calibration_sequences")) is None
+            if (sequences := option("calibration-sequences")) is None
             else positive("--calibration-sequences", sequences)
         ),
         tasks=tuple(option("task")),
-        task_files=task_files(option("task_data"), option("task"), models.values()),
-        run_code=option("run_code"),
+        task_files=task_files(option("task-data"), option("task"), models.values()),
+        run_code=option("run-code"),
         fresh=option("fresh"),
         offline=option("offline"),
-        disk_plan=disk_plan(option("disk_plan")),
-        keep_compressed=option("keep_compressed"),
+        disk_plan=disk_plan(option("disk-plan")),
+        keep_compressed=option("keep-compressed"),
         criteria=criteria,
     )
-    return Run(settings, models, {"bf16": recipe("bf16", []), **recipes}, option("undecided") == "fail")
+    with_reference = {"bf16": recipe("bf16", []), **recipes}
+    source = folder / "pyproject.toml" if table else None
+    return Run(settings, models, with_reference, option("undecided") == "fail", source)
 
 
 def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
@@ -133,6 +146,8 @@ def wanted(run: Run, marker: Mapping[str, Any]) -> tuple[dict[str, Model], dict[
     """
     try:
         named = {name: recipe(name, quantizers.names()) for name in marker.get("recipes") or ()}
+        for chosen in named.values():
+            quantizers.check(chosen)
         return _chosen("model", marker.get("models"), run.models), named or run.recipes
     except QuantbenchError as error:
         raise pytest.UsageError(str(error)) from error

@@ -58,14 +58,25 @@ def default_cache() -> Path:
     return Path(chosen) if chosen else Path(base) / "quantbench"
 
 
-def read_table(pyproject: Path) -> dict[str, Any]:
-    """`[tool.quantbench]` of a pyproject.toml, or nothing where there is none. Raises QuantbenchError on bad TOML."""
+def read_table(*starts: Path) -> tuple[Path, dict[str, Any]]:
+    """`[tool.quantbench]` of the nearest pyproject.toml that has one, in a starting folder or above it, and the folder
+    that it lies in; nothing, and the first starting folder, where there is none.
+
+    Raises QuantbenchError for one that cannot be read as TOML, or has a key that nothing reads.
+    """
+    for folder in dict.fromkeys(folder for start in starts for folder in (start, *start.parents)):
+        if table := _table(folder / "pyproject.toml"):
+            return folder, table
+    return starts[0], {}
+
+
+def _table(pyproject: Path) -> dict[str, Any]:
     if not pyproject.is_file():
         return {}
     try:
-        table = tomllib.loads(pyproject.read_text()).get("tool", {}).get("quantbench", {})
-    except tomllib.TOMLDecodeError as error:
-        raise QuantbenchError(f"{pyproject} is not valid TOML: {error}.") from error
+        table = tomllib.loads(pyproject.read_text(encoding="utf-8")).get("tool", {}).get("quantbench", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise QuantbenchError(f"{pyproject} cannot be read as TOML: {error}.") from error
     known = ("criteria", "models", "report")
     for key in table:
         if key not in known:
@@ -73,11 +84,18 @@ def read_table(pyproject: Path) -> dict[str, Any]:
     return dict(table)
 
 
+def beside(folder: Path, source: str) -> str:
+    """A model's source as it stands in a file of this folder: paths are relative to that."""
+    return str(folder / source) if (folder / source).exists() else source
+
+
 def user_model(source: str, name: str | None = None) -> Model:
-    """A model of the user's own, from a path or a Hub id; its name is the last part of the path or id."""
-    path = Path(source).expanduser()
+    """A model of the user's own, from a path or a Hub id; its name is the last part of the path or id, as given: of a
+    link its own.
+    """
+    path = Path(os.path.abspath(Path(source).expanduser()))
     if path.exists() or source.startswith((".", "/", "~")):
-        return Model(name=name or path.resolve().name, source=str(path.resolve()), calibration=LOCAL_CALIBRATION)
+        return Model(name=name or path.name, source=str(path.resolve()), calibration=LOCAL_CALIBRATION)
     if source.count("/") != 1:
         raise QuantbenchError(f"--model {source!r} is neither an existing directory nor a Hub id like 'owner/name'.")
     return Model(name=name or source.split("/")[1], source=source)
@@ -123,6 +141,13 @@ def positive(option: str, value: int) -> int:
     """The value. Raises QuantbenchError unless it is at least 1."""
     if value < 1:
         raise QuantbenchError(f"{option} {value}: give a number of at least 1.")
+    return value
+
+
+def seed(option: str, value: int) -> int:
+    """The value. Raises QuantbenchError unless it is one that every generator here takes: 32 bits, not negative."""
+    if not 0 <= value < 2**32:
+        raise QuantbenchError(f"{option} {value}: give a number from 0 to {2**32 - 1}.")
     return value
 
 

@@ -1,4 +1,6 @@
-"""Fixtures: a cache of the tests' own, and small random models on disk."""
+"""Fixtures: a cache of the tests' own, and small random models on disk. Warnings are errors here, and only here: the
+benchmark's own run must not end because of what another plugin warns of.
+"""
 
 import json
 from collections.abc import Callable
@@ -13,12 +15,26 @@ from small_models import CONFIGS, HEADS
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.skeleton import skeleton
 
+TESTS = Path(__file__).parent
+STRICT = (
+    pytest.mark.filterwarnings("ignore::pytest_benchmark.logger.PytestBenchmarkWarning"),
+    pytest.mark.filterwarnings("error"),
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if TESTS in item.path.parents:
+            for mark in STRICT:
+                item.add_marker(mark, append=False)  # before a test's own, which overrule them
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
-    """No test reads or writes the user's cache."""
+    """No test reads or writes the user's cache; sessions that tests start know the short names of options."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QUANTBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("PYTEST_PLUGINS", "pytest_quantbench.short_options")
         yield
 
 

@@ -39,7 +39,7 @@ def suite(pytester):
 
     def run(source, *arguments, plugins=()):
         pytester.makepyfile(test_gate=source)
-        quick = ("-p", "no:cacheprovider", "--calibration", "none")
+        quick = ("-p", "no:cacheprovider", "--qb-calibration", "none")
         return pytester.runpytest_inprocess(*quick, *arguments, plugins=plugins)
 
     return run
@@ -364,7 +364,8 @@ def test_options_of_others_that_begin_alike_read_nothing(tmp_path):
 def test_what_was_measured_is_taken_unless_fresh_is_said():
     parser = pytest.Parser(_ispytest=True)
     plugin.pytest_addoption(parser)
-    assert [parser.parse(given).fresh for given in ([], ["--resume"], ["--fresh"])] == [False, False, True]
+    given = ([], ["--qb-resume"], ["--qb-fresh"])
+    assert [parser.parse(arguments).qb_fresh for arguments in given] == [False, False, True]
 
 
 CHECKS = """
@@ -442,3 +443,130 @@ def test_a_session_that_is_stopped_deletes_no_weights(suite, monkeypatch, argume
     source = GATE + "\n@pytest.mark.size\ndef test_fails(cell): assert False\ndef test_more(cell): pass\n"
     suite(source, "-k", "Tiny", "-m", "bf16", "--disk-plan", "B", *arguments)
     assert bool(seen) == deletes
+
+
+OWN_OPTIONS = ("--model", "--limit", "--recipe", "--tokens", "--runs", "--offline", "--results", "--task", "--resume")
+
+
+@pytest.mark.parametrize("option", OWN_OPTIONS)
+def test_another_project_may_have_options_of_our_short_names(pytester, monkeypatch, option):
+    monkeypatch.delenv("PYTEST_PLUGINS")
+    pytester.makeconftest(f"""
+        def pytest_addoption(parser):
+            parser.addoption("{option}", default=None)
+    """)
+    pytester.makepyfile(f"""
+        def test_own(request):
+            assert request.config.getoption("{option}") == "theirs"
+    """)
+    pytester.runpytest_subprocess(option, "theirs", "-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+def test_long_and_short_names_fill_the_same_values(suite, monkeypatch):
+    for name in ("--limit", "--qb-limit"):
+        result = suite(GATE, "-k", "Tiny", name, "0")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["*--limit 0: give a number of at least 1*"])
+    monkeypatch.delenv("PYTEST_PLUGINS")
+    result = suite(GATE, "--collect-only", "-q", "-k", "Tiny", "--qb-recipe", "int4-rtn")
+    result.stdout.fnmatch_lines(["*test_size[[]Tiny-int4-rtn[]]"])
+    assert suite(GATE, "--recipe", "int4-rtn").ret == pytest.ExitCode.USAGE_ERROR  # nobody asked for short names
+
+
+def test_another_projects_t1_and_groups_are_its_own_under_xdist(pytester, monkeypatch):
+    monkeypatch.delenv("PYTEST_PLUGINS")
+    pytester.makeini("[pytest]\nmarkers = t1: theirs")
+    pytester.makepyfile("""
+        import os
+        import pytest
+
+        @pytest.mark.t1
+        @pytest.mark.xdist_group("together")
+        @pytest.mark.parametrize("number", range(4))
+        def test_own(number):
+            assert os.environ["PYTEST_XDIST_WORKER"]
+    """)
+    (pytester.path / "pyproject.toml").write_text("[tool.quantbench]\nnonsense = 1")  # nobody has a reason to read it
+    arguments = ("-n", "2", "--dist", "loadgroup", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess(*arguments)
+    result.assert_outcomes(passed=4)
+    assert "quantbench" not in result.stdout.str().replace("plugins: quantbench", "").replace(", quantbench-", "")
+
+
+def test_the_settings_above_a_folder_are_found_and_named(suite, pytester, monkeypatch):
+    pytester.makepyprojecttoml('[tool.quantbench]\nreport = "far.md"\n[tool.pytest.ini_options]\n')
+    folder = pytester.mkdir("inner")
+    (folder / "pyproject.toml").write_text("[tool.quantbench.criteria.int4]\nsize_reduction_percent = 99.0\n")
+    monkeypatch.chdir(folder)
+    result = suite(GATE, "-k", "Tiny", "-m", "int4", str(pytester.path / "test_gate.py"))
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"quantbench: [[]tool.quantbench[]] of {folder}/pyproject.toml", "*limit ≥ 99 %*"])
+
+
+def test_the_report_lies_where_the_project_says(suite, pytester):
+    pytester.makepyprojecttoml('[tool.quantbench]\nreport = "docs/quality.md"')
+    suite(GATE, "-k", "Tiny", "-m", "int4", "--results", "out").assert_outcomes(passed=1)
+    assert (pytester.path / "docs" / "quality.md").is_file()
+    assert not (pytester.path / "out" / "benchmark_int_quant.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ("int4-nibble:group_size=64", "*gives parameters*nibble has bits*Choose int4-nibble*"),
+        ("int3-nibble", "*nibble cannot have bits = 3*"),
+        ("int4-nowhere.to.be:Found", "*'nowhere.to.be:Found' cannot be imported*"),
+    ],
+)
+def test_recipes_that_cannot_be_made_are_refused_before_anything_runs(suite, recipe, message):
+    result = suite(GATE, "-k", "Tiny", "--recipe", recipe)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
+
+
+def test_a_negative_seed_is_refused_before_anything_runs(suite):
+    result = suite(GATE, "-k", "Tiny", "--sample-seed", "-1")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--sample-seed -1: give a number from 0*"])
+
+
+BROKEN_END = """
+import pytest
+from pytest_quantbench.bench import Cell
+
+def broken(self):
+    if self.subject.model.name == "Tiny":
+        raise KeyError("lm_head")
+    return record(self)
+
+record, Cell.record = Cell.record, broken
+
+@pytest.mark.size
+def test_size(cell, settle):
+    settle(cell.judge("size"))
+"""
+
+
+def test_what_goes_wrong_at_the_end_of_a_model_is_told_with_its_own_last_item(suite, small_model, monkeypatch):
+    from pytest_quantbench.bench import Cell
+
+    monkeypatch.setattr(Cell, "record", Cell.record)  # put back after the suite has changed it
+    directory = small_model()
+    result = suite(BROKEN_END, "-k", f"Tiny or {directory.name}", "-m", "int4", "--model", str(directory), "-v")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_size[[]Tiny-int4[]]*"])
+    assert "ERROR at setup" not in result.stdout.str()
+
+
+def test_warnings_of_other_plugins_do_not_end_the_benchmark(pytester):
+    pytester.makepyfile(
+        loud="""
+        import warnings
+
+        def pytest_configure(config):
+            warnings.warn("an option is unset", DeprecationWarning)
+    """
+    )
+    arguments = (str(BENCHES), "--rootdir", str(BENCHES.parent), "-c", str(BENCHES.parent / "pyproject.toml"))
+    result = pytester.runpytest_subprocess("-p", "loud", "-k", "Tiny", "--collect-only", "-q", *arguments)
+    assert result.ret == pytest.ExitCode.OK, result.stdout.str() + result.stderr.str()

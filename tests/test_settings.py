@@ -72,9 +72,38 @@ def test_task_files_are_name_and_path(tmp_path):
 
 def test_a_pyproject_that_is_not_toml_is_named(tmp_path):
     (tmp_path / "pyproject.toml").write_text("[tool")
-    with pytest.raises(QuantbenchError, match=r"pyproject\.toml is not valid TOML"):
-        settings.read_table(tmp_path / "pyproject.toml")
-    assert settings.read_table(tmp_path / "none.toml") == {}
+    with pytest.raises(QuantbenchError, match=r"pyproject\.toml cannot be read as TOML"):
+        settings.read_table(tmp_path)
+
+
+def test_the_nearest_table_above_a_folder_holds(tmp_path):
+    inner = tmp_path / "sub" / "deeper"
+    inner.mkdir(parents=True)
+    assert settings.read_table(inner) == (inner, {})
+    (tmp_path / "pyproject.toml").write_text('[tool.quantbench]\nreport = "far.md"')
+    (tmp_path / "sub" / "pyproject.toml").write_text('[tool.quantbench]\nreport = "near.md"')
+    (inner / "pyproject.toml").write_text("[tool.other]\nreport = 1")
+    assert settings.read_table(inner) == (tmp_path / "sub", {"report": "near.md"})
+    assert settings.read_table(tmp_path / "elsewhere", tmp_path) == (tmp_path, {"report": "far.md"})
+
+
+def test_a_table_names_models_beside_it(tmp_path):
+    (tmp_path / "mine").mkdir()
+    assert settings.beside(tmp_path, "mine") == str(tmp_path / "mine")
+    assert settings.beside(tmp_path, "someone/thing") == "someone/thing"
+
+
+def test_a_linked_model_is_called_as_its_link(tmp_path):
+    (tmp_path / "snapshot-1").mkdir()
+    (tmp_path / "mine").symlink_to(tmp_path / "snapshot-1")
+    found = settings.user_model(str(tmp_path / "mine"))
+    assert (found.name, found.source) == ("mine", str((tmp_path / "snapshot-1").resolve()))
+
+
+@pytest.mark.parametrize("value", [-1, 2**32])
+def test_a_seed_that_no_generator_takes_is_refused(value):
+    with pytest.raises(QuantbenchError, match=rf"--sample-seed {value}: give a number from 0 to 4294967295"):
+        settings.seed("--sample-seed", value)
 
 
 def test_the_cache_is_where_its_variable_says(monkeypatch, tmp_path):

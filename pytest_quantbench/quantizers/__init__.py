@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pytest_quantbench.recipes import Part
+    from pytest_quantbench.recipes import Part, Recipe
 
     InputRule: TypeAlias = Callable[[mx.array], mx.array]
 else:
@@ -133,3 +133,21 @@ def make(part: Part) -> Quantizer:
         if parameter not in fields and parameter != "bits":
             raise unknown(f"parameter of {part.quantizer}", parameter, fields)
     return quantizer(**{name: value for name, value in part.parameters.items() if name in fields})
+
+
+def check(recipe: Recipe) -> None:
+    """Raise QuantbenchError for a recipe whose quantizers cannot be had, or cannot have its width.
+
+    Imports them, unless they are the level's own, which need no check.
+    """
+    if recipe.method is None:
+        return
+    method, colon, _ = recipe.method.partition(":")
+    if colon and method in names():
+        fields = ", ".join(field_names(get(method)))
+        raise QuantbenchError(
+            f"The recipe {recipe.id!r} gives parameters, which recipes do not take; {method} has {fields}. Choose "
+            f"{recipe.level}-{method}, which has its defaults, or name a quantizer of your own as package.module:Class."
+        )
+    for part in recipe.parts:
+        make(part)
