@@ -3,21 +3,29 @@
 import fcntl
 import logging
 import os
+import platform
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from pytest_quantbench.progress import now_and_then, say
+
 IN_USE = Path("locks", "in-use")  # of a cache: held together by all sessions that work in it
+POLL_SECONDS = 0.2
+MOST_SIGNED = 1000  # characters
 log = logging.getLogger(__name__)
 _mine: set[Path] = set()  # held by this process, which does not wait for itself
 
 
 @contextmanager
 def held(path: Path, doing: str) -> Iterator[None]:
-    """Hold the lock at `path` meanwhile, after waiting for whoever is `doing` the same. The file is left behind: were
-    it deleted, two could hold locks of one name. A folder that cannot be written has nobody at work in it, and needs
-    no lock.
+    """Hold the lock at `path` meanwhile. Who has to wait says at once for whom and for what, and then now and then.
+
+    The file is left behind: were it deleted, two could hold locks of one name. It says who holds it. A folder that
+    cannot be written has nobody at work in it, and needs no lock.
     """
     file = None if path in _mine else _opened(path)
     if file is None:
@@ -25,16 +33,45 @@ def held(path: Path, doing: str) -> Iterator[None]:
         return
     with file:
         with suppress(OSError):  # some disks have no locks
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                log.warning("Another session is %s: waiting for it.", doing)
-                fcntl.flock(file, fcntl.LOCK_EX)
+            _wait_for(file, doing)
+            _sign(file, doing)
         _mine.add(path)
         try:
             yield
         finally:
             _mine.remove(path)
+
+
+def _wait_for(file: IO[str], doing: str) -> None:
+    """Lock a file as soon as it can be had."""
+    began, due, told = time.monotonic(), now_and_then(), False
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not told:
+                log.warning("%s waited for %s.", doing.capitalize(), _holder(file))
+            if not told or due():
+                say(f"{doing} waits for {_holder(file)}, {time.monotonic() - began:.0f} s so far")
+            told = True
+            time.sleep(POLL_SECONDS)
+        else:
+            if told:
+                say(f"{doing} goes on after {time.monotonic() - began:.0f} s")
+            return
+
+
+def _sign(file: IO[str], doing: str) -> None:
+    file.truncate(0)
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    file.write(f"process {os.getpid()} on {platform.node()}, which is {doing} since {now}")
+    file.flush()
+
+
+def _holder(file: IO[str]) -> str:
+    """Who holds a lock, as it has signed: not at all in the moment between locking and signing."""
+    file.seek(0)
+    return file.read(MOST_SIGNED) or "another session"
 
 
 @contextmanager
@@ -81,9 +118,9 @@ def held_folder(folder: Path) -> Iterator[None]:
 
 
 def _opened(path: Path) -> IO[str] | None:
-    """The lock's file, which nothing is written to; None where it cannot be made."""
+    """The lock's file; None where it cannot be made."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("a")
+        return path.open("a+")
     except OSError:
         return None

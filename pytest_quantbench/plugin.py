@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -43,20 +44,18 @@ def pytest_configure(config: pytest.Config) -> None:
     short = config.pluginmanager.hasplugin("pytest_quantbench.short_options")  # else such names are another's
     if are_given(config.invocation_params.args, (PREFIX, SHORT_PREFIX) if short else (PREFIX,)):
         run_of(config)  # a wrong name or number is a usage error, before anything is collected
-    if sys.stderr.isatty():  # kept now, for capture hides it from the tests
-        from pytest_quantbench import progress
-
-        config.stash[TERMINAL] = os.fdopen(os.dup(sys.stderr.fileno()), "w")
-        progress.show_on(config.stash[TERMINAL])
+    with suppress(OSError, ValueError):  # a stream without a file has nothing to keep
+        config.stash[TERMINAL] = os.fdopen(os.dup(sys.stderr.fileno()), "w")  # now: capture hides it from the tests
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     if NOTICES in config.stash:
         logging.getLogger(PACKAGE).removeHandler(config.stash[NOTICES])
     if TERMINAL in config.stash:
-        from pytest_quantbench import progress
+        if "pytest_quantbench.progress" in sys.modules:
+            from pytest_quantbench import progress
 
-        progress.show_on(None)
+            progress.show_on(None)
         config.stash[TERMINAL].close()
 
 
@@ -137,13 +136,14 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     cells = cells_of(session.items)
     if not cells or session.config.option.collectonly:
         return
-    from pytest_quantbench import planning, results
+    from pytest_quantbench import planning, progress, results
     from pytest_quantbench.errors import QuantbenchError
 
     run = run_of(session.config)
     alone = hasattr(session.config, "workerinput") and not session.config.getvalue("loadgroup")
     run.expected = {} if alone else expected(session.items)  # other workers may have the other cells
     settings = run.settings
+    progress.show_on(session.config.stash.get(TERMINAL, None))
     try:
         results.check_writable(settings.results)
         planning.check_session(cells, settings.writes, settings.offline, settings.cache)

@@ -8,8 +8,8 @@ cannot be measured (its compression fails, its numbers end) is left out, and who
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
-from typing import Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,13 +19,16 @@ from pytest_quantbench.compress import compress, key_of, used_calibration
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.kept import Memory
 from pytest_quantbench.machine import describe
+from pytest_quantbench.reading import Script
 from pytest_quantbench.recipes import Recipe
 from pytest_quantbench.samples import AccuracySamples, PerplexitySamples
 from pytest_quantbench.source import Source
-from pytest_quantbench.together import T2, T3, Shared, asking, reading
+from pytest_quantbench.together import SHOWN, T2, T3, Shared, alone, asking, first_work, reading
+
+if TYPE_CHECKING:
+    from pytest_quantbench.asking import Asked
 
 CHECKED = {T2: "perplexity", T3: "accuracy"}  # by which checks they are judged
-SHOWN = {T2: "T2", T3: "T3"}
 KINDS: Mapping[str, Any] = {T2: PerplexitySamples, T3: AccuracySamples}
 
 
@@ -114,7 +117,8 @@ def _taken(cell: Walked, name: str) -> Any:
     cells = sorted(wanted, key=lambda each: each.paired is not None)  # references first: others need theirs
     parts = [part for part in (T2, T3) if any(part in names for names in wanted.values())]
     parts = [part for part in parts if _can_be_asked(source, part, name)]
-    with source.alone():
+    absent = [(each, part) for each in cells for part in parts if part in wanted[each] and not _is_there(each, part)]
+    with alone(absent):
         lacking: dict[tuple[str, ...], list[Walked]] = {}
         for each in cells:
             missing = [part for part in parts if part in wanted[each] and not _is_there(each, part)]
@@ -131,11 +135,8 @@ def _is_there(cell: Walked, part: str) -> bool:
     """Whether a cell has first samples, or has been told why not; those of an earlier session are taken."""
     if cell.taken(part) or part in cell.failed:
         return True
-    source = cell.source
     try:
-        if part == T2:
-            return _recalled(cell, T2, reading(cell, source.script()))
-        return _recalled(cell, T3, asking(source.questions(source.tasks, source.settings.limit)))
+        return _recalled(cell, part, first_work(cell, part))
     except QuantbenchError:
         return False  # it cannot be compressed, which is told when it is tried
 
@@ -200,7 +201,7 @@ def grow_tokens(cells: Sequence[Walked], tokens: int) -> int:
             for each in short:
                 each.perplexity_samples = replace(each.perplexity_samples, text_tokens=script.wanted)
             continue
-        with source.alone():
+        with alone([(each, T2) for each in short], partial(_behind, script)):
             if lacking := [each for each in short if not _recalled(each, T2, reading(each, script))]:
                 shared = Shared(source, lacking)
                 shared.run("T2", script.batches())
@@ -216,13 +217,21 @@ def grow_questions(cells: Sequence[Walked], questions: int) -> int:
         if start >= min(questions, short[0].accuracy_samples.available[name]):
             continue
         asked = source.questions(source.tasks[:1], questions, start)
-        with source.alone():
+        with alone([(each, T3) for each in short], partial(_added, asked)):
             if lacking := [each for each in short if not _recalled(each, T3, asking(asked))]:
                 shared = Shared(source, lacking)
                 shared.run("T3", asked.choices.plan.batches)
                 shared.keep_answers(asked, added_to=name)
     _raise_failed(cells, T3)
     return min(len(each.accuracy_samples.tasks[name].ids) for each in cells)
+
+
+def _behind(script: Script, cell: Walked, part: str) -> Mapping[str, Any]:
+    return reading(cell, script)
+
+
+def _added(asked: "Asked", cell: Walked, part: str) -> Mapping[str, Any]:
+    return asking(asked)
 
 
 def _by_size(sizes: Mapping[Walked, int]) -> Iterator[tuple[int, list[Walked]]]:

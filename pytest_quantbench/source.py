@@ -1,7 +1,6 @@
 """A model with all that measuring it needs: its weights, the text of T2, the questions of T3, the calibration text."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,6 @@ from pytest_quantbench.deleted import find
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.fetching import fetch
 from pytest_quantbench.hub import Text, read_text
-from pytest_quantbench.locks import held
 from pytest_quantbench.reading import Reading, Script, Tokens
 from pytest_quantbench.samples import PerplexitySamples
 from pytest_quantbench.settings import Settings
@@ -43,11 +41,6 @@ class Source:
         settings = self.settings
         known = None if settings.fresh else find(settings.cache, self.model, settings.offline)
         return known or Checkpoint(*fetch(self.model, settings.offline))
-
-    def alone(self) -> AbstractContextManager[None]:
-        """Wait until no other session measures this model with the same cache, and keep others waiting meanwhile."""
-        name = f"measuring-{self.checkpoint.sha256[:32]}"
-        return held(self.settings.cache / "locks" / name, f"measuring {self.model.name}")
 
     @property
     def tasks(self) -> tuple[str, ...]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
+from pytest_quantbench import measuring_locks
 from pytest_quantbench.branches import Batch, behind_each_other
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.machine import backend
@@ -25,7 +27,11 @@ if TYPE_CHECKING:
     from pytest_quantbench.quality import Walked
 
 T2, T3 = "perplexity_samples", "accuracy_samples"
+SHOWN = {T2: "T2", T3: "T3"}
 VERSIONS = {T2: 1, T3: 1}  # raised when a measure gives other samples for the same work
+
+
+Work = Callable[["Walked", str], Mapping[str, Any]]  # of a cell and T2 or T3: all that its samples depend on
 
 
 class Shared:
@@ -116,3 +122,22 @@ def reading(cell: Walked, script: Script) -> dict[str, Any]:
 def asking(asked: Asked) -> dict[str, Any]:
     """All that T3's samples depend on besides the model."""
     return {"version": VERSIONS[T3], "asked": asked.sha256}
+
+
+def first_work(cell: Walked, part: str) -> Mapping[str, Any]:
+    """What the first samples depend on."""
+    source = cell.source
+    if part == T2:
+        return reading(cell, source.script())
+    return asking(source.questions(source.tasks, source.settings.limit))
+
+
+def alone(absent: Sequence[tuple[Walked, str]], work: Work = first_work) -> AbstractContextManager[None]:
+    """Wait until no other session takes these samples."""
+    wanted: dict[str, Mapping[str, Any]] = {}
+    for each, part in absent:
+        with suppress(QuantbenchError):  # it cannot be compressed, which is told when it is tried
+            told = {name: value for name, value in work(each, part).items() if name != "reference"}
+            content = {"of": part, "artifact": each.artifact_key, "rounding": each.rounding, "work": told}
+            wanted[f"measuring {SHOWN[part]} of {each.source.model.name}-{each.recipe.id}"] = content
+    return measuring_locks.alone(absent[0][0].source.settings.cache if absent else Path(), wanted)

@@ -27,6 +27,7 @@ ORDER = (
     ("parts",),
     (
         "deleted",
+        "measuring_locks",
         "source",
         "together",
         "quality",
@@ -40,11 +41,13 @@ ORDER = (
     ),
     ("report", "document", "codec_report", "plots", "publish"),
     (
-        "selection",
-        "fixtures",
         "items",
         "notices",
         "options",
+        "short_options",
+        "selection",
+        "fixtures",
+        "outcomes",
         "workers",
         "plugin",
         "collecting",

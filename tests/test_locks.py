@@ -1,11 +1,14 @@
 """Locks between processes: one at a time, and none that outlives its process."""
 
+import io
 import os
+import platform
 import signal
 import subprocess
 import sys
 import time
 
+from pytest_quantbench import progress
 from pytest_quantbench.locks import held
 
 PROGRAM = """
@@ -36,7 +39,24 @@ def test_the_second_waits_says_so_and_gets_it_when_the_first_is_done(tmp_path):
         assert waiting.poll() is None
     out, err = waiting.communicate(timeout=60)
     assert out.split() == ["in", "out"]
-    assert "Another session is counting: waiting for it." in err
+    assert f"Counting waited for process {os.getpid()} on {platform.node()}, which is counting since 20" in err
+
+
+def test_who_waits_says_at_once_for_whom_now_and_then_and_when_it_goes_on(tmp_path, monkeypatch):
+    said = io.StringIO()
+    monkeypatch.setattr(progress, "_log", said)
+    monkeypatch.setattr(progress, "_terminal", None)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", 0.5)
+    holder = other(tmp_path / "lock", 2)
+    assert holder.stdout.readline() == "in\n"
+    with held(tmp_path / "lock", "adding"):
+        holder.communicate()
+    first, second, *_others, last = filter(None, said.getvalue().splitlines())
+    assert first.startswith(f"quantbench: adding waits for process {holder.pid} on ")
+    assert "which is counting since 20" in first
+    assert first.endswith("0 s so far")
+    assert second.startswith("quantbench: adding waits for")
+    assert last.startswith("quantbench: adding goes on after")
 
 
 def test_the_lock_of_a_killed_process_is_none(tmp_path):

@@ -1,0 +1,64 @@
+"""What long work says of itself: nothing at first, then lines in a log, bars in a terminal."""
+
+import io
+import itertools
+
+import pytest
+
+from pytest_quantbench import progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes on by 20 seconds whenever it is looked at."""
+    seconds = itertools.count(0, 20)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
+    yield
+    progress.show_on(None)
+
+
+def test_a_log_gets_a_line_a_minute_with_what_is_left(clock):
+    log = io.StringIO()
+    progress.show_on(log)
+    assert list(progress.track(range(10), what="T2 Tiny int4", unit="layer")) == list(range(10))
+    lines = [line for line in log.getvalue().splitlines() if line]
+    assert 2 <= len(lines) <= 5
+    assert lines[0] == "quantbench: T2 Tiny int4: 2 of 10 layers after 0:02:00, about 0:08:00 left"
+
+
+def test_work_of_unknown_length_names_no_time_left(clock):
+    log = io.StringIO()
+    progress.show_on(log)
+    list(progress.track(iter(range(9)), what="reading", unit="file"))
+    assert " of " not in log.getvalue()
+    assert "left" not in log.getvalue()
+    assert "reading: 2 files after 0:02:00" in log.getvalue()
+
+
+def test_short_work_says_nothing_in_a_log():
+    log = io.StringIO()
+    progress.show_on(log)
+    list(progress.track(range(1000), what="short", unit="step"))
+    progress.show_on(None)
+    assert log.getvalue() == ""
+
+
+def test_a_terminal_gets_a_bar_and_lines_above_it():
+    terminal = Terminal()
+    progress.show_on(terminal)
+    for _ in progress.track(range(3), what="walking", unit="layer"):
+        progress.say("a line")
+    progress.show_on(None)
+    assert "walking" in terminal.getvalue()
+    assert "a line" in terminal.getvalue()
+
+
+def test_nobody_listening_is_no_error():
+    progress.show_on(None)
+    progress.say("into the void")
+    assert list(progress.track([1, 2], what="work", unit="step")) == [1, 2]
