@@ -27,14 +27,17 @@ SAMPLE_TOKENS, PEAK_TOKENS = 1024, 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibrationSet:
-    """The text that calibrates, and how many sequences of it are used."""
+    """The text that calibrates, and how many sequences of it are used, each so long or as long as the model takes."""
 
     text: Text
     sequences: int
+    sequence_tokens: int = SEQUENCE_TOKENS
 
     def describe(self) -> dict[str, str | int]:
         """What an artifact's key and manifest say of it."""
-        return {"text": self.text.name, "sha256": self.text.sha256, "sequences": self.sequences}
+        told: dict[str, str | int] = {"text": self.text.name, "sha256": self.text.sha256, "sequences": self.sequences}
+        # Left out where it is the usual: that is how artifacts were always known.
+        return told if self.sequence_tokens == SEQUENCE_TOKENS else {**told, "sequence_tokens": self.sequence_tokens}
 
     def batches(self, tokenizer: Any, config: Mapping[str, Any], seed: int) -> list[mx.array]:
         """(batch, tokens) integers: `sequences` windows of the text, drawn with the seed, BOS first where it is used.
@@ -42,7 +45,7 @@ class CalibrationSet:
         Raises CorpusError where the text is shorter than that.
         """
         front = bos_of(tokenizer)
-        length = min(SEQUENCE_TOKENS, longest_input(config, SEQUENCE_TOKENS)) - (front is not None)
+        length = min(self.sequence_tokens, longest_input(config, self.sequence_tokens)) - (front is not None)
         ids = np.array(tokenizer.encode(self.text.content, add_special_tokens=False, verbose=False), np.int32)
         if len(ids) < length * self.sequences:
             raise CorpusError(

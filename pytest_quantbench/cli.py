@@ -50,7 +50,9 @@ def _parser() -> argparse.ArgumentParser:
         "--size", type=int, action="append", help="of synthetic matrices (repeatable; default 64, 1024)"
     )
     weights.add_argument("--model", type=Path, help="a model directory: also compare on its matrices")
-    weights.add_argument("--calibration", default="tiny-train", help="text that the model's layers see")
+    weights.add_argument(
+        "--calibration", help="text that the model's layers see (default: c4, or what the model itself writes)"
+    )
     weights.add_argument("--results", type=Path, default=Path("results"), help="where the files go")
     conform = commands.add_parser("conform", help="check a quantizer against what is asked of every one")
     conform.add_argument("quantizer", help="a registered name, or package.module:Class")

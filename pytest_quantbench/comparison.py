@@ -11,18 +11,19 @@ import mlx.core as mx
 import numpy as np
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.calibration import CalibrationSet, Observer
+from pytest_quantbench.calibration import Observer
+from pytest_quantbench.calibration_text import SELF, Writer, calibration_set
 from pytest_quantbench.cases import Case, bound_db
-from pytest_quantbench.catalog import CORPORA
+from pytest_quantbench.catalog import CORPORA, MODELS
 from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.compress import compress
+from pytest_quantbench.compress import reference
 from pytest_quantbench.errors import ComparisonError, QuantbenchError
 from pytest_quantbench.hessian import output_error
-from pytest_quantbench.hub import read_text
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measures.weights import cosine, snr_db
 from pytest_quantbench.quantizers import Annotated, Quantizer
-from pytest_quantbench.recipes import Part, recipe
+from pytest_quantbench.recipes import REFERENCE, Part
+from pytest_quantbench.settings import default_cache
 from pytest_quantbench.stream import Walk
 from pytest_quantbench.tokens import load_tokenizer
 
@@ -143,13 +144,19 @@ def _encode(quantizer: Quantizer, weight: mx.array, case: Case, seed: int) -> tu
     return arrays, seconds, peak
 
 
-def model_cases(directory: Path, calibration: str, sequences: int = 16) -> Iterator[Case]:
-    """Every matrix of a model's decoder layers with the inputs that it gets in the original model, layer by layer."""
-    checkpoint = Checkpoint(directory)
-    source = compress(checkpoint, recipe("bf16", []), 0, directory)
-    source_text = calibration if calibration in CORPORA else Path(calibration)
-    text = CalibrationSet(text=read_text(source_text, offline=False, option="--calibration"), sequences=sequences)
-    batches = text.batches(load_tokenizer(directory), checkpoint.config, 0)
+def model_cases(directory: Path, calibration: str | None, sequences: int = 16) -> Iterator[Case]:
+    """Every matrix of a model's decoder layers with the inputs that it gets in the original model, layer by layer.
+
+    `calibration` is the text that it sees: a file, a corpus or `self`; None: its own in the catalogue, or
+    C4, or what the model itself writes.
+    """
+    checkpoint, tokenizer, cache = Checkpoint(directory), load_tokenizer(directory), default_cache()
+    source = reference(checkpoint, REFERENCE, cache)
+    writer = Writer(name=directory.name, reference=lambda: source, tokenizer=lambda: tokenizer, cache=cache, seed=0)
+    asked = calibration if calibration is None or calibration in (SELF, *CORPORA) else Path(calibration)
+    known = (model.calibration for model in MODELS.values() if model.local and directory.samefile(model.source))
+    text = calibration_set(asked, next(known, "c4"), writer, sequences=sequences, usual=sequences, offline=False)
+    batches = text.batches(tokenizer, checkpoint.config, 0)
     host = backend() == "cpu"
     walk = Walk(source, host=host)
     walk.begin(batches)

@@ -7,11 +7,12 @@ likely, that noise can decide between them.
 
 import math
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import mlx.core as mx
 import mlx.nn as nn
 
 from pytest_quantbench.errors import CorpusError, WeightError
@@ -24,6 +25,7 @@ KEYS_AT_ONCE = 2**15  # tokens whose keys and values are held: 4 GB for an 8B mo
 PREFILL_ROWS, PREFILL_TOKENS = 4, 512  # prompts taken together, and how much of each: bounds the attention scores
 MARGIN_TOKENS = 8  # decoded before those that can hold a stop string: some add no character, one may begin within one
 Ending = Literal["stop", "eos", "length"]
+Sampler = Callable[[mx.array], mx.array]  # (rows, vocabulary) log-probabilities → (rows,) tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +90,10 @@ def generate(
     new_tokens: Sequence[int] | int,
     what: str,
     end_tokens: Collection[int] | None = None,
+    sampler: Sampler | None = None,
 ) -> list[Generation]:
-    """The likeliest next token, again and again, after every prompt (token ids); the answers in the prompts' order.
+    """The likeliest next token, or the one that `sampler` draws, again and again, after every prompt (token ids); the
+    answers in the prompts' order.
 
     Answer i ends before the first of `stops[i]`, at one of `end_tokens` (by default the tokenizer's own), or after
     `new_tokens` tokens. Prompt and answer together must fit the model's positions: cut prompts beforehand. `what` names
@@ -107,7 +111,7 @@ def generate(
     ]
     waiting.sort(key=lambda answer: answer.need, reverse=True)
     with replaced(host_kernels() if resident.host else []):
-        answers = _answers(resident.model, tokenizer, deque(waiting))
+        answers = _answers(resident.model, tokenizer, deque(waiting), sampler)
         done = dict(track(answers, what=what, unit="answer", total=len(prompts)))
     return [done[place] for place in range(len(prompts))]
 
@@ -133,13 +137,16 @@ def _answer(
     return _Answer(place=place, prompt=tuple(map(int, prompt)), stops=plain, most=most, endings=endings)
 
 
-def _answers(model: nn.Module, tokenizer: Any, waiting: deque[_Answer]) -> Iterator[tuple[int, Generation]]:
+def _answers(
+    model: nn.Module, tokenizer: Any, waiting: deque[_Answer], sampler: Sampler | None
+) -> Iterator[tuple[int, Generation]]:
     """Places and answers, as they end."""
     from mlx_lm.generate import BatchGenerator
 
     running: dict[int, _Answer] = {}  # by mlx-lm's number for a sequence
     batches: Any = BatchGenerator(
         model,
+        sampler=sampler,
         completion_batch_size=ROWS_AT_ONCE,
         prefill_batch_size=min(PREFILL_ROWS, ROWS_AT_ONCE),
         prefill_step_size=PREFILL_TOKENS,

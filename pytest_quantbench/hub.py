@@ -79,16 +79,24 @@ def _line_text(file: Path, number: int, line: str) -> str:
     return found
 
 
+# What could not be fetched in this process, and why: a network that is not there is waited for once, not for each cell.
+_unreached: dict[tuple[str, str | None], str] = {}
+
+
 def _dataset_text(corpus: Corpus, offline: bool, option: str) -> str:
     way_out = f"Give the text as a file with {option} FILE, or fetch {corpus.dataset} once where there is a network."
     if offline and not (hub_cache() / f"datasets--{corpus.dataset.replace('/', '--')}").is_dir():
         raise OfflineError(f"The corpus {corpus.name} is not in the Hub's cache and --offline forbids it. {way_out}")
     import datasets
 
+    asked = corpus.name, os.environ.get("HF_ENDPOINT")
+    if asked in _unreached:
+        raise OfflineError(f"The corpus {corpus.name} cannot be fetched ({_unreached[asked]}). {way_out}")
     try:
         rows = datasets.load_dataset(
             corpus.dataset, corpus.config, split=corpus.split, data_files=corpus.files, revision=corpus.revision
         )
     except (OSError, ValueError) as error:
+        _unreached[asked] = first_line(error)
         raise OfflineError(f"The corpus {corpus.name} cannot be fetched ({first_line(error)}). {way_out}") from error
     return corpus.joiner.join(rows[corpus.column][: corpus.rows])

@@ -57,7 +57,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
         "calibration": {
             "metavar": "FILE",
-            "help": "calibration text instead of the model's: a file, c4, tiny-train or none",
+            "help": "calibration text instead of the model's: a file, a corpus by name, self or none",
         },
         "calibration-sequences": {
             "type": int,

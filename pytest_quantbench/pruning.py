@@ -17,10 +17,12 @@ KINDS: Mapping[str, tuple[Sequence[str], str]] = {
     "artifacts": ([f"artifacts/{KEY}"], "compressed again when needed"),
     "unfinished": ([f"artifacts/.building-{KEY}"], "an interrupted compression begins again"),
     "samples": ([f"measurements/{KEY}.samples"], "measured again when needed"),
+    "texts": ([f"texts/{KEY}.json"], "sampled from their models again when needed"),
     "damaged": (
         [
             f"artifacts/damaged-{KEY}-*",
             f"measurements/damaged-{KEY}.samples-*",
+            f"texts/damaged-{KEY}.json-*",
             "manifests/damaged-*.json-*",
             "models/damaged-*.json-*",
         ],

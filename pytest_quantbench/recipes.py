@@ -128,3 +128,6 @@ def recipe(recipe_id: str, methods: "list[str] | tuple[str, ...]") -> Recipe:
 
 def _outer(level: Level) -> Part:
     return Part(quantizer="rtn", parameters={"bits": level.outer_bits, "group_size": 64})
+
+
+REFERENCE = recipe("bf16", [])

@@ -108,7 +108,7 @@ def _read_options(config: pytest.Config) -> Run:
         memory_bytes=round(GB * above_zero("--memory", option("memory"))),
         seed=seed("--sample-seed", option("sample-seed")),
         corpus=named_text("--corpus", option("corpus")),
-        calibration=named_text("--calibration", option("calibration"), "none"),
+        calibration=named_text("--calibration", option("calibration"), "none", "self"),
         calibration_sequences=(
             None
             if (sequences := option("calibration-sequences")) is None

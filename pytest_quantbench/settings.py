@@ -12,8 +12,6 @@ from pytest_quantbench.catalog import CONTEXT_TOKENS, CORPORA, CRITERIA, LEVELS,
 from pytest_quantbench.diskplans import DISK_PLANS, DiskPlan
 from pytest_quantbench.errors import QuantbenchError, unknown
 
-LOCAL_CALIBRATION = "tiny-train"  # ships with the package: a local model is judged without a network
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -34,7 +32,7 @@ class Settings:
     time_budget_seconds: float | None = None  # of one cell
     seed: int = 0
     corpus: Path | str | None = None  # a file, or the name of a corpus; None: the model's own
-    calibration: str | Path | None = None  # a file, the name of a corpus, or `none`; None: the model's own
+    calibration: str | Path | None = None  # a file, the name of a corpus, `self` or `none`; None: the model's own
     calibration_sequences: int | None = None
     tasks: tuple[str, ...] = ()
     task_files: Mapping[str, Path] = field(default_factory=dict)
@@ -95,7 +93,7 @@ def user_model(source: str, name: str | None = None) -> Model:
     """
     path = Path(os.path.abspath(Path(source).expanduser()))
     if path.exists() or source.startswith((".", "/", "~")):
-        return Model(name=name or path.name, source=str(path.resolve()), calibration=LOCAL_CALIBRATION)
+        return Model(name=name or path.name, source=str(path.resolve()))
     if source.count("/") != 1:
         raise QuantbenchError(f"--model {source!r} is neither an existing directory nor a Hub id like 'owner/name'.")
     return Model(name=name or source.split("/")[1], source=source)

@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_quantbench import stats
 from pytest_quantbench.calibration import CalibrationSet
+from pytest_quantbench.calibration_text import Writer, calibration_set
 from pytest_quantbench.catalog import Model
 from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.compress import reference
 from pytest_quantbench.deleted import find
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.fetching import fetch
 from pytest_quantbench.hub import Text, read_text
 from pytest_quantbench.reading import Reading, Script, Tokens
+from pytest_quantbench.recipes import REFERENCE
 from pytest_quantbench.samples import PerplexitySamples
 from pytest_quantbench.settings import Settings
 from pytest_quantbench.tokens import load_tokenizer, shared_run, vocabulary
@@ -95,10 +98,20 @@ class Source:
     @cached_property
     def calibration(self) -> CalibrationSet:
         """The text that calibrated recipes of this model use."""
-        chosen = self.settings.calibration or self.model.calibration
-        text = read_text(chosen, self.settings.offline, option="--calibration")
-        return CalibrationSet(
-            text=text, sequences=self.settings.calibration_sequences or self.model.calibration_sequences
+        settings, model = self.settings, self.model
+        return calibration_set(
+            settings.calibration,
+            model.calibration,
+            Writer(
+                name=model.name,
+                reference=lambda: reference(self.checkpoint, REFERENCE, settings.cache),
+                tokenizer=lambda: self.tokenizer,
+                cache=settings.cache,
+                seed=settings.seed,
+            ),
+            sequences=settings.calibration_sequences,
+            usual=model.calibration_sequences,
+            offline=settings.offline,
         )
 
     @cached_property

@@ -21,7 +21,7 @@ ORDER = (
     ("scoring", "tokens"),
     ("headers", "shards", "blobs", "checkpoint", "hub", "listing", "fetching", "planning", "forecast", "reading"),
     ("calibration", "coverage", "encoding", "manifests", "artifacts", "building", "streamed", "compress"),
-    ("resident", "decoding"),
+    ("resident", "decoding", "self_sampled", "calibration_text"),
     ("tasks", "questions", "writing", "asking"),
     ("measures",),
     ("parts",),

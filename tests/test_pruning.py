@@ -49,7 +49,7 @@ def test_everything_is_listed_with_its_size_and_model(cache):
     assert rest == [("unfinished", 100), ("samples", 5), ("damaged", 3)]
     lines = list(listed(cache))
     assert any("int4-rtn of" in line and "llama-0-0" in line for line in lines)
-    assert "quantbench prune artifacts | unfinished | samples | damaged | all" in lines[-1]
+    assert "quantbench prune artifacts | unfinished | samples | texts | damaged | all" in lines[-1]
 
 
 @pytest.mark.parametrize("kind", ["artifacts", "unfinished", "samples", "damaged"])

@@ -1,0 +1,120 @@
+"""Text that a model writes itself, to calibrate on where no natural text can be had.
+
+A model's own distribution is the nearest thing to the text it was trained on: Liu et al., "LLM-QAT: Data-Free
+Quantization Aware Training for Large Language Models" (2023), section 3.1. Texts begin with the tokenizer's BOS, or
+with a token drawn at random where it has none, go on at temperature 1, and end where the model ends them or at `length`
+tokens. They are seeded and kept in the cache. Where we differ from that paper: no greedy first tokens, which would make
+texts that begin with BOS all alike.
+
+Costs a forward pass for every token of 32 sequences at once, with the whole model in memory.
+"""
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import msgspec
+import numpy as np
+
+from pytest_quantbench.artifacts import Artifact
+from pytest_quantbench.catalog import GB
+from pytest_quantbench.decoding import ROWS_AT_ONCE, Sampler, generate
+from pytest_quantbench.errors import CorpusError
+from pytest_quantbench.hub import Text
+from pytest_quantbench.machine import backend, memory_bytes
+from pytest_quantbench.resident import load
+from pytest_quantbench.storage import read_sealed, sealed, write_atomically
+from pytest_quantbench.tokens import bos_of, longest_input
+
+VERSION = 1  # raised when the same seed gives another text
+SEQUENCES, SEQUENCE_TOKENS = 32, 512  # by default: sampling is slow, and shorter texts wander less
+MOST_ROUNDS = 8  # of ROWS_AT_ONCE texts beyond those that full lengths would take: a model may end its texts early
+MOST_MEMORY = 0.7  # of the machine's, that the model may take
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """A sampled text in the cache."""
+
+    content: str
+
+
+def sampled_text(
+    reference: Artifact, tokenizer: Any, name: str, cache: Path, *, tokens: int, length: int, seed: int
+) -> Text:
+    """About `tokens` tokens that the model has written, in texts of at most `length`; from the cache if they are there.
+
+    Raises CorpusError where the model does not fit into memory, or writes too little.
+    """
+    length = min(length, longest_input(reference.config, length))
+    content = [VERSION, reference.manifest.key, tokens, length, seed]
+    path = cache / "texts" / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json"
+    kept = read_sealed(path, Kept)
+    if kept is None:
+        _refuse_too_large(reference, name)
+        kept = Kept(content=_write(reference, tokenizer, name, tokens, length, seed))
+        write_atomically(path, sealed(kept))
+    return Text(name=f"sampled from {name} itself", content=kept.content)
+
+
+def _refuse_too_large(reference: Artifact, name: str) -> None:
+    values = reference.manifest.bf16_bytes // 2
+    needed = values * (4 if backend() == "cpu" else 2)
+    if needed > MOST_MEMORY * memory_bytes():
+        raise CorpusError(
+            f"{name} takes {needed / GB:.1f} GB in memory to write its own calibration text, and this machine has "
+            f"{memory_bytes() / GB:.1f} GB. Give a text with --calibration FILE."
+        )
+
+
+def _write(reference: Artifact, tokenizer: Any, name: str, tokens: int, length: int, seed: int) -> str:
+    resident = load(reference, host=backend() == "cpu")
+    starts, draw = _starts(tokenizer, seed), _sampler(seed)
+    ends = {token for token in (tokenizer.eos_token_id,) if token is not None}
+    texts: list[str] = []
+    written = 0
+    for _ in range(MOST_ROUNDS + tokens // (length * ROWS_AT_ONCE)):
+        rows = min(ROWS_AT_ONCE, -(-(tokens - written) // length))
+        made = generate(
+            resident,
+            tokenizer,
+            [[next(starts)] for _ in range(rows)],
+            stops=[()] * rows,
+            new_tokens=length - 1,
+            what=f"sampling text from {name}",
+            end_tokens=ends,
+            sampler=draw,
+        )
+        texts += [each.text.strip() for each in made if each.text.strip()]
+        written += sum(len(each.tokens) for each in made)
+        if written >= tokens:
+            return "\n\n".join(texts)
+    raise CorpusError(
+        f"{name} ends its own texts after {written} of the {tokens} tokens that calibration wants. Give a text with "
+        f"--calibration FILE, or fewer with --calibration-sequences."
+    )
+
+
+def _starts(tokenizer: Any, seed: int) -> Iterator[int]:
+    """Endless first tokens: BOS, or tokens drawn at random, which are no special ones."""
+    bos = bos_of(tokenizer)
+    special: Collection[int] = set(tokenizer.all_special_ids)
+    random = np.random.default_rng(seed)
+    while True:
+        drawn = int(random.integers(len(tokenizer))) if bos is None else bos
+        if bos is not None or drawn not in special:
+            yield drawn
+
+
+def _sampler(seed: int) -> Sampler:
+    """A function (rows, vocabulary) log-probabilities → (rows,) tokens drawn by them."""
+    following = mx.random.key(seed)
+
+    def draw(log_probabilities: mx.array) -> mx.array:
+        nonlocal following
+        following, own = mx.random.split(following)
+        return mx.random.categorical(log_probabilities, key=own)
+
+    return draw
