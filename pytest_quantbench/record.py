@@ -4,6 +4,7 @@ Schema history
   1  first version (names of §4.5: compression, throughput, perplexity, accuracy; verdicts and provenance beside them)
   2  verdicts: looks, p values, detectable difference; the noise floor, coherence
   3  perplexity: the protocol's hash, the corpus's revision
+  4  divergence: `missed_nats` is what sampling may have moved the mean by, and within the interval
 """
 
 from collections.abc import Mapping
@@ -64,8 +65,9 @@ class Throughput:
 class Divergence:
     """How far the predictions are from the reference's, on all tokens of T2.
 
-    KL divergence KL(reference ‖ model) in nats per token: mean and percentiles, each too small by at most
-    `missed_nats` on the mean. `same_top` is the share of positions with the same likeliest token; the change of the
+    KL divergence KL(reference ‖ model) in nats per token: mean and percentiles. Sampling the reference's unlikely tokens
+    may have moved the mean by `missed_nats` either way (two standard errors; 0 for a small vocabulary, which is kept
+    whole); `kl_interval` is that much wider at both ends. `same_top` is the share of positions with the same likeliest token; the change of the
     true token's probability is model minus reference.
     """
 
