@@ -80,7 +80,6 @@ def kept_sampled(rows: Floats, log_sums: Doubles, place: int) -> Distributions:
     tokens = np.argpartition(rows, vocabulary - kept, axis=-1)[:, -kept:]
     order = np.argsort(-np.take_along_axis(rows, tokens, axis=-1), axis=-1)
     tokens = np.take_along_axis(tokens, order, axis=-1)
-    likeliest = tokens[:, 0].astype(np.uint32)
     masses = np.exp((rows - log_sums[:, None]).astype(np.float32))
     certain = _certain(np.take_along_axis(masses, tokens, axis=-1).astype(np.float64))
     rest, along = np.zeros(count), np.empty(vocabulary)
@@ -97,7 +96,7 @@ def kept_sampled(rows: Floats, log_sums: Doubles, place: int) -> Distributions:
         log_probabilities=found.astype(np.float32),
         certain=certain.astype(np.uint16),
         rest=rest.astype(np.float32),
-        likeliest=likeliest,
+        likeliest=rows.argmax(-1).astype(np.uint32),
     )
 
 
@@ -108,7 +107,8 @@ def _certain(masses: Doubles) -> NDArray[np.intp]:
     kept = masses.shape[1]
     left = 1 - np.cumsum(masses, axis=-1) + masses  # of the mass, before each
     enough = masses * (kept - np.arange(kept)) <= left
-    return np.minimum(enough.argmax(-1), kept - FEWEST_DRAWN)
+    certain: NDArray[np.intp] = np.minimum(enough.argmax(-1), kept - FEWEST_DRAWN)
+    return certain
 
 
 def divergence(kept: Distributions, theirs: Doubles) -> tuple[Doubles, Doubles]:
@@ -116,29 +116,39 @@ def divergence(kept: Distributions, theirs: Doubles) -> tuple[Doubles, Doubles]:
     log-probabilities of the tokens that are kept.
 
     Taken is Σ (p log(p/q) − p + q), which is the same, since both add up to one: near p = q its terms are small, so
-    that neither rounding nor sampling leaves much to be wrong. Where the tokens kept for sure show that the two models
-    are far apart, p log(p/q) alone is estimated for the rest: q/p of an unlikely token can be huge there, and a sample
-    misses it. No chance has chosen those tokens, so that the estimate stays right on average.
+    that neither rounding nor sampling leaves much to be wrong.
     """
     ours, theirs = (np.maximum(each, LEAST_NATS, dtype=np.float64) for each in (kept.log_probabilities, theirs))
-    width = ours.shape[1]
     ratio, mass, other = ours - theirs, np.exp(ours), np.exp(theirs)
     terms = mass * ratio
     terms += other
     terms -= mass
-    if width == kept.certain.min():
+    if ours.shape[1] == kept.certain.min():
         return terms.sum(-1), np.zeros(len(terms))
-    known = np.arange(width) < kept.certain[:, None]
+    known = np.arange(ours.shape[1]) < kept.certain[:, None]
+    rest, error = _of_rest(kept, known, ratio, np.where(known, other, 0).sum(-1))
+    return np.where(known, terms, 0).sum(-1) + rest, error
+
+
+def _of_rest(
+    kept: Distributions, known: NDArray[np.bool_], ratio: Doubles, other_known: Doubles
+) -> tuple[Doubles, Doubles]:
+    """The part of the divergence that is estimated, and its standard error; `ratio` (n, K) is log(p/q), `other_known`
+    (n,) the other model's mass of the tokens kept for sure.
+
+    Where those show that the two models are far apart, p log(p/q) alone is estimated, and Σ (q − p) over the rest,
+    which is known, added: there q/p of an unlikely token can be huge, and a sample misses it. No chance has chosen
+    them, so that the estimate stays right on average.
+    """
     apart = np.sqrt(np.where(known, ratio**2, 0).sum(-1) / np.maximum(kept.certain, 1))
     near = apart < NEAR_NATS
-    drawn = width - kept.certain.astype(np.int64)
-    each = ratio + np.where(near[:, None], np.expm1(np.minimum(-ratio, STEEPEST)), 0)
-    mean = np.where(known, 0, each).sum(-1) / drawn
-    spread = np.where(known, 0, np.square(each - mean[:, None])).sum(-1) / (drawn - 1)
+    terms = ratio + np.where(near[:, None], np.expm1(np.minimum(-ratio, STEEPEST)), 0)
+    drawn = known.shape[1] - kept.certain.astype(np.int64)
+    mean = np.where(known, 0, terms).sum(-1) / drawn
+    spread = np.where(known, 0, np.square(terms - mean[:, None])).sum(-1) / (drawn - 1)
     rest = kept.rest.astype(np.float64)
-    # Σ (q − p) over the rest is known: added where the estimate is without it
-    beyond = np.where(near, 0, 1 - np.where(known, other, 0).sum(-1) - rest)
-    return np.where(known, terms, 0).sum(-1) + rest * mean + beyond, rest * np.sqrt(spread / drawn)
+    beyond = np.where(near, 0, 1 - other_known - rest)
+    return rest * mean + beyond, rest * np.sqrt(spread / drawn)
 
 
 Kept = TypeVar("Kept", Distributions, Fidelity)

@@ -55,7 +55,8 @@ class HostLogits:
         return self.log_sums - self._rows[np.arange(len(self._rows)), tokens]
 
     def likeliest(self) -> Tokens:
-        return self._rows.argmax(-1)
+        found: Tokens = self._rows.argmax(-1)
+        return found
 
     def compact(self, place: int) -> Distributions:
         whole = self._rows.shape[1] <= fidelity.WHOLE

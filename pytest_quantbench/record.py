@@ -65,10 +65,10 @@ class Throughput:
 class Divergence:
     """How far the predictions are from the reference's, on all tokens of T2.
 
-    KL divergence KL(reference ‖ model) in nats per token: mean and percentiles. Sampling the reference's unlikely tokens
-    may have moved the mean by `missed_nats` either way (two standard errors; 0 for a small vocabulary, which is kept
-    whole); `kl_interval` is that much wider at both ends. `same_top` is the share of positions with the same likeliest token; the change of the
-    true token's probability is model minus reference.
+    KL divergence KL(reference ‖ model) in nats per token: mean and percentiles. Sampling the reference's unlikely
+    tokens may have moved the mean by `missed_nats` either way (two standard errors; 0 for a small vocabulary, which is
+    kept whole), and `kl_interval` is that much wider at both ends. `same_top` is the share of positions with the same
+    likeliest token; the change of the true token's probability is model minus reference.
     """
 
     kl_nats: float
