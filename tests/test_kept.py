@@ -59,7 +59,11 @@ def same(first, second):
 def test_losses_come_back_to_the_last_bit(tmp_path_factory, nll, with_distributions):
     cache = tmp_path_factory.mktemp("cache")
     found = Distributions(
-        tokens=np.ones((3, 2), np.uint16), log_probabilities=np.zeros((3, 2), np.float32), rest=nll[:3]
+        tokens=np.ones((3, 2), np.uint16),
+        log_probabilities=np.zeros((3, 2), np.float32),
+        certain=np.array([0, 1, 2], np.uint16),
+        rest=nll[:3],
+        likeliest=np.full(3, 2**32 - 1, np.uint32),
     )
     samples = losses(nll, found if with_distributions else None)
     save(cache, "key", samples)
