@@ -14,7 +14,7 @@ from pytest_quantbench.kept import Memory, key_of, load, path_of, save
 from pytest_quantbench.samples import AccuracySamples, PerplexitySamples, Run, TaskSamples, ThroughputSamples
 
 
-def losses(nll, distributions=None):
+def losses(nll, distributions=None, fidelity=None):
     return PerplexitySamples(
         nll_nats=np.asarray(nll, np.float32),
         text_tokens=3,
@@ -30,6 +30,7 @@ def losses(nll, distributions=None):
         weights_sha256="w",
         seconds=1.5,
         distributions=distributions,
+        fidelity=fidelity,
     )
 
 
