@@ -115,7 +115,7 @@ def _divergence(samples: PerplexitySamples, reference: PerplexitySamples) -> Div
         kl_nats=float(found.kl_nats.mean(dtype=np.float64)),
         kl_interval=None if mean is None else _wider(mean.interval(), sampled),
         kl_percentiles={f"{percent:g}": value for percent, value in percentiles.items()},
-        missed_nats=sampled,
+        sampled_nats=sampled,
         same_top=wilson(int(found.same_top.sum()), len(found.same_top)),
         probability_change=float(change.mean()),
         probability_change_rms=float(np.sqrt(np.square(change).mean())),

@@ -1,5 +1,6 @@
 """The divergence as a record has it: its interval holds the full sum in float64, and what sampling may have moved."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -28,19 +29,19 @@ def test_the_interval_holds_the_divergence_of_these_tokens(vocabulary, noise):
     truth = quick_kl(first, second).mean()
     assert found.kl_interval.low < truth < found.kl_interval.high
     assert found.kl_nats == pytest.approx(truth, rel=0.02)
-    assert (found.missed_nats == 0) == (vocabulary == 2048)
-    assert found.missed_nats < 0.02 * truth
+    assert (found.sampled_nats == 0) == (vocabulary == 2048)
+    assert found.sampled_nats < 0.02 * truth
 
 
 def test_what_sampling_may_have_moved_is_two_standard_errors_and_widens_the_interval():
     kl, same = np.random.default_rng(0).random(640).astype(np.float32), np.ones(640, bool)
     exact = divergence(Fidelity(kl_nats=kl, error_nats=np.zeros_like(kl), same_top=same), 640)
     sampled = divergence(Fidelity(kl_nats=kl, error_nats=np.full_like(kl, 0.1), same_top=same), 640)
-    assert exact.missed_nats == 0
+    assert exact.sampled_nats == 0
     assert exact.kl_interval == stats.mean(kl).interval()
-    assert sampled.missed_nats == pytest.approx(2 * 0.1 / np.sqrt(640))
-    assert exact.kl_interval.low - sampled.kl_interval.low == pytest.approx(sampled.missed_nats)
-    assert sampled.kl_interval.high - exact.kl_interval.high == pytest.approx(sampled.missed_nats)
+    assert sampled.sampled_nats == pytest.approx(2 * 0.1 / np.sqrt(640))
+    assert exact.kl_interval.low - sampled.kl_interval.low == pytest.approx(sampled.sampled_nats)
+    assert sampled.kl_interval.high - exact.kl_interval.high == pytest.approx(sampled.sampled_nats)
 
 
 def test_the_report_says_what_was_sampled():
@@ -51,3 +52,5 @@ def test_the_report_says_what_was_sampled():
         lines.append(report._divergence(SimpleNamespace(perplexity=SimpleNamespace(divergence=found))))
     assert "sampling" not in lines[0]
     assert "(± 0.008 by sampling)" in lines[1]
+    before = SimpleNamespace(divergence=replace(found, sampled_nats=0.0, missed_nats=0.03))
+    assert "at most 0.03 more" in report._divergence(SimpleNamespace(perplexity=before))
