@@ -7,6 +7,8 @@ not the quantizer, and is refused.
 
 from functools import cached_property
 
+import numpy as np
+
 from pytest_quantbench import stats
 from pytest_quantbench.catalog import Metric
 from pytest_quantbench.errors import ComparisonError
@@ -33,7 +35,7 @@ class Floor:
     def _kl_nats(self) -> float | None:
         """The mean KL divergence of the rounded model from the plain one."""
         found = self.rounded.perplexity_samples.fidelity
-        return None if found is None else float(found.kl_nats.mean())
+        return None if found is None else float(found.kl_nats.mean(dtype=np.float64))
 
     @cached_property
     def _flips(self) -> Flips:

@@ -48,7 +48,7 @@ def save(cache: Path, key: str, samples: object) -> None:
 
     told = msgspec.msgpack.encode(samples, enc_hook=place)
     packed = io.BytesIO()
-    np.savez_compressed(packed, told=np.frombuffer(told, np.uint8), **{str(i): array for i, array in enumerate(arrays)})
+    np.savez(packed, told=np.frombuffer(told, np.uint8), **{str(i): array for i, array in enumerate(arrays)})
     content = packed.getvalue()
     write_atomically(path_of(cache, key), hashlib.sha256(content).digest() + content)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -109,16 +109,21 @@ def _divergence(samples: PerplexitySamples, reference: PerplexitySamples) -> Div
     if found is None:
         return None
     mean, percentiles = stats.distribution(found.kl_nats)
+    sampled = 2 * float(np.sqrt(np.square(found.error_nats, dtype=np.float64).sum())) / len(found.error_nats)
     change = np.exp(-samples.nll_nats.astype(np.float64)) - np.exp(-reference.nll_nats.astype(np.float64))
     return Divergence(
         kl_nats=float(found.kl_nats.mean(dtype=np.float64)),
-        kl_interval=None if mean is None else mean.interval(),
+        kl_interval=None if mean is None else _wider(mean.interval(), sampled),
         kl_percentiles={f"{percent:g}": value for percent, value in percentiles.items()},
-        missed_nats=float(found.missed_nats.mean(dtype=np.float64)),
+        sampled_nats=sampled,
         same_top=wilson(int(found.same_top.sum()), len(found.same_top)),
         probability_change=float(change.mean()),
         probability_change_rms=float(np.sqrt(np.square(change).mean())),
     )
+
+
+def _wider(interval: Interval, by: float) -> Interval:
+    return replace(interval, low=interval.low - by, high=interval.high + by)
 
 
 def accuracy(samples: AccuracySamples, reference: AccuracySamples | None) -> Accuracy:

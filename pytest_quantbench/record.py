@@ -4,6 +4,7 @@ Schema history
   1  first version (names of §4.5: compression, throughput, perplexity, accuracy; verdicts and provenance beside them)
   2  verdicts: looks, p values, detectable difference; the noise floor, coherence
   3  perplexity: the protocol's hash, the corpus's revision
+  4  divergence: `sampled_nats`, within the interval, in the place of `missed_nats`, which was beyond it
 """
 
 from collections.abc import Mapping
@@ -64,18 +65,20 @@ class Throughput:
 class Divergence:
     """How far the predictions are from the reference's, on all tokens of T2.
 
-    KL divergence KL(reference ‖ model) in nats per token: mean and percentiles, each too small by at most
-    `missed_nats` on the mean. `same_top` is the share of positions with the same likeliest token; the change of the
-    true token's probability is model minus reference.
+    KL divergence KL(reference ‖ model) in nats per token: mean and percentiles. Sampling the reference's unlikely
+    tokens may have moved the mean by `sampled_nats` either way (two standard errors; 0 for a small vocabulary, which is
+    kept whole), and `kl_interval` is that much wider at both ends. `same_top` is the share of positions with the same
+    likeliest token; the change of the true token's probability is model minus reference.
     """
 
     kl_nats: float
     kl_interval: Interval | None
     kl_percentiles: Mapping[str, float]  # "50", "90", "99", "99.9"
-    missed_nats: float
     same_top: Interval
     probability_change: float
     probability_change_rms: float
+    sampled_nats: float = 0.0
+    missed_nats: float | None = None  # of schemas 2 and 3: what the mean is too small by at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

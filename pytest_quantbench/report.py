@@ -78,10 +78,10 @@ def _divergence(record: Record) -> str:
     if not part:
         return MISSING
     tail, top = part.kl_percentiles["99"], part.same_top
-    return (
-        f"{interval(part.kl_interval, 4)}, at most {part.missed_nats:.2g} more, 99 % {tail:.3g}, same top token "
-        f"{top.estimate:.1%}"
-    )
+    unsure = f" (± {part.sampled_nats:.1g} by sampling)" if part.sampled_nats else ""
+    if part.missed_nats is not None:
+        unsure = f", at most {part.missed_nats:.2g} more"
+    return f"{interval(part.kl_interval, 4)}{unsure}, 99 % {tail:.3g}, same top token {top.estimate:.1%}"
 
 
 def _accuracy(record: Record) -> str:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 
 import mlx.core as mx
 import numpy as np
-from numpy.typing import NDArray
 
 from pytest_quantbench.branches import Batch
+from pytest_quantbench.devicelogits import logits_of
 from pytest_quantbench.errors import CorpusError, WeightError
 from pytest_quantbench.stream import LOGITS_AT_ONCE, Walk
 
@@ -76,19 +76,12 @@ def answers(plan: Plan, walk: Walk, *, track: int = 0, first: int = 0) -> list[A
     for number, scored in enumerate(plan.scored, first):
         for part in _parts(scored, walk.vocabulary):
             rows, places, asked, tokens = (np.array(column) for column in zip(*part, strict=True))
-            found, likeliest = _of_tokens(walk.logits_at(number, rows, places, track), tokens)
-            np.add.at(sums, asked, found)
-            np.logical_and.at(greedy, asked, likeliest == tokens)
+            logits = logits_of(walk.logits_at(number, rows, places, track))
+            np.subtract.at(sums, asked, logits.nll(tokens))
+            np.logical_and.at(greedy, asked, logits.likeliest() == tokens)
     if not np.isfinite(sums).all():
         raise WeightError("The output head gives logits that are no numbers: not a usable model.")
     return [Answer(loglikelihood=float(total), greedy=bool(flag)) for total, flag in zip(sums, greedy, strict=True)]
-
-
-def _of_tokens(logits: mx.array, tokens: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
-    """(count,) log-probabilities of the tokens, and the likeliest ones."""
-    chosen = mx.take_along_axis(logits, mx.array(tokens)[:, None], axis=-1)[:, 0]
-    found = chosen - mx.logsumexp(logits, axis=-1)
-    return np.array(found).astype(np.float64), np.array(mx.argmax(logits, axis=-1))
 
 
 def _parts(scored: Sequence[Place], vocabulary: int) -> Iterator[Sequence[Place]]:

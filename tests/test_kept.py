@@ -14,7 +14,7 @@ from pytest_quantbench.kept import Memory, key_of, load, path_of, save
 from pytest_quantbench.samples import AccuracySamples, PerplexitySamples, Run, TaskSamples, ThroughputSamples
 
 
-def losses(nll, distributions=None):
+def losses(nll, distributions=None, fidelity=None):
     return PerplexitySamples(
         nll_nats=np.asarray(nll, np.float32),
         text_tokens=3,
@@ -30,6 +30,7 @@ def losses(nll, distributions=None):
         weights_sha256="w",
         seconds=1.5,
         distributions=distributions,
+        fidelity=fidelity,
     )
 
 
@@ -59,7 +60,11 @@ def same(first, second):
 def test_losses_come_back_to_the_last_bit(tmp_path_factory, nll, with_distributions):
     cache = tmp_path_factory.mktemp("cache")
     found = Distributions(
-        tokens=np.ones((3, 2), np.uint16), log_probabilities=np.zeros((3, 2), np.float32), rest=nll[:3]
+        tokens=np.ones((3, 2), np.uint16),
+        log_probabilities=np.zeros((3, 2), np.float32),
+        certain=np.array([0, 1, 2], np.uint16),
+        rest=nll[:3],
+        likeliest=np.full(3, 2**32 - 1, np.uint32),
     )
     samples = losses(nll, found if with_distributions else None)
     save(cache, "key", samples)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import shared
+from test_fidelity import full
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog import TINY_DIRECTORY
@@ -14,7 +15,7 @@ from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import CorpusError, ModelError, WeightError
 from pytest_quantbench.hub import Text
 from pytest_quantbench.measures import perplexity
-from pytest_quantbench.reading import Reading, Tokens, check_length, windows
+from pytest_quantbench.reading import Reading, Script, Tokens, check_length, windows
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.samples import PerplexitySamples
 from pytest_quantbench.stream import Walk
@@ -205,6 +206,26 @@ def test_tokens_that_are_added_give_what_all_at_once_would(tmp_path, how):
     np.testing.assert_allclose(other.fidelity.kl_nats, at_once.fidelity.kl_nats, atol=1e-5)
     assert other.fidelity.kl_nats.mean() > 0.001
     assert other.distributions is None
+
+
+@pytest.mark.parametrize("parts", [(), ("stories260k",)])
+@pytest.mark.parametrize("recipe_id", ["int8", "int3-rtn"])
+def test_the_divergence_is_that_of_the_full_distributions(tmp_path, parts, recipe_id):
+    """Log-probabilities of every token, in float64, at every scored position."""
+    directory = shared(*parts) if parts else TINY_DIRECTORY
+    artifacts = [artifact_of(directory, tmp_path, name) for name in ("bf16", recipe_id)]
+    script = Script(Tokens(TEXT, load_tokenizer(directory), artifacts[0].config), Reading(tokens=300))
+    walk = Walk(*artifacts, host=True)
+    walk.run(script.batches(), "")
+    reference = perplexity.score(script, walk)
+    found = perplexity.score(script, walk, track=1, reference=reference).fidelity
+    rows = [
+        np.concatenate([np.array(walk.logits(i, slice(None), t))[0] for i in range(len(script.open))]) for t in (0, 1)
+    ]
+    first, second = (full(each) for each in rows)
+    truth = (np.exp(first) * (first - second)).sum(-1)
+    np.testing.assert_allclose(found.kl_nats, truth, rtol=1e-4, atol=1e-8)
+    assert not found.error_nats.any()
 
 
 def test_a_model_has_no_divergence_from_itself(tmp_path):

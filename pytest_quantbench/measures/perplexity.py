@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import mlx.core as mx
 import numpy as np
 
 from pytest_quantbench.artifacts import Artifact
+from pytest_quantbench.devicelogits import logits_of
 from pytest_quantbench.errors import WeightError
-from pytest_quantbench.fidelity import Distributions, Fidelity, compact, compare, joined
+from pytest_quantbench.fidelity import Distributions, Fidelity, joined
 from pytest_quantbench.reading import Reading, Script, Tokens, protocol_sha256
 from pytest_quantbench.samples import Floats, PerplexitySamples
 from pytest_quantbench.stream import LOGITS_AT_ONCE, Walk
@@ -88,15 +88,15 @@ def _scored(script: Script, walk: Walk, track: int, reference: PerplexitySamples
     for index, window in enumerate(script.open):
         for start in range(window.first + again, window.end, stretch):
             end = min(start + stretch, window.end)
-            logits = walk.logits(index, slice(start - window.begin - ahead, end - window.begin - ahead), track)
-            chosen = mx.array(list(script.tokens.ids[start:end]))[None, :, None]
-            nll = mx.logsumexp(logits, axis=-1, keepdims=True) - mx.take_along_axis(logits, chosen, axis=-1)
+            rows = walk.logits(index, slice(start - window.begin - ahead, end - window.begin - ahead), track)
+            logits = logits_of(rows[0])
+            nll = logits.nll(np.array(script.tokens.ids[start:end])).astype(np.float32)
             kept = found = None
             if reference is None:
-                kept = compact(logits[0])
+                kept = logits.compact(place)
             else:
                 assert reference.distributions is not None
-                found = compare(reference.distributions.part(place, place + end - start), logits[0])
+                found = logits.against(reference.distributions.part(place, place + end - start))
             place += end - start
-            yield _Part(nll_nats=np.array(nll[0, :, 0]), kept=kept, fidelity=found)
+            yield _Part(nll_nats=nll, kept=kept, fidelity=found)
         again = 0
