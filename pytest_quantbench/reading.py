@@ -18,6 +18,7 @@ import mlx.core as mx
 from pytest_quantbench.catalog import CONTEXT_TOKENS
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.hub import Text
+from pytest_quantbench.offsets import Offsets, byte_offsets
 from pytest_quantbench.skeleton import Config
 from pytest_quantbench.tokens import bos_of, longest_input, refuse_unknown_tokens
 
@@ -51,6 +52,15 @@ class Tokens:
         refuse_unknown_tokens(self.ids, config)
         self.bos = bos_of(tokenizer)
 
+    @cached_property
+    def byte_offsets(self) -> Offsets:
+        """(tokens + 1,) byte of the text's UTF-8 form at which every token begins; the last is the text's length."""
+        return byte_offsets(self.tokenizer, self.text.content, self.ids)
+
+    def bytes_of(self, begin: int, end: int) -> int:
+        """How many bytes of the text's UTF-8 form the tokens from `begin` to before `end` are."""
+        return int(self.byte_offsets[end] - self.byte_offsets[begin])
+
 
 class Script:
     """What is read, the same for every recipe of a model. With `there` tokens scored before, the rest, as far as the
@@ -81,9 +91,8 @@ class Script:
 
     @cached_property
     def scored_bytes(self) -> int:
-        """The UTF-8 length of all tokens that are scored, those before included."""
-        scored = [token for window in self.whole for token in self.tokens.ids[window.first : window.end]]
-        return len(self.tokens.tokenizer.decode(scored).encode())
+        """The UTF-8 length of the text of all tokens that are scored, those before included."""
+        return sum(self.tokens.bytes_of(window.first, window.end) for window in self.whole)
 
     @property
     def protocol(self) -> str:

@@ -18,7 +18,7 @@ ORDER = (
     ("quantizers",),
     ("cases", "conformance"),
     ("modelconfig", "skeleton", "hostmath", "hostkernels", "hidden", "branches", "standins", "tracks", "stream"),
-    ("scoring", "tokens"),
+    ("scoring", "tokens", "offsets"),
     ("headers", "shards", "blobs", "checkpoint", "hub", "listing", "fetching", "planning", "forecast", "reading"),
     ("calibration", "coverage", "encoding", "manifests", "artifacts", "building", "streamed", "compress"),
     ("resident", "decoding"),
