@@ -3,7 +3,6 @@ one that is not fast; and Tiny's own with other special tokens around its texts.
 """
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +71,9 @@ def slow(folder: Path, words: list[str]) -> Any:
 def around(
     folder: Path, *template: str, bos: str | None = "<s>", eos: str | None = "</s>", new: tuple[str, ...] = ()
 ) -> Path:
-    """Tiny's directory with another template, such as `"<s>", "$A", "</s>"`; `new` tokens come after the vocabulary."""
-    shutil.copytree(TINY_DIRECTORY, folder, dirs_exist_ok=True)
-    file = folder / "tokenizer.json"
-    told = json.loads(file.read_text())
+    """Tiny's tokenizer with another template, `"<s>", "$A", "</s>"`, in a folder; `new` tokens come after its own."""
+    folder.mkdir(exist_ok=True)
+    told = json.loads((TINY_DIRECTORY / "tokenizer.json").read_text())
     ids = {"<s>": 0, "</s>": 1} | {name: 2048 + place for place, name in enumerate(new)}
     for name in new:
         told["added_tokens"].append(told["added_tokens"][0] | {"id": ids[name], "content": name})
@@ -88,8 +86,8 @@ def around(
         for name in template
     ]
     told["post_processor"] = post if template != ("$A",) else None
-    file.write_text(json.dumps(told))
-    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(told))
+    config = json.loads((TINY_DIRECTORY / "tokenizer_config.json").read_text())
     config |= {"bos_token": bos, "eos_token": eos}
     (folder / "tokenizer_config.json").write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
     return folder
