@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench.tokens import added_tokens
+
 REACH = 16  # characters behind the last token that was found, for every token that was not since
 _BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
@@ -66,9 +68,9 @@ def _readings(tokenizer: Any, tokens: Offsets) -> Iterator[dict[int, bytes]]:
     """What every token stands for, by each way of reading names that can read them all."""
     distinct = np.unique(tokens).tolist()
     names = dict(zip(distinct, tokenizer.convert_ids_to_tokens(distinct), strict=True))
-    added = {token: str(each).encode() for token, each in tokenizer.added_tokens_decoder.items()}
+    added = added_tokens(tokenizer)
     for read in _READINGS:
-        pieces = {token: added[token] if token in added else read(names[token]) for token in distinct}
+        pieces = {token: str(added[token]).encode() if token in added else read(names[token]) for token in distinct}
         if None not in pieces.values():
             yield pieces  # type: ignore[misc]
 
@@ -111,7 +113,7 @@ def _told_ends(tokenizer: Any, text: str, ids: Sequence[int]) -> NDArray[np.floa
     """(tokens,) byte at which each token ends by the tokenizer's own word, NaN where it shares a character with the
     next; None where the tokenizer does not say.
     """
-    if not tokenizer.is_fast:
+    if not getattr(tokenizer, "is_fast", False):
         return None
     told = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
     if list(told["input_ids"]) != list(ids):

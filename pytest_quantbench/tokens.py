@@ -1,7 +1,7 @@
 """The model's own tokenizer, through Transformers, and the things about it that the protocols state."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -81,7 +81,7 @@ def frame_of(tokenizer: Any) -> Frame:
     if len(alike) == 1:
         ((prefix, suffix),) = alike
         return Frame(prefix=prefix, suffix=suffix)
-    special = set(tokenizer.added_tokens_decoder)
+    special = added_tokens(tokenizer).keys()
     prefix = _leading(special, wholes)
     backwards = _leading(special, [whole[len(prefix) :][::-1] for whole in wholes])
     return Frame(prefix=prefix, suffix=backwards[::-1])
@@ -94,17 +94,25 @@ def _around(whole: tuple[int, ...], bare: tuple[int, ...]) -> Iterator[tuple[tup
             yield whole[:place], whole[place + len(bare) :]
 
 
-def _leading(special: set[int], sequences: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+def _leading(special: Collection[int], sequences: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
     """The special tokens that all sequences begin with."""
     columns = zip(*sequences, strict=False)
     return tuple(column[0] for column in takewhile(lambda each: len(set(each)) == 1 and each[0] in special, columns))
 
 
+def added_tokens(tokenizer: Any) -> Mapping[int, Any]:
+    """The tokens that a text is searched for before anything else is done with it, special ones above all. Tokenizers
+    that never look for any in a text (mistral-common's) do not list them.
+    """
+    listed = tokenizer.added_tokens_decoder
+    return listed if isinstance(listed, Mapping) else {}
+
+
 def special_in(tokenizer: Any, text: str, ids: Iterable[int]) -> list[str]:
     """The special tokens that stand in a text as they are written, and are read as such."""
     there = set(ids)
-    added = ((token, each) for token, each in tokenizer.added_tokens_decoder.items() if token in there)
-    return [str(each) for _, each in added if each.special and str(each) in text]
+    found = (str(added) for token, added in added_tokens(tokenizer).items() if token in there and added.special)
+    return [written for written in found if written in text]
 
 
 def end_tokens(directory: Path, tokenizer: Any) -> frozenset[int]:

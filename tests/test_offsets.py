@@ -105,6 +105,16 @@ def test_a_tokenizer_that_says_nothing_of_its_offsets_is_read_by_its_tokens(tmp_
     assert (places[0], places[-1]) == (0, len(text.encode()))
 
 
+def test_a_tokenizer_that_lists_no_added_tokens_is_read_by_what_it_says():
+    class Sparing:  # as mistral-common's: a method that raises stands where others have a mapping
+        is_fast = False
+        added_tokens_decoder = decode = convert_ids_to_tokens = None
+
+    tokenizer = Sparing()
+    tokenizer.convert_ids_to_tokens, tokenizer.decode = (lambda ids: list(map(chr, ids))), (lambda ids: chr(ids[0]))
+    assert byte_offsets(tokenizer, "über", list(map(ord, "über"))).tolist() == [0, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("way", ["the tokenizer's offsets", "what tokens decode to"])
 def test_the_ways_agree_to_a_byte_or_two(way, monkeypatch):
     """Where the exact way works, so do the others: within the character that a token cuts."""
