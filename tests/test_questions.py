@@ -306,6 +306,20 @@ def test_exactly_the_named_file_is_read(name, tmp_path):
         ask(["tiny_facts"], {"tiny_facts": folder / "[qa].jsonl"})
 
 
+def test_a_definitions_own_functions_are_found_beside_it(tmp_path):
+    folder = tmp_path / "of [mine], #1"
+    folder.mkdir()
+    (folder / "own.py").write_text("def keep(docs):\n    return docs.filter(lambda doc: doc['id'] != 'left out')\n")
+    rules = "task: mine\nprocess_docs: !function own.keep\n"
+    (folder / "mine.yaml").write_text(f"include: {TINY_DIRECTORY / 'facts.yaml'}\n{rules}")
+    file = {"mine": write(tmp_path, GOOD, GOOD | {"id": "left out"})}
+    first = ask([str(folder / "mine.yaml")], file)
+    assert first.available == {"mine": 1}
+    (folder / "mine.yaml").write_text(f"include: {TINY_DIRECTORY / 'facts.yaml'}\n{rules}".replace("keep", "lack"))
+    with pytest.raises(CorpusError, match="has no function 'lack'"):
+        ask([str(folder / "mine.yaml")], file)
+
+
 def test_a_definition_may_name_its_task_in_a_file_that_it_includes(tmp_path):
     (tmp_path / "whole.yaml").write_text(f"include: {TINY_DIRECTORY / 'facts.yaml'}\n")
     file = {"tiny_facts": write(tmp_path, GOOD)}
