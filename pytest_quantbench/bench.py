@@ -204,6 +204,8 @@ class Cell(Measured):
             measured["weights"] = parts.weights(self.weight_samples)
         if self.taken("floor"):
             measured["noise_floor"] = self.floor.figures()
+        if any(self.taken(name) for name in ("throughput_samples", T2, T3)):
+            measured["tokenizer"] = subject.around_texts
         if self.taken("throughput_samples") or self.taken("accuracy_samples"):
             measured["coherence"] = self._coherence()
         return Record(

@@ -18,7 +18,7 @@ from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.hostmath import view
 from pytest_quantbench.hub import Text
 from pytest_quantbench.quantizers import Statistics
-from pytest_quantbench.tokens import bos_of, longest_input
+from pytest_quantbench.tokens import frame_of, longest_input
 
 SEQUENCE_TOKENS = 2048
 BATCH_TOKENS = 4096
@@ -40,12 +40,13 @@ class CalibrationSet:
         return told if self.sequence_tokens == SEQUENCE_TOKENS else {**told, "sequence_tokens": self.sequence_tokens}
 
     def batches(self, tokenizer: Any, config: Mapping[str, Any], seed: int) -> list[mx.array]:
-        """(batch, tokens) integers: `sequences` windows of the text, drawn with the seed, BOS first where it is used.
+        """(batch, tokens) integers: `sequences` windows of the text, drawn with the seed, each behind the tokens
+        that the tokenizer puts in front of a text.
 
         Raises CorpusError where the text is shorter than that.
         """
-        front = bos_of(tokenizer)
-        length = min(self.sequence_tokens, longest_input(config, self.sequence_tokens)) - (front is not None)
+        front = frame_of(tokenizer).prefix
+        length = min(self.sequence_tokens, longest_input(config, self.sequence_tokens)) - len(front)
         ids = np.array(tokenizer.encode(self.text.content, add_special_tokens=False, verbose=False), np.int32)
         if len(ids) < length * self.sequences:
             raise CorpusError(
@@ -56,8 +57,7 @@ class CalibrationSet:
         places = np.arange(len(ids) // length) * length
         chosen = np.sort(np.random.default_rng(seed).permutation(places)[: self.sequences])
         windows = ids[chosen[:, None] + np.arange(length)]  # (sequences, length)
-        if front is not None:
-            windows = np.pad(windows, ((0, 0), (1, 0)), constant_values=front)
+        windows = np.concatenate([np.tile(np.array(front, np.int32), (len(windows), 1)), windows], axis=1)
         together = max(1, BATCH_TOKENS // windows.shape[1])
         return [mx.array(windows[start : start + together]) for start in range(0, len(windows), together)]
 

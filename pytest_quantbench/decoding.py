@@ -19,6 +19,7 @@ from pytest_quantbench.errors import CorpusError, WeightError
 from pytest_quantbench.hostkernels import host_kernels, replaced
 from pytest_quantbench.progress import track
 from pytest_quantbench.resident import Resident
+from pytest_quantbench.tokens import added_tokens
 
 ROWS_AT_ONCE = 32
 KEYS_AT_ONCE = 2**15  # tokens whose keys and values are held: 4 GB for an 8B model with grouped queries in 16 bits
@@ -104,7 +105,7 @@ def generate(
     """
     most = [new_tokens] * len(prompts) if isinstance(new_tokens, int) else new_tokens
     ends = {tokenizer.eos_token_id} - {None} if end_tokens is None else end_tokens
-    special = {added.content: token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    special = {str(added): token for token, added in added_tokens(tokenizer).items() if added.special}
     waiting = [
         _answer(place, prompt, until, length, ends, special)
         for place, (prompt, until, length) in enumerate(zip(prompts, stops, most, strict=True))

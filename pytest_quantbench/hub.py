@@ -2,14 +2,13 @@
 
 import hashlib
 import importlib
-import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_quantbench.catalog import CORPORA, Corpus
 from pytest_quantbench.errors import CorpusError, OfflineError
+from pytest_quantbench.textfiles import json_lines, parsed, plain_line_ends, read_utf8
 
 
 def hub_cache() -> Path:
@@ -58,25 +57,22 @@ def read_text(source: str | Path, offline: bool, option: str = "--corpus") -> Te
 
 def _file_text(file: Path) -> str:
     """The whole file; of a .jsonl file the `text` of every line, an empty line between them."""
-    try:
-        content = file.read_text(encoding="utf-8")
-        return content if file.suffix != ".jsonl" else "\n\n".join(_line_text(file, *at) for at in _lines(content))
-    except (OSError, UnicodeDecodeError) as error:
-        raise CorpusError(f"The text {file} cannot be read as UTF-8: {error}.") from error
-
-
-def _lines(content: str) -> Iterator[tuple[int, str]]:
-    return ((number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip())
+    content = read_utf8(file, f"The text {file}")
+    if file.suffix.lower() == ".jsonl":
+        content = "\n\n".join(_line_text(file, number, line) for number, line in json_lines(content))
+    if not content.strip():
+        raise CorpusError(f"The text {file} is empty.")
+    return content
 
 
 def _line_text(file: Path, number: int, line: str) -> str:
     try:
-        found = json.loads(line)["text"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        found = parsed(line)["text"]
+    except (ValueError, KeyError, TypeError) as error:
         raise CorpusError(f"Line {number} of {file} is not a JSON object with a field `text`.") from error
     if not isinstance(found, str):
         raise CorpusError(f"Line {number} of {file}: `text` is not a string.")
-    return found
+    return plain_line_ends(found)
 
 
 # What could not be fetched in this process, and why: a network that is not there is waited for once, not for each cell.

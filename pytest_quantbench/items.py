@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -21,6 +23,14 @@ def parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
     if callspec is None or "quantbench_subject" not in callspec.params:
         return None
     return callspec.params["quantbench_subject"], callspec.params["cell"]
+
+
+def spellings(name: str) -> set[str]:
+    """A model's name as `-k` may have it: letters with their accents composed or not (macOS takes them apart), and `_`
+    for what an expression cannot hold, such as blanks.
+    """
+    forms = {name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))}
+    return forms | {re.sub(r"[^\w:+\-.\[\]\\/]", "_", form) for form in forms}
 
 
 def needs_suite(item: pytest.Item) -> bool:

@@ -19,7 +19,7 @@ import pytest
 
 from pytest_quantbench import fixtures, outcomes
 from pytest_quantbench.fixtures import run_of
-from pytest_quantbench.items import cells_of, expected, is_wanted, needs_suite, parameters
+from pytest_quantbench.items import cells_of, expected, is_wanted, needs_suite, parameters, spellings
 from pytest_quantbench.notices import PACKAGE, Notices
 from pytest_quantbench.options import MARKERS, PREFIX, SHORT_PREFIX, add_options, are_given
 
@@ -75,7 +75,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         marker = metafunc.definition.get_closest_marker("quantbench")
         models, recipes = selection.wanted(run_of(metafunc.config), marker.kwargs if marker else {})
         cells = [pytest.param(r, id=name, marks=getattr(pytest.mark, r.level)) for name, r in recipes.items()]
-        subjects = [pytest.param(model, id=name) for name, model in models.items()]
+        subjects = [pytest.param(model, id=None if name.isprintable() else name) for name, model in models.items()]
         metafunc.parametrize("quantbench_subject", subjects, indirect=True, scope="session")
         metafunc.parametrize("cell", cells, indirect=True, scope="session")
     elif "quantbench_records" in metafunc.fixturenames:
@@ -90,6 +90,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         group = pytest.mark.xdist_group("codecs")  # they write one file
         names = [pytest.param(name, id=name, marks=group) for name in quantizers.names() if name != "identity"]
         metafunc.parametrize("quantbench_codec", names, indirect=True)
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """A model's own name: of ids that are given, pytest escapes what is not ASCII, and `-k` would not find it."""
+    return getattr(val, "name", None) if argname == "quantbench_subject" else None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -123,9 +128,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     for item in items:
         if needs_suite(item):
-            item.extra_keyword_matches.update(run.models)  # so that `-k Tiny` keeps the suite's own items
+            item.extra_keyword_matches.update(*map(spellings, run.models))  # `-k Tiny` keeps the suite's own items
         elif (needed := parameters(item)) is not None:
             item.add_marker(pytest.mark.xdist_group(needed[0].name))
+            item.extra_keyword_matches.update(spellings(needed[0].name))
     result = yield
     items.sort(key=place)
     return result

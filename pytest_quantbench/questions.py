@@ -23,7 +23,7 @@ from pytest_quantbench.samples import TaskSamples
 from pytest_quantbench.scoring import Answer, Plan, Request, cut, planned
 from pytest_quantbench.skeleton import Config
 from pytest_quantbench.tasks import Part, not_readable, quiet_lm_eval
-from pytest_quantbench.tokens import longest_input, refuse_unknown_tokens
+from pytest_quantbench.tokens import frame_of, longest_input, refuse_unknown_tokens
 
 Row = Callable[[Part, int, Any, list[Any]], dict[str, Any]]  # of a question: what is kept of it
 
@@ -38,22 +38,34 @@ class _Encoder(TemplateLM):  # type: ignore[misc]
     def __init__(self, tokenizer: Any) -> None:
         super().__init__()
         self.tokenizer = tokenizer
+        self._frame = frame_of(tokenizer)
+        self._noted: list[Request] = []
 
     @property
     def eot_token_id(self) -> int:
-        """What stands in front of a continuation without context."""
-        bos = self.tokenizer.bos_token_id
-        return int(self.tokenizer.eos_token_id if bos is None else bos)
+        """lm-eval's name for what stands in front of a continuation without context."""
+        return self._frame.start(self.tokenizer)[-1]
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **kwargs: Any) -> list[int]:
-        """Token ids, with the special tokens that the tokenizer adds by itself unless told otherwise."""
-        special = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
-        return list(self.tokenizer.encode(string, **special))
+        """Token ids, as lm-eval's Hugging Face backend has them, but without what the tokenizer puts behind a text: it
+        would end the context, and be scored instead of the choice.
+        """
+        if add_special_tokens is None:
+            return self._frame.opened(self.tokenizer, string)
+        return list(self.tokenizer.encode(string, add_special_tokens=add_special_tokens))
 
     def encoded(self, instances: Sequence[Any]) -> list[Request]:
-        """One request for each of lm-eval's."""
-        self.loglikelihood(instances, disable_tqdm=True)
-        return self._noted
+        """One request for each of lm-eval's. Raises CorpusError for one without context that nothing can stand for."""
+        self._noted = []
+        self.loglikelihood([each for each in instances if each.args[0].strip()], disable_tqdm=True)
+        noted = iter(self._noted)
+        return [next(noted) if each.args[0].strip() else self._alone("".join(each.args)) for each in instances]
+
+    def _alone(self, text: str) -> Request:
+        """A continuation without context, or behind blanks, which lm-eval counts with the continuation."""
+        start = self._frame.start(self.tokenizer)
+        ids = tuple(self.tok_encode(text, add_special_tokens=False))
+        return Request(context=start, continuation=ids[len(start) :] if ids[: len(start)] == start else ids)
 
     def _loglikelihood_tokens(
         self, requests: Sequence[tuple[tuple[str, str], list[int], list[int]]], **kwargs: Any

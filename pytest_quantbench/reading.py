@@ -2,12 +2,13 @@
 
 Protocol: the text is tokenized whole, and its first `tokens` tokens are read in windows of `context` tokens, each
 `stride` further than the one before; what a window shares with the one before is its context and not scored again. By
-default windows do not overlap. Where the tokenizer puts a begin-of-sequence token in front of a text by itself, every
-window starts with it and the first window's first token is scored too; where it does not, a token that nothing stands
-in front of is not scored.
+default windows do not overlap. Where the tokenizer puts tokens in front of a text by itself (BOS, or whatever it is),
+every window starts with all of them and the first window's first token is scored too; where it does not, a token that
+nothing stands in front of is not scored. What it puts behind a text (EOS) is left out.
 """
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,8 +19,11 @@ import mlx.core as mx
 from pytest_quantbench.catalog import CONTEXT_TOKENS
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.hub import Text
+from pytest_quantbench.offsets import Offsets, byte_offsets
 from pytest_quantbench.skeleton import Config
-from pytest_quantbench.tokens import bos_of, longest_input, refuse_unknown_tokens
+from pytest_quantbench.tokens import frame_of, longest_input, refuse_unknown_tokens, special_in
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +53,21 @@ class Tokens:
         self.config = config
         self.ids: Sequence[int] = tokenizer.encode(text.content, add_special_tokens=False, verbose=False)
         refuse_unknown_tokens(self.ids, config)
-        self.bos = bos_of(tokenizer)
+        self.frame = frame_of(tokenizer)
+        self.special = special_in(tokenizer, text.content, self.ids)
+        if self.special:
+            log.warning(
+                f"The text {text.name} contains {', '.join(self.special)}: read as special tokens, not as text."
+            )
+
+    @cached_property
+    def byte_offsets(self) -> Offsets:
+        """(tokens + 1,) byte of the text's UTF-8 form at which every token begins; the last is the text's length."""
+        return byte_offsets(self.tokenizer, self.text.content, self.ids)
+
+    def bytes_of(self, begin: int, end: int) -> int:
+        """How many bytes of the text's UTF-8 form the tokens from `begin` to before `end` are."""
+        return int(self.byte_offsets[end] - self.byte_offsets[begin])
 
 
 class Script:
@@ -61,36 +79,40 @@ class Script:
 
     def __init__(self, tokens: Tokens, reading: Reading, there: int | None = None) -> None:
         self.tokens = tokens
-        self.context = min(reading.context, longest_input(tokens.config, reading.context))
+        self.front = tokens.frame.prefix
+        room = longest_input(tokens.config, reading.context) - max(0, len(self.front) - 1)  # the last token is no input
+        self.context = min(reading.context, room)
         self.stride = min(reading.stride or self.context, self.context)
         available = len(tokens.ids)
         wanted = available if reading.tokens is None else reading.tokens
         self.wanted = (
             check_length(available, wanted, self.context, tokens.text.name) if there is None else min(wanted, available)
         )
-        self.scores_first = tokens.bos is not None
+        self.scores_first = bool(self.front)
         self.whole = windows(self.wanted, self.context, self.stride, self.scores_first)
         self.there = there or 0
         # the windows that are not scored to their end, and how many tokens of the first of them are scored already
         self.open, self.again = _still_open(self.whole, self.there)
 
     def batches(self) -> list[mx.array]:
-        """(1, tokens) inputs of every open window: BOS first where it is used, and not the last token."""
-        front = () if self.tokens.bos is None else (self.tokens.bos,)
-        return [mx.array([[*front, *self.tokens.ids[window.begin : window.end - 1]]]) for window in self.open]
+        """(1, tokens) inputs of every open window: the prefix first, and not the last token."""
+        return [mx.array([[*self.front, *self.tokens.ids[window.begin : window.end - 1]]]) for window in self.open]
 
     @cached_property
     def scored_bytes(self) -> int:
-        """The UTF-8 length of all tokens that are scored, those before included."""
-        scored = [token for window in self.whole for token in self.tokens.ids[window.first : window.end]]
-        return len(self.tokens.tokenizer.decode(scored).encode())
+        """The UTF-8 length of the text of all tokens that are scored, those before included."""
+        return sum(self.tokens.bytes_of(window.first, window.end) for window in self.whole)
 
     @property
     def protocol(self) -> str:
         """In one line. Perplexities of different protocols are not compared."""
-        start = (
-            "every window starts with BOS" if self.scores_first else "no BOS, what has nothing before it is not scored"
-        )
+        tokens = self.tokens
+        names = tokens.frame.named(tokens.tokenizer)
+        usual = self.front == (tokens.tokenizer.bos_token_id,)
+        start = f"every window starts with {'BOS' if usual else ' '.join(names['prefix'])}"
+        start = start if self.front else "no BOS, what has nothing before it is not scored"
+        start += f", {' '.join(names['suffix_left_out'])} behind the text left out" if tokens.frame.suffix else ""
+        start += f", {' '.join(tokens.special)} in the text read as special tokens" if tokens.special else ""
         apart = "that do not overlap" if self.stride == self.context else f"each {self.stride} after the one before"
         return f"from the first token on, windows of {self.context} {apart}, {start}, float32"
 

@@ -5,6 +5,7 @@ Schema history
   2  verdicts: looks, p values, detectable difference; the noise floor, coherence
   3  perplexity: the protocol's hash, the corpus's revision
   4  divergence: `sampled_nats`, within the interval, in the place of `missed_nats`, which was beyond it
+  4  tokenizer: what it puts around texts
 """
 
 from collections.abc import Mapping
@@ -218,6 +219,7 @@ class Record:
     weights: Weights | None = None
     noise_floor: NoiseFloor | None = None
     coherence: Coherence | None = None
+    tokenizer: Mapping[str, tuple[str, ...]] | None = None  # `prefix` of all it reads; `suffix_left_out` behind texts
     verdicts: tuple[Verdict, ...] = ()
     machine: Machine | None = None
     raw_sha256: str | None = None  # of the .npz beside it

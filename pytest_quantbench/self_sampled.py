@@ -1,10 +1,10 @@
 """Text that a model writes itself, to calibrate on where no natural text can be had.
 
 A model's own distribution is the nearest thing to the text it was trained on: Liu et al., "LLM-QAT: Data-Free
-Quantization Aware Training for Large Language Models" (2023), section 3.1. Texts begin with the tokenizer's BOS, or
-with a token drawn at random where it has none, go on at temperature 1, and end where the model ends them or at `length`
-tokens. They are seeded and kept in the cache. Where we differ from that paper: no greedy first tokens, which would make
-texts that begin with BOS all alike.
+Quantization Aware Training for Large Language Models" (2023), section 3.1. Texts begin with what the tokenizer puts in
+front of a text, or with a token drawn at random where that is nothing, go on at temperature 1, and end where the model
+ends them or at `length` tokens. They are seeded and kept in the cache. Where we differ from that paper: no greedy first
+tokens, which would make texts with the same beginning all alike.
 
 Costs a forward pass for every token of 32 sequences at once, with the whole model in memory.
 """
@@ -27,7 +27,7 @@ from pytest_quantbench.hub import Text
 from pytest_quantbench.machine import backend, memory_bytes
 from pytest_quantbench.resident import load
 from pytest_quantbench.storage import read_sealed, sealed, write_atomically
-from pytest_quantbench.tokens import bos_of, longest_input
+from pytest_quantbench.tokens import frame_of, longest_input
 
 VERSION = 1  # raised when the same seed gives another text
 SEQUENCES, SEQUENCE_TOKENS = 32, 512  # by default: sampling is slow, and shorter texts wander less
@@ -80,9 +80,9 @@ def _write(reference: Artifact, tokenizer: Any, name: str, tokens: int, length: 
         made = generate(
             resident,
             tokenizer,
-            [[next(starts)] for _ in range(rows)],
+            [next(starts) for _ in range(rows)],
             stops=[()] * rows,
-            new_tokens=length - 1,
+            new_tokens=length - max(1, len(frame_of(tokenizer).prefix)),
             what=f"sampling text from {name}",
             end_tokens=ends,
             sampler=draw,
@@ -97,15 +97,15 @@ def _write(reference: Artifact, tokenizer: Any, name: str, tokens: int, length: 
     )
 
 
-def _starts(tokenizer: Any, seed: int) -> Iterator[int]:
-    """Endless first tokens: BOS, or tokens drawn at random, which are no special ones."""
-    bos = bos_of(tokenizer)
+def _starts(tokenizer: Any, seed: int) -> Iterator[tuple[int, ...]]:
+    """What texts begin with, endlessly: the tokenizer's own prefix, or a random token, which is no special one."""
+    prefix = frame_of(tokenizer).prefix
     special: Collection[int] = set(tokenizer.all_special_ids)
     random = np.random.default_rng(seed)
     while True:
-        drawn = int(random.integers(len(tokenizer))) if bos is None else bos
-        if bos is not None or drawn not in special:
-            yield drawn
+        drawn = int(random.integers(len(tokenizer)))
+        if prefix or drawn not in special:
+            yield prefix or (drawn,)
 
 
 def _sampler(seed: int) -> Sampler:

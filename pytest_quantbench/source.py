@@ -18,7 +18,7 @@ from pytest_quantbench.reading import Reading, Script, Tokens
 from pytest_quantbench.recipes import REFERENCE
 from pytest_quantbench.samples import PerplexitySamples
 from pytest_quantbench.settings import Settings
-from pytest_quantbench.tokens import load_tokenizer, shared_run, vocabulary
+from pytest_quantbench.tokens import frame_of, load_tokenizer, shared_run, vocabulary
 
 if TYPE_CHECKING:
     from pytest_quantbench.asking import Asked
@@ -59,6 +59,11 @@ class Source:
     def tokenizer(self) -> Any:
         """The model's own."""
         return load_tokenizer(self.checkpoint.directory)
+
+    @cached_property
+    def around_texts(self) -> dict[str, tuple[str, ...]]:
+        """The tokens that every text begins with, and those that the tokenizer would put behind it, by name."""
+        return frame_of(self.tokenizer).named(self.tokenizer)
 
     @cached_property
     def tokens(self) -> Tokens:

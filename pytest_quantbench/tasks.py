@@ -1,9 +1,7 @@
 """lm-eval's tasks: found by name or in a YAML file, with questions from the Hub or from a file of one's own."""
 
-import json
 import logging
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +15,13 @@ import numpy as np
 from jinja2 import TemplateError
 from lm_eval import tasks as lm_eval_tasks
 from lm_eval.tasks._index import Kind
+from lm_eval.tasks._yaml_loader import load_yaml
+from yaml import YAMLError
 
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError
+from pytest_quantbench.hub import first_line
+from pytest_quantbench.questionfiles import documents_of, rows_of
 
 CODE = ("humaneval", "mbpp")  # programs are run to judge them
 CODE_DIRECTORY = Path(__file__).parent / "codetasks"
@@ -35,70 +37,41 @@ def sample(questions: int, limit: int, seed: int, start: int = 0) -> list[int]:
 
 
 def task_name(task: str) -> str:
-    """A task's own name: itself, or what the YAML file says after `task:`. Raises CorpusError for none."""
+    """A task's own name: itself, or what the YAML file calls it. Raises CorpusError for a file that names none."""
     if not task.endswith((".yaml", ".yml")):
         return task
     if not Path(task).is_file():
         raise CorpusError(f"--task {task}: there is no such file.")
-    found = re.search(r"^task:\s*[\"']?([\w.-]+)", Path(task).read_text(encoding="utf-8"), re.MULTILINE)
-    if found is None:
+    try:
+        name = load_yaml(task_definition(task), resolve_func=False).get("task")
+    except (OSError, ValueError, YAMLError) as error:
+        raise CorpusError(f"--task {task}: the file is not a task's definition ({first_line(error)}).") from error
+    if not isinstance(name, str):
         raise CorpusError(f"--task {task}: the file names no task (`task: NAME`).")
-    return found.group(1)
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise CorpusError(f"--task {task}: {name!r} is no name for a task: use letters, digits, `_`, `.` and `-`.")
+    return name
 
 
 def load_task(task: str, file: Path | None, offline: bool) -> Any:
-    """lm-eval's task of that name, or of that YAML file; with a `file`, its documents come from there."""
+    """lm-eval's task of that name, or of that YAML file; with a `file`, its documents are that file's lines."""
     name, definition = task_name(task), task_definition(task)
-    overrides = f"include: {definition}\ntask: {name}\n"
-    if file is not None:
-        check_lines(name, file)
-        overrides += f"dataset_path: json\ndataset_name: null\ndataset_kwargs: {{data_files: {{test: {file}}}}}\n"
-        overrides += "training_split: null\nvalidation_split: null\nfewshot_split: test\ntest_split: test\n"
+    given = {} if file is None else documents_of(rows_of(name, file))
     way_out = f"Give its questions as a file with --task-data {name}=FILE.jsonl"
     if file is None and offline:
         raise OfflineError(f"The questions of {name} would be fetched and --offline forbids it. {way_out}.")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.yaml"
-        path.write_text(overrides)
-        try:
-            return lm_eval_tasks.TaskManager(include_defaults=False).load([str(path)])["tasks"][name]
-        except (KeyError, TypeError, ValueError, IndexError, TemplateError) as error:
-            raise CorpusError(
-                f"The questions of {name} are not what the task reads ({error!r}): the first one lacks a field, has an "
-                f"empty choice, or a right answer that is not among its choices. {way_out}."
-            ) from error
-        except ImportError as error:
-            raise CorpusError(f"{name} needs a package: {error}. Try pip install 'lm-eval[{name}]'.") from error
-        except (OSError, RuntimeError) as error:
-            raise OfflineError(f"The questions of {name} cannot be fetched ({error}). {way_out}.") from error
-
-
-def check_lines(name: str, file: Path) -> None:
-    """Raise CorpusError unless every line of a file of questions is a JSON object with the fields of the first: what
-    a line lacks would be read as nothing, and answered.
-    """
-    if not file.is_file():
-        raise CorpusError(f"--task-data {name}={file}: there is no such file.")
-    fields: set[str] = set()
-    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
-    for number, line in enumerate(lines, 1):
-        try:
-            found = json.loads(line) if line.strip() else None
-        except json.JSONDecodeError as error:
-            raise CorpusError(f"--task-data {name}: line {number} of {file} is not JSON: {error}.") from error
-        if found is None:
-            continue
-        if not isinstance(found, dict):
-            raise CorpusError(f"--task-data {name}: line {number} of {file} is not a JSON object.")
-        fields = fields or set(found)
-        if odd := sorted(fields ^ set(found)):
-            what = "lacks" if odd[0] in fields else "has"
-            raise CorpusError(
-                f"--task-data {name}: line {number} of {file} {what} {odd[0]!r}, other than the first line. Give every "
-                f"question the same fields, null where there is nothing to say."
-            )
-    if not fields:
-        raise CorpusError(f"--task-data {name}={file}: there is no question in it.")
+    try:
+        told = load_yaml(definition) | {"task": name} | given
+        return lm_eval_tasks.TaskManager(include_defaults=False).load([told])["tasks"][name]
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, TemplateError) as error:
+        raise CorpusError(
+            f"The questions of {name} are not what the task reads ({error!r}): the first one lacks a field, has an "
+            f"empty choice, or a right answer that is not among its choices. {way_out}."
+        ) from error
+    except ImportError as error:
+        raise CorpusError(f"{name} needs a package: {error}. Try pip install 'lm-eval[{name}]'.") from error
+    except (OSError, RuntimeError) as error:
+        raise OfflineError(f"The questions of {name} cannot be fetched ({error}). {way_out}.") from error
 
 
 def task_definition(task: str) -> Path:
@@ -115,7 +88,7 @@ def task_definition(task: str) -> Path:
 def _by_file_name(task: str) -> Path | None:
     """Most tasks are defined in a file of their own name, and looking at names is a hundred times faster."""
     named = re.compile(rf"^\"?task\"?:\s*\"?{re.escape(task)}\"?\s*$", re.MULTILINE)
-    return next((path for path in _files().get(task, ()) if named.search(path.read_text())), None)
+    return next((path for path in _files().get(task, ()) if named.search(path.read_text(encoding="utf-8"))), None)
 
 
 @cache
@@ -183,7 +156,8 @@ class Part:
 
 def rules(task: Any) -> str:
     """All that a task's definition says, its functions as source; where it lies and its questions are left out."""
-    told = {name: value for name, value in task.dump_config().items() if name != "dataset_kwargs"}
+    where = ("dataset_kwargs", "custom_dataset")
+    told = {name: value for name, value in task.dump_config().items() if name not in where}
     metadata = {name: value for name, value in (told.get("metadata") or {}).items() if name != "config_source"}
     return repr({**told, "metadata": metadata})
 

@@ -23,7 +23,7 @@ from pytest_quantbench.samples import TaskSamples
 from pytest_quantbench.sandbox import run_all
 from pytest_quantbench.skeleton import Config
 from pytest_quantbench.tasks import CODE, Part, not_readable
-from pytest_quantbench.tokens import end_tokens, longest_input, refuse_unknown_tokens
+from pytest_quantbench.tokens import end_tokens, frame_of, longest_input, refuse_unknown_tokens
 
 NEW_TOKENS = 256  # lm-eval's own default
 PROGRAM_SECONDS, PROGRAM_BYTES = 5.0, 2**30  # what a program may take
@@ -43,7 +43,9 @@ class Writing:
         # an answer takes at most half of the model's positions: without its question it would be of nothing
         self._new_tokens = [min(int(each.get("max_gen_toks", NEW_TOKENS)), longest // 2) for each in told]
         self._stops = [_stops(each) for each in told]
-        whole = [tuple(tokenizer.encode(instance.args[0])) for instance in self._instances]
+        frame = frame_of(tokenizer)
+        opened = [frame.opened(tokenizer, instance.args[0]) for instance in self._instances]
+        whole = [tuple(ids or frame.start(tokenizer)) for ids in opened]
         refuse_unknown_tokens((token for ids in whole for token in ids), config)
         self.prompts = [ids[new - longest :] for ids, new in zip(whole, self._new_tokens, strict=True)]
         self.cut_contexts = sum(a != b for a, b in zip(whole, self.prompts, strict=True))

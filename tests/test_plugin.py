@@ -2,8 +2,10 @@
 
 import importlib
 import json
+import re
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -210,6 +212,33 @@ def test_a_gate_of_ones_own_chooses_models_and_recipes_with_a_marker(suite):
     result = suite(source, "-v")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*test_my_gate[[]Tiny-int4-rtn[]] PASSED*"])
+
+
+@pytest.mark.parametrize("kept", ["ünï", "u\u0308ni\u0308", "模型", "my model (2)", "a#b", "Ünï-4B"])
+def test_a_model_is_chosen_by_its_name_in_any_letters(kept, suite, small_model):
+    """By -k as it was typed or as macOS keeps it, with _ for what an expression cannot hold, and by the item's id."""
+    directory = small_model().rename(Path.cwd() / kept)
+    model = ("--model", str(directory), "--collect-only", "-q")
+    typed = re.sub(r"[ ()#]", "_", unicodedata.normalize("NFC", kept))
+    for chosen in (("-k", typed), ("-k", typed.upper(), "-m", "not t1"), (f"test_gate.py::test_size[{kept}-int4]",)):
+        listed = [line for line in suite(GATE, *model, *chosen).outlines if "::" in line]
+        assert len(listed) == (1 if "::" in chosen[0] else len(LEVELS))
+        assert all(line.startswith(f"test_gate.py::test_size[{kept}-") for line in listed)
+    assert not [line for line in suite(GATE, *model, "-k", "nobody").outlines if "::" in line]
+
+
+def test_a_model_whose_name_has_accents_runs_and_leaves_its_record(suite, small_model, pytester):
+    directory = small_model().rename(Path.cwd() / "ünï")
+    result = suite(GATE, "--model", str(directory), "-k", "ünï", "-m", "int4", "-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*test_size[[]ünï-int4[]] PASSED*"])
+    assert json.loads((pytester.path / "results" / "ünï_4bit.json").read_text())["model_id"] == "ünï"
+
+
+def test_a_name_that_a_terminal_cannot_show_is_escaped(suite, small_model):
+    directory = small_model().rename(Path.cwd() / "a\nb")
+    result = suite(GATE, "--model", str(directory), "--collect-only", "-q", "-k", "a_b")
+    assert next(line for line in result.outlines if "::" in line) == r"test_gate.py::test_size[a\nb-bf16]"
 
 
 def test_a_marker_that_names_an_unknown_model_lists_the_choices(suite):

@@ -265,3 +265,88 @@ def test_a_broken_line_is_named_and_line_separators_in_a_text_are_none(tmp_path)
 def test_a_misspelled_task_is_told_what_was_meant():
     with pytest.raises(UnknownNameError, match=r"no such task\. Did you mean .*arc_easy.*Tiny's own are tiny_facts"):
         members("arc_esay")
+
+
+ODD = [
+    "[data]",
+    "a{b}",
+    "a,b",
+    "a #b",
+    "a: b",
+    "q?",
+    "q*",
+    "**",
+    "a b",
+    "'a'",
+    '"',
+    "ünï",
+    "-x",
+    "~",
+    "~x",
+    "%41",
+    "a\nb",
+]
+ODD += ["a::b", "zip:", "x=y", "$HOME", "a\\b", "!a", "&a", "@a", "| a", "> a", "#", "a\tb", "null", "{{query}}"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_exactly_the_named_file_is_read(name, tmp_path):
+    """Of questions, and of a definition, in a folder of such a name: nothing in a path means another file."""
+    folder = tmp_path / name
+    folder.mkdir()
+    lines = (TINY_DIRECTORY / "facts.jsonl").read_text().splitlines(keepends=True)
+    data, definition = folder / f"{name}.jsonl", folder / f"{name}.yaml"
+    data.write_text("".join(lines[:3]))
+    for other in ("qa", "other"):
+        (folder / f"{other}.jsonl").write_text("".join(lines[5:9]))
+    definition.write_text(f"include: {TINY_DIRECTORY / 'facts.yaml'}\ntask: mine\n", encoding="utf-8-sig")
+    asked = ask(["tiny_facts", str(definition)], {"tiny_facts": data, "mine": data}, limit=10)
+    assert asked.available == {"tiny_facts": 3, "mine": 3}
+    with pytest.raises(CorpusError, match=r"there is no such file"):
+        ask(["tiny_facts"], {"tiny_facts": folder / "[qa].jsonl"})
+
+
+def test_a_definitions_own_functions_are_found_beside_it(tmp_path):
+    folder = tmp_path / "of [mine], #1"
+    folder.mkdir()
+    (folder / "own.py").write_text("def keep(docs):\n    return docs.filter(lambda doc: doc['id'] != 'left out')\n")
+    rules = "task: mine\nprocess_docs: !function own.keep\n"
+    (folder / "mine.yaml").write_text(f"include: {TINY_DIRECTORY / 'facts.yaml'}\n{rules}")
+    file = {"mine": write(tmp_path, GOOD, GOOD | {"id": "left out"})}
+    first = ask([str(folder / "mine.yaml")], file)
+    assert first.available == {"mine": 1}
+    (folder / "mine.yaml").write_text(f"include: {TINY_DIRECTORY / 'facts.yaml'}\n{rules}".replace("keep", "lack"))
+    with pytest.raises(CorpusError, match="has no function 'lack'"):
+        ask([str(folder / "mine.yaml")], file)
+
+
+def test_a_definition_may_name_its_task_in_a_file_that_it_includes(tmp_path):
+    (tmp_path / "whole.yaml").write_text(f"include: {TINY_DIRECTORY / 'facts.yaml'}\n")
+    file = {"tiny_facts": write(tmp_path, GOOD)}
+    assert ask([str(tmp_path / "whole.yaml")], file).available == {"tiny_facts": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("task: [a\n", "not a task's definition"),
+        ("- task\n", "not a task's definition"),
+        ("include: nowhere.yaml\n", "not a task's definition"),
+        ("task: a/b\n", "'a/b' is no name for a task"),
+        ("task: [a, b]\n", "names no task"),
+    ],
+)
+def test_a_file_that_defines_no_task_is_named(content, told, tmp_path):
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(CorpusError, match=rf"--task .*mine\.yaml: .*{told}"):
+        ask([str(tmp_path / "mine.yaml")])
+
+
+def test_values_are_as_the_file_has_them(tmp_path):
+    """What looks like a date stays a text, and a question saved with a mark is the same question."""
+    question = GOOD | {"query": "2020-01-01", "choices": ["2020-01-01", "2020-01-02T00:00:00", "1", "x"]}
+    plain = ask(["tiny_facts"], {"tiny_facts": write(tmp_path, question)})
+    (instance, *_) = plain.choices._instances
+    assert instance.args == ("2020-01-01", " 2020-01-01")
+    (tmp_path / "marked.jsonl").write_text(json.dumps(question).replace("\n", "\r\n"), encoding="utf-8-sig")
+    assert ask(["tiny_facts"], {"tiny_facts": tmp_path / "marked.jsonl"}).sha256 == plain.sha256

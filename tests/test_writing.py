@@ -6,6 +6,7 @@ import json
 import mlx.core as mx
 import numpy as np
 import pytest
+import small_tokenizers
 
 from pytest_quantbench import bench, quantizers, results, writing
 from pytest_quantbench.asking import Asked
@@ -162,6 +163,25 @@ def test_a_prompt_leaves_room_for_its_answer(written_facts, tmp_path):
     assert len(prompt) == CONFIG["max_position_embeddings"] - 12
     assert TOKENIZER.decode(prompt).endswith("What?")
     assert asked.cut_contexts == 1
+
+
+@pytest.mark.parametrize("template", [("<s>", "$A"), ("<s>", "$A", "</s>"), ("</s>", "<s>", "$A", "</s>")])
+def test_prompts_begin_as_all_texts_and_never_end_in_what_stands_behind_them(template, written_facts, tmp_path):
+    """A prompt that ends in EOS would be answered as if the next text began."""
+    tokenizer = load_tokenizer(small_tokenizers.around(tmp_path / "framed", *template))
+    asked = Asked(tokenizer, CONFIG, [written_facts], FILES, 5, 0, offline=True).writing.prompts
+    plain = ask([written_facts], limit=5).writing.prompts
+    front = tuple(tokenizer.convert_tokens_to_ids(list(template[: template.index("$A")])))
+    assert asked == [front + prompt[1:] for prompt in plain]
+
+
+def test_an_empty_prompt_is_what_stands_in_front_of_texts(written_facts, tmp_path):
+    question = {"id": "q", "query": "", "choices": ["a"], "gold": 0}
+    files = {"written_facts": write(tmp_path, question)}
+    assert ask([written_facts], files).writing.prompts == [(0,)]
+    bare = load_tokenizer(small_tokenizers.around(tmp_path / "bare", "$A", bos=None, eos=None))
+    with pytest.raises(CorpusError, match="the tokenizer lacks what could stand there"):
+        Asked(bare, CONFIG, [written_facts], files, 5, 0, offline=True)
 
 
 def test_gsm8k_is_judged_strictly_and_loosely(artifact, answering, tmp_path):

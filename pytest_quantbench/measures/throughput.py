@@ -18,7 +18,7 @@ from pytest_quantbench import resident
 from pytest_quantbench.artifacts import Artifact
 from pytest_quantbench.catalog import PROMPTS
 from pytest_quantbench.samples import Run, ThroughputSamples
-from pytest_quantbench.tokens import load_tokenizer
+from pytest_quantbench.tokens import frame_of, load_tokenizer
 
 PROBE_SIDE = 512
 
@@ -112,7 +112,7 @@ def generate(model: nn.Module, tokenizer: Any, prompt: int, new_tokens: int) -> 
     """One greedy generation of exactly `new_tokens` tokens from PROMPTS[prompt], timed token by token."""
     from mlx_lm.generate import generate_step
 
-    ids = tokenizer.encode(PROMPTS[prompt])
+    ids = frame_of(tokenizer).opened(tokenizer, PROMPTS[prompt])
     produced: list[int] = []
     times: list[float] = []
     began = time.perf_counter()
