@@ -1,0 +1,159 @@
+"""The keys of config.json that may stay unread, and why: the table to read, and to add to.
+
+A config is refused for a key that mlx-lm's module does not read, unless it stands here, or its value says "nothing of
+the kind". Three sorts of key are here: those that change no figure of an evaluated text model; those that change which
+weights there are, or their shapes, and so cannot go wrong in silence, since every name and shape is compared with the
+files; and those whose effect the module has built in. Whoever adds a key says which of these it is.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_quantbench.architectures import Reads, reads, text_table
+from pytest_quantbench.errors import ModelError
+from pytest_quantbench.layer_kinds import PATTERN, with_patterns
+from pytest_quantbench.rope_config import ORIGINAL, ROPE_KEYS, SLIDING, TEXT_TABLES
+
+Config = Mapping[str, Any]
+
+# --- Keys that change no figure of an evaluated text model.
+NO_ARITHMETIC = (
+    # names, files, versions
+    r"_?name_or_path|model_name|model_type|architectures|auto_map|model_file|.*version|.*_?commit_hash|.*_class|base_model.*",
+    r"torch_dtype|dtype|params_dtype|compute_dtype|torchscript|use_bfloat16|bf16|fp16|fp32|.*_in_fp32|.*upcast.*|unsloth.*",
+    r"transformers\.js_config|tf_legacy_loss|quantization(_config)?|compression_config",  # quantized ones are refused
+    # how it is run
+    r"use_cache|.*cache_implementation|.*attn_implementation.*|use_flash_attn|_?flash_attn.*|attn_config_impl|use_mambapy",
+    r"fused?_.*|use_fused.*|use_cache_.*|gradient_checkpointing|pretraining_tp|tensor_parallel.*|ep_size|is_decoder|device",
+    r"chunk_size_feed_forward|pruned_heads|return_dict(_in_generate)?|use_return_dict|output_.*|use_mem_.*",
+    # special tokens, tasks and generation settings
+    r"(.*_)?(bos|eos|pad|sep|cls|mask|unk|decoder_start|bod|eod|im_.*|tool.*)_(token|token_id|token_ids)|.*_token_(id|index|ids)",
+    r"(id2|2id)?label.*|num_labels|problem_type|finetuning_task|task_specific_params|prefix|tokenizer_.*|summary_.*",
+    r"temperature|top_[kp]|typical_p|(max|min)_(new_)?(length|tokens)|do_sample|num_beams?|num_beam_groups|num_return_sequences",
+    r".*_penalty|no_repeat_ngram_size|.*_no_repeat_ngram_size|early_stopping|bad_words_ids|remove_invalid_values",
+    r"(begin_)?suppress_tokens|forced_.*|generation_.*|.*_watermark.*|exponential_decay_length_penalty",
+    # training
+    r".*drop(out)?(_?(rate|prob|p|path|layer).*)?|.*_pdrop|initializer_.*|.*_init(_.*)?|init_.*|.*_initializer|.*aux_loss.*|.*_loss(_.*)?",
+    r"router_(jitter|z).*|.*jitter_noise|seq_aux|moe_capacity.*|.*bias_update.*|z_loss.*|num_nextn_predict_layers|mtp_.*|num_mtp_.*",
+    r"train.*|optim.*|learning_rate|lr|weight_decay|warmup.*|seed|batch_size|rescale_prenorm_residual",
+    # pictures, sound and their places in a text
+    r"(vision|image|video|audio|mm|vit|visual|projector|multimodal|speech|boi|eoi|boa|eoa)_.*|.*_(projector|vision|image|audio)_.*",
+    r"vision|visual|vision_config|audio_config|.*_per_image|spatial_merge_size",
+    # lengths: read by `positions`
+    r"n_positions|n_ctx|.*max_position.*|max_seq(uence)?_len(gth)?|seq(uence)?_len(gth)?|model_max_length|max_context_.*",
+    r"sliding_window(_size)?|use_sliding_window|max_window_layers|attention_window_size",
+)
+# --- Keys that say which weights there are and of what shape: names and shapes are compared with the files.
+IN_THE_WEIGHTS = (
+    r".*(vocab|intermediate|ffn|hidden|inner|mlp|expert|embedding|feed_forward).*_?(size|dims?)|n_inner|ffn_dim|d_ff|d_model|dim|n_embd",
+    r".*head_dim|.*_rank|num_key_value_heads|num_kv_heads|n_kv_heads|num_multi_query_heads|multi_query|pad_vocab.*",
+    r".*(attention|mlp|qkv|ffn|conv|head|lm_head|linear|proj|projection|use|output|out|o_proj)_(qkv_)?bias|bias|add_bias.*|use_(\w+_)?bias",
+    r"num_hidden_layers|n_layers?|num_layers|(n|num)_(\w+_)?experts|moe_layer_(freq|interval|start|end|start_index|end_index)",
+    r"first_k_dense_replace|decoder_sparse_step|mlp_only_layers|interleave_moe_layer_step|n_shared_experts|tie_word_embeddings",
+    r"use_qk_norm|qk_norm|qk_layernorm|use_qkv_norm|tie_.*embeddings?",
+)
+# --- Values that say "nothing of the kind", of keys for which null, false, 0 and an empty list are not the only ones.
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    r"logit_scale|logits_scaling|(embedding|residual|key|ssm_in|ssm_out|lm_head)_multiplier|scale_emb|width_scale": (
+        1,
+    ),
+    r"partial_rotary_factor|rotary_pct": (1,),
+    r"n_group|topk_group|routed_scaling_factor|num_loops|loop_num|num_experts_per_tok": (1,),
+    r"position_embedding_type": ("rope",),
+    r"rope_scaling_type": ("default",),
+}
+ON = r"scale_attn_weights|is_causal|causal|use_rope|rope"  # of these, false says that something usual is missing
+ACTIVATIONS: Mapping[str, tuple[str, ...]] = {  # what Transformers calls a function, and mlx-lm's modules
+    "silu": ("silu", "swiglu"),
+    "swish": ("silu", "swiglu"),
+    "swiglu": ("silu", "swiglu"),
+    "gelu": ("gelu", "geglu"),
+    "gelu_new": ("gelu_approx",),
+    "gelu_fast": ("gelu_approx",),
+    "gelu_pytorch_tanh": ("gelu_approx", "geglu"),
+    "gelu_tanh": ("gelu_approx",),
+    "relu": ("relu",),
+    "relu2": ("relu2", "relu_squared", "square"),
+    "sigmoid": ("sigmoid",),
+    "softmax": ("softmax",),
+    "xielu": ("XieLU", "xielu"),
+}
+ACTIVATION_KEYS = re.compile(
+    r"hidden_act|hidden_activation|activation(_function|_type)?|ffn_act.*|scoring_func|.*_act(_fn)?"
+)
+# Layers of other kinds than these two have other weights; not so those that look at chunks.
+SAME_WEIGHTS = {"chunked_attention"}
+
+
+def refuse_unread(config: Config, *, ropes_checked: bool) -> None:
+    """Raise ModelError naming the first key that changes the arithmetic and that mlx-lm's module does not read.
+
+    `ropes_checked`: the keys of rotary positions were compared with what the model does.
+    """
+    read, text = reads(config), text_table(config)
+    settled = ROPE_KEYS | {ORIGINAL} if ropes_checked else frozenset({ORIGINAL})
+    if not ropes_checked and ROPE_KEYS & (read.top | read.text):
+        settled |= ROPE_KEYS - read.top - read.text  # one spelling is read, and `spelled` writes them all
+    tables = [(config, read.top)] + ([(text, read.text)] if text is not config else [])
+    for table, keys in tables:
+        for key, value in table.items():
+            if key not in keys | settled | set(TEXT_TABLES) and not _harmless(key, value, table, read):
+                raise ModelError(
+                    f"Unsupported config.json: mlx-lm's {config.get('model_type')!r} does not read {key!r}, and "
+                    f"{value!r:.200} may change what the model computes. Where it does not, take the key out of a copy "
+                    f"of the directory's config.json and give that copy with --model."
+                )
+
+
+def _harmless(key: str, value: Any, table: Config, read: Reads) -> bool:
+    """Whether an unread key changes nothing, or nothing that would go unnoticed."""
+    if value is None:
+        return True
+    if re.fullmatch(ON, key):
+        return value is True
+    if value is False or value == 0 or value in ([], {}, ""):
+        return True
+    if any(re.fullmatch(pattern, key) for pattern in (*NO_ARITHMETIC, *IN_THE_WEIGHTS)):
+        return True
+    if any(re.fullmatch(pattern, key) and value in values for pattern, values in NEUTRAL.items()):
+        return True
+    if ACTIVATION_KEYS.fullmatch(key) and isinstance(value, str):
+        return bool(read.functions & set(ACTIVATIONS.get(value, (value,))))
+    derived = DERIVED.get(key)
+    return derived is not None and derived(value, table, read)
+
+
+def _same_norm(value: Any, table: Config, read: Reads) -> bool:
+    """A norm's epsilon under one more name: the module reads another key with the same value."""
+    return any(re.search("eps", key) and table[key] == value for key in (read.top | read.text) & table.keys())
+
+
+def _is_plain_scale(value: Any, table: Config, read: Reads) -> bool:
+    """Scores divided by the root of the size of a head, as everywhere."""
+    heads = table.get("head_dim") or table.get("hidden_size", 0) / table.get("num_attention_heads", 1)
+    return value in (heads, heads**-0.5)
+
+
+def _told_otherwise(value: Any, table: Config, read: Reads) -> bool:
+    """Layers' kinds that the module reads as a pattern, or that differ in a window alone which it does not have.
+
+    Texts are kept within such a window (`positions`).
+    """
+    if not isinstance(value, list) or set(value) & SAME_WEIGHTS:
+        return False
+    return not (read.top | read.text) & {PATTERN[0]} or PATTERN[0] in with_patterns(table) or SLIDING not in value
+
+
+DERIVED = {
+    "layer_norm_eps": _same_norm,
+    "layer_norm_epsilon": _same_norm,
+    "norm_eps": _same_norm,
+    "norm_epsilon": _same_norm,
+    "rms_norm_eps": _same_norm,
+    "query_pre_attn_scalar": _is_plain_scale,
+    "attention_multiplier": _is_plain_scale,
+    "layer_types": _told_otherwise,
+    "_sliding_window_pattern": lambda value, table, read: True,  # Transformers' own note; layer_types says it
+    "sliding_window_pattern": lambda value, table, read: True,
+}
