@@ -9,6 +9,7 @@ import ast
 import contextlib
 import dataclasses
 import importlib
+import importlib.util
 import inspect
 import io
 import re
@@ -19,6 +20,8 @@ from functools import cache
 from types import ModuleType
 from typing import Any
 
+import mlx.nn as nn
+
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.modelconfig import remote_code
 from pytest_quantbench.rope_config import TEXT_TABLES
@@ -27,6 +30,14 @@ Config = Mapping[str, Any]
 
 MODELS = "mlx_lm.models"
 ARGUMENTS = re.compile(r"(.*_)?(args|config|cfg|params)")  # what mlx-lm's modules call the arguments of a model
+GELUS = {  # what Transformers calls them, and mlx.nn
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_approx",
+    "gelu_fast": "gelu_approx",
+    "gelu_pytorch_tanh": "gelu_approx",
+    "gelu_tanh": "gelu_approx",
+}
 # Modules of mlx-lm's that are no models.
 BLOCKS = "activations base bitlinear_layers cache gated_delta mla pipeline rope_utils ssm switch_layers"
 BUILDING_BLOCKS = frozenset(f"{MODELS}.{name}" for name in BLOCKS.split())
@@ -61,7 +72,8 @@ def engine_module(config: Config) -> ModuleType:
     model_type = config.get("model_type")
     try:
         with contextlib.redirect_stdout(said):
-            return importlib.import_module(name)
+            module = importlib.import_module(name)
+            return with_gelu(name, *swap) if (swap := _other_gelu(module, config)) else module
     except ModuleNotFoundError as error:
         if error.name != name:
             raise ModelError(
@@ -74,6 +86,42 @@ def engine_module(config: Config) -> ModuleType:
     except (SystemExit, ImportError) as error:  # OLMo's module leaves the interpreter where it misses a package
         why = said.getvalue().strip() or error
         raise ModelError(f"mlx-lm's module for {model_type!r} cannot be loaded: {why}") from error
+
+
+class _Functions:
+    """mlx.nn with one function in the place of another."""
+
+    def __init__(self, replaced: str, by: str) -> None:
+        self._replaced, self._by = replaced, by
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(nn, self._by if name == self._replaced else name)
+
+
+def _other_gelu(module: ModuleType, config: Config) -> tuple[str, str] | None:
+    """The form of GELU that a module has built in, and the one that the config asks for, where they differ.
+
+    mlx-lm's GPT-NeoX always takes the approximation by tanh, and its StarCoder2 the error function, whatever the config
+    says; they are up to 5e-4 apart.
+    """
+    said = {str(config[key]) for key in ("hidden_act", "hidden_activation", "activation_function") if config.get(key)}
+    wanted = {GELUS.get(name) for name in said}
+    called = _source(module.__name__).functions & set(GELUS.values())
+    if len(wanted) == 1 and len(called) == 1 and wanted != called and (by := wanted.pop()) is not None:
+        return called.pop(), by
+    return None
+
+
+@cache
+def with_gelu(name: str, replaced: str, by: str) -> ModuleType:
+    """A copy of one of mlx-lm's modules with the other form of GELU; the module itself stays as it is."""
+    spec = importlib.util.find_spec(name)
+    assert spec is not None  # it was imported before
+    assert spec.loader is not None
+    copy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copy)
+    vars(copy)["nn"] = _Functions(replaced, by)
+    return copy
 
 
 def text_table(config: Config) -> Config:
@@ -89,6 +137,9 @@ def reads(config: Config) -> Reads:
     if any(source.name == inner for source in sources):  # of several text models, the one that this config names
         sources = {_source(module.__name__) for module in (top, *_closure(sys.modules[inner]))}
     used = frozenset().union(*(source.used for source in sources))
+    called = frozenset[str]().union(*(source.functions for source in sources))
+    if (swap := _other_gelu(sys.modules[top.__name__], config)) is not None:
+        called = called - {swap[0]} | {swap[1]}
     first = _declared(top.ModelArgs)
     others = frozenset().union(*(source.declared for source in sources if source.name != top.__name__))
     inside = _source(top.__name__).declared  # the module's own class for the text, beside ModelArgs
@@ -96,7 +147,7 @@ def reads(config: Config) -> Reads:
     return Reads(
         top=used & (first if text is not config else first | beside),
         text=used & beside,
-        functions=frozenset().union(*(source.functions for source in sources)),
+        functions=called,
     )
 
 

@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_quantbench.architectures import Reads, reads, text_table
+from pytest_quantbench.architectures import GELUS, Reads, reads, text_table
 from pytest_quantbench.errors import ModelError
+from pytest_quantbench.key_names import other_names
 from pytest_quantbench.layer_kinds import PATTERN, with_patterns
 from pytest_quantbench.rope_config import ORIGINAL, ROPE_KEYS, SLIDING, TEXT_TABLES
 
@@ -20,7 +21,7 @@ Config = Mapping[str, Any]
 # --- Keys that change no figure of an evaluated text model.
 NO_ARITHMETIC = (
     # names, files, versions
-    r"_?name_or_path|model_name|model_type|architectures|auto_map|model_file|.*version|.*_?commit_hash|.*_class|base_model.*",
+    r"_?name_or_path|model_name|model_type|architectures|auto_map|model_file|.*version|.*_?commit_hash|.*_class|base_model.*|is_\w+_config",
     r"torch_dtype|dtype|params_dtype|compute_dtype|torchscript|use_bfloat16|bf16|fp16|fp32|.*_in_fp32|.*upcast.*|unsloth.*",
     r"transformers\.js_config|tf_legacy_loss|quantization(_config)?|compression_config",  # quantized ones are refused
     # how it is run
@@ -61,18 +62,28 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     r"partial_rotary_factor|rotary_pct": (1,),
     r"n_group|topk_group|routed_scaling_factor|num_loops|loop_num|num_experts_per_tok": (1,),
     r"position_embedding_type": ("rope",),
-    r"rope_scaling_type": ("default",),
+    r"rope_scaling_type|mlp_type": ("default",),
+    r"norm_type": ("layer_norm", "rms_norm", "rmsnorm", "layernorm"),  # they differ in their weights
+    r"rotary_scaling_factor|rope_ratio": (1,),
+}
+# What a module does without being told, by model_type.
+BUILT_IN: Mapping[str, Mapping[str, Any]] = {
+    "apertus": {"qk_norm": True, "post_norm": False},
+    "cohere2": {
+        "order_of_interleaved_layers": "local_attn_first",
+        "position_embedding_type": "rope_gptj",
+        "use_embedding_sharing": True,
+        "use_gated_activation": True,
+        "use_parallel_block": True,
+    },
+    "granitemoehybrid": {"position_embedding_type": "nope"},
 }
 ON = r"scale_attn_weights|is_causal|causal|use_rope|rope"  # of these, false says that something usual is missing
 ACTIVATIONS: Mapping[str, tuple[str, ...]] = {  # what Transformers calls a function, and mlx-lm's modules
-    "silu": ("silu", "swiglu"),
-    "swish": ("silu", "swiglu"),
-    "swiglu": ("silu", "swiglu"),
-    "gelu": ("gelu", "geglu"),
-    "gelu_new": ("gelu_approx",),
-    "gelu_fast": ("gelu_approx",),
-    "gelu_pytorch_tanh": ("gelu_approx", "geglu"),
-    "gelu_tanh": ("gelu_approx",),
+    "silu": ("silu", "swiglu", "SwitchGLU"),
+    "swish": ("silu", "swiglu", "SwitchGLU"),
+    "swiglu": ("silu", "swiglu", "SwitchGLU"),
+    **{name: (function,) for name, function in GELUS.items()},
     "relu": ("relu",),
     "relu2": ("relu2", "relu_squared", "square"),
     "sigmoid": ("sigmoid",),
@@ -120,13 +131,15 @@ def _harmless(key: str, value: Any, table: Config, read: Reads) -> bool:
         return True
     if ACTIVATION_KEYS.fullmatch(key) and isinstance(value, str):
         return bool(read.functions & set(ACTIVATIONS.get(value, (value,))))
+    if _said_otherwise(key, value, table, read) or BUILT_IN.get(str(table.get("model_type")), {}).get(key) == value:
+        return True
     derived = DERIVED.get(key)
     return derived is not None and derived(value, table, read)
 
 
-def _same_norm(value: Any, table: Config, read: Reads) -> bool:
-    """A norm's epsilon under one more name: the module reads another key with the same value."""
-    return any(re.search("eps", key) and table[key] == value for key in (read.top | read.text) & table.keys())
+def _said_otherwise(key: str, value: Any, table: Config, read: Reads) -> bool:
+    """Another name of a key that the module reads, and no other value."""
+    return any(other in read.top | read.text and table.get(other, value) == value for other in other_names(key))
 
 
 def _is_plain_scale(value: Any, table: Config, read: Reads) -> bool:
@@ -146,11 +159,6 @@ def _told_otherwise(value: Any, table: Config, read: Reads) -> bool:
 
 
 DERIVED = {
-    "layer_norm_eps": _same_norm,
-    "layer_norm_epsilon": _same_norm,
-    "norm_eps": _same_norm,
-    "norm_epsilon": _same_norm,
-    "rms_norm_eps": _same_norm,
     "query_pre_attn_scalar": _is_plain_scale,
     "attention_multiplier": _is_plain_scale,
     "layer_types": _told_otherwise,

@@ -7,9 +7,10 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map
 
-from pytest_quantbench.architectures import Config, engine_module, text_table
+from pytest_quantbench.architectures import Config, engine_module, reads, text_table
 from pytest_quantbench.config_keys import refuse_unread
 from pytest_quantbench.errors import ModelError
+from pytest_quantbench.key_names import with_asked_names
 from pytest_quantbench.layer_kinds import layer_kinds, with_patterns
 from pytest_quantbench.rope_check import check_ropes
 from pytest_quantbench.rope_config import TEXT_TABLES, spelled
@@ -46,7 +47,8 @@ def with_head(config: Config, own: bool) -> Config:
 def built(config: Config) -> nn.Module:
     """The model of this config as its class makes it, which has not seen any names yet."""
     module = engine_module(config)
-    understood = with_patterns(spelled(config, short=True))
+    read = reads(config)
+    understood = with_asked_names(with_patterns(spelled(config, short=True)), read.top, read.text)
     try:
         # from_dict may write into nested tables of the config (Gemma 3 does).
         model: nn.Module = module.Model(module.ModelArgs.from_dict(tree_map(lambda value: value, understood)))

@@ -17,7 +17,16 @@ ORDER = (
     ("vectors", "coding", "hadamard", "e8", "kblocks", "kgrids"),
     ("quantizers",),
     ("cases", "conformance"),
-    ("modelconfig", "rope_config", "rope_check", "layer_kinds", "architectures", "config_keys", "skeleton"),
+    (
+        "modelconfig",
+        "rope_config",
+        "rope_check",
+        "layer_kinds",
+        "architectures",
+        "key_names",
+        "config_keys",
+        "skeleton",
+    ),
     ("hostmath", "hostkernels", "hidden", "branches", "standins", "tracks", "stream"),
     ("positions", "scoring", "tokens"),
     (
