@@ -45,10 +45,15 @@ BUILDING_BLOCKS = frozenset(f"{MODELS}.{name}" for name in BLOCKS.split())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reads:
-    """The keys that a module reads of config.json itself and of the table of text in it, and the functions it calls."""
+    """The keys that a module reads of config.json itself and of the table of text in it, and the functions it calls.
+
+    It may ask for more, and not use them: `asked`.
+    """
 
     top: frozenset[str]
     text: frozenset[str]
+    asked_top: frozenset[str]
+    asked_text: frozenset[str]
     functions: frozenset[str]
 
 
@@ -106,7 +111,7 @@ def _other_gelu(module: ModuleType, config: Config) -> tuple[str, str] | None:
     """
     said = {str(config[key]) for key in ("hidden_act", "hidden_activation", "activation_function") if config.get(key)}
     wanted = {GELUS.get(name) for name in said}
-    called = _source(module.__name__).functions & set(GELUS.values())
+    called = set(_source(module.__name__).functions & set(GELUS.values()))
     if len(wanted) == 1 and len(called) == 1 and wanted != called and (by := wanted.pop()) is not None:
         return called.pop(), by
     return None
@@ -144,9 +149,12 @@ def reads(config: Config) -> Reads:
     others = frozenset().union(*(source.declared for source in sources if source.name != top.__name__))
     inside = _source(top.__name__).declared  # the module's own class for the text, beside ModelArgs
     beside = (others | inside) or first
+    whole = first if text is not config else first | beside
     return Reads(
-        top=used & (first if text is not config else first | beside),
+        top=used & whole,
         text=used & beside,
+        asked_top=whole,
+        asked_text=beside,
         functions=called,
     )
 

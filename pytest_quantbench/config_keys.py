@@ -13,8 +13,8 @@ from typing import Any
 from pytest_quantbench.architectures import GELUS, Reads, reads, text_table
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.key_names import other_names
-from pytest_quantbench.layer_kinds import PATTERN, with_patterns
-from pytest_quantbench.rope_config import ORIGINAL, ROPE_KEYS, SLIDING, TEXT_TABLES
+from pytest_quantbench.layer_kinds import PATTERN, pattern_of
+from pytest_quantbench.rope_config import ORIGINAL, ROPE_KEYS, TEXT_TABLES
 
 Config = Mapping[str, Any]
 
@@ -155,7 +155,7 @@ def _told_otherwise(value: Any, table: Config, read: Reads) -> bool:
     """
     if not isinstance(value, list) or set(value) & SAME_WEIGHTS:
         return False
-    return not (read.top | read.text) & {PATTERN[0]} or PATTERN[0] in with_patterns(table) or SLIDING not in value
+    return PATTERN[0] not in read.top | read.text or pattern_of(value) is not None
 
 
 DERIVED = {

@@ -36,7 +36,7 @@ def other_names(key: str) -> frozenset[str]:
 def with_asked_names(config: Config, top: Set[str], text: Set[str]) -> dict[str, Any]:
     """The config with a key under the name that a module asks for, where it stands there under another alone.
 
-    `top` and `text`: what the module reads of the config and of the table of text in it.
+    `top` and `text`: what the module asks for of the config and of the table of text in it.
     """
     written = dict(config)
     for names in SAME:
@@ -45,4 +45,6 @@ def with_asked_names(config: Config, top: Set[str], text: Set[str]) -> dict[str,
             if found and all(value == found[0] for value in found):
                 written[asked] = found[0]
     inner = {key: with_asked_names(config[key], text, text) for key in TEXT_TABLES if isinstance(config.get(key), dict)}
+    for table in inner.values():  # Gemma 3's module asks for the vocabulary at the top
+        written |= {key: table[key] for key in (top & table.keys()) - written.keys()}
     return written | inner

@@ -4,10 +4,9 @@ Transformers 5 lists every layer's kind (`layer_types`); older files, and some o
 layers one looks at everything (`sliding_window_pattern`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pytest_quantbench.errors import ModelError
 from pytest_quantbench.rope_config import FULL, SLIDING, TEXT_TABLES, spelled
 
 Config = Mapping[str, Any]
@@ -26,26 +25,19 @@ def layer_kinds(table: Config) -> list[str]:
     return [SLIDING if (layer + 1) % pattern else FULL for layer in range(count)]
 
 
-def with_patterns(config: Config) -> dict[str, Any]:
-    """The config with `sliding_window_pattern` beside `layer_types`, tables of text inside it too.
-
-    Raises ModelError where both are there and do not say the same.
-    """
-    inner = {key: with_patterns(config[key]) for key in TEXT_TABLES if isinstance(config.get(key), dict)}
-    written = {**config, **inner}
-    kinds = config.get("layer_types")
-    if not isinstance(kinds, list) or SLIDING not in kinds:
-        return written
-    said = next((config[key] for key in PATTERN if isinstance(config.get(key), int)), None)
-    every = said or (kinds.index(FULL) + 1 if FULL in kinds else len(kinds) + 1)
+def pattern_of(kinds: Sequence[str]) -> int | None:
+    """Every how many layers one of these kinds looks at the whole text; None where that is not regular."""
+    every = kinds.index(FULL) + 1 if FULL in kinds else len(kinds) + 1
     regular = [SLIDING if (layer + 1) % every else FULL for layer in range(len(kinds))]
-    if regular == kinds:
-        written.setdefault(PATTERN[0], every)
-    elif said is not None:
-        raise ModelError(
-            f"config.json contradicts itself: its layer_types are not those of a pattern of {said}. Remove one of them."
-        )
-    return written
+    return every if regular == list(kinds) else None
+
+
+def with_patterns(config: Config) -> dict[str, Any]:
+    """The config with `sliding_window_pattern` as its `layer_types` say, tables of text inside it too."""
+    inner = {key: with_patterns(config[key]) for key in TEXT_TABLES if isinstance(config.get(key), dict)}
+    kinds = config.get("layer_types")
+    every = pattern_of(kinds) if isinstance(kinds, list) and SLIDING in kinds else None
+    return {**config, **inner} | ({} if every is None else {PATTERN[0]: every})
 
 
 def for_mlx_lm(config: Config) -> dict[str, Any]:

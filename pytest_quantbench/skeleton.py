@@ -48,7 +48,7 @@ def built(config: Config) -> nn.Module:
     """The model of this config as its class makes it, which has not seen any names yet."""
     module = engine_module(config)
     read = reads(config)
-    understood = with_asked_names(with_patterns(spelled(config, short=True)), read.top, read.text)
+    understood = with_asked_names(with_patterns(spelled(config, short=True)), read.asked_top, read.asked_text)
     try:
         # from_dict may write into nested tables of the config (Gemma 3 does).
         model: nn.Module = module.Model(module.ModelArgs.from_dict(tree_map(lambda value: value, understood)))

@@ -27,6 +27,7 @@ FORMS: tuple[Mapping[str, str], ...] = (
     {"model.language_model.": "model.", "language_model.": ""},
     {"model.": "language_model.model.", "lm_head.": "language_model.lm_head."},
     {"": "model.", "lm_head.": "lm_head."},
+    {"transformer.": ""},
 )
 
 
