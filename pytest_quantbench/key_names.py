@@ -12,7 +12,7 @@ from pytest_quantbench.rope_config import TEXT_TABLES
 Config = Mapping[str, Any]
 
 SAME: tuple[frozenset[str], ...] = (
-    frozenset({"hidden_size", "n_embd", "d_model", "model_dim"}),
+    frozenset({"hidden_size", "n_embd", "d_model", "model_dim", "block_dim"}),
     frozenset({"num_hidden_layers", "n_layer", "n_layers", "num_layers"}),
     frozenset({"num_attention_heads", "n_head", "n_heads", "num_heads"}),
     frozenset({"num_key_value_heads", "n_kv_heads", "num_kv_heads", "n_head_kv"}),

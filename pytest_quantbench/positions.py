@@ -6,7 +6,7 @@ something else than the model would.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_quantbench.architectures import reads, text_table
@@ -19,7 +19,9 @@ LENGTHS = re.compile(
     r"n_positions|n_ctx|max_position_embeddings?|max_seq(uence)?_len(gth)?|seq(uence)?_len(gth)?|model_max_length"
     r"|max_context_len(gth)?|block_size|(max|num)_positions|context_length"
 )
-WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size")
+WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size")
+WINDOWED = {SLIDING, "chunked_attention"}
+TABLE = re.compile(r"(.*\.)?(wpe|(embed_)?positions?(_embeddings?)?|pos_emb(ed|edding|eddings)?)\.weight")
 MOST = 2**31  # some files say 10^30 for "none"
 
 
@@ -40,6 +42,14 @@ def longest_input(config: Config, otherwise: int) -> int:
     return min(limits(config).values(), default=otherwise)
 
 
+def learned_positions(shapes: Mapping[str, Sequence[int]]) -> int | None:
+    """How many positions the model has learned embeddings of, by its parameters' shapes; None where it has none.
+
+    Nothing stands behind that table: an engine that reads there computes with whatever lies in memory.
+    """
+    return min((int(shape[0]) for name, shape in shapes.items() if TABLE.fullmatch(name)), default=None)
+
+
 def _longrope(text: Config) -> Iterator[tuple[str, int]]:
     for rope in ropes_of(text).values():
         original = text.get(ORIGINAL) or rope.get(ORIGINAL)
@@ -53,7 +63,7 @@ def _window(config: Config, text: Config) -> Iterator[tuple[str, int]]:
     if key is None or text.get("use_sliding_window") is False:
         return
     kinds = text.get("layer_types")
-    if isinstance(kinds, list) and SLIDING not in kinds:
+    if isinstance(kinds, list) and not WINDOWED & set(kinds):
         return
     keys = reads(config).text
     told = "layer_types" not in keys or isinstance(

@@ -59,7 +59,8 @@ def built(config: Config) -> nn.Module:
     text = text_table(config)
     layers = decoder_layers(model)[0] if isinstance(getattr(model, "layers", None), list) else ""
     checked = check_ropes(model, text, layer_kinds(text), layers)
-    refuse_unread(config, ropes_checked=checked)
+    epsilons = {vars(module)["eps"] for _, module in model.named_modules() if "eps" in vars(module)}
+    refuse_unread(config, ropes_checked=checked, epsilons=epsilons)
     model.eval()
     return model
 

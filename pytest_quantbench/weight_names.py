@@ -102,6 +102,6 @@ def _compare_names(model: nn.Module, weights: Weights) -> None:
     wanted = shapes(model)
     missing, extra = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
     if missing or extra:
-        problem = f"they lack {missing[0]}" if missing else f"they hold {extra[0]}, which the architecture does not"
+        problem = f"it lacks {missing[0]}" if missing else f"it has {extra[0]}, which the architecture does not"
         more = f" (and {len(missing) + len(extra) - 1} more)" if len(missing) + len(extra) > 1 else ""
         raise ModelError(f"{problem}{more}: config.json and weights do not belong together.")
