@@ -21,6 +21,7 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.coverage import Planned, Tensor
 from pytest_quantbench.errors import ModelError, RecordError
+from pytest_quantbench.layer_kinds import for_mlx_lm
 from pytest_quantbench.manifests import Manifest, verified_manifest
 from pytest_quantbench.quantizers import InputRule, Quantizer, QuantizesInputs
 from pytest_quantbench.recipes import Part
@@ -158,7 +159,7 @@ def _read_config(directory: Path, wanted: Config | None) -> Config:
         table = json.loads((directory / "config.json").read_bytes())
     except (ValueError, RecursionError) as error:
         raise RecordError(f"config.json is not valid JSON: {error}") from error
-    if not isinstance(table, dict) or (wanted is not None and _plain(table) != _plain(wanted)):
+    if not isinstance(table, dict) or (wanted is not None and _plain(table) != for_mlx_lm(_plain(wanted))):
         raise RecordError("config.json is of another model")
     return _plain(table)
 

@@ -21,6 +21,7 @@ from pytest_quantbench.checkpoint import Checkpoint, file_sha256, tokenizer_file
 from pytest_quantbench.coverage import Planned, Tensor
 from pytest_quantbench.encoding import Encoder, Job, Native
 from pytest_quantbench.errors import RecordError
+from pytest_quantbench.layer_kinds import for_mlx_lm
 from pytest_quantbench.machine import describe
 from pytest_quantbench.manifests import Manifest
 from pytest_quantbench.progress import track
@@ -105,7 +106,7 @@ class Build:
         return done
 
     def _write_config(self) -> None:
-        config = dict(self.checkpoint.config)
+        config = for_mlx_lm(self.checkpoint.config)
         if self._opens_in_mlx_lm():
             default = list(self.native.values())[-1]
             config["quantization"] = {**(default or {}), **self.native}

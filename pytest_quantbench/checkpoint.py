@@ -13,7 +13,8 @@ from pytest_quantbench.blobs import named_digest
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.modelconfig import check_sizes, read_config, remote_code
 from pytest_quantbench.shards import read_weights
-from pytest_quantbench.skeleton import Config, shapes, skeleton
+from pytest_quantbench.skeleton import Config, shapes
+from pytest_quantbench.weight_names import fitted, with_head_as_stored
 
 TOKENIZER_FILES = (
     "tokenizer*",
@@ -83,10 +84,9 @@ class Checkpoint:
         weights = read_weights(self.directory)
         self._files = weights.files
         check_sizes(self.directory, self.config, len(weights.tensors), weights.elements)
-        # Names first, for `sanitize` decides by them; then the real arrays, whose shapes are known without reading.
-        self._model = skeleton(self.config, weights.tensors)
         self._tell_remote_code()
-        self._read()
+        self.config = with_head_as_stored(self.config, self._stored())
+        self._model = self._read()
         self._check_shapes()
 
     @property
@@ -137,13 +137,22 @@ class Checkpoint:
         """Forget what was read, so that the files can be deleted."""
         self._lazy = {}
 
-    def _read(self) -> None:
+    def _stored(self) -> dict[str, mx.array]:
+        """All tensors by the names in the files, lazily: shapes and types are known without reading."""
         weights: dict[str, mx.array] = {}
         for file in self.files:
             loaded = mx.load(str(file))
             assert isinstance(loaded, dict)  # a safetensors file always is
             weights |= loaded
-        self._lazy = self.model.sanitize(weights) if hasattr(self.model, "sanitize") else weights
+        return weights
+
+    def _read(self) -> nn.Module:
+        """See to it that all tensors can be read; returns a model that they fit."""
+        try:
+            model, self._lazy = fitted(self.config, self._stored())
+        except ModelError as error:
+            raise ModelError(f"{self.directory}: {error}") from error
+        return model
 
     def _tell_remote_code(self) -> None:
         if code := remote_code(self.config):
@@ -155,12 +164,6 @@ class Checkpoint:
 
     def _check_shapes(self) -> None:
         wanted = shapes(self.model)
-        missing = sorted(wanted.keys() - self._lazy.keys())
-        extra = sorted(self._lazy.keys() - wanted.keys())
-        if missing or extra:
-            problem = f"lacks {missing[0]}" if missing else f"has {extra[0]}, which the architecture does not"
-            more = f" (and {len(missing) + len(extra) - 1} more)" if len(missing) + len(extra) > 1 else ""
-            raise ModelError(f"{self.directory} {problem}{more}: config.json and weights do not belong together.")
         for name, shape in wanted.items():
             if tuple(self._lazy[name].shape) != shape:
                 found = tuple(self._lazy[name].shape)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -24,12 +25,14 @@ FORMAT = 3  # raised when the layout of an artifact changes
 
 
 def reference(checkpoint: Checkpoint, recipe: Recipe, cache: Path) -> Artifact:
-    """The checkpoint itself as an artifact: identity on every matrix, nothing copied."""
+    """The checkpoint itself as an artifact: identity on every matrix, nothing copied.
+
+    Its size is that of the model in BF16, two bytes for a parameter, also where the source stores four (float32): what
+    is saved is compared with that everywhere.
+    """
     if not checkpoint.is_here and (kept := load_manifest(cache, checkpoint.sha256)) is not None:
         return Reference(kept, checkpoint)
-    tensors = [
-        item.tensor(checkpoint.tensor(item.name).nbytes, (item.name,), "") for item in coverage.plan(checkpoint, recipe)
-    ]
+    tensors = [item.tensor(2 * math.prod(item.shape), (item.name,), "") for item in coverage.plan(checkpoint, recipe)]
     stored = sum(tensor.stored_bytes for tensor in tensors)
     manifest = manifest_of(
         checkpoint, recipe, tensors, key=checkpoint.sha256, stored_bytes=stored, opens_in_mlx_lm=True

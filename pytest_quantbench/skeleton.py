@@ -1,7 +1,5 @@
 """The mlx-lm model of a config.json, before it has weights: its parameters' shapes and its list of decoder layers."""
 
-import importlib
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,38 +7,76 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map
 
+from pytest_quantbench.architectures import Config, engine_module, reads, text_table
+from pytest_quantbench.config_keys import refuse_unread
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.modelconfig import remote_code
+from pytest_quantbench.key_names import with_asked_names
+from pytest_quantbench.layer_kinds import layer_kinds, with_patterns
+from pytest_quantbench.rope_check import check_ropes
+from pytest_quantbench.rope_config import TEXT_TABLES, spelled
 
-Config = Mapping[str, Any]
+HEAD, TIED = "lm_head.weight", "tie_word_embeddings"
+# What mlx-lm's modules raise for a config or weights that they cannot take.
+CANNOT = (TypeError, LookupError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError)
 
 
 def skeleton(config: Config, names: Iterable[str]) -> nn.Module:
     """The mlx-lm model of this config, in evaluation mode, with lazy weights that are never made.
 
-    Raises ModelError for an architecture that mlx-lm does not have, or whose config it cannot read.
+    `names`: of its parameters, or of the tensors they are made from; some models learn from them that they have no
+    output head of their own. Raises ModelError for an architecture that mlx-lm does not have, whose config it cannot
+    read, or does not read to the end.
     """
-    from mlx_lm.utils import MODEL_REMAPPING
+    stand_ins = {name: mx.zeros((1, 1)) for name in names}
+    model = built(with_head(config, any(name.endswith(HEAD) for name in stand_ins)) if stand_ins else config)
+    sanitized(model, stand_ins, config)
+    return model
 
-    model_type = str(config.get("model_type"))
-    if not re.fullmatch(r"[\w-]+", model_type, re.ASCII):  # it becomes part of a module's name
-        raise ModelError(f"Unsupported architecture: {model_type!r:.80} is not the name of one.")
-    try:
-        module = importlib.import_module(f"mlx_lm.models.{MODEL_REMAPPING.get(model_type, model_type)}")
-    except ModuleNotFoundError as error:
-        own = f" The model's own code ({', '.join(code)}) is never run." if (code := remote_code(config)) else ""
-        raise ModelError(
-            f"Unsupported architecture: model_type {model_type!r} is not one that mlx-lm has.{own}"
-        ) from error
+
+def with_head(config: Config, own: bool) -> Config:
+    """The config, saying whether the model has an output head of its own where it does not say so itself.
+
+    A class of Transformers and mlx-lm's module for it may take other things for granted.
+    """
+    said = {table[TIED] for table in (config, text_table(config)) if table.get(TIED) is not None}
+    tied = {TIED: next(iter(said)) if len(said) == 1 else not own}
+    inner = {key: {**config[key], **tied} for key in TEXT_TABLES if isinstance(config.get(key), dict)}
+    return {**config, **inner} if inner else {**config, **tied}
+
+
+def built(config: Config) -> nn.Module:
+    """The model of this config as its class makes it, which has not seen any names yet."""
+    module = engine_module(config)
+    read = reads(config)
+    understood = with_asked_names(with_patterns(spelled(config, short=True)), read.asked_top, read.asked_text)
     try:
         # from_dict may write into nested tables of the config (Gemma 3 does).
-        model: nn.Module = module.Model(module.ModelArgs.from_dict(tree_map(lambda value: value, dict(config))))
-    except (TypeError, LookupError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError) as error:
-        raise ModelError(f"mlx-lm cannot build a {model_type!r} model from this config.json: {error!r}.") from error
-    if hasattr(model, "sanitize"):  # some models learn from the names that they have no output head of their own
-        model.sanitize({name: mx.zeros((1, 1)) for name in names})
+        model: nn.Module = module.Model(module.ModelArgs.from_dict(tree_map(lambda value: value, understood)))
+    except CANNOT as error:
+        raise ModelError(
+            f"mlx-lm cannot build a {config.get('model_type')!r} model from this config.json: {error!r}."
+        ) from error
+    text = text_table(config)
+    layers = decoder_layers(model)[0] if isinstance(getattr(model, "layers", None), list) else ""
+    checked = check_ropes(model, text, layer_kinds(text), layers)
+    epsilons = {vars(module)["eps"] for _, module in model.named_modules() if "eps" in vars(module)}
+    refuse_unread(config, ropes_checked=checked, epsilons=epsilons)
     model.eval()
     return model
+
+
+def sanitized(model: nn.Module, weights: Mapping[str, mx.array], config: Config) -> dict[str, mx.array]:
+    """The weights as the model takes them. Once for each model: some change themselves by the names they see."""
+    if not hasattr(model, "sanitize"):
+        return dict(weights)
+    try:
+        taken: dict[str, mx.array] = model.sanitize(dict(weights))
+    except CANNOT as error:
+        raise ModelError(
+            f"mlx-lm's {config.get('model_type')!r} cannot take these weights: {error!r}. A tensor that it needs is "
+            f"missing, or has another name or shape."
+        ) from error
+    return taken
 
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import CorpusError, ModelError
+from pytest_quantbench.positions import longest_input as longest_input
 
 PROBES = ("a", "The fox", "1", "é", "\n\n", "x y.", "Zz, 42")  # they begin and end differently
 
@@ -125,12 +126,6 @@ def end_tokens(directory: Path, tokenizer: Any) -> frozenset[int]:
         found = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id") if file.is_file() else None
         named += found if isinstance(found, list) else [] if found is None else [found]
     return frozenset(map(int, named))
-
-
-def longest_input(config: Mapping[str, Any], otherwise: int) -> int:
-    """How many positions the model takes, from config.json."""
-    text = config.get("text_config") or config
-    return int(text.get("max_position_embeddings") or otherwise)
 
 
 def vocabulary(config: Mapping[str, Any]) -> int | None:

@@ -17,6 +17,8 @@ import numpy as np
 from pytest_quantbench import resident
 from pytest_quantbench.artifacts import Artifact
 from pytest_quantbench.catalog import PROMPTS
+from pytest_quantbench.errors import ModelError
+from pytest_quantbench.positions import learned_positions
 from pytest_quantbench.samples import Run, ThroughputSamples
 from pytest_quantbench.tokens import frame_of, load_tokenizer
 
@@ -52,16 +54,27 @@ class Session:
 
     def start(self) -> None:
         """Load, and run the warm-up."""
+        self._tokenizer = load_tokenizer(self.tokenizer_directory)
+        self._refuse_too_long()
         self._first_probe = self._first_probe or probe_per_second()  # models may be loaded more than once
         mx.reset_peak_memory()
         began = time.perf_counter()
         self._loaded = resident.load(self.artifact)
         self._load_seconds = time.perf_counter() - began
-        self._tokenizer = load_tokenizer(self.tokenizer_directory)
         self._warm_up = self._generate(self._loaded, 0)
         if self.reference is not None:
             self._reference_loaded = resident.load(self.reference)
             self._generate(self._reference_loaded, 0)
+
+    def _refuse_too_long(self) -> None:
+        """Raise ModelError where a generation would go beyond a table of learned positions."""
+        held = learned_positions({name: self.artifact.tensor(name).shape for name in self.artifact.names})
+        needed = max(len(self._tokenizer.encode(prompt)) for prompt in PROMPTS) + self.new_tokens
+        if held is not None and needed > held:
+            raise ModelError(
+                f"T1 needs {needed} positions, {self.new_tokens} of them for new tokens, and the model has learned "
+                f"{held}: it cannot be timed. Its other checks are not touched by this."
+            )
 
     def _generate(self, loaded: resident.Resident, prompt: int) -> Run:
         return generate(loaded.model, self._tokenizer, prompt, self.new_tokens)
