@@ -96,9 +96,10 @@ def _reason_to_keep(
     owner, _, kind = name.rpartition(".")
     layer = type(modules[owner])
     if kind == "weight" and owner in deciding:
-        return f"router of experts, {deciding[owner]} values for a token"
+        return f"router of {deciding[owner]} experts" if deciding[owner] > 1 else "gate of a shared expert"
     if kind == "weight" and (layer in (nn.Linear, nn.Embedding) or is_stack(modules[owner])):
         return ""
-    if math.prod(shape) > 64 * max(shape):
+    bias = kind == "bias" and is_stack(modules[owner])  # one for every expert, and still no matrix
+    if not bias and math.prod(shape) > 64 * max(shape):
         raise ModelError(f"{name} {shape} is in a {layer.__name__}, which no quantizer here takes.")
     return f"{kind} of {layer.__name__}, {math.prod(shape)} values"
