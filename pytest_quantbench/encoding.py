@@ -160,13 +160,14 @@ class Encoder:
 
     def _encode(self, works: Sequence[_Work], experts: range, observer: Observer | None) -> None:
         """Encode the matrices of these experts, and with the first those that are no expert's."""
+        known = {} if observer is None else observer.statistics()
         for work in works:
             mine = range(experts.start, min(experts.stop, work.item.experts or 1))
             if not mine:
                 continue
             weight = self._weight(work.item)
             for expert in mine:
-                statistics = _statistics(work, expert, observer)
+                statistics = _statistics(work, expert, observer, known)
                 arrays = work.codec.encode(weight[expert] if work.item.experts else weight, statistics, self._seed)
                 mx.eval(arrays)
                 work.made.append(arrays)
@@ -203,15 +204,17 @@ class Encoder:
             self._walk.advance(group[0].group)
 
 
-def _statistics(work: _Work, expert: int, observer: Observer | None) -> Statistics | None:
+def _statistics(
+    work: _Work, expert: int, observer: Observer | None, known: Mapping[str, Statistics]
+) -> Statistics | None:
     """What the method gets to see of a matrix's inputs. An expert that saw too little is put down as starved."""
     path = work.item.path
     if observer is None or work.codec.calibration == "none":
         return None
     if not observer.routed(path):
-        return observer.statistics().get(path)
+        return known.get(path)
     tokens = observer.tokens(path, expert)
     if tokens >= needed_tokens(work.item.shape[-1]):
-        return observer.statistics()[named(path, expert)]
+        return known[named(path, expert)]
     work.starved[expert] = tokens
     return observer.without_data(path) if work.codec.calibration == "hessian" else None

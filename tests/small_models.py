@@ -18,6 +18,25 @@ _SMALL = {
     "max_position_embeddings": 256,
 }
 _GEMMA = _SMALL | {"num_hidden_layers": 7, "head_dim": 16, "sliding_window": 8, "sliding_window_pattern": 3}
+_DEEPSEEK = {
+    "num_key_value_heads": 4,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+    "q_lora_rank": None,
+    "kv_lora_rank": 32,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 16,
+    "rope_scaling": {
+        "type": "yarn",
+        "factor": 40,
+        "mscale": 0.7,
+        "mscale_all_dim": 0.7,
+        "original_max_position_embeddings": 4096,
+    },
+}
 _MIXTURE = _SMALL | {"tie_word_embeddings": False, "num_experts_per_tok": 2}
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": _SMALL | {"model_type": "llama", "tie_word_embeddings": False},
@@ -49,28 +68,7 @@ MIXTURES: dict[str, dict[str, Any]] = {
         "shared_expert_intermediate_size": 96,
     },
     "olmoe": _MIXTURE | {"model_type": "olmoe", "num_experts": 4, "mlp_bias": True},
-    "deepseek_v2": _MIXTURE
-    | {
-        "model_type": "deepseek_v2",
-        "num_key_value_heads": 4,
-        "n_routed_experts": 4,
-        "n_shared_experts": 1,
-        "moe_intermediate_size": 32,
-        "first_k_dense_replace": 1,
-        "q_lora_rank": None,
-        "kv_lora_rank": 32,
-        "qk_nope_head_dim": 16,
-        "qk_rope_head_dim": 16,
-        "v_head_dim": 16,
-        "topk_method": "greedy",
-        "rope_scaling": {
-            "type": "yarn",
-            "factor": 40,
-            "mscale": 0.7,
-            "mscale_all_dim": 0.7,
-            "original_max_position_embeddings": 4096,
-        },
-    },
+    "deepseek_v2": _MIXTURE | _DEEPSEEK | {"model_type": "deepseek_v2", "topk_method": "greedy"},
     "gpt_oss": _MIXTURE
     | {
         "model_type": "gpt_oss",
@@ -89,3 +87,7 @@ def shared(*parts: str) -> Path:
     if not path.exists():
         pytest.skip(f"needs real data that is not part of the project ({'/'.join(parts)})")
     return path
+
+
+# A mixture whose attention has stacks that are no experts: refused.
+REFUSED = {"deepseek_v3": _MIXTURE | _DEEPSEEK | {"model_type": "deepseek_v3", "n_group": 1, "topk_group": 1}}
