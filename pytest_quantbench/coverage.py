@@ -100,6 +100,7 @@ def _reason_to_keep(
     if kind == "weight" and (layer in (nn.Linear, nn.Embedding) or is_stack(modules[owner])):
         return ""
     bias = kind == "bias" and is_stack(modules[owner])  # one for every expert, and still no matrix
-    if not bias and math.prod(shape) > 64 * max(shape):
+    quantizable = kind == "weight" and hasattr(layer, "to_quantized")  # MLX would
+    if quantizable or (not bias and math.prod(shape) > 64 * max(shape)):
         raise ModelError(f"{name} {shape} is in a {layer.__name__}, which no quantizer here takes.")
     return f"{kind} of {layer.__name__}, {math.prod(shape)} values"

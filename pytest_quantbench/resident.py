@@ -65,9 +65,10 @@ def load(artifact: Artifact, *, host: bool = False, other_activations: bool = Fa
             dense_layers += encoding is not None and encoding.codec.name != "identity"
     biases = dict(dense)
     for path, layer in native.items():
-        if is_stack(modules[path]):
-            layer.update({"bias": biases.pop(f"{path}.bias")} if f"{path}.bias" in biases else {})
-        elif (bias := biases.pop(f"{path}.bias", None)) is not None:
+        bias = biases.pop(f"{path}.bias", None)
+        if bias is not None and is_stack(modules[path]):
+            layer["bias"] = bias
+        elif bias is not None:
             native[path] = Biased(layer, bias)
     model.update(tree_unflatten(list(biases.items())))
     model.update_modules(tree_unflatten(list(native.items())))

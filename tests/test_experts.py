@@ -14,6 +14,7 @@ from small_models import CONFIGS, HEADS, MIXTURES
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.compress import compress
 from pytest_quantbench.coverage import plan
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.experts import Routed, named, parsed, routers
@@ -21,8 +22,8 @@ from pytest_quantbench.hostmath import HostExperts, on_host
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.skeleton import decoder_layers, skeleton
 from pytest_quantbench.standins import ruled
+from pytest_quantbench.stream import Walk
 
-ALL = CONFIGS | MIXTURES
 WITH_EXPERTS = ("mixtral", "qwen3_moe", *MIXTURES)
 
 
@@ -179,6 +180,16 @@ def hub_names(weights, block, form):
 MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 
 
+def separated(directory, block, form):
+    """Rewrite a model directory as the Hub would have it."""
+    file = directory / "model.safetensors"
+    weights = mx.load(str(file))
+    mx.eval(weights)
+    file.unlink()
+    mx.save_safetensors(str(file), hub_names(weights, block, form))
+    return weights
+
+
 @pytest.mark.parametrize(
     ("architecture", "block", "form"),
     [
@@ -190,15 +201,25 @@ MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 )
 def test_the_hubs_separate_experts_are_read_as_stacks(small_model, architecture, block, form):
     directory = small_model(architecture)
-    file = directory / "model.safetensors"
-    weights = mx.load(str(file))
-    mx.eval(weights)
-    stacked = Checkpoint(directory)
-    before = {name: stacked.tensor(name) for name in stacked.names}
-    mx.eval(before)
-    file.unlink()
-    mx.save_safetensors(str(file), hub_names(weights, block, form))
+    before = separated(directory, block, form)
     apart = Checkpoint(directory)
-    assert list(apart.names) == list(before)
+    assert sorted(apart.names) == sorted(before)
     for name, again in itertools.product(before, range(2)):  # twice, for a tensor is not kept after it was read
         assert mx.array_equal(apart.tensor(name), before[name]), (name, again)
+
+
+def test_one_layers_experts_are_in_memory_at_a_time(small_model, tmp_path):
+    """Reading, encoding and walking, from experts that are stored apart and stacked as they are read."""
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 8, "num_local_experts": 8}
+    directory = small_model("mixtral", vocab_size=64, **sizes)
+    weights = separated(directory, "block_sparse_moe", MIXTRAL)
+    whole, layer = sum(array.nbytes for array in weights.values()), 3 * 8 * 128 * 256
+    del weights
+    mx.clear_cache()
+    before = mx.get_active_memory()
+    mx.reset_peak_memory()
+    artifact = compress(Checkpoint(directory), recipe("int4-rtn", quantizers.names()), 0, tmp_path / "cache")
+    assert mx.get_peak_memory() - before < whole / 3
+    mx.reset_peak_memory()
+    Walk(artifact, host=True).run([mx.zeros((1, 2), mx.int32)], "")
+    assert mx.get_peak_memory() - before < 2 * 4 * layer  # float32, and what it is decoded from
