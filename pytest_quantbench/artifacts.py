@@ -23,9 +23,10 @@ from pytest_quantbench.coverage import Planned, Tensor
 from pytest_quantbench.errors import ModelError, RecordError
 from pytest_quantbench.layer_kinds import for_mlx_lm
 from pytest_quantbench.manifests import Manifest, verified_manifest
-from pytest_quantbench.quantizers import InputRule, Quantizer, QuantizesInputs
+from pytest_quantbench.quantizers import Quantizer, QuantizesInputs
 from pytest_quantbench.recipes import Part
 from pytest_quantbench.skeleton import Config
+from pytest_quantbench.stacks import Encoding, Rules
 from pytest_quantbench.storage import set_aside
 
 log = logging.getLogger(__name__)
@@ -63,15 +64,24 @@ class Artifact(ABC):
             return None
         return quantizers.make(Part(quantizer=tensor.quantizer, parameters=tensor.parameters))
 
-    def inputs(self, name: str) -> InputRule | None:
-        """What is done to the inputs of the layer that owns this parameter; None: nothing."""
+    def encoding(self, name: str) -> Encoding | None:
+        """What the codec made of a parameter; None where it was left as it was."""
         quantizer = self.quantizer(name)
-        return quantizer.inputs(self.arrays(name)) if isinstance(quantizer, QuantizesInputs) else None
+        if quantizer is None:
+            return None
+        return Encoding(codec=quantizer, arrays=self.arrays(name), shape=self.tensor(name).shape)
+
+    def inputs(self, name: str) -> Rules | None:
+        """What is done to the inputs of the layer that owns this parameter, or to each expert's; None: nothing."""
+        if not isinstance(self.quantizer(name), QuantizesInputs):
+            return None  # without reading the arrays
+        encoding = self.encoding(name)
+        return None if encoding is None else encoding.inputs()
 
     def dense(self, name: str) -> mx.array:
-        """One parameter, decoded; (out, in) for a matrix."""
-        quantizer, arrays = self.quantizer(name), self.arrays(name)
-        return next(iter(arrays.values())) if quantizer is None else quantizer.decode(arrays)
+        """One parameter, decoded; (out, in) for a matrix, (experts, out, in) for those of experts."""
+        encoding = self.encoding(name)
+        return next(iter(self.arrays(name).values())) if encoding is None else encoding.dense()
 
 
 class Opened(Artifact):

@@ -18,6 +18,7 @@ from pytest_quantbench.catalog import CORPORA, MODELS
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import reference
 from pytest_quantbench.errors import ComparisonError, QuantbenchError
+from pytest_quantbench.experts import parsed
 from pytest_quantbench.hessian import output_error
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measures.weights import cosine, snr_db
@@ -164,6 +165,8 @@ def model_cases(directory: Path, calibration: str | None, sequences: int = 16) -
         observer = Observer(len(batches), 0, host=host)
         walk.observe(layer, observer.wrap)
         for path, statistics in observer.statistics().items():
-            weight = np.array(checkpoint.tensor(f"{path}.weight").astype(mx.float32))
-            yield Case(name=path, weight=weight, statistics=statistics)
+            owner, expert = parsed(path)
+            held = checkpoint.tensor(f"{owner}.weight")
+            matrix = held if expert is None else held[expert]
+            yield Case(name=path, weight=np.array(matrix.astype(mx.float32)), statistics=statistics)
         walk.advance(layer)

@@ -9,6 +9,7 @@ import mlx.nn as nn
 
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.errors import ModelError
+from pytest_quantbench.experts import is_stack, routers
 from pytest_quantbench.recipes import Part, Recipe
 from pytest_quantbench.skeleton import decoder_layers, shapes
 
@@ -45,6 +46,11 @@ class Planned:
         """The path of the layer that owns the parameter."""
         return self.name.rpartition(".")[0]
 
+    @property
+    def experts(self) -> int:
+        """How many matrices it is a stack of, (experts, out, in), to be encoded one by one; 0: it is no stack."""
+        return self.shape[0] if self.codec is not None and len(self.shape) == 3 else 0
+
     def tensor(self, stored_bytes: int, arrays: tuple[str, ...], note: str) -> Tensor:
         """The manifest's entry."""
         return Tensor(
@@ -62,17 +68,18 @@ class Planned:
 def plan(checkpoint: Checkpoint, recipe: Recipe) -> list[Planned]:
     """Every parameter with its part of the recipe: linear layers inside decoder layers, embeddings and head, the rest.
 
-    Sorted by group, OUTSIDE first. Raises ModelError for a matrix in a kind of layer that no codec here takes; nothing
-    is passed over in silence.
+    Sorted by group, OUTSIDE first. The matrices of all experts are one parameter, (experts, out, in). Raises ModelError
+    for a matrix in a kind of layer that no codec here takes; nothing is passed over in silence.
     """
     modules = dict(checkpoint.model.named_modules())
     path, layers = decoder_layers(checkpoint.model)
+    deciding = routers(checkpoint.model, path)
     planned = []
     tied = not any(name.endswith("lm_head.weight") for name in checkpoint.names)
     for name, shape in shapes(checkpoint.model).items():
         inside = name.startswith(path + ".")
         layer = int(name[len(path) + 1 :].partition(".")[0]) if inside else None
-        reason = _reason_to_keep(name, shape, modules)
+        reason = _reason_to_keep(name, shape, modules, deciding)
         # Tied embeddings are the output head too, and a mix gives them what it gives the head.
         role = "lm_head.weight" if tied and name.endswith("embed_tokens.weight") else name
         codec = None if reason else recipe.part_for(role, layer, len(layers))
@@ -82,12 +89,18 @@ def plan(checkpoint: Checkpoint, recipe: Recipe) -> list[Planned]:
     return sorted(planned, key=lambda item: item.group)
 
 
-def _reason_to_keep(name: str, shape: tuple[int, ...], modules: Mapping[str, nn.Module]) -> str:
-    """Why a parameter is not encoded; empty for the matrices of linear layers and embeddings."""
+def _reason_to_keep(
+    name: str, shape: tuple[int, ...], modules: Mapping[str, nn.Module], deciding: Mapping[str, int]
+) -> str:
+    """Why a parameter is not encoded; empty for the matrices of linear layers, experts and embeddings."""
     owner, _, kind = name.rpartition(".")
     layer = type(modules[owner])
-    if layer in (nn.Linear, nn.Embedding) and kind == "weight":
+    if kind == "weight" and owner in deciding:
+        return f"router of {deciding[owner]} experts" if deciding[owner] > 1 else "gate of a shared expert"
+    if kind == "weight" and (layer in (nn.Linear, nn.Embedding) or is_stack(modules[owner])):
         return ""
-    if math.prod(shape) > 64 * max(shape, default=1):
+    bias = kind == "bias" and is_stack(modules[owner])  # one for every expert, and still no matrix
+    quantizable = kind == "weight" and hasattr(layer, "to_quantized")  # MLX would
+    if quantizable or (not bias and math.prod(shape) > 64 * max(shape, default=1)):
         raise ModelError(f"{name} {shape} is in a {layer.__name__}, which no quantizer here takes.")
     return f"{kind} of {layer.__name__}, {math.prod(shape)} values"

@@ -10,6 +10,8 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench.experts import Routed, is_stack
+
 
 def view(array: mx.array) -> NDArray[np.float32]:
     """A float32 MLX array as numpy, evaluated, without a copy."""
@@ -37,6 +39,28 @@ class HostLinear(nn.Module):
         return mx.array(product)
 
 
+class HostExperts(nn.Module):
+    """Each expert's rows in one product, float32; `weight` is (experts, out, in), `bias` (experts, out) or None."""
+
+    def __init__(self, weight: mx.array, bias: mx.array | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.host_weight = view(weight)
+        self.host_bias = None if bias is None else view(bias)
+
+    def __call__(self, x: mx.array, indices: mx.array, sorted_indices: bool = False) -> mx.array:
+        """(…, rows, in) and the experts' numbers (…) → (…, rows, out), as mlx-lm's `SwitchLinear`."""
+        routed, blocks = Routed(x, indices), view(x).reshape(-1, *x.shape[-2:])
+        product = np.empty((len(routed.order), x.shape[-2], self.host_weight.shape[1]), np.float32)
+        for expert, part in routed:
+            rows = blocks[routed.sources[part]]
+            with np.errstate(over="ignore", invalid="ignore"):
+                own = rows.reshape(-1, rows.shape[-1]) @ self.host_weight[expert].T
+            if self.host_bias is not None:
+                own += self.host_bias[expert]
+            product[routed.order[part]] = own.reshape(*rows.shape[:-1], -1)
+        return mx.array(product.reshape(*routed.shape, *product.shape[1:]))
+
+
 class HostEmbedding(nn.Module):
     """Token rows of a (vocabulary, hidden) float32 matrix, and the same matrix as an output head."""
 
@@ -56,4 +80,6 @@ def on_host(leaf: nn.Module) -> nn.Module | None:
     """The numpy twin of a filled dense layer or embedding; None for every other module."""
     if type(leaf) is nn.Linear:
         return HostLinear(leaf.weight, leaf.get("bias"))
+    if is_stack(leaf):
+        return HostExperts(leaf.weight, leaf.get("bias"))
     return HostEmbedding(leaf.weight) if type(leaf) is nn.Embedding else None

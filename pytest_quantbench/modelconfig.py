@@ -9,9 +9,9 @@ from typing import Any
 from pytest_quantbench.errors import ModelError
 
 MOST_CONFIG_BYTES = 10_000_000
-# Keys that say how many modules are built, and keys that say how large they are.
-COUNTS = re.compile(r"(.*_)?(n|num)_(.*_)?(layers?|experts?|blocks?|groups?)(_.*)?|depth|.*_groups", re.IGNORECASE)
-SIZES = re.compile(r".*(size|dim|heads?|rank|width|embd|d_model|kernel)", re.IGNORECASE)
+# Keys that say how many modules are built, and keys that say how large they are: experts are rows of a stack.
+COUNTS = re.compile(r"(.*_)?(n|num)_(.*_)?(layers?|blocks?|groups?)(_.*)?|depth|.*_groups", re.IGNORECASE)
+SIZES = re.compile(r".*(size|dim|heads?|rank|width|embd|d_model|kernel|experts?(_.*)?)", re.IGNORECASE)
 
 
 def read_config(directory: Path) -> dict[str, Any]:

@@ -11,11 +11,12 @@ import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
 from pytest_quantbench.artifacts import Artifact
+from pytest_quantbench.experts import is_stack, multiplies
 from pytest_quantbench.hostmath import on_host
 from pytest_quantbench.machine import backend
-from pytest_quantbench.quantizers import MlxStored, Quantizer
 from pytest_quantbench.skeleton import skeleton
-from pytest_quantbench.standins import RuledInputs
+from pytest_quantbench.stacks import Encoding
+from pytest_quantbench.standins import ruled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,46 +56,77 @@ def load(artifact: Artifact, *, host: bool = False, other_activations: bool = Fa
     dense_layers = 0
     for name in artifact.names:
         path = name.rpartition(".")[0]
-        codec, arrays = artifact.quantizer(name), artifact.arrays(name)
-        layer = None if codec is None or host else _native(modules[path], codec, arrays)
+        encoding = artifact.encoding(name)
+        layer = None if encoding is None or host else _native(modules[path], encoding)
         if layer is not None:
             native[path] = layer
         else:
-            dense.append((name, arrays[name.rpartition(".")[2]] if codec is None else codec.decode(arrays)))
-            dense_layers += codec is not None and codec.name != "identity"
+            dense.append((name, artifact.dense(name) if encoding is None else encoding.dense()))
+            dense_layers += encoding is not None and encoding.codec.name != "identity"
     biases = dict(dense)
     for path, layer in native.items():
-        if (bias := biases.pop(f"{path}.bias", None)) is not None:
+        bias = biases.pop(f"{path}.bias", None)
+        if bias is not None and is_stack(modules[path]):
+            layer["bias"] = bias
+        elif bias is not None:
             native[path] = Biased(layer, bias)
     model.update(tree_unflatten(list(biases.items())))
     model.update_modules(tree_unflatten(list(native.items())))
     activations = mx.float32 if host or (backend() == "cpu") != other_activations else mx.bfloat16
     model.set_dtype(activations)
     mx.eval(model.parameters())
-    if host:
-        _to_host(model, artifact)
+    _place(model, artifact, host)
     name_of_type = str(activations).removeprefix("mlx.core.")
     return Resident(model=model, activations=name_of_type, dense_layers=dense_layers, host=host)
 
 
-def _to_host(model: nn.Module, artifact: Artifact) -> None:
-    """Put numpy twins in the place of dense layers and embeddings, behind the input rules of quantized activations."""
+def _place(model: nn.Module, artifact: Artifact, host: bool) -> None:
+    """With `host`, put numpy twins in the place of dense layers and embeddings. Quantized activations get their input
+    rules in front of dense layers there, and in front of experts everywhere: other native layers have theirs within.
+    """
     placed: dict[str, nn.Module] = {}
     for path, leaf in model.named_modules():
-        twin = on_host(leaf)
-        if twin is not None:
-            rule = artifact.inputs(f"{path}.weight") if type(leaf) is nn.Linear else None
-            placed[path] = twin if rule is None else RuledInputs(rule, twin)
+        twin = on_host(leaf) if host else None
+        rules = artifact.inputs(f"{path}.weight") if is_stack(leaf) or (host and multiplies(leaf)) else None
+        if rules is not None:
+            placed[path] = ruled(rules, twin or leaf)
+        elif twin is not None:
+            placed[path] = twin
     model.update_modules(tree_unflatten(list(placed.items())))
 
 
-def _native(original: nn.Module, codec: Quantizer, arrays: dict[str, mx.array]) -> nn.Module | None:
+def _native(original: nn.Module, encoding: Encoding) -> nn.Module | None:
+    codec, arrays = encoding.codec, encoding.arrays
+    if is_stack(original):
+        return _native_experts(encoding)
     if isinstance(original, nn.Linear):
         return codec.linear(arrays)
-    stored = codec.mlx_parameters(arrays) if isinstance(codec, MlxStored) else None
+    stored = encoding.mlx_parameters()
     if stored is None:
         return None
     rows, columns = original.weight.shape
     embedding = nn.QuantizedEmbedding(rows, columns, group_size=int(stored["group_size"]), bits=int(stored["bits"]))
     embedding.update(arrays)
     return embedding
+
+
+def _native_experts(encoding: Encoding) -> nn.Module | None:
+    """MLX's own quantized experts, where every expert's native layer is MLX's and all are stored alike; else None."""
+    from mlx_lm.models.switch_layers import QuantizedSwitchLinear
+
+    layers: list[nn.QuantizedLinear] = []
+    for arrays in encoding.matrices:
+        layer = encoding.codec.linear(arrays)
+        if type(layer) is not nn.QuantizedLinear or _kind(layer) != _kind(layers[0] if layers else layer):
+            return None
+        layers.append(layer)
+    group, bits, mode = _kind(layers[0])
+    experts = QuantizedSwitchLinear(128, 32, 1, bias=False, group_size=group, bits=bits, mode=mode)
+    for name in ("weight", "scales", "biases"):
+        held = [array for layer in layers if (array := layer.get(name)) is not None]
+        experts[name] = mx.stack(held) if held else None
+    return experts
+
+
+def _kind(layer: nn.QuantizedLinear) -> tuple[int, int, str]:
+    return layer.group_size, layer.bits, layer.mode

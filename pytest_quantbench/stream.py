@@ -23,12 +23,13 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.branches import Batch, Places, behind_each_other, caches
 from pytest_quantbench.errors import QuantbenchError, WeightError
+from pytest_quantbench.experts import multiplies
 from pytest_quantbench.hidden import MEMORY_BYTES, HiddenStates
 from pytest_quantbench.hostkernels import host_kernels, replaced
 from pytest_quantbench.hostmath import on_host, view
 from pytest_quantbench.progress import track as shown
 from pytest_quantbench.skeleton import decoder_layers, shapes, skeleton
-from pytest_quantbench.standins import Injector, Recorder, RuledInputs, Stopped, Stopper
+from pytest_quantbench.standins import Injector, Recorder, Stopped, Stopper, ruled
 from pytest_quantbench.tracks import DenseWeights, Rounded
 
 LOGITS_AT_ONCE = 2**24  # float32 values that measures ask a walk for together: 64 MB, of which they make several
@@ -155,7 +156,7 @@ class Walk:
         """A decoder layer with the weights that these tracks share, which leave it again."""
         layer, prefix = self._layers[index], self._prefixes[index]
         originals = _leaves(layer)
-        linear = [path for path, leaf in originals if type(leaf) is nn.Linear]
+        linear = [path for path, leaf in originals if multiplies(leaf)]
         try:
             self._fill(layer, prefix, list(shapes(layer)), tracks)
             if wrap is not None:
@@ -222,9 +223,9 @@ class Walk:
         placed: dict[str, nn.Module] = {}
         for path in {name.rpartition(".")[0] for name in names}:
             twin = on_host(leaves[path]) if self._host else None
-            rule = weights.inputs(f"{prefix}{path}.weight") if type(leaves[path]) is nn.Linear else None
+            rule = weights.inputs(f"{prefix}{path}.weight") if multiplies(leaves[path]) else None
             if rule is not None:
-                placed[path] = RuledInputs(rule, twin or leaves[path])
+                placed[path] = ruled(rule, twin or leaves[path])
             elif twin is not None:
                 placed[path] = twin
         module.update_modules(tree_unflatten(list(placed.items())))

@@ -5,8 +5,8 @@ from typing import Protocol
 
 import mlx.core as mx
 
-from pytest_quantbench.quantizers import InputRule
 from pytest_quantbench.skeleton import Config
+from pytest_quantbench.stacks import Rules
 
 
 class DenseWeights(Protocol):
@@ -23,8 +23,8 @@ class DenseWeights(Protocol):
     def dense(self, name: str) -> mx.array:
         """One parameter, decoded."""
 
-    def inputs(self, name: str) -> InputRule | None:
-        """What is done to the inputs of the layer that owns this parameter; None: nothing."""
+    def inputs(self, name: str) -> Rules | None:
+        """What is done to the inputs of the layer that owns this parameter, or to each expert's; None: nothing."""
 
 
 class Rounded:

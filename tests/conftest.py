@@ -10,7 +10,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlx.utils import tree_flatten
-from small_models import CONFIGS, HEADS
+from small_models import CONFIGS, HEADS, MIXTURES, REFUSED
 
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.skeleton import skeleton
@@ -43,7 +43,7 @@ def small_model(tmp_path) -> Callable[..., Path]:
     """A model directory with random BF16 weights: `small_model("llama", hidden_size=80)`. Has Tiny's tokenizer."""
 
     def make(architecture: str = "llama", dtype: mx.Dtype = mx.bfloat16, seed: int = 0, **changes: Any) -> Path:
-        config = CONFIGS[architecture] | changes
+        config = (CONFIGS | MIXTURES | REFUSED)[architecture] | changes
         directory = tmp_path / f"{architecture}-{seed}-{len(changes)}"
         directory.mkdir()
         mx.random.seed(seed)

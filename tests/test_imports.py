@@ -27,7 +27,7 @@ ORDER = (
         "config_keys",
         "skeleton",
     ),
-    ("hostmath", "hostkernels", "hidden", "branches", "standins", "tracks", "stream"),
+    ("experts", "stacks", "hostmath", "hostkernels", "hidden", "branches", "standins", "tracks", "stream"),
     ("logits", "devicelogits", "positions", "scoring", "tokens", "offsets"),
     (
         "headers",

@@ -1,12 +1,15 @@
 """How far every decoded matrix is from the original: bits per weight, SNR, cosine, largest absolute error."""
 
 import math
+from collections.abc import Iterator
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.artifacts import Artifact
+from pytest_quantbench.coverage import Tensor
+from pytest_quantbench.experts import named
 from pytest_quantbench.hostmath import view
 from pytest_quantbench.progress import track
 from pytest_quantbench.samples import SizeSamples, TensorError, WeightSamples
@@ -16,18 +19,27 @@ def measure(artifact: Artifact, reference: Artifact) -> WeightSamples:
     """Compare every encoded matrix of an artifact with the reference's, one at a time, in float64 sums."""
     encoded = [name for name in artifact.names if artifact.tensor(name).quantizer is not None]
     shown = track(encoded, what=artifact.recipe_id, unit="matrix")
-    return WeightSamples(tensors=tuple(_compare(artifact, reference, name) for name in shown))
+    return WeightSamples(tensors=tuple(error for name in shown for error in _errors(artifact, reference, name)))
 
 
-def _compare(artifact: Artifact, reference: Artifact, name: str) -> TensorError:
-    decoded, original = (view(a.dense(name).astype(mx.float32)).ravel() for a in (artifact, reference))
-    stored = artifact.tensor(name)
+def _errors(artifact: Artifact, reference: Artifact, name: str) -> Iterator[TensorError]:
+    """Of a matrix, or of every expert's in a stack of them."""
+    decoded, original = artifact.dense(name), reference.dense(name)
+    if original.ndim == 2:
+        yield _compare(artifact.tensor(name), name, decoded, original)
+    for expert in range(len(original) if original.ndim == 3 else 0):
+        yield _compare(artifact.tensor(name), named(name, expert), decoded[expert], original[expert])
+
+
+def _compare(stored: Tensor, name: str, *matrices: mx.array) -> TensorError:
+    """Of a decoded matrix and the original; experts of one stack are taken to be of one size."""
+    decoded, original = (view(matrix.astype(mx.float32)).ravel() for matrix in matrices)
     error = decoded - original
     return TensorError(
         name=name,
         quantizer=str(stored.quantizer),
         weights=original.size,
-        bits_per_weight=8 * stored.stored_bytes / original.size,
+        bits_per_weight=8 * stored.stored_bytes / math.prod(stored.shape),
         snr_db=snr_db(original, error),
         cosine=cosine(original, decoded),
         largest_error=float(np.abs(error).max()),
