@@ -21,14 +21,15 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_map, tree_unflatten
 from numpy.typing import NDArray
 
-from pytest_quantbench.branches import Batch, Places, behind_each_other, caches
+from pytest_quantbench.branches import Batch, KeysValues, Places, behind_each_other, caches
 from pytest_quantbench.errors import QuantbenchError, WeightError
 from pytest_quantbench.hidden import MEMORY_BYTES, HiddenStates
 from pytest_quantbench.hostkernels import host_kernels, replaced
 from pytest_quantbench.hostmath import on_host, view
 from pytest_quantbench.progress import track as shown
+from pytest_quantbench.proof import Proof, prove
 from pytest_quantbench.skeleton import decoder_layers, shapes, skeleton
-from pytest_quantbench.standins import Injector, Recorder, RuledInputs, Stopped, Stopper
+from pytest_quantbench.standins import Injector, Later, Recorder, RuledInputs, Stopped, Stopper
 from pytest_quantbench.tracks import DenseWeights, Rounded
 
 LOGITS_AT_ONCE = 2**24  # float32 values that measures ask a walk for together: 64 MB, of which they make several
@@ -44,11 +45,20 @@ class Walk:
     named when it is asked for; where that was the last one, the walk ends.
     """
 
-    def __init__(self, *tracks: DenseWeights | Rounded, host: bool, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(
+        self,
+        *tracks: DenseWeights | Rounded,
+        host: bool,
+        memory_bytes: int = MEMORY_BYTES,
+        proof: Proof | None = None,
+    ) -> None:
         self._weights = [each.weights if isinstance(each, Rounded) else each for each in tracks]
         self._rounding = [isinstance(each, Rounded) for each in tracks]
         self._host = host
-        self._model = skeleton(self._weights[0].config, self._weights[0].names)
+        config, names = self._weights[0].config, self._weights[0].names
+        self.proof = proof or prove(config, names, host, Walk)
+        self._anatomy = self.proof.anatomy
+        self._model = skeleton(config, names)
         path, self._slots = decoder_layers(self._model)
         self._layers: list[nn.Module] = list(self._slots)
         self._prefixes = [f"{path}.{index}." for index in range(len(self._layers))]
@@ -60,12 +70,14 @@ class Walk:
         self._recorders: list[list[Recorder]] = [[] for _ in tracks]
         self._memory_bytes = memory_bytes
         self._states: list[HiddenStates] = []
+        self._caches: list[list[list[KeysValues] | None]] = []
+        self._results: list[dict[tuple[int, Later], Any]] = []  # of layers that later ones ask for, by batch
         self._failed: dict[int, QuantbenchError] = {}
         self.batches: Sequence[Batch] = ()
 
     def __len__(self) -> int:
-        """How many decoder layers there are."""
-        return len(self._layers)
+        """How many steps there are: one for each decoder layer, as often as the model goes through them."""
+        return len(self._layers) * self._anatomy.loops
 
     @property
     def _around(self) -> tuple[str, ...]:
@@ -89,28 +101,49 @@ class Walk:
     def begin(self, batches: Sequence[Batch | mx.array]) -> None:
         """Embed the batches, and learn with which arguments the model calls its decoder layers."""
         self.batches = behind_each_other(batches)
+        self.proof.refuse(self.batches)
         share = self._memory_bytes // len(self._weights)
         self._states = [HiddenStates(share) for _ in self._weights]
+        self._results = [{} for _ in self._weights]
         places = Places.of(self.batches)
+        count = len(self._model.make_cache()) if hasattr(self._model, "make_cache") else len(self)
+        self._caches = [caches(self.batches, places, count) for _ in self._weights]
+        self._enter(0)
+
+    def _enter(self, turn: int) -> None:
+        """Go into the decoder layers for the first time, or once more."""
         for track in reversed(range(len(self._weights))):  # what is outside stays filled with the first, asked first
-            with self._told([track]):
-                self._embed(track, places)
+            if track not in self._failed:
+                with self._told([track]):
+                    self._embed(track, turn)
         self._refuse_without_tracks()
 
-    def _embed(self, track: int, places: Sequence[Places]) -> None:
+    def _embed(self, track: int, turn: int) -> None:
         self._fill_outside(track)
-        recorders = [*map(Recorder, self._layers[:-1]), Stopper(self._layers[-1])]
+        last, states = len(self._layers) - 1, self._states[track]
+        recorders = [Recorder(layer, i, self._anatomy, turn) for i, layer in enumerate(self._layers[:-1])]
+        recorders.append(stopper := Stopper(self._layers[-1], last, self._anatomy, turn))
         self._slots[:] = recorders
-        for batch, held in zip(self.batches, caches(self.batches, places, len(self)), strict=True):
+        for number, (batch, held) in enumerate(zip(self.batches, self._caches[track], strict=True)):
+            for each in recorders:
+                each.turns = 0
+            stopper.answer = states[number] if turn else None
             with suppress(Stopped):
                 self._model(batch.tokens, cache=held)
-            self._states[track].append(recorders[0].entered)
-            if not _finite(recorders[0].entered):
+            entered = recorders[0].entered
+            if not _finite(entered):
                 raise WeightError("The embeddings are no numbers: not a usable model.")
+            if turn:
+                states[number] = entered
+            else:
+                states.append(entered)
         self._recorders[track] = recorders
 
     def advance(self, index: int) -> None:
         """Carry all batches through one decoder layer, with the weights that `dense` gives now."""
+        turn, index = divmod(index, len(self._layers))
+        if turn and not index:
+            self._enter(turn)
         alive = [track for track in range(len(self._weights)) if track not in self._failed]
         sharing: dict[int, list[int]] = {}
         for track in alive:
@@ -131,6 +164,12 @@ class Walk:
             if not _finite(state):
                 raise WeightError(f"Decoder layer {index} gives values that are no numbers; the first such layer.")
             self._states[track][batch] = state
+        awaited = self._awaited(index, track)
+        self._results[track] = {key: result for key, result in self._results[track].items() if key[1] in awaited}
+
+    def _awaited(self, index: int, track: int) -> set[Later]:
+        """Results besides hidden states that the layers behind this one are called with."""
+        return {later for each in self._recorders[track][index + 1 :] for later in each.calls[0].awaited}
 
     @contextmanager
     def _told(self, tracks: Sequence[int]) -> Iterator[None]:
@@ -168,9 +207,15 @@ class Walk:
             mx.clear_cache()
 
     def _through(self, layer: nn.Module, index: int, track: int) -> Iterator[mx.array]:
-        for batch, (args, kwargs) in enumerate(self._recorders[track][index].calls):
+        awaited, results = self._awaited(index, track), self._results[track]
+        for batch, call in enumerate(self._recorders[track][index].calls):
             with replaced(self._kernels):
-                state = layer(self._states[track][batch], *args, **kwargs)
+                state = call.made(layer, self._states[track][batch], lambda later, at=batch: results[at, later])
+                if self._anatomy.outputs:
+                    for later in (later for later in awaited if later.layer == index):
+                        results[batch, later] = state[later.place]
+                        mx.eval(results[batch, later])
+                    state = state[0]
                 if self._rounding[track]:
                     state = state.astype(mx.bfloat16).astype(mx.float32)
                 mx.eval(state)
@@ -197,9 +242,10 @@ class Walk:
         if track in self._failed:
             raise self._failed[track]
         self._fill_outside(track)
-        injector = Injector(self._layers[-1])
+        recorders = [Recorder(layer, i, self._anatomy) for i, layer in enumerate(self._layers[:-1])]
+        injector = Injector(self._layers[-1], len(self._layers) - 1, self._anatomy)
         injector.answer = states()
-        self._slots[:] = [*map(Recorder, self._layers[:-1]), injector]
+        self._slots[:] = [*recorders, injector]
         logits: mx.array = self._model(mx.zeros((1, 1), mx.int32))  # any tokens: their embeddings are replaced
         return logits
 

@@ -1,0 +1,239 @@
+"""Is the walk of a model its forward pass? Tried on the same architecture in small before the first walk of a model.
+
+A small model with random weights goes through the walk and through mlx-lm's plain forward pass, text by text. Losses
+have to be equal to 1e-4 nats, whatever the order of the texts, and no token may have an influence on losses before it.
+The branches of T3 (a preamble, contexts, choices) are tried the same way, the dearest kind of batches last.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_quantbench.branches import Batch
+from pytest_quantbench.errors import ModelError, QuantbenchError
+from pytest_quantbench.narrow import kinds, smaller
+from pytest_quantbench.skeleton import Config, skeleton
+from pytest_quantbench.standins import Anatomy
+from pytest_quantbench.twin import FOREIGN, Twin, losses_of
+
+CLOSE_NATS = 1e-4
+Branching = Literal["any", "even", "none"]  # which batches may go on from others
+BRANCHING: tuple[Branching, ...] = ("any", "even", "none")  # whoever can do one can do those behind it
+LENGTHS = {"any": (5, 3, 6), "even": (5, 5, 5), "none": (14, 19, 12)}  # of the rows that are tried
+WORD, WORDS = 5, 64  # whose loss is compared, and those that texts are made of: below every vocabulary
+CHANGED = 6  # tokens at the end that are exchanged: losses before them have to stay
+Ids = NDArray[np.int64]
+Losses = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """What may be done with a model. `refused`: why it cannot be walked at all. `branching`: which batches may go on
+    from others, None: T3 has no way; `unbranched` says why not all may.
+    """
+
+    architecture: str
+    anatomy: Anatomy = Anatomy()
+    refused: str | None = None
+    branching: Branching | None = "any"
+    unbranched: str = ""
+
+    def refuse(self, batches: Sequence[Batch]) -> None:
+        """Raise ModelError where the model may not be walked with such batches."""
+        if self.refused is not None:
+            raise ModelError(f"Unsupported architecture: {self.architecture!r} cannot be walked: {self.refused}")
+        needed = branching_of(batches)
+        if needed is not None and (self.branching is None or BRANCHING.index(needed) < BRANCHING.index(self.branching)):
+            raise ModelError(
+                f"Unsupported architecture: {self.architecture!r} cannot be asked for choices (T3) along branches of "
+                f"this kind: {self.unbranched}"
+            )
+
+    def refuse_choices(self) -> None:
+        """Raise ModelError where T3's choices cannot be scored in any way."""
+        if self.refused is None and self.branching is None:
+            raise ModelError(
+                f"Unsupported architecture: {self.architecture!r} cannot be asked for choices (T3): {self.unbranched}"
+            )
+        self.refuse(())
+
+
+def branching_of(batches: Sequence[Batch]) -> Branching | None:
+    """What such batches ask of a model; None: nothing that one row alone does not."""
+    parents = {batch.parent for batch in batches if batch.parent is not None}
+    if any(len(set(batches[parent].lengths)) > 1 for parent in parents):
+        return "any"
+    if parents:
+        return "even"
+    return "none" if any(len(set(batch.lengths)) > 1 for batch in batches) else None
+
+
+class Walks(Protocol):
+    """The walk, as far as it is needed here."""
+
+    def __len__(self) -> int:
+        """Steps."""
+
+    def begin(self, batches: Sequence[Batch | mx.array]) -> None:
+        """Embed the batches."""
+
+    def advance(self, index: int) -> None:
+        """Carry them on."""
+
+    def logits(self, batch: int, positions: slice) -> mx.array:
+        """(rows, positions, vocabulary)."""
+
+
+Walker = Callable[..., Walks]
+_proofs: dict[str, Proof] = {}  # of this process
+
+
+def prove(config: Config, names: Sequence[str], host: bool, walk: Walker) -> Proof:
+    """Try the architecture of this config in small; once in a process. Raises ModelError for one that mlx-lm does not
+    have, or whose config it cannot read.
+    """
+    key = hashlib.sha256(json.dumps([config, sorted(names), host], default=str).encode()).hexdigest()
+    if key not in _proofs:
+        _proofs[key] = _Trial(config, names, host, walk).proof()
+    return _proofs[key]
+
+
+class _Differs(Exception):
+    """What differs."""
+
+
+class _Trial:
+    """One architecture, being tried."""
+
+    def __init__(self, config: Config, names: Sequence[str], host: bool, walk: Walker) -> None:
+        self._config, self._names, self._host, self._walker = config, names, host, walk
+        self._random = np.random.default_rng(0)
+
+    def proof(self) -> Proof:
+        proof = Proof(architecture=str(self._config["model_type"]))
+        try:
+            self._twin = self._small()
+            proof = replace(proof, anatomy=self._twin.anatomy(self._text(1, 9)))
+            with_reasons = self._tried(self._as_text, proof)
+        except (ModelError, _Differs) as error:
+            return replace(proof, refused=str(error))
+        if with_reasons:
+            return replace(proof, refused=with_reasons)
+        reasons = []
+        for branching in BRANCHING:
+            reason = self._tried(lambda made, kind=branching: self._as_choices(made, kind), proof)
+            if not reason:
+                return replace(proof, branching=branching, unbranched="; ".join(reasons))
+            reasons.append(reason)
+        return replace(proof, branching=None, unbranched=reasons[-1])
+
+    def _small(self) -> Twin:
+        """The smallest model with all kinds of layers that mlx-lm's own forward pass takes."""
+        whole = set(kinds(skeleton(self._config, self._names)))
+        reasons = []
+        for config in smaller(self._config, self._names):
+            try:
+                twin = Twin(config, self._names)
+                twin.logits(self._text(1, 9))
+            except (ModelError, *FOREIGN) as error:
+                reasons.append(_shown(error))
+                continue
+            if set(kinds(twin.model)) == whole:
+                return twin
+            reasons.append("not all kinds of its layers fit into a small model.")
+        raise ModelError(f"it cannot be tried in small: {reasons[0]}")
+
+    def _tried(self, trial: Callable[[Proof], None], proof: Proof) -> str:
+        """What is wrong; empty: nothing."""
+        try:
+            trial(proof)
+        except (_Differs, QuantbenchError, *FOREIGN) as error:
+            return _shown(error)
+        return ""
+
+    def _text(self, rows: int, length: int) -> Ids:
+        return self._random.integers(3, WORDS, (rows, length))
+
+    def _as_text(self, proof: Proof) -> None:
+        """T2 and calibration: whole texts, in either order, one with another end."""
+        text = self._text(1, 21)
+        changed = np.concatenate([text[:, :-CHANGED], self._text(1, CHANGED)], axis=1)
+        texts = [text, changed, self._text(2, 13), self._text(1, 1)]
+        plain = [self._plain(each) for each in texts]
+        _compare(plain[0][:, :-CHANGED], plain[1][:, :-CHANGED], "its losses depend on tokens that come later")
+        for order in (range(len(texts)), reversed(range(len(texts)))):
+            numbers = list(order)
+            walked = self._walked([Batch(tokens=mx.array(texts[number])) for number in numbers], proof)
+            for number, losses in zip(numbers, walked, strict=True):
+                _compare(plain[number], losses, "layer by layer its losses are not those of mlx-lm's forward pass")
+
+    def _as_choices(self, proof: Proof, branching: Branching) -> None:
+        """T3: a preamble, contexts that go on from it, choices that go on from those, and contexts on their own."""
+        batches, wholes = self._family(branching)
+        walked = self._walked(batches, replace(proof, branching=branching))
+        for batch, rows, losses in zip(batches, wholes, walked, strict=True):
+            for row, whole in enumerate(rows):
+                length = batch.lengths[row]
+                plain = self._plain(whole[None])[0, -length:]
+                _compare(plain, losses[row, :length], f"{SAID[branching]} give other losses than each choice alone")
+
+    def _family(self, branching: Branching) -> tuple[list[Batch], list[list[Ids]]]:
+        """Batches, and the whole sequence up to the end of each of their rows."""
+        lengths = LENGTHS[branching]
+        if branching == "none":
+            batch, rows = self._rows(lengths, None, ())
+            return [batch], [rows]
+        root, preamble = self._rows((12,), None, ())
+        contexts, second = self._rows(lengths, 0, (0, 0, 0), preamble)
+        choices, third = self._rows((2, 3, 1, 2), 1, (0, 0, 1, 2), second)
+        alone, fourth = self._rows(lengths[1:], None, ())
+        others, fifth = self._rows((2, 1), 3, (0, 1), fourth)
+        return [root, contexts, choices, alone, others], [preamble, second, third, fourth, fifth]
+
+    def _rows(
+        self, lengths: Sequence[int], parent: int | None, rows: tuple[int, ...], above: Sequence[Ids] = ()
+    ) -> tuple[Batch, list[Ids]]:
+        own = [self._text(1, length)[0] for length in lengths]
+        padded = np.stack([np.pad(each, (0, max(lengths) - len(each))) for each in own])
+        batch = Batch(tokens=mx.array(padded), parent=parent, rows=rows, lengths=tuple(lengths))
+        whole = [np.concatenate([above[row], each]) for row, each in zip(rows, own, strict=True)] if rows else own
+        return batch, whole
+
+    def _plain(self, tokens: Ids) -> Losses:
+        return _losses(self._twin.logits(tokens))
+
+    def _walked(self, batches: Sequence[Batch], proof: Proof) -> list[Losses]:
+        walk = self._walker(self._twin, host=self._host, proof=proof)
+        walk.begin(batches)
+        for index in range(len(walk)):
+            walk.advance(index)
+        return [_losses(np.array(walk.logits(number, slice(None)))) for number in range(len(batches))]
+
+
+SAID = {
+    "any": "branches of contexts of unlike lengths",
+    "even": "branches of contexts of one length",
+    "none": "rows that are padded at their ends",
+}
+
+
+def _losses(logits: NDArray[Any]) -> Losses:
+    """Of one word at every position: (rows, length, vocabulary) → (rows, length)."""
+    return losses_of(logits.astype(np.float64), np.full(logits.shape[:2], WORD))
+
+
+def _compare(expected: Losses, found: Losses, what: str) -> None:
+    difference = float(np.abs(expected - found).max())
+    if not difference <= CLOSE_NATS:
+        raise _Differs(f"{what} (by {difference:.2g} nats in a small model of it).")
+
+
+def _shown(error: Exception) -> str:
+    """An error as part of a sentence."""
+    return str(error) if isinstance(error, (_Differs, QuantbenchError)) else f"{type(error).__name__}: {error}."
