@@ -88,6 +88,6 @@ def _reason_to_keep(name: str, shape: tuple[int, ...], modules: Mapping[str, nn.
     layer = type(modules[owner])
     if layer in (nn.Linear, nn.Embedding) and kind == "weight":
         return ""
-    if math.prod(shape) > 64 * max(shape):
+    if math.prod(shape) > 64 * max(shape, default=1):
         raise ModelError(f"{name} {shape} is in a {layer.__name__}, which no quantizer here takes.")
     return f"{kind} of {layer.__name__}, {math.prod(shape)} values"

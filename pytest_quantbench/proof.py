@@ -55,13 +55,14 @@ class Proof:
                 f"this kind: {self.unbranched}"
             )
 
-    def refuse_choices(self) -> None:
-        """Raise ModelError where T3's choices cannot be scored in any way."""
-        if self.refused is None and self.branching is None:
+    def for_choices(self) -> Branching:
+        """What T3's batches may be. Raises ModelError where its choices cannot be scored in any way."""
+        self.refuse(())
+        if self.branching is None:
             raise ModelError(
                 f"Unsupported architecture: {self.architecture!r} cannot be asked for choices (T3): {self.unbranched}"
             )
-        self.refuse(())
+        return self.branching
 
 
 def branching_of(batches: Sequence[Batch]) -> Branching | None:

@@ -22,7 +22,7 @@ from pytest_quantbench.machine import describe
 from pytest_quantbench.recipes import Recipe
 from pytest_quantbench.samples import AccuracySamples, PerplexitySamples
 from pytest_quantbench.source import Source
-from pytest_quantbench.together import T2, T3, Shared, asking, reading
+from pytest_quantbench.together import T2, T3, Shared, asking, proof_of, reading
 
 CHECKED = {T2: "perplexity", T3: "accuracy"}  # by which checks they are judged
 SHOWN = {T2: "T2", T3: "T3"}
@@ -173,7 +173,20 @@ def _possible(cell: Walked, missing: Sequence[str]) -> tuple[str, ...]:
             cell.source.refuse_fitted_text()
         except QuantbenchError as error:
             cell.failed[T2] = error
+    for part in missing:
+        try:
+            _refuse_unwalkable(cell, part)
+        except QuantbenchError as error:
+            cell.failed.setdefault(part, error)
     return tuple(part for part in missing if part not in cell.failed)
+
+
+def _refuse_unwalkable(cell: Walked, part: str) -> None:
+    """Raise ModelError for an architecture whose walk is not its forward pass; T2 and T3 each for itself."""
+    source, proof = cell.source, proof_of(cell.artifact)
+    proof.refuse(())
+    if part == T3:
+        source.questions(source.tasks, source.settings.limit).choices.plan(proof)
 
 
 def _measure(source: Source, parts: Sequence[str], cells: Sequence[Walked]) -> None:
@@ -182,7 +195,7 @@ def _measure(source: Source, parts: Sequence[str], cells: Sequence[Walked]) -> N
     script = source.script() if T2 in parts else None
     asked = source.questions(source.tasks, source.settings.limit) if T3 in parts else None
     windows = script.batches() if script else []
-    shared.run("+".join(SHOWN[part] for part in parts), windows, asked.choices.plan.batches if asked else [])
+    shared.run("+".join(SHOWN[part] for part in parts), windows, asked.choices.plan(shared.walk.proof).batches if asked else [])
     if script is not None:
         shared.keep_losses(script)
     if asked is not None:
@@ -219,7 +232,7 @@ def grow_questions(cells: Sequence[Walked], questions: int) -> int:
         with source.alone():
             if lacking := [each for each in short if not _recalled(each, T3, asking(asked))]:
                 shared = Shared(source, lacking)
-                shared.run("T3", asked.choices.plan.batches)
+                shared.run("T3", asked.choices.plan(shared.walk.proof).batches)
                 shared.keep_answers(asked, added_to=name)
     _raise_failed(cells, T3)
     return min(len(each.accuracy_samples.tasks[name].ids) for each in cells)

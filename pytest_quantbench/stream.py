@@ -57,6 +57,7 @@ class Walk:
         self._host = host
         config, names = self._weights[0].config, self._weights[0].names
         self.proof = proof or prove(config, names, host, Walk)
+        self.proof.refuse(())
         self._anatomy = self.proof.anatomy
         self._model = skeleton(config, names)
         path, self._slots = decoder_layers(self._model)

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
+from pytest_quantbench.artifacts import Artifact
 from pytest_quantbench.branches import Batch, behind_each_other
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measures import perplexity
+from pytest_quantbench.proof import Proof, prove
 from pytest_quantbench.reading import Script
 from pytest_quantbench.samples import AccuracySamples
 from pytest_quantbench.source import Source
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
 
 T2, T3 = "perplexity_samples", "accuracy_samples"
 VERSIONS = {T2: 1, T3: 1}  # raised when a measure gives other samples for the same work
+
+
+def proof_of(artifact: Artifact) -> Proof:
+    """What may be done with its architecture, tried in small when first asked. Raises ModelError for a config that
+    mlx-lm cannot read.
+    """
+    return prove(artifact.config, artifact.names, backend() == "cpu", Walk)
 
 
 class Shared:
