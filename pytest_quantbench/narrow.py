@@ -6,15 +6,16 @@ an architecture shows; the next way to make it small is then tried, and the last
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import mlx.core as mx
 import mlx.nn as nn
 
-from pytest_quantbench.skeleton import Config, decoder_layers, skeleton
+from pytest_quantbench.skeleton import Config, decoder_layers
 
-HEAD, WINDOW, EXPERTS, VOCABULARY, FEWEST = 16, 8, 4, 128, 3
+HEAD, WINDOW, EXPERTS, VOCABULARY, FEWEST = 16, 8, 4, 128, 4
 LAYERS = re.compile(r"num_hidden_layers|n_layers?|num_layers|num_transformer_layers")
 HEADS = re.compile(r"(?P<of>.*?)(num|n)_((attention|query|v|k|value|key|kv|key_value)_)*(heads?|groups)")
 HEAD_DIM = re.compile(r".*(head_dim|head_size|_channels)(_.*)?")
@@ -22,16 +23,19 @@ HIDDEN = re.compile(r"hidden_size|n_embd|d_model|hidden_dim|model_dim|dim")
 WINDOWS = re.compile(r".*sliding_window(_size)?|.*window_size|attention_chunk_size")
 MANY_EXPERTS = re.compile(r"(num|n)_(.*_)?experts?|moe_num_experts")
 CHOSEN = re.compile(r".*experts_per_to.*|.*top_?k(_experts)?")
-OF_GROUPS = {"n_group": 2, "num_expert_group": 2, "topk_group": 1}
+OF_GROUPS = {"n_group": 2, "num_expert_group": 2, "topk_group": 1, "n_shared_head": 2}
 SIZES = re.compile(r".*(size|dim|width|embd|inner|rank)(_.*)?")
 ROTATED = re.compile(r".*(_factor|mrope_section)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
-    """How small: `layers` (None: all), `head` is the width of a head (None: as it is), `narrow`: sizes at all."""
+    """How small: `layers` (None: all), `head` is the width of a head (None: as it is), `narrow`: sizes at all.
+    `words`: of the vocabulary.
+    """
 
     layers: int | None
+    words: int
     head: int | None
     narrow: bool = True
 
@@ -49,17 +53,21 @@ def _switches(module: nn.Module) -> str:
     return "" if not told else str(sorted((key, value) for key, value in told.items() if not key.startswith("_")))
 
 
-def smaller(config: Config, names: Iterable[str]) -> Iterator[Config]:
-    """This config made small, in ways from the smallest to the most careful. Raises ModelError for an architecture that
-    mlx-lm does not have.
-    """
-    found = kinds(skeleton(config, names))
+def named_words(model: nn.Module) -> int:
+    """So many words a vocabulary needs for the tokens that the model's code names, which it writes to unasked."""
+    arrays = [value for module in model.modules() for value in module.values() if isinstance(value, mx.array)]
+    whole = [array for array in arrays if mx.issubdtype(array.dtype, mx.integer) and array.size]
+    return max([VOCABULARY, *(int(mx.max(array).item()) + 1 for array in whole)])
+
+
+def smaller(config: Config, found: Sequence[str], words: int) -> Iterator[Config]:
+    """This config made small, in ways from the smallest to the most careful. `found`: the kind of each layer."""
     fewest = max(found.index(kind) for kind in found) + 1
     few = min(len(found), max(fewest, FEWEST))
     for layers in dict.fromkeys((few, len(found))):
         for head in (HEAD, None):
-            yield small(config, len(found), Measures(layers=layers, head=head))
-    yield small(config, len(found), Measures(layers=few, head=None, narrow=False))
+            yield small(config, len(found), Measures(layers=layers, words=words, head=head))
+    yield small(config, len(found), Measures(layers=few, words=words, head=None, narrow=False))
     yield config
 
 
@@ -79,9 +87,7 @@ def small(config: Config, layers: int, to: Measures) -> dict[str, Any]:
 def _nested(table: Mapping[str, Any], layers: int, to: Measures, width: "_Widths") -> dict[str, Any]:
     """A table within a config that has no hidden size of its own, such as what belongs to rotary positions."""
     return {
-        key: _nested(value, layers, to, width)
-        if isinstance(value, Mapping)
-        else _value(key, value, layers, to, width)
+        key: _nested(value, layers, to, width) if isinstance(value, Mapping) else _value(key, value, layers, to, width)
         for key, value in table.items()
     }
 
@@ -146,7 +152,7 @@ class _Widths:
             (WINDOWS, min(value, WINDOW)),
             (MANY_EXPERTS, min(value, EXPERTS)),
             (CHOSEN, min(value, 2)),
-            (re.compile(r"(.*_)?vocab(_size)?(_.*)?"), min(value, VOCABULARY)),
+            (re.compile(r"(.*_)?vocab(_size)?(_.*)?"), min(value, self._to.words)),
             (re.compile(r".*rope_head_dim|rotary_dim"), min(value, self.head // 2)),
             (HEAD_DIM, value if self._to.head is None else min(value, self._to.head)),
             (re.compile(r".*rank(_dim)?"), min(value, HEAD)),

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.branches import Batch
 from pytest_quantbench.errors import ModelError, QuantbenchError
-from pytest_quantbench.narrow import kinds, smaller
+from pytest_quantbench.narrow import kinds, named_words, smaller
 from pytest_quantbench.skeleton import Config, skeleton
 from pytest_quantbench.standins import Anatomy
 from pytest_quantbench.twin import FOREIGN, Twin, losses_of
@@ -27,6 +27,7 @@ Branching = Literal["any", "even", "none"]  # which batches may go on from other
 BRANCHING: tuple[Branching, ...] = ("any", "even", "none")  # whoever can do one can do those behind it
 LENGTHS = {"any": (5, 3, 6), "even": (5, 5, 5), "none": (14, 19, 12)}  # of the rows that are tried
 WORD, WORDS = 5, 64  # whose loss is compared, and those that texts are made of: below every vocabulary
+STRETCH = 8  # positions whose logits are asked for together
 CHANGED = 6  # tokens at the end that are exchanged: losses before them have to stay
 Ids = NDArray[np.int64]
 Losses = NDArray[np.float64]
@@ -90,6 +91,9 @@ class Walks(Protocol):
     def logits(self, batch: int, positions: slice) -> mx.array:
         """(rows, positions, vocabulary)."""
 
+    def logits_at(self, batch: int, rows: NDArray[np.integer], places: NDArray[np.integer]) -> mx.array:
+        """(count, vocabulary)."""
+
 
 Walker = Callable[..., Walks]
 _proofs: dict[str, Proof] = {}  # of this process
@@ -115,40 +119,43 @@ class _Trial:
     def __init__(self, config: Config, names: Sequence[str], host: bool, walk: Walker) -> None:
         self._config, self._names, self._host, self._walker = config, names, host, walk
         self._random = np.random.default_rng(0)
+        whole = skeleton(config, names)
+        self._kinds, self._words = kinds(whole), named_words(whole)
 
     def proof(self) -> Proof:
         proof = Proof(architecture=str(self._config["model_type"]))
         try:
-            self._twin = self._small()
-            proof = replace(proof, anatomy=self._twin.anatomy(self._text(1, 9)))
-            with_reasons = self._tried(self._as_text, proof)
-        except (ModelError, _Differs) as error:
+            self._twin, anatomy = self._small()
+        except ModelError as error:
             return replace(proof, refused=str(error))
-        if with_reasons:
-            return replace(proof, refused=with_reasons)
+        proof = replace(proof, anatomy=anatomy)
+        if different := self._tried(self._as_text, proof):
+            return replace(proof, refused=different)
         reasons = []
         for branching in BRANCHING:
             reason = self._tried(lambda made, kind=branching: self._as_choices(made, kind), proof)
             if not reason:
-                return replace(proof, branching=branching, unbranched="; ".join(reasons))
+                return replace(proof, branching=branching, unbranched=" ".join(dict.fromkeys(reasons)))
             reasons.append(reason)
         return replace(proof, branching=None, unbranched=reasons[-1])
 
-    def _small(self) -> Twin:
-        """The smallest model with all kinds of layers that mlx-lm's own forward pass takes."""
-        whole = set(kinds(skeleton(self._config, self._names)))
+    def _small(self) -> tuple[Twin, Anatomy]:
+        """The smallest model with all kinds of layers that mlx-lm's own forward pass takes, and how it calls them.
+
+        Raises ModelError where there is none.
+        """
         reasons = []
-        for config in smaller(self._config, self._names):
+        for config in smaller(self._config, self._kinds, self._words):
             try:
                 twin = Twin(config, self._names)
-                twin.logits(self._text(1, 9))
+                anatomy = twin.anatomy(self._text(1, 9))
             except (ModelError, *FOREIGN) as error:
                 reasons.append(_shown(error))
                 continue
-            if set(kinds(twin.model)) == whole:
-                return twin
-            reasons.append("not all kinds of its layers fit into a small model.")
-        raise ModelError(f"it cannot be tried in small: {reasons[0]}")
+            if set(kinds(twin.model)) == set(self._kinds):
+                return twin, anatomy
+            reasons.append("a small model of it does not have all kinds of its layers.")
+        raise ModelError(reasons[0])
 
     def _tried(self, trial: Callable[[Proof], None], proof: Proof) -> str:
         """What is wrong; empty: nothing."""
@@ -172,7 +179,8 @@ class _Trial:
             numbers = list(order)
             walked = self._walked([Batch(tokens=mx.array(texts[number])) for number in numbers], proof)
             for number, losses in zip(numbers, walked, strict=True):
-                _compare(plain[number], losses, "layer by layer its losses are not those of mlx-lm's forward pass")
+                for found in losses:
+                    _compare(plain[number], found, "layer by layer its losses are not those of mlx-lm's forward pass")
 
     def _as_choices(self, proof: Proof, branching: Branching) -> None:
         """T3: a preamble, contexts that go on from it, choices that go on from those, and contexts on their own."""
@@ -182,7 +190,7 @@ class _Trial:
             for row, whole in enumerate(rows):
                 length = batch.lengths[row]
                 plain = self._plain(whole[None])[0, -length:]
-                _compare(plain, losses[row, :length], f"{SAID[branching]} give other losses than each choice alone")
+                _compare(plain, losses[0][row, :length], f"{SAID[branching]} give other losses than each choice alone")
 
     def _family(self, branching: Branching) -> tuple[list[Batch], list[list[Ids]]]:
         """Batches, and the whole sequence up to the end of each of their rows."""
@@ -209,12 +217,21 @@ class _Trial:
     def _plain(self, tokens: Ids) -> Losses:
         return _losses(self._twin.logits(tokens))
 
-    def _walked(self, batches: Sequence[Batch], proof: Proof) -> list[Losses]:
+    def _walked(self, batches: Sequence[Batch], proof: Proof) -> list[tuple[Losses, Losses]]:
+        """Of every batch: losses as T3 asks for them, place by place, and as T2 does, some positions at a time."""
         walk = self._walker(self._twin, host=self._host, proof=proof)
         walk.begin(batches)
         for index in range(len(walk)):
             walk.advance(index)
-        return [_losses(np.array(walk.logits(number, slice(None)))) for number in range(len(batches))]
+        found = []
+        for number, batch in enumerate(batches):
+            rows, length = batch.tokens.shape
+            places = np.repeat(np.arange(rows), length), np.tile(np.arange(length), rows)
+            single = np.array(walk.logits_at(number, *places)).reshape(rows, length, -1)
+            parts = [slice(start, start + STRETCH) for start in range(0, length, STRETCH)]
+            stretches = [np.array(walk.logits(number, part)) for part in parts]
+            found.append((_losses(single), _losses(np.concatenate(stretches, axis=1))))
+        return found
 
 
 SAID = {
@@ -236,5 +253,7 @@ def _compare(expected: Losses, found: Losses, what: str) -> None:
 
 
 def _shown(error: Exception) -> str:
-    """An error as part of a sentence."""
-    return str(error) if isinstance(error, (_Differs, QuantbenchError)) else f"{type(error).__name__}: {error}."
+    """An error as a sentence."""
+    if isinstance(error, _Differs | QuantbenchError):
+        return str(error)
+    return f"mlx-lm's code of it ends in {type(error).__name__} ({error})."

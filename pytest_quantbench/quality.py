@@ -195,7 +195,9 @@ def _measure(source: Source, parts: Sequence[str], cells: Sequence[Walked]) -> N
     script = source.script() if T2 in parts else None
     asked = source.questions(source.tasks, source.settings.limit) if T3 in parts else None
     windows = script.batches() if script else []
-    shared.run("+".join(SHOWN[part] for part in parts), windows, asked.choices.plan(shared.walk.proof).batches if asked else [])
+    shared.run(
+        "+".join(SHOWN[part] for part in parts), windows, asked.choices.plan(shared.walk.proof).batches if asked else []
+    )
     if script is not None:
         shared.keep_losses(script)
     if asked is not None:

@@ -13,11 +13,13 @@ from pytest_quantbench.quantizers import InputRule
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anatomy:
     """How a model calls its decoder layers: `loops` times through all of them; each returns its hidden states, or a
-    tuple of `outputs` results of which they are the first (0: no tuple).
+    tuple of `outputs` results of which they are the first (0: no tuple). `place`: where among a layer's arguments its
+    hidden states are, by number or by name; None: they are the first array.
     """
 
     loops: int = 1
     outputs: int = 0
+    place: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +32,19 @@ class Later:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """The arguments of a decoder layer. The first array among them is its hidden states, whatever they are called."""
+    """The arguments of a decoder layer, and where among them its hidden states are."""
 
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     place: int | str  # of the hidden states
 
     @classmethod
-    def of(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> "Call":
+    def of(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int | str | None) -> "Call":
         """Raises TypeError for a call without an array."""
-        for place, value in (*enumerate(args), *kwargs.items()):
-            if isinstance(value, mx.array):
-                return cls(args=args, kwargs=kwargs, place=place)
-        raise TypeError("a decoder layer is called without hidden states")
+        arrays = [key for key, value in (*enumerate(args), *kwargs.items()) if isinstance(value, mx.array)]
+        if not arrays:
+            raise TypeError("a decoder layer is called without hidden states")
+        return cls(args=args, kwargs=kwargs, place=place if place in arrays else arrays[0])
 
     @property
     def hidden(self) -> mx.array:
@@ -95,7 +97,7 @@ class Recorder(StandIn):
         self._index, self._anatomy, self._turn = index, anatomy, turn
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        call = Call.of(args, kwargs)
+        call = Call.of(args, kwargs, self._anatomy.place)
         if self.turns == self._turn:
             self.entered = call.hidden
             self.calls.append(call.without())
@@ -138,16 +140,31 @@ class Injector(Recorder):
 
 
 class Spy(StandIn):
-    """Notes that a layer is called, and how many results it has (0: no tuple)."""
+    """Notes that a layer is called, how many results it has (0: no tuple), and where it got what the one before gave.
+    All that stand in for the layers of a model share one list of `calls`.
+    """
 
-    def __init__(self, layer: nn.Module, index: int, calls: list[tuple[int, int]]) -> None:
+    def __init__(self, layer: nn.Module, index: int, calls: list["Seen"]) -> None:
         super().__init__(layer)
-        self._index, self.calls = index, calls
+        self._index, self._calls = index, calls
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        before = self._calls[-1].result if self._calls else None
+        places = [key for key, value in (*enumerate(args), *kwargs.items()) if value is before is not None]
         found = self.layer(*args, **kwargs)
-        self.calls.append((self._index, len(found) if isinstance(found, tuple) else 0))
+        outputs, result = (len(found), found[0]) if isinstance(found, tuple) else (0, found)
+        self._calls.append(Seen(layer=self._index, outputs=outputs, place=places[0] if places else None, result=result))
         return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One call of a decoder layer, seen by a spy: see Anatomy."""
+
+    layer: int
+    outputs: int
+    place: int | str | None
+    result: mx.array
 
 
 class RuledInputs(nn.Module):

@@ -9,7 +9,6 @@ Several recipes of a model walk together: layer by layer, each with its own weig
 computes does not depend on the others, to the last bit.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -23,13 +22,14 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.branches import Batch, KeysValues, Places, behind_each_other, caches
 from pytest_quantbench.errors import QuantbenchError, WeightError
+from pytest_quantbench.filling import Filler
 from pytest_quantbench.hidden import MEMORY_BYTES, HiddenStates
 from pytest_quantbench.hostkernels import host_kernels, replaced
-from pytest_quantbench.hostmath import on_host, view
+from pytest_quantbench.hostmath import view
 from pytest_quantbench.progress import track as shown
 from pytest_quantbench.proof import Proof, prove
 from pytest_quantbench.skeleton import decoder_layers, shapes, skeleton
-from pytest_quantbench.standins import Injector, Later, Recorder, RuledInputs, Stopped, Stopper
+from pytest_quantbench.standins import Injector, Later, Recorder, Stopped, Stopper
 from pytest_quantbench.tracks import DenseWeights, Rounded
 
 LOGITS_AT_ONCE = 2**24  # float32 values that measures ask a walk for together: 64 MB, of which they make several
@@ -54,7 +54,7 @@ class Walk:
     ) -> None:
         self._weights = [each.weights if isinstance(each, Rounded) else each for each in tracks]
         self._rounding = [isinstance(each, Rounded) for each in tracks]
-        self._host = host
+        self._filler = Filler(self._weights, host)
         config, names = self._weights[0].config, self._weights[0].names
         self.proof = proof or prove(config, names, host, Walk)
         self.proof.refuse(())
@@ -67,7 +67,6 @@ class Walk:
         self._outside = [name for name in shapes(self._model) if not name.startswith(tuple(self._prefixes))]
         self._outside_leaves = [leaf for leaf in _leaves(self._model) if f"{leaf[0]}.".startswith(self._around)]
         self._filled: DenseWeights | None = None  # whose weights fill what is outside the decoder layers
-        self._digests: list[dict[str, str]] = [{} for _ in tracks]
         self._recorders: list[list[Recorder]] = [[] for _ in tracks]
         self._memory_bytes = memory_bytes
         self._states: list[HiddenStates] = []
@@ -87,8 +86,7 @@ class Walk:
 
     def weights_sha256(self, track: int = 0) -> str:
         """Hash over name, shape and float32 values of all weights that were filled in."""
-        digests = sorted(self._digests[track].items())
-        return hashlib.sha256("".join(f"{name}={value};" for name, value in digests).encode()).hexdigest()
+        return self._filler.sha256(track)
 
     def run(self, batches: Sequence[Batch | mx.array], what: str) -> None:
         """Carry batches through all decoder layers; `what` names the bar of progress.
@@ -197,7 +195,7 @@ class Walk:
         originals = _leaves(layer)
         linear = [path for path, leaf in originals if type(leaf) is nn.Linear]
         try:
-            self._fill(layer, prefix, list(shapes(layer)), tracks)
+            self._filler.fill(layer, prefix, list(shapes(layer)), tracks)
             if wrap is not None:
                 filled = dict(layer.named_modules())
                 layer.update_modules(tree_unflatten([(path, wrap(prefix + path, filled[path])) for path in linear]))
@@ -227,11 +225,12 @@ class Walk:
 
         Raises WeightError for a track that was left out.
         """
-        return self._head(track, lambda: self._states[track][batch][:, positions])
+        return self._head(track, lambda: self._states[track][batch][..., positions, :])
 
     def logits_at(self, batch: int, rows: NDArray[np.integer], places: NDArray[np.integer], track: int = 0) -> mx.array:
         """(count, vocabulary) float32 logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
-        return self._head(track, lambda: self._states[track][batch][mx.array(rows), mx.array(places)][None])[0]
+        chosen = mx.array(rows), mx.array(places)
+        return self._head(track, lambda: mx.expand_dims(self._states[track][batch][..., *chosen, :], -3))[0]
 
     @cached_property
     def vocabulary(self) -> int:
@@ -257,34 +256,10 @@ class Walk:
         self._filled = None  # should the weights not be had
         self._model.update_modules(tree_unflatten(list(self._outside_leaves)))
         self._model.update(tree_unflatten([(name, mx.zeros((0,))) for name in self._outside]))
-        self._fill(self._model, "", self._outside, [i for i, each in enumerate(self._weights) if each is weights])
+        self._filler.fill(
+            self._model, "", self._outside, [i for i, each in enumerate(self._weights) if each is weights]
+        )
         self._filled = weights
-
-    def _fill(self, module: nn.Module, prefix: str, names: Sequence[str], tracks: Sequence[int]) -> None:
-        """Put the decoded float32 weights of these paths (below `prefix`) into the module."""
-        weights = self._weights[tracks[0]]
-        filled = [(name, self._dense(prefix + name, tracks)) for name in names]
-        module.update(tree_unflatten(filled))
-        leaves = dict(module.named_modules())
-        placed: dict[str, nn.Module] = {}
-        for path in {name.rpartition(".")[0] for name in names}:
-            twin = on_host(leaves[path]) if self._host else None
-            rule = weights.inputs(f"{prefix}{path}.weight") if type(leaves[path]) is nn.Linear else None
-            if rule is not None:
-                placed[path] = RuledInputs(rule, twin or leaves[path])
-            elif twin is not None:
-                placed[path] = twin
-        module.update_modules(tree_unflatten(list(placed.items())))
-
-    def _dense(self, name: str, tracks: Sequence[int]) -> mx.array:
-        array = mx.contiguous(self._weights[tracks[0]].dense(name).astype(mx.float32))
-        mx.eval(array)
-        if any(name not in self._digests[track] for track in tracks):
-            digest = hashlib.sha256(f"{name}{array.shape}".encode())
-            digest.update(view(array).data)
-            for track in tracks:
-                self._digests[track][name] = digest.hexdigest()
-        return array
 
 
 def _finite(states: mx.array) -> bool:

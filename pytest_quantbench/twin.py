@@ -1,12 +1,9 @@
 """A small model of the same architecture with random weights, and how its own forward pass treats decoder layers."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 from numpy.typing import NDArray
@@ -14,7 +11,7 @@ from numpy.typing import NDArray
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers import InputRule
 from pytest_quantbench.skeleton import Config, decoder_layers, skeleton
-from pytest_quantbench.standins import Anatomy, Spy
+from pytest_quantbench.standins import Anatomy, Seen, Spy
 
 FOREIGN = (  # what code of mlx-lm raises that is given something it does not expect
     TypeError,
@@ -63,32 +60,28 @@ class Twin:
         """How the model calls its decoder layers. Raises ModelError for a model that does not call each as often as the
         others, in their order.
         """
-        with self._spied() as spies:
-            mx.eval(self.model(mx.array(tokens)))
-        calls = spies[0].calls
-        count = len(spies)
+        calls, count = self._seen(tokens), len(decoder_layers(self.model)[1])
         if not calls:
             raise ModelError("it takes its decoder layers apart instead of calling them.")
-        order = [index for index, _ in calls]
+        order = [call.layer for call in calls]
         if len(order) % count or order != [*range(count)] * (len(order) // count):
-            raise ModelError(f"it calls its {count} decoder layers in another order: {order}.")
-        kinds = {outputs for _, outputs in calls}
+            raise ModelError(f"it does not call its {count} decoder layers one after the other, but {order}.")
+        kinds = {call.outputs for call in calls}
         if len(kinds) > 1:
             raise ModelError(f"its decoder layers return different numbers of results: {sorted(kinds)}.")
-        return Anatomy(loops=len(order) // count, outputs=kinds.pop())
+        return Anatomy(loops=len(order) // count, outputs=kinds.pop(), place=calls[-1].place)
 
-    @contextmanager
-    def _spied(self) -> Iterator[list[Spy]]:
-        """Spies in the place of the layers; all note into one list."""
+    def _seen(self, tokens: NDArray[np.integer]) -> list[Seen]:
+        """Every call of a decoder layer."""
         _, slots = decoder_layers(self.model)
         layers = list(slots)
-        calls: list[tuple[int, int]] = []
-        spies = [Spy(layer, index, calls) for index, layer in enumerate(layers)]
-        slots[:] = spies
+        calls: list[Seen] = []
+        slots[:] = [Spy(layer, index, calls) for index, layer in enumerate(layers)]
         try:
-            yield spies
+            mx.eval(self.model(mx.array(tokens)))
         finally:
             slots[:] = layers
+        return calls
 
 
 def losses_of(logits: NDArray[np.float64], tokens: NDArray[np.integer]) -> NDArray[np.float64]:
