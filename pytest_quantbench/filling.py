@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_unflatten
+from mlx.utils import tree_flatten, tree_unflatten
 
 from pytest_quantbench.hostmath import on_host, view
+from pytest_quantbench.skeleton import shapes
 from pytest_quantbench.standins import RuledInputs
 from pytest_quantbench.tracks import DenseWeights
 
@@ -16,7 +18,7 @@ class Filler:
     """Weights of several tracks. `host`: dense layers and embeddings multiply in numpy."""
 
     def __init__(self, weights: Sequence[DenseWeights], host: bool) -> None:
-        self._weights, self._host = weights, host
+        self.weights, self._host = weights, host
         self._digests: list[dict[str, str]] = [{} for _ in weights]
 
     def sha256(self, track: int) -> str:
@@ -26,7 +28,7 @@ class Filler:
 
     def fill(self, module: nn.Module, prefix: str, names: Sequence[str], tracks: Sequence[int]) -> None:
         """Put the decoded float32 weights of these paths (below `prefix`) into the module."""
-        weights = self._weights[tracks[0]]
+        weights = self.weights[tracks[0]]
         filled = [(name, self._dense(prefix + name, tracks)) for name in names]
         module.update(tree_unflatten(filled))
         leaves = dict(module.named_modules())
@@ -41,7 +43,7 @@ class Filler:
         module.update_modules(tree_unflatten(list(placed.items())))
 
     def _dense(self, name: str, tracks: Sequence[int]) -> mx.array:
-        array = mx.contiguous(self._weights[tracks[0]].dense(name).astype(mx.float32))
+        array = mx.contiguous(self.weights[tracks[0]].dense(name).astype(mx.float32))
         mx.eval(array)
         if any(name not in self._digests[track] for track in tracks):
             digest = hashlib.sha256(f"{name}{array.shape}".encode())
@@ -49,3 +51,34 @@ class Filler:
             for track in tracks:
                 self._digests[track][name] = digest.hexdigest()
         return array
+
+
+class Outside:
+    """What lies outside a model's decoder layers (whose parameters' paths begin with `inside`), filled with one track's
+    weights at a time.
+    """
+
+    def __init__(self, model: nn.Module, inside: Sequence[str], filler: Filler) -> None:
+        self._model, self._filler = model, filler
+        self._names = [name for name in shapes(model) if not name.startswith(tuple(inside))]
+        around = tuple(name.rpartition(".")[0] + "." for name in self._names)  # modules that have such parameters
+        self._leaves = [leaf for leaf in leaves(model) if f"{leaf[0]}.".startswith(around)]
+        self._filled: DenseWeights | None = None  # whose weights are there
+
+    def fill(self, track: int) -> None:
+        """Put a track's weights there, unless they are. Raises what keeps them from being had."""
+        weights = self._filler.weights[track]
+        if self._filled is weights:
+            return
+        self._filled = None  # should the weights not be had
+        self._model.update_modules(tree_unflatten(list(self._leaves)))
+        self._model.update(tree_unflatten([(name, mx.zeros((0,))) for name in self._names]))
+        sharing = [number for number, each in enumerate(self._filler.weights) if each is weights]
+        self._filler.fill(self._model, "", self._names, sharing)
+        self._filled = weights
+
+
+def leaves(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The modules that have no others in them, by their paths."""
+    found: Any = tree_flatten(module.leaf_modules(), is_leaf=nn.Module.is_module)
+    return list(found)

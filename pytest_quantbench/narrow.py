@@ -12,6 +12,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 
 from pytest_quantbench.skeleton import Config, decoder_layers
 
@@ -57,7 +58,7 @@ def named_words(model: nn.Module) -> int:
     """So many words a vocabulary needs for the tokens that the model's code names, which it writes to unasked."""
     arrays = [value for module in model.modules() for value in module.values() if isinstance(value, mx.array)]
     whole = [array for array in arrays if mx.issubdtype(array.dtype, mx.integer) and array.size]
-    return max([VOCABULARY, *(int(mx.max(array).item()) + 1 for array in whole)])
+    return max([VOCABULARY, *(int(np.max(np.asarray(array))) + 1 for array in whole)])
 
 
 def smaller(config: Config, found: Sequence[str], words: int) -> Iterator[Config]:

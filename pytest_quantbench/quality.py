@@ -22,7 +22,7 @@ from pytest_quantbench.machine import describe
 from pytest_quantbench.recipes import Recipe
 from pytest_quantbench.samples import AccuracySamples, PerplexitySamples
 from pytest_quantbench.source import Source
-from pytest_quantbench.together import T2, T3, Shared, asking, proof_of, reading
+from pytest_quantbench.together import T2, T3, Shared, asking, reading, refuse_unwalkable
 
 CHECKED = {T2: "perplexity", T3: "accuracy"}  # by which checks they are judged
 SHOWN = {T2: "T2", T3: "T3"}
@@ -175,18 +175,10 @@ def _possible(cell: Walked, missing: Sequence[str]) -> tuple[str, ...]:
             cell.failed[T2] = error
     for part in missing:
         try:
-            _refuse_unwalkable(cell, part)
+            refuse_unwalkable(cell, part)
         except QuantbenchError as error:
             cell.failed.setdefault(part, error)
     return tuple(part for part in missing if part not in cell.failed)
-
-
-def _refuse_unwalkable(cell: Walked, part: str) -> None:
-    """Raise ModelError for an architecture whose walk is not its forward pass; T2 and T3 each for itself."""
-    source, proof = cell.source, proof_of(cell.artifact)
-    proof.refuse(())
-    if part == T3:
-        source.questions(source.tasks, source.settings.limit).choices.plan(proof)
 
 
 def _measure(source: Source, parts: Sequence[str], cells: Sequence[Walked]) -> None:

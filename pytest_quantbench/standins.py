@@ -1,6 +1,6 @@
 """What takes a layer's place in a model while it is walked: mlx-lm's own code runs, and these decide how far."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,7 +41,7 @@ class Call:
     @classmethod
     def of(cls, args: tuple[Any, ...], kwargs: Mapping[str, Any], place: int | str | None) -> "Call":
         """Raises TypeError for a call without an array."""
-        arrays = [key for key, value in (*enumerate(args), *kwargs.items()) if isinstance(value, mx.array)]
+        arrays = [key for key, value in _placed(args, kwargs) if isinstance(value, mx.array)]
         if not arrays:
             raise TypeError("a decoder layer is called without hidden states")
         return cls(args=args, kwargs=kwargs, place=place if place in arrays else arrays[0])
@@ -70,6 +70,12 @@ class Call:
     def awaited(self) -> list[Later]:
         """The results of other layers among the arguments."""
         return [item for item in (*self.args, *self.kwargs.values()) if isinstance(item, Later)]
+
+
+def _placed(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Iterator[tuple[int | str, Any]]:
+    """Arguments by number or name."""
+    yield from enumerate(args)
+    yield from kwargs.items()
 
 
 class StandIn:
@@ -150,7 +156,7 @@ class Spy(StandIn):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         before = self._calls[-1].result if self._calls else None
-        places = [key for key, value in (*enumerate(args), *kwargs.items()) if value is before is not None]
+        places = [key for key, value in _placed(args, kwargs) if value is before is not None]
         found = self.layer(*args, **kwargs)
         outputs, result = (len(found), found[0]) if isinstance(found, tuple) else (0, found)
         self._calls.append(Seen(layer=self._index, outputs=outputs, place=places[0] if places else None, result=result))

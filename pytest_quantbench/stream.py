@@ -17,24 +17,24 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_flatten, tree_map, tree_unflatten
+from mlx.utils import tree_map, tree_unflatten
 from numpy.typing import NDArray
 
 from pytest_quantbench.branches import Batch, KeysValues, Places, behind_each_other, caches
 from pytest_quantbench.errors import QuantbenchError, WeightError
-from pytest_quantbench.filling import Filler
+from pytest_quantbench.filling import Filler, Outside, leaves
 from pytest_quantbench.hidden import MEMORY_BYTES, HiddenStates
 from pytest_quantbench.hostkernels import host_kernels, replaced
 from pytest_quantbench.hostmath import view
 from pytest_quantbench.progress import track as shown
-from pytest_quantbench.proof import Proof, prove
+from pytest_quantbench.proof import Proof
 from pytest_quantbench.skeleton import decoder_layers, shapes, skeleton
 from pytest_quantbench.standins import Injector, Later, Recorder, Stopped, Stopper
 from pytest_quantbench.tracks import DenseWeights, Rounded
+from pytest_quantbench.trial import prove
 
 LOGITS_AT_ONCE = 2**24  # float32 values that measures ask a walk for together: 64 MB, of which they make several
 Wrap = Callable[[str, nn.Module], nn.Module]  # a linear layer's path and the layer → what stands in for it
-Leaves = list[tuple[str, nn.Module]]  # by path
 
 
 class Walk:
@@ -64,25 +64,18 @@ class Walk:
         self._layers: list[nn.Module] = list(self._slots)
         self._prefixes = [f"{path}.{index}." for index in range(len(self._layers))]
         self._kernels = host_kernels() if host else []
-        self._outside = [name for name in shapes(self._model) if not name.startswith(tuple(self._prefixes))]
-        self._outside_leaves = [leaf for leaf in _leaves(self._model) if f"{leaf[0]}.".startswith(self._around)]
-        self._filled: DenseWeights | None = None  # whose weights fill what is outside the decoder layers
+        self._outside = Outside(self._model, self._prefixes, self._filler)
         self._recorders: list[list[Recorder]] = [[] for _ in tracks]
         self._memory_bytes = memory_bytes
         self._states: list[HiddenStates] = []
         self._caches: list[list[list[KeysValues] | None]] = []
-        self._results: list[dict[tuple[int, Later], Any]] = []  # of layers that later ones ask for, by batch
+        self._results: list[list[dict[Later, Any]]] = []  # of layers that later ones ask for, by track and batch
         self._failed: dict[int, QuantbenchError] = {}
         self.batches: Sequence[Batch] = ()
 
     def __len__(self) -> int:
         """How many steps there are: one for each decoder layer, as often as the model goes through them."""
         return len(self._layers) * self._anatomy.loops
-
-    @property
-    def _around(self) -> tuple[str, ...]:
-        """The paths of modules with parameters outside the decoder layers, as prefixes."""
-        return tuple(name.rpartition(".")[0] + "." for name in self._outside)
 
     def weights_sha256(self, track: int = 0) -> str:
         """Hash over name, shape and float32 values of all weights that were filled in."""
@@ -103,7 +96,7 @@ class Walk:
         self.proof.refuse(self.batches)
         share = self._memory_bytes // len(self._weights)
         self._states = [HiddenStates(share) for _ in self._weights]
-        self._results = [{} for _ in self._weights]
+        self._results = [[{} for _ in self.batches] for _ in self._weights]
         places = Places.of(self.batches)
         count = len(self._model.make_cache()) if hasattr(self._model, "make_cache") else len(self)
         self._caches = [caches(self.batches, places, count) for _ in self._weights]
@@ -118,7 +111,7 @@ class Walk:
         self._refuse_without_tracks()
 
     def _embed(self, track: int, turn: int) -> None:
-        self._fill_outside(track)
+        self._outside.fill(track)
         last, states = len(self._layers) - 1, self._states[track]
         recorders = [Recorder(layer, i, self._anatomy, turn) for i, layer in enumerate(self._layers[:-1])]
         recorders.append(stopper := Stopper(self._layers[-1], last, self._anatomy, turn))
@@ -164,7 +157,9 @@ class Walk:
                 raise WeightError(f"Decoder layer {index} gives values that are no numbers; the first such layer.")
             self._states[track][batch] = state
         awaited = self._awaited(index, track)
-        self._results[track] = {key: result for key, result in self._results[track].items() if key[1] in awaited}
+        for results in self._results[track]:
+            for later in results.keys() - awaited:
+                del results[later]
 
     def _awaited(self, index: int, track: int) -> set[Later]:
         """Results besides hidden states that the layers behind this one are called with."""
@@ -192,7 +187,7 @@ class Walk:
     def _layer(self, index: int, tracks: Sequence[int], wrap: Wrap | None) -> Iterator[nn.Module]:
         """A decoder layer with the weights that these tracks share, which leave it again."""
         layer, prefix = self._layers[index], self._prefixes[index]
-        originals = _leaves(layer)
+        originals = leaves(layer)
         linear = [path for path, leaf in originals if type(leaf) is nn.Linear]
         try:
             self._filler.fill(layer, prefix, list(shapes(layer)), tracks)
@@ -209,11 +204,11 @@ class Walk:
         awaited, results = self._awaited(index, track), self._results[track]
         for batch, call in enumerate(self._recorders[track][index].calls):
             with replaced(self._kernels):
-                state = call.made(layer, self._states[track][batch], lambda later, at=batch: results[at, later])
+                state = call.made(layer, self._states[track][batch], results[batch].__getitem__)
                 if self._anatomy.outputs:
                     for later in (later for later in awaited if later.layer == index):
-                        results[batch, later] = state[later.place]
-                        mx.eval(results[batch, later])
+                        results[batch][later] = state[later.place]
+                        mx.eval(state[later.place])
                     state = state[0]
                 if self._rounding[track]:
                     state = state.astype(mx.bfloat16).astype(mx.float32)
@@ -241,7 +236,7 @@ class Walk:
     def _head(self, track: int, states: Callable[[], mx.array]) -> mx.array:
         if track in self._failed:
             raise self._failed[track]
-        self._fill_outside(track)
+        self._outside.fill(track)
         recorders = [Recorder(layer, i, self._anatomy) for i, layer in enumerate(self._layers[:-1])]
         injector = Injector(self._layers[-1], len(self._layers) - 1, self._anatomy)
         injector.answer = states()
@@ -249,23 +244,6 @@ class Walk:
         logits: mx.array = self._model(mx.zeros((1, 1), mx.int32))  # any tokens: their embeddings are replaced
         return logits
 
-    def _fill_outside(self, track: int) -> None:
-        weights = self._weights[track]
-        if self._filled is weights:
-            return
-        self._filled = None  # should the weights not be had
-        self._model.update_modules(tree_unflatten(list(self._outside_leaves)))
-        self._model.update(tree_unflatten([(name, mx.zeros((0,))) for name in self._outside]))
-        self._filler.fill(
-            self._model, "", self._outside, [i for i, each in enumerate(self._weights) if each is weights]
-        )
-        self._filled = weights
-
 
 def _finite(states: mx.array) -> bool:
     return bool(np.isfinite(view(states).sum(dtype=np.float64)))
-
-
-def _leaves(module: nn.Module) -> Leaves:
-    found: Any = tree_flatten(module.leaf_modules(), is_leaf=nn.Module.is_module)
-    return list(found)

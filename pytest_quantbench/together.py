@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 
-from pytest_quantbench.artifacts import Artifact
 from pytest_quantbench.branches import Batch, behind_each_other
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measures import perplexity
-from pytest_quantbench.proof import Proof, prove
 from pytest_quantbench.reading import Script
 from pytest_quantbench.samples import AccuracySamples
 from pytest_quantbench.source import Source
 from pytest_quantbench.stream import Walk
 from pytest_quantbench.tracks import Rounded
+from pytest_quantbench.trial import prove
 
 if TYPE_CHECKING:
     from pytest_quantbench.asking import Asked
@@ -30,11 +29,15 @@ T2, T3 = "perplexity_samples", "accuracy_samples"
 VERSIONS = {T2: 1, T3: 1}  # raised when a measure gives other samples for the same work
 
 
-def proof_of(artifact: Artifact) -> Proof:
-    """What may be done with its architecture, tried in small when first asked. Raises ModelError for a config that
-    mlx-lm cannot read.
+def refuse_unwalkable(cell: Walked, part: str) -> None:
+    """Raise ModelError for an architecture whose walk is not its forward pass; T2 and T3 each for itself. It is tried
+    in small when this is first asked.
     """
-    return prove(artifact.config, artifact.names, backend() == "cpu", Walk)
+    source, artifact = cell.source, cell.artifact
+    proof = prove(artifact.config, artifact.names, backend() == "cpu", Walk)
+    proof.refuse(())
+    if part == T3:
+        source.questions(source.tasks, source.settings.limit).choices.plan(proof)
 
 
 class Shared:

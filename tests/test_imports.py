@@ -18,7 +18,7 @@ ORDER = (
     ("quantizers",),
     ("cases", "conformance"),
     ("modelconfig", "skeleton", "hostmath", "hostkernels", "hidden", "branches", "standins", "tracks"),
-    ("filling", "narrow", "twin", "proof", "stream"),
+    ("filling", "narrow", "proof", "twin", "trial", "stream"),
     ("scoring", "tokens"),
     ("headers", "shards", "blobs", "checkpoint", "hub", "listing", "fetching", "planning", "forecast", "reading"),
     ("calibration", "coverage", "encoding", "manifests", "artifacts", "building", "streamed", "compress"),

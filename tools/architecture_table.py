@@ -22,8 +22,8 @@ from mlx.utils import tree_flatten
 
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.machine import backend
-from pytest_quantbench.proof import prove
 from pytest_quantbench.stream import Walk
+from pytest_quantbench.trial import prove
 from pytest_quantbench.twin import FOREIGN
 
 LAYERS, HIDDEN, HEADS, KEY_HEADS, HEAD = 6, 64, 4, 2, 16
@@ -109,17 +109,30 @@ OWN: dict[str, dict[str, Any]] = {
     "gemma3_text": {"sliding_window_pattern": 3},
     "gemma3n": {
         "text_config": {
-            "model_type": "gemma3n_text", "hidden_size": 64, "num_hidden_layers": 6, "intermediate_size": [128] * 6,
-            "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "vocab_size": 512,
-            "num_kv_shared_layers": 2, "vocab_size_per_layer_input": 512, "sliding_window": 8, "rms_norm_eps": 1e-6,
-            "max_position_embeddings": 256, "rope_local_base_freq": 1e4, "rope_theta": 1e6, "laurel_rank": 8,
-
-                "final_logit_softcapping": 30.0,
-                "layer_types": _TYPES,
-                "activation_sparsity_pattern": [0.5] + [0.0] * 5
-            ,
-            "hidden_size_per_layer_input": 16, "altup_num_inputs": 4, "altup_coef_clip": 120.0,
-            "altup_correct_scale": True, "altup_active_idx": 0,
+            "model_type": "gemma3n_text",
+            "hidden_size": 64,
+            "num_hidden_layers": 6,
+            "intermediate_size": [128] * 6,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "vocab_size": 512,
+            "num_kv_shared_layers": 2,
+            "vocab_size_per_layer_input": 512,
+            "sliding_window": 8,
+            "rms_norm_eps": 1e-6,
+            "max_position_embeddings": 256,
+            "rope_local_base_freq": 1e4,
+            "rope_theta": 1e6,
+            "laurel_rank": 8,
+            "final_logit_softcapping": 30.0,
+            "layer_types": _TYPES,
+            "activation_sparsity_pattern": [0.5] + [0.0] * 5,
+            "hidden_size_per_layer_input": 16,
+            "altup_num_inputs": 4,
+            "altup_coef_clip": 120.0,
+            "altup_correct_scale": True,
+            "altup_active_idx": 0,
         }
     },
     "gemma4": {"text_config": {"model_type": "gemma4_text"}},
