@@ -18,9 +18,10 @@ from pytest_quantbench import coverage, quantizers, stacks
 from pytest_quantbench.calibration import SAMPLE_TOKENS, CalibrationSet, Observer, needed_tokens
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.coverage import OUTSIDE, Planned, Tensor
-from pytest_quantbench.errors import WeightError
+from pytest_quantbench.errors import ModelError, WeightError
 from pytest_quantbench.experts import named
 from pytest_quantbench.machine import backend
+from pytest_quantbench.proof import Proof
 from pytest_quantbench.quantizers import Quantizer, Statistics
 from pytest_quantbench.recipes import Part, Recipe
 from pytest_quantbench.stacks import Arrays, Encoding, Rules
@@ -109,6 +110,16 @@ class Encoder:
         self._walk: Walk | None = None
         if self.calibrated:
             self._walk = Walk(self._progress, host=backend() == "cpu", memory_bytes=job.memory_bytes)
+            self._refuse_loops(self._walk.proof)
+
+    def _refuse_loops(self, proof: Proof) -> None:
+        """Raise ModelError for a model that goes through its decoder layers more than once."""
+        if proof.anatomy.loops > 1:
+            raise ModelError(
+                f"{self._checkpoint.directory}: {proof.architecture!r} goes {proof.anatomy.loops} times through its "
+                f"decoder layers, and what they see later is known only when all are encoded. Choose a recipe that "
+                f"needs no calibration, or --calibration none."
+            )
 
     def encode(self, group: Sequence[Planned]) -> Encoded:
         """Encode a group; of calibrated recipes, the one behind the last that was carried on. Raises WeightError for

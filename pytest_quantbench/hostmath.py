@@ -29,13 +29,14 @@ class HostLinear(nn.Module):
 
     def __init__(self, weight: mx.array, bias: mx.array | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.host_weight = view(weight)
-        self.host_bias = None if bias is None else view(bias)
+        self.weight = weight  # under its own name: some models multiply by it themselves, or change it
+        if bias is not None:
+            self.bias = bias
 
     def __call__(self, x: mx.array) -> mx.array:
-        product = _product(x, self.host_weight)
-        if self.host_bias is not None:
-            product += self.host_bias
+        product = _product(x, view(self.weight))
+        if "bias" in self:
+            product += view(self.bias)
         return mx.array(product)
 
 
@@ -66,14 +67,14 @@ class HostEmbedding(nn.Module):
 
     def __init__(self, weight: mx.array) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.host_weight = view(weight)
+        self.weight = weight
 
     def __call__(self, tokens: mx.array) -> mx.array:
-        return mx.array(self.host_weight[np.asarray(tokens)])
+        return mx.array(view(self.weight)[np.asarray(tokens)])
 
     def as_linear(self, x: mx.array) -> mx.array:
         """(…, hidden) → (…, vocabulary)."""
-        return mx.array(_product(x, self.host_weight))
+        return mx.array(_product(x, view(self.weight)))
 
 
 def on_host(leaf: nn.Module) -> nn.Module | None:

@@ -23,7 +23,17 @@ from pytest_quantbench.reading import Script
 from pytest_quantbench.recipes import Recipe
 from pytest_quantbench.samples import AccuracySamples, PerplexitySamples
 from pytest_quantbench.source import Source
-from pytest_quantbench.together import SHOWN, T2, T3, Shared, alone, asking, first_work, reading
+from pytest_quantbench.together import (
+    SHOWN,
+    T2,
+    T3,
+    Shared,
+    alone,
+    asking,
+    first_work,
+    reading,
+    refuse_unwalkable,
+)
 
 if TYPE_CHECKING:
     from pytest_quantbench.asking import Asked
@@ -174,6 +184,11 @@ def _possible(cell: Walked, missing: Sequence[str]) -> tuple[str, ...]:
             cell.source.refuse_fitted_text()
         except QuantbenchError as error:
             cell.failed[T2] = error
+    for part in missing:
+        try:
+            refuse_unwalkable(cell, part)
+        except QuantbenchError as error:
+            cell.failed.setdefault(part, error)
     return tuple(part for part in missing if part not in cell.failed)
 
 
@@ -183,7 +198,9 @@ def _measure(source: Source, parts: Sequence[str], cells: Sequence[Walked]) -> N
     script = source.script() if T2 in parts else None
     asked = source.questions(source.tasks, source.settings.limit) if T3 in parts else None
     windows = script.batches() if script else []
-    shared.run("+".join(SHOWN[part] for part in parts), windows, asked.choices.plan.batches if asked else [])
+    shared.run(
+        "+".join(SHOWN[part] for part in parts), windows, asked.choices.plan(shared.walk.proof).batches if asked else []
+    )
     if script is not None:
         shared.keep_losses(script)
     if asked is not None:
@@ -220,7 +237,7 @@ def grow_questions(cells: Sequence[Walked], questions: int) -> int:
         with alone([(each, T3) for each in short], partial(_added, asked)):
             if lacking := [each for each in short if not _recalled(each, T3, asking(asked))]:
                 shared = Shared(source, lacking)
-                shared.run("T3", asked.choices.plan.batches)
+                shared.run("T3", asked.choices.plan(shared.walk.proof).batches)
                 shared.keep_answers(asked, added_to=name)
     _raise_failed(cells, T3)
     return min(len(each.accuracy_samples.tasks[name].ids) for each in cells)

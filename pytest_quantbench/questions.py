@@ -7,7 +7,6 @@ does. The questions are a seeded sample, the same for every cell.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
 from textwrap import shorten
 from typing import Any
 
@@ -19,6 +18,7 @@ from msgspec import json
 
 from pytest_quantbench.catalog import CONTEXT_TOKENS
 from pytest_quantbench.errors import CorpusError
+from pytest_quantbench.proof import Branching, Proof
 from pytest_quantbench.samples import TaskSamples
 from pytest_quantbench.scoring import Answer, Plan, Request, cut, planned
 from pytest_quantbench.skeleton import Config
@@ -97,12 +97,17 @@ class Choices:
         refuse_unknown_tokens((t for each in whole for t in each.context + each.continuation), config)
         longest = longest_input(config, CONTEXT_TOKENS)
         self.requests = [cut(request, longest) for request in whole]
+        self._plans: dict[Branching, Plan] = {}
         self.cut_contexts = sum(a != b for a, b in zip(whole, self.requests, strict=True))
 
-    @cached_property
-    def plan(self) -> Plan:
-        """How a walk answers them."""
-        return planned(self.requests)
+    def plan(self, proof: Proof) -> Plan:
+        """How a walk of a model of this architecture answers them. Raises ModelError where none can."""
+        if not self.requests:
+            return Plan(requests=0)
+        branching = proof.for_choices()
+        if branching not in self._plans:
+            self._plans[branching] = planned(self.requests, branching)
+        return self._plans[branching]
 
     def judged(self, answers: Sequence[Answer]) -> dict[str, TaskSamples]:
         """What lm-eval makes of the answers, by task."""

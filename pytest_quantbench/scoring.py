@@ -16,6 +16,7 @@ import numpy as np
 from pytest_quantbench.branches import Batch
 from pytest_quantbench.devicelogits import logits_of
 from pytest_quantbench.errors import CorpusError, WeightError
+from pytest_quantbench.proof import Branching
 from pytest_quantbench.stream import LOGITS_AT_ONCE, Walk
 
 TOKENS_AT_ONCE = 4096
@@ -90,8 +91,14 @@ def _parts(scored: Sequence[Place], vocabulary: int) -> Iterator[Sequence[Place]
         yield scored[start : start + together]
 
 
-def planned(requests: Sequence[Request]) -> Plan:
-    """The batches that a walk goes through, and where each request is answered."""
+def planned(requests: Sequence[Request], branching: Branching = "any") -> Plan:
+    """The batches that a walk goes through, and where each request is answered. `branching`: what the model's
+    architecture takes (see proof): branches of contexts of any lengths, of contexts of one length, or none, which
+    computes a context again for each of its choices.
+    """
+    if branching == "none":
+        return _planned_whole(requests)
+    longer = LONGER if branching == "any" else 1.0
     plan, asked = (
         Plan(requests=len(requests)),
         defaultdict[Ids, list[int]](list),
@@ -101,11 +108,27 @@ def planned(requests: Sequence[Request]) -> Plan:
     for preamble, contexts in _by_preamble(list(asked)):
         root = plan.add(Batch(tokens=mx.array([preamble]))) if preamble else None
         own = [context[len(preamble) :] for context in contexts]
-        for together in _of_similar_length(own, len(preamble)):
+        for together in _of_similar_length(own, len(preamble), longer):
             tokens, lengths = _padded([own[place] for place in together])
             rows = (0,) * len(together) if preamble else ()
             number = plan.add(Batch(tokens=tokens, lengths=lengths, parent=root, rows=rows))
             _plan_choices(plan, number, [asked[contexts[place]] for place in together], requests, len(preamble))
+    return plan
+
+
+def _planned_whole(requests: Sequence[Request]) -> Plan:
+    """Every request is a row of its own, from its first token to the last but one."""
+    plan, asked = Plan(requests=len(requests)), defaultdict[Ids, list[int]](list)
+    for index, request in enumerate(requests):
+        asked[request.context + request.continuation[:-1]].append(index)
+    rows = list(asked)
+    for together in _of_similar_length(rows, 0):
+        tokens, lengths = _padded([rows[place] for place in together])
+        number = plan.add(Batch(tokens=tokens, lengths=lengths))
+        for row, place in enumerate(together):
+            for index in asked[rows[place]]:
+                first, following = len(requests[index].context) - 1, requests[index].continuation
+                plan.scored[number] += [(row, at, index, token) for at, token in enumerate(following, first)]
     return plan
 
 
@@ -156,15 +179,18 @@ def _padded(rows: Sequence[Ids]) -> tuple[mx.array, tuple[int, ...]]:
     return mx.array([[*ids, *(0,) * (max(lengths) - len(ids))] for ids in rows]), lengths
 
 
-def _of_similar_length(sequences: Sequence[Ids], before: int) -> Iterator[list[int]]:
-    """Places of neighbours by length. `before` tokens are what each goes on from."""
+def _of_similar_length(sequences: Sequence[Ids], before: int, longer: float = LONGER) -> Iterator[list[int]]:
+    """Places of neighbours by length, the longest up to so much `longer` (1: of one length) than the shortest.
+    `before` tokens are what each goes on from.
+    """
+    slack = 2 if longer > 1 else 0
     together: list[int] = []
     for place in sorted(range(len(sequences)), key=lambda place: len(sequences[place])):
         length = len(sequences[place])
         if together:
             rows, shortest = len(together) + 1, len(sequences[together[0]])
             full = rows * length > TOKENS_AT_ONCE or (before > 0 and rows * (before + length) > KEYS_AT_ONCE)
-            if full or length > max(LONGER * shortest, shortest + 2):
+            if full or length > max(longer * shortest, shortest + slack):
                 yield together
                 together = []
         together.append(place)

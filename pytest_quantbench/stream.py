@@ -9,7 +9,6 @@ Several recipes of a model walk together: layer by layer, each with its own weig
 computes does not depend on the others, to the last bit.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -18,23 +17,25 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_flatten, tree_map, tree_unflatten
+from mlx.utils import tree_map, tree_unflatten
 from numpy.typing import NDArray
 
-from pytest_quantbench.branches import Batch, Places, behind_each_other, caches
+from pytest_quantbench.branches import Batch, KeysValues, Places, behind_each_other, caches
 from pytest_quantbench.errors import QuantbenchError, WeightError
 from pytest_quantbench.experts import multiplies
+from pytest_quantbench.filling import Filler, Outside, leaves
 from pytest_quantbench.hidden import MEMORY_BYTES, HiddenStates
 from pytest_quantbench.hostkernels import host_kernels, replaced
-from pytest_quantbench.hostmath import on_host, view
+from pytest_quantbench.hostmath import view
 from pytest_quantbench.progress import track as shown
+from pytest_quantbench.proof import Proof
 from pytest_quantbench.skeleton import decoder_layers, shapes, skeleton
-from pytest_quantbench.standins import Injector, Recorder, Stopped, Stopper, ruled
+from pytest_quantbench.standins import Injector, Later, Recorder, Stopped, Stopper
 from pytest_quantbench.tracks import DenseWeights, Rounded
+from pytest_quantbench.trial import prove
 
 LOGITS_AT_ONCE = 2**24  # float32 values that measures ask a walk for together: 64 MB, of which they make several
 Wrap = Callable[[str, nn.Module], nn.Module]  # a linear layer's path and the layer → what stands in for it
-Leaves = list[tuple[str, nn.Module]]  # by path
 
 
 class Walk:
@@ -45,38 +46,41 @@ class Walk:
     named when it is asked for; where that was the last one, the walk ends.
     """
 
-    def __init__(self, *tracks: DenseWeights | Rounded, host: bool, memory_bytes: int = MEMORY_BYTES) -> None:
+    def __init__(
+        self,
+        *tracks: DenseWeights | Rounded,
+        host: bool,
+        memory_bytes: int = MEMORY_BYTES,
+        proof: Proof | None = None,
+    ) -> None:
         self._weights = [each.weights if isinstance(each, Rounded) else each for each in tracks]
         self._rounding = [isinstance(each, Rounded) for each in tracks]
-        self._host = host
-        self._model = skeleton(self._weights[0].config, self._weights[0].names)
+        self._filler = Filler(self._weights, host)
+        config, names = self._weights[0].config, self._weights[0].names
+        self.proof = proof or prove(config, names, host, Walk)
+        self.proof.refuse(())
+        self._anatomy = self.proof.anatomy
+        self._model = skeleton(config, names)
         path, self._slots = decoder_layers(self._model)
         self._layers: list[nn.Module] = list(self._slots)
         self._prefixes = [f"{path}.{index}." for index in range(len(self._layers))]
         self._kernels = host_kernels() if host else []
-        self._outside = [name for name in shapes(self._model) if not name.startswith(tuple(self._prefixes))]
-        self._outside_leaves = [leaf for leaf in _leaves(self._model) if f"{leaf[0]}.".startswith(self._around)]
-        self._filled: DenseWeights | None = None  # whose weights fill what is outside the decoder layers
-        self._digests: list[dict[str, str]] = [{} for _ in tracks]
+        self._outside = Outside(self._model, self._prefixes, self._filler)
         self._recorders: list[list[Recorder]] = [[] for _ in tracks]
         self._memory_bytes = memory_bytes
         self._states: list[HiddenStates] = []
+        self._caches: list[list[list[KeysValues] | None]] = []
+        self._results: list[list[dict[Later, Any]]] = []  # of layers that later ones ask for, by track and batch
         self._failed: dict[int, QuantbenchError] = {}
         self.batches: Sequence[Batch] = ()
 
     def __len__(self) -> int:
-        """How many decoder layers there are."""
-        return len(self._layers)
-
-    @property
-    def _around(self) -> tuple[str, ...]:
-        """The paths of modules with parameters outside the decoder layers, as prefixes."""
-        return tuple(name.rpartition(".")[0] + "." for name in self._outside)
+        """How many steps there are: one for each decoder layer, as often as the model goes through them."""
+        return len(self._layers) * self._anatomy.loops
 
     def weights_sha256(self, track: int = 0) -> str:
         """Hash over name, shape and float32 values of all weights that were filled in."""
-        digests = sorted(self._digests[track].items())
-        return hashlib.sha256("".join(f"{name}={value};" for name, value in digests).encode()).hexdigest()
+        return self._filler.sha256(track)
 
     def run(self, batches: Sequence[Batch | mx.array], what: str) -> None:
         """Carry batches through all decoder layers; `what` names the bar of progress.
@@ -90,28 +94,49 @@ class Walk:
     def begin(self, batches: Sequence[Batch | mx.array]) -> None:
         """Embed the batches, and learn with which arguments the model calls its decoder layers."""
         self.batches = behind_each_other(batches)
+        self.proof.refuse(self.batches)
         share = self._memory_bytes // len(self._weights)
         self._states = [HiddenStates(share) for _ in self._weights]
+        self._results = [[{} for _ in self.batches] for _ in self._weights]
         places = Places.of(self.batches)
+        count = len(self._model.make_cache()) if hasattr(self._model, "make_cache") else len(self)
+        self._caches = [caches(self.batches, places, count) for _ in self._weights]
+        self._enter(0)
+
+    def _enter(self, turn: int) -> None:
+        """Go into the decoder layers for the first time, or once more."""
         for track in reversed(range(len(self._weights))):  # what is outside stays filled with the first, asked first
-            with self._told([track]):
-                self._embed(track, places)
+            if track not in self._failed:
+                with self._told([track]):
+                    self._embed(track, turn)
         self._refuse_without_tracks()
 
-    def _embed(self, track: int, places: Sequence[Places]) -> None:
-        self._fill_outside(track)
-        recorders = [*map(Recorder, self._layers[:-1]), Stopper(self._layers[-1])]
+    def _embed(self, track: int, turn: int) -> None:
+        self._outside.fill(track)
+        last, states = len(self._layers) - 1, self._states[track]
+        recorders = [Recorder(layer, i, self._anatomy, turn) for i, layer in enumerate(self._layers[:-1])]
+        recorders.append(stopper := Stopper(self._layers[-1], last, self._anatomy, turn))
         self._slots[:] = recorders
-        for batch, held in zip(self.batches, caches(self.batches, places, len(self)), strict=True):
+        for number, (batch, held) in enumerate(zip(self.batches, self._caches[track], strict=True)):
+            for each in recorders:
+                each.turns = 0
+            stopper.answer = states[number] if turn else None
             with suppress(Stopped):
                 self._model(batch.tokens, cache=held)
-            self._states[track].append(recorders[0].entered)
-            if not _finite(recorders[0].entered):
+            entered = recorders[0].entered
+            if not _finite(entered):
                 raise WeightError("The embeddings are no numbers: not a usable model.")
+            if turn:
+                states[number] = entered
+            else:
+                states.append(entered)
         self._recorders[track] = recorders
 
     def advance(self, index: int) -> None:
         """Carry all batches through one decoder layer, with the weights that `dense` gives now."""
+        turn, index = divmod(index, len(self._layers))
+        if turn and not index:
+            self._enter(turn)
         alive = [track for track in range(len(self._weights)) if track not in self._failed]
         sharing: dict[int, list[int]] = {}
         for track in alive:
@@ -132,6 +157,14 @@ class Walk:
             if not _finite(state):
                 raise WeightError(f"Decoder layer {index} gives values that are no numbers; the first such layer.")
             self._states[track][batch] = state
+        awaited = self._awaited(index, track)
+        for results in self._results[track]:
+            for later in results.keys() - awaited:
+                del results[later]
+
+    def _awaited(self, index: int, track: int) -> set[Later]:
+        """Results besides hidden states that the layers behind this one are called with."""
+        return {later for each in self._recorders[track][index + 1 :] for later in each.calls[0].awaited}
 
     @contextmanager
     def _told(self, tracks: Sequence[int]) -> Iterator[None]:
@@ -155,10 +188,10 @@ class Walk:
     def _layer(self, index: int, tracks: Sequence[int], wrap: Wrap | None) -> Iterator[nn.Module]:
         """A decoder layer with the weights that these tracks share, which leave it again."""
         layer, prefix = self._layers[index], self._prefixes[index]
-        originals = _leaves(layer)
+        originals = leaves(layer)
         linear = [path for path, leaf in originals if multiplies(leaf)]
         try:
-            self._fill(layer, prefix, list(shapes(layer)), tracks)
+            self._filler.fill(layer, prefix, list(shapes(layer)), tracks)
             if wrap is not None:
                 filled = dict(layer.named_modules())
                 layer.update_modules(tree_unflatten([(path, wrap(prefix + path, filled[path])) for path in linear]))
@@ -169,9 +202,15 @@ class Walk:
             mx.clear_cache()
 
     def _through(self, layer: nn.Module, index: int, track: int) -> Iterator[mx.array]:
-        for batch, (args, kwargs) in enumerate(self._recorders[track][index].calls):
+        awaited, results = self._awaited(index, track), self._results[track]
+        for batch, call in enumerate(self._recorders[track][index].calls):
             with replaced(self._kernels):
-                state = layer(self._states[track][batch], *args, **kwargs)
+                state = call.made(layer, self._states[track][batch], results[batch].__getitem__)
+                if self._anatomy.outputs:
+                    for later in (later for later in awaited if later.layer == index):
+                        results[batch][later] = state[later.place]
+                        mx.eval(state[later.place])
+                    state = state[0]
                 if self._rounding[track]:
                     state = state.astype(mx.bfloat16).astype(mx.float32)
                 mx.eval(state)
@@ -182,11 +221,12 @@ class Walk:
 
         Raises WeightError for a track that was left out.
         """
-        return self._head(track, lambda: self._states[track][batch][:, positions])
+        return self._head(track, lambda: self._states[track][batch][..., positions, :])
 
     def logits_at(self, batch: int, rows: NDArray[np.integer], places: NDArray[np.integer], track: int = 0) -> mx.array:
         """(count, vocabulary) float32 logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
-        return self._head(track, lambda: self._states[track][batch][mx.array(rows), mx.array(places)][None])[0]
+        chosen = mx.array(rows), mx.array(places)
+        return self._head(track, lambda: mx.expand_dims(self._states[track][batch][..., *chosen, :], -3))[0]
 
     @cached_property
     def vocabulary(self) -> int:
@@ -197,54 +237,14 @@ class Walk:
     def _head(self, track: int, states: Callable[[], mx.array]) -> mx.array:
         if track in self._failed:
             raise self._failed[track]
-        self._fill_outside(track)
-        injector = Injector(self._layers[-1])
+        self._outside.fill(track)
+        recorders = [Recorder(layer, i, self._anatomy) for i, layer in enumerate(self._layers[:-1])]
+        injector = Injector(self._layers[-1], len(self._layers) - 1, self._anatomy)
         injector.answer = states()
-        self._slots[:] = [*map(Recorder, self._layers[:-1]), injector]
+        self._slots[:] = [*recorders, injector]
         logits: mx.array = self._model(mx.zeros((1, 1), mx.int32))  # any tokens: their embeddings are replaced
         return logits
-
-    def _fill_outside(self, track: int) -> None:
-        weights = self._weights[track]
-        if self._filled is weights:
-            return
-        self._filled = None  # should the weights not be had
-        self._model.update_modules(tree_unflatten(list(self._outside_leaves)))
-        self._model.update(tree_unflatten([(name, mx.zeros((0,))) for name in self._outside]))
-        self._fill(self._model, "", self._outside, [i for i, each in enumerate(self._weights) if each is weights])
-        self._filled = weights
-
-    def _fill(self, module: nn.Module, prefix: str, names: Sequence[str], tracks: Sequence[int]) -> None:
-        """Put the decoded float32 weights of these paths (below `prefix`) into the module."""
-        weights = self._weights[tracks[0]]
-        filled = [(name, self._dense(prefix + name, tracks)) for name in names]
-        module.update(tree_unflatten(filled))
-        leaves = dict(module.named_modules())
-        placed: dict[str, nn.Module] = {}
-        for path in {name.rpartition(".")[0] for name in names}:
-            twin = on_host(leaves[path]) if self._host else None
-            rule = weights.inputs(f"{prefix}{path}.weight") if multiplies(leaves[path]) else None
-            if rule is not None:
-                placed[path] = ruled(rule, twin or leaves[path])
-            elif twin is not None:
-                placed[path] = twin
-        module.update_modules(tree_unflatten(list(placed.items())))
-
-    def _dense(self, name: str, tracks: Sequence[int]) -> mx.array:
-        array = mx.contiguous(self._weights[tracks[0]].dense(name).astype(mx.float32))
-        mx.eval(array)
-        if any(name not in self._digests[track] for track in tracks):
-            digest = hashlib.sha256(f"{name}{array.shape}".encode())
-            digest.update(view(array).data)
-            for track in tracks:
-                self._digests[track][name] = digest.hexdigest()
-        return array
 
 
 def _finite(states: mx.array) -> bool:
     return bool(np.isfinite(view(states).sum(dtype=np.float64)))
-
-
-def _leaves(module: nn.Module) -> Leaves:
-    found: Any = tree_flatten(module.leaf_modules(), is_leaf=nn.Module.is_module)
-    return list(found)

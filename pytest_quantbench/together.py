@@ -21,6 +21,7 @@ from pytest_quantbench.samples import AccuracySamples
 from pytest_quantbench.source import Source
 from pytest_quantbench.stream import Walk
 from pytest_quantbench.tracks import Rounded
+from pytest_quantbench.trial import prove
 
 if TYPE_CHECKING:
     from pytest_quantbench.asking import Asked
@@ -30,6 +31,17 @@ T2, T3 = "perplexity_samples", "accuracy_samples"
 SHOWN = {T2: "T2", T3: "T3"}
 VERSIONS = {T2: 2, T3: 2}  # raised when a measure gives other samples for the same work
 Work = Callable[["Walked", str], Mapping[str, Any]]  # of a cell and T2 or T3: all that its samples depend on
+
+
+def refuse_unwalkable(cell: Walked, part: str) -> None:
+    """Raise ModelError for an architecture whose walk is not its forward pass; T2 and T3 each for itself. It is tried
+    in small when this is first asked.
+    """
+    source, artifact = cell.source, cell.artifact
+    proof = prove(artifact.config, artifact.names, backend() == "cpu", Walk)
+    proof.refuse(())
+    if part == T3:
+        source.questions(source.tasks, source.settings.limit).choices.plan(proof)
 
 
 class Shared:

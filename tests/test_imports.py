@@ -27,7 +27,8 @@ ORDER = (
         "config_keys",
         "skeleton",
     ),
-    ("experts", "stacks", "hostmath", "hostkernels", "hidden", "branches", "standins", "tracks", "stream"),
+    ("experts", "stacks", "hostmath", "hostkernels", "hidden", "branches", "standins", "tracks"),
+    ("filling", "narrow", "proof", "twin", "trial", "stream"),
     ("logits", "devicelogits", "positions", "scoring", "tokens", "offsets"),
     (
         "headers",

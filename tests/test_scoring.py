@@ -116,7 +116,10 @@ def test_keys_and_values_are_let_go_when_the_last_branch_has_seen_them():
     family = [Batch(tokens=tokens), *(Batch(tokens=mx.array([[7, 8]]), parent=0, rows=(row,)) for row in (1, 0))]
     walk.run(family, "")
     given = [
-        item for recorder in walk._recorders[0] for args, rest in recorder.calls for item in (*args, *rest.values())
+        item
+        for recorder in walk._recorders[0]
+        for call in recorder.calls
+        for item in (*call.args, *call.kwargs.values())
     ]
     held = [item for item in given if isinstance(item, KeysValues)]
     assert len(held) == 3 * len(family)

@@ -18,13 +18,13 @@ def measure(artifact: Artifact, asked: Asked, *, host: bool) -> AccuracySamples:
     """One artifact's answers, on a walk of its own. Raises WeightError where a logit is not a number."""
     began = time.perf_counter()
     walk = Walk(artifact, host=host)
-    walk.run(asked.choices.plan.batches, f"T3 {artifact.recipe_id}")
+    walk.run(asked.choices.plan(walk.proof).batches, f"T3 {artifact.recipe_id}")
     return replace(written(asked, artifact, chosen(asked, walk)), seconds=time.perf_counter() - began)
 
 
 def chosen(asked: Asked, walk: Walk, *, track: int = 0, first: int = 0) -> AccuracySamples:
     """The answers of one track of a walk, whose batches from `first` on are the choices'."""
-    plan, began = asked.choices.plan, time.perf_counter()
+    plan, began = asked.choices.plan(walk.proof), time.perf_counter()
     return AccuracySamples(
         tasks=asked.choices.judged(answers(plan, walk, track=track, first=first)) if plan.batches else {},
         available=asked.available,
