@@ -17,8 +17,8 @@ MARKERS = {
 
 # Options whose values are read before anything is collected.
 EARLY = set(
-    "--model --recipe --task-data --runs --limit --tokens --max-tokens --time-budget --memory --context --stride "
-    "--corpus --calibration --calibration-sequences --disk-plan".split()
+    "--model --recipe --task-data --runs --limit --tokens --max-tokens --time-budget --memory --sampling --context "
+    "--stride --corpus --calibration --calibration-sequences --disk-plan".split()
 )
 
 
@@ -31,8 +31,14 @@ def add_options(parser: pytest.Parser) -> None:
     add("--runs", type=int, default=3, help="T1: runs of each of the five prompts (default 3)")
     add("--tokens", default="512", help="T2: how many tokens of the corpus, or 'all' (default 512)")
     add("--max-tokens", default="16384", help="T2: how far an undecided check goes on, or 'all' (default 16384)")
-    add("--context", type=int, default=2048, metavar="N", help="T2: tokens in a window (default 2048)")
-    add("--stride", type=int, metavar="N", help="T2: how far apart windows begin (default: the context)")
+    add(
+        "--sampling",
+        choices=("windows", "head"),
+        default="windows",
+        help="T2: windows drawn from all of the corpus, or its first tokens (default windows)",
+    )
+    add("--context", type=int, metavar="N", help="T2: tokens in a window (default 256; 2048 with --sampling head)")
+    add("--stride", type=int, metavar="N", help="T2: tokens scored in each (default 64; the context with head)")
     add(
         "--memory",
         type=float,
@@ -40,7 +46,14 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="GB",
         help="T2, T3: hidden states beyond this go to temporary files (default 4)",
     )
-    add("--corpus", metavar="FILE", help="T2: a UTF-8 text or JSONL file, or a corpus by name, instead of the model's")
+    add(
+        "--corpus",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="T2: a UTF-8 text or JSONL file, or a corpus by name, instead of the model's (repeatable: the first is "
+        "judged)",
+    )
     add("--calibration", metavar="FILE", help="calibration text instead of the model's: a file, c4, tiny-train or none")
     add("--calibration-sequences", type=int, metavar="N", help="calibration sequences (default 128; Tiny 32)")
     add("--limit", type=int, default=200, help="T3: questions per task, a seeded sample (default 200)")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.quality import Walked
 
 T2, T3 = "perplexity_samples", "accuracy_samples"
-VERSIONS = {T2: 1, T3: 1}  # raised when a measure gives other samples for the same work
+VERSIONS = {T2: 2, T3: 1}  # raised when a measure gives other samples for the same work
 
 
 class Shared:
@@ -61,7 +61,7 @@ class Shared:
                     track=track,
                     before=each.perplexity_samples if script.there else None,
                     reference=None if each.paired is None else each.paired.perplexity_samples,
-                    seconds=self._seconds(0, len(script.open)),
+                    seconds=self._seconds(0, len(script)),
                 )
                 each.memory.keep(T2, reading(each, script), each.perplexity_samples)
 
@@ -109,6 +109,9 @@ def reading(cell: Walked, script: Script) -> dict[str, Any]:
         "text": script.tokens.text.sha256,
         "tokens": script.wanted,
         "there": script.there,
+        "beside": {
+            name: [other.protocol, other.tokens.text.sha256, other.wanted] for name, other in script.beside.items()
+        },
         "reference": None if paired is None else paired.memory.keys.get(T2),
     }
 
