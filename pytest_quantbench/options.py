@@ -64,7 +64,7 @@ def add_options(parser: pytest.Parser) -> None:
         action="store_true",
         help="T3: run the programs that a model writes (humaneval, mbpp), with limits",
     )
-    add("--sample-seed", type=int, default=0, help="seed of the sampled questions (default 0)")
+    add("--sample-seed", type=int, default=0, help="seed of sampled questions and windows (default 0)")
     add("--fixed", action="store_true", help="one look: an undecided check does not go on with more samples")
     add("--time-budget", type=float, metavar="MINUTES", help="after so long no check of a cell goes on (default: none)")
     add("--results", type=Path, metavar="DIR", help="where records go (default results)")

@@ -98,7 +98,7 @@ def raw_perplexity(samples: PerplexitySamples) -> dict[str, Any]:
     in the text each one's scored tokens begin, and how many they are. The same of what was read beside.
     """
     arrays: dict[str, Any] = {}
-    for part, each in {"perplexity": samples, **{f"perplexity:{n}": s for n, s in samples.beside.items()}}.items():
+    for part, each in {"perplexity": samples, **{f"perplexity/{n}": s for n, s in samples.beside.items()}}.items():
         arrays[f"{part}/nll_nats"] = each.nll_nats
         if each.fidelity is not None:
             arrays |= {f"{part}/{field.name}": getattr(each.fidelity, field.name) for field in fields(each.fidelity)}

@@ -144,7 +144,7 @@ def test_a_record_holds_what_was_measured_and_null_for_the_rest(subject):
     assert record.weights_sha256 != subject.reference.record().weights_sha256
     fidelity = {f"perplexity/{name}" for name in ("kl_nats", "missed_nats", "same_top")}
     own = {"perplexity/nll_nats", "perplexity/window_begins", "perplexity/window_counts"} | fidelity
-    beside = {name.replace("perplexity/", "perplexity:(head)/") for name in own if "window" not in name}
+    beside = {name.replace("perplexity/", "perplexity/(head)/") for name in own if "window" not in name}
     assert set(cell.raw()) == own | beside
     divergence = record.perplexity.divergence
     assert 0 < divergence.kl_nats < divergence.kl_percentiles["99.9"]

@@ -203,7 +203,14 @@ def test_a_session_that_asks_for_more_walks_for_what_is_new_only(open_subject, w
 
 @pytest.mark.parametrize(
     "change",
-    [{"tokens": 200}, {"sampling": "head"}, {"context": 64}, {"seed": 1, "limit": 9}, {"corpus": "tiny-train"}],
+    [
+        {"tokens": 200},
+        {"sampling": "head"},
+        {"context": 64},
+        {"seed": 1, "limit": 9},
+        {"corpus": "tiny-train"},
+        {"other_corpora": ("tiny-train",)},
+    ],
 )
 def test_other_work_is_not_taken_for_it(open_subject, walks, change):
     for settings in ({}, {**change, "fresh": False}):
