@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from pytest_quantbench import coherence, judge, parts
+from pytest_quantbench import coherence, judge, parts, textfigures
 from pytest_quantbench.catalog import METRICS, Model, metric_of
 from pytest_quantbench.checks import decide
 from pytest_quantbench.deleted import delete
@@ -137,14 +137,15 @@ class Cell(Measured):
     def _verdict(self, check: str, limit: float | None, deadline_seconds: float | None) -> Verdict:
         if check == "size":
             return judge.judge_size(self.size_samples, limit)
+        if check == "perplexity":
+            _ = self.perplexity_samples  # what keeps it from being measured is told before anything else
+            self.source.refuse_unreadable_text(self.reference.perplexity_samples)
         if self.is_reference:
             getattr(self, f"{check}_samples")
             return judge.informational(
                 metric_of(check), "this is the reference that the other recipes are compared with"
             )
         if check == "perplexity":
-            _ = self.perplexity_samples  # what keeps it from being measured is told before anything else
-            self.source.refuse_unreadable_text(self.reference.perplexity_samples)
             self.subject.refuse_identical(self)
         if limit is not None:
             self.reference.floor.refuse_tighter(METRICS[metric_of(check)], limit)
@@ -193,10 +194,11 @@ class Cell(Measured):
         if self.taken("throughput_samples"):
             other = None if alone else self.reference.throughput_samples
             measured["throughput"] = parts.throughput(self.throughput_samples, other)
-        if self.taken("perplexity_samples"):
+        if self.taken("perplexity_samples") and self.source.readable(self.reference.perplexity_samples):
             scored = len(self.perplexity_samples.nll_nats)
             tokens = None if alone else self.reference.perplexity_samples.first(scored)
-            measured["perplexity"] = parts.perplexity(self.perplexity_samples, tokens)
+            measured["perplexity"] = textfigures.perplexity(self.perplexity_samples, tokens)
+            measured["perplexities"] = textfigures.perplexities(self.perplexity_samples, tokens)
         if self.taken("accuracy_samples"):
             answers = None if alone else self.reference.accuracy_samples.as_far_as(self.accuracy_samples)
             measured["accuracy"] = parts.accuracy(self.accuracy_samples, answers)
@@ -240,6 +242,6 @@ class Cell(Measured):
         """The raw samples that this session measured, as named arrays: `part/name`."""
         return (
             (parts.raw_throughput(self.throughput_samples) if self.taken("throughput_samples") else {})
-            | (parts.raw_perplexity(self.perplexity_samples) if self.taken("perplexity_samples") else {})
+            | (textfigures.raw_perplexity(self.perplexity_samples) if self.taken("perplexity_samples") else {})
             | (parts.raw_accuracy(self.accuracy_samples) if self.taken("accuracy_samples") else {})
         )

@@ -23,6 +23,10 @@ class Check(Protocol):
     def extent(self, settings: Settings) -> tuple[int, int]:
         """How many items the first look has, and how many the last may have."""
 
+    @property
+    def whole(self) -> int | None:
+        """How many items are all that there is to know, where samples are drawn from so many; None: of none."""
+
     def grow(self, items: int) -> int:
         """More samples of the cell and of the reference; returns how many both have."""
 
@@ -31,15 +35,23 @@ class Check(Protocol):
 
 
 class PerplexityCheck:
-    """T2: items are tokens of the corpus."""
+    """T2: items are tokens of the corpus; of windows that are drawn, as many as whole windows score."""
 
     def __init__(self, cell: Measured, reference: Measured) -> None:
         self._cell, self._reference = cell, reference
 
     def extent(self, settings: Settings) -> tuple[int, int]:
         """From `--tokens` to `--max-tokens`, or to the end of the corpus."""
-        available = self._cell.perplexity_samples.available_tokens
-        return min(settings.tokens or available, available), min(settings.most_tokens or available, available)
+        samples = self._cell.perplexity_samples
+        available, window = samples.available_tokens, 1 if samples.drawn is None else samples.drawn.tokens
+        first, most = (-(-(each or available) // window) * window for each in (settings.tokens, settings.most_tokens))
+        return min(first, available), min(most, available)
+
+    @property
+    def whole(self) -> int | None:
+        """The corpus, where windows are drawn from it."""
+        samples = self._cell.perplexity_samples
+        return None if samples.drawn is None else samples.available_tokens
 
     def grow(self, items: int) -> int:
         """Of both, as far as the corpus has them."""
@@ -53,6 +65,8 @@ class PerplexityCheck:
 
 class AccuracyCheck:
     """T3: items are questions of the first task, which is the one that is judged."""
+
+    whole = None  # a task's questions stand for others
 
     def __init__(self, cell: Measured, reference: Measured) -> None:
         self._cell, self._reference = cell, reference
@@ -79,6 +93,8 @@ class AccuracyCheck:
 
 class ThroughputCheck:
     """T1: items are runs over all prompts."""
+
+    whole = None
 
     def __init__(self, cell: Measured, reference: Measured) -> None:
         self._cell, self._reference = cell, reference
@@ -119,5 +135,7 @@ def decide(
     first, most = check.extent(settings)
     once = settings.fixed or limit is None
     planned = [first] if once else looks.sizes(first, max(first, most))
-    followed = looks.follow(planned, check.grow, lambda items, alpha: check.look(items, limit, alpha), deadline_seconds)
+    followed = looks.follow(
+        planned, check.grow, lambda items, alpha: check.look(items, limit, alpha), deadline_seconds, check.whole
+    )
     return looks.adjusted(followed)

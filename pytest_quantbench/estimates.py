@@ -68,7 +68,7 @@ class Student:
 class Ratio:
     """exp of a figure: from a mean log ratio to a ratio."""
 
-    logarithm: Student
+    logarithm: "Student | Exact"
 
     @property
     def value(self) -> float:

@@ -35,17 +35,20 @@ def judge_perplexity(
     ppl_r, ppl_q = stats.perplexity(reference.nll_nats), stats.perplexity(quantized.nll_nats)
     if ppl_r is None:
         raise ComparisonError("The reference's own perplexity overflows: nothing can be compared with it.")
-    if ppl_q is None and tokens >= 2 * stats.BLOCK_TOKENS:
+    drawn = quantized.drawn
+    if ppl_q is None and (tokens >= 2 * stats.BLOCK_TOKENS if drawn is None else len(drawn.counts) > 1):
         nats = float(np.mean(quantized.nll_nats, dtype=np.float64))
         sentence = f"The mean negative log-likelihood is {nats:.0f} nats per token: its perplexity overflows."
         return _bare(metric, None, limit, sentence, "fail", tokens)
-    estimate, _ = stats.perplexity_delta(reference.nll_nats, quantized.nll_nats)
+    estimate, _ = stats.perplexity_delta(reference.nll_nats, quantized.nll_nats, drawn)
     shown = "overflowing" if ppl_q is None else f"{ppl_q:.3f}"
-    detail = f"perplexity {shown} against {ppl_r:.3f} on the same {tokens} tokens"
+    detail = f"perplexity {shown} against {ppl_r:.3f} on the same {tokens} tokens, {quantized.where}"
     if estimate is None or ppl_q is None:
-        why = f"{detail}: fewer than {2 * stats.BLOCK_TOKENS} tokens, or all with the same loss"
+        least = f"{2 * stats.BLOCK_TOKENS} tokens" if drawn is None else "two windows"
+        why = f"{detail}: fewer than {least}, or all with the same loss"
         return _bare(metric, None if ppl_q is None else ppl_q - ppl_r, limit, why, "undecided", tokens)
-    return judged(metric, estimate, limit, detail, alpha, tokens)
+    whole = None if drawn is None else quantized.available_tokens
+    return judged(metric, estimate, limit, detail, alpha, tokens, whole)
 
 
 def _refuse_incomparable(quantized: PerplexitySamples, reference: PerplexitySamples) -> None:
@@ -165,9 +168,17 @@ def _bare(
 
 
 def judged(
-    metric: Metric, estimate: Estimate, limit: float | None, detail: str, alpha: float, items: int | None = None
+    metric: Metric,
+    estimate: Estimate,
+    limit: float | None,
+    detail: str,
+    alpha: float,
+    items: int | None = None,
+    whole: int | None = None,
 ) -> Verdict:
-    """The rule itself: which side of the limit the estimate's interval lies on, at error probability `alpha`."""
+    """The rule itself: which side of the limit the estimate's interval lies on, at error probability `alpha`. `items`
+    are what it comes from, `whole` those that there are at all, if they were drawn from so many.
+    """
     interval = estimate.interval(alpha)
     sentence = f"{metric.label} {show(interval, metric)}"
     p_good = p_bad = detectable = None
@@ -187,7 +198,7 @@ def judged(
         high=interval.high,
         sentence=sentence + (f" ({detail})" if detail else "") + ".",
         confidence=interval.confidence,
-        needed=_needed(metric, interval, limit, detectable, items) if outcome == "undecided" else "",
+        needed=_needed(metric, interval, limit, detectable, items, whole) if outcome == "undecided" else "",
         items=items,
         p_good=p_good,
         p_bad=p_bad,
@@ -196,15 +207,22 @@ def judged(
 
 
 def _needed(
-    metric: Metric, interval: Interval, limit: float | None, detectable: float | None, items: int | None
+    metric: Metric,
+    interval: Interval,
+    limit: float | None,
+    detectable: float | None,
+    items: int | None,
+    whole: int | None,
 ) -> str:
     """What would settle an undecided verdict, and what could have been settled."""
     assert limit is not None
     assert detectable is not None
     if items is None:
         return ""
-    more = stats.items_needed(items, interval, limit)
+    more = stats.items_needed(items, interval, limit, whole)
     found = f"about {more:,} {metric.items} would settle it" if more else "the estimate lies on the limit itself"
+    if more is not None and more == whole:
+        found = f"all {more:,} {metric.items} of the text settle it"
     if metric.check == "throughput":  # prompts that disagree go on disagreeing however often they are run
         found = "more runs help as far as the prompts agree with each other"
     digits = 1 if metric.unit in ("%", "points") else 3

@@ -30,33 +30,51 @@ def follow(
     grow: Callable[[int], int],
     verdict_at: Callable[[int, float], Verdict],
     deadline_seconds: float | None = None,
+    whole: int | None = None,
 ) -> Verdict:
     """Look until the verdict is decided, the plan is done, or `time.monotonic()` is beyond the deadline.
 
     `grow(n)` sees to it that there are n samples and returns how many there are; fewer than asked for means that there
     are no more. `verdict_at(n, alpha)` judges the first n. The last look spends what is left of the error
     probability: when it is the last depends on the clock or the end of the data, never on the samples.
+
+    `whole` items are all that there are to know, where samples are drawn without replacement from so many: a look at
+    them is exact, and the looks before it share the error probability among themselves.
     """
+    most = max((items for items in planned if whole is None or items < whole), default=planned[-1] - 1)
     fractions: list[float] = []
     seen: list[Look] = []
     for wanted in planned:
         items = min(grow(wanted), wanted)  # there may be more, from looks of another limit
-        if fractions and items / planned[-1] <= fractions[-1]:  # nothing was added: the look before was the last
+        if items == whole:
+            verdict = verdict_at(items, ALPHA)
+            seen.append(_look(verdict, items, 1.0, ALPHA, ended=True))
+            break
+        fraction = information(items, whole) / information(most, whole)
+        if fractions and fraction <= fractions[-1]:  # nothing was added: the look before was the last
             del fractions[-1], seen[-1]
-        fractions.append(items / planned[-1])
+        fractions.append(fraction)
         late = deadline_seconds is not None and time.monotonic() > deadline_seconds
         ended = wanted == planned[-1] or items < wanted or late
         alpha = sequential.levels(fractions, ALPHA, ended=ended)[-1]
         verdict = verdict_at(items, alpha)
-        seen.append(_look(verdict, items, fractions[-1], alpha, ended=ended))
+        seen.append(_look(verdict, items, fraction, alpha, ended=ended))
         if verdict.outcome != "undecided" or ended:
             break
     return dataclasses.replace(verdict, looks=tuple(seen))
 
 
+def information(items: int, whole: int | None) -> float:
+    """What so many items tell, up to a factor: one over the variance of their mean, 1 / items − 1 / whole."""
+    return float(items) if whole is None else items / (1 - items / whole)
+
+
 def adjusted(verdict: Verdict) -> Verdict:
-    """The same verdict with p values that allow for its looks: the smallest α at which the last look would decide."""
-    if len(verdict.looks) == 1 and verdict.looks[0].last:
+    """The same verdict with p values that allow for its looks: the smallest α at which the last look would decide.
+
+    A single look is what it is, and so is one that was exact.
+    """
+    if (len(verdict.looks) == 1 and verdict.looks[0].last) or verdict.confidence == 1:
         return verdict
     good, bad = (_adjusted_p(p, verdict.looks) for p in (verdict.p_good, verdict.p_bad))
     return dataclasses.replace(verdict, p_good=good, p_bad=bad)

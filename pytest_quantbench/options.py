@@ -43,18 +43,30 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "default": "16384",
             "help": "T2: how far an undecided check goes on, or 'all' (default 16384)",
         },
-        "context": {"type": int, "default": 2048, "metavar": "N", "help": "T2: tokens in a window (default 2048)"},
-        "stride": {"type": int, "metavar": "N", "help": "T2: how far apart windows begin (default: the context)"},
+        "sampling": {
+            "choices": ("windows", "head"),
+            "default": "windows",
+            "help": "T2: windows drawn from all of the corpus, or its first tokens (default windows)",
+        },
+        "context": {
+            "type": int,
+            "metavar": "N",
+            "help": "T2: tokens in a window (default 256; 2048 with --sampling head)",
+        },
+        "stride": {
+            "type": int,
+            "metavar": "N",
+            "help": "T2: tokens scored in each (default 64; the context with head)",
+        },
         "memory": {
             "type": float,
             "default": 4.0,
             "metavar": "GB",
             "help": "T2, T3: hidden states beyond this go to temporary files (default 4)",
         },
-        "corpus": {
-            "metavar": "FILE",
-            "help": "T2: a UTF-8 text or JSONL file, or a corpus by name, instead of the model's",
-        },
+        "corpus": _repeatable(
+            "FILE", "T2: a UTF-8 text or JSONL file, or a corpus by name, instead of the model's; the first is judged"
+        ),
         "calibration": {
             "metavar": "FILE",
             "help": "calibration text instead of the model's: a file, a corpus by name, self or none",
@@ -68,7 +80,7 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "task": _repeatable("NAME", "T3: an lm-eval task or its YAML file"),
         "task-data": _repeatable("NAME=FILE.jsonl", "T3: a task's questions"),
         "run-code": _flag("T3: run the programs that a model writes (humaneval, mbpp), with limits"),
-        "sample-seed": {"type": int, "default": 0, "help": "seed of the sampled questions (default 0)"},
+        "sample-seed": {"type": int, "default": 0, "help": "seed of sampled questions and windows (default 0)"},
         "fixed": _flag("one look: an undecided check does not go on with more samples"),
         "time-budget": {
             "type": float,

@@ -2,19 +2,16 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
-from pytest_quantbench import judge, stats
-from pytest_quantbench.estimates import Ratio
+from pytest_quantbench import judge
 from pytest_quantbench.manifests import Manifest
-from pytest_quantbench.proportions import detectable_drop_unpaired, flips, mcnemar_p, unpaired_z, wilson
-from pytest_quantbench.record import Accuracy, Compression, Divergence, Perplexity, TaskAccuracy, Throughput, Weights
+from pytest_quantbench.proportions import detectable_drop_unpaired, flips, mcnemar_p, unpaired_z
+from pytest_quantbench.record import Accuracy, Compression, TaskAccuracy, Throughput, Weights
 from pytest_quantbench.samples import (
     AccuracySamples,
-    PerplexitySamples,
     TaskSamples,
     ThroughputSamples,
     WeightSamples,
@@ -71,59 +68,6 @@ def throughput(samples: ThroughputSamples, reference: ThroughputSamples | None) 
         dense_layers=samples.dense_layers,
         time_sec=samples.load_seconds + sum(run.seconds for run in samples.runs),
     )
-
-
-def perplexity(samples: PerplexitySamples, reference: PerplexitySamples | None) -> Perplexity:
-    """T2's figures, paired with the reference where there is one."""
-    nll = samples.nll_nats
-    delta = difference = None
-    blocks = stats.Blocks()
-    if reference is not None:
-        delta, blocks = stats.perplexity_delta(reference.nll_nats, nll)
-        difference = stats.mean(nll.astype(np.float64) - reference.nll_nats)
-    total = float(nll.sum(dtype=np.float64))
-    ppl, bf16_ppl = stats.perplexity(nll), None if reference is None else stats.perplexity(reference.nll_nats)
-    return Perplexity(
-        ppl=ppl,
-        bf16_ppl=bf16_ppl,
-        delta=None if ppl is None or bf16_ppl is None else ppl - bf16_ppl,
-        delta_interval=None if delta is None else delta.interval(),
-        nll_nats=total / len(nll),
-        nll_difference_nats=None if difference is None else difference.interval(),
-        ratio=None if difference is None else Ratio(logarithm=difference).interval(),
-        bits_per_byte=total / math.log(2) / samples.scored_bytes,
-        tokens=len(nll),
-        block_tokens=blocks.tokens,
-        protocol=samples.protocol,
-        protocol_sha256=samples.protocol_sha256,
-        corpus=samples.corpus,
-        corpus_sha256=samples.corpus_sha256,
-        corpus_revision=samples.corpus_revision,
-        divergence=None if reference is None else _divergence(samples, reference),
-        time_sec=samples.seconds,
-    )
-
-
-def _divergence(samples: PerplexitySamples, reference: PerplexitySamples) -> Divergence | None:
-    found = samples.fidelity
-    if found is None:
-        return None
-    mean, percentiles = stats.distribution(found.kl_nats)
-    sampled = 2 * float(np.sqrt(np.square(found.error_nats, dtype=np.float64).sum())) / len(found.error_nats)
-    change = np.exp(-samples.nll_nats.astype(np.float64)) - np.exp(-reference.nll_nats.astype(np.float64))
-    return Divergence(
-        kl_nats=float(found.kl_nats.mean(dtype=np.float64)),
-        kl_interval=None if mean is None else _wider(mean.interval(), sampled),
-        kl_percentiles={f"{percent:g}": value for percent, value in percentiles.items()},
-        sampled_nats=sampled,
-        same_top=wilson(int(found.same_top.sum()), len(found.same_top)),
-        probability_change=float(change.mean()),
-        probability_change_rms=float(np.sqrt(np.square(change).mean())),
-    )
-
-
-def _wider(interval: Interval, by: float) -> Interval:
-    return replace(interval, low=interval.low - by, high=interval.high + by)
 
 
 def accuracy(samples: AccuracySamples, reference: AccuracySamples | None) -> Accuracy:
@@ -202,14 +146,6 @@ def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
         "throughput/reference_prompt": np.array([run.prompt for run in samples.reference_runs], np.int64),
         "throughput/reference_tokens_per_second": np.array([run.tokens_per_second for run in samples.reference_runs]),
     }
-
-
-def raw_perplexity(samples: PerplexitySamples) -> dict[str, Any]:
-    """(tokens,) negative log-likelihoods of T2, and divergences from the reference."""
-    arrays: dict[str, Any] = {"perplexity/nll_nats": samples.nll_nats}
-    if samples.fidelity is not None:
-        arrays |= {f"perplexity/{each.name}": getattr(samples.fidelity, each.name) for each in fields(samples.fidelity)}
-    return arrays
 
 
 def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:

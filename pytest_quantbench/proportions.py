@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench import stats
+from pytest_quantbench.drawing import Drawn
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.estimates import ALPHA, POWER, normal_quantile
+from pytest_quantbench.estimates import ALPHA, POWER, Exact, normal_quantile, student_quantile
 from pytest_quantbench.verdict import Interval
 
 CONTINUITY = 0.5  # of a question
@@ -113,14 +115,33 @@ def mcnemar_p(observed: Flips) -> float:
     return float(binomtest(observed.lost, flipped, 0.5).pvalue) if flipped else 1.0
 
 
-def wilson(hits: int, trials: int, alpha: float = ALPHA) -> Interval:
-    """Wilson's score interval of one proportion, as a fraction (Wilson 1927). Raises ComparisonError without trials."""
+def wilson(hits: float, trials: float, alpha: float = ALPHA) -> Interval:
+    """Wilson's score interval of one proportion, as a fraction (Wilson 1927). Raises ComparisonError for less than one
+    trial; of dependent ones, as many may be given as they are worth, whole or not.
+    """
     if trials < 1:
         raise ComparisonError("A proportion of no trials says nothing.")
     z, share = normal_quantile(alpha), hits / trials
     centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
     return Interval(estimate=share, low=centre - half, high=centre + half, confidence=1 - 2 * alpha)
+
+
+def share_of(hits: NDArray[np.bool_], drawn: Drawn | None = None, alpha: float = ALPHA) -> Interval:
+    """The share of hits at the tokens of a text, which depend on each other, as a fraction.
+
+    Wilson's interval with as many independent trials as the error between blocks or windows is worth, at most as many
+    as there are, and with Student's quantile in place of the normal one; of a text that was read whole, exact.
+    """
+    found = stats.mean(hits.astype(np.float64), drawn)
+    if isinstance(found, Exact):
+        return found.interval(alpha)
+    trials = float(len(hits)) if drawn is None else len(hits) / drawn.finite
+    if found is not None:
+        worth = found.value * (1 - found.value) / found.standard_error**2
+        quantiles = normal_quantile(alpha) / student_quantile(alpha, found.degrees)
+        trials = max(1.0, min(trials, worth) * quantiles**2)
+    return wilson(float(hits.mean()) * trials, trials, alpha)
 
 
 GUESSING_P = 0.05  # more than guessing is what guessing gives less often than that

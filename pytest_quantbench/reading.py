@@ -1,38 +1,53 @@
 """How T2 reads a text: which tokens stand in which window, and which of them are scored there.
 
-Protocol: the text is tokenized whole, and its first `tokens` tokens are read in windows of `context` tokens, each
-`stride` further than the one before; what a window shares with the one before is its context and not scored again. By
-default windows do not overlap. Where the tokenizer puts tokens in front of a text by itself (BOS, or whatever it is),
-every window starts with all of them and the first window's first token is scored too; where it does not, a token that
-nothing stands in front of is not scored. What it puts behind a text (EOS) is left out.
+Protocol: the text is tokenized whole and cut into windows, each `stride` tokens further than the one before; what a
+window shares with the one before is its context and not scored again, so that every token of the text is scored in one
+window. By default windows are drawn at random from all of the text (see drawing), each of 256 tokens of which the last
+64 are scored: the figure is the perplexity of the whole text, read in such windows, known as well as so many of them
+can tell. With sampling `head` the text's first `tokens` tokens are read, in windows that do not overlap: then the
+figure is of those tokens. Where the tokenizer puts tokens in front of a text by itself (BOS, or whatever it is), every
+window starts with all of them; where it does not, a token that nothing stands in front of is not scored. What it puts
+behind a text (EOS) is left out.
 """
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 
-from pytest_quantbench.catalog import CONTEXT_TOKENS
+from pytest_quantbench.catalog import CONTEXT_TOKENS, HEAD_TOKENS, SCORED_TOKENS, WINDOW_TOKENS, Sampling
+from pytest_quantbench.drawing import Drawn, Places, order
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.hub import Text
 from pytest_quantbench.offsets import Offsets, byte_offsets
 from pytest_quantbench.skeleton import Config
-from pytest_quantbench.tokens import frame_of, longest_input, refuse_unknown_tokens, special_in
+from pytest_quantbench.stats import unigram_nats
+from pytest_quantbench.tokens import frame_of, longest_input, refuse_unknown_tokens, special_in, vocabulary
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How a text is read: so many tokens (None: all), in windows of `context`, each `stride` after the one before."""
+    """How a text is read: so many tokens (None: all), in windows of `context`, each `stride` after the one before.
+
+    None: windows that are drawn have 256 tokens and begin every 64, those of a text's head 2,048 and do not overlap.
+    """
 
     tokens: int | None
-    context: int = CONTEXT_TOKENS
-    stride: int | None = None  # None: the context, no overlap
+    context: int | None = None
+    stride: int | None = None
+    sampling: Sampling = "windows"
+    seed: int = 0  # of the draw
+
+
+HEAD = Reading(tokens=HEAD_TOKENS, sampling="head")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +57,11 @@ class Window:
     begin: int
     end: int
     first: int
+
+    @property
+    def scored(self) -> int:
+        """How many tokens are scored."""
+        return self.end - self.first
 
 
 class Tokens:
@@ -69,34 +89,78 @@ class Tokens:
         """How many bytes of the text's UTF-8 form the tokens from `begin` to before `end` are."""
         return int(self.byte_offsets[end] - self.byte_offsets[begin])
 
+    @cached_property
+    def unigram_nats(self) -> "np.ndarray[Any, np.dtype[np.float64]]":
+        """(tokens,) the loss of each by how often it occurs in the rest of the text, whatever stands before it."""
+        return unigram_nats(np.asarray(self.ids), vocabulary(self.config) or max(self.ids) + 1)
+
 
 class Script:
     """What is read, the same for every recipe of a model. With `there` tokens scored before, the rest, as far as the
-    text has so many.
+    text has so many. Other texts may be read on the same walk, by name: `beside`.
 
     Raises CorpusError where the text is shorter than two windows.
     """
 
-    def __init__(self, tokens: Tokens, reading: Reading, there: int | None = None) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        reading: Reading,
+        there: int | None = None,
+        beside: Mapping[str, "Script"] = MappingProxyType({}),
+    ) -> None:
         self.tokens = tokens
+        self.reading = reading
+        self.beside = beside
+        drawing = reading.sampling == "windows"
+        context = reading.context or (WINDOW_TOKENS if drawing else CONTEXT_TOKENS)
         self.front = tokens.frame.prefix
-        room = longest_input(tokens.config, reading.context) - max(0, len(self.front) - 1)  # the last token is no input
-        self.context = min(reading.context, room)
-        self.stride = min(reading.stride or self.context, self.context)
+        room = longest_input(tokens.config, context) - max(0, len(self.front) - 1)  # the last token is no input
+        self.context = min(context, room)
+        self.stride = min(reading.stride or (SCORED_TOKENS if drawing else self.context), self.context)
         available = len(tokens.ids)
-        wanted = available if reading.tokens is None else reading.tokens
-        self.wanted = (
-            check_length(available, wanted, self.context, tokens.text.name) if there is None else min(wanted, available)
-        )
+        self.wanted = min(reading.tokens or available, available)
+        if there is None:
+            wanted, size = reading.tokens or available, self.stride if drawing else self.context
+            (check_windows if drawing else check_length)(available, wanted, size, tokens.text.name)
         self.scores_first = bool(self.front)
-        self.whole = windows(self.wanted, self.context, self.stride, self.scores_first)
+        self.drawn: Drawn | None = None
+        if drawing:
+            self._draw(available)
+        else:
+            self.whole = windows(self.wanted, self.context, self.stride, self.scores_first)
         self.there = there or 0
         # the windows that are not scored to their end, and how many tokens of the first of them are scored already
         self.open, self.again = _still_open(self.whole, self.there)
 
+    def _draw(self, available: int) -> None:
+        """Choose windows, in the order of the draw, that score as many tokens as are wanted; only whole ones."""
+        cut = grid(available, self.context, self.stride, self.scores_first)
+        chosen = order(len(cut), self.reading.seed)[: -(-self.wanted // self.stride)]
+        self.whole = [cut[place] for place in chosen]
+        self.wanted = available if len(chosen) == len(cut) else len(chosen) * self.stride
+        self.drawn = Drawn(
+            population=len(cut),
+            tokens=self.stride,
+            begins=np.array([window.first for window in self.whole]),
+            counts=np.array([window.scored for window in self.whole]),
+        )
+
     def batches(self) -> list[mx.array]:
-        """(1, tokens) inputs of every open window: the prefix first, and not the last token."""
-        return [mx.array([[*self.front, *self.tokens.ids[window.begin : window.end - 1]]]) for window in self.open]
+        """(1, tokens) inputs of every open window, those of the texts beside behind them: the prefix first, and not the
+        last token.
+        """
+        own = [mx.array([[*self.front, *self.tokens.ids[window.begin : window.end - 1]]]) for window in self.open]
+        return own + [batch for script in self.beside.values() for batch in script.batches()]
+
+    def __len__(self) -> int:
+        """How many batches there are."""
+        return len(self.open) + sum(map(len, self.beside.values()))
+
+    @property
+    def places(self) -> Places:
+        """The places in the text of all tokens that are scored, in the order of their losses."""
+        return np.concatenate([np.arange(window.first, window.end) for window in self.whole])
 
     @cached_property
     def scored_bytes(self) -> int:
@@ -106,20 +170,40 @@ class Script:
     @property
     def protocol(self) -> str:
         """In one line. Perplexities of different protocols are not compared."""
-        tokens = self.tokens
-        names = tokens.frame.named(tokens.tokenizer)
-        usual = self.front == (tokens.tokenizer.bos_token_id,)
-        start = f"every window starts with {'BOS' if usual else ' '.join(names['prefix'])}"
-        start = start if self.front else "no BOS, what has nothing before it is not scored"
-        start += f", {' '.join(names['suffix_left_out'])} behind the text left out" if tokens.frame.suffix else ""
-        start += f", {' '.join(tokens.special)} in the text read as special tokens" if tokens.special else ""
+        start = self._around
+        if self.drawn is not None:
+            how = f"windows of {self.context}, the last {self.stride} tokens of each scored"
+            return f"all of the text in {how}, drawn at random (seed {self.reading.seed}), {start}, float32"
         apart = "that do not overlap" if self.stride == self.context else f"each {self.stride} after the one before"
         return f"from the first token on, windows of {self.context} {apart}, {start}, float32"
+
+    @property
+    def _around(self) -> str:
+        """What stands in front of every window, and what of the tokenizer's own is left out."""
+        tokens, front = self.tokens, self.front
+        names = tokens.frame.named(tokens.tokenizer)
+        usual = front == (tokens.tokenizer.bos_token_id,)
+        start = f"every window starts with {'BOS' if usual else ' '.join(names['prefix'])}"
+        start = start if front else "no BOS, what has nothing before it is not scored"
+        start += f", {' '.join(names['suffix_left_out'])} behind the text left out" if tokens.frame.suffix else ""
+        return start + (f", {' '.join(tokens.special)} in the text read as special tokens" if tokens.special else "")
 
 
 def protocol_sha256(protocol: str, corpus_sha256: str) -> str:
     """Hash of how a text was read, and of the text."""
     return hashlib.sha256(f"{protocol}\n{corpus_sha256}".encode()).hexdigest()
+
+
+def grid(available: int, context: int, stride: int, scores_first: bool) -> list[Window]:
+    """The windows that score a text `stride` tokens at a time, each with what stands before them in `context` tokens.
+
+    Unlike those of a head, the first ones score no more than others, with less before them.
+    """
+    ends = range(stride, available + stride, stride)
+    found = [Window(begin=max(0, end - context), end=min(end, available), first=end - stride) for end in ends]
+    if not scores_first:
+        found = [Window(begin=w.begin, end=w.end, first=max(w.first, w.begin + 1)) for w in found]
+    return [window for window in found if window.scored > 0]
 
 
 def windows(tokens: int, context: int, stride: int, scores_first: bool) -> list[Window]:
@@ -135,21 +219,33 @@ def windows(tokens: int, context: int, stride: int, scores_first: bool) -> list[
     return [window for window in found if window.first < window.end]
 
 
-def check_length(available: int, wanted: int, context: int, name: str) -> int:
-    """The number wanted. Raises CorpusError where the text has fewer tokens, or fewer than two windows have."""
+def check_length(available: int, wanted: int, context: int, name: str) -> None:
+    """Raise CorpusError where the text has fewer tokens than wanted, or fewer than two windows have."""
     window = min(context, wanted)
     if available < max(wanted, 2 * window) or window < 2:
         raise CorpusError(
             f"The corpus {name} has {available} tokens; two windows of {window} are the least that is scored, and "
             f"{wanted} tokens were asked for. Give a longer text with --corpus PATH, or fewer with --tokens N."
         )
-    return wanted
+
+
+def check_windows(available: int, wanted: int, stride: int, name: str) -> None:
+    """Raise CorpusError where the text has fewer tokens than wanted, or they are fewer than two windows."""
+    if available < max(wanted, 2 * stride):
+        raise CorpusError(
+            f"The corpus {name} has {available} tokens; two windows that score {stride} each are the least, and "
+            f"{wanted} tokens were asked for. Give a longer text with --corpus PATH, or fewer with --tokens N."
+        )
+    if wanted < 2 * stride:
+        raise CorpusError(
+            f"--tokens {wanted} is less than two windows that score {stride} tokens each, and the error of a sample "
+            f"shows between windows. Give --tokens {2 * stride} or more, a smaller --stride, or --sampling head."
+        )
 
 
 def _still_open(whole: Sequence[Window], there: int) -> tuple[list[Window], int]:
     for number, window in enumerate(whole):
-        count = window.end - window.first
-        if there < count:
+        if there < window.scored:
             return list(whole[number:]), there
-        there -= count
+        there -= window.scored
     return [], 0

@@ -6,6 +6,7 @@ Schema history
   3  perplexity: the protocol's hash, the corpus's revision
   4  divergence: `sampled_nats`, within the interval, in the place of `missed_nats`, which was beyond it
   4  tokenizer: what it puts around texts
+  4  perplexity: how the text was sampled, in how many of its windows; its head; perplexities of other texts
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ import msgspec
 
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.storage import unsealed
+from pytest_quantbench.textrecord import Perplexity
 from pytest_quantbench.verdict import Interval, Verdict
 
 SCHEMA = 3
@@ -59,49 +61,6 @@ class Throughput:
     interleaved: bool
     activations: str
     dense_layers: int
-    time_sec: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Divergence:
-    """How far the predictions are from the reference's, on all tokens of T2.
-
-    KL divergence KL(reference ‖ model) in nats per token: mean and percentiles. Sampling the reference's unlikely
-    tokens may have moved the mean by `sampled_nats` either way (two standard errors; 0 for a small vocabulary, which is
-    kept whole), and `kl_interval` is that much wider at both ends. `same_top` is the share of positions with the same
-    likeliest token; the change of the true token's probability is model minus reference.
-    """
-
-    kl_nats: float
-    kl_interval: Interval | None
-    kl_percentiles: Mapping[str, float]  # "50", "90", "99", "99.9"
-    same_top: Interval
-    probability_change: float
-    probability_change_rms: float
-    sampled_nats: float = 0.0
-    missed_nats: float | None = None  # of schemas 2 and 3: what the mean is too small by at most
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Perplexity:
-    """T2. Nats per token; `delta` in perplexity points. Intervals are paired, from block means."""
-
-    ppl: float | None
-    bf16_ppl: float | None
-    delta: float | None
-    delta_interval: Interval | None
-    nll_nats: float
-    nll_difference_nats: Interval | None
-    ratio: Interval | None
-    bits_per_byte: float
-    tokens: int
-    block_tokens: int
-    protocol: str
-    protocol_sha256: str  # of it and the text: perplexities of different ones are not compared
-    corpus: str
-    corpus_sha256: str
-    corpus_revision: str | None
-    divergence: Divergence | None = None
     time_sec: float | None = None
 
 
@@ -215,6 +174,7 @@ class Record:
     compression: Compression | None = None
     throughput: Throughput | None = None
     perplexity: Perplexity | None = None
+    perplexities: Mapping[str, Perplexity] = field(default_factory=dict)  # of other texts, by name: not judged
     accuracy: Accuracy | None = None
     weights: Weights | None = None
     noise_floor: NoiseFloor | None = None

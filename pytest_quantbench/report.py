@@ -73,6 +73,25 @@ def _perplexity(record: Record) -> str:
     return f"{both}, Δ {interval(delta, 3, '+')}"
 
 
+def _head(record: Record) -> str:
+    """Of the text's first tokens, as published tables have it."""
+    part = record.perplexity and record.perplexity.head
+    if not part:
+        return MISSING
+    both = number(part.ppl, 3) if part.bf16_ppl is None else f"{number(part.ppl, 3)} against {number(part.bf16_ppl, 3)}"
+    return f"{both} ({part.tokens:,} tokens)" + ("" if part.delta is None else f", Δ {part.delta:+.3f}")
+
+
+def _other_texts(record: Record) -> str:
+    """The texts that are not judged."""
+    shown = [
+        f"{name} {number(part.ppl, 3)} ({part.tokens:,} tokens)"
+        + ("" if part.bf16_ppl is None else f", Δ {interval(part.delta_interval, 3, '+')}")
+        for name, part in record.perplexities.items()
+    ]
+    return "; ".join(shown) or MISSING
+
+
 def _divergence(record: Record) -> str:
     part = record.perplexity and record.perplexity.divergence
     if not part:
@@ -131,6 +150,8 @@ TABLES = (
     Table(title="Size in GB", figure=_gigabytes, metric=None),
     Table(title="Tokens per second, with speed-up over BF16", figure=_speed, metric="throughput_ratio"),
     Table(title="Perplexity, with delta against BF16", figure=_perplexity, metric="perplexity_delta"),
+    Table(title="Perplexity of the text's first tokens alone, not judged", figure=_head, metric=None),
+    Table(title="Other texts, not judged: perplexity and delta", figure=_other_texts, metric=None),
     Table(title="KL divergence from BF16, nats per token", figure=_divergence, metric=None),
     Table(title="Accuracy, with drop against BF16 in points", figure=_accuracy, metric="accuracy_drop_points"),
     Table(title="Other tasks, not judged: accuracy and drop", figure=_other_tasks, metric=None),

@@ -62,6 +62,7 @@ def _completed_by(
         record = replace(
             record,
             **{part: getattr(old, part) for part in kept},
+            perplexities=old.perplexities if "perplexity" in kept else record.perplexities,
             noise_floor=_completed(record.noise_floor, old.noise_floor),
             coherence=_completed(record.coherence, old.coherence),
             verdicts=(*verdicts, *record.verdicts),

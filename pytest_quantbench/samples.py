@@ -2,24 +2,27 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench.drawing import Drawn
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.fidelity import Distributions, Fidelity, joined
 
 Floats = NDArray[np.float32]
+HEAD_OF_TEXT = "(head)"  # what stands for the judged text's first tokens in `beside`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerplexitySamples:
-    """T2. `nll_nats` is (tokens,) float32 in text order; `scored_bytes` the UTF-8 length of the text of the tokens
-    scored.
+    """T2. `nll_nats` is (tokens,) float32, in text order or, of windows that were `drawn`, one after the other in the
+    order of the draw; `scored_bytes` the UTF-8 length of the tokens scored.
 
-    `text_tokens` counts those read, of which a window's first is not scored where nothing stands in front of it.
+    `text_tokens` counts those to be scored, of which a window's first is not where nothing stands in front of it.
+    `beside` has what was read of the same model on the same walk: other texts, and the head of this one.
     """
 
     nll_nats: Floats
@@ -35,18 +38,32 @@ class PerplexitySamples:
     corpus_revision: str | None
     weights_sha256: str
     seconds: float
+    drawn: Drawn | None = None  # which windows; None: tokens from the text's first on
     distributions: Distributions | None = None  # of the reference: what others are compared with
     fidelity: Fidelity | None = None  # of the others
+    beside: Mapping[str, "PerplexitySamples"] = field(default_factory=dict)
 
     def first(self, scored: int) -> "PerplexitySamples":
         """The samples of the first so many scored tokens, to be paired with; `scored_bytes` stays that of all."""
         kept = None if self.distributions is None else self.distributions.part(0, scored)
-        return replace(self, nll_nats=self.nll_nats[:scored], distributions=kept)
+        drawn = None if self.drawn is None else self.drawn.holding(min(scored, len(self.nll_nats)))
+        return replace(self, nll_nats=self.nll_nats[:scored], distributions=kept, drawn=drawn)
 
     def as_of(self, text_tokens: int) -> "PerplexitySamples":
-        """The samples that reading the first so many tokens of the text gave."""
+        """The samples that reading so many tokens of the text gave: the first, or the first windows drawn."""
+        if self.drawn is not None:
+            return self.first(int(self.drawn.counts[: -(-text_tokens // self.drawn.tokens)].sum()))
         windows = -(-text_tokens // self.window_tokens)
         return self.first(text_tokens - windows * self.unscored_tokens)
+
+    @property
+    def where(self) -> str:
+        """Of what they are, and so what a verdict on them holds for."""
+        if self.drawn is None:
+            return f"the first of {self.corpus}: of this text, not of the rest"
+        if self.drawn.whole:
+            return f"which are all of {self.corpus}"
+        return f"in {len(self.drawn.counts):,} of the {self.drawn.population:,} windows of {self.corpus}"
 
     def followed_by(self, more: "PerplexitySamples") -> "PerplexitySamples":
         """With the tokens that were scored after these; counts and sizes are of all. Raises ComparisonError if other
@@ -62,6 +79,7 @@ class PerplexitySamples:
             distributions=joined([part for part in kept if part]) if all(kept) else None,
             fidelity=joined([part for part in found if part]) if all(found) else None,
             seconds=self.seconds + more.seconds,
+            beside=self.beside,
         )
 
 

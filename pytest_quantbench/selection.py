@@ -22,6 +22,7 @@ from pytest_quantbench.settings import (
     beside,
     check_criteria,
     check_models,
+    corpora,
     named_text,
     positive,
     read_table,
@@ -91,6 +92,7 @@ def _read_options(config: pytest.Config) -> Run:
     criteria = table.get("criteria", {})
     check_criteria(criteria, list(models), [*recipes, *(f"{level}-{m}" for level in LEVELS for m in methods)])
     check_models(option("model"))
+    texts = corpora(option("corpus"))
     results = config.invocation_params.dir / (option("results") or "results")
     settings = Settings(
         results=results,
@@ -98,8 +100,9 @@ def _read_options(config: pytest.Config) -> Run:
         runs=positive("--runs", option("runs")),
         limit=positive("--limit", option("limit")),
         tokens=token_count("--tokens", option("tokens")),
+        sampling=option("sampling"),
         context=option("context"),
-        stride=strided(option("context"), option("stride")),
+        stride=strided(option("context"), option("stride"), option("sampling")),
         fixed=option("fixed"),
         most_tokens=at_least(option("max-tokens"), option("tokens")),
         time_budget_seconds=(
@@ -107,7 +110,8 @@ def _read_options(config: pytest.Config) -> Run:
         ),
         memory_bytes=round(GB * above_zero("--memory", option("memory"))),
         seed=seed("--sample-seed", option("sample-seed")),
-        corpus=named_text("--corpus", option("corpus")),
+        corpus=next(iter(texts), None),
+        other_corpora=texts[1:],
         calibration=named_text("--calibration", option("calibration"), "none", "self"),
         calibration_sequences=(
             None

@@ -8,7 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pytest_quantbench.catalog import CONTEXT_TOKENS, CORPORA, CRITERIA, LEVELS, METRICS, MODELS, Model
+from pytest_quantbench.catalog import (
+    CONTEXT_TOKENS,
+    CORPORA,
+    CRITERIA,
+    LEVELS,
+    METRICS,
+    MODELS,
+    WINDOW_TOKENS,
+    Model,
+    Sampling,
+)
 from pytest_quantbench.diskplans import DISK_PLANS, DiskPlan
 from pytest_quantbench.errors import QuantbenchError, unknown
 
@@ -23,8 +33,9 @@ class Settings:
     runs: int = 3
     limit: int = 200
     tokens: int | None = 512
-    context: int = CONTEXT_TOKENS
-    stride: int | None = None  # of T2's windows; None: the context
+    sampling: Sampling = "windows"  # of T2: windows drawn from all of the text, or its head
+    context: int | None = None  # of T2's windows; None: 256, and 2,048 at the head
+    stride: int | None = None  # of T2's windows; None: 64, and the context at the head
     memory_bytes: int = 4_000_000_000  # for hidden states of a walk; the rest goes to files
     fixed: bool = False  # one look: an undecided check does not go on
     most_tokens: int | None = 16_384  # T2 goes on up to so many; None: to the end of the corpus
@@ -32,6 +43,7 @@ class Settings:
     time_budget_seconds: float | None = None  # of one cell
     seed: int = 0
     corpus: Path | str | None = None  # a file, or the name of a corpus; None: the model's own
+    other_corpora: tuple[Path | str, ...] = ()  # measured, not judged
     calibration: str | Path | None = None  # a file, the name of a corpus, `self` or `none`; None: the model's own
     calibration_sequences: int | None = None
     tasks: tuple[str, ...] = ()
@@ -165,12 +177,13 @@ def token_count(option: str, value: str) -> int | None:
     return int(value)
 
 
-def strided(context: int, stride: int | None) -> int | None:
+def strided(context: int | None, stride: int | None, sampling: Sampling) -> int | None:
     """`--stride`. Raises QuantbenchError unless windows of `context` tokens follow each other without a gap."""
-    if context < 2:
+    if context is not None and context < 2:
         raise QuantbenchError(f"--context {context}: give a number of at least 2.")
-    if stride is not None and not 1 <= stride <= context:
-        raise QuantbenchError(f"--stride {stride}: give a number from 1 to the context, {context}.")
+    longest = context or (WINDOW_TOKENS if sampling == "windows" else CONTEXT_TOKENS)
+    if stride is not None and not 1 <= stride <= longest:
+        raise QuantbenchError(f"--stride {stride}: give a number from 1 to the context, {longest}.")
     return stride
 
 
@@ -190,6 +203,18 @@ def named_text(option: str, value: str | None, *more: str) -> str | Path | None:
     if not Path(value).is_file():
         raise QuantbenchError(f"{option} {value}: there is no such file, and the known names are {', '.join(names)}.")
     return Path(value)
+
+
+def corpora(values: "list[str]") -> tuple[str | Path, ...]:
+    """`--corpus` options: the first text is judged by, the others are measured beside it. Raises QuantbenchError for
+    two of one name, which a record could not tell apart.
+    """
+    found = [text for value in values if (text := named_text("--corpus", value)) is not None]
+    names = [text.name if isinstance(text, Path) else text for text in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise QuantbenchError(f"--corpus: two texts are called {name}. Rename the file of one of them.")
+    return tuple(found)
 
 
 def check_models(models: "list[str]") -> None:

@@ -12,19 +12,19 @@ from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import reference
 from pytest_quantbench.deleted import find
 from pytest_quantbench.errors import CorpusError
+from pytest_quantbench.estimates import ALPHA
 from pytest_quantbench.fetching import fetch
 from pytest_quantbench.hub import Text, read_text
-from pytest_quantbench.reading import Reading, Script, Tokens
+from pytest_quantbench.reading import HEAD, Reading, Script, Tokens
 from pytest_quantbench.recipes import REFERENCE
-from pytest_quantbench.samples import PerplexitySamples
+from pytest_quantbench.samples import HEAD_OF_TEXT, PerplexitySamples
 from pytest_quantbench.settings import Settings
-from pytest_quantbench.tokens import frame_of, load_tokenizer, shared_run, vocabulary
+from pytest_quantbench.tokens import frame_of, load_tokenizer, shared_run
 
 if TYPE_CHECKING:
     from pytest_quantbench.asking import Asked
     from pytest_quantbench.quality import Walked
 
-UNREADABLE = 2  # × the vocabulary is a perplexity that blind guessing is far better than
 OVERLAP_TOKENS = 50  # in a row: no two texts share so many by chance
 
 
@@ -51,9 +51,16 @@ class Source:
         return self.settings.tasks or self.model.tasks
 
     @cached_property
+    def texts(self) -> tuple[Text, ...]:
+        """The texts of T2; the first one is judged."""
+        settings = self.settings
+        chosen = (settings.corpus or self.model.corpus, *settings.other_corpora)
+        return tuple(read_text(each, settings.offline) for each in chosen)
+
+    @property
     def text(self) -> Text:
-        """The text of T2."""
-        return read_text(self.settings.corpus or self.model.corpus, self.settings.offline)
+        """The text that T2 judges by."""
+        return self.texts[0]
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -70,16 +77,32 @@ class Source:
         """The text of T2 as the model sees it."""
         return Tokens(self.text, self.tokenizer, self.checkpoint.config)
 
+    @cached_property
+    def _other_tokens(self) -> tuple[Tokens, ...]:
+        return tuple(Tokens(text, self.tokenizer, self.checkpoint.config) for text in self.texts[1:])
+
     def script(self) -> Script:
-        """What T2 reads at first: `--tokens` tokens."""
-        return Script(self.tokens, self._reading(self.settings.tokens))
+        """What T2 reads at first: `--tokens` tokens of every text, and beside them the head of the first."""
+        reading = self._reading(self.settings.tokens)
+        beside = {other.text.name: Script(other, reading) for other in self._other_tokens}
+        own, head = Script(self.tokens, reading), Script(self.tokens, HEAD, there=0)
+        if own.protocol != head.protocol or own.wanted < head.wanted:
+            beside[HEAD_OF_TEXT] = head
+        return Script(self.tokens, reading, beside=beside)
 
     def rest(self, tokens: int, there: int) -> Script:
-        """What is left to read of so many tokens where `there` are scored."""
+        """What is left to read of so many tokens of the first text where `there` are scored."""
         return Script(self.tokens, self._reading(tokens), there)
 
     def _reading(self, tokens: int | None) -> Reading:
-        return Reading(tokens=tokens, context=self.settings.context, stride=self.settings.stride)
+        settings = self.settings
+        return Reading(
+            tokens=tokens,
+            context=settings.context,
+            stride=settings.stride,
+            sampling=settings.sampling,
+            seed=settings.seed,
+        )
 
     def questions(self, tasks: Sequence[str], limit: int, start: int = 0) -> "Asked":
         """What T3 asks of these tasks, made once for all recipes."""
@@ -122,28 +145,52 @@ class Source:
     @cached_property
     def fitted_to_text(self) -> bool:
         """Whether calibration and evaluation share text: T2 would then be of text that was fitted to."""
-        if self.calibration.text.sha256 == self.text.sha256:
-            return True
         fitted = self.tokenizer.encode(self.calibration.text.content, add_special_tokens=False, verbose=False)
-        reach = (self.settings.tokens, self.settings.most_tokens)  # None: to the end
-        judged = self.tokens.ids[: None if None in reach else max(each for each in reach if each is not None)]
+        return any(self._shared(fitted, read) for read in (self.tokens, *self._other_tokens))
+
+    def _shared(self, fitted: Sequence[int], read: Tokens) -> bool:
+        if self.calibration.text.sha256 == read.text.sha256:
+            return True
+        settings = self.settings
+        reach = (settings.tokens, settings.most_tokens)  # None: to the end
+        everywhere = settings.sampling == "windows" or None in reach
+        judged = read.ids[: None if everywhere else max(each for each in reach if each is not None)]
         return shared_run(fitted, judged, min(OVERLAP_TOKENS, len(judged)))
 
     def refuse_unreadable_text(self, reference: PerplexitySamples) -> None:
-        """Raise CorpusError for a text that the model itself cannot read: losses on it say nothing."""
-        perplexity, tokens = stats.perplexity(reference.nll_nats), vocabulary(self.checkpoint.config)
-        if tokens is not None and (perplexity is None or perplexity > UNREADABLE * tokens):
-            shown = "overflows" if perplexity is None else f"is {perplexity:,.0f}"
-            raise CorpusError(
-                f"The perplexity of {self.model.name} in BF16 on {reference.corpus} {shown}, and blind guessing among "
-                f"its {tokens:,} tokens gives {tokens:,}: it cannot read this text. Give another with --corpus FILE."
-            )
+        """Raise CorpusError for a text that the model itself cannot read: losses on it say nothing.
+
+        A model that reads a text tells its tokens better than their frequencies do; that has to be clear of the same
+        tokens, with the error that a verdict may have.
+        """
+        places = Script(self.tokens, self._reading(reference.text_tokens), there=0).places[: len(reference.nll_nats)]
+        frequencies = self.tokens.unigram_nats[places]
+        better = stats.mean(reference.nll_nats - frequencies, reference.drawn)
+        if better is None or better.p_below(0.0) < ALPHA:  # None: so few tokens that nothing is judged by them
+            return
+        shown, known = (stats.perplexity(nats) for nats in (reference.nll_nats, frequencies))
+        perplexity = "overflows" if shown is None else f"is {shown:,.0f}"
+        raise CorpusError(
+            f"{self.model.name} in BF16 cannot read the text {reference.corpus}: its perplexity {perplexity} on "
+            f"{len(places):,} tokens, and {known:,.0f} comes of knowing no more than how frequent each token is. "
+            f"Either weights and tokenizer do not belong together, or the text is of another kind than the model: give "
+            f"another with --corpus FILE."
+        )
+
+    def readable(self, reference: PerplexitySamples) -> bool:
+        """Whether the model can read the text: else no figure of it goes into a record."""
+        try:
+            self.refuse_unreadable_text(reference)
+        except CorpusError:
+            return False
+        return True
 
     def refuse_fitted_text(self) -> None:
         """Raise CorpusError if calibration and evaluation share text."""
         if self.fitted_to_text:
             raise CorpusError(
-                f"The calibration text {self.calibration.text.name} and the T2 text {self.text.name} share "
+                f"The calibration text {self.calibration.text.name} and a T2 text "
+                f"({', '.join(text.name for text in self.texts)}) share "
                 f"{OVERLAP_TOKENS} tokens in a row or all there are: the perplexity would be of text that was fitted "
                 f"to. Give another text with --calibration FILE."
             )

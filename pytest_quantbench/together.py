@@ -77,7 +77,7 @@ class Shared:
                     track=track,
                     before=each.perplexity_samples if script.there else None,
                     reference=None if each.paired is None else each.paired.perplexity_samples,
-                    seconds=self._seconds(0, len(script.open)),
+                    seconds=self._seconds(0, len(script)),
                 )
                 each.memory.keep(T2, reading(each, script), each.perplexity_samples)
 
@@ -125,6 +125,9 @@ def reading(cell: Walked, script: Script) -> dict[str, Any]:
         "text": script.tokens.text.sha256,
         "tokens": script.wanted,
         "there": script.there,
+        "beside": {
+            name: [other.protocol, other.tokens.text.sha256, other.wanted] for name, other in script.beside.items()
+        },
         "reference": None if paired is None else paired.memory.keys.get(T2),
     }
 

@@ -12,6 +12,8 @@ from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import Settings, user_model
 from pytest_quantbench.tracks import Rounded
 
+pytestmark = pytest.mark.usefixtures("judged_unread")
+
 
 @pytest.fixture
 def subject(small_model, tmp_path):
@@ -141,7 +143,9 @@ def test_a_record_holds_what_was_measured_and_null_for_the_rest(subject):
     assert record.compression.quantized_fraction > 0.99
     assert record.weights_sha256 != subject.reference.record().weights_sha256
     fidelity = {f"perplexity/{name}" for name in ("kl_nats", "error_nats", "same_top")}
-    assert set(cell.raw()) == {"perplexity/nll_nats"} | fidelity
+    own = {"perplexity/nll_nats", "perplexity/window_begins", "perplexity/window_counts"} | fidelity
+    beside = {name.replace("perplexity/", "perplexity/(head)/") for name in own if "window" not in name}
+    assert set(cell.raw()) == own | beside
     divergence = record.perplexity.divergence
     assert 0 < divergence.kl_nats < divergence.kl_percentiles["99.9"]
     assert divergence.same_top.low < divergence.same_top.estimate == cell.raw()["perplexity/same_top"].mean()
@@ -241,12 +245,3 @@ def test_the_catalogue_has_the_ten_models_and_tiny():
     for model in hub:  # two bytes per parameter
         assert model.bf16_gb * 1e9 == pytest.approx(2 * model.parameters, rel=0.01)
     assert isinstance(MODELS["Tiny"], Model)
-
-
-def test_a_text_that_the_model_cannot_read_is_an_error_and_no_floor(subject, tmp_path, monkeypatch):
-    """A random model's perplexity is about its vocabulary's size, and above it."""
-    cell = cell_of(subject, "int4-rtn")
-    _ = cell.perplexity_samples
-    monkeypatch.setitem(subject.checkpoint.config, "vocab_size", 100)
-    with pytest.raises(CorpusError, match=r"blind guessing among its 100 tokens gives 100: it cannot read this text"):
-        cell.judge("perplexity")

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "pytest_quantbench"
 # A module imports only what stands before it. A stage of several modules is a row; its members keep this order too.
 ORDER = (
     ("errors", "progress", "catalog", "diskplans", "recipes", "settings"),
-    ("locks", "storage", "kept", "verdict", "record", "fidelity", "samples"),
+    ("locks", "storage", "kept", "verdict", "textrecord", "record", "fidelity", "drawing", "samples"),
     ("estimates", "stats", "proportions", "sequential"),
     ("machine", "sandboxed", "sandbox"),
     ("judge", "suite", "looks", "coherence"),
@@ -48,7 +48,7 @@ ORDER = (
     ("resident", "decoding", "self_sampled", "calibration_text"),
     ("questionfiles", "tasks", "questions", "writing", "asking"),
     ("measures",),
-    ("parts",),
+    ("parts", "textfigures"),
     (
         "deleted",
         "measuring_locks",

@@ -5,8 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from pytest_quantbench import looks
+from pytest_quantbench import looks, sequential
 from pytest_quantbench.catalog import METRICS
+from pytest_quantbench.estimates import Exact, Student
 from pytest_quantbench.judge import judged
 from pytest_quantbench.proportions import flips
 
@@ -114,3 +115,35 @@ def test_at_the_margin_it_is_wrong_at_most_five_percent_of_the_time(flipped, que
     for _ in range(300):
         outcomes[run(rng, (flipped + 0.03) / 2, (flipped - 0.03) / 2, questions).outcome] += 1
     assert max(outcomes["pass"], outcomes["fail"]) / 300 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 300)
+
+
+def test_a_look_at_all_that_there_is_is_exact_and_costs_nothing():
+    """The looks before it share the error probability, and it decides whatever they said."""
+    seen = []
+
+    def verdict_at(items, alpha):
+        seen.append((items, alpha))
+        estimate = Exact(value=1.1) if items == 1000 else Student(value=1.1, standard_error=1.0, degrees=items - 1)
+        return judged(METRICS["perplexity_delta"], estimate, 1.0, "", alpha, items)
+
+    verdict = looks.adjusted(looks.follow([200, 400, 800, 1000], lambda items: items, verdict_at, whole=1000))
+    assert (verdict.outcome, verdict.p_good, verdict.p_bad) == ("fail", 1.0, 0.0)
+    assert [look.items for look in verdict.looks] == [200, 400, 800, 1000]
+    shares = [look.fraction for look in verdict.looks[:3]]
+    assert shares == pytest.approx([250 / 4000, (400 / 0.6) / 4000, 1.0])
+    np.testing.assert_allclose([alpha for _, alpha in seen[:3]], sequential.levels(shares, 0.05))
+
+
+def test_information_of_a_sample_without_replacement_is_one_over_its_variance():
+    assert looks.information(100, None) == 100
+    assert 1 / looks.information(100, 400) == pytest.approx(1 / 100 - 1 / 400)
+
+
+def test_where_the_plan_ends_before_the_text_does_the_last_look_spends_what_is_left():
+    def verdict_at(items, alpha):
+        estimate = Student(value=1.0, standard_error=1.0, degrees=9)
+        return judged(METRICS["perplexity_delta"], estimate, 1.0, "", alpha, items)
+
+    verdict = looks.follow([200, 400], lambda items: items, verdict_at, whole=1000)
+    assert [look.fraction for look in verdict.looks] == pytest.approx([250 / (400 / 0.6), 1.0])
+    assert verdict.looks[-1].last

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from small_models import shared
 from test_fidelity import full
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import judge, quantizers, textfigures
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
@@ -29,7 +29,7 @@ def artifact_of(directory, tmp_path, recipe_id="bf16"):
 
 
 def measure(directory, tmp_path, recipe_id="bf16", text=TEXT, host=True, reference=None, **reading):
-    how = Reading(**({"tokens": 512} | reading))
+    how = Reading(**({"tokens": 512, "sampling": "head"} | reading))
     artifact = artifact_of(directory, tmp_path, recipe_id)
     tokens = Tokens(text, load_tokenizer(directory), artifact.config)
     return perplexity.measure(artifact, tokens, how, host=host, reference=reference)
@@ -187,7 +187,16 @@ def test_logits_that_are_no_numbers_are_an_error(small_model, tmp_path):
         measure(directory, tmp_path)
 
 
-@pytest.mark.parametrize("how", [{}, {"context": 100}, {"context": 128, "stride": 50}])
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"sampling": "head"},
+        {"sampling": "head", "context": 100},
+        {"sampling": "head", "context": 128, "stride": 50},
+        {},
+        {"context": 100, "stride": 100},
+    ],
+)
 def test_tokens_that_are_added_give_what_all_at_once_would(tmp_path, how):
     """Losses, distributions and divergences, across a window that goes on."""
     plain, rounded = artifact_of(TINY_DIRECTORY, tmp_path), artifact_of(TINY_DIRECTORY, tmp_path, "int4-rtn")
@@ -248,3 +257,67 @@ def test_a_vocabulary_larger_than_the_tokenizers_is_counted_whole(small_model, t
 def test_a_vocabulary_smaller_than_the_tokenizers_is_refused(small_model, tmp_path):
     with pytest.raises(ModelError, match="the model knows 500: they do not belong together"):
         measure(small_model(vocab_size=500), tmp_path)
+
+
+def test_drawn_windows_give_what_a_plain_forward_over_each_does(tmp_path):
+    """In Transformers, window by window at the places that the samples name."""
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    samples = measure(TINY_DIRECTORY, tmp_path, tokens=512, sampling="windows", seed=3)
+    assert samples.protocol == (
+        "all of the text in windows of 256, the last 64 tokens of each scored, drawn at random (seed 3), every window "
+        "starts with BOS, float32"
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(TINY_DIRECTORY)
+    model = transformers.AutoModelForCausalLM.from_pretrained(TINY_DIRECTORY, dtype=torch.float32).eval().double()
+    ids = tokenizer.encode(TEXT.content, add_special_tokens=False)
+    drawn, nll = samples.drawn, []
+    assert list(drawn.counts) == [64] * 8
+    assert drawn.population == -(-len(ids) // 64)
+    for begin in drawn.begins:
+        window = torch.tensor([[tokenizer.bos_token_id, *ids[max(0, begin - 192) : begin + 64]]])
+        with torch.no_grad():
+            logits = model(window[:, :-1]).logits[0, -64:]
+        nll += torch.nn.functional.cross_entropy(logits, window[0, -64:], reduction="none").tolist()
+    assert np.abs(samples.nll_nats - np.array(nll)).max() < 1e-4
+    assert samples.scored_bytes == sum(len(tokenizer.decode(ids[b : b + 64]).encode()) for b in drawn.begins)
+
+
+def test_all_of_a_text_is_read_once_and_leaves_no_interval(tmp_path):
+    text = Text(name="short", content=TEXT.content[:2000])
+    samples = measure(TINY_DIRECTORY, tmp_path, text=text, tokens=None, sampling="windows")
+    assert samples.drawn.whole
+    assert sorted(samples.drawn.scored()) == list(range(samples.available_tokens))
+    assert samples.text_tokens == len(samples.nll_nats) == samples.available_tokens
+    rounded = measure(TINY_DIRECTORY, tmp_path, "int3-rtn", text=text, tokens=None, sampling="windows")
+    figures = textfigures.perplexity(rounded, samples)
+    assert figures.delta_interval.low == figures.delta_interval.high == pytest.approx(figures.delta)
+    verdict = judge.judge_perplexity(rounded, samples, figures.delta + 1e-6)
+    assert (verdict.outcome, verdict.confidence) == ("pass", 1)
+    assert judge.judge_perplexity(rounded, samples, figures.delta - 1e-6).outcome == "fail"
+    assert "which are all of short" in verdict.sentence
+
+
+def test_losses_can_be_found_again_in_the_text(tmp_path):
+    """The raw samples say which tokens they are: a larger sample holds the smaller one's, at the same places."""
+    small, large = (measure(TINY_DIRECTORY, tmp_path, tokens=n, sampling="windows") for n in (256, 512))
+    at = dict(zip(large.drawn.scored(), large.nll_nats, strict=True))
+    np.testing.assert_allclose(small.nll_nats, [at[place] for place in small.drawn.scored()], atol=1e-5)
+    raw = textfigures.raw_perplexity(small)
+    np.testing.assert_array_equal(raw["perplexity/window_begins"], small.drawn.begins)
+    assert raw["perplexity/window_counts"].sum() == len(raw["perplexity/nll_nats"])
+    np.testing.assert_array_equal(large.as_of(256).nll_nats, large.nll_nats[:256])
+    assert len(large.as_of(200).drawn.counts) == 4
+
+
+@pytest.mark.parametrize(
+    ("tokens", "stride", "told"),
+    [
+        (64, None, "--tokens 64 is less than two windows that score 64 tokens each"),
+        (300, 200, "Give --tokens 400 or more, a smaller --stride, or --sampling head"),
+        (10**6, None, "and 1000000 tokens were asked for"),
+    ],
+)
+def test_a_sample_of_less_than_two_windows_is_refused_with_the_way_out(tmp_path, tokens, stride, told):
+    with pytest.raises(CorpusError, match=told):
+        measure(TINY_DIRECTORY, tmp_path, tokens=tokens, stride=stride, sampling="windows")

@@ -1,5 +1,6 @@
 """Paired and single proportions against slow readings of their definitions, known answers and simulation."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
 from pytest_quantbench import proportions
+from pytest_quantbench.drawing import Drawn, order
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.proportions import (
     Flips,
@@ -16,9 +18,11 @@ from pytest_quantbench.proportions import (
     detectable_drop_unpaired,
     flips,
     mcnemar_p,
+    share_of,
     unpaired_z,
     wilson,
 )
+from pytest_quantbench.verdict import Interval
 
 
 def flipped(lost, gained, questions):
@@ -171,3 +175,35 @@ def test_the_questions_that_a_point_takes_are_those_that_find_it():
     draws = np.random.default_rng(0).multinomial(questions, [0.035, 0.025, 0.94], 2000)
     found = [flipped(int(b), int(c), questions).p_above(0.0) < 0.05 for b, c, _ in draws]
     assert np.mean(found) == pytest.approx(0.8, abs=0.04)
+
+
+def test_the_share_of_dependent_tokens_is_less_sure_than_of_independent_ones():
+    """All tokens of a window alike: as many trials as windows, and not as tokens."""
+    rng = np.random.default_rng(0)
+    windows = rng.random(64) < 0.8
+    drawn = Drawn(population=10**6, tokens=16, begins=16 * np.arange(64), counts=np.full(64, 16))
+    found = share_of(np.repeat(windows, 16), drawn)
+    alone = wilson(int(windows.sum()), 64)
+    assert found.estimate == pytest.approx(alone.estimate)
+    assert found.high - found.low == pytest.approx(alone.high - alone.low, rel=0.05)
+    independent = share_of(rng.random(1024) < 0.8, drawn)
+    assert independent.high - independent.low < 0.4 * (found.high - found.low)
+
+
+def test_a_share_of_all_of_a_text_is_exact_and_one_without_exceptions_is_not_certain():
+    whole = Drawn(population=4, tokens=16, begins=16 * np.arange(4), counts=np.full(4, 16))
+    hits = np.arange(64) < 40
+    assert share_of(hits, whole) == Interval(estimate=0.625, low=0.625, high=0.625, confidence=1.0)
+    some = dataclasses.replace(whole, population=1000)
+    assert share_of(np.ones(64, bool), some).low < 1
+
+
+def test_the_interval_of_a_share_covers_as_often_as_it_says_where_tokens_are_alike():
+    rng, missed = np.random.default_rng(0), 0
+    for _ in range(400):
+        text = np.repeat(rng.random(400) < 0.7, 16)
+        chosen = order(400, int(rng.integers(10**6)))[:32]
+        drawn = Drawn(population=400, tokens=16, begins=16 * chosen, counts=np.full(32, 16))
+        found = share_of(text[drawn.scored()], drawn)
+        missed += not found.low <= text.mean() <= found.high
+    assert missed / 400 < 0.10 + 3 * np.sqrt(0.09 / 400)

@@ -15,6 +15,8 @@ from pytest_quantbench.settings import Settings, user_model
 from pytest_quantbench.stream import Walk
 from pytest_quantbench.together import T2, T3
 
+pytestmark = pytest.mark.usefixtures("judged_unread")
+
 RECIPES = ("bf16", "int4-rtn", "int3-rtn", "int2-rtn")
 
 
@@ -105,9 +107,10 @@ def test_both_grow_along_one_walk_and_one_that_is_ahead_waits(open_subject, walk
     reference, first, second = (subject.cell(recipe_of(name)) for name in RECIPES[:3])
     _ = reference.perplexity_samples
     assert grow_tokens((reference, first), 256) == 256
-    assert grow_tokens((reference, second), 200) == 200
-    assert grow_tokens((reference, second), 400) == 400
-    assert [(tracks, batches) for _, tracks, batches in walks] == [(5, 1), (2, 1), (1, 1), (1, 1), (1, 2)]
+    assert grow_tokens((reference, second), 190) == 192  # only whole windows
+    assert grow_tokens((reference, second), 400) == 448
+    # two windows and two of the head, then what each lacks
+    assert [(tracks, batches) for _, tracks, batches in walks] == [(5, 4), (2, 2), (1, 1), (1, 3), (1, 4)]
     whole = open_subject(tokens=400)
     for name in (RECIPES[0], RECIPES[2]):
         expected, grown = (each.cell(recipe_of(name)).perplexity_samples for each in (whole, subject))
@@ -199,7 +202,15 @@ def test_a_session_that_asks_for_more_walks_for_what_is_new_only(open_subject, w
 
 
 @pytest.mark.parametrize(
-    "change", [{"tokens": 100}, {"context": 64}, {"seed": 1, "limit": 9}, {"corpus": "tiny-train"}]
+    "change",
+    [
+        {"tokens": 200},
+        {"sampling": "head"},
+        {"context": 64},
+        {"seed": 1, "limit": 9},
+        {"corpus": "tiny-train"},
+        {"other_corpora": ("tiny-train",)},
+    ],
 )
 def test_other_work_is_not_taken_for_it(open_subject, walks, change):
     for settings in ({}, {**change, "fresh": False}):
@@ -289,5 +300,5 @@ def test_a_compression_that_fails_is_tried_once(open_subject, monkeypatch):
 def test_the_overlap_is_looked_for_as_far_as_is_read(open_subject, tmp_path, tokens, most):
     """What stands behind the first tokens counts where it is read."""
     (tmp_path / "late.txt").write_text((TINY_DIRECTORY / "heldout.txt").read_text()[300:1500])
-    subject = open_subject(calibration=tmp_path / "late.txt", tokens=tokens, most_tokens=most)
+    subject = open_subject(calibration=tmp_path / "late.txt", tokens=tokens, most_tokens=most, sampling="head")
     assert subject.fitted_to_text

@@ -121,3 +121,27 @@ def test_questions_of_a_task_that_is_not_asked_are_refused():
         settings.task_files(["x=x.jsonl"], [], [settings.all_models([])["Tiny"]])
     assert settings.task_files(["mmlu_anatomy=x.jsonl", "mmlu_virology=y.jsonl"], ["mmlu"], [])
     assert settings.task_files(["own=x.jsonl"], ["some/own.yaml"], [])
+
+
+def test_several_texts_are_all_kept(tmp_path):
+    first, second = tmp_path / "one.txt", tmp_path / "two.txt"
+    for file in (first, second):
+        file.write_text("text")
+    assert settings.corpora([str(first), "ptb", str(second)]) == (first, "ptb", second)
+    assert settings.corpora([]) == ()
+
+
+def test_two_texts_of_one_name_are_refused(tmp_path):
+    (tmp_path / "one.txt").write_text("text")
+    with pytest.raises(QuantbenchError, match=r"two texts are called one\.txt"):
+        settings.corpora([str(tmp_path / "one.txt")] * 2)
+
+
+@pytest.mark.parametrize(
+    ("context", "stride", "sampling", "most"),
+    [(None, 257, "windows", 256), (None, 2049, "head", 2048), (100, 101, "windows", 100), (64, 0, "head", 64)],
+)
+def test_a_stride_beyond_the_window_is_refused(context, stride, sampling, most):
+    with pytest.raises(QuantbenchError, match=f"a number from 1 to the context, {most}"):
+        settings.strided(context, stride, sampling)
+    assert settings.strided(context, most, sampling) == most

@@ -1,5 +1,6 @@
 """Means of dependent series, perplexities and ratios, against slow readings of their definitions and simulation."""
 
+import itertools
 import math
 
 import numpy as np
@@ -10,8 +11,11 @@ from scipy import stats as scipy_stats
 from scipy.signal import lfilter
 
 from pytest_quantbench import stats
+from pytest_quantbench.drawing import Drawn, order
 from pytest_quantbench.errors import ComparisonError
+from pytest_quantbench.estimates import Exact
 from pytest_quantbench.stats import Blocks
+from pytest_quantbench.verdict import Interval
 
 
 def correlated(rng, length, strength):
@@ -146,3 +150,86 @@ def test_holm_of_a_worked_example():
     assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert stats.holm([]) == []
     assert stats.holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def drawn_of(counts, population):
+    counts = np.asarray(counts)
+    return Drawn(population=population, tokens=int(counts.max()), begins=np.cumsum(counts) - counts, counts=counts)
+
+
+def test_the_variance_of_a_sample_of_windows_is_right_over_all_samples():
+    """Every sample of 3 of 7 windows: their estimated variances have the true variance of their means as mean."""
+    windows = np.random.default_rng(0).normal(size=(7, 5)) + np.arange(7)[:, None]
+    samples = [windows[list(chosen)] for chosen in itertools.combinations(range(7), 3)]
+    means = [sample.mean() for sample in samples]
+    estimates = [stats.mean(sample.ravel(), drawn_of([5, 5, 5], 7)) for sample in samples]
+    assert np.mean([each.standard_error**2 for each in estimates]) == pytest.approx(np.var(means))
+    assert {each.degrees for each in estimates} == {2}
+    np.testing.assert_allclose([each.value for each in estimates], means)
+
+
+def test_windows_of_different_length_are_a_ratio_of_sums():
+    """Cochran 1977, chapter 6: residuals of sums from what their lengths make expected."""
+    counts, values = np.array([4, 2, 3]), np.array([1.0, 2, 3, 4, 10, 12, 1, 1, 4])
+    sums = np.array([10, 22, 6.0])
+    residuals = sums - sums.sum() / 9 * counts
+    error = np.sqrt(3 * (1 - 3 / 10) * (residuals**2).sum() / 2) / 9
+    found = stats.mean(values, drawn_of(counts, 10))
+    assert (found.value, found.standard_error) == (pytest.approx(38 / 9), pytest.approx(error))
+
+
+def test_all_windows_are_exact_and_one_says_nothing():
+    values = np.arange(12.0)
+    assert stats.mean(values, drawn_of([4, 4, 4], 3)) == Exact(value=5.5)
+    assert stats.mean(values, drawn_of([12], 3)) is None
+    estimate, cut = stats.perplexity_delta(np.log(values + 2), np.log(values + 3), drawn_of([4, 4, 4], 3))
+    ppl = [np.exp(np.log(values + shift).mean()) for shift in (3, 2)]
+    assert estimate == Exact(value=pytest.approx(ppl[0] - ppl[1]))
+    assert cut.tokens == 4
+
+
+def test_windows_see_what_is_alike_over_long_stretches_and_blocks_do_not():
+    """Losses that change every 4,096 tokens: the error of 4,096 in a row is hidden from their own blocks."""
+    rng = np.random.default_rng(1)
+    text = np.repeat(rng.normal(size=40), 4096) + rng.normal(size=40 * 4096)
+    blind = stats.mean(text[:4096])
+    drawn = Drawn(population=2560, tokens=64, begins=64 * order(2560, 0)[:64], counts=np.full(64, 64))
+    seeing = stats.mean(text[drawn.scored()], drawn)
+    assert blind.standard_error < 0.03 < 0.1 < seeing.standard_error
+    assert abs(seeing.value - text.mean()) < 3 * seeing.standard_error
+
+
+def test_items_that_would_settle_it_are_never_more_than_there_are():
+    interval = Interval(estimate=1.0, low=0.5, high=1.5)
+    assert stats.items_needed(100, interval, 1.25) == 400
+    assert stats.items_needed(100, interval, 1.25, whole=10**9) == 400
+    assert stats.items_needed(100, interval, 1.25, whole=400) == 229  # 1/400 + (1/100 - 1/400) / 4
+    assert stats.items_needed(100, interval, 1.0, whole=400) == 400
+    assert stats.items_needed(100, interval, 1.0) is None
+
+
+def test_a_unigram_model_is_left_one_out():
+    """Of a a b c: the two that occur once make up half, which goes to all of 4 words alike."""
+    expected = [0.5 * 1 / 3 + 0.5 / 4] * 2 + [0.5 / 4] * 2
+    np.testing.assert_allclose(stats.unigram_nats(np.array([0, 0, 1, 2]), 4), -np.log(expected))
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=60))
+def test_what_a_unigram_model_gives_adds_up_to_one(text):
+    """Whichever token is left out, the probabilities of all that could stand there sum to at most one."""
+    counts = np.bincount(text, minlength=6)
+    unseen = max(1, int((counts == 1).sum())) / len(text)
+    losses = stats.unigram_nats(np.array(text), 6)
+    assert np.isfinite(losses).all()
+    for place, token in enumerate(text):
+        rest = counts - np.eye(6, dtype=int)[token]
+        share = np.exp(-losses[place])
+        assert share == pytest.approx((1 - unseen) * rest[token] / max(1, len(text) - 1) + unseen / 6)
+
+
+def test_a_unigram_model_is_as_good_as_the_entropy_of_its_words():
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.full(200, 0.3))
+    losses = stats.unigram_nats(rng.choice(200, 50_000, p=shares), 200)
+    entropy = -(shares * np.log(np.maximum(shares, 1e-300))).sum()
+    assert losses.mean() == pytest.approx(entropy, abs=0.02)

@@ -17,7 +17,9 @@ from numpy.random import Generator
 from scipy.signal import lfilter
 
 from pytest_quantbench import looks, stats
-from pytest_quantbench.catalog import METRICS, PROMPTS
+from pytest_quantbench.catalog import METRICS, PROMPTS, SCORED_TOKENS
+from pytest_quantbench.drawing import Drawn as Windows
+from pytest_quantbench.drawing import order
 from pytest_quantbench.estimates import ALPHA, Estimate
 from pytest_quantbench.judge import judged
 from pytest_quantbench.proportions import Flips, unpaired_z
@@ -37,6 +39,7 @@ class Setting:
     limit: float
     planned: tuple[int, ...]
     draw: Callable[[Generator], Drawn]
+    whole: int | None = None  # items of which samples are drawn without replacement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +83,7 @@ def _follow(setting: Setting, drawn: Drawn) -> Verdict:
             )
         return judged(metric, estimate, setting.limit, "", alpha, items)
 
-    return looks.follow(setting.planned, lambda items: items, verdict_at)
+    return looks.follow(setting.planned, lambda items: items, verdict_at, whole=setting.whole)
 
 
 def answers(flipped: float, limit: float, planned: tuple[int, ...], drop: float | None = None) -> Setting:
@@ -119,6 +122,52 @@ def tokens(correlation: float, planned: tuple[int, ...], limit: float = 1.0, doc
         planned=planned,
         draw=draw,
     )
+
+
+def windows(planned: tuple[int, ...], text: int, *, spread: bool = True) -> Setting:
+    """T2 on a text whose losses are alike over 32, 256, 2,048 and 16,384 tokens, and whose own delta is the limit.
+
+    Windows drawn from all of it; not `spread`: tokens in a row from a random place, as if the text began there.
+    """
+
+    def draw(rng: Generator) -> Drawn:
+        before, change = (_alike(rng, text) for _ in range(2))
+        before += 2.5
+        after = before + 0.3 * change
+        after += math.log(math.exp(before.mean()) + 1.0) - after.mean()
+        chosen = order(text // SCORED_TOKENS, int(rng.integers(2**31)))
+        start = int(rng.integers(text))
+
+        def estimate(items: int) -> Estimate | None:
+            numbers = chosen[: items // SCORED_TOKENS]
+            drawn = Windows(
+                population=text // SCORED_TOKENS,
+                tokens=SCORED_TOKENS,
+                begins=SCORED_TOKENS * numbers,
+                counts=np.full(len(numbers), SCORED_TOKENS),
+            )
+            places = drawn.scored() if spread else (start + np.arange(items)) % text
+            return stats.perplexity_delta(before[places], after[places], drawn if spread else None)[0]
+
+        return estimate
+
+    return Setting(
+        name=f"perplexity, {'windows of' if spread else 'in a row from'} a text of {text:,}, {_looks(planned)} tokens",
+        metric="perplexity_delta",
+        limit=1.0,
+        planned=planned,
+        draw=draw,
+        whole=text if spread else None,
+    )
+
+
+def _alike(rng: Generator, tokens: int) -> "np.ndarray":
+    """Noise of variance 1, of which a tenth is alike over each of the lengths."""
+    made = math.sqrt(0.6) * rng.standard_normal(tokens)
+    for length in (32, 256, 2048, 16_384):
+        stretches = -(-tokens // length) + 1
+        made += math.sqrt(0.1) * np.repeat(rng.standard_normal(stretches), length)[rng.integers(length) :][:tokens]
+    return made
 
 
 def _correlated(rng: Generator, documents: int, length: int, correlation: float) -> "np.ndarray":
@@ -165,9 +214,15 @@ AT_THE_LIMIT: tuple[Setting, ...] = (
     *(answers(flipped, limit, GROWING) for flipped, limit in ((0.02, 1.0), (0.06, 3.0), (0.12, 3.0), (0.2, 3.0))),
     *(tokens(correlation, (n,)) for correlation in (0.0, 0.5, 0.9) for n in (512, 4096)),
     *(tokens(correlation, GROWING_TOKENS) for correlation in (0.0, 0.5, 0.9)),
+    *(windows((n,), 65_536) for n in (512, 4096, 16_384)),
+    windows(GROWING_TOKENS, 65_536),
+    windows(tuple(looks.sizes(512, 32_768)), 40_960),
     runs((15,)),
     runs(tuple(looks.sizes(15, 60))),
 )
+
+
+IN_A_ROW = tuple(windows(planned, 65_536, spread=False) for planned in ((512,), (4096,), (16_384,), GROWING_TOKENS))
 
 
 def unpaired_share(
@@ -210,7 +265,7 @@ def main(draws: int) -> None:
     noise = math.sqrt(ALPHA * (1 - ALPHA) / draws)
     lines = [f"The truth exactly on the limit, {draws:,} draws for each row (standard error {noise:.2%} at 5 %):", ""]
     lines += ["| data | limit | pass | fail | gate on the estimate alone passes |", "|---|---|---|---|---|"]
-    for setting in AT_THE_LIMIT:
+    for setting in (*AT_THE_LIMIT, *IN_A_ROW):
         rates = simulate(setting, draws)
         shown = f"{rates.passed:.2%} | {rates.failed:.2%} | {rates.point_passed:.1%}"
         lines.append(f"| {setting.name} | {setting.limit:g} {METRICS[setting.metric].unit} | {shown} |")

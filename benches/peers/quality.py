@@ -127,7 +127,7 @@ def t2(directory: Path, file: Path, tokens: int, repeats: int) -> None:
 
         def ours() -> float:
             read = Tokens(text, own_tokenizer, artifact.config)
-            how = Reading(tokens=tokens, context=512)
+            how = Reading(tokens=tokens, context=512, sampling="head")
             samples = perplexity.measure(artifact, read, how, host=backend() == "cpu")
             return float(np.exp(samples.nll_nats.mean()))
 

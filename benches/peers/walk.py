@@ -83,7 +83,9 @@ def measure(directory: Path, cache: Path, recipes: Sequence[str], tokens: int) -
         artifacts = [compress(Checkpoint(directory), recipe(name, quantizers.names()), 0, cache) for name in recipes]
         began = time.perf_counter()
         text = Text(name="Tiny's", content=(TINY_DIRECTORY / "heldout.txt").read_text())
-        script = Script(Tokens(text, load_tokenizer(directory), artifacts[0].config), Reading(tokens=tokens))
+        script = Script(
+            Tokens(text, load_tokenizer(directory), artifacts[0].config), Reading(tokens=tokens, sampling="head")
+        )
         walk = Walk(*artifacts, host=backend() == "cpu")
         walk.run(script.batches(), "")
         reference = None

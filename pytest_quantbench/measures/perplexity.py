@@ -37,22 +37,25 @@ def score(
     walk: Walk,
     *,
     track: int = 0,
+    first: int = 0,
     before: PerplexitySamples | None = None,
     reference: PerplexitySamples | None = None,
     seconds: float = 0.0,
 ) -> PerplexitySamples:
-    """The losses of the script's open windows, which are the walk's first batches, behind those of `before`.
+    """The losses of the script's open windows, which are the walk's batches from `first` on, behind those of `before`.
 
     Without a `reference` the distributions are kept; with one, which has to hold as many tokens, divergences from its
     are measured. Raises WeightError where a logit is not a number.
     """
-    parts = list(_scored(script, walk, track, reference))
+    parts = list(_scored(script, walk, track, first, reference))
     tokens = script.tokens
     protocol, corpus_sha256 = script.protocol, tokens.text.sha256
     samples = PerplexitySamples(
         nll_nats=np.concatenate([part.nll_nats for part in parts]),
         distributions=None if reference else joined([part.kept for part in parts if part.kept]),
         fidelity=joined([part.fidelity for part in parts if part.fidelity]) if reference else None,
+        drawn=script.drawn,
+        beside=dict(_beside(script, walk, track, first + len(script.open), reference)),
         text_tokens=script.wanted,
         available_tokens=len(tokens.ids),
         window_tokens=script.context if script.stride == script.context else len(tokens.ids),
@@ -71,6 +74,18 @@ def score(
     return samples if before is None else before.followed_by(samples)
 
 
+def _beside(
+    script: Script, walk: Walk, track: int, first: int, reference: PerplexitySamples | None
+) -> Iterator[tuple[str, PerplexitySamples]]:
+    """What is read on the same walk: batch after batch behind the script's own."""
+    for name, other in script.beside.items():
+        yield (
+            name,
+            score(other, walk, track=track, first=first, reference=reference and reference.beside[name]),
+        )
+        first += len(other)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Part:
     """A stretch of scored tokens: their losses, and the distributions or the divergences from the reference's."""
@@ -80,12 +95,12 @@ class _Part:
     fidelity: Fidelity | None
 
 
-def _scored(script: Script, walk: Walk, track: int, reference: PerplexitySamples | None) -> Iterator[_Part]:
+def _scored(script: Script, walk: Walk, track: int, first: int, reference: PerplexitySamples | None) -> Iterator[_Part]:
     """Norm and head a stretch of positions at a time; the tokens are the reference's from `there` on."""
     stretch = max(1, LOGITS_AT_ONCE // walk.vocabulary)
     ahead = 1 - len(script.front)  # a token's logits lie so many positions before its place in the window
     place, again = script.there, script.again
-    for index, window in enumerate(script.open):
+    for index, window in enumerate(script.open, first):
         for start in range(window.first + again, window.end, stretch):
             end = min(start + stretch, window.end)
             rows = walk.logits(index, slice(start - window.begin - ahead, end - window.begin - ahead), track)

@@ -72,3 +72,8 @@ def sharded_files(small_model):
 def contents(directory):
     """{name: SHA-256} of a fetched snapshot."""
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
+
+
+@pytest.fixture(autouse=True)
+def random_models_count(judged_unread):
+    """What is tested here are faults of disks, networks and clocks, on random models."""

@@ -74,7 +74,7 @@ def session(pytester, monkeypatch, small_model):
         monkeypatch.setenv("QUANTBENCH_CACHE", str(cache))
         pytester.makepyfile(test_gate=GATE)
         given = [part for name in recipes for part in ("--recipe", name)]
-        fixed = f"-p no:cacheprovider --calibration none --tokens 64 --fixed --model {model} -k {model.name}".split()
+        fixed = f"-p no:cacheprovider --calibration none --tokens 128 --fixed --model {model} -k {model.name}".split()
         return pytester.runpytest_inprocess(*fixed, *given, "--corpus", TINY_DIRECTORY / "heldout.txt", *arguments)
 
     return run

@@ -48,7 +48,7 @@ def timeless(cell):
 def measured(model, cache):
     """T1, T2, size and weights of a small model."""
     settings = Settings(
-        cache=cache, runs=1, tokens=64, fixed=True, corpus=TINY_DIRECTORY / "heldout.txt", calibration="none"
+        cache=cache, runs=1, tokens=128, fixed=True, corpus=TINY_DIRECTORY / "heldout.txt", calibration="none"
     )
     cell = Subject(user_model(str(model)), settings).cell(INT4)
     for check in ("size", "perplexity"):

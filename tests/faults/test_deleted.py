@@ -30,7 +30,7 @@ def opened(tmp_path):
         made = Settings(
             cache=tmp_path / "cache",
             limit=4,
-            tokens=64,
+            tokens=128,
             calibration=text,
             calibration_sequences=1,
             disk_plan=DISK_PLANS[plan],
