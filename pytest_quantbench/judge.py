@@ -9,15 +9,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from pytest_quantbench import stats
+from pytest_quantbench import speed, stats
 from pytest_quantbench.catalog import METRICS, Metric
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.estimates import ALPHA, Estimate, Exact, Ratio
+from pytest_quantbench.estimates import ALPHA, Estimate, Exact
 from pytest_quantbench.proportions import GUESSING_P, above_chance_p, flips
 from pytest_quantbench.samples import PerplexitySamples, SizeSamples, TaskSamples, ThroughputSamples
 from pytest_quantbench.verdict import Interval, Outcome, Verdict
-
-MOST_DRIFT = 0.05  # of the machine's speed, beyond which runs of different times are not compared
 
 
 def judge_size(samples: SizeSamples, limit: float | None) -> Verdict:
@@ -105,40 +103,26 @@ def judge_throughput(
     applies: bool,
     alpha: float = ALPHA,
 ) -> Verdict:
-    """The speed ratio, paired by prompt; informational where `applies` is false (a backend nobody deploys on)."""
-    metric, ratio, runs = METRICS["throughput_ratio"], speed_ratio(quantized, reference), len(quantized.runs)
+    """The speed ratio, paired by prompt; informational where `applies` is false (a backend nobody deploys on).
+
+    Where the machine's own speed changed there is no ratio, and the verdict is undecided.
+    """
+    metric, runs = METRICS["throughput_ratio"], len(quantized.runs)
     prompts = len({run.prompt for run in quantized.runs})
-    detail = f"{mean_rate(quantized):.1f} tokens per second over {runs} runs of {prompts} prompts"
-    if not applies:
-        limit = None
-        detail += "; not judged on a CPU, whose MLX kernels nobody deploys"
-    drift = probe_drift(quantized)
-    if not quantized.reference_runs and abs(drift) > MOST_DRIFT:
-        detail += f"; the machine's own speed changed by {drift:+.0%} meanwhile, and the reference ran at another time"
-        return _bare(metric, None if ratio is None else ratio.value, limit, detail, "undecided", runs)
+    detail = f"{speed.mean_rate(quantized):.1f} tokens per second over {runs} runs of {prompts} prompts"
+    if not applies and limit is not None:
+        return replace(
+            judge_throughput(quantized, reference, None, True, alpha),
+            not_judged="on a CPU, whose MLX kernels nobody deploys",
+        )
+    if changed := speed.suppressed(quantized, reference):
+        found = _bare(metric, None, limit, f"No speed ratio: {changed} ({detail}).", "undecided", runs)
+        again = "run both again with --fresh, while the machine does nothing else"
+        return replace(found, needed=again if found.outcome == "undecided" else "")
+    ratio = speed.ratio(quantized, reference)
     if ratio is None:
         return _bare(metric, None, limit, f"{detail}: fewer than two prompts, or no spread", "undecided", runs)
     return judged(metric, ratio, limit, detail, alpha, runs)
-
-
-def speed_ratio(quantized: ThroughputSamples, reference: ThroughputSamples) -> Ratio | None:
-    """The speed ratio; interleaved reference runs are preferred."""
-    baseline = quantized.reference_runs or reference.runs
-    return stats.rate_ratio(
-        [(run.prompt, run.tokens_per_second) for run in baseline],
-        [(run.prompt, run.tokens_per_second) for run in quantized.runs],
-    )
-
-
-def probe_drift(samples: ThroughputSamples) -> float:
-    """How much faster a fixed product ran after T1 than before, as a share."""
-    before, after = samples.probes_per_second
-    return after / before - 1
-
-
-def mean_rate(samples: ThroughputSamples) -> float:
-    """Mean output tokens per second over the runs, warm-up left out."""
-    return float(np.mean([run.tokens_per_second for run in samples.runs]))
 
 
 def informational(metric: str, sentence: str) -> Verdict:

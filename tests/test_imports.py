@@ -9,8 +9,8 @@ PACKAGE = Path(__file__).parent.parent / "pytest_quantbench"
 # A module imports only what stands before it. A stage of several modules is a row; its members keep this order too.
 ORDER = (
     ("errors", "progress", "catalog", "diskplans", "recipes", "settings"),
-    ("locks", "storage", "kept", "verdict", "record", "fidelity", "samples"),
-    ("estimates", "stats", "proportions", "sequential"),
+    ("locks", "storage", "kept", "verdict", "schemas", "diagnostics", "record", "fidelity", "samples"),
+    ("estimates", "stats", "proportions", "speed", "sequential"),
     ("machine", "sandboxed", "sandbox"),
     ("judge", "suite", "looks", "coherence"),
     ("packing", "halves", "affine", "rows", "groups", "hessian", "lowrank"),

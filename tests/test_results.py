@@ -8,7 +8,8 @@ from test_record import make, perplexity
 
 from pytest_quantbench import document, report, results
 from pytest_quantbench.errors import DiskError
-from pytest_quantbench.record import SCHEMA, Accuracy, Coherence, NoiseFloor, TaskAccuracy, read
+from pytest_quantbench.diagnostics import Coherence, NoiseFloor
+from pytest_quantbench.record import SCHEMA, Accuracy, TaskAccuracy, read
 from pytest_quantbench.storage import sealed
 from pytest_quantbench.verdict import Verdict
 
