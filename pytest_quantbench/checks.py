@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from pytest_quantbench import judge, looks, speed, stats
+from pytest_quantbench import answers, judge, looks, speed, stats
 from pytest_quantbench.catalog import PROMPTS
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measured import Measured
@@ -81,7 +81,7 @@ class AccuracyCheck:
         name = self._judged
         answered, before = (each.accuracy_samples.tasks[name].first(items) for each in (self._cell, self._reference))
         available = self._cell.accuracy_samples.available[name]
-        return judge.judge_accuracy(name, answered, before, limit, alpha, available)
+        return answers.judge_accuracy(name, answered, before, limit, alpha, available)
 
     def compared(self, items: int) -> dict[str, Any]:
         """Accuracies on the task, as fractions."""

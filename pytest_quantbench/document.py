@@ -74,7 +74,8 @@ def markdown(records: Sequence[Record], commands: Sequence[str]) -> str:
 
 def _verdict_table(records: Sequence[Record]) -> list[str]:
     """Every judged criterion: how sure, after how many looks, and what Holm's correction over its recipe leaves."""
-    head = ["cell", "criterion", "limit", "verdict", "after Holm", "p of good", "p of bad", "samples", "looks", "can tell"]
+    head = ["cell", "criterion", "limit", "verdict", "after Holm", "p of good", "p of bad", "samples", "looks"]
+    head.append("can tell")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     corrected = {recipe: holm_outcomes(recipe, records) for recipe in {record.recipe for record in records}}
     for record in records:

@@ -9,10 +9,10 @@ from functools import cached_property
 
 from pytest_quantbench import stats
 from pytest_quantbench.catalog import Metric
+from pytest_quantbench.diagnostics import NoiseFloor
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.measured import Measured
 from pytest_quantbench.proportions import Flips, flips
-from pytest_quantbench.diagnostics import NoiseFloor
 
 
 class Floor:

@@ -13,8 +13,7 @@ from pytest_quantbench import speed, stats
 from pytest_quantbench.catalog import METRICS, Metric
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.estimates import ALPHA, Estimate, Exact
-from pytest_quantbench.proportions import GUESSING_P, above_chance_p, flips
-from pytest_quantbench.samples import PerplexitySamples, SizeSamples, TaskSamples, ThroughputSamples
+from pytest_quantbench.samples import PerplexitySamples, SizeSamples, ThroughputSamples
 from pytest_quantbench.verdict import Interval, Outcome, Verdict
 
 
@@ -67,33 +66,6 @@ def refuse_identical(name: str, samples: PerplexitySamples, other_name: str, oth
             f"{name} and {other_name} have different widths, and bit-identical negative log-likelihoods on "
             f"{common} tokens: one and the same model was evaluated twice. Look at weights_sha256 of both records."
         )
-
-
-def judge_accuracy(
-    name: str, quantized: TaskSamples, reference: TaskSamples, limit: float | None, alpha: float = ALPHA
-) -> Verdict:
-    """The paired accuracy drop in percentage points. Raises ComparisonError if the questions are not the same."""
-    if quantized.sha256 != reference.sha256 or quantized.ids != reference.ids:
-        raise ComparisonError(f"{name}: the reference answered other questions than the quantized model.")
-    observed = flips(reference.correct, quantized.correct)
-    detail = (
-        f"{name} {np.mean(quantized.correct):.1%} against {np.mean(reference.correct):.1%} on the same "
-        f"{observed.questions} questions, {observed.lost} lost and {observed.gained} gained"
-    )
-    found = judged(METRICS["accuracy_drop_points"], observed, limit, detail, alpha, observed.questions)
-    if found.outcome == "pass" and not _could_drop(reference):
-        blind = (
-            f"{name}: the reference has {np.mean(reference.correct):.1%} right of {observed.questions} questions, no "
-            f"more than guessing gives, so that no drop could show. Judge by an easier task: --task NAME."
-        )
-        return replace(found, outcome="undecided", sentence=blind, needed="", p_good=1.0)
-    return found
-
-
-def _could_drop(reference: TaskSamples) -> bool:
-    """Whether the reference's accuracy is above chance: else there is nothing to lose."""
-    right = int(reference.correct.sum())
-    return above_chance_p(right, len(reference.ids), reference.chance) < GUESSING_P if reference.chance else right > 0
 
 
 def judge_throughput(
@@ -149,9 +121,17 @@ def _bare(
 
 
 def judged(
-    metric: Metric, estimate: Estimate, limit: float | None, detail: str, alpha: float, items: int | None = None
+    metric: Metric,
+    estimate: Estimate,
+    limit: float | None,
+    detail: str,
+    alpha: float,
+    items: int | None = None,
+    available: int | None = None,
 ) -> Verdict:
-    """The rule itself: which side of the limit the estimate's interval lies on, at error probability `alpha`."""
+    """The rule itself: which side of the limit the estimate's interval lies on, at error probability `alpha`.
+    `available`: how many items there are, where that is known.
+    """
     interval = estimate.interval(alpha)
     sentence = f"{metric.label} {show(interval, metric)}"
     p_good = p_bad = detectable = None
@@ -171,7 +151,7 @@ def judged(
         high=interval.high,
         sentence=sentence + (f" ({detail})" if detail else "") + ".",
         confidence=interval.confidence,
-        needed=_needed(metric, interval, limit, detectable, items) if outcome == "undecided" else "",
+        needed=_needed(metric, interval, limit, detectable, items, available) if outcome == "undecided" else "",
         items=items,
         p_good=p_good,
         p_bad=p_bad,
@@ -180,7 +160,12 @@ def judged(
 
 
 def _needed(
-    metric: Metric, interval: Interval, limit: float | None, detectable: float | None, items: int | None
+    metric: Metric,
+    interval: Interval,
+    limit: float | None,
+    detectable: float | None,
+    items: int | None,
+    available: int | None,
 ) -> str:
     """What would settle an undecided verdict, and what could have been settled."""
     assert limit is not None
@@ -188,7 +173,8 @@ def _needed(
     if items is None:
         return ""
     more = stats.items_needed(items, interval, limit)
-    found = f"about {more:,} {metric.items} would settle it" if more else "the estimate lies on the limit itself"
+    on_it = f"the estimate lies on the limit itself, and no number of {metric.items} would settle it"
+    found = on_it if more is None else enough(metric.items, more, available)
     if metric.check == "throughput":  # prompts that disagree go on disagreeing however often they are run
         found = "more runs help as far as the prompts agree with each other"
     digits = 1 if metric.unit in ("%", "points") else 3
@@ -198,6 +184,12 @@ def _needed(
     return (
         f"{found}; these {items:,} can tell a difference of {detectable:.{digits}f}{unit} from the limit (80 % power)"
     )
+
+
+def enough(items: str, more: int, available: int | None) -> str:
+    """How many items would do, and whether there are so many."""
+    told = f"about {more:,} {items} would settle it"
+    return told if available is None or more <= available else f"{told}, and there are {available:,}"
 
 
 def show(interval: Interval, metric: Metric) -> str:

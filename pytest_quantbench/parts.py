@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pytest_quantbench import speed, stats
+from pytest_quantbench.clusters import clusters_of
 from pytest_quantbench.diagnostics import Weights
 from pytest_quantbench.estimates import Ratio
 from pytest_quantbench.manifests import Manifest
@@ -153,9 +154,12 @@ def _mean(values: list[float]) -> float:
 
 def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
     accuracy, questions = float(np.mean(samples.correct)), len(samples.ids)
-    paired: dict[str, int | float | Interval] = {}
+    clusters = clusters_of(samples.clusters, questions)
+    paired: dict[str, int | float | Interval | None] = {}
     if reference is not None:
-        observed, before = flips(reference.correct, samples.correct), float(np.mean(reference.correct))
+        observed = flips(reference.correct, samples.correct, samples.clusters)
+        before = float(np.mean(reference.correct))
+        change = reference.correct.astype(np.float64) - samples.correct
         paired = {
             "bf16_accuracy": before,
             "right_to_wrong": observed.lost,
@@ -166,6 +170,8 @@ def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
             "unpaired_detectable_points": detectable_drop_unpaired(before, questions),
             "detectable_points": observed.detectable(0.0),
             "questions_for_one_point": observed.questions_for(1.0),
+            "flip_correlation": clusters.correlation(change),
+            "design_effect": observed.design_effect,
         }
     return TaskAccuracy(
         accuracy=accuracy,
@@ -174,6 +180,8 @@ def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
         accuracy_raw=float(np.mean(samples.correct_raw)),
         version=samples.version,
         sha256=samples.sha256,
+        clusters=len(clusters.sizes),
+        cluster_key=samples.cluster_key,
         **paired,  # type: ignore[arg-type]
     )
 

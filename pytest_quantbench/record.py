@@ -155,7 +155,7 @@ class Accuracy:
     combined: float
     bf16_combined: float | None
     delta: float | None  # combined minus bf16_combined, a fraction: below 0 where accuracy was lost
-    delta_points: float | None  # the same in percentage points
+    delta_points: float | None = None  # the same in percentage points
     tasks: Mapping[str, TaskAccuracy]
     chat_template: bool = False
     cut_contexts: int = 0  # requests whose context was longer than the model takes

@@ -109,9 +109,7 @@ def _accuracy(record: Record) -> str:
     if record.accuracy is None:
         return MISSING
     name, task = next(iter(record.accuracy.tasks.items()))
-    plain = Shown(
-        value=task.accuracy, reference=task.bf16_accuracy, items=task.questions, interval=task.drop_points
-    )
+    plain = Shown(value=task.accuracy, reference=task.bf16_accuracy, items=task.questions, interval=task.drop_points)
     look = decided(record, "accuracy_drop_points", plain)
     told = f"{name} {look.value:.1%} ({look.items:,})"
     return told + (f", drop {interval(look.interval, 1)}{look.note}" if look.interval else "")

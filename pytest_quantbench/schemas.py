@@ -20,7 +20,7 @@ def as_current(values: Mapping[str, Any], current: int) -> Values:
     """
     schema = values.get("schema")
     if schema != current and schema not in STEPS:
-        readable = ", ".join(map(str, [*sorted(STEPS), current]))
+        readable = " and ".join(map(str, [*sorted(STEPS), current]))
         raise RecordError(f"it has schema {schema}; this version reads {readable}")
     found: Values = copy.deepcopy(dict(values))
     while found["schema"] != current:

@@ -10,9 +10,9 @@ PACKAGE = Path(__file__).parent.parent / "pytest_quantbench"
 ORDER = (
     ("errors", "progress", "catalog", "diskplans", "recipes", "settings"),
     ("locks", "storage", "kept", "verdict", "schemas", "diagnostics", "record", "fidelity", "samples"),
-    ("estimates", "stats", "proportions", "speed", "sequential"),
+    ("estimates", "stats", "clusters", "proportions", "speed", "sequential"),
     ("machine", "sandboxed", "sandbox"),
-    ("judge", "suite", "looks", "coherence"),
+    ("judge", "answers", "suite", "looks", "coherence"),
     ("packing", "halves", "affine", "rows", "groups", "hessian", "lowrank"),
     ("vectors", "coding", "hadamard", "e8", "kblocks", "kgrids"),
     ("quantizers",),
@@ -22,7 +22,7 @@ ORDER = (
     ("headers", "shards", "blobs", "checkpoint", "hub", "listing", "fetching", "planning", "forecast", "reading"),
     ("calibration", "coverage", "encoding", "manifests", "artifacts", "building", "streamed", "compress"),
     ("resident", "decoding"),
-    ("tasks", "questions", "writing", "asking"),
+    ("passages", "tasks", "sampled", "questions", "writing", "asking"),
     ("measures",),
     ("parts",),
     (
@@ -113,7 +113,7 @@ def test_files_and_functions_are_short():
 
 
 def test_judges_touch_no_model_and_no_file():
-    for name in ("stats", "judge"):
+    for name in ("stats", "judge", "answers", "speed", "clusters", "proportions"):
         source = (PACKAGE / f"{name}.py").read_text()
         assert not {"mlx", "pathlib", "os"} & set(modules(source))
 

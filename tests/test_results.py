@@ -7,8 +7,8 @@ import pytest
 from test_record import make, perplexity
 
 from pytest_quantbench import document, report, results
-from pytest_quantbench.errors import DiskError
 from pytest_quantbench.diagnostics import Coherence, NoiseFloor
+from pytest_quantbench.errors import DiskError
 from pytest_quantbench.record import SCHEMA, Accuracy, TaskAccuracy, read
 from pytest_quantbench.storage import sealed
 from pytest_quantbench.verdict import Verdict
@@ -77,7 +77,7 @@ def test_a_folder_without_records_is_named_and_what_is_no_record_left_out(tmp_pa
     )
     assert [dataclasses.replace(record, raw_sha256=None) for record in results.read_all(tmp_path)] == [make()]
     assert "x.json is no record of this tool" in caplog.text
-    assert f"it has schema 1; this version reads {SCHEMA}" in caplog.text
+    assert f"it has schema 1; this version reads 3 and {SCHEMA}" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

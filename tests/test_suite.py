@@ -61,7 +61,7 @@ def with_p(model, p_good):
 def test_holm_makes_undecided_what_one_of_many_would_pass_by_chance():
     sure, narrow = with_p("sure", 1e-6), with_p("narrow", 0.02)
     outcomes = holm_outcomes("int4", [sure, narrow])
-    assert outcomes["sure", "perplexity_delta"] == "pass"
-    assert outcomes["narrow", "perplexity_delta"] == "undecided"
+    assert outcomes["sure", ("perplexity_delta", "", None)] == "pass"
+    assert outcomes["narrow", ("perplexity_delta", "", None)] == "undecided"
     assert "4 more are undecided" in judge_suite("int4", [sure, narrow]).sentence
     assert "Holm" not in judge_suite("int4", [sure]).sentence
