@@ -31,7 +31,7 @@ def judge_accuracy(
         f"{name} {np.mean(quantized.correct):.1%} against {np.mean(reference.correct):.1%} on the same "
         f"{observed.questions} questions, {observed.lost} lost and {observed.gained} gained"
     )
-    if observed.degrees is not None:
+    if observed.design_effect >= 1.005:  # as it is shown
         detail += f", {len(set(reference.clusters))} sources ({reference.cluster_key}), variance × "
         detail += f"{observed.design_effect:.2f}"
     metric = METRICS["accuracy_drop_points"]

@@ -128,7 +128,7 @@ def test_where_the_reference_guesses_no_drop_can_show(right, outcome):
     verdict = answers.judge_accuracy("t", task(reference), task(reference), 3.0)
     assert verdict.outcome == outcome
     assert ("guessing 25.0%: a model that guesses might drop" in verdict.sentence) == (outcome == "undecided")
-    assert (verdict.p_good == 1) == (outcome == "undecided")  # or Holm's correction would let it pass
+    assert (verdict.p_good > 0.05) == (outcome == "undecided")  # or Holm's correction would let it pass
 
 
 def test_a_reference_that_writes_nothing_right_shows_no_drop_either():

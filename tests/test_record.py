@@ -1,15 +1,32 @@
 import json
 import math
 import os
+from dataclasses import fields
+from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from pytest_quantbench.diagnostics import Coherence, NoiseFloor, Weights
 from pytest_quantbench.errors import DiskError, RecordError
-from pytest_quantbench.record import SCHEMA, Perplexity, Record, read
+from pytest_quantbench.record import (
+    SCHEMA,
+    Accuracy,
+    Compression,
+    Divergence,
+    Machine,
+    Perplexity,
+    Record,
+    TaskAccuracy,
+    Throughput,
+    read,
+)
 from pytest_quantbench.storage import sealed, write_atomically
-from pytest_quantbench.verdict import Interval
+from pytest_quantbench.verdict import Interval, Look, Verdict
+
+PARTS = (Compression, Throughput, Perplexity, Divergence, Accuracy, TaskAccuracy, Weights, NoiseFloor, Coherence)
+RECORDED = (Record, *PARTS, Machine, Verdict, Look, Interval)
 
 
 def make(**changes):
@@ -60,6 +77,14 @@ def test_the_names_that_other_tools_read():
     written = json.loads(sealed(make(perplexity=perplexity())))
     assert {"model_id", "bits", "timestamp", "compression", "throughput", "perplexity", "accuracy"} <= written.keys()
     assert {"ppl", "bf16_ppl", "delta"} <= written["perplexity"].keys()
+
+
+@pytest.mark.parametrize("kind", RECORDED, ids=lambda kind: kind.__name__)
+def test_every_field_is_documented(kind):
+    text = (Path(__file__).parent.parent / "docs" / "results.md").read_text()
+    section = text.partition("## The fields")[2]
+    missing = [each.name for each in fields(kind) if f"`{each.name}`" not in section]
+    assert not missing, f"docs/results.md says nothing of {missing}"
 
 
 @pytest.mark.parametrize(
