@@ -42,13 +42,6 @@ class Part:
             yield index, self.task.eval_docs[index], sorted(requests[place], key=lambda request: request.idx)
 
 
-def rules(task: Any) -> str:
-    """All that a task's definition says, its functions as source; where it lies and its questions are left out."""
-    told = {name: value for name, value in task.dump_config().items() if name != "dataset_kwargs"}
-    metadata = {name: value for name, value in (told.get("metadata") or {}).items() if name != "config_source"}
-    return repr({**told, "metadata": metadata})
-
-
 def parts_of(name: str, tasks: Mapping[str, Any], limit: int, seed: int, start: int) -> list[Part]:
     """A seeded sample of the questions of a task, or of all members of a group, in the order of the members."""
     sizes = [len(task.eval_docs) for task in tasks.values()]

@@ -161,6 +161,13 @@ def members(task: str) -> list[str]:
     return [member for each in listed for member in members(each)]
 
 
+def rules(task: Any) -> str:
+    """All that a task's definition says, its functions as source; where it lies and its questions are left out."""
+    told = {name: value for name, value in task.dump_config().items() if name != "dataset_kwargs"}
+    metadata = {name: value for name, value in (told.get("metadata") or {}).items() if name != "config_source"}
+    return repr({**told, "metadata": metadata})
+
+
 @contextmanager
 def quiet_lm_eval() -> Iterator[None]:
     """lm-eval and datasets log and draw bars of their own; ours say the same once."""
