@@ -442,3 +442,38 @@ def test_a_session_that_is_stopped_deletes_no_weights(suite, monkeypatch, argume
     source = GATE + "\n@pytest.mark.size\ndef test_fails(cell): assert False\ndef test_more(cell): pass\n"
     suite(source, "-k", "Tiny", "-m", "bf16", "--disk-plan", "B", *arguments)
     assert bool(seen) == deletes
+
+
+def test_a_lax_gate_covers_no_strict_one_up(suite, pytester):
+    """Both judge one metric of one cell: the failed test stands as failed in record, summary and suite."""
+    source = """
+        import pytest
+
+        @pytest.mark.parametrize("limit", [99.0, None, 1.0])
+        def test_size(cell, settle, limit):
+            settle(cell.judge("size", limit))
+
+        def test_suite(suite, settle):
+            settle(suite)
+            assert (suite.met, suite.failed) == (0, 1)
+    """
+    result = suite(source, "-k", "Tiny", "-m", "int4")
+    result.assert_outcomes(passed=3, failed=1)
+    record = json.loads((pytester.path / "results" / "Tiny_4bit.json").read_text())
+    told = [(each["limit"], each["given"], each["outcome"]) for each in record["verdicts"]]
+    assert told == [(70.0, False, "pass"), (1.0, True, "pass"), (99.0, True, "fail")]
+    result.stdout.fnmatch_lines(["*Tiny-int4 │ * bpw) ✗*", "int4: 0 of 1 models meet all criteria, 1 do not*"])
+
+
+def test_a_recipe_of_ones_own_has_a_suite_of_its_own(suite):
+    source = """
+        def test_size(cell, settle):
+            settle(cell.judge("size"))
+
+        def test_suite(suite, settle):
+            settle(suite)
+            assert (suite.recipe, suite.level, suite.incomplete) == ("int4-rtn", "int4", 1)
+    """
+    result = suite(source, "-k", "Tiny", "--recipe", "int4-rtn", "-v")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["*test_suite[[]int4-rtn[]] PASSED*", "int4-rtn: 0 of 1 models meet all criteria*"])

@@ -1,32 +1,30 @@
 import json
 import math
 import os
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import msgspec
 import numpy as np
 import pytest
 
-from pytest_quantbench.diagnostics import Coherence, NoiseFloor, Weights
 from pytest_quantbench.errors import DiskError, RecordError
-from pytest_quantbench.record import (
-    SCHEMA,
-    Accuracy,
-    Compression,
-    Divergence,
-    Machine,
-    Perplexity,
-    Record,
-    TaskAccuracy,
-    Throughput,
-    read,
-)
+from pytest_quantbench.record import SCHEMA, Perplexity, Record, read
 from pytest_quantbench.storage import sealed, write_atomically
-from pytest_quantbench.verdict import Interval, Look, Verdict
+from pytest_quantbench.verdict import Interval
 
-PARTS = (Compression, Throughput, Perplexity, Divergence, Accuracy, TaskAccuracy, Weights, NoiseFloor, Coherence)
-RECORDED = (Record, *PARTS, Machine, Verdict, Look, Interval)
+
+def recorded(kind):
+    """A dataclass and all that its fields hold, at any depth."""
+    yield kind
+    for hint in get_type_hints(kind).values():
+        for inner in (hint, *get_args(hint)):
+            if is_dataclass(inner):
+                yield from recorded(inner)
+
+
+RECORDED = sorted(set(recorded(Record)), key=lambda kind: kind.__name__)
 
 
 def make(**changes):

@@ -61,7 +61,7 @@ def test_a_machine_that_stayed_as_it_was_gives_a_ratio():
     assert part.ratio.low < 2.0 < part.ratio.high
     assert (part.probe_drift, part.reference_probe_drift) == (pytest.approx(0.03), pytest.approx(-3 / 102))
     assert part.probe_change == pytest.approx(103 / 99 - 1)
-    assert report.terminal_line(make(throughput=part)).startswith("Tiny-int4 │ 21.9, 2.00 [")
+    assert report.terminal_line(make(throughput=part)).startswith("Tiny-int4 │ 22.0, 2.00 [")
 
 
 def test_interleaved_runs_were_slowed_alike():
