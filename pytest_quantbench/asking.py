@@ -7,18 +7,9 @@ from typing import Any
 
 from pytest_quantbench.errors import UnknownNameError
 from pytest_quantbench.questions import Choices, hashes
+from pytest_quantbench.sampled import Part, parts_of
 from pytest_quantbench.skeleton import Config
-from pytest_quantbench.tasks import (
-    CODE,
-    EMBEDDED,
-    Part,
-    load_task,
-    members,
-    parts_of,
-    quiet_lm_eval,
-    rules,
-    task_name,
-)
+from pytest_quantbench.tasks import CODE, EMBEDDED, load_task, members, quiet_lm_eval, rules, task_name
 from pytest_quantbench.writing import Writing
 
 CHOICES, WRITING = ("multiple_choice", "loglikelihood"), ("generate_until",)

@@ -6,6 +6,7 @@ taken once per session and kept, so the reference is measured once for all recip
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
@@ -16,6 +17,7 @@ from pytest_quantbench import coherence, judge, parts, textfigures
 from pytest_quantbench.catalog import METRICS, Model, metric_of
 from pytest_quantbench.checks import decide
 from pytest_quantbench.deleted import delete
+from pytest_quantbench.diagnostics import Coherence, NoiseFloor
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.fetching import delete_weights
 from pytest_quantbench.floor import Floor
@@ -23,7 +25,7 @@ from pytest_quantbench.machine import describe
 from pytest_quantbench.measured import Measured
 from pytest_quantbench.quality import CHECKED
 from pytest_quantbench.recipes import Recipe, recipe
-from pytest_quantbench.record import SCHEMA, Coherence, NoiseFloor, Record
+from pytest_quantbench.record import SCHEMA, Record
 from pytest_quantbench.samples import WeightSamples
 from pytest_quantbench.settings import Settings, limit_for
 from pytest_quantbench.source import Source
@@ -81,7 +83,7 @@ class Cell(Measured):
     def __init__(self, subject: Subject, chosen: Recipe) -> None:
         super().__init__(subject, chosen)
         self.subject = subject
-        self.verdicts: dict[str, Verdict] = {}
+        self.verdicts: dict[tuple[str, str, float | None], Verdict] = {}  # by their criterion
         self._saved: tuple[list[object], NoiseFloor | None] = [], None
         self._deadline_seconds: float | None = None
 
@@ -121,18 +123,22 @@ class Cell(Measured):
         return limit_for(metric, self.subject.model.name, self.recipe.id, self.recipe.level, settings.criteria)
 
     def judge(self, check: str, limit: float | None = None) -> Verdict:
-        """The verdict of one check: `size`, `perplexity`, `accuracy` or `throughput`; `limit` overrides the criterion.
+        """The verdict of one check: `size`, `perplexity`, `accuracy` or `throughput`; a `limit` is judged by instead of
+        the cell's criterion, and stands in the record beside it. What failed once stays failed there.
 
         Raises ComparisonError where samples may not be compared, T2 and T3 saw different weights, or the limit is
         below the noise floor, UnknownNameError for a check that does not exist.
         """
-        metric = metric_of(check)
-        deadline_seconds = self._deadline()
-        self.verdicts[metric] = self._verdict(check, self.limit(metric) if limit is None else limit, deadline_seconds)
+        own = self.limit(metric_of(check))
+        verdict = self._verdict(check, own if limit is None else limit, self._deadline())
+        verdict = replace(verdict, given=limit not in (None, own))
+        before = self.verdicts.get(verdict.criterion)
+        if before is None or before.outcome != "fail":
+            self.verdicts[verdict.criterion] = verdict
         self.weights_sha256()  # one and the same model in T2 and T3, or an error
         if check == "throughput" and self.taken("throughput_session"):
             self.throughput_session.let_go()  # runs after `finish` load the model again
-        return self.verdicts[metric]
+        return verdict
 
     def _verdict(self, check: str, limit: float | None, deadline_seconds: float | None) -> Verdict:
         if check == "size":

@@ -4,9 +4,10 @@ A check holds a cell and its reference, and sees to it that both have the same i
 """
 
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
-from pytest_quantbench import judge, looks
+from pytest_quantbench import answers, judge, looks, speed, stats
 from pytest_quantbench.catalog import PROMPTS
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measured import Measured
@@ -32,6 +33,9 @@ class Check(Protocol):
 
     def look(self, items: int, limit: float | None, alpha: float) -> Verdict:
         """The verdict on the first so many items of both."""
+
+    def compared(self, items: int) -> dict[str, Any]:
+        """What the verdict is `of`, and the figures of these items: `value` and `reference_value` of a Verdict."""
 
 
 class PerplexityCheck:
@@ -62,6 +66,12 @@ class PerplexityCheck:
         scored, paired = (each.perplexity_samples.as_of(items) for each in (self._cell, self._reference))
         return judge.judge_perplexity(scored, paired, limit, alpha)
 
+    def compared(self, items: int) -> dict[str, Any]:
+        """Perplexities of the text."""
+        scored, paired = (each.perplexity_samples.as_of(items) for each in (self._cell, self._reference))
+        ppl, before = stats.perplexity(scored.nll_nats), stats.perplexity(paired.nll_nats)
+        return {"of": scored.corpus, "value": ppl, "reference_value": before}
+
 
 class AccuracyCheck:
     """T3: items are questions of the first task, which is the one that is judged."""
@@ -84,7 +94,14 @@ class AccuracyCheck:
         """Either may have gone further, for another cell or another limit."""
         name = self._judged
         answered, before = (each.accuracy_samples.tasks[name].first(items) for each in (self._cell, self._reference))
-        return judge.judge_accuracy(name, answered, before, limit, alpha)
+        available = self._cell.accuracy_samples.available[name]
+        return answers.judge_accuracy(name, answered, before, limit, alpha, available)
+
+    def compared(self, items: int) -> dict[str, Any]:
+        """Accuracies on the task, as fractions."""
+        name = self._judged
+        mine, other = (each.accuracy_samples.tasks[name].first(items) for each in (self._cell, self._reference))
+        return {"of": name, "value": float(mine.correct.mean()), "reference_value": float(other.correct.mean())}
 
     @property
     def _judged(self) -> str:
@@ -114,6 +131,14 @@ class ThroughputCheck:
         mine, other = (each.throughput_samples.first(items) for each in (self._cell, self._reference))
         return judge.judge_throughput(mine, other, limit, backend() != "cpu", alpha)
 
+    def compared(self, items: int) -> dict[str, Any]:
+        """Mean rates; the reference's own where they may be compared."""
+        mine, other = (each.throughput_samples.first(items) for each in (self._cell, self._reference))
+        if mine.reference_runs:
+            other = replace(other, runs=mine.reference_runs)
+        before = None if speed.suppressed(mine, other) else speed.mean_rate(other)
+        return {"value": speed.mean_rate(mine), "reference_value": before}
+
 
 CHECKS: Mapping[str, type[Check]] = {
     "perplexity": PerplexityCheck,
@@ -135,7 +160,8 @@ def decide(
     first, most = check.extent(settings)
     once = settings.fixed or limit is None
     planned = [first] if once else looks.sizes(first, max(first, most))
-    followed = looks.follow(
-        planned, check.grow, lambda items, alpha: check.look(items, limit, alpha), deadline_seconds, check.whole
-    )
-    return looks.adjusted(followed)
+
+    def verdict_at(items: int, alpha: float) -> Verdict:
+        return replace(check.look(items, limit, alpha), **check.compared(items))
+
+    return looks.adjusted(looks.follow(planned, check.grow, verdict_at, deadline_seconds, check.whole))

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from pytest_quantbench.diagnostics import Coherence
 from pytest_quantbench.proportions import GUESSING_P, above_chance_p, wilson
-from pytest_quantbench.record import Coherence
 from pytest_quantbench.samples import AccuracySamples, Run, TaskSamples, ThroughputSamples
 
 LONGEST_PERIOD = 80  # characters

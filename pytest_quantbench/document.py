@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pytest_quantbench.catalog import CRITERIA, INSENSITIVE_TASKS, METRICS, SENSITIVE_TASKS
+from pytest_quantbench.catalog import INSENSITIVE_TASKS, METRICS, SENSITIVE_TASKS
 from pytest_quantbench.record import Record
 from pytest_quantbench.report import LEGEND, MISSING, TABLES, Table, mark, number, sentences, suite_lines
 from pytest_quantbench.suite import holm_outcomes
@@ -11,7 +11,7 @@ OTHER_TEXT = "†"
 P_SHOWN = 1e-4  # smaller p values are shown as such
 VERDICTS_LEGEND = (
     "p of good: how likely such data are if the truth is on the limit, and pass is wrong; p of bad: the same for fail; "
-    "both allow for the looks. After Holm: over all criteria of the level's models. Can tell: how far from the limit "
+    "both allow for the looks. After Holm: over all criteria of the recipe's models. Can tell: how far from the limit "
     "the truth has to be for these samples to show it with 80 % power, in the criterion's unit."
 )
 
@@ -50,8 +50,12 @@ def _limit(recipe: str, metric: str, records: Sequence[Record]) -> str:
     """The limits that a recipe's verdicts were made with, as they stand in the records."""
     verdicts = [v for record in records if record.recipe == recipe for v in record.verdicts if v.metric == metric]
     limits = dict.fromkeys(verdict.limit for verdict in verdicts if verdict.limit is not None)
+    return ", ".join(_bound(metric, limit) for limit in limits) or MISSING
+
+
+def _bound(metric: str, limit: float) -> str:
     sign = "≥" if METRICS[metric].better == "higher" else "<"
-    return ", ".join(f"{sign} {limit:g} {METRICS[metric].unit}".rstrip() for limit in limits) or MISSING
+    return f"{sign} {limit:g} {METRICS[metric].unit}".rstrip()
 
 
 def markdown(records: Sequence[Record], commands: Sequence[str]) -> str:
@@ -69,19 +73,21 @@ def markdown(records: Sequence[Record], commands: Sequence[str]) -> str:
 
 
 def _verdict_table(records: Sequence[Record]) -> list[str]:
-    """Every judged criterion: how sure, after how many looks, and what Holm's correction over its level leaves."""
-    head = ["cell", "criterion", "verdict", "after Holm", "p of good", "p of bad", "samples", "looks", "can tell"]
+    """Every judged criterion: how sure, after how many looks, and what Holm's correction over its recipe leaves."""
+    head = ["cell", "criterion", "limit", "verdict", "after Holm", "p of good", "p of bad", "samples", "looks"]
+    head.append("can tell")
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    corrected = {level: holm_outcomes(level, records) for level in CRITERIA}
+    corrected = {recipe: holm_outcomes(recipe, records) for recipe in {record.recipe for record in records}}
     for record in records:
-        family = corrected.get(record.recipe, {})
+        family = corrected[record.recipe]
         for verdict in record.verdicts:
             if verdict.limit is None:
                 continue
-            after = family.get((record.model_id, verdict.metric))
-            row = [f"{record.model_id}-{record.recipe}", METRICS[verdict.metric].label, verdict.outcome]
+            after, metric = family.get((record.model_id, verdict.criterion)), METRICS[verdict.metric]
+            name = f"{metric.label}, {verdict.of}" if verdict.of else metric.label
+            row = [f"{record.model_id}-{record.recipe}", name, _bound(verdict.metric, verdict.limit), verdict.outcome]
             row += [after or MISSING, _probability(verdict.p_good), _probability(verdict.p_bad)]
-            row += [f"{verdict.items:,} {METRICS[verdict.metric].items}" if verdict.items else MISSING]
+            row += [f"{verdict.items:,} {metric.items}" if verdict.items else MISSING]
             row += [str(len(verdict.looks) or 1), number(verdict.detectable, 2)]
             lines.append(f"| {' | '.join(row)} |")
     return ["### Verdicts", "", *lines, "", VERDICTS_LEGEND, ""]
@@ -145,7 +151,7 @@ def _provenance(records: Sequence[Record], commands: Sequence[str]) -> list[str]
     protocols = {f"T2 on {r.perplexity.corpus}: {r.perplexity.protocol}" for r in records if r.perplexity}
     tasks = {f"T3 {n}: {t.questions} questions" for r in records if r.accuracy for n, t in r.accuracy.tasks.items()}
     runs = {
-        f"T1: {r.throughput.runs} runs, activations {r.throughput.activations}, "
+        f"T1: {r.throughput.total_runs} runs, activations {r.throughput.activations}, "
         + ("interleaved with the reference" if r.throughput.interleaved else "after the reference")
         for r in records
         if r.throughput and r.level != "bf16"

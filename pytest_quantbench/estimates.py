@@ -196,7 +196,7 @@ class Exact:
         return 0.0
 
 
-def student_quantile(alpha: float, degrees: int) -> float:
+def student_quantile(alpha: float, degrees: float) -> float:
     """The upper `alpha` quantile of Student's t."""
     from scipy.stats import t
 

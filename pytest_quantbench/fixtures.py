@@ -144,7 +144,7 @@ def quantbench_records(request: pytest.FixtureRequest) -> list[Record]:
 
 @pytest.fixture
 def suite(request: pytest.FixtureRequest, quantbench_records: list[Record]) -> SuiteVerdict:
-    """The verdict over all models of one level."""
+    """The verdict over all models of one recipe, by its level's criterion."""
     from pytest_quantbench.suite import judge_suite
 
     return judge_suite(request.param, quantbench_records)

@@ -11,10 +11,10 @@ import numpy as np
 
 from pytest_quantbench import stats
 from pytest_quantbench.catalog import Metric
+from pytest_quantbench.diagnostics import NoiseFloor
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.measured import Measured
 from pytest_quantbench.proportions import Flips, flips
-from pytest_quantbench.record import NoiseFloor
 
 
 class Floor:

@@ -9,15 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from pytest_quantbench import stats
+from pytest_quantbench import speed, stats
 from pytest_quantbench.catalog import METRICS, Metric
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.estimates import ALPHA, Estimate, Exact, Ratio
-from pytest_quantbench.proportions import GUESSING_P, above_chance_p, flips
-from pytest_quantbench.samples import PerplexitySamples, SizeSamples, TaskSamples, ThroughputSamples
+from pytest_quantbench.estimates import ALPHA, Estimate, Exact
+from pytest_quantbench.samples import PerplexitySamples, SizeSamples, ThroughputSamples
 from pytest_quantbench.verdict import Interval, Outcome, Verdict
-
-MOST_DRIFT = 0.05  # of the machine's speed, beyond which runs of different times are not compared
 
 
 def judge_size(samples: SizeSamples, limit: float | None) -> Verdict:
@@ -74,33 +71,6 @@ def refuse_identical(name: str, samples: PerplexitySamples, other_name: str, oth
         )
 
 
-def judge_accuracy(
-    name: str, quantized: TaskSamples, reference: TaskSamples, limit: float | None, alpha: float = ALPHA
-) -> Verdict:
-    """The paired accuracy drop in percentage points. Raises ComparisonError if the questions are not the same."""
-    if quantized.sha256 != reference.sha256 or quantized.ids != reference.ids:
-        raise ComparisonError(f"{name}: the reference answered other questions than the quantized model.")
-    observed = flips(reference.correct, quantized.correct)
-    detail = (
-        f"{name} {np.mean(quantized.correct):.1%} against {np.mean(reference.correct):.1%} on the same "
-        f"{observed.questions} questions, {observed.lost} lost and {observed.gained} gained"
-    )
-    found = judged(METRICS["accuracy_drop_points"], observed, limit, detail, alpha, observed.questions)
-    if found.outcome == "pass" and not _could_drop(reference):
-        blind = (
-            f"{name}: the reference has {np.mean(reference.correct):.1%} right of {observed.questions} questions, no "
-            f"more than guessing gives, so that no drop could show. Judge by an easier task: --task NAME."
-        )
-        return replace(found, outcome="undecided", sentence=blind, needed="", p_good=1.0)
-    return found
-
-
-def _could_drop(reference: TaskSamples) -> bool:
-    """Whether the reference's accuracy is above chance: else there is nothing to lose."""
-    right = int(reference.correct.sum())
-    return above_chance_p(right, len(reference.ids), reference.chance) < GUESSING_P if reference.chance else right > 0
-
-
 def judge_throughput(
     quantized: ThroughputSamples,
     reference: ThroughputSamples,
@@ -108,40 +78,26 @@ def judge_throughput(
     applies: bool,
     alpha: float = ALPHA,
 ) -> Verdict:
-    """The speed ratio, paired by prompt; informational where `applies` is false (a backend nobody deploys on)."""
-    metric, ratio, runs = METRICS["throughput_ratio"], speed_ratio(quantized, reference), len(quantized.runs)
+    """The speed ratio, paired by prompt; informational where `applies` is false (a backend nobody deploys on).
+
+    Where the machine's own speed changed there is no ratio, and the verdict is undecided.
+    """
+    metric, runs = METRICS["throughput_ratio"], len(quantized.runs)
     prompts = len({run.prompt for run in quantized.runs})
-    detail = f"{mean_rate(quantized):.1f} tokens per second over {runs} runs of {prompts} prompts"
-    if not applies:
-        limit = None
-        detail += "; not judged on a CPU, whose MLX kernels nobody deploys"
-    drift = probe_drift(quantized)
-    if not quantized.reference_runs and abs(drift) > MOST_DRIFT:
-        detail += f"; the machine's own speed changed by {drift:+.0%} meanwhile, and the reference ran at another time"
-        return _bare(metric, None if ratio is None else ratio.value, limit, detail, "undecided", runs)
+    detail = f"{speed.mean_rate(quantized):.1f} tokens per second over {runs} runs of {prompts} prompts"
+    if not applies and limit is not None:
+        return replace(
+            judge_throughput(quantized, reference, None, True, alpha),
+            not_judged="on a CPU, whose MLX kernels nobody deploys",
+        )
+    if changed := speed.suppressed(quantized, reference):
+        found = _bare(metric, None, limit, f"No speed ratio: {changed} ({detail}).", "undecided", runs)
+        again = "run both again with --fresh, while the machine does nothing else"
+        return replace(found, needed=again if found.outcome == "undecided" else "")
+    ratio = speed.ratio(quantized, reference)
     if ratio is None:
         return _bare(metric, None, limit, f"{detail}: fewer than two prompts, or no spread", "undecided", runs)
     return judged(metric, ratio, limit, detail, alpha, runs)
-
-
-def speed_ratio(quantized: ThroughputSamples, reference: ThroughputSamples) -> Ratio | None:
-    """The speed ratio; interleaved reference runs are preferred."""
-    baseline = quantized.reference_runs or reference.runs
-    return stats.rate_ratio(
-        [(run.prompt, run.tokens_per_second) for run in baseline],
-        [(run.prompt, run.tokens_per_second) for run in quantized.runs],
-    )
-
-
-def probe_drift(samples: ThroughputSamples) -> float:
-    """How much faster a fixed product ran after T1 than before, as a share."""
-    before, after = samples.probes_per_second
-    return after / before - 1
-
-
-def mean_rate(samples: ThroughputSamples) -> float:
-    """Mean output tokens per second over the runs, warm-up left out."""
-    return float(np.mean([run.tokens_per_second for run in samples.runs]))
 
 
 def informational(metric: str, sentence: str) -> Verdict:
@@ -175,9 +131,11 @@ def judged(
     alpha: float,
     items: int | None = None,
     whole: int | None = None,
+    available: int | None = None,
 ) -> Verdict:
     """The rule itself: which side of the limit the estimate's interval lies on, at error probability `alpha`. `items`
-    are what it comes from, `whole` those that there are at all, if they were drawn from so many.
+    are what it comes from, `whole` those of the text that it was drawn from and holds for, and `available` those that
+    there are to be had.
     """
     interval = estimate.interval(alpha)
     sentence = f"{metric.label} {show(interval, metric)}"
@@ -198,7 +156,7 @@ def judged(
         high=interval.high,
         sentence=sentence + (f" ({detail})" if detail else "") + ".",
         confidence=interval.confidence,
-        needed=_needed(metric, interval, limit, detectable, items, whole) if outcome == "undecided" else "",
+        needed=_needed(metric, interval, limit, detectable, items, whole, available) if outcome == "undecided" else "",
         items=items,
         p_good=p_good,
         p_bad=p_bad,
@@ -213,6 +171,7 @@ def _needed(
     detectable: float | None,
     items: int | None,
     whole: int | None,
+    available: int | None,
 ) -> str:
     """What would settle an undecided verdict, and what could have been settled."""
     assert limit is not None
@@ -220,7 +179,8 @@ def _needed(
     if items is None:
         return ""
     more = stats.items_needed(items, interval, limit, whole)
-    found = f"about {more:,} {metric.items} would settle it" if more else "the estimate lies on the limit itself"
+    on_it = f"the estimate lies on the limit itself, and no number of {metric.items} would settle it"
+    found = on_it if more is None else enough(metric.items, more, available)
     if more is not None and more == whole:
         found = f"all {more:,} {metric.items} of the text settle it"
     if metric.check == "throughput":  # prompts that disagree go on disagreeing however often they are run
@@ -232,6 +192,12 @@ def _needed(
     return (
         f"{found}; these {items:,} can tell a difference of {detectable:.{digits}f}{unit} from the limit (80 % power)"
     )
+
+
+def enough(items: str, more: int, available: int | None) -> str:
+    """How many items would do, and whether there are so many."""
+    told = f"about {more:,} {items} would settle it"
+    return told if available is None or more <= available else f"{told}, and there are {available:,}"
 
 
 def show(interval: Interval, metric: Metric) -> str:

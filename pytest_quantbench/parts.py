@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from pytest_quantbench import judge
+from pytest_quantbench import speed
+from pytest_quantbench.clusters import clusters_of
+from pytest_quantbench.diagnostics import Weights
 from pytest_quantbench.manifests import Manifest
 from pytest_quantbench.proportions import detectable_drop_unpaired, flips, mcnemar_p, unpaired_z
-from pytest_quantbench.record import Accuracy, Compression, TaskAccuracy, Throughput, Weights
+from pytest_quantbench.record import Accuracy, Compression, TaskAccuracy, Throughput
 from pytest_quantbench.samples import (
     AccuracySamples,
     TaskSamples,
@@ -33,7 +35,8 @@ def compression(manifest: Manifest) -> Compression:
     return Compression(
         original_gb=manifest.bf16_bytes / 1e9,
         compressed_gb=manifest.stored_bytes / 1e9,
-        ratio=manifest.bf16_bytes / manifest.stored_bytes,
+        ratio=manifest.stored_bytes / manifest.bf16_bytes,
+        times_smaller=manifest.bf16_bytes / manifest.stored_bytes,
         time_sec=manifest.seconds,
         bits_per_weight=8 * sum(size.values()) / total,
         inner_bits_per_weight=8 * size["inner"] / count["inner"],
@@ -50,28 +53,33 @@ def compression(manifest: Manifest) -> Compression:
 def throughput(samples: ThroughputSamples, reference: ThroughputSamples | None) -> Throughput:
     """T1's figures; the ratio is against the reference's runs, interleaved ones if there are any."""
     rates = np.array([run.tokens_per_second for run in samples.runs])
-    ratio = None if reference is None else judge.speed_ratio(samples, reference)
+    ratio = None if reference is None else speed.ratio(samples, reference)
+    drift = speed.drift(samples, reference)
     return Throughput(
         mean_tps=float(rates.mean()),
         std_tps=float(rates.std(ddof=1)) if len(rates) > 1 else None,
         p95_tps=float(np.percentile(rates, 5)),
-        runs=len(rates),
+        runs=len(rates) // len({run.prompt for run in samples.runs}),
+        total_runs=len(rates),
         ratio=None if ratio is None else ratio.interval(),
         prefill_tps=float(np.mean([run.prefill_tokens_per_second for run in samples.runs])),
         first_token_sec=float(np.mean([run.first_token_seconds for run in samples.runs])),
         load_sec=samples.load_seconds,
         peak_gb=samples.peak_bytes / 1e9,
         warm_up_tps=samples.warm_up.tokens_per_second,
-        probe_drift=judge.probe_drift(samples),
+        probe_drift=drift.own,
         interleaved=bool(samples.reference_runs),
         activations=samples.activations,
         dense_layers=samples.dense_layers,
         time_sec=samples.load_seconds + sum(run.seconds for run in samples.runs),
+        ratio_suppressed="" if reference is None else speed.suppressed(samples, reference),
+        reference_probe_drift=drift.reference,
+        probe_change=drift.between,
     )
 
 
 def accuracy(samples: AccuracySamples, reference: AccuracySamples | None) -> Accuracy:
-    """T3's figures; `delta` is the combined change in percentage points, negative where accuracy was lost."""
+    """T3's figures; `delta` is the change of the combined accuracy, negative where accuracy was lost."""
     other: Mapping[str, TaskSamples] = {} if reference is None else reference.tasks
     tasks = {name: _task(task, other.get(name)) for name, task in samples.tasks.items()}
     combined = _mean([task.accuracy for task in tasks.values()])
@@ -81,7 +89,8 @@ def accuracy(samples: AccuracySamples, reference: AccuracySamples | None) -> Acc
         hellaswag=tasks["hellaswag"].accuracy if "hellaswag" in tasks else None,
         combined=combined,
         bf16_combined=bf16,
-        delta=None if bf16 is None else 100 * (combined - bf16),
+        delta=None if bf16 is None else combined - bf16,
+        delta_points=None if bf16 is None else 100 * (combined - bf16),
         tasks=tasks,
         cut_contexts=samples.cut_contexts,
         time_sec=samples.seconds,
@@ -94,9 +103,12 @@ def _mean(values: list[float]) -> float:
 
 def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
     accuracy, questions = float(np.mean(samples.correct)), len(samples.ids)
-    paired: dict[str, int | float | Interval] = {}
+    clusters = clusters_of(samples.clusters, questions)
+    paired: dict[str, int | float | Interval | None] = {}
     if reference is not None:
-        observed, before = flips(reference.correct, samples.correct), float(np.mean(reference.correct))
+        observed = flips(reference.correct, samples.correct, samples.clusters)
+        before = float(np.mean(reference.correct))
+        change = reference.correct.astype(np.float64) - samples.correct
         paired = {
             "bf16_accuracy": before,
             "right_to_wrong": observed.lost,
@@ -107,6 +119,8 @@ def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
             "unpaired_detectable_points": detectable_drop_unpaired(before, questions),
             "detectable_points": observed.detectable(0.0),
             "questions_for_one_point": observed.questions_for(1.0),
+            "flip_correlation": clusters.correlation(change),
+            "design_effect": observed.design_effect,
         }
     return TaskAccuracy(
         accuracy=accuracy,
@@ -115,6 +129,8 @@ def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
         accuracy_raw=float(np.mean(samples.correct_raw)),
         version=samples.version,
         sha256=samples.sha256,
+        clusters=len(clusters.sizes),
+        cluster_key=samples.cluster_key,
         **paired,  # type: ignore[arg-type]
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.record import Record
+from pytest_quantbench.suite import worst
 from pytest_quantbench.verdict import Outcome, Verdict
 
 COLOURS: dict[Outcome, str] = {"pass": "#1a7f37", "fail": "#c1121f", "undecided": "#d98e04", "informational": "#6c757d"}
@@ -44,7 +45,7 @@ def draw(records: Sequence[Record], path: Path) -> None:
     axes = dict(zip(panels, grid[0], strict=True))
     for metric, axis in axes.items():
         for row, record in enumerate(shown):
-            verdict = next((v for v in record.verdicts if v.metric == metric), None)
+            verdict = worst(record, metric)
             if verdict is not None and verdict.estimate is not None:
                 _row(axis, row, verdict)
         axis.set_xlabel(panels[metric])

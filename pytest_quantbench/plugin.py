@@ -81,8 +81,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     elif "quantbench_records" in metafunc.fixturenames:
         from pytest_quantbench.catalog import CRITERIA
 
-        levels = [pytest.param(level, id=level, marks=getattr(pytest.mark, level)) for level in CRITERIA]
-        metafunc.parametrize("suite", levels, indirect=True)
+        judged = {name: each.level for name, each in run_of(metafunc.config).recipes.items() if each.level in CRITERIA}
+        levels = judged or {level: level for level in CRITERIA}
+        chosen = [pytest.param(name, id=name, marks=getattr(pytest.mark, level)) for name, level in levels.items()]
+        metafunc.parametrize("suite", chosen, indirect=True)
     elif "quantbench_codec" in metafunc.fixturenames:
         from pytest_quantbench import quantizers
 

@@ -19,10 +19,11 @@ from msgspec import json
 from pytest_quantbench.catalog import CONTEXT_TOKENS
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.proof import Branching, Proof
+from pytest_quantbench.sampled import Part, not_readable
 from pytest_quantbench.samples import TaskSamples
 from pytest_quantbench.scoring import Answer, Plan, Request, cut, planned
 from pytest_quantbench.skeleton import Config
-from pytest_quantbench.tasks import Part, not_readable, quiet_lm_eval
+from pytest_quantbench.tasks import quiet_lm_eval
 from pytest_quantbench.tokens import frame_of, longest_input, refuse_unknown_tokens
 
 Row = Callable[[Part, int, Any, list[Any]], dict[str, Any]]  # of a question: what is kept of it
@@ -124,11 +125,16 @@ def by_task(parts: Sequence[Part], row: Row) -> dict[str, TaskSamples]:
         for part in parts:
             part.task.apply_filters()
             rows.setdefault(part.name, []).extend(
-                {"ids": f"{part.label}{doc.get('id', index)}", "hashes": hashes(part.task, doc, instances)}
+                {
+                    "ids": f"{part.label}{doc.get('id', index)}",
+                    "hashes": hashes(part.task, doc, instances),
+                    "clusters": part.source(index),
+                }
                 | row(part, index, doc, instances)
                 for index, doc, instances in part.asked
             )
-    return {name: _samples(found, versions[name]) for name, found in rows.items()}
+    keys = {part.name: part.source_key for part in parts if part.source_key}
+    return {name: _samples(found, versions[name], keys.get(name, "")) for name, found in rows.items()}
 
 
 def _row(part: Part, index: int, doc: Any, instances: Sequence[Any]) -> dict[str, Any]:
@@ -204,7 +210,7 @@ def _refuse_empty(instances: Sequence[Any], requests: Sequence[Request]) -> None
             )
 
 
-def _samples(rows: Sequence[Mapping[str, Any]], version: str) -> TaskSamples:
+def _samples(rows: Sequence[Mapping[str, Any]], version: str, cluster_key: str) -> TaskSamples:
     column = {name: [row[name] for row in rows] for name in rows[0]}
     choices = Counter(len(each) for each in column["loglikelihoods"])
     return TaskSamples(
@@ -217,4 +223,6 @@ def _samples(rows: Sequence[Mapping[str, Any]], version: str) -> TaskSamples:
         gold=tuple(column["gold"]),
         choices=choices.most_common(1)[0][0],
         version=version,
+        clusters=tuple(column["clusters"]),
+        cluster_key=cluster_key,
     )

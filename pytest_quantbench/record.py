@@ -4,9 +4,14 @@ Schema history
   1  first version (names of §4.5: compression, throughput, perplexity, accuracy; verdicts and provenance beside them)
   2  verdicts: looks, p values, detectable difference; the noise floor, coherence
   3  perplexity: the protocol's hash, the corpus's revision
-  4  divergence: `sampled_nats`, within the interval, in the place of `missed_nats`, which was beyond it
-  4  tokenizer: what it puts around texts
-  4  perplexity: how the text was sampled, in how many of its windows; its head; perplexities of other texts
+  4  the plan's meaning for `compression.ratio` (compressed over original; `times_smaller` is the inverse),
+     `accuracy.delta` (a fraction; `delta_points`) and `throughput.runs` (of each prompt; `total_runs`); a verdict for
+     every criterion, with what it is of and the figures of the look that decided; speed ratios are suppressed where
+     the machine's own speed changed; clusters of questions; divergence: `sampled_nats`, within the interval, in the
+     place of `missed_nats`, which was beyond it; what the tokenizer puts around texts; how the text of T2 was sampled,
+     its head, perplexities of other texts
+
+Files of schema 3 are read too (see schemas).
 """
 
 from collections.abc import Mapping
@@ -16,12 +21,14 @@ from typing import Literal
 
 import msgspec
 
+from pytest_quantbench.diagnostics import Coherence, NoiseFloor, Weights
 from pytest_quantbench.errors import RecordError
+from pytest_quantbench.schemas import as_current
 from pytest_quantbench.storage import unsealed
 from pytest_quantbench.textrecord import Perplexity
 from pytest_quantbench.verdict import Interval, Verdict
 
-SCHEMA = 3
+SCHEMA = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +37,8 @@ class Compression:
 
     original_gb: float
     compressed_gb: float
-    ratio: float
+    ratio: float  # compressed over original: 0.25 is a quarter of the size
+    times_smaller: float  # original over compressed
     time_sec: float
     bits_per_weight: float
     inner_bits_per_weight: float
@@ -45,28 +53,39 @@ class Compression:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
-    """T1. `p95_tps` is the rate that 95 % of the runs reach or exceed."""
+    """T1. `p95_tps` is the rate that 95 % of the runs reach or exceed. A drift is how much faster (above 0) a fixed
+    product ran after the runs than before; `probe_change` how much faster beside these runs than beside the
+    reference's.
+    """
 
     mean_tps: float
     std_tps: float | None
     p95_tps: float
-    runs: int
-    ratio: Interval | None
+    runs: int  # of each prompt
+    total_runs: int  # of all prompts
+    ratio: Interval | None  # over BF16; null where it was suppressed
     prefill_tps: float
     first_token_sec: float
     load_sec: float
     peak_gb: float
     warm_up_tps: float
     probe_drift: float
-    interleaved: bool
+    interleaved: bool  # with the reference's runs
     activations: str
     dense_layers: int
     time_sec: float | None = None
+    ratio_suppressed: str = ""  # why there is no ratio: the machine's own speed changed
+    reference_probe_drift: float | None = None
+    probe_change: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskAccuracy:
-    """One task, as fractions; the drop in percentage points with Tango's score interval."""
+    """One task, as fractions; the drop in percentage points with Tango's score interval. Questions that share a source
+    (`cluster_key`: the fields of a document that say so) flip together: `flip_correlation` is the correlation of two
+    questions of a cluster in losing or gaining the answer, `design_effect` the factor by which the variance of the drop
+    grows.
+    """
 
     accuracy: float
     questions: int
@@ -83,6 +102,10 @@ class TaskAccuracy:
     unpaired_detectable_points: float | None = None
     detectable_points: float | None = None
     questions_for_one_point: int | None = None  # to tell a drop of one point from none, at this flip rate
+    clusters: int | None = None  # as many as questions where none share a source
+    cluster_key: str = ""
+    flip_correlation: float | None = None
+    design_effect: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,55 +116,12 @@ class Accuracy:
     hellaswag: float | None
     combined: float
     bf16_combined: float | None
-    delta: float | None
+    delta: float | None  # combined minus bf16_combined, a fraction: below 0 where accuracy was lost
+    delta_points: float | None = None  # the same in percentage points
     tasks: Mapping[str, TaskAccuracy]
     chat_template: bool = False
     cut_contexts: int = 0  # requests whose context was longer than the model takes
     time_sec: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weights:
-    """How far the decoded weights are from the originals, over all encoded matrices."""
-
-    median_snr_db: float | None
-    worst_snr_db: float | None
-    worst_tensor: str | None
-    mean_cosine: float
-    largest_error: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoiseFloor:
-    """What the reference differs from itself by with activations rounded to bfloat16; null where not measured."""
-
-    perplexity_points: float | None
-    kl_nats: float | None  # mean per token
-    drop_points: float | None  # of the judged task's accuracy
-    flipped_points: float | None  # of the judged task's questions, in percentage points
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coherence:
-    """Whether the model still makes sense. Prompts of T1 by whether the greedy outputs loop; agreement of the outputs.
-
-    `loops`: it loops on most of the prompts that the reference does not loop on. `guesses`: its accuracy is no better
-    than guessing, and surely nearer to that than to the reference's. Null: not measured.
-    """
-
-    prompts: int | None
-    looping: int | None
-    only_here: int | None  # prompts on which it loops and the reference does not
-    first_token_agreement: float | None
-    greedy_prefix_tokens: float | None  # mean over prompts
-    guessing_p: float | None  # of so many right answers by guessing
-    loops: bool | None
-    guesses: bool | None
-
-    @property
-    def collapsed(self) -> bool:
-        """Whether there is any sign of it."""
-        return bool(self.loops or self.guesses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,11 +172,10 @@ class Record:
 
 
 def read(path: Path) -> Record:
-    """The record in a JSON file. Raises RecordError naming the file and the field that is wrong."""
+    """The record in a JSON file, one of an older schema as if it were of this one. Raises RecordError naming the file
+    and the field that is wrong.
+    """
     try:
-        values = unsealed(path.read_bytes())
-        if values.get("schema") != SCHEMA:
-            raise RecordError(f"it has schema {values.get('schema')}; this version reads {SCHEMA}")
-        return msgspec.convert(values, Record)
+        return msgspec.convert(as_current(unsealed(path.read_bytes()), SCHEMA), Record)
     except (msgspec.MsgspecError, RecordError, OSError) as error:
         raise RecordError(f"{path} is no record of this tool: {error}. Delete it, or run its cell again.") from error

@@ -1,12 +1,12 @@
 """Records → figures as text, and the lines of the terminal. Computes nothing. Missing is "–"."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pytest_quantbench.catalog import CRITERIA
 from pytest_quantbench.proportions import GUESSING_P
 from pytest_quantbench.record import Record
-from pytest_quantbench.suite import SuiteVerdict, judge_suite
+from pytest_quantbench.suite import SuiteVerdict, judge_suite, worst
 from pytest_quantbench.verdict import Interval, Outcome, Verdict
 
 MARKS: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "undecided": "?", "informational": "·"}
@@ -18,8 +18,9 @@ LEGEND = (
 
 
 def mark(record: Record, metric: str) -> str:
-    """The sign of a record's verdict on a metric; empty if there is none."""
-    return next((MARKS[verdict.outcome] for verdict in record.verdicts if verdict.metric == metric), "")
+    """The sign of a record's worst verdict on a metric; empty if there is none."""
+    verdict = worst(record, metric)
+    return "" if verdict is None else MARKS[verdict.outcome]
 
 
 def interval(value: Interval | None, digits: int, sign: str = "") -> str:
@@ -34,19 +35,35 @@ def number(value: float | None, digits: int) -> str:
     return MISSING if value is None else f"{value:.{digits}f}"
 
 
-def decided(record: Record, metric: str, plain: Interval | None) -> Interval | None:
-    """The interval that decided a verdict; the plain one, of all samples, where nothing was judged."""
-    for verdict in record.verdicts:
-        ends = (verdict.estimate, verdict.low, verdict.high, verdict.confidence)
-        if verdict.metric == metric and verdict.limit is not None and None not in ends:
-            estimate, low, high, confidence = (float(end) for end in ends if end is not None)
-            return Interval(estimate=estimate, low=low, high=high, confidence=confidence)
-    return plain
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What is shown of a judged figure: all of one look, so that the figures are of the samples of the interval."""
+
+    value: float | None
+    reference: float | None
+    items: int  # of the figures
+    interval: Interval | None
+    note: str = ""  # where the interval is of other samples
+
+
+def decided(record: Record, metric: str, plain: Shown) -> Shown:
+    """The look that decided the worst verdict; the plain figures, of all samples, where nothing was judged."""
+    verdict = worst(record, metric)
+    ends = () if verdict is None else (verdict.estimate, verdict.low, verdict.high, verdict.confidence)
+    if verdict is None or verdict.limit is None or None in ends:
+        return plain
+    estimate, low, high, confidence = (float(end) for end in ends if end is not None)
+    found = Interval(estimate=estimate, low=low, high=high, confidence=confidence)
+    items = verdict.items or plain.items
+    if verdict.value is not None and verdict.reference_value is not None:
+        return Shown(value=verdict.value, reference=verdict.reference_value, items=items, interval=found)
+    note = "" if items == plain.items else f" (of {items:,})"  # of an older record, which has no figures of that look
+    return replace(plain, interval=found, note=note)
 
 
 def _reduction(record: Record) -> str:
     size = record.compression
-    return f"{100 * (1 - 1 / size.ratio):.1f} % ({size.bits_per_weight:.2f} bpw)" if size else MISSING
+    return f"{100 * (1 - size.ratio):.1f} % ({size.bits_per_weight:.2f} bpw)" if size else MISSING
 
 
 def _gigabytes(record: Record) -> str:
@@ -57,8 +74,11 @@ def _speed(record: Record) -> str:
     part = record.throughput
     if part is None:
         return MISSING
-    ratio = decided(record, "throughput_ratio", part.ratio)
-    return f"{part.mean_tps:.1f}" + (f", {interval(ratio, 2)} ×" if ratio else "")
+    if part.ratio_suppressed:
+        return f"{part.mean_tps:.1f}, no ratio: {part.ratio_suppressed}"
+    plain = Shown(value=part.mean_tps, reference=None, items=part.total_runs, interval=part.ratio)
+    look = decided(record, "throughput_ratio", plain)
+    return f"{number(look.value, 1)}" + (f", {interval(look.interval, 2)} ×{look.note}" if look.interval else "")
 
 
 def _perplexity(record: Record) -> str:
@@ -66,11 +86,12 @@ def _perplexity(record: Record) -> str:
     if part is None:
         return MISSING
     ppl = f"{number(part.ppl, 3)} ({part.tokens:,} tokens)"
-    delta = decided(record, "perplexity_delta", part.delta_interval)
     if part.bf16_ppl is None:
         return ppl
-    both = f"{number(part.ppl, 3)} against {number(part.bf16_ppl, 3)} ({part.tokens:,} tokens)"
-    return f"{both}, Δ {interval(delta, 3, '+')}"
+    plain = Shown(value=part.ppl, reference=part.bf16_ppl, items=part.tokens, interval=part.delta_interval)
+    look = decided(record, "perplexity_delta", plain)
+    both = f"{number(look.value, 3)} against {number(look.reference, 3)} ({look.items:,} tokens)"
+    return f"{both}, Δ {interval(look.interval, 3, '+')}{look.note}"
 
 
 def _head(record: Record) -> str:
@@ -107,8 +128,10 @@ def _accuracy(record: Record) -> str:
     if record.accuracy is None:
         return MISSING
     name, task = next(iter(record.accuracy.tasks.items()))
-    drop = decided(record, "accuracy_drop_points", task.drop_points)
-    return f"{name} {task.accuracy:.1%} ({task.questions:,})" + (f", drop {interval(drop, 1)}" if drop else "")
+    plain = Shown(value=task.accuracy, reference=task.bf16_accuracy, items=task.questions, interval=task.drop_points)
+    look = decided(record, "accuracy_drop_points", plain)
+    told = f"{name} {look.value:.1%} ({look.items:,})"
+    return told + (f", drop {interval(look.interval, 1)}{look.note}" if look.interval else "")
 
 
 def _other_tasks(record: Record) -> str:
@@ -204,6 +227,7 @@ def explain(verdict: Verdict | SuiteVerdict) -> str:
 
 
 def suite_lines(records: Sequence[Record]) -> list[str]:
-    """For every level with criteria: how many models meet them all."""
-    levels = [level for level in CRITERIA if any(record.recipe == level for record in records)]
-    return [f"{level}: {judge_suite(level, records).sentence}" for level in levels]
+    """For every recipe of a level with criteria: how many models meet them all."""
+    found = {record.recipe: record.level for record in records}
+    recipes = [recipe for level in CRITERIA for recipe in sorted(found) if found[recipe] == level]
+    return [f"{recipe}: {judge_suite(recipe, records).sentence}" for recipe in recipes]

@@ -16,6 +16,7 @@ from pytest_quantbench.errors import DiskError, RecordError
 from pytest_quantbench.locks import held_folder
 from pytest_quantbench.record import SCHEMA, Record, read
 from pytest_quantbench.storage import sealed, write_atomically
+from pytest_quantbench.verdict import Verdict
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -55,10 +56,10 @@ def _completed_by(
     """The record and its samples with what another session or worker has measured of the same cell."""
     if old is not None and old_arrays is not None and _same_cell(old, record):
         kept = [part for part in PARTS if getattr(record, part) is None and getattr(old, part) is not None]
-        now = {verdict.metric for verdict in record.verdicts}
+        now = {verdict.criterion for verdict in record.verdicts}
         # a verdict on samples that were measured anew would be of others, unless they are the same again
         still = {*kept, "size", *(part for part in PARTS if _same_part(part, record, arrays, old, old_arrays))}
-        verdicts = [v for v in old.verdicts if v.metric not in now and METRICS[v.metric].check in still]
+        verdicts = [v for v in old.verdicts if v.criterion not in now and METRICS[v.metric].check in still]
         record = replace(
             record,
             **{part: getattr(old, part) for part in kept},
@@ -69,8 +70,12 @@ def _completed_by(
             weights_sha256=record.weights_sha256 or old.weights_sha256,
         )
         arrays = {name: array for name, array in old_arrays.items() if name.partition("/")[0] in kept} | arrays
-    metrics = list(METRICS)
-    return replace(record, verdicts=tuple(sorted(record.verdicts, key=lambda v: metrics.index(v.metric)))), arrays
+    return replace(record, verdicts=tuple(sorted(record.verdicts, key=_place))), arrays
+
+
+def _place(verdict: Verdict) -> tuple[int, str, bool, float]:
+    """Where a verdict stands in a record: the cell's own criterion first, then those of tests by their limits."""
+    return list(METRICS).index(verdict.metric), verdict.of, verdict.given, verdict.limit or 0.0
 
 
 def _same_part(

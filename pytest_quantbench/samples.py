@@ -96,11 +96,16 @@ class TaskSamples:
     gold: tuple[int, ...]  # -1 where answers are written
     choices: int  # of most questions; 0 where answers are written
     version: str
+    clusters: tuple[str, ...] = ()  # of each question: those of one name share a source; (): each stands alone
+    cluster_key: str = ""  # the fields of a document that say so
 
     @property
     def chance(self) -> float:
-        """How often guessing is right: 0 where answers are written, or not chosen among several."""
-        return 1 / self.choices if self.choices > 1 else 0.0
+        """How often guessing is right, over all questions: 0 of those whose answers are written, or not chosen among
+        several.
+        """
+        shares = [1 / len(each) if len(each) > 1 else 0.0 for each in self.loglikelihoods]
+        return sum(shares) / len(shares) if shares else 0.0
 
     @property
     def sha256(self) -> str:

@@ -19,10 +19,11 @@ from pytest_quantbench.errors import CorpusError, QuantbenchError
 from pytest_quantbench.machine import backend
 from pytest_quantbench.questions import by_task, is_right
 from pytest_quantbench.resident import load
+from pytest_quantbench.sampled import Part, not_readable
 from pytest_quantbench.samples import TaskSamples
 from pytest_quantbench.sandbox import run_all
 from pytest_quantbench.skeleton import Config
-from pytest_quantbench.tasks import CODE, Part, not_readable
+from pytest_quantbench.tasks import CODE
 from pytest_quantbench.tokens import end_tokens, frame_of, longest_input, refuse_unknown_tokens
 
 NEW_TOKENS = 256  # lm-eval's own default

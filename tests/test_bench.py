@@ -175,17 +175,35 @@ def test_the_reference_has_figures_and_no_delta(subject):
 
 
 def test_throughput_counts_runs_and_pairs_prompts(subject, monkeypatch):
+    monkeypatch.setattr(measured.throughput, "probe_per_second", lambda: 100.0)  # whatever else runs here
     monkeypatch.setattr(measured, "NEW_TOKENS", 8)
     cell = cell_of(subject, "int4-rtn")
     verdict = cell.judge("throughput")
     part = cell.record().throughput
-    assert part.runs == 5
+    assert (part.runs, part.total_runs) == (1, 5)
     assert 0 < part.p95_tps <= part.mean_tps
     assert part.ratio.low < verdict.estimate < part.ratio.high
-    assert cell.figures("throughput")["runs"] == 5
+    assert cell.figures("throughput")["total_runs"] == 5
     raw = cell.raw()
     assert raw["throughput/latencies_seconds"].shape == (5, 7)
     assert sorted(raw["throughput/prompt"]) == [0, 1, 2, 3, 4]
+
+
+def test_runs_beside_which_the_machine_changed_its_speed_have_no_ratio(subject, monkeypatch):
+    """The reference's may be of another day: kept samples have their probes with them."""
+    monkeypatch.setattr(measured, "NEW_TOKENS", 8)
+    monkeypatch.setattr(measured.throughput, "probe_per_second", lambda: 100.0)
+    _ = subject.reference.throughput_samples
+    monkeypatch.setattr(measured.throughput, "probe_per_second", lambda: 60.0)
+    later = bench.Subject(subject.model, subject.settings)
+    cell = cell_of(later, "int4-rtn")
+    verdict = cell.judge("throughput")
+    assert later.reused == [f"T1 of {subject.model.name}-bf16"]
+    told = "the machine's own speed changed by -40% from the reference's runs to its own"
+    assert told in verdict.sentence
+    part = cell.record().throughput
+    assert (part.ratio, part.ratio_suppressed) == (None, told)
+    assert (part.probe_drift, part.reference_probe_drift, part.probe_change) == (0.0, 0.0, pytest.approx(-0.4))
 
 
 def test_runs_of_an_earlier_session_are_taken_and_the_model_is_not_loaded(subject, monkeypatch):
@@ -245,3 +263,35 @@ def test_the_catalogue_has_the_ten_models_and_tiny():
     for model in hub:  # two bytes per parameter
         assert model.bf16_gb * 1e9 == pytest.approx(2 * model.parameters, rel=0.01)
     assert isinstance(MODELS["Tiny"], Model)
+
+
+def test_two_gates_on_one_cell_are_two_entries_and_the_lax_one_covers_nothing_up(subject):
+    cell = cell_of(adjusted(subject, fixed=True), "int4-rtn")
+    delta = cell.judge("perplexity", 1e6).estimate
+    floor = subject.reference.floor.perplexity_points
+    strict = floor + 1e-9
+    outcomes = [cell.judge("perplexity", limit).outcome for limit in (strict, 1e6, None)]
+    record = cell.record()
+    told = {verdict.limit: verdict for verdict in record.verdicts}
+    assert [told[strict].outcome, told[1e6].outcome, told[1.0].outcome] == outcomes
+    assert (told[1e6].given, told[1.0].given, told[1.0].of) == (True, False, "tiny-heldout")
+    part = record.perplexity
+    assert told[1e6].value - told[1e6].reference_value == pytest.approx(delta) == pytest.approx(part.delta)
+    assert cell.judge("perplexity", 1.0) == told[1.0]  # the cell's own criterion, by whatever way
+    assert len(cell.record().verdicts) == 3
+
+
+def test_the_figures_of_a_verdict_are_of_its_own_look(subject):
+    """The reference and the cell are read further for another limit; the first verdict keeps its own figures."""
+    cell = cell_of(adjusted(subject, fixed=True), "int4-rtn")
+    first = cell.judge("perplexity", 1e6)
+    before = np.exp(cell.perplexity_samples.nll_nats.astype(np.float64).mean())
+    adjusted(subject, fixed=False, most_tokens=512)
+    cell.judge("perplexity", float(first.estimate))
+    assert len(cell.perplexity_samples.nll_nats) > first.items
+    (kept,) = (verdict for verdict in cell.record().verdicts if verdict.limit == 1e6)
+    assert (kept.items, kept.value) == (first.items, pytest.approx(before))
+    answers = cell.judge("accuracy", 50.0)
+    assert answers.of == "tiny_facts"
+    assert answers.value == cell.accuracy_samples.tasks["tiny_facts"].first(answers.items).correct.mean()
+    assert answers.reference_value - answers.value == pytest.approx(answers.estimate / 100)

@@ -9,10 +9,11 @@ PACKAGE = Path(__file__).parent.parent / "pytest_quantbench"
 # A module imports only what stands before it. A stage of several modules is a row; its members keep this order too.
 ORDER = (
     ("errors", "progress", "catalog", "diskplans", "recipes", "settings"),
-    ("locks", "storage", "kept", "verdict", "textrecord", "record", "fidelity", "drawing", "samples"),
-    ("estimates", "stats", "proportions", "sequential"),
+    ("locks", "storage", "kept", "verdict", "textrecord", "schemas", "diagnostics", "record"),
+    ("fidelity", "drawing", "samples"),
+    ("estimates", "stats", "clusters", "proportions", "speed", "sequential"),
     ("machine", "sandboxed", "sandbox"),
-    ("judge", "suite", "looks", "coherence"),
+    ("judge", "answers", "suite", "looks", "coherence"),
     ("packing", "halves", "affine", "rows", "groups", "hessian", "lowrank"),
     ("vectors", "coding", "hadamard", "e8", "kblocks", "kgrids"),
     ("quantizers",),
@@ -46,7 +47,7 @@ ORDER = (
     ),
     ("calibration", "coverage", "encoding", "manifests", "artifacts", "building", "streamed", "compress"),
     ("resident", "decoding", "self_sampled", "calibration_text"),
-    ("questionfiles", "tasks", "questions", "writing", "asking"),
+    ("questionfiles", "passages", "tasks", "sampled", "questions", "writing", "asking"),
     ("measures",),
     ("parts", "textfigures"),
     (
@@ -140,7 +141,7 @@ def test_files_and_functions_are_short():
 
 
 def test_judges_touch_no_model_and_no_file():
-    for name in ("stats", "judge"):
+    for name in ("stats", "judge", "answers", "speed", "clusters", "proportions"):
         source = (PACKAGE / f"{name}.py").read_text()
         assert not {"mlx", "pathlib", "os"} & set(modules(source))
 

@@ -599,3 +599,38 @@ def test_warnings_of_other_plugins_do_not_end_the_benchmark(pytester):
     arguments = (str(BENCHES), "--rootdir", str(BENCHES.parent), "-c", str(BENCHES.parent / "pyproject.toml"))
     result = pytester.runpytest_subprocess("-p", "loud", "-k", "Tiny", "--collect-only", "-q", *arguments)
     assert result.ret == pytest.ExitCode.OK, result.stdout.str() + result.stderr.str()
+
+
+def test_a_lax_gate_covers_no_strict_one_up(suite, pytester):
+    """Both judge one metric of one cell: the failed test stands as failed in record, summary and suite."""
+    source = """
+        import pytest
+
+        @pytest.mark.parametrize("limit", [99.0, None, 1.0])
+        def test_size(cell, settle, limit):
+            settle(cell.judge("size", limit))
+
+        def test_suite(suite, settle):
+            settle(suite)
+            assert (suite.met, suite.failed) == (0, 1)
+    """
+    result = suite(source, "-k", "Tiny", "-m", "int4")
+    result.assert_outcomes(passed=3, failed=1)
+    record = json.loads((pytester.path / "results" / "Tiny_4bit.json").read_text())
+    told = [(each["limit"], each["given"], each["outcome"]) for each in record["verdicts"]]
+    assert told == [(70.0, False, "pass"), (1.0, True, "pass"), (99.0, True, "fail")]
+    result.stdout.fnmatch_lines(["*Tiny-int4 │ * bpw) ✗*", "int4: 0 of 1 models meet all criteria, 1 do not*"])
+
+
+def test_a_recipe_of_ones_own_has_a_suite_of_its_own(suite):
+    source = """
+        def test_size(cell, settle):
+            settle(cell.judge("size"))
+
+        def test_suite(suite, settle):
+            settle(suite)
+            assert (suite.recipe, suite.level, suite.incomplete) == ("int4-rtn", "int4", 1)
+    """
+    result = suite(source, "-k", "Tiny", "--recipe", "int4-rtn", "-v")
+    result.assert_outcomes(passed=3)
+    result.stdout.fnmatch_lines(["*test_suite[[]int4-rtn[]] PASSED*", "int4-rtn: 0 of 1 models meet all criteria*"])

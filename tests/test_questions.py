@@ -15,6 +15,7 @@ from pytest_quantbench.errors import CorpusError, ModelError, UnknownNameError
 from pytest_quantbench.measures import accuracy
 from pytest_quantbench.questions import _Encoder, _refuse_empty
 from pytest_quantbench.recipes import recipe
+from pytest_quantbench.sampled import parts_of
 from pytest_quantbench.tasks import members
 from pytest_quantbench.tokens import load_tokenizer
 
@@ -350,3 +351,31 @@ def test_values_are_as_the_file_has_them(tmp_path):
     assert instance.args == ("2020-01-01", " 2020-01-01")
     (tmp_path / "marked.jsonl").write_text(json.dumps(question).replace("\n", "\r\n"), encoding="utf-8-sig")
     assert ask(["tiny_facts"], {"tiny_facts": tmp_path / "marked.jsonl"}).sha256 == plain.sha256
+
+
+def test_questions_on_one_passage_are_one_cluster_however_many_are_asked(tmp_path):
+    passages = ("Ice is cold.", "Fire is hot.", "Rain is wet.")
+    questions = [
+        {"passage": passages[n % 3], "question": f"is number {n} cold", "label": n % 2, "idx": n} for n in range(12)
+    ]
+    file = write(tmp_path, *questions)
+    few, all_ = (measure(ask(["boolq"], {"boolq": file}, limit=limit), tmp_path).tasks["boolq"] for limit in (5, 12))
+    assert (few.cluster_key, all_.cluster_key) == ("passage", "passage")
+    known = dict(zip(all_.ids, all_.clusters, strict=True))
+    assert [known[name] for name in few.ids] == list(few.clusters)
+    assert [known[str(n)] == known[str(n % 3)] for n in range(12)] == [True] * 12
+    assert len(set(all_.clusters)) == 3
+    more = measure(ask(["boolq"], {"boolq": file}, limit=12, start=5), tmp_path).tasks["boolq"]
+    assert len(few.joined(more).clusters) == 12
+    assert few.first(2).clusters == few.clusters[:2]
+
+
+@pytest.mark.parametrize(("members", "clusters"), [(12, 12), (3, 36)])
+def test_the_tasks_of_a_large_group_are_clusters_and_of_a_small_one_are_not(members, clusters):
+    """MMLU's 57 subjects are drawn from all there are; two or three tasks are what is asked about."""
+    one = ask(["tiny_facts"], limit=12).choices._parts[0].task
+    tasks = {f"subject{n}": one for n in range(members)}
+    parts = parts_of("group", tasks, 10**6, 0, 0)
+    names = {part.source(index) for part in parts for index in part.chosen[: 36 // members]}
+    assert len(names) == clusters
+    assert {part.source_key for part in parts} == ({"task"} if members >= 10 else {""})

@@ -1,6 +1,9 @@
 import json
 import math
 import os
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import get_args, get_type_hints
 
 import msgspec
 import numpy as np
@@ -10,6 +13,18 @@ from pytest_quantbench.errors import DiskError, RecordError
 from pytest_quantbench.record import SCHEMA, Perplexity, Record, read
 from pytest_quantbench.storage import sealed, write_atomically
 from pytest_quantbench.verdict import Interval
+
+
+def recorded(kind):
+    """A dataclass and all that its fields hold, at any depth."""
+    yield kind
+    for hint in get_type_hints(kind).values():
+        for inner in (hint, *get_args(hint)):
+            if is_dataclass(inner):
+                yield from recorded(inner)
+
+
+RECORDED = sorted(set(recorded(Record)), key=lambda kind: kind.__name__)
 
 
 def make(**changes):
@@ -60,6 +75,14 @@ def test_the_names_that_other_tools_read():
     written = json.loads(sealed(make(perplexity=perplexity())))
     assert {"model_id", "bits", "timestamp", "compression", "throughput", "perplexity", "accuracy"} <= written.keys()
     assert {"ppl", "bf16_ppl", "delta"} <= written["perplexity"].keys()
+
+
+@pytest.mark.parametrize("kind", RECORDED, ids=lambda kind: kind.__name__)
+def test_every_field_is_documented(kind):
+    text = (Path(__file__).parent.parent / "docs" / "results.md").read_text()
+    section = text.partition("## The fields")[2]
+    missing = [each.name for each in fields(kind) if f"`{each.name}`" not in section]
+    assert not missing, f"docs/results.md says nothing of {missing}"
 
 
 @pytest.mark.parametrize(

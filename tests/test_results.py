@@ -7,8 +7,9 @@ import pytest
 from test_record import make, perplexity
 
 from pytest_quantbench import document, report, results
+from pytest_quantbench.diagnostics import Coherence, NoiseFloor
 from pytest_quantbench.errors import DiskError
-from pytest_quantbench.record import SCHEMA, Accuracy, Coherence, NoiseFloor, TaskAccuracy, read
+from pytest_quantbench.record import SCHEMA, Accuracy, TaskAccuracy, read
 from pytest_quantbench.storage import sealed
 from pytest_quantbench.verdict import Verdict
 
@@ -44,6 +45,39 @@ def test_a_new_verdict_replaces_the_old_one(tmp_path):
     assert [v.outcome for v in read(path).verdicts] == ["pass"]
 
 
+def test_verdicts_by_several_limits_stay_beside_each_other(tmp_path):
+    """Of one worker or session the strict gate, of another the cell's own criterion: a failure is not covered up."""
+    samples = {"perplexity/nll_nats": np.ones(3)}
+    strict = dataclasses.replace(verdict("perplexity_delta", "fail"), limit=1e-4, given=True, of="c")
+    own = dataclasses.replace(verdict("perplexity_delta"), of="c")
+    lax = dataclasses.replace(verdict("perplexity_delta"), limit=9.0, given=True, of="c")
+    for each in (strict, own, lax, own):
+        path = results.save(make(perplexity=perplexity(), verdicts=(each,)), samples, tmp_path)
+    record = read(path)
+    assert [(v.limit, v.outcome) for v in record.verdicts] == [(2.0, "pass"), (1e-4, "fail"), (9.0, "pass")]
+    assert report.mark(record, "perplexity_delta") == "✗"
+    text = document.markdown([record], ["c"])
+    assert "| *limit* | < 2, < 0.0001, < 9 |" in text
+    assert "| Tiny-int4 | perplexity delta vs BF16, c | < 0.0001 | fail |" in text
+    assert "| Tiny-int4 | perplexity delta vs BF16, c | < 2 | pass |" in text
+    moved = dataclasses.replace(own, limit=3.0)  # the criterion itself was changed: it is still one
+    again = read(results.save(make(perplexity=perplexity(), verdicts=(moved,)), samples, tmp_path))
+    assert [v.limit for v in again.verdicts] == [3.0, 1e-4, 9.0]
+
+
+def test_a_line_shows_the_figures_of_the_look_that_decided():
+    """The reference was read further for another cell; the verdict is of the first 2,048 tokens."""
+    seen = dataclasses.replace(verdict("perplexity_delta"), value=3.476, reference_value=3.471, items=2048)
+    record = make(perplexity=perplexity(tokens=8192, ppl=3.539, bf16_ppl=3.529), verdicts=(seen,))
+    line = report.terminal_line(record)
+    assert "3.476 against 3.471 (2,048 tokens), Δ +1.000 [+0.500, +1.500] ✓" in line
+    assert "3.539" not in line
+    assert "8,192" not in line
+    old = dataclasses.replace(seen, value=None, reference_value=None)
+    line = report.terminal_line(dataclasses.replace(record, verdicts=(old,)))
+    assert "3.539 against 3.529 (8,192 tokens), Δ +1.000 [+0.500, +1.500] (of 2,048) ✓" in line
+
+
 @pytest.mark.parametrize("change", [{"source_sha256": "bb"}, {"seed": 1}, {"weights_sha256": "other"}])
 def test_parts_of_other_weights_are_not_kept(tmp_path, change):
     results.save(make(perplexity=perplexity(), weights_sha256="w"), {}, tmp_path)
@@ -76,7 +110,7 @@ def test_a_folder_without_records_is_named_and_what_is_no_record_left_out(tmp_pa
     )
     assert [dataclasses.replace(record, raw_sha256=None) for record in results.read_all(tmp_path)] == [make()]
     assert "x.json is no record of this tool" in caplog.text
-    assert f"it has schema 1; this version reads {SCHEMA}" in caplog.text
+    assert f"it has schema 1; this version reads 3 and {SCHEMA}" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
