@@ -33,6 +33,7 @@ from pytest_quantbench.together import T2, T3
 from pytest_quantbench.verdict import Verdict
 
 SAMPLES = ("throughput_samples", T2, T3, "weight_samples")
+RAW = {"throughput_samples": parts.raw_throughput, T2: textfigures.raw_perplexity, T3: parts.raw_accuracy}
 
 
 class Subject(Source):
@@ -246,8 +247,7 @@ class Cell(Measured):
 
     def raw(self) -> dict[str, Any]:
         """The raw samples that this session measured, as named arrays: `part/name`."""
-        return (
-            (parts.raw_throughput(self.throughput_samples) if self.taken("throughput_samples") else {})
-            | (textfigures.raw_perplexity(self.perplexity_samples) if self.taken("perplexity_samples") else {})
-            | (parts.raw_accuracy(self.accuracy_samples) if self.taken("accuracy_samples") else {})
-        )
+        arrays: dict[str, Any] = {}
+        for name, raw in RAW.items():
+            arrays |= raw(getattr(self, name)) if self.taken(name) else {}
+        return arrays

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 
 from pytest_quantbench import answers, judge, looks, speed, stats
 from pytest_quantbench.catalog import PROMPTS
+from pytest_quantbench.growth import grow_questions, grow_tokens
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measured import Measured
-from pytest_quantbench.quality import grow_questions, grow_tokens
 from pytest_quantbench.settings import Settings
 from pytest_quantbench.verdict import Verdict
 

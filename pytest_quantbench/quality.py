@@ -6,9 +6,8 @@ the last bit; what a check adds later is scored in other windows and batches, wh
 cannot be measured (its compression fails, its numbers end) is left out, and whoever asks for it is told why.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property, partial
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,7 +18,6 @@ from pytest_quantbench.compress import compress, key_of, used_calibration
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.kept import Memory
 from pytest_quantbench.machine import describe
-from pytest_quantbench.reading import Script
 from pytest_quantbench.recipes import Recipe
 from pytest_quantbench.samples import AccuracySamples, PerplexitySamples
 from pytest_quantbench.source import Source
@@ -29,14 +27,12 @@ from pytest_quantbench.together import (
     T3,
     Shared,
     alone,
-    asking,
     first_work,
-    reading,
     refuse_unwalkable,
 )
 
 if TYPE_CHECKING:
-    from pytest_quantbench.asking import Asked
+    pass
 
 CHECKED = {T2: "perplexity", T3: "accuracy"}  # by which checks they are judged
 KINDS: Mapping[str, Any] = {T2: PerplexitySamples, T3: AccuracySamples}
@@ -146,12 +142,12 @@ def _is_there(cell: Walked, part: str) -> bool:
     if cell.taken(part) or part in cell.failed:
         return True
     try:
-        return _recalled(cell, part, first_work(cell, part))
+        return recalled(cell, part, first_work(cell, part))
     except QuantbenchError:
         return False  # it cannot be compressed, which is told when it is tried
 
 
-def _recalled(cell: Walked, part: str, work: Mapping[str, Any]) -> bool:
+def recalled(cell: Walked, part: str, work: Mapping[str, Any]) -> bool:
     found = cell.memory.recall(part, work, KINDS[part])
     if found is not None:
         setattr(cell, part, found)
@@ -205,59 +201,3 @@ def _measure(source: Source, parts: Sequence[str], cells: Sequence[Walked]) -> N
         shared.keep_losses(script)
     if asked is not None:
         shared.keep_answers(asked, first=len(windows))
-
-
-def grow_tokens(cells: Sequence[Walked], tokens: int) -> int:
-    """See to it that T2 has so many tokens of each cell, as far as the corpus has them; returns how many all have."""
-    source = cells[0].source
-    for there, short in _by_size({each: len(each.perplexity_samples.nll_nats) for each in cells}):
-        script = source.rest(tokens, there)
-        if script.wanted <= short[0].perplexity_samples.text_tokens:
-            continue
-        if not script.open:  # what is left of the text cannot be scored
-            for each in short:
-                each.perplexity_samples = replace(each.perplexity_samples, text_tokens=script.wanted)
-            continue
-        with alone([(each, T2) for each in short], partial(_behind, script)):
-            if lacking := [each for each in short if not _recalled(each, T2, reading(each, script))]:
-                shared = Shared(source, lacking)
-                shared.run("T2", script.batches())
-                shared.keep_losses(script)
-    _raise_failed(cells, T2)
-    return min(each.perplexity_samples.text_tokens for each in cells)
-
-
-def grow_questions(cells: Sequence[Walked], questions: int) -> int:
-    """See to it that so many questions of the first task are answered, as far as it has them; returns how many are."""
-    source, name = cells[0].source, next(iter(cells[0].accuracy_samples.tasks))
-    for start, short in _by_size({each: len(each.accuracy_samples.tasks[name].ids) for each in cells}):
-        if start >= min(questions, short[0].accuracy_samples.available[name]):
-            continue
-        asked = source.questions(source.tasks[:1], questions, start)
-        with alone([(each, T3) for each in short], partial(_added, asked)):
-            if lacking := [each for each in short if not _recalled(each, T3, asking(asked))]:
-                shared = Shared(source, lacking)
-                shared.run("T3", asked.choices.plan(shared.walk.proof).batches)
-                shared.keep_answers(asked, added_to=name)
-    _raise_failed(cells, T3)
-    return min(len(each.accuracy_samples.tasks[name].ids) for each in cells)
-
-
-def _behind(script: Script, cell: Walked, part: str) -> Mapping[str, Any]:
-    return reading(cell, script)
-
-
-def _added(asked: "Asked", cell: Walked, part: str) -> Mapping[str, Any]:
-    return asking(asked)
-
-
-def _by_size(sizes: Mapping[Walked, int]) -> Iterator[tuple[int, list[Walked]]]:
-    """Cells that have the same number of samples, in the order given: others are compared with the first."""
-    for size in dict.fromkeys(sizes.values()):
-        yield size, [each for each, own in sizes.items() if own == size]
-
-
-def _raise_failed(cells: Sequence[Walked], name: str) -> None:
-    for each in cells:
-        if name in each.failed:
-            raise each.failed[name]

@@ -56,6 +56,7 @@ ORDER = (
         "source",
         "together",
         "quality",
+        "growth",
         "measured",
         "floor",
         "checks",

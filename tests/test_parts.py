@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from test_judge import nll, task, throughput
 
-from pytest_quantbench import parts
+from pytest_quantbench import parts, textfigures
 from pytest_quantbench.coverage import Tensor
 from pytest_quantbench.samples import AccuracySamples
 
@@ -59,7 +59,7 @@ def test_throughput_counts_runs_of_each_prompt():
 
 def test_perplexity_delta_is_in_points():
     quantized, reference = nll([math.log(6.0), math.log(24.0)] * 64), nll([math.log(5.0), math.log(20.0)] * 64)
-    values = has_the_plans_names(parts.perplexity(quantized, reference), "perplexity")
+    values = has_the_plans_names(textfigures.perplexity(quantized, reference), "perplexity")
     assert (values["ppl"], values["bf16_ppl"]) == (pytest.approx(12.0, rel=1e-6), pytest.approx(10.0, rel=1e-6))
     assert values["delta"] == pytest.approx(2.0, rel=1e-5)
 

@@ -9,7 +9,7 @@ import pytest
 from pytest_quantbench import bench, quantizers
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.errors import CorpusError, OfflineError, QuantbenchError, WeightError
-from pytest_quantbench.quality import grow_questions, grow_tokens
+from pytest_quantbench.growth import grow_questions, grow_tokens
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import Settings, user_model
 from pytest_quantbench.stream import Walk
