@@ -7,7 +7,8 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map
 
-from pytest_quantbench.architectures import Config, engine_module, own_default, reads, text_table
+from pytest_quantbench.architectures import Config as Config
+from pytest_quantbench.architectures import engine_module, own_default, reads, text_table
 from pytest_quantbench.config_keys import refuse_unread
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.key_names import with_asked_names
