@@ -5,7 +5,6 @@ Mixtral and Qwen3-MoE is not). So the source is asked: a key is read where the a
 code beside that class takes it from the arguments.
 """
 
-import ast
 import contextlib
 import dataclasses
 import importlib
@@ -14,7 +13,7 @@ import inspect
 import io
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
@@ -24,12 +23,11 @@ import mlx.nn as nn
 
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.modelconfig import remote_code
+from pytest_quantbench.module_source import MODELS, closure, declared_by, source_of
 from pytest_quantbench.rope_config import TEXT_TABLES
 
 Config = Mapping[str, Any]
 
-MODELS = "mlx_lm.models"
-ARGUMENTS = re.compile(r"(.*_)?(args|config|cfg|params)")  # what mlx-lm's modules call the arguments of a model
 GELUS = {  # what Transformers calls them, and mlx.nn
     "gelu": "gelu",
     "gelu_python": "gelu",
@@ -38,9 +36,6 @@ GELUS = {  # what Transformers calls them, and mlx.nn
     "gelu_pytorch_tanh": "gelu_approx",
     "gelu_tanh": "gelu_approx",
 }
-# Modules of mlx-lm's that are no models.
-BLOCKS = "activations base bitlinear_layers cache gated_delta mla pipeline rope_utils ssm switch_layers"
-BUILDING_BLOCKS = frozenset(f"{MODELS}.{name}" for name in BLOCKS.split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +106,7 @@ def _other_gelu(module: ModuleType, config: Config) -> tuple[str, str] | None:
     """
     said = {str(config[key]) for key in ("hidden_act", "hidden_activation", "activation_function") if config.get(key)}
     wanted = {GELUS.get(name) for name in said}
-    called = set(_source(module.__name__).functions & set(GELUS.values()))
+    called = set(source_of(module.__name__).functions & set(GELUS.values()))
     if len(wanted) == 1 and len(called) == 1 and wanted != called and (by := wanted.pop()) is not None:
         return called.pop(), by
     return None
@@ -137,17 +132,17 @@ def text_table(config: Config) -> Config:
 def reads(config: Config) -> Reads:
     """What mlx-lm's module reads of this config. Raises ModelError as `engine_module` does."""
     top, text = engine_module(config), text_table(config)
-    sources = {_source(module.__name__) for module in _closure(top)}
+    sources = {source_of(module.__name__) for module in closure(top)}
     inner = f"{MODELS}.{engine_name(text)}" if text is not config and "model_type" in text else ""
     if any(source.name == inner for source in sources):  # of several text models, the one that this config names
-        sources = {_source(module.__name__) for module in (top, *_closure(sys.modules[inner]))}
+        sources = {source_of(module.__name__) for module in (top, *closure(sys.modules[inner]))}
     used = frozenset().union(*(source.used for source in sources))
     called = frozenset[str]().union(*(source.functions for source in sources))
     if (swap := _other_gelu(sys.modules[top.__name__], config)) is not None:
         called = called - {swap[0]} | {swap[1]}
-    first = _declared(top.ModelArgs)
+    first = declared_by(top.ModelArgs)
     others = frozenset().union(*(source.declared for source in sources if source.name != top.__name__))
-    inside = _source(top.__name__).declared  # the module's own class for the text, beside ModelArgs
+    inside = source_of(top.__name__).declared  # the module's own class for the text, beside ModelArgs
     beside = (others | inside) or first
     whole = first if text is not config else first | beside
     return Reads(
@@ -159,87 +154,12 @@ def reads(config: Config) -> Reads:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
-    """Of one module: keys that classes of arguments declare, those that are taken from arguments, functions called."""
-
-    name: str
-    declared: frozenset[str]
-    used: frozenset[str]
-    functions: frozenset[str]
-
-
-def _closure(module: ModuleType) -> list[ModuleType]:
-    """The module and those of mlx-lm's models that it is made of."""
-    found, open_ = [module], [module]
-    while open_:
-        here = open_.pop()
-        for name in _imported(here.__name__):
-            other = sys.modules.get(name)
-            if other is not None and other not in found:
-                found.append(other)
-                open_.append(other)
-    return found
-
-
-@cache
-def _tree(name: str) -> ast.Module:
-    return ast.parse(inspect.getsource(sys.modules[name]))
-
-
-@cache
-def _imported(name: str) -> list[str]:
-    """The models' modules that a module imports from its own folder."""
-    found = []
-    for node in ast.walk(_tree(name)):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            found += [f"{MODELS}.{each}" for each in names]
-    return [each for each in found if each not in BUILDING_BLOCKS]
-
-
-def _declared(kind: type) -> frozenset[str]:
-    """The keys that a class of arguments takes: its fields, and what its own methods ask for by name."""
-    own = ast.parse(inspect.getsource(kind))
-    return frozenset(field.name for field in dataclasses.fields(kind)) | frozenset(_strings(own))
-
-
-@cache
-def _source(name: str) -> _Source:
-    module = sys.modules[name]
-    kinds = [
-        kind
-        for kind in vars(module).values()
-        if inspect.isclass(kind) and dataclasses.is_dataclass(kind) and kind.__module__ == name
-    ]
-    names = {kind.__name__ for kind in kinds}
-    declared: set[str] = set().union(*(_declared(kind) for kind in kinds)) if kinds else set()
-    used: set[str] = set()
-    functions: set[str] = set()
-    for part in _tree(name).body:
-        inside = isinstance(part, ast.ClassDef) and part.name in names
-        used |= set(_taken(part, inside=inside)) | set(_strings(part))
-        functions |= set(_called(part))
-    return _Source(name=name, declared=frozenset(declared), used=frozenset(used), functions=frozenset(functions))
-
-
-def _taken(part: ast.AST, *, inside: bool) -> Iterator[str]:
-    """Attributes taken from something that is called arguments, or from `self` within their own class."""
-    for node in ast.walk(part):
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
-            owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
-            if ARGUMENTS.fullmatch(owner) or (inside and owner == "self"):
-                yield node.attr
-
-
-def _strings(part: ast.AST) -> Iterator[str]:
-    """Every text in the code: a key may be asked for as args["key"] or getattr(args, "key")."""
-    for node in ast.walk(part):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
-
-
-def _called(part: ast.AST) -> Iterator[str]:
-    for node in ast.walk(part):
-        if isinstance(node, ast.Attribute | ast.Name):
-            yield node.attr if isinstance(node, ast.Attribute) else node.id
+def own_default(config: Config, key: str) -> Any:
+    """The value that mlx-lm's module takes for a key which the config leaves out; None for no such value."""
+    for module in closure(engine_module(config)):
+        for kind in vars(module).values():
+            if inspect.isclass(kind) and dataclasses.is_dataclass(kind):
+                for field in dataclasses.fields(kind):
+                    if field.name == key and isinstance(field.default, int | float):
+                        return field.default
+    return None

@@ -7,7 +7,7 @@ files; and those whose effect the module has built in. Whoever adds a key says w
 """
 
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 from pytest_quantbench.architectures import GELUS, Reads, reads, text_table
@@ -176,7 +176,7 @@ def _all_harmless(value: Any, table: Config, read: Reads) -> bool:
     return all(_harmless(key, inner, table, read) for layer in value.values() for key, inner in layer.items())
 
 
-DERIVED = {
+DERIVED: Mapping[str, Callable[[Any, Config, Reads], bool]] = {
     "per_layer_config": _all_harmless,
     "global_attn_every_n_layers": lambda value, table, read: "layer_types" in read.text and "layer_types" in table,
     "query_pre_attn_scalar": _is_plain_scale,

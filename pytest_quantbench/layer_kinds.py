@@ -7,6 +7,7 @@ layers one looks at everything (`sliding_window_pattern`).
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pytest_quantbench.omitted_keys import with_omitted
 from pytest_quantbench.rope_config import FULL, SLIDING, TEXT_TABLES, spelled
 
 Config = Mapping[str, Any]
@@ -42,4 +43,4 @@ def with_patterns(config: Config) -> dict[str, Any]:
 
 def for_mlx_lm(config: Config) -> dict[str, Any]:
     """The config in the words that mlx-lm's modules read, to be written beside an artifact's weights."""
-    return with_patterns(spelled(config, short=False))
+    return with_patterns(spelled(with_omitted(config), short=False))

@@ -64,7 +64,7 @@ def _kinds(path: str, layers: str, layer_types: list[str], known: Mapping[str, R
     """The layer types whose positions a module may have: its own layer's, where that is known."""
     number = path.removeprefix(layers + ".").partition(".")[0]
     own = layer_types[int(number)] if number.isdecimal() and int(number) < len(layer_types) else None
-    return [own] if own in known else list(known)
+    return [own] if own is not None and own in known else list(known)
 
 
 def _turns(module: nn.Module, rope: Rope, table: Mapping[str, Any]) -> bool:

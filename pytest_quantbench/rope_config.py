@@ -66,14 +66,21 @@ def _new(table: Table) -> dict[str, Rope]:
     given = table.get("rope_parameters") or {}
     inner = {kind: dict(rope) for kind, rope in given.items() if isinstance(rope, dict)}
     ropes = inner or ({ALL_LAYERS: dict(given)} if given else {})
-    for rope in ropes.values():
+    for kind, rope in ropes.items():
+        ropes[kind] = rope = _named(rope)
         if original := table.get(ORIGINAL):
             rope.setdefault(ORIGINAL, original)
     return ropes
 
 
+def _named(rope: Table) -> Rope:
+    """With its kind under one name."""
+    plain = {key: value for key, value in rope.items() if key != "type"}
+    return plain | ({"rope_type": said_type(rope)} if "type" in rope else {})
+
+
 def _old(table: Table) -> dict[str, Rope]:
-    rope: Rope = dict(scaling) if isinstance(scaling := table.get("rope_scaling"), dict) else {}
+    rope: Rope = _named(scaling) if isinstance(scaling := table.get("rope_scaling"), dict) else {}
     for key, names in AT_TOP.items():
         said = {name: table[name] for name in names if table.get(name) is not None}
         if len(set(map(str, said.values()))) > 1:
@@ -86,7 +93,7 @@ def _old(table: Table) -> dict[str, Rope]:
 
 
 def _agree(key: str, one: Any, other: Any) -> bool:
-    if key in ("rope_type", "type"):
+    if key == "rope_type":
         return rope_type({key: one}) == rope_type({key: other})
     return bool(one == other) or one is None or other is None
 

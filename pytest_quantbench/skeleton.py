@@ -7,11 +7,13 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map
 
-from pytest_quantbench.architectures import Config, engine_module, reads, text_table
+from pytest_quantbench.architectures import Config as Config
+from pytest_quantbench.architectures import engine_module, own_default, reads, text_table
 from pytest_quantbench.config_keys import refuse_unread
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.key_names import with_asked_names
 from pytest_quantbench.layer_kinds import layer_kinds, with_patterns
+from pytest_quantbench.omitted_keys import with_omitted
 from pytest_quantbench.rope_check import check_ropes
 from pytest_quantbench.rope_config import TEXT_TABLES, spelled
 
@@ -47,8 +49,8 @@ def with_head(config: Config, own: bool) -> Config:
 def built(config: Config) -> nn.Module:
     """The model of this config as its class makes it, which has not seen any names yet."""
     module = engine_module(config)
-    read = reads(config)
-    understood = with_asked_names(with_patterns(spelled(config, short=True)), read.asked_top, read.asked_text)
+    read, whole = reads(config), with_omitted(config, own_default(config, "rope_theta"))
+    understood = with_asked_names(with_patterns(spelled(whole, short=True)), read.asked_top, read.asked_text)
     try:
         # from_dict may write into nested tables of the config (Gemma 3 does).
         model: nn.Module = module.Model(module.ModelArgs.from_dict(tree_map(lambda value: value, understood)))
@@ -56,10 +58,14 @@ def built(config: Config) -> nn.Module:
         raise ModelError(
             f"mlx-lm cannot build a {config.get('model_type')!r} model from this config.json: {error!r}."
         ) from error
-    text = text_table(config)
+    text = text_table(whole)
     layers = decoder_layers(model)[0] if isinstance(getattr(model, "layers", None), list) else ""
-    checked = check_ropes(model, text, layer_kinds(text), layers)
     epsilons = {vars(module)["eps"] for _, module in model.named_modules() if "eps" in vars(module)}
+    try:
+        checked = check_ropes(model, text, layer_kinds(text), layers)
+    except ModelError:
+        refuse_unread(config, ropes_checked=True, epsilons=epsilons)  # a key that is not read may be the reason
+        raise
     refuse_unread(config, ropes_checked=checked, epsilons=epsilons)
     model.eval()
     return model

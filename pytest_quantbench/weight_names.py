@@ -79,12 +79,12 @@ def _forms(config: Config, weights: Weights) -> Iterator[dict[str, mx.array]]:
     tied = text_table(config).get(TIED) is True
     seen = set()
     for prefixes in FORMS:
-        renamed = {_renamed(name, prefixes): array for name, array in weights.items()}
+        renamed = {name: _renamed(name, prefixes) for name in weights}
         for drop_senses in (False, True):
             for drop_head in (True, False) if tied else (False,):
                 form = {
-                    name: array
-                    for name, array in renamed.items()
+                    renamed[name]: array
+                    for name, array in weights.items()
                     if not (drop_head and (name == HEAD or name.endswith("." + HEAD)))
                     and not (drop_senses and name.removeprefix("model.").startswith(OTHER_SENSES))
                 }

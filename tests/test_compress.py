@@ -6,16 +6,18 @@ import mlx_lm
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
-from small_models import CONFIGS, shared
+from small_models import CONFIGS, HEADS, shared
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.artifacts import open_artifact
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.compress import compress, key_of
+from pytest_quantbench.compress import compress, key_of, reference
 from pytest_quantbench.errors import DiskError, ModelError, QuantbenchError, WeightError
+from pytest_quantbench.parts import compression
 from pytest_quantbench.quantizers.rtn import Rtn
 from pytest_quantbench.recipes import recipe
+from pytest_quantbench.skeleton import skeleton
 from pytest_quantbench.stream import Walk
 
 
@@ -177,3 +179,29 @@ def test_tiny_at_every_level(tmp_path):
         for level in ("bf16", "int8-rtn", "int4-rtn", "int3-rtn")
     ]
     assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
+def test_the_reference_has_the_size_of_bf16_whatever_the_source_stores(small_model, tmp_path, dtype):
+    """A float32 source is no model twice as large: nothing is saved, and nothing added."""
+    found = reference(Checkpoint(small_model(dtype=dtype)), recipe("bf16", quantizers.names()), tmp_path).manifest
+    part = compression(found)
+    assert (part.ratio, part.bits_per_weight, part.inner_bits_per_weight) == (1, 16, 16)
+    assert found.stored_bytes == found.bf16_bytes == sum(tensor.stored_bytes for tensor in found.tensors)
+    assert found.source_dtype == str(dtype).removeprefix("mlx.core.")
+
+
+def test_parameters_that_are_one_number_are_kept(small_model, tmp_path):
+    """Apertus has scalars of shape () in its activation."""
+    config = CONFIGS["llama"] | {"model_type": "apertus", "qk_norm": True, "post_norm": False, "mlp_bias": False}
+    config |= {"attention_bias": False, "rope_theta": 1e4}
+    directory = tmp_path / "apertus"
+    directory.mkdir()
+    weights = dict(tree_flatten(skeleton(config, HEADS).parameters()))
+    scalars = [name for name, array in weights.items() if array.shape == ()]
+    assert scalars
+    mx.save_safetensors(str(directory / "model.safetensors"), weights)
+    (directory / "config.json").write_text(json.dumps(config))
+    artifact = make(directory, "int4-rtn", tmp_path)
+    assert {artifact.tensor(name).part for name in scalars} == {"kept"}
+    assert all(artifact.dense(name).shape == () for name in scalars)

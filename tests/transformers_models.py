@@ -130,7 +130,7 @@ REFUSED = {
     "gpt2-by-layer": (("gpt2", _GPT2 | {"scale_attn_by_inverse_layer_idx": True}), "scale_attn_by_inverse_layer_idx"),
     "gemma3-irregular": (
         ("gemma3_text", _GEMMA3 | {"layer_types": ["full_attention", "full_attention", "sliding_attention"]}),
-        "rope_parameters",
+        "layer_types",
     ),
     "gemma3-soft-cap": (("gemma3_text", _GEMMA3 | {"final_logit_softcapping": 10.0}), "final_logit_softcapping"),
 }
