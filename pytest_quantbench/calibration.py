@@ -18,7 +18,7 @@ from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.hostmath import view
 from pytest_quantbench.hub import Text
 from pytest_quantbench.quantizers import Statistics
-from pytest_quantbench.tokens import frame_of, longest_input
+from pytest_quantbench.tokens import frame_of, longest_input, refuse_unknown_tokens
 
 SEQUENCE_TOKENS = 2048
 BATCH_TOKENS = 4096
@@ -40,7 +40,7 @@ class CalibrationSet:
         """(batch, tokens) integers: `sequences` windows of the text, drawn with the seed, each behind the tokens
         that the tokenizer puts in front of a text.
 
-        Raises CorpusError where the text is shorter than that.
+        Raises CorpusError where the text is shorter than that, ModelError for tokens that the model does not know.
         """
         front = frame_of(tokenizer).prefix
         length = min(SEQUENCE_TOKENS, longest_input(config, SEQUENCE_TOKENS)) - len(front)
@@ -55,6 +55,7 @@ class CalibrationSet:
         chosen = np.sort(np.random.default_rng(seed).permutation(places)[: self.sequences])
         windows = ids[chosen[:, None] + np.arange(length)]  # (sequences, length)
         windows = np.concatenate([np.tile(np.array(front, np.int32), (len(windows), 1)), windows], axis=1)
+        refuse_unknown_tokens(windows.reshape(-1).tolist(), config)
         together = max(1, BATCH_TOKENS // windows.shape[1])
         return [mx.array(windows[start : start + together]) for start in range(0, len(windows), together)]
 

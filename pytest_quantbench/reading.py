@@ -52,13 +52,28 @@ class Tokens:
         self.tokenizer = tokenizer
         self.config = config
         self.ids: Sequence[int] = tokenizer.encode(text.content, add_special_tokens=False, verbose=False)
-        refuse_unknown_tokens(self.ids, config)
         self.frame = frame_of(tokenizer)
+        refuse_unknown_tokens([*self.front, *self.ids], config)
         self.special = special_in(tokenizer, text.content, self.ids)
         if self.special:
             log.warning(
                 f"The text {text.name} contains {', '.join(self.special)}: read as special tokens, not as text."
             )
+
+    @property
+    def front(self) -> tuple[int, ...]:
+        """What every window begins with."""
+        return self.frame.prefix
+
+    @property
+    def begun_with(self) -> str:
+        """What stands in front of every window, and what is done with special tokens, for the protocol."""
+        names = self.frame.named(self.tokenizer)
+        usual = self.front == (self.tokenizer.bos_token_id,)
+        told = f"every window starts with {'BOS' if usual else ' '.join(names['prefix'])}"
+        told = told if self.front else "no BOS, what has nothing before it is not scored"
+        told += f", {' '.join(names['suffix_left_out'])} behind the text left out" if self.frame.suffix else ""
+        return told + (f", {' '.join(self.special)} in the text read as special tokens" if self.special else "")
 
     @cached_property
     def byte_offsets(self) -> Offsets:
@@ -79,8 +94,8 @@ class Script:
 
     def __init__(self, tokens: Tokens, reading: Reading, there: int | None = None) -> None:
         self.tokens = tokens
-        self.front = tokens.frame.prefix
-        room = longest_input(tokens.config, reading.context) - max(0, len(self.front) - 1)  # the last token is no input
+        # a window's last token is no input: a prefix of one token takes its place, a longer one more of the window's
+        room = longest_input(tokens.config, reading.context) - max(0, len(tokens.front) - 1)
         self.context = min(reading.context, room)
         self.stride = min(reading.stride or self.context, self.context)
         available = len(tokens.ids)
@@ -88,7 +103,7 @@ class Script:
         self.wanted = (
             check_length(available, wanted, self.context, tokens.text.name) if there is None else min(wanted, available)
         )
-        self.scores_first = bool(self.front)
+        self.scores_first = bool(tokens.front)
         self.whole = windows(self.wanted, self.context, self.stride, self.scores_first)
         self.there = there or 0
         # the windows that are not scored to their end, and how many tokens of the first of them are scored already
@@ -96,7 +111,9 @@ class Script:
 
     def batches(self) -> list[mx.array]:
         """(1, tokens) inputs of every open window: the prefix first, and not the last token."""
-        return [mx.array([[*self.front, *self.tokens.ids[window.begin : window.end - 1]]]) for window in self.open]
+        return [
+            mx.array([[*self.tokens.front, *self.tokens.ids[window.begin : window.end - 1]]]) for window in self.open
+        ]
 
     @cached_property
     def scored_bytes(self) -> int:
@@ -106,15 +123,8 @@ class Script:
     @property
     def protocol(self) -> str:
         """In one line. Perplexities of different protocols are not compared."""
-        tokens = self.tokens
-        names = tokens.frame.named(tokens.tokenizer)
-        usual = self.front == (tokens.tokenizer.bos_token_id,)
-        start = f"every window starts with {'BOS' if usual else ' '.join(names['prefix'])}"
-        start = start if self.front else "no BOS, what has nothing before it is not scored"
-        start += f", {' '.join(names['suffix_left_out'])} behind the text left out" if tokens.frame.suffix else ""
-        start += f", {' '.join(tokens.special)} in the text read as special tokens" if tokens.special else ""
         apart = "that do not overlap" if self.stride == self.context else f"each {self.stride} after the one before"
-        return f"from the first token on, windows of {self.context} {apart}, {start}, float32"
+        return f"from the first token on, windows of {self.context} {apart}, {self.tokens.begun_with}, float32"
 
 
 def protocol_sha256(protocol: str, corpus_sha256: str) -> str:

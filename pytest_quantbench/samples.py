@@ -16,8 +16,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PerplexitySamples:
-    """T2. `nll_nats` is (tokens,) float32 in text order; `scored_bytes` the UTF-8 length of the text of the tokens
-    scored.
+    """T2. `nll_nats` is (tokens,) float32 in text order; `scored_bytes` the UTF-8 length of the tokens scored.
 
     `text_tokens` counts those read, of which a window's first is not scored where nothing stands in front of it.
     """

@@ -18,7 +18,7 @@ from pytest_quantbench import resident
 from pytest_quantbench.artifacts import Artifact
 from pytest_quantbench.catalog import PROMPTS
 from pytest_quantbench.samples import Run, ThroughputSamples
-from pytest_quantbench.tokens import frame_of, load_tokenizer
+from pytest_quantbench.tokens import frame_of, load_tokenizer, refuse_unknown_tokens
 
 PROBE_SIDE = 512
 
@@ -51,13 +51,15 @@ class Session:
         return self.runs * len(PROMPTS)
 
     def start(self) -> None:
-        """Load, and run the warm-up."""
+        """Load, and run the warm-up. Raises ModelError for a tokenizer whose tokens the model does not know."""
         self._first_probe = self._first_probe or probe_per_second()  # models may be loaded more than once
         mx.reset_peak_memory()
         began = time.perf_counter()
         self._loaded = resident.load(self.artifact)
         self._load_seconds = time.perf_counter() - began
         self._tokenizer = load_tokenizer(self.tokenizer_directory)
+        opened = frame_of(self._tokenizer).opened
+        refuse_unknown_tokens({t for text in PROMPTS for t in opened(self._tokenizer, text)}, self.artifact.config)
         self._warm_up = self._generate(self._loaded, 0)
         if self.reference is not None:
             self._reference_loaded = resident.load(self.reference)
