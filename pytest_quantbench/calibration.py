@@ -25,7 +25,7 @@ from pytest_quantbench.experts import Routed, named
 from pytest_quantbench.hostmath import view
 from pytest_quantbench.hub import Text
 from pytest_quantbench.quantizers import Statistics
-from pytest_quantbench.tokens import frame_of, longest_input
+from pytest_quantbench.tokens import frame_of, longest_input, refuse_unknown_tokens
 
 Rows = NDArray[np.float32]
 SEQUENCE_TOKENS = 2048
@@ -52,7 +52,7 @@ class CalibrationSet:
         """(batch, tokens) integers: `sequences` windows of the text, drawn with the seed, each behind the tokens
         that the tokenizer puts in front of a text.
 
-        Raises CorpusError where the text is shorter than that.
+        Raises CorpusError where the text is shorter than that, ModelError for tokens that the model does not know.
         """
         front = frame_of(tokenizer).prefix
         length = min(self.sequence_tokens, longest_input(config, self.sequence_tokens)) - len(front)
@@ -67,6 +67,7 @@ class CalibrationSet:
         chosen = np.sort(np.random.default_rng(seed).permutation(places)[: self.sequences])
         windows = ids[chosen[:, None] + np.arange(length)]  # (sequences, length)
         windows = np.concatenate([np.tile(np.array(front, np.int32), (len(windows), 1)), windows], axis=1)
+        refuse_unknown_tokens(windows.reshape(-1).tolist(), config)
         together = max(1, BATCH_TOKENS // windows.shape[1])
         return [mx.array(windows[start : start + together]) for start in range(0, len(windows), together)]
 

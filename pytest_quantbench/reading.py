@@ -23,12 +23,12 @@ import numpy as np
 
 from pytest_quantbench.catalog import CONTEXT_TOKENS, HEAD_TOKENS, SCORED_TOKENS, WINDOW_TOKENS, Sampling
 from pytest_quantbench.drawing import Drawn, Places, order
-from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.hub import Text
 from pytest_quantbench.offsets import Offsets, byte_offsets
 from pytest_quantbench.skeleton import Config
 from pytest_quantbench.stats import unigram_nats
 from pytest_quantbench.tokens import frame_of, longest_input, refuse_unknown_tokens, special_in, vocabulary
+from pytest_quantbench.windows import check_length, check_windows, grid, still_open, windows
 
 log = logging.getLogger(__name__)
 
@@ -50,20 +50,6 @@ class Reading:
 HEAD = Reading(tokens=HEAD_TOKENS, sampling="head")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Window:
-    """Tokens `begin` to `end` of the text are read, and those from `first` on scored."""
-
-    begin: int
-    end: int
-    first: int
-
-    @property
-    def scored(self) -> int:
-        """How many tokens are scored."""
-        return self.end - self.first
-
-
 class Tokens:
     """A text as one model's tokenizer sees it."""
 
@@ -72,13 +58,28 @@ class Tokens:
         self.tokenizer = tokenizer
         self.config = config
         self.ids: Sequence[int] = tokenizer.encode(text.content, add_special_tokens=False, verbose=False)
-        refuse_unknown_tokens(self.ids, config)
         self.frame = frame_of(tokenizer)
+        refuse_unknown_tokens([*self.front, *self.ids], config)
         self.special = special_in(tokenizer, text.content, self.ids)
         if self.special:
             log.warning(
                 f"The text {text.name} contains {', '.join(self.special)}: read as special tokens, not as text."
             )
+
+    @property
+    def front(self) -> tuple[int, ...]:
+        """What every window begins with."""
+        return self.frame.prefix
+
+    @property
+    def begun_with(self) -> str:
+        """What stands in front of every window, and what is done with special tokens, for the protocol."""
+        names = self.frame.named(self.tokenizer)
+        usual = self.front == (self.tokenizer.bos_token_id,)
+        told = f"every window starts with {'BOS' if usual else ' '.join(names['prefix'])}"
+        told = told if self.front else "no BOS, what has nothing before it is not scored"
+        told += f", {' '.join(names['suffix_left_out'])} behind the text left out" if self.frame.suffix else ""
+        return told + (f", {' '.join(self.special)} in the text read as special tokens" if self.special else "")
 
     @cached_property
     def byte_offsets(self) -> Offsets:
@@ -114,8 +115,8 @@ class Script:
         self.beside = beside
         drawing = reading.sampling == "windows"
         context = reading.context or (WINDOW_TOKENS if drawing else CONTEXT_TOKENS)
-        self.front = tokens.frame.prefix
-        room = longest_input(tokens.config, context) - max(0, len(self.front) - 1)  # the last token is no input
+        # a window's last token is no input: a prefix of one token takes its place, a longer one more of the window's
+        room = longest_input(tokens.config, context) - max(0, len(tokens.front) - 1)
         self.context = min(context, room)
         self.stride = min(reading.stride or (SCORED_TOKENS if drawing else self.context), self.context)
         available = len(tokens.ids)
@@ -123,7 +124,7 @@ class Script:
         if there is None:
             wanted, size = reading.tokens or available, self.stride if drawing else self.context
             (check_windows if drawing else check_length)(available, wanted, size, tokens.text.name)
-        self.scores_first = bool(self.front)
+        self.scores_first = bool(tokens.front)
         self.drawn: Drawn | None = None
         if drawing:
             self._draw(available)
@@ -131,7 +132,7 @@ class Script:
             self.whole = windows(self.wanted, self.context, self.stride, self.scores_first)
         self.there = there or 0
         # the windows that are not scored to their end, and how many tokens of the first of them are scored already
-        self.open, self.again = _still_open(self.whole, self.there)
+        self.open, self.again = still_open(self.whole, self.there)
 
     def _draw(self, available: int) -> None:
         """Choose windows, in the order of the draw, that score as many tokens as are wanted; only whole ones."""
@@ -150,7 +151,8 @@ class Script:
         """(1, tokens) inputs of every open window, those of the texts beside behind them: the prefix first, and not the
         last token.
         """
-        own = [mx.array([[*self.front, *self.tokens.ids[window.begin : window.end - 1]]]) for window in self.open]
+        tokens = self.tokens
+        own = [mx.array([[*tokens.front, *tokens.ids[window.begin : window.end - 1]]]) for window in self.open]
         return own + [batch for script in self.beside.values() for batch in script.batches()]
 
     def __len__(self) -> int:
@@ -170,82 +172,14 @@ class Script:
     @property
     def protocol(self) -> str:
         """In one line. Perplexities of different protocols are not compared."""
-        start = self._around
+        start = self.tokens.begun_with
         if self.drawn is not None:
             how = f"windows of {self.context}, the last {self.stride} tokens of each scored"
             return f"all of the text in {how}, drawn at random (seed {self.reading.seed}), {start}, float32"
         apart = "that do not overlap" if self.stride == self.context else f"each {self.stride} after the one before"
         return f"from the first token on, windows of {self.context} {apart}, {start}, float32"
 
-    @property
-    def _around(self) -> str:
-        """What stands in front of every window, and what of the tokenizer's own is left out."""
-        tokens, front = self.tokens, self.front
-        names = tokens.frame.named(tokens.tokenizer)
-        usual = front == (tokens.tokenizer.bos_token_id,)
-        start = f"every window starts with {'BOS' if usual else ' '.join(names['prefix'])}"
-        start = start if front else "no BOS, what has nothing before it is not scored"
-        start += f", {' '.join(names['suffix_left_out'])} behind the text left out" if tokens.frame.suffix else ""
-        return start + (f", {' '.join(tokens.special)} in the text read as special tokens" if tokens.special else "")
-
 
 def protocol_sha256(protocol: str, corpus_sha256: str) -> str:
     """Hash of how a text was read, and of the text."""
     return hashlib.sha256(f"{protocol}\n{corpus_sha256}".encode()).hexdigest()
-
-
-def grid(available: int, context: int, stride: int, scores_first: bool) -> list[Window]:
-    """The windows that score a text `stride` tokens at a time, each with what stands before them in `context` tokens.
-
-    Unlike those of a head, the first ones score no more than others, with less before them.
-    """
-    ends = range(stride, available + stride, stride)
-    found = [Window(begin=max(0, end - context), end=min(end, available), first=end - stride) for end in ends]
-    if not scores_first:
-        found = [Window(begin=w.begin, end=w.end, first=max(w.first, w.begin + 1)) for w in found]
-    return [window for window in found if window.scored > 0]
-
-
-def windows(tokens: int, context: int, stride: int, scores_first: bool) -> list[Window]:
-    """The windows over so many tokens. `scores_first`: something stands in front of a window's first token."""
-    found: list[Window] = []
-    reached = 0
-    while reached < tokens:
-        begin = len(found) * stride
-        end = min(begin + context, tokens)
-        first = reached if scores_first or reached > begin else begin + 1
-        found.append(Window(begin=begin, end=end, first=first))
-        reached = end
-    return [window for window in found if window.first < window.end]
-
-
-def check_length(available: int, wanted: int, context: int, name: str) -> None:
-    """Raise CorpusError where the text has fewer tokens than wanted, or fewer than two windows have."""
-    window = min(context, wanted)
-    if available < max(wanted, 2 * window) or window < 2:
-        raise CorpusError(
-            f"The corpus {name} has {available} tokens; two windows of {window} are the least that is scored, and "
-            f"{wanted} tokens were asked for. Give a longer text with --corpus PATH, or fewer with --tokens N."
-        )
-
-
-def check_windows(available: int, wanted: int, stride: int, name: str) -> None:
-    """Raise CorpusError where the text has fewer tokens than wanted, or they are fewer than two windows."""
-    if available < max(wanted, 2 * stride):
-        raise CorpusError(
-            f"The corpus {name} has {available} tokens; two windows that score {stride} each are the least, and "
-            f"{wanted} tokens were asked for. Give a longer text with --corpus PATH, or fewer with --tokens N."
-        )
-    if wanted < 2 * stride:
-        raise CorpusError(
-            f"--tokens {wanted} is less than two windows that score {stride} tokens each, and the error of a sample "
-            f"shows between windows. Give --tokens {2 * stride} or more, a smaller --stride, or --sampling head."
-        )
-
-
-def _still_open(whole: Sequence[Window], there: int) -> tuple[list[Window], int]:
-    for number, window in enumerate(whole):
-        if there < window.scored:
-            return list(whole[number:]), there
-        there -= window.scored
-    return [], 0

@@ -45,6 +45,7 @@ ORDER = (
         "fetching",
         "planning",
         "forecast",
+        "windows",
         "reading",
     ),
     ("calibration", "coverage", "encoding", "manifests", "artifacts", "building", "streamed", "compress"),

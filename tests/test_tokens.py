@@ -17,7 +17,7 @@ from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.catalog import PROMPTS, TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
-from pytest_quantbench.errors import CorpusError
+from pytest_quantbench.errors import CorpusError, ModelError
 from pytest_quantbench.hub import Text
 from pytest_quantbench.measures import accuracy, perplexity, throughput
 from pytest_quantbench.questions import _Encoder
@@ -98,6 +98,21 @@ def test_losses_behind_a_prefix_are_those_of_a_plain_forward(small_model, tmp_pa
     np.testing.assert_allclose(samples.nll_nats, expected, atol=1e-4)
     named = "every window starts with [CLS] <s>" if front else "no BOS, what has nothing before it is not scored"
     assert f"{named}, </s> behind the text left out" in samples.protocol
+
+
+def test_a_prefix_that_the_model_does_not_know_is_refused_everywhere(small_model, tmp_path):
+    """Its embedding would be read from behind the table."""
+    directory = small.around(small_model(), "[CLS]", "$A", new=NEW)
+    artifact, tokenizer = compress(Checkpoint(directory), recipe("bf16", []), 0, tmp_path), load_tokenizer(directory)
+    told = "gives token 2048, and the model knows 2048: they do not belong together"
+    with pytest.raises(ModelError, match=told):
+        Tokens(TEXT, tokenizer, artifact.config)
+    with pytest.raises(ModelError, match=told):
+        CalibrationSet(text=TEXT, sequences=2).batches(tokenizer, artifact.config, 0)
+    with pytest.raises(ModelError, match=told):
+        Asked(tokenizer, artifact.config, ["tiny_facts"], {}, 5, 0, offline=True)
+    with pytest.raises(ModelError, match=told):
+        throughput.Session(artifact=artifact, tokenizer_directory=directory, runs=1, new_tokens=2).start()
 
 
 def test_without_a_context_there_is_the_prefix_or_bos_or_eos_or_an_error(framed):

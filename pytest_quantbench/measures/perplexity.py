@@ -98,7 +98,7 @@ class _Part:
 def _scored(script: Script, walk: Walk, track: int, first: int, reference: PerplexitySamples | None) -> Iterator[_Part]:
     """Norm and head a stretch of positions at a time; the tokens are the reference's from `there` on."""
     stretch = max(1, LOGITS_AT_ONCE // walk.vocabulary)
-    ahead = 1 - len(script.front)  # a token's logits lie so many positions before its place in the window
+    ahead = 1 - len(script.tokens.front)  # a token's logits lie so many positions before its place in the window
     place, again = script.there, script.again
     for index, window in enumerate(script.open, first):
         for start in range(window.first + again, window.end, stretch):

@@ -20,7 +20,7 @@ from pytest_quantbench.catalog import PROMPTS
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.positions import learned_positions
 from pytest_quantbench.samples import Run, ThroughputSamples
-from pytest_quantbench.tokens import frame_of, load_tokenizer
+from pytest_quantbench.tokens import frame_of, load_tokenizer, refuse_unknown_tokens
 
 PROBE_SIDE = 512
 
@@ -53,8 +53,12 @@ class Session:
         return self.runs * len(PROMPTS)
 
     def start(self) -> None:
-        """Load, and run the warm-up."""
+        """Load, and run the warm-up. Raises ModelError for a tokenizer whose tokens the model does not know, and where
+        prompt and new tokens are more than the model has positions.
+        """
         self._tokenizer = load_tokenizer(self.tokenizer_directory)
+        opened = frame_of(self._tokenizer).opened
+        refuse_unknown_tokens({t for text in PROMPTS for t in opened(self._tokenizer, text)}, self.artifact.config)
         self._refuse_too_long()
         self._first_probe = self._first_probe or probe_per_second()  # models may be loaded more than once
         mx.reset_peak_memory()
