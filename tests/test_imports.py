@@ -16,7 +16,7 @@ ORDER = (
     ("packing", "halves", "affine", "rows", "groups", "hessian", "lowrank"),
     ("vectors", "coding", "hadamard", "e8", "kblocks", "kgrids"),
     ("quantizers",),
-    ("cases", "conformance"),
+    ("cases", "blocksums", "integrity", "trials", "oddvalues", "distortion", "isolated", "isolation", "conformance"),
     ("modelconfig", "skeleton", "hostmath", "hostkernels", "hidden", "branches", "standins", "tracks", "stream"),
     ("scoring", "tokens"),
     ("headers", "shards", "blobs", "checkpoint", "hub", "listing", "fetching", "planning", "forecast", "reading"),
