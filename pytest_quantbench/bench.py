@@ -103,6 +103,7 @@ class Cell(Measured):
     @cached_property
     def weight_samples(self) -> WeightSamples:
         """Every encoded matrix against the original."""
+        self.integrity.settle()
         return self.weight_samples_against(self.reference)
 
     @property
@@ -130,6 +131,8 @@ class Cell(Measured):
         deadline_seconds = self._deadline()
         self.verdicts[metric] = self._verdict(check, self.limit(metric) if limit is None else limit, deadline_seconds)
         self.weights_sha256()  # one and the same model in T2 and T3, or an error
+        if check in CHECKED.values() or not self.source.expected.get(self):  # else a walk is still to come
+            self.integrity.settle()
         if check == "throughput" and self.taken("throughput_session"):
             self.throughput_session.let_go()  # runs after `finish` load the model again
         return self.verdicts[metric]
@@ -172,6 +175,7 @@ class Cell(Measured):
     def _content(self) -> tuple[list[object], NoiseFloor | None]:
         """What a record is made of; samples that grew are other objects than before."""
         samples = [self.__dict__[name] for name in SAMPLES if self.taken(name)]
+        samples += [self.integrity.found] if self.taken("integrity") and self.integrity.found else []
         return [*samples, *self.verdicts.values()], self.floor.figures() if self.taken("floor") else None
 
     def weights_sha256(self) -> str | None:
@@ -202,6 +206,8 @@ class Cell(Measured):
             measured["accuracy"] = parts.accuracy(self.accuracy_samples, answers)
         if self.taken("weight_samples"):
             measured["weights"] = parts.weights(self.weight_samples)
+        if self.taken("integrity"):
+            measured["integrity"] = self.integrity.problems
         if self.taken("floor"):
             measured["noise_floor"] = self.floor.figures()
         if self.taken("throughput_samples") or self.taken("accuracy_samples"):

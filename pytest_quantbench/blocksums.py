@@ -31,17 +31,21 @@ class BlockSums:
         first, second = self.weight_square.sum(axis), self.decoded_square.sum(axis)
         norms = np.sqrt(first * second)
         both = ((first == 0) & (second == 0)).astype(np.float64)
-        return np.divide(self.product.sum(axis), norms, out=both, where=norms > 0)
+        found: Sums = np.divide(self.product.sum(axis), norms, out=both, where=norms > 0)
+        return found
 
     def gains(self, axis: int) -> Sums:
         """How much larger every row, or block of columns, comes back, by least squares; 1 where it was zero."""
         before = self.weight_square.sum(axis)
-        return np.divide(self.product.sum(axis), before, out=np.ones_like(before), where=before > 0)
+        found: Sums = np.divide(self.product.sum(axis), before, out=np.ones_like(before), where=before > 0)
+        return found
 
     def sizes(self, axis: int) -> Sums:
         """The norms of the original rows or blocks of columns, by the median of those that are not zero."""
-        norms = np.sqrt(self.weight_square.sum(axis))
-        return norms / np.median(norms[norms > 0]) if norms.any() else norms
+        norms: Sums = np.sqrt(self.weight_square.sum(axis))
+        if norms.any():
+            norms /= np.median(norms[norms > 0])
+        return norms
 
 
 def scaled(before: Matrix, after: Matrix) -> tuple[Matrix, Matrix]:
@@ -70,7 +74,8 @@ def _part(before: Matrix, after: Matrix) -> Mapping[str, Sums]:
     e = d - w
 
     def summed(first: Matrix, second: Matrix) -> Sums:
-        return np.einsum("rbk,rbk->rb", first, second).astype(np.float64)
+        total: Sums = np.einsum("rbk,rbk->rb", first, second).astype(np.float64)
+        return total
 
     return {
         "weight": np.abs(w).sum(-1, dtype=np.float64),

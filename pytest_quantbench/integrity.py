@@ -57,7 +57,7 @@ def likeness(name: str, original: Matrix, decoded: Matrix, bits_per_weight: floa
     """
     before, after = (np.asarray(each, np.float32).reshape(-1, each.shape[-1] or 1) for each in (original, decoded))
     if original.shape != decoded.shape:
-        problems = (f"{name} has shape {original.shape} and comes back as {decoded.shape}.",)
+        problems: tuple[str, ...] = (f"{name} has shape {original.shape} and comes back as {decoded.shape}.",)
         return Likeness(name=name, code=code, snr_db=-math.inf, rounding_db=0.0, problems=problems)
     if not np.isfinite(after).all():
         problems = (f"{name} comes back with NaN or infinite values.",)

@@ -32,7 +32,8 @@ def main(folder: Path) -> None:
     weights, given = _load(folder / WEIGHTS), _load(folder / GIVEN)
     seen = _statistics(folder / STATISTICS)
     mx.eval([weights, given])  # what is read lazily could not be, later
-    decoded, encoded = {}, {}
+    decoded: dict[str, mx.array] = {}
+    encoded: dict[str, mx.array] = {}
     with _no_file_written():
         for name in reversed(weights):
             decoded[name] = quantizer.decode(parts_of(name, given)).astype(mx.float32)

@@ -58,7 +58,8 @@ def _outliers(rng: np.random.Generator, shape: tuple[int, int]) -> Values:
 
 
 def _uneven(rng: np.random.Generator, shape: tuple[int, int]) -> Values:
-    return _draw(rng, shape) * np.exp(3 * rng.standard_normal((shape[0], 1))).astype(np.float32)
+    sizes: Values = np.exp(3 * rng.standard_normal((shape[0], 1))).astype(np.float32)
+    return _draw(rng, shape) * sizes
 
 
 ODD_VALUES: Mapping[str, Callable[[np.random.Generator, tuple[int, int]], Values]] = {
@@ -67,13 +68,11 @@ ODD_VALUES: Mapping[str, Callable[[np.random.Generator, tuple[int, int]], Values
     "rows of zeros": lambda rng, shape: _draw(rng, shape) * (rng.random((shape[0], 1)) < 0.5),
     "zeros but for a tenth": lambda rng, shape: _draw(rng, shape) * (rng.random(shape) < 0.1),
     "two values": lambda rng, shape: np.where(rng.random(shape) < 0.5, 0.03, -0.01).astype(np.float32),
-    "positive values": lambda rng, shape: np.abs(_draw(rng, shape)) + 0.1,
+    "positive values": lambda rng, shape: np.abs(_draw(rng, shape)) + np.float32(0.1),
     "tiny values": lambda rng, shape: 1e-18 * _draw(rng, shape),
     "subnormal values": lambda rng, shape: np.full(shape, 1e-39, np.float32),
     "large values": lambda rng, shape: 1e4 * _draw(rng, shape),
     "values with an outlier in each row": _outliers,
     "rows that repeat": lambda rng, shape: np.repeat(_draw(rng, (1, shape[1])), shape[0], axis=0),
-    "rows of very different size": lambda rng, shape: (
-        _draw(rng, shape) * np.exp(3 * rng.standard_normal((shape[0], 1)))
-    ),
+    "rows of very different size": _uneven,
 }

@@ -215,6 +215,7 @@ class Record:
     weights: Weights | None = None
     noise_floor: NoiseFloor | None = None
     coherence: Coherence | None = None
+    integrity: tuple[str, ...] | None = None  # what is wrong with the decoded weights; null: not compared
     verdicts: tuple[Verdict, ...] = ()
     machine: Machine | None = None
     raw_sha256: str | None = None  # of the .npz beside it

@@ -1,9 +1,10 @@
 """One quantizer on one matrix: what the checks of `conformance` are made of."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import mlx.core as mx
 import numpy as np
@@ -80,9 +81,14 @@ def floats(array: mx.array) -> NDArray[np.float32]:
     return np.array(array.astype(mx.float32))
 
 
-@lru_cache(maxsize=8)
 def trial(quantizer: Quantizer, shape: tuple[int, int]) -> Trial:
     """A Gaussian matrix of this shape, encoded and decoded once for all checks."""
+    return _tried(cast(Hashable, quantizer), shape)  # a frozen dataclass is
+
+
+@lru_cache(maxsize=8)
+def _tried(hashable: Hashable, shape: tuple[int, int]) -> Trial:
+    quantizer = cast(Quantizer, hashable)
     weight = gaussian(shape)
     _ = statistics(quantizer, shape[1])
     began = time.perf_counter()

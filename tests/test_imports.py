@@ -20,7 +20,7 @@ ORDER = (
     ("modelconfig", "skeleton", "hostmath", "hostkernels", "hidden", "branches", "standins", "tracks", "stream"),
     ("scoring", "tokens"),
     ("headers", "shards", "blobs", "checkpoint", "hub", "listing", "fetching", "planning", "forecast", "reading"),
-    ("calibration", "coverage", "encoding", "manifests", "artifacts", "building", "streamed", "compress"),
+    ("calibration", "coverage", "encoding", "manifests", "artifacts", "building", "streamed", "compress", "inspection"),
     ("resident", "decoding"),
     ("tasks", "questions", "writing", "asking"),
     ("measures",),

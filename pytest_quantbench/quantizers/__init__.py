@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from operator import attrgetter
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 from pytest_quantbench.errors import QuantbenchError, unknown
 
@@ -128,8 +128,7 @@ def _checked(name: str, found: object) -> type[Quantizer]:
     if lacking or not dataclasses.is_dataclass(found):
         told = f"it lacks {', '.join(lacking)}" if lacking else "it is no dataclass"
         raise QuantbenchError(f"{name!r} is no quantizer: {told}. docs/add-a-quantizer.md shows what one has.")
-    quantizer: type[Quantizer] = found
-    return quantizer
+    return cast("type[Quantizer]", found)
 
 
 @cache
