@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 from pytest_quantbench.blocksums import BLOCK, BlockSums, Matrix, Sums, block_sums, scaled
 
 LOST = 0.3  # cosine with the original below which nothing of it is left; at 2 bits the worst rows have 0.5
+CHANCE = 1.5  # standard deviations, of the cosine of so many weights: short rows vary more
 OUTLYING = 4.0  # × the error of its like: sound codes stay below 2.5, half of all swapped scales are above 5
 NOTICEABLE = 0.1  # of a group's own mean absolute weight: errors below are no fault whatever their like have
 OUTLYING_COLUMNS = 2.0  # the same for 64 columns over all rows: sound codes stay below 1.3
-RESIZED = 0.3  # of a row or of 64 columns: how much larger or smaller than the others they come back
+RESIZED = 0.4  # of a row or of 64 columns: how much larger or smaller than the others they come back
 TINY = 0.01  # of the usual size: rows so small are lost by every code with one scale for the matrix
 ENOUGH = 2  # blocks in a row, or rows in a block of columns
 ENOUGH_ROWS = 16  # for a mean over rows
-AXES = ((1, "row"), (0, "block of 64 columns"))
+AXES = ((1, "row"), (0, "column block"))  # of 64 columns
 FLOOR_DB = 7.0  # below rounding to as many bits
 SPREAD_DB = 6.0  # below the other matrices of the recipe, each compared with rounding on the same matrix
 BEST_DB = 34.0  # rounding expects no more: floating-point codes stop at 31 dB whatever their bits
@@ -154,7 +155,8 @@ def _lost(before: Matrix, after: Matrix, sums: BlockSums) -> Iterator[str]:
     """Rows, or blocks of 64 columns, that have nothing of the original's left, and where they are found instead."""
     for axis, what in AXES:
         own = sums.cosines(axis)
-        lost = np.flatnonzero((own < LOST) & (sums.sizes(axis) > TINY))
+        weights = before.size / len(own)
+        lost = np.flatnonzero((own < LOST - CHANCE / math.sqrt(weights)) & (sums.sizes(axis) > TINY))
         if len(lost) == 0:
             continue
         moved = (_moved_rows if axis else _moved_columns)(before, after, lost)
@@ -170,7 +172,7 @@ def _resized(sums: BlockSums) -> Iterator[str]:
         gains = sums.gains(axis)
         usual = float(np.median(gains))
         far = np.abs(gains - usual)
-        limit = max(RESIZED, 8 * float(np.median(far)))
+        limit = max(RESIZED, 10 * float(np.median(far)))
         odd = np.flatnonzero((far > limit) & (sums.sizes(axis) > TINY))
         if len(odd) and sums.weight.shape[1 - axis] >= ENOUGH and gains.size > SHOWN:
             yield (
