@@ -21,6 +21,7 @@ from pytest_quantbench.blocksums import BLOCK, BlockSums, Matrix, Sums, block_su
 LOST = 0.3  # cosine with the original below which nothing of it is left; at 2 bits the worst rows have 0.5
 CHANCE = 1.5  # standard deviations, of the cosine of so many weights: short rows vary more
 OUTLYING = 4.0  # × the error of its like: sound codes stay below 2.5, half of all swapped scales are above 5
+SHARE_OF_ROUNDING = 0.5  # of rounding's error is what any code may have: weights may be on its grid but for a few
 NOTICEABLE = 0.1  # of a group's own mean absolute weight: errors below are no fault whatever their like have
 OUTLYING_COLUMNS = 2.0  # the same for 64 columns over all rows: sound codes stay below 1.3
 RESIZED = 0.4  # of a row or of 64 columns: how much larger or smaller than the others they come back
@@ -242,5 +243,5 @@ def _like(error: Sums, expected: Sums) -> Sums:
     known = expected > 0
     if not known.any():
         return np.zeros_like(error)
-    like: Sums = max(float(np.median(error[known] / expected[known])), 0.05) * expected
+    like: Sums = max(float(np.median(error[known] / expected[known])), SHARE_OF_ROUNDING) * expected
     return like

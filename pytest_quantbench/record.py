@@ -4,6 +4,7 @@ Schema history
   1  first version (names of §4.5: compression, throughput, perplexity, accuracy; verdicts and provenance beside them)
   2  verdicts: looks, p values, detectable difference; the noise floor, coherence
   3  perplexity: the protocol's hash, the corpus's revision
+  4  integrity: what is wrong with the decoded weights
 """
 
 from collections.abc import Mapping
