@@ -10,6 +10,11 @@ def test_weights(cell):
         assert tensor.snr_db > 0, f"{tensor.name}: decoding gives more noise than weight ({tensor.snr_db:.1f} dB)"
 
 
+def test_integrity(cell):
+    cell.integrity.settle()
+    assert not cell.integrity.problems, "\n".join(cell.integrity.problems)
+
+
 def test_codec(quantbench_codec):
     for row in quantbench_codec:
         assert row.snr_db > 0, f"{row.method} at {row.width} bits on {row.case}: more noise than weight"

@@ -7,25 +7,23 @@ taken once per session and kept, so the reference is measured once for all recip
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 import msgspec
 
-from pytest_quantbench import coherence, judge, parts, textfigures
+from pytest_quantbench import cellrecord, judge
 from pytest_quantbench.catalog import METRICS, Model, metric_of
 from pytest_quantbench.checks import decide
 from pytest_quantbench.deleted import delete
-from pytest_quantbench.diagnostics import Coherence, NoiseFloor
+from pytest_quantbench.diagnostics import NoiseFloor
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.fetching import delete_weights
 from pytest_quantbench.floor import Floor
-from pytest_quantbench.machine import describe
 from pytest_quantbench.measured import Measured
 from pytest_quantbench.quality import CHECKED
-from pytest_quantbench.recipes import Recipe, recipe
-from pytest_quantbench.record import SCHEMA, Record
+from pytest_quantbench.recipes import REFERENCE, Recipe
+from pytest_quantbench.record import Record
 from pytest_quantbench.samples import WeightSamples
 from pytest_quantbench.settings import Settings, limit_for
 from pytest_quantbench.source import Source
@@ -33,7 +31,6 @@ from pytest_quantbench.together import T2, T3
 from pytest_quantbench.verdict import Verdict
 
 SAMPLES = ("throughput_samples", T2, T3, "weight_samples")
-RAW = {"throughput_samples": parts.raw_throughput, T2: textfigures.raw_perplexity, T3: parts.raw_accuracy}
 
 
 class Subject(Source):
@@ -46,7 +43,7 @@ class Subject(Source):
     @property
     def reference(self) -> "Cell":
         """The model's bf16 cell."""
-        return self.cell(recipe("bf16", []))
+        return self.cell(REFERENCE)
 
     def cell(self, chosen: Recipe) -> "Cell":
         """The cell of one recipe, the same object every time."""
@@ -106,6 +103,7 @@ class Cell(Measured):
     @cached_property
     def weight_samples(self) -> WeightSamples:
         """Every encoded matrix against the original."""
+        self.integrity.settle()
         return self.weight_samples_against(self.reference)
 
     @property
@@ -137,6 +135,8 @@ class Cell(Measured):
         if before is None or before.outcome != "fail":
             self.verdicts[verdict.criterion] = verdict
         self.weights_sha256()  # one and the same model in T2 and T3, or an error
+        if check in CHECKED.values() or not self.source.expected.get(self):  # else a walk is still to come
+            self.integrity.settle()
         if check == "throughput" and self.taken("throughput_session"):
             self.throughput_session.let_go()  # runs after `finish` load the model again
         return verdict
@@ -180,6 +180,7 @@ class Cell(Measured):
     def _content(self) -> tuple[list[object], NoiseFloor | None]:
         """What a record is made of; samples that grew are other objects than before."""
         samples = [self.__dict__[name] for name in SAMPLES if self.taken(name)]
+        samples += [self.integrity.found] if self.taken("integrity") and self.integrity.found else []
         return [*samples, *self.verdicts.values()], self.floor.figures() if self.taken("floor") else None
 
     def weights_sha256(self) -> str | None:
@@ -195,51 +196,7 @@ class Cell(Measured):
 
     def record(self) -> Record:
         """What this session measured of the cell. Parts that it was not asked for are null."""
-        subject, source = self.subject, self.subject.checkpoint
-        measured: dict[str, Any] = {}
-        alone = self.is_reference
-        if self.taken("throughput_samples"):
-            other = None if alone else self.reference.throughput_samples
-            measured["throughput"] = parts.throughput(self.throughput_samples, other)
-        if self.taken("perplexity_samples") and self.source.readable(self.reference.perplexity_samples):
-            scored = len(self.perplexity_samples.nll_nats)
-            tokens = None if alone else self.reference.perplexity_samples.first(scored)
-            measured["perplexity"] = textfigures.perplexity(self.perplexity_samples, tokens)
-            measured["perplexities"] = textfigures.perplexities(self.perplexity_samples, tokens)
-        if self.taken("accuracy_samples"):
-            answers = None if alone else self.reference.accuracy_samples.as_far_as(self.accuracy_samples)
-            measured["accuracy"] = parts.accuracy(self.accuracy_samples, answers)
-        if self.taken("weight_samples"):
-            measured["weights"] = parts.weights(self.weight_samples)
-        if self.taken("floor"):
-            measured["noise_floor"] = self.floor.figures()
-        if any(self.taken(name) for name in ("throughput_samples", T2, T3)):
-            measured["tokenizer"] = subject.around_texts
-        if self.taken("throughput_samples") or self.taken("accuracy_samples"):
-            measured["coherence"] = self._coherence()
-        return Record(
-            schema=SCHEMA,
-            model_id=subject.model.name,
-            bits=self.recipe.bits,
-            timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
-            recipe=self.recipe.id,
-            level=self.recipe.level,
-            source="embedded" if subject.model.name == "Tiny" else subject.model.source,
-            revision=source.revision,
-            source_sha256=source.sha256,
-            weights_sha256=self.weights_sha256(),
-            seed=subject.settings.seed,
-            compression=parts.compression(self.artifact.manifest),
-            verdicts=tuple(self.verdicts.values()),
-            machine=describe(),
-            **measured,
-        )
-
-    def _coherence(self) -> Coherence:
-        """Whether the model still makes sense, as far as T1 and T3 were measured."""
-        names, other = ("throughput_samples", "accuracy_samples"), self.reference
-        mine, before = ([getattr(c, n) if c.taken(n) else None for n in names] for c in (self, other))
-        return coherence.of(*mine, *before)
+        return cellrecord.summarize(self)
 
     def figures(self, part: str) -> dict[str, Any]:
         """One part of the record, such as `throughput`, as plain JSON values; empty if it was not measured."""
@@ -247,7 +204,4 @@ class Cell(Measured):
 
     def raw(self) -> dict[str, Any]:
         """The raw samples that this session measured, as named arrays: `part/name`."""
-        arrays: dict[str, Any] = {}
-        for name, raw in RAW.items():
-            arrays |= raw(getattr(self, name)) if self.taken(name) else {}
-        return arrays
+        return cellrecord.raw(self)

@@ -56,6 +56,16 @@ def correlated_inputs(size: int, seed: int = 0) -> Statistics:
     )
 
 
+def quick_inputs(size: int, seed: int = 0) -> Statistics:
+    """Inputs of uneven channels for thousands of them, made in a moment: a sample, and its Hessian with a ridge."""
+    random = np.random.default_rng(seed)
+    gains = np.exp(0.5 * random.standard_normal(size))
+    inputs = (random.standard_normal((1024, size)) * gains).astype(np.float32)
+    hessian = inputs.T @ inputs / np.float32(len(inputs)) + 0.1 * np.diag(np.square(gains)).astype(np.float32)
+    hessian /= np.mean(np.diag(hessian))
+    return Statistics(hessian=hessian, tokens=len(inputs), sample=inputs, peaks=_peaks(inputs))
+
+
 def _peaks(inputs: Matrix) -> Matrix:
     loudest: Matrix = inputs[np.argsort(-np.abs(inputs).max(axis=1), kind="stable")[:16]]
     return loudest

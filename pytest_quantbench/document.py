@@ -4,7 +4,17 @@ from collections.abc import Mapping, Sequence
 
 from pytest_quantbench.catalog import INSENSITIVE_TASKS, METRICS, SENSITIVE_TASKS
 from pytest_quantbench.record import Record
-from pytest_quantbench.report import LEGEND, MISSING, TABLES, Table, mark, number, sentences, suite_lines
+from pytest_quantbench.report import (
+    LEGEND,
+    MISSING,
+    TABLES,
+    Table,
+    integrity_lines,
+    mark,
+    number,
+    sentences,
+    suite_lines,
+)
 from pytest_quantbench.suite import holm_outcomes
 
 OTHER_TEXT = "†"
@@ -67,6 +77,8 @@ def markdown(records: Sequence[Record], commands: Sequence[str]) -> str:
     lines += _verdict_table(records)
     told = [f"- {sentence}" for record in records for sentence in sentences(record)]
     lines += ["### Failed or undecided", "", *(told or ["- none"]), ""]
+    if found := integrity_lines(records, most=None):
+        lines += ["### Are the weights what they should be?", "", *(f"- {line}" for line in found), ""]
     lines += _task_notes(records)
     lines += ["## What was encoded", "", *_coverage(records), "", *_provenance(records, commands)]
     return "\n".join(lines) + "\n"

@@ -47,6 +47,7 @@ def compression(manifest: Manifest) -> Compression:
         source_dtype=manifest.source_dtype,
         artifact=manifest.key,
         opens_in_mlx_lm=manifest.opens_in_mlx_lm,
+        calibration=dict(manifest.calibration) or None,
     )
 
 

@@ -16,6 +16,7 @@ from pytest_quantbench.artifacts import Artifact
 from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.compress import compress, key_of, used_calibration
 from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.inspection import Integrity
 from pytest_quantbench.kept import Memory
 from pytest_quantbench.machine import describe
 from pytest_quantbench.recipes import Recipe
@@ -104,6 +105,12 @@ class Walked:
         """T3's samples: of `--limit` questions of every task, or of more of the first after `grow_questions`."""
         found: AccuracySamples = _taken(self, T3)
         return found
+
+    @cached_property
+    def integrity(self) -> Integrity:
+        """Whether the decoded weights are the source's. Of a reference, which is not decoded, nothing is asked."""
+        nothing = self.rounding or self.recipe.is_identity
+        return Integrity(None if nothing else self.artifact, self.source.checkpoint, self.memory)
 
     def taken(self, name: str) -> bool:
         """Whether samples of this name (`perplexity_samples`, …) have been measured in this session."""

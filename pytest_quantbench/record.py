@@ -9,7 +9,7 @@ Schema history
      every criterion, with what it is of and the figures of the look that decided; speed ratios are suppressed where
      the machine's own speed changed; clusters of questions; divergence: `sampled_nats`, within the interval, in the
      place of `missed_nats`, which was beyond it; what the tokenizer puts around texts; how the text of T2 was sampled,
-     its head, perplexities of other texts
+     its head, perplexities of other texts; integrity: what is wrong with the decoded weights
 
 Files of schema 3 are read too (see schemas).
 """
@@ -49,6 +49,7 @@ class Compression:
     source_dtype: str = "bfloat16"
     artifact: str = ""
     opens_in_mlx_lm: bool = False
+    calibration: Mapping[str, str | int] | None = None  # `text`, `sha256`, `sequences`, …; null: none was used
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +161,7 @@ class Record:
     noise_floor: NoiseFloor | None = None
     coherence: Coherence | None = None
     tokenizer: Mapping[str, tuple[str, ...]] | None = None  # `prefix` of all it reads; `suffix_left_out` behind texts
+    integrity: tuple[str, ...] | None = None  # what is wrong with the decoded weights; null: not compared
     verdicts: tuple[Verdict, ...] = ()
     machine: Machine | None = None
     raw_sha256: str | None = None  # of the .npz beside it

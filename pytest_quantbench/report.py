@@ -11,6 +11,7 @@ from pytest_quantbench.verdict import Interval, Outcome, Verdict
 
 MARKS: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "undecided": "?", "informational": "·"}
 MISSING = "–"
+FINDINGS_SHOWN = 5  # of a cell, in the terminal
 LEGEND = (
     "✓ pass · ✗ fail · ? undecided · · measured, not judged · – not measured. Intervals: 5 % error on each side, less "
     "where a check was decided before its last look."
@@ -202,7 +203,7 @@ def summary(records: Sequence[Record]) -> list[str]:
     """What the terminal says: a line for each cell, what could not be decided, and what holds over all."""
     lines = [heading(records), *map(terminal_line, records)]
     lines += [told for record in records for told in sentences(record) if " undecided: " in told]
-    return [*lines, *suite_lines(records), *coherence_lines(records), LEGEND]
+    return [*lines, *suite_lines(records), *coherence_lines(records), *integrity_lines(records), LEGEND]
 
 
 def sentences(record: Record) -> list[str]:
@@ -218,6 +219,18 @@ def coherence_lines(records: Sequence[Record]) -> list[str]:
     collapsed = [record for record in measured if record.coherence is not None and record.coherence.collapsed]
     lines = [f"coherence: {record.model_id}-{record.recipe} has {_coherence(record)}" for record in collapsed]
     return lines or (["coherence: no cell has collapsed"] if measured else [])
+
+
+def integrity_lines(records: Sequence[Record], most: int | None = FINDINGS_SHOWN) -> list[str]:
+    """What is wrong with the decoded weights of any cell, or that nothing is; nothing where none were compared."""
+    compared = [record for record in records if record.integrity is not None]
+    lines = []
+    for record in compared:
+        found, name = record.integrity or (), f"integrity: {record.model_id}-{record.recipe}"
+        lines += [f"{name}: {sentence}" for sentence in found[:most]]
+        if most is not None and len(found) > most:
+            lines.append(f"{name}: and {len(found) - most} more findings, in its record")
+    return lines or (["integrity: all decoded weights are the source's, but for rounding"] if compared else [])
 
 
 def explain(verdict: Verdict | SuiteVerdict) -> str:

@@ -212,6 +212,14 @@ class WeightSamples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IntegritySamples:
+    """What is wrong with the decoded weights, a sentence each; `tensors` were compared with the source."""
+
+    tensors: int
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SizeSamples:
     """Bytes as they lie on disk. `bf16_bytes` is two per parameter, whatever the source's own type."""
 

@@ -153,6 +153,7 @@ class Finding:
     cell: str
     damage: str
     verdicts: tuple[Verdict, ...]
+    named: tuple[str, ...] = ()  # what the integrity check says of the weights
 
     @property
     def expected(self) -> Outcome | None:
@@ -182,7 +183,9 @@ def _judged(cell: Cell, damage: str, subject: Measured) -> Finding:
         for check in CHECKED.values()  # damage does not change the size or the speed
         if (limit := cell.limit(metric_of(check))) is not None
     ]
-    return Finding(cell=cell.id, damage=damage, verdicts=tuple(verdicts))
+    subject.integrity.settle()
+    named = subject.integrity.problems or ()
+    return Finding(cell=cell.id, damage=damage, verdicts=tuple(verdicts), named=named)
 
 
 def table(found: list[Finding]) -> list[str]:
@@ -190,10 +193,12 @@ def table(found: list[Finding]) -> list[str]:
     checks = [METRICS[verdict.metric] for verdict in found[0].verdicts]
     limits = [verdict.limit for verdict in found[0].verdicts]
     heads = [f"{m.label}, limit {limit:g} {m.unit}".rstrip() for m, limit in zip(checks, limits, strict=True)]
-    lines = [f"| damage to {found[0].cell} | {' | '.join(heads)} | verdict |", "|---" * (len(checks) + 2) + "|"]
+    heads = [f"damage to {found[0].cell}", *heads, "verdict", "integrity"]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for finding in found:
         cells = [f"{_shown(verdict)} {verdict.outcome}" for verdict in finding.verdicts]
-        lines.append(f"| {finding.damage} | {' | '.join(cells)} | {finding.outcome} |")
+        named = f"{len(finding.named)} findings" if finding.named else "nothing"
+        lines.append(f"| {finding.damage} | {' | '.join(cells)} | {finding.outcome} | {named} |")
     return lines
 
 

@@ -50,7 +50,10 @@ class Shared:
     def __init__(self, source: Source, cells: Sequence[Walked]) -> None:
         self._source = source
         self._cells = cells
-        tracks = [Rounded(each.artifact) if each.rounding else each.artifact for each in cells]
+        self._inspected = {each: found for each in cells if (found := each.integrity.pending()) is not None}
+        tracks = [
+            Rounded(each.artifact) if each.rounding else self._inspected.get(each, each.artifact) for each in cells
+        ]
         self.walk = Walk(*tracks, host=backend() == "cpu", memory_bytes=source.settings.memory_bytes)
         self._seconds_per_token = 0.0  # of one cell
 
@@ -62,6 +65,9 @@ class Shared:
             self.walk.run(behind_each_other(*parts), f"{what} {self._source.model.name} {recipes}")
         except QuantbenchError:
             return  # all have failed, and each is told when its logits are asked for
+        for each, inspected in self._inspected.items():
+            with _told(each, "integrity"):
+                each.integrity.keep(inspected.finish())
         tokens = sum(batch.tokens.size for batch in self.walk.batches)
         self._seconds_per_token = (time.perf_counter() - began) / len(self._cells) / max(1, tokens)
 

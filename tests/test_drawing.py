@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_quantbench.drawing import Drawn, order
-from pytest_quantbench.reading import grid
+from pytest_quantbench.windows import grid
 
 
 @given(st.integers(1, 3000), st.integers(0, 1000))

@@ -17,7 +17,7 @@ ORDER = (
     ("packing", "halves", "affine", "rows", "groups", "hessian", "lowrank"),
     ("vectors", "coding", "hadamard", "e8", "kblocks", "kgrids"),
     ("quantizers",),
-    ("cases", "conformance"),
+    ("cases", "blocksums", "integrity", "trials", "oddvalues", "distortion", "isolated", "isolation", "conformance"),
     (
         "modelconfig",
         "rope_config",
@@ -55,6 +55,7 @@ ORDER = (
     ("parts", "textfigures"),
     (
         "deleted",
+        "inspection",
         "measuring_locks",
         "source",
         "together",
@@ -63,6 +64,7 @@ ORDER = (
         "measured",
         "floor",
         "checks",
+        "cellrecord",
         "bench",
         "selftest",
         "comparison",

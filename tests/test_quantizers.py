@@ -11,12 +11,14 @@ from pytest_quantbench.affine import BITS, GROUPS
 from pytest_quantbench.cases import correlated_inputs
 from pytest_quantbench.catalog import LEVELS
 from pytest_quantbench.comparison import methods
-from pytest_quantbench.conformance import CHECKS, LOSS_SHAPE, error_falls_with_bits, failures, loss
+from pytest_quantbench.conformance import CHECKS, failures
+from pytest_quantbench.distortion import error_falls_with_bits, loss
 from pytest_quantbench.errors import ConformanceError, QuantbenchError, UnknownNameError
 from pytest_quantbench.hessian import output_error
 from pytest_quantbench.measures.weights import snr_db
 from pytest_quantbench.quantizers.rtn import Rtn
 from pytest_quantbench.recipes import Part
+from pytest_quantbench.trials import MAIN
 
 EVERY = [
     quantizer
@@ -58,9 +60,9 @@ def test_nothing_is_worse_than_rounding_with_as_many_bits(quantizer):
         pytest.skip("one scale for whole rows, or levels that suit heavier tails")
     lost, stored = loss(quantizer)
     group = next(group for group in (128, 64, 32) if quantizer.bits + 32 / group >= stored or group == 32)
-    rounded = dense(Rtn(bits=quantizer.bits, group_size=group), matrix(LOSS_SHAPE))
+    rounded = dense(Rtn(bits=quantizer.bits, group_size=group), matrix(MAIN))
     hessian = np.eye(256) if quantizer.calibration == "none" else CALIBRATED.hessian
-    assert lost <= output_error(rounded - np.array(matrix(LOSS_SHAPE).astype(mx.float32)), hessian)
+    assert lost <= output_error(rounded - np.array(matrix(MAIN).astype(mx.float32)), hessian)
 
 
 class OneBit(Rtn):
@@ -73,7 +75,7 @@ class OneBit(Rtn):
 
 def test_conformance_finds_a_method_that_throws_bits_away():
     found = [name for name, problem in failures(OneBit(bits=8)) if problem]
-    assert "no_worse_than_rounding_with_three_bits_less" in found
+    assert "no_worse_than_rounding_with_as_many_bits" in found
     with pytest.raises(ConformanceError, match="loses no less"):
         error_falls_with_bits([OneBit(bits=4), OneBit(bits=4)])
 

@@ -25,12 +25,13 @@ from pytest_quantbench.compress import compress
 from pytest_quantbench.drawing import Drawn, order
 from pytest_quantbench.hub import read_text
 from pytest_quantbench.judge import judged
-from pytest_quantbench.reading import Tokens, windows
+from pytest_quantbench.reading import Tokens
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import default_cache
 from pytest_quantbench.stream import Walk
 from pytest_quantbench.tokens import load_tokenizer
 from pytest_quantbench.verdict import Verdict
+from pytest_quantbench.windows import windows
 
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 AT_ONCE = 64  # windows of a walk, after which what there is is written

@@ -13,7 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
+from operator import attrgetter
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 from pytest_quantbench.errors import QuantbenchError, unknown
 
@@ -30,6 +31,7 @@ else:
     InputRule = Callable  # MLX is not imported for a name
 
 GROUP = "pytest_quantbench.quantizers"
+REQUIRED = ("name", "version", "calibration", "encode", "decode", "linear")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,17 +105,30 @@ def names() -> list[str]:
 def get(name: str) -> type[Quantizer]:
     """The class of a quantizer by registered name or `package.module:Class`.
 
-    Raises UnknownNameError for a name nobody registered, QuantbenchError where the class cannot be imported.
+    Raises UnknownNameError for a name nobody registered, QuantbenchError where it cannot be imported or is none.
     """
     points = {point.name: point.value for point in entry_points(group=GROUP)}
     if name not in points and ":" not in name:
         raise unknown("quantizer", name, list(points), "Or name your own as package.module:Class.")
     module, _, attribute = points.get(name, name).partition(":")
+    if not (module and attribute) or module.startswith("."):
+        raise QuantbenchError(f"The quantizer {name!r} is not named as package.module:Class.")
     try:
-        quantizer: type[Quantizer] = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+        found = attrgetter(attribute)(importlib.import_module(module))
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise QuantbenchError(f"The quantizer {name!r} cannot be imported: {error}.") from error
-    return quantizer
+    return _checked(name, found)
+
+
+def _checked(name: str, found: object) -> type[Quantizer]:
+    """The same, a class with the protocol's names. Raises QuantbenchError saying what it is instead."""
+    if not isinstance(found, type):
+        raise QuantbenchError(f"{name!r} is no quantizer: it is a {type(found).__name__}, not a class.")
+    lacking = [each for each in REQUIRED if not hasattr(found, each)]
+    if lacking or not dataclasses.is_dataclass(found):
+        told = f"it lacks {', '.join(lacking)}" if lacking else "it is no dataclass"
+        raise QuantbenchError(f"{name!r} is no quantizer: {told}. docs/add-a-quantizer.md shows what one has.")
+    return cast("type[Quantizer]", found)
 
 
 @cache
@@ -125,14 +140,19 @@ def field_names(quantizer: type[Quantizer]) -> tuple[str, ...]:
 def make(part: Part) -> Quantizer:
     """The quantizer of a recipe's part. The level's `bits` go to methods that have such a field.
 
-    Raises QuantbenchError naming a parameter that the method does not have.
+    Raises QuantbenchError naming a parameter that the method does not have, or values that it refuses.
     """
     quantizer = get(part.quantizer)
     fields = field_names(quantizer)
     for parameter in part.parameters:
         if parameter not in fields and parameter != "bits":
             raise unknown(f"parameter of {part.quantizer}", parameter, fields)
-    return quantizer(**{name: value for name, value in part.parameters.items() if name in fields})
+    given = {name: value for name, value in part.parameters.items() if name in fields}
+    try:
+        return quantizer(**given)
+    except (TypeError, ValueError) as error:
+        shown = ", ".join(f"{name} = {value!r}" for name, value in given.items()) or "no parameters"
+        raise QuantbenchError(f"{part.quantizer} cannot be made with {shown}: {error}.") from error
 
 
 def check(recipe: Recipe) -> None:

@@ -1,0 +1,247 @@
+"""Is a decoded matrix the original with a code's error, or something else? Untouched, permuted and outlying parts.
+
+A perplexity within its limit does not show that a few groups have wrong scales, that one matrix is shifted, or that a
+tensor was lost. What a sound code does to a matrix is known beforehand: its error is spread over groups, rows and
+columns as the ranges of the weights are. What is not like that is named in a sentence. Plain numpy arrays, so that
+matrices from any file can be judged.
+
+Sizes of errors are means of absolute values, not of squares: clipping one outlier is a choice that many codes make,
+and it hardly moves the mean over 64 weights, while a wrong scale, sign or offset moves all of them.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_quantbench.blocksums import BLOCK, BlockSums, Matrix, Sums, block_sums, scaled
+
+LOST = 0.3  # cosine with the original below which nothing of it is left; at 2 bits the worst rows have 0.5
+CHANCE = 1.5  # standard deviations, of the cosine of so many weights: short rows vary more
+OUTLYING = 4.0  # × the error of its like: sound codes stay below 2.5, half of all swapped scales are above 5
+SHARE_OF_ROUNDING = 0.5  # of rounding's error is what any code may have: weights may be on its grid but for a few
+NOTICEABLE = 0.1  # of a group's own mean absolute weight: errors below are no fault whatever their like have
+OUTLYING_COLUMNS = 2.0  # the same for 64 columns over all rows: sound codes stay below 1.3
+RESIZED = 0.4  # of a row or of 64 columns: how much larger or smaller than the others they come back
+TINY = 0.01  # of the usual size: rows so small are lost by every code with one scale for the matrix
+ENOUGH = 2  # blocks in a row, or rows in a block of columns
+ENOUGH_ROWS = 16  # for a mean over rows
+AXES = ((1, "row"), (0, "column block"))  # of 64 columns
+FLOOR_DB = 7.0  # below rounding to as many bits
+SPREAD_DB = 6.0  # below the other matrices of the recipe, each compared with rounding on the same matrix
+BEST_DB = 34.0  # rounding expects no more: floating-point codes stop at 31 dB whatever their bits
+SEARCHED = 16  # lost rows or blocks of columns that are looked for elsewhere
+SHOWN = 3  # places named in a sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Likeness:
+    """How a decoded matrix compares with the original, and what is wrong with it, each in a sentence."""
+
+    name: str
+    code: str  # what encoded it, with its parameters: matrices of one code are compared with each other
+    snr_db: float
+    rounding_db: float  # what rounding with as many bits is expected to have on this matrix
+    problems: tuple[str, ...]
+
+    @property
+    def gap_db(self) -> float:
+        """Above rounding; negative below."""
+        return min(self.snr_db, BEST_DB) - min(self.rounding_db, BEST_DB)
+
+
+def likeness(name: str, original: Matrix, decoded: Matrix, bits_per_weight: float, code: str = "") -> Likeness:
+    """Compare one decoded matrix with the original: (out, in), or more dimensions, of which the last is `in`.
+
+    `bits_per_weight` is what a further weight costs: of codes with books of their own, without the books.
+    """
+    before, after = (np.asarray(each, np.float32).reshape(-1, each.shape[-1] or 1) for each in (original, decoded))
+    if original.shape != decoded.shape:
+        problems: tuple[str, ...] = (f"{name} has shape {original.shape} and comes back as {decoded.shape}.",)
+        return Likeness(name=name, code=code, snr_db=-math.inf, rounding_db=0.0, problems=problems)
+    if not np.isfinite(after).all():
+        problems = (f"{name} comes back with NaN or infinite values.",)
+        return Likeness(name=name, code=code, snr_db=-math.inf, rounding_db=0.0, problems=problems)
+    before, after = scaled(before, after)
+    sums = block_sums(before, after)
+    signal, noise = float(sums.weight_square.sum()), float(sums.error_square.sum())
+    snr, rounding = _decibels(signal, noise), _decibels(signal, _rounding_noise(sums.span, bits_per_weight))
+    found = [] if signal == 0 else [*_problems(before, after, sums, snr, rounding, bits_per_weight)]
+    problems = tuple(f"{name} {problem}" for problem in found)
+    return Likeness(name=name, code=code, snr_db=snr, rounding_db=rounding, problems=problems)
+
+
+def kept(name: str, original: Matrix, decoded: Matrix) -> Likeness:
+    """Compare a tensor that is said to be left as it was: it has to be the same in every value."""
+    problems: tuple[str, ...] = ()
+    if original.shape != decoded.shape:
+        problems = (f"{name} is kept, has shape {original.shape} and comes back as {decoded.shape}.",)
+    elif changed := int(np.count_nonzero(original != decoded)):
+        what = "all of one value" if decoded.size > 1 and (decoded == decoded.flat[0]).all() else "others than before"
+        told = f"{changed:,} of its {original.size:,} values differ from the source; they are {what}"
+        problems = (f"{name} is said to be kept as it was, and is not: {told}.",)
+    return Likeness(name=name, code="kept", snr_db=math.inf, rounding_db=math.inf, problems=problems)
+
+
+def across(found: Sequence[Likeness]) -> Iterator[str]:
+    """Sentences on matrices that are far worse than the others of the same code, each measured against rounding."""
+    codes: dict[str, list[Likeness]] = {}
+    for each in found:
+        if math.isfinite(each.snr_db) and math.isfinite(each.rounding_db) and not each.problems:
+            codes.setdefault(each.code, []).append(each)
+    for alike in codes.values():
+        usual = float(np.median([each.gap_db for each in alike]))
+        for each in alike:
+            if len(alike) > SHOWN and each.gap_db < usual - SPREAD_DB:
+                yield (
+                    f"{each.name} has an SNR of {each.snr_db:.1f} dB, {each.gap_db:+.1f} dB against rounding with as "
+                    f"many bits, where the recipe's matrices usually have {usual:+.1f} dB (at most {SPREAD_DB:g} less)."
+                )
+
+
+def findings(found: Sequence[Likeness]) -> tuple[str, ...]:
+    """All that is wrong with the matrices of a model, a sentence each."""
+    return (*(problem for each in found for problem in each.problems), *across(found))
+
+
+def _levels(bits_per_weight: float) -> float:
+    """Steps from the smallest to the largest weight of a group, where scales and offsets take half a bit."""
+    return float(2 ** max(bits_per_weight - 0.5, 1.0)) - 1
+
+
+def _rounding_noise(span: Sums, bits_per_weight: float) -> float:
+    """The squared error of rounding in groups of 64: a twelfth of a squared step for every weight."""
+    return float(np.square(span).sum()) * BLOCK / 12 / _levels(bits_per_weight) ** 2
+
+
+def _decibels(signal: float, noise: float) -> float:
+    if noise == 0:
+        return math.inf
+    return 10 * math.log10(signal / noise) if signal else -math.inf
+
+
+def _problems(
+    before: Matrix, after: Matrix, sums: BlockSums, snr: float, rounding: float, bits_per_weight: float
+) -> Iterator[str]:
+    """What is wrong, worst first; the rest of a matrix that is lost as a whole is not looked at."""
+    if not sums.decoded_square.any():
+        yield "comes back as zeros."
+        return
+    if snr == math.inf:
+        if _distinct(before) > 2**bits_per_weight:
+            yield f"comes back untouched, to the last bit, from {bits_per_weight:.2f} bits per weight."
+        return
+    lost = [*_lost(before, after, sums)]
+    yield from lost
+    if lost:
+        return
+    if snr < min(rounding, BEST_DB) - FLOOR_DB:
+        yield (
+            f"has an SNR of {snr:.1f} dB with {bits_per_weight:.2f} bits per weight, where plain rounding has "
+            f"{rounding:.1f} dB (at least {min(rounding, BEST_DB) - FLOOR_DB:.1f} dB is asked)."
+        )
+    yield from _resized(sums)
+    yield from _outliers(sums, bits_per_weight)
+
+
+def _distinct(weight: Matrix) -> int:
+    """How many values some group of the matrix has, of the first thousand groups."""
+    first = weight[: max(1, 1000 * BLOCK // weight.shape[1]), :BLOCK]
+    return max(len(np.unique(group)) for group in first)
+
+
+def _lost(before: Matrix, after: Matrix, sums: BlockSums) -> Iterator[str]:
+    """Rows, or blocks of 64 columns, that have nothing of the original's left, and where they are found instead."""
+    for axis, what in AXES:
+        own = sums.cosines(axis)
+        weights = before.size / len(own)
+        lost = np.flatnonzero((own < LOST - CHANCE / math.sqrt(weights)) & (sums.sizes(axis) > TINY))
+        if len(lost) == 0:
+            continue
+        moved = (_moved_rows if axis else _moved_columns)(before, after, lost)
+        shown = [f"{what} {place} holds what belongs in {source}" for place, source in moved[:SHOWN]]
+        told = f"has lost {len(lost):,} of {len(own):,} {what}s ({_named(lost)}: cosine with the original "
+        yield f"{told}{own[lost[0]]:.2f})" + (f"; it is permuted: {', '.join(shown)}" if shown else "") + "."
+        return
+
+
+def _resized(sums: BlockSums) -> Iterator[str]:
+    """Rows, or blocks of 64 columns, that come back larger or smaller than the others do."""
+    for axis, what in AXES:
+        gains = sums.gains(axis)
+        usual = float(np.median(gains))
+        far = np.abs(gains - usual)
+        limit = max(RESIZED, 10 * float(np.median(far)))
+        odd = np.flatnonzero((far > limit) & (sums.sizes(axis) > TINY))
+        if len(odd) and sums.weight.shape[1 - axis] >= ENOUGH and gains.size > SHOWN:
+            yield (
+                f"has {len(odd):,} of {gains.size:,} {what}s of another size ({_named(odd)}: {gains[odd[0]]:.2f} times "
+                f"the original, where the others come back {usual:.2f} times as large)."
+            )
+
+
+def _named(places: NDArray[np.intp]) -> str:
+    return ", ".join(str(place) for place in places[:SHOWN]) + (", …" if len(places) > SHOWN else "")
+
+
+def _moved_rows(before: Matrix, after: Matrix, lost: NDArray[np.intp]) -> list[tuple[int, int]]:
+    """(where a row is, where it belongs) for lost rows that are like another row of the original."""
+    places = lost[:: max(1, len(lost) // SEARCHED)][:SEARCHED]
+    norms = np.linalg.norm(before, axis=1)
+    own = np.linalg.norm(after[places], axis=1)
+    alike = (after[places] @ before.T) / np.maximum(own[:, None] * norms[None], 1e-30)
+    best = alike.argmax(axis=1)
+    return [
+        (int(place), int(found))
+        for place, found, row in zip(places, best, alike, strict=True)
+        if row[found] > max(LOST, 6 / math.sqrt(before.shape[1])) and found != place
+    ]
+
+
+def _moved_columns(before: Matrix, after: Matrix, lost: NDArray[np.intp]) -> list[tuple[int, int]]:
+    """The same for blocks of 64 columns, by whole blocks."""
+    rows, width = len(before), before.shape[1] // BLOCK
+    first, second = (
+        each[:, : width * BLOCK].reshape(rows, width, BLOCK).transpose(1, 0, 2).reshape(width, rows * BLOCK)
+        for each in (before, after)
+    )
+    whole = lost[lost < width]
+    return _moved_rows(first, second, whole) if len(whole) else []
+
+
+def _outliers(sums: BlockSums, bits_per_weight: float) -> Iterator[str]:
+    """Groups, and blocks of columns, whose error is far above that of their like."""
+    expected = sums.span * BLOCK / 4 / _levels(bits_per_weight)  # a quarter of a step for every weight
+    like = _like(sums.error, expected)
+    row, column = (np.median(sums.error, axis=axis, keepdims=True) for axis in (1, 0))
+    like = np.maximum(like, np.maximum(row, column))
+    odd = (sums.error > OUTLYING * like) & (sums.error > NOTICEABLE * sums.weight)
+    if odd.any():
+        rows, blocks = np.nonzero(odd)
+        times = sums.error[odd] / np.maximum(like[odd], np.finfo(np.float32).tiny)
+        worst = int(times.argmax())
+        yield (
+            f"has {len(rows):,} of {odd.size:,} groups of 64 weights whose mean error is more than {OUTLYING:g} times "
+            f"that of their like, up to {times[worst]:.0f} times (row {rows[worst]}, columns from "
+            f"{BLOCK * blocks[worst]}): wrong scales, offsets or signs."
+        )
+    error, wanted, whole = (each.sum(0) for each in (sums.error, expected, sums.weight))
+    if len(error) < SHOWN or len(sums.error) < ENOUGH_ROWS:
+        return
+    usual = np.maximum(_like(error, wanted), np.median(error))
+    for block in np.flatnonzero((error > OUTLYING_COLUMNS * usual) & (error > NOTICEABLE * whole))[:1]:
+        yield (
+            f"has {error[block] / usual[block]:.1f} times the error of other columns in those from {BLOCK * block} "
+            f"(at most {OUTLYING_COLUMNS:g} times is usual)."
+        )
+
+
+def _like(error: Sums, expected: Sums) -> Sums:
+    """The error that parts with such an expectation have in this matrix: the median of the ratio, times it."""
+    known = expected > 0
+    if not known.any():
+        return np.zeros_like(error)
+    like: Sums = max(float(np.median(error[known] / expected[known])), SHARE_OF_ROUNDING) * expected
+    return like
