@@ -16,6 +16,7 @@ from pytest_quantbench.cases import Case, bound_db
 from pytest_quantbench.catalog import CORPORA
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
+from pytest_quantbench.coverage import plan
 from pytest_quantbench.errors import ComparisonError, QuantbenchError
 from pytest_quantbench.experts import parsed
 from pytest_quantbench.hessian import output_error
@@ -145,13 +146,16 @@ def _encode(quantizer: Quantizer, weight: mx.array, case: Case, seed: int) -> tu
 
 
 def model_cases(directory: Path, calibration: str, sequences: int = 16) -> Iterator[Case]:
-    """Every matrix of a model's decoder layers with the inputs that it gets in the original model, layer by layer."""
+    """Every matrix that would be encoded of a model's decoder layers, with the inputs that it gets in the original
+    model, layer by layer.
+    """
     checkpoint = Checkpoint(directory)
     source = compress(checkpoint, recipe("bf16", []), 0, directory)
     source_text = calibration if calibration in CORPORA else Path(calibration)
     text = CalibrationSet(text=read_text(source_text, offline=False, option="--calibration"), sequences=sequences)
     batches = text.batches(load_tokenizer(directory), checkpoint.config, 0)
     host = backend() == "cpu"
+    encoded = {item.path for item in plan(checkpoint, recipe("bf16", [])) if item.codec}
     walk = Walk(source, host=host)
     walk.begin(batches)
     for layer in range(len(walk)):
@@ -159,6 +163,8 @@ def model_cases(directory: Path, calibration: str, sequences: int = 16) -> Itera
         walk.observe(layer, observer.wrap)
         for path, statistics in observer.statistics().items():
             owner, expert = parsed(path)
+            if owner not in encoded:
+                continue
             held = checkpoint.tensor(f"{owner}.weight")
             matrix = held if expert is None else held[expert]
             yield Case(name=path, weight=np.array(matrix.astype(mx.float32)), statistics=statistics)
