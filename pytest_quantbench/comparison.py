@@ -17,6 +17,7 @@ from pytest_quantbench.cases import Case, bound_db
 from pytest_quantbench.catalog import CORPORA, MODELS
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import reference
+from pytest_quantbench.coverage import plan
 from pytest_quantbench.errors import ComparisonError, QuantbenchError
 from pytest_quantbench.experts import parsed
 from pytest_quantbench.hessian import output_error
@@ -146,7 +147,8 @@ def _encode(quantizer: Quantizer, weight: mx.array, case: Case, seed: int) -> tu
 
 
 def model_cases(directory: Path, calibration: str | None, sequences: int = 16) -> Iterator[Case]:
-    """Every matrix of a model's decoder layers with the inputs that it gets in the original model, layer by layer.
+    """Every matrix that would be encoded of a model's decoder layers, with the inputs that it gets in the original
+    model, layer by layer.
 
     `calibration` is the text that it sees: a file, a corpus or `self`; None: its own in the catalogue, or
     C4, or what the model itself writes.
@@ -159,6 +161,7 @@ def model_cases(directory: Path, calibration: str | None, sequences: int = 16) -
     text = calibration_set(asked, next(known, "c4"), writer, sequences=sequences, usual=sequences, offline=False)
     batches = text.batches(tokenizer, checkpoint.config, 0)
     host = backend() == "cpu"
+    encoded = {item.path for item in plan(checkpoint, REFERENCE) if item.codec}
     walk = Walk(source, host=host)
     walk.begin(batches)
     for layer in range(len(walk)):
@@ -166,6 +169,8 @@ def model_cases(directory: Path, calibration: str | None, sequences: int = 16) -
         walk.observe(layer, observer.wrap)
         for path, statistics in observer.statistics().items():
             owner, expert = parsed(path)
+            if owner not in encoded:
+                continue
             held = checkpoint.tensor(f"{owner}.weight")
             matrix = held if expert is None else held[expert]
             yield Case(name=path, weight=np.array(matrix.astype(mx.float32)), statistics=statistics)

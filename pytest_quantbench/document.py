@@ -143,11 +143,16 @@ def _coverage(records: Sequence[Record]) -> list[str]:
             f"embeddings and head {number(part.outer_bits_per_weight, 3)} bpw; decoded weights "
             f"`{(record.weights_sha256 or MISSING)[:12]}`"
         )
-        counted: dict[str, int] = {}
-        for note in part.notes.values():
-            counted[note] = counted.get(note, 0) + 1
-        lines += [f"  - {count} matrices: {note}" for note, count in counted.items()]
+        said: dict[str, list[str]] = {}
+        for name, note in part.notes.items():
+            said.setdefault(note, []).append(name)
+        lines += [f"  - {_of(names)}: {note}" for note, names in said.items()]
     return lines
+
+
+def _of(names: Sequence[str]) -> str:
+    """Which matrices a note is of: one or two by name, as where experts of a layer are told, many by their number."""
+    return " and ".join(f"`{name}`" for name in names) if len(names) <= 2 else f"{len(names)} matrices"
 
 
 def _provenance(records: Sequence[Record], commands: Sequence[str]) -> list[str]:

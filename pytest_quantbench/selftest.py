@@ -19,7 +19,7 @@ from pytest_quantbench.coverage import Tensor
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.measured import Measured
 from pytest_quantbench.quality import CHECKED
-from pytest_quantbench.skeleton import decoder_layers, skeleton
+from pytest_quantbench.skeleton import decoder_layers, shapes, skeleton
 from pytest_quantbench.verdict import Outcome, Verdict
 
 IDENTITY = "none: the reference with rounded activations"
@@ -98,23 +98,24 @@ def _shuffled(artifact: Artifact, seed: int, share: float) -> Artifact:
     return damaged
 
 
-def _middle(artifact: Artifact) -> tuple[str, str]:
-    """The names' prefixes of the two layers in the middle."""
-    path, layers = decoder_layers(skeleton(artifact.config, artifact.names))
-    place = (len(layers) - 1) // 2
-    return f"{path}.{place}.", f"{path}.{place + 1}."
-
-
 def _zeroed(artifact: Artifact, seed: int) -> Artifact:
+    """The layer in the middle."""
+    path, layers = decoder_layers(skeleton(artifact.config, artifact.names))
     damaged = _ZeroedLayer(artifact)
-    damaged.prefix = _middle(artifact)[0]
+    damaged.prefix = f"{path}.{(len(layers) - 1) // 2}."
     return damaged
 
 
 def _swapped(artifact: Artifact, seed: int) -> Artifact:
-    """Two neighbouring layers in each other's place."""
+    """Two neighbouring layers in each other's place: those next to the middle that are built alike."""
+    path, layers = decoder_layers(skeleton(artifact.config, artifact.names))
+    middle = (len(layers) - 1) // 2
+    alike = [k for k in range(len(layers) - 1) if shapes(layers[k]) == shapes(layers[k + 1])]
+    if not alike:
+        raise QuantbenchError(f"{artifact.manifest.source} has no two neighbouring layers of one kind to swap.")
+    place = min(alike, key=lambda k: abs(k - middle))
     damaged = _SwappedLayers(artifact)
-    damaged.prefixes = _middle(artifact)
+    damaged.prefixes = (f"{path}.{place}.", f"{path}.{place + 1}.")
     return damaged
 
 

@@ -96,6 +96,19 @@ def test_matrices_of_a_model_come_with_their_inputs():
     assert down.statistics.hessian.shape == (768, 768)
 
 
+def test_a_matrix_whose_layer_has_a_bias_is_one_too(small_model):
+    found = [case.name for case in comparison.model_cases(small_model("qwen2"), "tiny-train", sequences=2)]
+    assert len(found) == 3 * 7
+
+
+def test_every_expert_of_a_model_is_a_matrix(small_model):
+    found = {case.name: case for case in comparison.model_cases(small_model("mixtral"), "tiny-train", sequences=2)}
+    assert len(found) == 3 * (4 + 4 * 3)  # attention, and three for each expert; no router
+    case = found["model.layers.2.block_sparse_moe.switch_mlp.down_proj[3]"]
+    assert case.weight.shape == (64, 128)
+    assert case.statistics.hessian.shape == (128, 128)
+
+
 def test_the_command_compares_and_says_where_the_files_are(tmp_path, capsys):
     assert main(["weights", "--method", "rtn", "--size", "64", "--results", str(tmp_path)]) == 0
     printed = capsys.readouterr().out

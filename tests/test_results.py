@@ -9,7 +9,7 @@ from test_record import make, perplexity
 from pytest_quantbench import document, report, results
 from pytest_quantbench.diagnostics import Coherence, NoiseFloor
 from pytest_quantbench.errors import DiskError
-from pytest_quantbench.record import SCHEMA, Accuracy, TaskAccuracy, read
+from pytest_quantbench.record import SCHEMA, Accuracy, Compression, TaskAccuracy, read
 from pytest_quantbench.storage import sealed
 from pytest_quantbench.verdict import Verdict
 
@@ -134,6 +134,18 @@ def test_the_report_has_all_tables_with_a_column_per_level():
     text = document.markdown(records, ["pytest benches -k Tiny"])
     assert text.count("| model | BF16 | INT4 | INT2 |") == len(report.TABLES)
     assert "    pytest benches -k Tiny" in text
+
+
+def test_what_was_encoded_otherwise_is_named_where_it_is_of_few():
+    notes = {"a.up_proj.weight": "expert 3", "a.gate_proj.weight": "expert 3", "b.up_proj.weight": "expert 7"}
+    notes |= {f"c{k}.weight": "group 32" for k in range(5)}
+    sizes = {"original_gb": 4.0, "compressed_gb": 1.0, "ratio": 4.0, "time_sec": 1.0, "quantized_fraction": 1.0}
+    bits = dict.fromkeys(("bits_per_weight", "inner_bits_per_weight", "outer_bits_per_weight"), 4.0)
+    part = Compression(**sizes, **bits, notes=notes)
+    lines = document.markdown([make(compression=part)], ["c"]).splitlines()
+    assert "  - `a.up_proj.weight` and `a.gate_proj.weight`: expert 3" in lines
+    assert "  - `b.up_proj.weight`: expert 7" in lines
+    assert "  - 5 matrices: group 32" in lines
 
 
 def test_limits_are_those_that_were_judged_by():

@@ -8,6 +8,8 @@ import pytest
 
 from pytest_quantbench import bench, quantizers, selftest
 from pytest_quantbench.artifacts import open_artifact
+from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.compress import compress
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.selftest import DAMAGES, FATAL, IDENTITY
@@ -57,6 +59,21 @@ def test_two_layers_trade_places(cell):
     for name, dense in swapped.items():
         prefix = name[: len("model.layers.1.")]
         np.testing.assert_array_equal(dense, whole[other.get(prefix, prefix) + name[len(prefix) :]])
+
+
+def test_only_layers_of_one_kind_trade_places(small_model, tmp_path):
+    """Experts in the middle layer and none behind it: it is swapped with the one before. Without a pair: refused."""
+    for dense, swapped in (([2], "model.layers.0."), ([1], None)):
+        directory = small_model("qwen3_moe", seed=dense[0], mlp_only_layers=dense)
+        artifact = compress(Checkpoint(directory), recipe("int4-rtn", quantizers.names()), 0, tmp_path)
+        if swapped is None:
+            with pytest.raises(QuantbenchError, match="has no two neighbouring layers of one kind to swap"):
+                DAMAGES["two layers swapped"](artifact, 0)
+            continue
+        damaged = DAMAGES["two layers swapped"](artifact, 0)
+        names = [name for name in artifact.names if not mx.array_equal(damaged.dense(name), artifact.dense(name))]
+        assert f"{swapped}mlp.switch_mlp.up_proj.weight" in names
+        assert not [name for name in names if ".layers.2." in name]
 
 
 def test_every_damage_is_judged_and_the_artifact_stays_whole(cell):
