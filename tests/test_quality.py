@@ -293,7 +293,7 @@ def test_a_compression_that_fails_is_tried_once(open_subject, monkeypatch):
     for name in (T2, T3, T2):
         with pytest.raises(QuantbenchError, match="needs calibration"):
             getattr(cell, name)
-    assert tried.count(cell) <= 4  # a key for each part at first, and one compression
+    assert tried.count(cell) <= 7  # for each part a key to recall, to lock and to recall again; and one compression
 
 
 @pytest.mark.parametrize(("tokens", "most"), [(None, 64), (200, None), (200, 64)])

@@ -139,7 +139,8 @@ def test_the_report_has_all_tables_with_a_column_per_level():
 def test_what_was_encoded_otherwise_is_named_where_it_is_of_few():
     notes = {"a.up_proj.weight": "expert 3", "a.gate_proj.weight": "expert 3", "b.up_proj.weight": "expert 7"}
     notes |= {f"c{k}.weight": "group 32" for k in range(5)}
-    sizes = {"original_gb": 4.0, "compressed_gb": 1.0, "ratio": 4.0, "time_sec": 1.0, "quantized_fraction": 1.0}
+    sizes = {"original_gb": 4.0, "compressed_gb": 1.0, "ratio": 0.25, "times_smaller": 4.0}
+    sizes |= {"time_sec": 1.0, "quantized_fraction": 1.0}
     bits = dict.fromkeys(("bits_per_weight", "inner_bits_per_weight", "outer_bits_per_weight"), 4.0)
     part = Compression(**sizes, **bits, notes=notes)
     lines = document.markdown([make(compression=part)], ["c"]).splitlines()
