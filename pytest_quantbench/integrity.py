@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from pytest_quantbench.blocksums import BLOCK, BlockSums, Matrix, Sums, block_sums, scaled
 
 LOST = 0.3  # cosine with the original below which nothing of it is left; at 2 bits the worst rows have 0.5
-CHANCE = 1.5  # standard deviations, of the cosine of so many weights: short rows vary more
+SHORT = 128  # weights: of fewer, in 2 bits, some row has 0.2, and half of that limit is taken
+FAR = 10.0  # × the median distance from the median: short rows of few bits vary much
 OUTLYING = 4.0  # × the error of its like: sound codes stay below 2.5, half of all swapped scales are above 5
 SHARE_OF_ROUNDING = 0.5  # of rounding's error is what any code may have: weights may be on its grid but for a few
 NOTICEABLE = 0.1  # of a group's own mean absolute weight: errors below are no fault whatever their like have
@@ -156,8 +157,8 @@ def _lost(before: Matrix, after: Matrix, sums: BlockSums) -> Iterator[str]:
     """Rows, or blocks of 64 columns, that have nothing of the original's left, and where they are found instead."""
     for axis, what in AXES:
         own = sums.cosines(axis)
-        weights = before.size / len(own)
-        lost = np.flatnonzero((own < LOST - CHANCE / math.sqrt(weights)) & (sums.sizes(axis) > TINY))
+        limit = LOST if before.size // len(own) >= SHORT else LOST / 2
+        lost = np.flatnonzero((own < limit) & (sums.sizes(axis) > TINY))
         if len(lost) == 0:
             continue
         moved = (_moved_rows if axis else _moved_columns)(before, after, lost)
@@ -173,7 +174,7 @@ def _resized(sums: BlockSums) -> Iterator[str]:
         gains = sums.gains(axis)
         usual = float(np.median(gains))
         far = np.abs(gains - usual)
-        limit = max(RESIZED, 10 * float(np.median(far)))
+        limit = max(RESIZED, FAR * float(np.median(far)))
         odd = np.flatnonzero((far > limit) & (sums.sizes(axis) > TINY))
         if len(odd) and sums.weight.shape[1 - axis] >= ENOUGH and gains.size > SHOWN:
             yield (

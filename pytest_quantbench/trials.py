@@ -86,7 +86,7 @@ def trial(quantizer: Quantizer, shape: tuple[int, int]) -> Trial:
     return _tried(cast(Hashable, quantizer), shape)  # a frozen dataclass is
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=16)
 def _tried(hashable: Hashable, shape: tuple[int, int]) -> Trial:
     quantizer = cast(Quantizer, hashable)
     weight = gaussian(shape)
