@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from pytest_quantbench import cellrecord, judge
+from pytest_quantbench.calibration_check import calibration_perplexity
 from pytest_quantbench.catalog import METRICS, Model, metric_of
 from pytest_quantbench.checks import decide
 from pytest_quantbench.deleted import delete
@@ -116,6 +117,11 @@ class Cell(Measured):
         """What the reference itself differs by under an arithmetic that should not matter."""
         return Floor(self, Measured(self.subject, self.recipe, paired=self, rounding=True))
 
+    @cached_property
+    def calibration_perplexity(self) -> float | None:
+        """Of the reference on the text that this cell was calibrated on; None without one."""
+        return calibration_perplexity(self)
+
     def limit(self, metric: str) -> float | None:
         """The limit that this cell is judged by, None for informational."""
         settings = self.subject.settings
@@ -147,6 +153,7 @@ class Cell(Measured):
         if check == "perplexity":
             _ = self.perplexity_samples  # what keeps it from being measured is told before anything else
             self.source.refuse_unreadable_text(self.reference.perplexity_samples)
+            _ = self.calibration_perplexity  # a text of another kind is warned of
         if self.is_reference:
             getattr(self, f"{check}_samples")
             return judge.informational(

@@ -38,7 +38,7 @@ def summarize(cell: Cell) -> Record:
         source_sha256=checkpoint.sha256,
         weights_sha256=cell.weights_sha256(),
         seed=subject.settings.seed,
-        compression=parts.compression(cell.artifact.manifest),
+        compression=parts.compression(cell.artifact.manifest, _calibration_perplexity(cell)),
         verdicts=tuple(cell.verdicts.values()),
         machine=describe(),
         **_measured(cell),
@@ -78,6 +78,10 @@ def _measured(cell: Cell) -> dict[str, Any]:
     if cell.taken(T1) or cell.taken(T3):
         found["coherence"] = _coherence(cell)
     return found
+
+
+def _calibration_perplexity(cell: Cell) -> float | None:
+    return cell.calibration_perplexity if cell.taken("calibration_perplexity") else None
 
 
 def _coherence(cell: Cell) -> Coherence:

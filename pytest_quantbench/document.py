@@ -3,18 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from pytest_quantbench.catalog import INSENSITIVE_TASKS, METRICS, SENSITIVE_TASKS
+from pytest_quantbench.figures import MISSING, TABLES, Table, calibration, mark, number
 from pytest_quantbench.record import Record
-from pytest_quantbench.report import (
-    LEGEND,
-    MISSING,
-    TABLES,
-    Table,
-    integrity_lines,
-    mark,
-    number,
-    sentences,
-    suite_lines,
-)
+from pytest_quantbench.report import LEGEND, integrity_lines, sentences, suite_lines
 from pytest_quantbench.suite import holm_outcomes
 
 OTHER_TEXT = "†"
@@ -143,6 +134,7 @@ def _coverage(records: Sequence[Record]) -> list[str]:
             f"embeddings and head {number(part.outer_bits_per_weight, 3)} bpw; decoded weights "
             f"`{(record.weights_sha256 or MISSING)[:12]}`"
         )
+        lines += [f"  - calibrated on {told}"] if (told := calibration(record)) else []
         said: dict[str, list[str]] = {}
         for name, note in part.notes.items():
             said.setdefault(note, []).append(name)

@@ -21,7 +21,7 @@ from pytest_quantbench.samples import (
 from pytest_quantbench.verdict import Interval
 
 
-def compression(manifest: Manifest) -> Compression:
+def compression(manifest: Manifest, calibration_ppl: float | None = None) -> Compression:
     """Sizes and coverage, counted from what the manifest says was stored."""
     size = dict.fromkeys(("inner", "outer", "kept"), 0)
     count = dict(size)
@@ -48,6 +48,7 @@ def compression(manifest: Manifest) -> Compression:
         artifact=manifest.key,
         opens_in_mlx_lm=manifest.opens_in_mlx_lm,
         calibration=dict(manifest.calibration) or None,
+        calibration_ppl=calibration_ppl,
     )
 
 

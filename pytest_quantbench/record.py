@@ -50,6 +50,7 @@ class Compression:
     artifact: str = ""
     opens_in_mlx_lm: bool = False
     calibration: Mapping[str, str | int] | None = None  # `text`, `sha256`, `sequences`, …; null: none was used
+    calibration_ppl: float | None = None  # of the reference on the text's first 512 tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

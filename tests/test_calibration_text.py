@@ -6,15 +6,17 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pytest_quantbench import hub, self_sampled
+from pytest_quantbench import hub, report, self_sampled
+from pytest_quantbench.bench import Subject
 from pytest_quantbench.calibration_text import SELF, Writer, calibration_set
 from pytest_quantbench.catalog import MODELS, TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import reference
 from pytest_quantbench.errors import CorpusError, OfflineError
-from pytest_quantbench.recipes import REFERENCE
+from pytest_quantbench.recipes import REFERENCE, recipe
 from pytest_quantbench.self_sampled import _sampler, _starts, sampled_text
-from pytest_quantbench.settings import user_model
+from pytest_quantbench.settings import Settings, user_model
+from pytest_quantbench.tiny.text import training_text
 from pytest_quantbench.tokens import load_tokenizer
 
 
@@ -146,3 +148,38 @@ def test_a_network_that_is_not_there_is_waited_for_once(monkeypatch):
         with pytest.raises(OfflineError, match=r"wikitext2 cannot be fetched \(no route\)"):
             hub.read_text("wikitext2", offline=False)
     assert len(tried) == 1
+
+
+@pytest.fixture
+def subject(tmp_path):
+    def of(text):
+        path = tmp_path / "text.txt"
+        path.write_text(text)
+        settings = Settings(cache=tmp_path / "cache", calibration=path, calibration_sequences=1, fixed=True, tokens=256)
+        return Subject(MODELS["Tiny"], settings)
+
+    return of
+
+
+def test_a_text_of_another_kind_is_warned_about_and_both_perplexities_are_said(subject, caplog):
+    """Tiny knows English letters, but no Latin: its own world's text passes, this one does not."""
+    latin = "Gallia est omnis divisa in partes tres, quarum unam incolunt Belgae, aliam Aquitani. " * 200
+    cell = subject(latin).cell(recipe("int4-gptq", ["gptq"]))
+    with caplog.at_level(logging.WARNING):
+        cell.judge("perplexity")
+    assert "Tiny-int4-gptq is calibrated on text.txt, where the perplexity of BF16 is" in caplog.text
+    part = cell.record().compression
+    assert part.calibration["text"] == "text.txt"
+    assert part.calibration_ppl > 3 * cell.record().perplexity.bf16_ppl
+    (line,) = report.calibration_lines([cell.record()])
+    assert line.startswith("calibration: Tiny-int4-gptq on text.txt (sha256 ")
+    assert f"perplexity of BF16 is {part.calibration_ppl:.1f}" in line
+
+
+def test_a_text_of_the_models_own_kind_is_not_warned_about(subject, caplog):
+    cell = subject(training_text()[:20_000]).cell(recipe("int4-gptq", ["gptq"]))
+    with caplog.at_level(logging.WARNING):
+        cell.judge("perplexity")
+    assert "another kind" not in caplog.text
+    assert 0 < cell.record().compression.calibration_ppl < 3 * cell.record().perplexity.bf16_ppl
+    assert cell.reference.record().compression.calibration is None

@@ -8,7 +8,7 @@ import pytest
 from test_fidelity import compact, quick_kl, text_like
 from test_kept import losses
 
-from pytest_quantbench import parts, report, stats
+from pytest_quantbench import parts, stats
 from pytest_quantbench.fidelity import Fidelity
 from pytest_quantbench.logits import HostLogits
 from pytest_quantbench.record import Divergence
@@ -49,8 +49,8 @@ def test_the_report_says_what_was_sampled():
     lines = []
     for error in (0.0, 0.1):
         found = divergence(Fidelity(kl_nats=kl, error_nats=np.full_like(kl, error), same_top=kl > 0), 640)
-        lines.append(report._divergence(SimpleNamespace(perplexity=SimpleNamespace(divergence=found))))
+        lines.append(figures._divergence(SimpleNamespace(perplexity=SimpleNamespace(divergence=found))))
     assert "sampling" not in lines[0]
     assert "(± 0.008 by sampling)" in lines[1]
     before = SimpleNamespace(divergence=replace(found, sampled_nats=0.0, missed_nats=0.03))
-    assert "at most 0.03 more" in report._divergence(SimpleNamespace(perplexity=before))
+    assert "at most 0.03 more" in figures._divergence(SimpleNamespace(perplexity=before))

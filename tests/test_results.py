@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_record import make, perplexity
 
-from pytest_quantbench import document, report, results
+from pytest_quantbench import document, figures, report, results
 from pytest_quantbench.diagnostics import Coherence, NoiseFloor
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.record import SCHEMA, Accuracy, Compression, TaskAccuracy, read
@@ -55,7 +55,7 @@ def test_verdicts_by_several_limits_stay_beside_each_other(tmp_path):
         path = results.save(make(perplexity=perplexity(), verdicts=(each,)), samples, tmp_path)
     record = read(path)
     assert [(v.limit, v.outcome) for v in record.verdicts] == [(2.0, "pass"), (1e-4, "fail"), (9.0, "pass")]
-    assert report.mark(record, "perplexity_delta") == "✗"
+    assert figures.mark(record, "perplexity_delta") == "✗"
     text = document.markdown([record], ["c"])
     assert "| *limit* | < 2, < 0.0001, < 9 |" in text
     assert "| Tiny-int4 | perplexity delta vs BF16, c | < 0.0001 | fail |" in text
