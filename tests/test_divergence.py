@@ -8,15 +8,15 @@ import pytest
 from test_fidelity import compact, quick_kl, text_like
 from test_kept import losses
 
-from pytest_quantbench import parts, stats
+from pytest_quantbench import figures, stats, textfigures
 from pytest_quantbench.fidelity import Fidelity
 from pytest_quantbench.logits import HostLogits
-from pytest_quantbench.record import Divergence
+from pytest_quantbench.textrecord import Divergence
 
 
 def divergence(fidelity, count) -> Divergence:
     nll = np.full(count, 2.0, np.float32)
-    found = parts.perplexity(losses(nll, fidelity=fidelity), losses(nll)).divergence
+    found = textfigures.perplexity(losses(nll, fidelity=fidelity), losses(nll)).divergence
     assert found is not None
     return found
 
