@@ -37,11 +37,13 @@ class DeviceLogits:
         return HostLogits(view(self._rows)).compact(place)
 
     def against(self, kept: Distributions) -> Fidelity:
-        chosen = self._rows
+        scores, above = self._rows - self._log_sums, np.zeros(len(kept.rest))
+        theirs = scores
         if kept.tokens.size:
-            chosen = mx.take_along_axis(chosen, mx.array(kept.tokens.astype(np.int32)), axis=-1)
-        theirs = np.array(chosen - self._log_sums).astype(np.float64)
-        return compared(kept, theirs, self.likeliest())
+            theirs = mx.take_along_axis(scores, mx.array(kept.tokens.astype(np.int32)), axis=-1)
+            high = scores > mx.array(kept.threshold)[:, None]
+            above = np.array(mx.where(high, mx.exp(scores), 0).sum(axis=-1)).astype(np.float64)
+        return compared(kept, np.array(theirs).astype(np.float64), above, self.likeliest())
 
 
 def logits_of(rows: mx.array) -> Logits:

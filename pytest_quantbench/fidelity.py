@@ -4,7 +4,7 @@ The reference's distributions are kept, so that later recipes need no second run
 vocabulary has at most 2,048 tokens, and otherwise 512 tokens a position (3 or 4 KB), as many of them the likeliest as
 the position's mass asks for, the others a sample of the rest. A sum over the rest is estimated from the sample as
 surveys are: a token that is drawn with a probability in proportion to its mass stands for an equal share of that mass.
-The estimate of the divergence is right on average, and its error, which the sample shows, stands beside it.
+The estimate is right on average but for a small part of its error, which the sample shows and which stands beside it.
 
 Systematic sampling and the regression estimator: W. G. Cochran, Sampling Techniques (1977), chapters 7 to 9.
 """
@@ -19,7 +19,11 @@ from numpy.typing import NDArray
 WHOLE = 2048  # a vocabulary up to here is kept whole
 TOKENS = 512  # kept of a larger one
 FEWEST_DRAWN = 8  # of them, so that their spread says something
-NEAR_NATS = 0.5  # between the log-probabilities of two models that are near each other, root mean square
+FAR_NATS = 0.5  # between the log-probabilities of two models that are far apart, root mean square
+MISSED_ERRORS = 3.0  # standard errors by which a sample is off that has missed something
+ROUNDING = 1e-6  # of a mass, in float32 logits
+HIGH = 2.0  # times what a drawn token stands for: a higher probability is not expected of a token not kept for sure
+LEAST_MASS = 1e-30
 LEAST_NATS = -1e4  # a log-probability below it is none at all, as of words that a model forbids
 STEEPEST = 50.0  # exp of it is the largest ratio of two probabilities that is told from a larger one
 GOLDEN = (5**0.5 - 1) / 2
@@ -41,6 +45,13 @@ class Distributions:
     certain: NDArray[np.uint16]
     rest: Floats
     likeliest: NDArray[np.uint32]
+
+    @property
+    def threshold(self) -> Floats:
+        """(n,) natural logarithms of the largest probability that is expected of a token not kept for sure."""
+        drawn = np.maximum(self.log_probabilities.shape[1] - self.certain.astype(np.int64), 1)
+        found: Floats = np.log(np.maximum(HIGH * self.rest / drawn, LEAST_MASS)).astype(np.float32)
+        return found
 
     def part(self, start: int, stop: int) -> "Distributions":
         """Those of some positions."""
@@ -111,9 +122,9 @@ def _certain(masses: Doubles) -> NDArray[np.intp]:
     return certain
 
 
-def divergence(kept: Distributions, theirs: Doubles) -> tuple[Doubles, Doubles]:
+def divergence(kept: Distributions, theirs: Doubles, above: Doubles) -> tuple[Doubles, Doubles]:
     """KL(kept ‖ theirs) at each of n positions, and its standard error; `theirs` (n, K) are the other model's natural
-    log-probabilities of the tokens that are kept.
+    log-probabilities of the tokens that are kept, `above` (n,) its mass on tokens above `kept.threshold`.
 
     Taken is Σ (p log(p/q) − p + q), which is the same, since both add up to one: near p = q its terms are small, so
     that neither rounding nor sampling leaves much to be wrong.
@@ -126,29 +137,41 @@ def divergence(kept: Distributions, theirs: Doubles) -> tuple[Doubles, Doubles]:
     if ours.shape[1] == kept.certain.min():
         return terms.sum(-1), np.zeros(len(terms))
     known = np.arange(ours.shape[1]) < kept.certain[:, None]
-    rest, error = _of_rest(kept, known, ratio, np.where(known, other, 0).sum(-1))
+    high = theirs > kept.threshold[:, None]
+    unexpected = np.maximum(above - np.where(known & high, other, 0).sum(-1), 0)
+    moved = 1 - np.where(known, other, 0).sum(-1) - kept.rest.astype(np.float64)
+    rest, error = _of_rest(kept, known, ratio, high, unexpected, moved)
     return np.where(known, terms, 0).sum(-1) + rest, error
 
 
 def _of_rest(
-    kept: Distributions, known: NDArray[np.bool_], ratio: Doubles, other_known: Doubles
+    kept: Distributions,
+    known: NDArray[np.bool_],
+    ratio: Doubles,
+    high: NDArray[np.bool_],
+    unexpected: Doubles,
+    moved: Doubles,
 ) -> tuple[Doubles, Doubles]:
-    """The part of the divergence that is estimated, and its standard error; `ratio` (n, K) is log(p/q), `other_known`
-    (n,) the other model's mass of the tokens kept for sure.
+    """Σ (p log(p/q) − p + q) over the rest, estimated, and its standard error.
 
-    Where those show that the two models are far apart, p log(p/q) alone is estimated, and Σ (q − p) over the rest,
-    which is known, added: there q/p of an unlikely token can be huge, and a sample misses it. No chance has chosen
-    them, so that the estimate stays right on average.
+    `ratio` (n, K) is log(p/q); `high` says where q is above the threshold, `unexpected` (n,) is the mass of all such
+    tokens of the rest, and `moved` (n,) is Σ (q − p) over the rest: both are known. So the q of high tokens, which a
+    sample misses, is added and not estimated. Where the models are far apart, or the sample's own Σ (q − p) is not what
+    is known, so that it has missed much, Σ p log(p/q) alone is estimated, and what is known is added to that.
     """
-    apart = np.sqrt(np.where(known, ratio**2, 0).sum(-1) / np.maximum(kept.certain, 1))
-    near = apart < NEAR_NATS
-    terms = ratio + np.where(near[:, None], np.expm1(np.minimum(-ratio, STEEPEST)), 0)
-    drawn = known.shape[1] - kept.certain.astype(np.int64)
-    mean = np.where(known, 0, terms).sum(-1) / drawn
-    spread = np.where(known, 0, np.square(terms - mean[:, None])).sum(-1) / (drawn - 1)
-    rest = kept.rest.astype(np.float64)
-    beyond = np.where(near, 0, 1 - other_known - rest)
-    return rest * mean + beyond, rest * np.sqrt(spread / drawn)
+    drawn, rest = known.shape[1] - kept.certain.astype(np.int64), kept.rest.astype(np.float64)
+    excess = np.where(high, -1, np.expm1(np.minimum(-ratio, STEEPEST)))  # q/p − 1, without the q of high tokens
+
+    def estimated(terms: Doubles) -> tuple[Doubles, Doubles]:
+        mean = np.where(known, 0, terms).sum(-1) / drawn
+        spread = np.where(known, 0, np.square(terms - mean[:, None])).sum(-1) / (drawn - 1)
+        return rest * mean, rest * np.sqrt(spread / drawn)
+
+    (near, near_error), (far, far_error), (gained, gained_error) = map(estimated, (ratio + excess, ratio, excess))
+    apart = np.where(known, ratio**2, 0).sum(-1) / np.maximum(kept.certain, 1) > FAR_NATS**2
+    apart |= np.abs(moved - unexpected - gained) > MISSED_ERRORS * gained_error + ROUNDING
+    apart |= near_error > far_error + ROUNDING
+    return np.where(apart, far + moved, near + unexpected), np.where(apart, far_error, near_error)
 
 
 Kept = TypeVar("Kept", Distributions, Fidelity)

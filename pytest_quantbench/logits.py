@@ -17,6 +17,7 @@ from pytest_quantbench.fidelity import Distributions, Fidelity, Floats, joined
 
 BLOCK = 1024  # float32 numbers that are added up in float32; their sums in float64
 AT_ONCE = 2**17  # float32 values that lie in a core's own cache with what is made of them
+MARGIN = 1e-3  # beyond the rounding of a difference of two logits
 Doubles = NDArray[np.float64]
 Tokens = NDArray[np.integer]
 
@@ -76,14 +77,28 @@ class HostLogits:
             some = kept.part(part.start, part.stop)
             rows = self._rows[part]
             chosen = np.take_along_axis(rows, some.tokens.astype(np.int64), axis=-1) if some.tokens.size else rows
-            parts.append(compared(some, chosen - self.log_sums[part, None], likeliest[part]))
+            above = self._above(part, some.threshold) if some.tokens.size else np.zeros(len(rows))
+            parts.append(compared(some, chosen - self.log_sums[part, None], above, likeliest[part]))
         return joined(parts)
 
+    def _above(self, part: slice, thresholds: Floats) -> Doubles:
+        """(n,) masses of the tokens whose log-probabilities are above a threshold."""
+        found = np.zeros(len(thresholds))
+        rows = zip(self._rows[part], self.log_sums[part], thresholds, strict=True)
+        for place, (row, log_sum, threshold) in enumerate(rows):
+            high = (
+                row[row > threshold + log_sum - MARGIN] - log_sum
+            )  # as the kept tokens' are computed, to the last bit
+            found[place] = np.exp(high[high > threshold]).sum()
+        return found
 
-def compared(kept: Distributions, theirs: Doubles, likeliest: Tokens) -> Fidelity:
-    """`theirs`: the other model's natural log-probabilities of the tokens that are kept."""
+
+def compared(kept: Distributions, theirs: Doubles, above: Doubles, likeliest: Tokens) -> Fidelity:
+    """`theirs`: the other model's natural log-probabilities of the tokens that are kept; `above`: its mass on those
+    above the threshold.
+    """
     with np.errstate(invalid="ignore", over="ignore"):
-        kl, error = fidelity.divergence(kept, theirs)
+        kl, error = fidelity.divergence(kept, theirs, above)
     return Fidelity(
         kl_nats=kl.astype(np.float32), error_nats=error.astype(np.float32), same_top=likeliest == kept.likeliest
     )
