@@ -6,12 +6,14 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pytest_quantbench import bench, quantizers
+from pytest_quantbench import bench, quantizers, stream, together
 from pytest_quantbench.catalog import TINY_DIRECTORY
-from pytest_quantbench.errors import CorpusError, OfflineError, QuantbenchError, WeightError
+from pytest_quantbench.errors import CorpusError, ModelError, OfflineError, QuantbenchError, WeightError
 from pytest_quantbench.growth import grow_questions, grow_tokens
+from pytest_quantbench.proof import Proof
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.settings import Settings, user_model
+from pytest_quantbench.standins import Anatomy
 from pytest_quantbench.stream import Walk
 from pytest_quantbench.together import T2, T3
 
@@ -302,3 +304,50 @@ def test_the_overlap_is_looked_for_as_far_as_is_read(open_subject, tmp_path, tok
     (tmp_path / "late.txt").write_text((TINY_DIRECTORY / "heldout.txt").read_text()[300:1500])
     subject = open_subject(calibration=tmp_path / "late.txt", tokens=tokens, most_tokens=most, sampling="head")
     assert subject.fitted_to_text
+
+
+@pytest.fixture
+def as_proven(monkeypatch):
+    """A function that makes every architecture one with this proof."""
+
+    def become(proof):
+        for module in (stream, together):
+            monkeypatch.setattr(module, "prove", lambda *_: proof)
+
+    return become
+
+
+def test_an_architecture_without_a_way_for_choices_keeps_its_t2(open_subject, walks, as_proven):
+    as_proven(Proof(architecture="odd", branching=None, unbranched="nothing fits."))
+    subject = expecting_all(open_subject())
+    cell = subject.cell(recipe_of("int4-rtn"))
+    with pytest.raises(ModelError, match="'odd' cannot be asked for choices \\(T3\\): nothing fits"):
+        _ = cell.accuracy_samples
+    assert len(cell.perplexity_samples.nll_nats) == 128
+    assert [what.partition(" ")[0] for what, _, _ in walks] == ["T2"]
+
+
+def test_an_architecture_that_cannot_be_walked_has_neither(open_subject, walks, as_proven):
+    as_proven(Proof(architecture="odd", refused="its layers are apart."))
+    cell = expecting_all(open_subject()).cell(recipe_of("int4-rtn"))
+    for name in (T2, T3):
+        with pytest.raises(ModelError, match="'odd' cannot be walked: its layers are apart"):
+            getattr(cell, name)
+    assert not walks
+
+
+@pytest.mark.parametrize("branching", ["even", "none"])
+def test_answers_are_the_same_without_branches(open_subject, as_proven, branching):
+    expected = samples_of(open_subject().cell(recipe_of("int4-rtn")))[1]
+    as_proven(Proof(architecture="odd", branching=branching, unbranched="they do not fit."))
+    found = samples_of(open_subject().cell(recipe_of("int4-rtn")))[1]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_looped_architecture_is_not_calibrated_with_half_of_what_it_does(open_subject, as_proven):
+    as_proven(Proof(architecture="odd", anatomy=Anatomy(loops=2)))
+    cell = open_subject(calibration=TINY_DIRECTORY / "heldout.txt", calibration_sequences=1).cell(
+        recipe_of("int4-gptq")
+    )
+    with pytest.raises(ModelError, match="'odd' goes 2 times through its decoder layers"):
+        _ = cell.artifact
