@@ -10,7 +10,8 @@ from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
 from pytest_quantbench.hostmath import HostEmbedding, HostLinear
 from pytest_quantbench.recipes import recipe
-from pytest_quantbench.stream import RuledInputs, Walk
+from pytest_quantbench.standins import RuledInputs
+from pytest_quantbench.stream import Walk
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3", "phi3"])
