@@ -154,6 +154,10 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     progress.show_on(session.config.stash.get(TERMINAL, None))
     try:
         results.check_writable(settings.results)
+        if settings.tasks and any(item.get_closest_marker("t3") for item in session.items if parameters(item)):
+            from pytest_quantbench import tasks  # lm-eval takes seconds to import, and T3 imports it anyway
+
+            tasks.check_names(settings.tasks)
         planning.check_session(cells, settings.writes, settings.offline, settings.cache)
     except QuantbenchError as error:
         raise pytest.UsageError(str(error)) from error

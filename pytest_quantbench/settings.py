@@ -225,16 +225,18 @@ def check_models(models: "list[str]") -> None:
 
 
 def task_files(values: "list[str]", tasks: "list[str]", models: Iterable[Model]) -> dict[str, Path]:
-    """`--task-data NAME=FILE` options as a mapping. Raises QuantbenchError for one that is not of that form, or whose
-    name is no task of this session.
+    """`--task-data NAME=FILE` options as a mapping. Raises QuantbenchError for one that is not of that form, whose file
+    is not there, or whose name is no task of this session.
     """
     for value in values:
         if not all(value.partition("=")):
             raise QuantbenchError(f"--task-data {value}: give NAME=FILE.jsonl, such as arc_easy=questions.jsonl.")
     files = {name: Path(file).resolve() for name, _, file in (value.partition("=") for value in values)}
     asked = tasks or sorted({task for model in models for task in model.tasks})
-    for name in files:
+    for name, file in files.items():
         # a group's members begin with its name, and a YAML file names its task itself
         if not any(name.startswith(task) or task.endswith((".yaml", ".yml")) for task in asked):
             raise QuantbenchError(f"--task-data {name}: no such task is asked; those are {', '.join(asked)}.")
+        if not file.is_file():
+            raise QuantbenchError(f"--task-data {name}={file}: there is no such file.")
     return files

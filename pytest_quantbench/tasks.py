@@ -1,6 +1,7 @@
 """lm-eval's tasks: found by name or in a YAML file, with questions from the Hub or from a file of one's own."""
 
 import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ from pytest_quantbench.questionfiles import documents_of, rows_of
 
 CODE = ("humaneval", "mbpp")  # programs are run to judge them
 CODE_DIRECTORY = Path(__file__).parent / "codetasks"
+# What could not be fetched in this process, and why: a network that is not there is waited for once, not for each cell.
+_unreached: dict[tuple[str, str | None], str] = {}
 EMBEDDED = {"tiny_facts": TINY_DIRECTORY / "facts.jsonl", "tiny_endings": TINY_DIRECTORY / "endings.jsonl"}
 
 
@@ -59,6 +62,9 @@ def load_task(task: str, file: Path | None, offline: bool) -> Any:
     way_out = f"Give its questions as a file with --task-data {name}=FILE.jsonl"
     if file is None and offline:
         raise OfflineError(f"The questions of {name} would be fetched and --offline forbids it. {way_out}.")
+    asked = name, os.environ.get("HF_ENDPOINT")
+    if file is None and asked in _unreached:
+        raise OfflineError(f"The questions of {name} cannot be fetched ({_unreached[asked]}). {way_out}.")
     try:
         told = load_yaml(definition) | {"task": name} | given
         return lm_eval_tasks.TaskManager(include_defaults=False).load([told])["tasks"][name]
@@ -70,7 +76,15 @@ def load_task(task: str, file: Path | None, offline: bool) -> Any:
     except ImportError as error:
         raise CorpusError(f"{name} needs a package: {error}. Try pip install 'lm-eval[{name}]'.") from error
     except (OSError, RuntimeError) as error:
+        _unreached[asked] = str(error)
         raise OfflineError(f"The questions of {name} cannot be fetched ({error}). {way_out}.") from error
+
+
+def check_names(tasks: Sequence[str]) -> None:
+    """Raise UnknownNameError or CorpusError for a task that does not exist. Nothing is fetched."""
+    for task in tasks:
+        task_name(task)
+        members(task)
 
 
 def task_definition(task: str) -> Path:

@@ -634,3 +634,17 @@ def test_a_recipe_of_ones_own_has_a_suite_of_its_own(suite):
     result = suite(source, "-k", "Tiny", "--recipe", "int4-rtn", "-v")
     result.assert_outcomes(passed=3)
     result.stdout.fnmatch_lines(["*test_suite[[]int4-rtn[]] PASSED*", "int4-rtn: 0 of 1 models meet all criteria*"])
+
+
+def test_an_unknown_task_is_refused_before_anything_runs(suite):
+    source = """
+        import pytest
+
+        @pytest.mark.t3
+        def test_accuracy(cell, settle):
+            settle(cell.judge("accuracy"))
+    """
+    result = suite(source, "-k", "Tiny", "-m", "int4", "--task", "arc_esay")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*Unknown task 'arc_esay'*Did you mean arc_easy*"])
+    assert "UNDECIDED" not in result.stdout.str()

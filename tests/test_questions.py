@@ -6,17 +6,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pytest_quantbench import asking, quantizers
+from pytest_quantbench import asking, quantizers, tasks
 from pytest_quantbench.asking import Asked
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
-from pytest_quantbench.errors import CorpusError, ModelError, UnknownNameError
+from pytest_quantbench.errors import CorpusError, ModelError, OfflineError, UnknownNameError
 from pytest_quantbench.measures import accuracy
 from pytest_quantbench.questions import _Encoder, _refuse_empty
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.sampled import parts_of
-from pytest_quantbench.tasks import members
+from pytest_quantbench.tasks import load_task, members
 from pytest_quantbench.tokens import load_tokenizer
 
 TOKENIZER = load_tokenizer(TINY_DIRECTORY)
@@ -379,3 +379,22 @@ def test_the_tasks_of_a_large_group_are_clusters_and_of_a_small_one_are_not(memb
     names = {part.source(index) for part in parts for index in part.chosen[: 36 // members]}
     assert len(names) == clusters
     assert {part.source_key for part in parts} == ({"task"} if members >= 10 else {""})
+
+
+def test_questions_that_cannot_be_fetched_are_waited_for_once(monkeypatch):
+    tried = []
+
+    class Manager:
+        def __init__(self, **_):
+            pass
+
+        def load(self, told):
+            tried.append(told)
+            raise ConnectionError("no route")
+
+    monkeypatch.setattr(tasks.lm_eval_tasks, "TaskManager", Manager)
+    monkeypatch.setattr(tasks, "_unreached", {})
+    for _ in range(3):
+        with pytest.raises(OfflineError, match=r"arc_easy cannot be fetched \(no route\)"):
+            load_task("arc_easy", None, False)
+    assert len(tried) == 1

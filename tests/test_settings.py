@@ -64,7 +64,11 @@ def test_impossible_token_counts(text):
 
 
 def test_task_files_are_name_and_path(tmp_path):
-    assert settings.task_files([f"a={tmp_path}/x=y.jsonl"], ["a"], []) == {"a": tmp_path / "x=y.jsonl"}
+    file = tmp_path / "x=y.jsonl"
+    with pytest.raises(QuantbenchError, match=rf"--task-data a={file}: there is no such file"):
+        settings.task_files([f"a={file}"], ["a"], [])
+    file.write_text("{}")
+    assert settings.task_files([f"a={file}"], ["a"], []) == {"a": file}
     for broken in ("a", "=b", "a="):
         with pytest.raises(QuantbenchError, match="NAME=FILE"):
             settings.task_files([broken], [], [])
@@ -114,7 +118,10 @@ def test_the_cache_is_where_its_variable_says(monkeypatch, tmp_path):
     assert settings.default_cache() == tmp_path / "xdg" / "quantbench"
 
 
-def test_questions_of_a_task_that_is_not_asked_are_refused():
+def test_questions_of_a_task_that_is_not_asked_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in "xy":
+        (tmp_path / f"{name}.jsonl").write_text("{}")
     with pytest.raises(QuantbenchError, match="no such task is asked; those are arc_easy"):
         settings.task_files(["arc_esay=x.jsonl"], ["arc_easy"], [])
     with pytest.raises(QuantbenchError, match="those are tiny_endings, tiny_facts"):
