@@ -73,6 +73,8 @@ def engine_module(config: Config) -> ModuleType:
     try:
         with contextlib.redirect_stdout(said):
             module = importlib.import_module(name)
+            if not hasattr(module, "ModelArgs"):
+                raise ModelError(f"Unsupported architecture: model_type {model_type!r} is no model of mlx-lm's.")
             return with_gelu(name, *swap) if (swap := _other_gelu(module, config)) else module
     except ModuleNotFoundError as error:
         if error.name != name:

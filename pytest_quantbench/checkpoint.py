@@ -84,9 +84,9 @@ class Checkpoint:
         weights = read_weights(self.directory)
         self._files = weights.files
         check_sizes(self.directory, self.config, len(weights.tensors), weights.elements)
-        self._tell_remote_code()
         self.config = with_head_as_stored(self.config, self._stored())
         self._model = self._read()
+        self._tell_remote_code()
         self._check_shapes()
 
     @property

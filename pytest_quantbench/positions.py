@@ -32,7 +32,7 @@ def limits(config: Config) -> dict[str, int]:
         key: int(value)
         for table in (config, text)
         for key, value in table.items()
-        if LENGTHS.fullmatch(key) and isinstance(value, int | float) and 0 < value < MOST
+        if LENGTHS.fullmatch(key) and type(value) in (int, float) and 0 < value < MOST
     }
     return found | dict(_longrope(text)) | dict(_window(config, text))
 
@@ -59,7 +59,7 @@ def _longrope(text: Config) -> Iterator[tuple[str, int]]:
 
 def _window(config: Config, text: Config) -> Iterator[tuple[str, int]]:
     """The window of some layers, where mlx-lm's module lets them look at the whole text."""
-    key = next((key for key in WINDOWS if isinstance(text.get(key), int) and text[key] > 0), None)
+    key = next((key for key in WINDOWS if type(text.get(key)) is int and text[key] > 0), None)
     if key is None or text.get("use_sliding_window") is False:
         return
     kinds = text.get("layer_types")

@@ -41,6 +41,9 @@ def check_ropes(model: nn.Module, table: Mapping[str, Any], layer_types: list[st
     anything to compare: a model may do it in a way of its own.
     """
     ropes = ropes_of(table)
+    for rope in ropes.values():
+        if isinstance(base := _base(rope), int | float) and base <= 0:
+            raise ModelError(f"config.json says rope_theta = {base!r}, and a base is a positive number.")
     known = {kind: rope for kind, rope in ropes.items() if rope_type(rope) in SCALED and _base(rope) is not None}
     found = {path: module for path, module in model.named_modules() if turning_of(module) is not None}
     if not found or not known or known.keys() != ropes.keys():

@@ -35,12 +35,21 @@ def skeleton(config: Config, names: Iterable[str]) -> nn.Module:
     return model
 
 
+def said_of_head(config: Config) -> set[bool]:
+    """What a config says on whether the output head is the embeddings; empty for nothing. Raises ModelError."""
+    said = [table[TIED] for table in (config, text_table(config)) if table.get(TIED) is not None]
+    for value in said:
+        if not isinstance(value, bool):
+            raise ModelError(f"config.json says {TIED} = {value!r:.80}, which is neither true nor false.")
+    return set(said)
+
+
 def with_head(config: Config, own: bool) -> Config:
     """The config, saying whether the model has an output head of its own where it does not say so itself.
 
     A class of Transformers and mlx-lm's module for it may take other things for granted.
     """
-    said = {table[TIED] for table in (config, text_table(config)) if table.get(TIED) is not None}
+    said = said_of_head(config)
     tied = {TIED: next(iter(said)) if len(said) == 1 else not own}
     inner = {key: {**config[key], **tied} for key in TEXT_TABLES if isinstance(config.get(key), dict)}
     return {**config, **inner} if inner else {**config, **tied}
@@ -48,17 +57,32 @@ def with_head(config: Config, own: bool) -> Config:
 
 def built(config: Config) -> nn.Module:
     """The model of this config as its class makes it, which has not seen any names yet."""
-    module = engine_module(config)
-    read, whole = reads(config), with_omitted(config, own_default(config, "rope_theta"))
-    understood = with_asked_names(with_patterns(spelled(whole, short=True)), read.asked_top, read.asked_text)
     try:
-        # from_dict may write into nested tables of the config (Gemma 3 does).
-        model: nn.Module = module.Model(module.ModelArgs.from_dict(tree_map(lambda value: value, understood)))
+        model, whole = _made(config)
     except CANNOT as error:
         raise ModelError(
             f"mlx-lm cannot build a {config.get('model_type')!r} model from this config.json: {error!r}."
         ) from error
-    text = text_table(whole)
+    try:
+        _check(model, config, text_table(whole))
+    except CANNOT as error:
+        raise ModelError(f"config.json has values of a kind that cannot be understood: {error!r}.") from error
+    model.eval()
+    return model
+
+
+def _made(config: Config) -> tuple[nn.Module, Config]:
+    """The model, and the config with what it leaves out."""
+    module = engine_module(config)
+    read, whole = reads(config), with_omitted(config, own_default(config, "rope_theta"))
+    understood = with_asked_names(with_patterns(spelled(whole, short=True)), read.asked_top, read.asked_text)
+    # from_dict may write into nested tables of the config (Gemma 3 does).
+    model: nn.Module = module.Model(module.ModelArgs.from_dict(tree_map(lambda value: value, understood)))
+    return model, whole
+
+
+def _check(model: nn.Module, config: Config, text: Config) -> None:
+    """Raise ModelError where the model does not do all that its config says; `text`: with what is left out there."""
     layers = decoder_layers(model)[0] if isinstance(getattr(model, "layers", None), list) else ""
     epsilons = {vars(module)["eps"] for _, module in model.named_modules() if "eps" in vars(module)}
     try:
@@ -67,8 +91,6 @@ def built(config: Config) -> nn.Module:
         refuse_unread(config, ropes_checked=True, epsilons=epsilons)  # a key that is not read may be the reason
         raise
     refuse_unread(config, ropes_checked=checked, epsilons=epsilons)
-    model.eval()
-    return model
 
 
 def sanitized(model: nn.Module, weights: Mapping[str, mx.array], config: Config) -> dict[str, mx.array]:

@@ -13,7 +13,7 @@ import mlx.nn as nn
 
 from pytest_quantbench.architectures import Config, text_table
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.skeleton import HEAD, TIED, built, sanitized, shapes, with_head
+from pytest_quantbench.skeleton import HEAD, TIED, built, said_of_head, sanitized, shapes, with_head
 
 Weights = Mapping[str, mx.array]
 
@@ -37,7 +37,7 @@ def with_head_as_stored(config: Config, weights: Weights) -> Config:
     Raises ModelError where the config says that the head is the embeddings, and the weights hold another one: which of
     them is meant is not known.
     """
-    said = {table[TIED] for table in (config, text_table(config)) if table.get(TIED) is not None}
+    said = said_of_head(config)
     head, embeddings = (_only(weights, name) for name in (HEAD, EMBEDDINGS))
     own = head is not None and (embeddings is None or said == {False} or not _equal(weights[head], weights[embeddings]))
     if own and embeddings is not None and said == {True}:

@@ -144,3 +144,9 @@ def test_layer_types_overrule_a_pattern_and_an_irregular_list_is_refused():
     skeleton(CONFIGS["gemma3_text"] | {"layer_types": layers, "_sliding_window_pattern": 6}, HEADS)
     with pytest.raises(ModelError, match="layer_types"):
         skeleton(CONFIGS["gemma3_text"] | {"layer_types": [*layers[::-1][:6], "full_attention"]}, HEADS)
+
+
+@pytest.mark.parametrize("base", [0, -5.0])
+def test_a_base_that_is_none_is_refused(base):
+    with pytest.raises(ModelError, match="a base is a positive number"):
+        skeleton(CONFIGS["llama"] | {"rope_theta": base}, HEADS)

@@ -152,3 +152,9 @@ def test_a_wrapped_model_without_its_text_model_is_refused(tmp_path):
     weights = {f"vision_tower.{layer}.weight": mx.zeros((2, 3000)) for layer in range(9)}
     with pytest.raises(ModelError, match="cannot take these weights"):
         Checkpoint(directory_with(tmp_path / "model", CONFIGS["gemma3"], weights))
+
+
+@pytest.mark.parametrize("said", [[], "yes", 1])
+def test_a_head_that_is_neither_tied_nor_untied_is_refused(said):
+    with pytest.raises(ModelError, match="neither true nor false"):
+        skeleton(CONFIGS["llama"] | {"tie_word_embeddings": said}, HEADS)
