@@ -37,7 +37,7 @@ class Filler:
             twin = on_host(leaves[path]) if self._host else None
             rule = weights.inputs(f"{prefix}{path}.weight") if type(leaves[path]) is nn.Linear else None
             if rule is not None:
-                placed[path] = RuledInputs(rule, twin or leaves[path])
+                placed[path] = RuledInputs(rule, leaves[path] if twin is None else twin)
             elif twin is not None:
                 placed[path] = twin
         module.update_modules(tree_unflatten(list(placed.items())))
