@@ -38,7 +38,7 @@ class Filler:
             twin = on_host(leaves[path]) if self._host else None
             rule = weights.inputs(f"{prefix}{path}.weight") if multiplies(leaves[path]) else None
             if rule is not None:
-                placed[path] = ruled(rule, twin or leaves[path])
+                placed[path] = ruled(rule, leaves[path] if twin is None else twin)
             elif twin is not None:
                 placed[path] = twin
         module.update_modules(tree_unflatten(list(placed.items())))

@@ -8,6 +8,7 @@ import pytest
 from pytest_quantbench import quantizers, resident
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import compress
+from pytest_quantbench.hostkernels import host_kernels, replaced
 from pytest_quantbench.hostmath import HostEmbedding, HostLinear
 from pytest_quantbench.recipes import recipe
 from pytest_quantbench.standins import RuledInputs
@@ -23,7 +24,9 @@ def test_on_the_host_it_agrees_with_the_walk(small_model, tmp_path, architecture
     tokens = mx.array(np.random.default_rng(0).integers(0, 2048, (1, 12)))
     walk = Walk(artifact, host=True)
     walk.run([tokens], "")
-    np.testing.assert_allclose(np.array(loaded.model(tokens)), np.array(walk.logits(0, slice(None))), atol=1e-4)
+    with replaced(host_kernels()):  # as answers are generated; rounded activations jump where a sum differs by a bit
+        logits = np.array(loaded.model(tokens))
+    np.testing.assert_allclose(logits, np.array(walk.logits(0, slice(None))), atol=1e-4)
     assert loaded.host
     assert loaded.activations == "float32"
     assert (loaded.dense_layers > 0) == (recipe_id != "bf16")
