@@ -189,8 +189,8 @@ class Source:
         """Raise CorpusError if calibration and evaluation share text."""
         if self.fitted_to_text:
             raise CorpusError(
-                f"The calibration text {self.calibration.text.name} and a T2 text "
-                f"({', '.join(text.name for text in self.texts)}) share "
+                f"The calibration text {self.calibration.text.name} and the T2 text "
+                f"{' or '.join(text.name for text in self.texts)} share "
                 f"{OVERLAP_TOKENS} tokens in a row or all there are: the perplexity would be of text that was fitted "
                 f"to. Give another text with --calibration FILE."
             )

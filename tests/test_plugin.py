@@ -367,7 +367,7 @@ def test_the_self_test_is_only_run_when_asked_for(suite):
         ("--corpus", "nowhere.txt", "--corpus nowhere.txt: there is no such file, and the known names are wikitext2"),
         ("--calibration", "nowhere.txt", "--calibration nowhere.txt: there is no such file"),
         ("--model", ".", "--model .: this directory has no config.json, so it is not a model."),
-        ("--stride", "4096", "--stride 4096: give a number from 1 to the context, 2048."),
+        ("--stride", "4096", "--stride 4096: give a number from 1 to the context, 256."),
         ("--context", "1", "--context 1: give a number of at least 2."),
     ],
 )
