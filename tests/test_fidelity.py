@@ -88,7 +88,9 @@ def test_a_large_vocabulary_is_told_within_two_per_cent_and_within_its_own_error
 
 @pytest.mark.parametrize("noise", [0.01, 0.2, 2.0])
 def test_the_estimate_is_right_on_average_and_its_error_is_what_it_says(noise):
-    """Over where the sample begins, of one pair of distributions with a heavy tail. Which of two estimates is taken depends on the sample, which moves the mean by a part of one position's error."""
+    """Over where the sample begins, of one pair of distributions with a heavy tail. Which of two estimates is taken
+    depends on the sample, which moves the mean by a part of one position's error.
+    """
     first, second = text_like(3, 1, 3000, noise)
     repeats = 1000
     found = compared(np.repeat(first, repeats, axis=0), np.repeat(second, repeats, axis=0))
