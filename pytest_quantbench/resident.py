@@ -89,7 +89,7 @@ def _place(model: nn.Module, artifact: Artifact, host: bool) -> None:
         twin = on_host(leaf) if host else None
         rules = artifact.inputs(f"{path}.weight") if is_stack(leaf) or (host and multiplies(leaf)) else None
         if rules is not None:
-            placed[path] = ruled(rules, twin or leaf)
+            placed[path] = ruled(rules, leaf if twin is None else twin)
         elif twin is not None:
             placed[path] = twin
     model.update_modules(tree_unflatten(list(placed.items())))
