@@ -62,10 +62,10 @@ def _wait_for(file: IO[str], doing: str) -> None:
 
 
 def _sign(file: IO[str], doing: str) -> None:
-    file.truncate(0)
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    file.write(f"process {os.getpid()} on {platform.node()}, which is {doing} since {now}")
-    file.flush()
+    told = f"process {os.getpid()} on {platform.node()}, which is {doing} since {now}"
+    os.ftruncate(file.fileno(), 0)
+    os.write(file.fileno(), told.encode())  # at once: on a full disk closing the file would fail
 
 
 def _holder(file: IO[str]) -> str:

@@ -72,13 +72,15 @@ def _kinds(path: str, layers: str, layer_types: list[str], known: Mapping[str, R
 
 def _turns(module: nn.Module, rope: Rope, table: Mapping[str, Any]) -> bool:
     """Whether a module turns as `rope` says, in as many dimensions."""
-    dims = int(module.dims if "dims" in vars(module) else module.dim)
+    found = turning_of(module)
+    if found is None:
+        return False
+    dims = 2 * len(found.frequencies)
     heads = table.get("head_dim") or (table.get("hidden_size") or 0) // (table.get("num_attention_heads") or 1)
     part = rope.get("partial_rotary_factor")
     if part is not None and heads and "qk_rope_head_dim" not in table and dims != int(heads * part):
         return False
-    found = turning_of(module)
-    return found is not None and found.equals(SCALED[rope_type(rope)](rope, dims, table))
+    return found.equals(SCALED[rope_type(rope)](rope, dims, table))
 
 
 def turning_of(module: nn.Module) -> Turning | None:

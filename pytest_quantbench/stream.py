@@ -164,7 +164,8 @@ class Walk:
 
     def _awaited(self, index: int, track: int) -> set[Later]:
         """Results besides hidden states that the layers behind this one are called with."""
-        return {later for each in self._recorders[track][index + 1 :] for later in each.calls[0].awaited}
+        behind = (each.calls[:1] for each in self._recorders[track][index + 1 :])  # all batches are called alike
+        return {later for calls in behind for call in calls for later in call.awaited}
 
     @contextmanager
     def _told(self, tracks: Sequence[int]) -> Iterator[None]:

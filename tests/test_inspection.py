@@ -15,6 +15,7 @@ from pytest_quantbench.selftest import DAMAGES
 from pytest_quantbench.settings import Settings, user_model
 from pytest_quantbench.storage import sealed
 
+pytestmark = pytest.mark.usefixtures("judged_unread")
 DOWN, NORM = "model.layers.1.mlp.down_proj", "model.layers.2.input_layernorm.weight"
 
 

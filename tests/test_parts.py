@@ -32,6 +32,7 @@ def test_compression_ratio_is_the_share_that_is_left():
         name="w", shape=(1000,), quantizer="rtn", parameters={}, part="inner", arrays=(), stored_bytes=558, note=""
     )
     manifest = SimpleNamespace(
+        calibration={},
         tensors=[tensor],
         bf16_bytes=2000,
         stored_bytes=558,

@@ -61,7 +61,7 @@ def test_every_part_begins_with_the_prefix_and_ends_without_the_suffix(framed, t
     tokenizer, frame = framed
     front, bare = list(frame.prefix), {text: TINY.encode(text, add_special_tokens=False) for text in (*PROMPTS, "Who?")}
     tokens = Tokens(TEXT, tokenizer, LIMITS)
-    script = Script(tokens, Reading(tokens=200, context=40))
+    script = Script(tokens, Reading(tokens=200, context=40, sampling="head"))
     starts = [batch.tolist()[0] for batch in script.batches()]
     assert starts == [front + tokens.ids[window.begin : window.end - 1] for window in script.whole]
     windows = CalibrationSet(text=TEXT, sequences=5).batches(tokenizer, LIMITS, seed=0)
@@ -76,7 +76,7 @@ def test_every_part_begins_with_the_prefix_and_ends_without_the_suffix(framed, t
 def test_windows_leave_room_for_a_prefix_of_several_tokens(framed):
     """The last token of a window is no input: BOS takes its place, and every further token one of the window's own."""
     tokenizer, frame = framed
-    script = Script(Tokens(TEXT, tokenizer, LIMITS), Reading(tokens=200, context=2048))
+    script = Script(Tokens(TEXT, tokenizer, LIMITS), Reading(tokens=200, context=2048, sampling="head"))
     assert script.context == 64 - max(0, len(frame.prefix) - 1)
     assert max(batch.shape[1] for batch in script.batches()) == (64 if frame.prefix else 63)
     assert script.scores_first is bool(frame.prefix)
@@ -87,7 +87,7 @@ def test_losses_behind_a_prefix_are_those_of_a_plain_forward(small_model, tmp_pa
     directory = small.around(small_model(vocab_size=2050), *template, new=NEW)
     artifact = compress(Checkpoint(directory), recipe("bf16", []), 0, tmp_path / "cache")
     tokens = Tokens(TEXT, load_tokenizer(directory), artifact.config)
-    samples = perplexity.measure(artifact, tokens, Reading(tokens=50, context=20), host=True)
+    samples = perplexity.measure(artifact, tokens, Reading(tokens=50, context=20, sampling="head"), host=True)
     model = resident.load(artifact, host=True).model
     front, expected = list(tokens.frame.prefix), []
     for begin in range(0, 50, 20):
@@ -174,7 +174,7 @@ def test_a_tokenizer_whose_special_tokens_change_the_first_piece_is_seen_through
 def test_special_tokens_that_a_text_writes_out_are_named(caplog):
     for content, told in ((TEXT.content, False), ("An <s>old</s> price. " * 200, True)):
         tokens = Tokens(Text(name="prices.txt", content=content), TINY, LIMITS)
-        protocol = Script(tokens, Reading(tokens=100)).protocol
+        protocol = Script(tokens, Reading(tokens=100, sampling="head")).protocol
         assert ("prices.txt contains <s>, </s>: read as special tokens" in caplog.text) is told
         assert (", <s> </s> in the text read as special tokens" in protocol) is told
 

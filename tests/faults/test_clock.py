@@ -12,7 +12,7 @@ import pytest
 from test_building import content
 
 import pytest_quantbench
-from pytest_quantbench import bench, kept, quantizers, storage
+from pytest_quantbench import cellrecord, kept, locks, quantizers, storage
 from pytest_quantbench.bench import Subject
 from pytest_quantbench.catalog import TINY_DIRECTORY
 from pytest_quantbench.checkpoint import Checkpoint
@@ -37,7 +37,8 @@ def backwards(monkeypatch):
 
     monkeypatch.setattr(time, "time", lambda: 1.8e9 - 86_400 * next(days))
     monkeypatch.setattr(time, "time_ns", lambda: 1_800_000_000 * 10**9 - 86_400 * 10**9 * next(days))
-    monkeypatch.setattr(bench, "datetime", Backwards)
+    for module in (cellrecord, locks):
+        monkeypatch.setattr(module, "datetime", Backwards)
 
 
 def timeless(cell):
@@ -126,4 +127,4 @@ def clocks(path):
 def test_durations_are_of_clocks_that_only_go_forward():
     """There is one look at the wall: for the date of a record."""
     found = {use for path in PACKAGE.rglob("*.py") for use in clocks(path)}
-    assert found == {("bench.py", "datetime.now")}
+    assert found == {("cellrecord.py", "datetime.now"), ("locks.py", "datetime.now")}

@@ -75,7 +75,7 @@ def test_a_header_longer_than_its_file(hub, tiny_files):
 
 @pytest.mark.parametrize(
     ("key", "value", "held"),
-    [("num_hidden_layers", 10**9, "tensors"), ("num_experts", 10**9, "tensors"), ("hidden_size", 10**12, "elements")],
+    [("num_hidden_layers", 10**9, "tensors"), ("num_experts", 10**9, "elements"), ("hidden_size", 10**12, "elements")],
 )
 def test_a_config_that_its_weights_cannot_back(hub, tiny_files, key, value, held):
     refused(
