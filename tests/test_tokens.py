@@ -196,7 +196,7 @@ def test_a_tokenizer_that_ends_texts_changes_nothing(tmp_path):
     model = resident.load(artifact).model
     runs = [throughput.generate(model, each, 0, 3) for each in (TINY, load_tokenizer(directory))]
     assert runs[0].tokens == runs[1].tokens
-    settings = Settings(cache=tmp_path / "cache", tokens=100, fixed=True, corpus="tiny-heldout")
+    settings = Settings(cache=tmp_path / "cache", tokens=128, fixed=True, corpus="tiny-heldout")
     cell = Subject(user_model(str(directory)), settings).cell(recipe("bf16", []))
     assert cell.record().tokenizer is None  # nothing was read
     cell.judge("perplexity")
