@@ -1,4 +1,5 @@
-# `make bench` runs the main job on the embedded model, `make test` the test suite. Both set up what they need.
+# `make bench` runs the main job on the embedded model, `make test` the test suite; `make test-slow` runs whole sessions
+# with kills and faults, and the slowest methods. Each sets up what it needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,13 +18,16 @@ RUNS := $(if $(filter cpu,$(BACKEND)),1,3)
 # compare against; where this version cannot be had, name another: make test TORCH=torch
 TORCH ?= torch==2.13.0
 
-.PHONY: bench test lint clean
+.PHONY: bench test test-slow lint clean
 
 bench: $(VENV)/ready
 	$(BIN)/pytest benches -k Tiny --runs $(RUNS) --results results
 
 test: $(VENV)/ready
-	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests -n auto
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests -n auto -m "not slow"
+
+test-slow: $(VENV)/ready
+	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests -n auto -m slow
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -23,11 +23,18 @@ STRICT = (
 )
 
 
+# What takes the longest: whole sessions with kills, faults and damage, and other implementations built beside ours.
+SLOW = {TESTS / "faults", TESTS / "test_transformers_logits.py"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if TESTS in item.path.parents:
+        places = {item.path, *item.path.parents}
+        if TESTS in places:
             for mark in STRICT:
                 item.add_marker(mark, append=False)  # before a test's own, which overrule them
+        if places & SLOW:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

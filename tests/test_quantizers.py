@@ -32,6 +32,13 @@ EVERY = [
 # One scale for a whole row is fewer bits than any group, and floating-point levels suit heavier tails than these.
 WORSE_ON_GAUSSIANS = {"int8", "dynamic", "static", "mxfp4", "mxfp8", "nvfp4"}
 CALIBRATED = correlated_inputs(256)
+SEARCHING = {"aqlm", "vptq", "quip", "milo"}  # seconds to minutes for a check
+
+
+def paced(quantizer):
+    """A parameter of tests: of slow ones where the method takes long."""
+    name = quantizer if isinstance(quantizer, str) else quantizer.name
+    return pytest.param(quantizer, marks=[pytest.mark.slow] if name in SEARCHING else [])
 
 
 def matrix(shape, seed=0, dtype=mx.bfloat16):
@@ -43,12 +50,12 @@ def dense(quantizer, weight):
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
-@pytest.mark.parametrize("quantizer", EVERY, ids=repr)
+@pytest.mark.parametrize("quantizer", map(paced, EVERY), ids=repr)
 def test_every_quantizer_conforms(quantizer, check):
     check(quantizer)
 
 
-@pytest.mark.parametrize("name", [name for name in quantizers.names() if name != "identity"])
+@pytest.mark.parametrize("name", [paced(name) for name in quantizers.names() if name != "identity"])
 def test_the_error_falls_with_bits(name):
     error_falls_with_bits([quantizer for _, _, quantizer in methods([name])])
 

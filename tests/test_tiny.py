@@ -99,6 +99,7 @@ def test_stories_have_one_right_ending_and_three_that_are_wrong(plot):
         assert story.ending not in story.wrong
 
 
+@pytest.mark.slow
 def test_entropy_is_the_surprise_of_the_text_itself():
     """The commonest question is drawn as often as exp(−its nats) says."""
     questions = next(kind for kind in KINDS if kind.__name__ == "_questions")
@@ -127,6 +128,7 @@ def artifact_of(level, tmp_path):
     return compress(Checkpoint(TINY_DIRECTORY), recipe(level, quantizers.names()), 0, tmp_path)
 
 
+@pytest.mark.slow
 def test_it_behaves_like_a_language_model_under_quantization(tmp_path):
     """Close to the generator's entropy in BF16, then a graded loss: little at 4 bits, more at 3, most at 2."""
     made = [artifact_of(level, tmp_path) for level in ("bf16", "int4-rtn", "int3-rtn", "int2-rtn")]
