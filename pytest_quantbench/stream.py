@@ -164,8 +164,10 @@ class Walk:
 
     def _awaited(self, index: int, track: int) -> set[Later]:
         """Results besides hidden states that the layers behind this one are called with."""
-        behind = (each.calls[:1] for each in self._recorders[track][index + 1 :])  # all batches are called alike
-        return {later for calls in behind for call in calls for later in call.awaited}
+        behind = [
+            call for each in self._recorders[track][index + 1 :] for call in each.calls[:1]
+        ]  # the first's is all's
+        return {later for call in behind for later in call.awaited}
 
     @contextmanager
     def _told(self, tracks: Sequence[int]) -> Iterator[None]:

@@ -283,6 +283,7 @@ def test_mistakes_in_the_users_pyproject_are_named(suite, pytester, table, messa
     result.stderr.fnmatch_lines([f"*{message}"])
 
 
+@pytest.mark.slow
 def test_under_xdist_t1_refuses_and_the_rest_works(pytester):
     pytester.makepyfile(
         GATE
