@@ -47,11 +47,7 @@ class Walk:
     """
 
     def __init__(
-        self,
-        *tracks: DenseWeights | Rounded,
-        host: bool,
-        memory_bytes: int = MEMORY_BYTES,
-        proof: Proof | None = None,
+        self, *tracks: DenseWeights | Rounded, host: bool, memory_bytes: int = MEMORY_BYTES, proof: Proof | None = None
     ) -> None:
         self._weights = [each.weights if isinstance(each, Rounded) else each for each in tracks]
         self._rounding = [isinstance(each, Rounded) for each in tracks]
@@ -164,10 +160,8 @@ class Walk:
 
     def _awaited(self, index: int, track: int) -> set[Later]:
         """Results besides hidden states that the layers behind this one are called with."""
-        behind = [
-            call for each in self._recorders[track][index + 1 :] for call in each.calls[:1]
-        ]  # the first's is all's
-        return {later for call in behind for later in call.awaited}
+        calls = [call for each in self._recorders[track][index + 1 :] for call in each.calls[:1]]
+        return {later for call in calls for later in call.awaited}
 
     @contextmanager
     def _told(self, tracks: Sequence[int]) -> Iterator[None]:
