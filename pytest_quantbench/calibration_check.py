@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from pytest_quantbench import stats
 from pytest_quantbench.machine import backend
 from pytest_quantbench.measures import perplexity
-from pytest_quantbench.reading import HEAD, Tokens
+from pytest_quantbench.reading import HEAD, Script, Tokens
 from pytest_quantbench.samples import PerplexitySamples
+from pytest_quantbench.stream import Walk
 
 if TYPE_CHECKING:
     from pytest_quantbench.bench import Cell
@@ -35,7 +36,10 @@ def calibration_perplexity(cell: Cell) -> float | None:
     found = memory.recall(NAME, work, PerplexitySamples)
     if found is None:
         tokens = Tokens(used.text, source.tokenizer, source.checkpoint.config)
-        found = perplexity.measure(cell.reference.artifact, tokens, HEAD, host=backend() == "cpu")
+        script = Script(tokens, HEAD, there=0)  # as much as there is: this is no measure that a verdict stands on
+        walk = Walk(cell.reference.artifact, host=backend() == "cpu", memory_bytes=source.settings.memory_bytes)
+        walk.run(script.batches(), f"calibration text of {source.model.name}")
+        found = perplexity.score(script, walk)
         memory.keep(NAME, work, found)
     fitted, natural = (stats.perplexity(s.nll_nats) for s in (found, cell.reference.perplexity_samples))
     if natural is not None and (fitted is None or fitted > FAR * natural):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.bench import Cell
 
 T1 = "throughput_samples"
+SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex  # xdist's name for a run, or one of our own
 RAW: Mapping[str, Callable[[Any], dict[str, Any]]] = {
     T1: parts.raw_throughput,
     T2: textfigures.raw_perplexity,
@@ -41,6 +44,7 @@ def summarize(cell: Cell) -> Record:
         compression=parts.compression(cell.artifact.manifest, _calibration_perplexity(cell)),
         verdicts=tuple(cell.verdicts.values()),
         machine=describe(),
+        session=SESSION,
         **_measured(cell),
     )
 

@@ -22,6 +22,7 @@ from pytest_quantbench.recipes import Recipe
 from pytest_quantbench.streamed import Streamed
 
 FORMAT = 3  # raised when the layout of an artifact changes
+CALIBRATED = 2  # raised when the same text gives other statistics: what a model sees of it, and how it is carried on
 
 
 def reference(checkpoint: Checkpoint, recipe: Recipe, cache: Path) -> Artifact:
@@ -106,6 +107,6 @@ def key_of(checkpoint: Checkpoint, recipe: Recipe, seed: int, calibration: Calib
         (part.quantizer, sorted(part.parameters.items()), quantizers.get(part.quantizer).version)
         for part in recipe.parts
     ]
-    text = calibration.describe() if calibration else {}
+    text = {**calibration.describe(), "version": CALIBRATED} if calibration else {}
     content = [FORMAT, checkpoint.sha256, parts, recipe.mix, text, seed, describe().versions["mlx"]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]

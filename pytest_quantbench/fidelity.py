@@ -20,7 +20,7 @@ WHOLE = 2048  # a vocabulary up to here is kept whole
 TOKENS = 512  # kept of a larger one
 FEWEST_DRAWN = 8  # of them, so that their spread says something
 FAR_NATS = 0.5  # between the log-probabilities of two models that are far apart, root mean square
-MISSED_ERRORS = 3.0  # standard errors by which a sample is off that has missed something
+MISSED_ERRORS = 8.0  # standard errors by which a sample is off that has missed something, and not by chance
 ROUNDING = 1e-6  # of a mass, in float32 logits
 HIGH = 2.0  # times what a drawn token stands for: a higher probability is not expected of a token not kept for sure
 LEAST_MASS = 1e-30
@@ -116,7 +116,7 @@ def _certain(masses: Doubles) -> NDArray[np.intp]:
     stands for.
     """
     kept = masses.shape[1]
-    left = 1 - np.cumsum(masses, axis=-1) + masses  # of the mass, before each
+    left = np.maximum(1 - np.cumsum(masses, axis=-1), 0) + masses  # before each; rounding may take more than all away
     enough = masses * (kept - np.arange(kept)) <= left
     certain: NDArray[np.intp] = np.minimum(enough.argmax(-1), kept - FEWEST_DRAWN)
     return certain
@@ -169,9 +169,11 @@ def _of_rest(
 
     (near, near_error), (far, far_error), (gained, gained_error) = map(estimated, (ratio + excess, ratio, excess))
     apart = np.where(known, ratio**2, 0).sum(-1) / np.maximum(kept.certain, 1) > FAR_NATS**2
-    apart |= np.abs(moved - unexpected - gained) > MISSED_ERRORS * gained_error + ROUNDING
+    missed = np.abs(moved - unexpected - gained)
+    missed *= missed > MISSED_ERRORS * gained_error + ROUNDING
+    apart |= missed > 0
     apart |= near_error > far_error + ROUNDING
-    return np.where(apart, far + moved, near + unexpected), np.where(apart, far_error, near_error)
+    return np.where(apart, far + moved, near + unexpected), np.where(apart, np.maximum(far_error, missed), near_error)
 
 
 Kept = TypeVar("Kept", Distributions, Fidelity)

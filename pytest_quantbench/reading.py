@@ -23,6 +23,7 @@ import numpy as np
 
 from pytest_quantbench.catalog import CONTEXT_TOKENS, HEAD_TOKENS, SCORED_TOKENS, WINDOW_TOKENS, Sampling
 from pytest_quantbench.drawing import Drawn, Places, order
+from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.hub import Text
 from pytest_quantbench.offsets import Offsets, byte_offsets
 from pytest_quantbench.skeleton import Config
@@ -118,6 +119,11 @@ class Script:
         # a window's last token is no input: a prefix of one token takes its place, a longer one more of the window's
         room = longest_input(tokens.config, context) - max(0, len(tokens.front) - 1)
         self.context = min(context, room)
+        if self.context < 2:
+            raise CorpusError(
+                f"--context {context} leaves no room behind the {len(tokens.front)} tokens that the tokenizer puts in "
+                f"front of a text: give a larger one."
+            )
         self.stride = min(reading.stride or (SCORED_TOKENS if drawing else self.context), self.context)
         available = len(tokens.ids)
         self.wanted = min(reading.tokens or available, available)

@@ -165,6 +165,7 @@ class Record:
     integrity: tuple[str, ...] | None = None  # what is wrong with the decoded weights; null: not compared
     verdicts: tuple[Verdict, ...] = ()
     machine: Machine | None = None
+    session: str | None = None  # that wrote it last; the workers of one run share it
     raw_sha256: str | None = None  # of the .npz beside it
 
     @property

@@ -59,13 +59,18 @@ def _completed_by(
         now = {verdict.criterion for verdict in record.verdicts}
         # a verdict on samples that were measured anew would be of others, unless they are the same again
         still = {*kept, "size", *(part for part in PARTS if _same_part(part, record, arrays, old, old_arrays))}
-        verdicts = [v for v in old.verdicts if v.criterion not in now and METRICS[v.metric].check in still]
+        # and one by a test's own limit lasts as long as the session with that test
+        lasting = [v for v in old.verdicts if not v.given or old.session == record.session]
+        verdicts = [v for v in lasting if v.criterion not in now and METRICS[v.metric].check in still]
         record = replace(
             record,
             **{part: getattr(old, part) for part in kept},
             perplexities=old.perplexities if "perplexity" in kept else record.perplexities,
             noise_floor=_completed(record.noise_floor, old.noise_floor),
             coherence=_completed(record.coherence, old.coherence),
+            compression=_completed(record.compression, old.compression),
+            tokenizer=record.tokenizer or old.tokenizer,
+            integrity=old.integrity if record.integrity is None else record.integrity,
             verdicts=(*verdicts, *record.verdicts),
             weights_sha256=record.weights_sha256 or old.weights_sha256,
         )

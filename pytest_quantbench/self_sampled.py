@@ -27,7 +27,7 @@ from pytest_quantbench.hub import Text
 from pytest_quantbench.machine import backend, memory_bytes
 from pytest_quantbench.resident import load
 from pytest_quantbench.storage import read_sealed, sealed, write_atomically
-from pytest_quantbench.tokens import frame_of, longest_input
+from pytest_quantbench.tokens import frame_of, longest_input, vocabulary
 
 VERSION = 1  # raised when the same seed gives another text
 SEQUENCES, SEQUENCE_TOKENS = 32, 512  # by default: sampling is slow, and shorter texts wander less
@@ -71,7 +71,8 @@ def _refuse_too_large(reference: Artifact, name: str) -> None:
 
 def _write(reference: Artifact, tokenizer: Any, name: str, tokens: int, length: int, seed: int) -> str:
     resident = load(reference, host=backend() == "cpu")
-    starts, draw = _starts(tokenizer, seed), _sampler(seed)
+    known = vocabulary(reference.config) or len(tokenizer)
+    starts, draw = _starts(tokenizer, min(known, len(tokenizer)), seed), _sampler(seed)
     ends = {token for token in (tokenizer.eos_token_id,) if token is not None}
     texts: list[str] = []
     written = 0
@@ -97,13 +98,15 @@ def _write(reference: Artifact, tokenizer: Any, name: str, tokens: int, length: 
     )
 
 
-def _starts(tokenizer: Any, seed: int) -> Iterator[tuple[int, ...]]:
-    """What texts begin with, endlessly: the tokenizer's own prefix, or a random token, which is no special one."""
+def _starts(tokenizer: Any, known: int, seed: int) -> Iterator[tuple[int, ...]]:
+    """What texts begin with, endlessly: the tokenizer's own prefix, or a random one of the `known` tokens, which is no
+    special one.
+    """
     prefix = frame_of(tokenizer).prefix
     special: Collection[int] = set(tokenizer.all_special_ids)
     random = np.random.default_rng(seed)
     while True:
-        drawn = int(random.integers(len(tokenizer)))
+        drawn = int(random.integers(known))
         if prefix or drawn not in special:
             yield prefix or (drawn,)
 

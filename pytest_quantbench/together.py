@@ -124,11 +124,11 @@ def _told(cell: Walked, name: str) -> Iterator[None]:
 
 def reading(cell: Walked, script: Script) -> dict[str, Any]:
     """All that T2's samples depend on besides the model: the protocol, the text, the reference's samples."""
-    paired = cell.paired
+    paired, text = cell.paired, script.tokens.text
     return {
         "version": VERSIONS[T2],
         "protocol": script.protocol,
-        "text": script.tokens.text.sha256,
+        "text": [text.name, text.revision, text.sha256],
         "tokens": script.wanted,
         "there": script.there,
         "beside": {

@@ -94,7 +94,7 @@ class Bare:
 
 
 def test_without_bos_texts_begin_with_any_token_that_is_no_special_one():
-    starts = _starts(Bare(), 0)
+    starts = _starts(Bare(), 4, 0)
     assert {next(starts) for _ in range(100)} == {(2,), (3,)}
 
 
