@@ -8,7 +8,7 @@ from pytest_quantbench.catalog import METRICS
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.estimates import ALPHA
 from pytest_quantbench.judge import enough, judged
-from pytest_quantbench.proportions import excess_p, flips, questions_for_excess
+from pytest_quantbench.proportions import excess_p, flips, questions_for_excess, wilson
 from pytest_quantbench.samples import TaskSamples
 from pytest_quantbench.verdict import Verdict
 
@@ -57,6 +57,14 @@ def _with_room(found: Verdict, reference: TaskSamples, limit: float, alpha: floa
     return replace(
         found, outcome="undecided", sentence=found.sentence + told, needed=_room_needed(reference, room, available)
     )
+
+
+def hopeless(reference: TaskSamples, limit: float | None) -> bool:
+    """Whether the reference is surely not above chance by more than the limit, so that no verdict can be a pass and
+    more questions are asked for nothing: the upper end of Wilson's interval of its accuracy is below both together.
+    """
+    right, questions = int(reference.correct.sum()), len(reference.ids)
+    return limit is not None and wilson(right, questions).high < reference.chance + max(limit, 0.0) / 100
 
 
 def _room_needed(reference: TaskSamples, room: float, available: int | None) -> str:

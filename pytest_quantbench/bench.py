@@ -188,7 +188,8 @@ class Cell(Measured):
         """What a record is made of; samples that grew are other objects than before."""
         samples = [self.__dict__[name] for name in SAMPLES if self.taken(name)]
         samples += [self.integrity.found] if self.taken("integrity") and self.integrity.found else []
-        return [*samples, *self.verdicts.values()], self.floor.figures() if self.taken("floor") else None
+        floor = self.floor.figures() if self.taken("floor") else None
+        return [*samples, *self.verdicts.values()], None if floor == NoiseFloor.nothing() else floor
 
     def weights_sha256(self) -> str | None:
         """Hash of the decoded weights that were evaluated. Raises ComparisonError if T2 and T3 saw different ones."""

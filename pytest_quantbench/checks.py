@@ -34,11 +34,15 @@ class Check(Protocol):
     def look(self, items: int, limit: float | None, alpha: float) -> Verdict:
         """The verdict on the first so many items of both."""
 
+    def hopeless(self, items: int, limit: float | None) -> bool:
+        """Whether a verdict that is undecided after so many items stays so, however many are added."""
+        return False
+
     def compared(self, items: int) -> dict[str, Any]:
         """What the verdict is `of`, and the figures of these items: `value` and `reference_value` of a Verdict."""
 
 
-class PerplexityCheck:
+class PerplexityCheck(Check):
     """T2: items are tokens of the corpus; of windows that are drawn, as many as whole windows score."""
 
     def __init__(self, cell: Measured, reference: Measured) -> None:
@@ -73,7 +77,7 @@ class PerplexityCheck:
         return {"of": scored.corpus, "value": ppl, "reference_value": before}
 
 
-class AccuracyCheck:
+class AccuracyCheck(Check):
     """T3: items are questions of the first task, which is the one that is judged."""
 
     whole = None  # a task's questions stand for others
@@ -97,6 +101,10 @@ class AccuracyCheck:
         available = self._cell.accuracy_samples.available[name]
         return answers.judge_accuracy(name, answered, before, limit, alpha, available)
 
+    def hopeless(self, items: int, limit: float | None) -> bool:
+        """Where the reference guesses."""
+        return answers.hopeless(self._reference.accuracy_samples.tasks[self._judged].first(items), limit)
+
     def compared(self, items: int) -> dict[str, Any]:
         """Accuracies on the task, as fractions."""
         name = self._judged
@@ -108,7 +116,7 @@ class AccuracyCheck:
         return next(iter(self._cell.accuracy_samples.tasks))
 
 
-class ThroughputCheck:
+class ThroughputCheck(Check):
     """T1: items are runs over all prompts."""
 
     whole = None
@@ -164,4 +172,7 @@ def decide(
     def verdict_at(items: int, alpha: float) -> Verdict:
         return replace(check.look(items, limit, alpha), **check.compared(items))
 
-    return looks.adjusted(looks.follow(planned, check.grow, verdict_at, deadline_seconds, check.whole))
+    def hopeless(items: int) -> bool:
+        return check.hopeless(items, limit)
+
+    return looks.adjusted(looks.follow(planned, check.grow, verdict_at, deadline_seconds, check.whole, hopeless))

@@ -21,8 +21,8 @@ from pytest_quantbench.manifests import load_manifest
 from pytest_quantbench.recipes import Recipe
 from pytest_quantbench.streamed import Streamed
 
-FORMAT = 3  # raised when the layout of an artifact changes
-CALIBRATED = 2  # raised when the same text gives other statistics: what a model sees of it, and how it is carried on
+# Raised when the layout of an artifact changes, or what is made of the same weights and text by the same methods.
+FORMAT = 4
 
 
 def reference(checkpoint: Checkpoint, recipe: Recipe, cache: Path) -> Artifact:
@@ -107,6 +107,6 @@ def key_of(checkpoint: Checkpoint, recipe: Recipe, seed: int, calibration: Calib
         (part.quantizer, sorted(part.parameters.items()), quantizers.get(part.quantizer).version)
         for part in recipe.parts
     ]
-    text = {**calibration.describe(), "version": CALIBRATED} if calibration else {}
+    text = calibration.describe() if calibration else {}
     content = [FORMAT, checkpoint.sha256, parts, recipe.mix, text, seed, describe().versions["mlx"]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]

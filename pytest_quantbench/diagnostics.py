@@ -23,6 +23,11 @@ class NoiseFloor:
     drop_points: float | None  # of the judged task's accuracy
     flipped_points: float | None  # of the judged task's questions, in percentage points
 
+    @classmethod
+    def nothing(cls) -> "NoiseFloor":
+        """Not measured."""
+        return cls(perplexity_points=None, kl_nats=None, drop_points=None, flipped_points=None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coherence:

@@ -60,8 +60,12 @@ def cell(request: pytest.FixtureRequest, quantbench_subject: Subject) -> Iterato
 
 
 def close_after(item: pytest.Item, following: pytest.Item | None) -> None:
-    """Close the cell and the model of an item that the item behind it does not need any more."""
-    needed, wanted = parameters(item), following and parameters(following)
+    """Close the cell and the model of an item that no item behind it needs any more: the next one that has a cell has
+    another.
+    """
+    items = item.session.items
+    behind = items[items.index(following) :] if following in items else []
+    needed, wanted = parameters(item), next(filter(None, map(parameters, behind)), None)
     if needed is None:
         return
     (model, recipe), (next_model, next_recipe) = needed, wanted or (None, None)
@@ -147,6 +151,8 @@ def suite(request: pytest.FixtureRequest, quantbench_records: list[Record]) -> S
     """The verdict over all models of one recipe, by its level's criterion."""
     from pytest_quantbench.suite import judge_suite
 
+    if not any(record.recipe == request.param for record in quantbench_records):
+        pytest.skip(f"no cell of {request.param} was measured in this session")
     return judge_suite(request.param, quantbench_records)
 
 

@@ -21,8 +21,9 @@ _mine: set[Path] = set()  # held by this process, which does not wait for itself
 
 
 @contextmanager
-def held(path: Path, doing: str) -> Iterator[None]:
+def held(path: Path, doing: str, *, waits: bool = True) -> Iterator[None]:
     """Hold the lock at `path` meanwhile. Who has to wait says at once for whom and for what, and then now and then.
+    With `waits` false nobody does: what another holds is not held.
 
     The file is left behind: were it deleted, two could hold locks of one name. It says who holds it. A folder that
     cannot be written has nobody at work in it, and needs no lock.
@@ -32,9 +33,12 @@ def held(path: Path, doing: str) -> Iterator[None]:
         yield
         return
     with file:
+        ours = True
         with suppress(OSError):  # some disks have no locks
-            _wait_for(file, doing)
-            _sign(file, doing)
+            ours = _locked(file, doing, waits)
+        if not ours:
+            yield
+            return
         _mine.add(path)
         try:
             yield
@@ -42,15 +46,17 @@ def held(path: Path, doing: str) -> Iterator[None]:
             _mine.remove(path)
 
 
-def _wait_for(file: IO[str], doing: str) -> None:
-    """Lock a file as soon as it can be had."""
+def _locked(file: IO[str], doing: str, waits: bool) -> bool:
+    """Lock a file as soon as it can be had, and sign it; or, without waiting, say that it cannot."""
     began, due, told = time.monotonic(), now_and_then(), False
     while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not waits:
+                return False
             if not told:
-                log.warning("%s waited for %s.", doing.capitalize(), _holder(file))
+                log.warning("%s waited for %s.", doing[:1].upper() + doing[1:], _holder(file))
             if not told or due():
                 say(f"{doing} waits for {_holder(file)}, {time.monotonic() - began:.0f} s so far")
             told = True
@@ -58,7 +64,8 @@ def _wait_for(file: IO[str], doing: str) -> None:
         else:
             if told:
                 say(f"{doing} goes on after {time.monotonic() - began:.0f} s")
-            return
+            _sign(file, doing)
+            return True
 
 
 def _sign(file: IO[str], doing: str) -> None:

@@ -31,6 +31,7 @@ def follow(
     verdict_at: Callable[[int, float], Verdict],
     deadline_seconds: float | None = None,
     whole: int | None = None,
+    hopeless: Callable[[int], bool] = lambda items: False,
 ) -> Verdict:
     """Look until the verdict is decided, the plan is done, or `time.monotonic()` is beyond the deadline.
 
@@ -39,7 +40,8 @@ def follow(
     probability: when it is the last depends on the clock or the end of the data, never on the samples.
 
     `whole` items are all that there are to know, where samples are drawn without replacement from so many: a look at
-    them is exact, and the looks before it share the error probability among themselves.
+    them is exact, and the looks before it share the error probability among themselves. A verdict that is undecided
+    after n samples stays so where `hopeless(n)` says that no more of them would help.
     """
     most = max((items for items in planned if whole is None or items < whole), default=planned[-1] - 1)
     fractions: list[float] = []
@@ -59,7 +61,7 @@ def follow(
         alpha = sequential.levels(fractions, ALPHA, ended=ended)[-1]
         verdict = verdict_at(items, alpha)
         seen.append(_look(verdict, items, fraction, alpha, ended=ended))
-        if verdict.outcome != "undecided" or ended:
+        if verdict.outcome != "undecided" or ended or hopeless(items):
             break
     return dataclasses.replace(verdict, looks=tuple(seen))
 

@@ -24,9 +24,11 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """The last item of a cell writes its record, and the last of a model lets go of it: what goes wrong there is told
     with this item. pytest would end both in the setup of the next model's first item, and fail that.
     """
-    yield
-    if parameters(item) is not None:
-        close_after(item, nextitem)
+    try:
+        return (yield)
+    finally:
+        if parameters(item) is not None:
+            close_after(item, nextitem)
 
 
 @pytest.hookimpl(wrapper=True)

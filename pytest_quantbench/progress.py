@@ -15,6 +15,7 @@ T = TypeVar("T")
 QUIET_SECONDS = 60.0  # in a log: so long nothing is said, and between two lines
 _terminal: TextIO | None = sys.stderr if sys.stderr.isatty() else None
 _log: TextIO | None = None
+_heard_seconds = time.monotonic()  # when anything was said last, by whatever work
 
 
 def show_on(stream: TextIO | None) -> None:
@@ -29,6 +30,8 @@ def say(line: str) -> None:
     if _terminal is not None:
         tqdm.write(line, file=_terminal)
     elif _log is not None:
+        global _heard_seconds
+        _heard_seconds = time.monotonic()
         print(f"\nquantbench: {line}", file=_log, flush=True)
 
 
@@ -43,9 +46,9 @@ def track(items: Iterable[T], *, what: str, unit: str, total: int | None = None)
 
 
 def _told(items: Iterable[T], what: str, unit: str, total: int | None) -> Iterator[T]:
-    began, due = time.monotonic(), now_and_then()
+    began = time.monotonic()
     for done, item in enumerate(items):
-        if due():
+        if time.monotonic() - _heard_seconds >= QUIET_SECONDS:
             say(f"{what}: {_stand(done, total, unit, time.monotonic() - began)}")
         yield item
 

@@ -130,12 +130,14 @@ def _taken(cell: Walked, name: str) -> Any:
     cells = sorted(wanted, key=lambda each: each.paired is not None)  # references first: others need theirs
     parts = [part for part in (T2, T3) if any(part in names for names in wanted.values())]
     parts = [part for part in parts if _can_be_asked(source, part, name)]
-    absent = [(each, part) for each in cells for part in parts if part in wanted[each] and not _is_there(each, part)]
-    with alone(absent):
+    wants = {each: [part for part in parts if part in names] for each, names in wanted.items()}
+    # What has to be compressed is compressed before others are kept waiting.
+    possible = {each: _possible(each, [part for part in wants[each] if not _is_there(each, part)]) for each in cells}
+    with alone([(each, part) for each in cells for part in possible[each]]):
         lacking: dict[tuple[str, ...], list[Walked]] = {}
         for each in cells:
-            missing = [part for part in parts if part in wanted[each] and not _is_there(each, part)]
-            lacking.setdefault(_possible(each, missing), []).append(each)
+            missing = tuple(part for part in possible[each] if not _is_there(each, part))
+            lacking.setdefault(missing, []).append(each)
         for missing_parts, together in lacking.items():
             if missing_parts:
                 _measure(source, missing_parts, together)

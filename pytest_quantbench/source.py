@@ -11,7 +11,7 @@ from pytest_quantbench.catalog import Model
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import reference
 from pytest_quantbench.deleted import find
-from pytest_quantbench.errors import CorpusError
+from pytest_quantbench.errors import CorpusError, QuantbenchError
 from pytest_quantbench.estimates import ALPHA
 from pytest_quantbench.fetching import fetch
 from pytest_quantbench.hub import Text, read_text
@@ -36,14 +36,21 @@ class Source:
         self.settings = settings
         self.expected: dict[Walked, set[str]] = {}  # which samples of which cells this session will ask for
         self.reused: list[str] = []  # what earlier sessions have measured
+        self._no_checkpoint: QuantbenchError | None = None
         self._asked: dict[tuple[tuple[str, ...], int, int], Asked] = {}
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
-        """The original weights, fetched and checked."""
+        """The original weights, fetched and checked; what keeps them from being had is found out once."""
         settings = self.settings
-        known = None if settings.fresh else find(settings.cache, self.model, settings.offline)
-        return known or Checkpoint(*fetch(self.model, settings.offline))
+        if self._no_checkpoint is not None:
+            raise self._no_checkpoint
+        try:
+            known = None if settings.fresh else find(settings.cache, self.model, settings.offline)
+            return known or Checkpoint(*fetch(self.model, settings.offline))
+        except QuantbenchError as error:
+            self._no_checkpoint = error
+            raise
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -75,7 +82,8 @@ class Source:
     @cached_property
     def tokens(self) -> Tokens:
         """The text of T2 as the model sees it."""
-        return Tokens(self.text, self.tokenizer, self.checkpoint.config)
+        checkpoint = self.checkpoint  # first: without the model no text is worth fetching
+        return Tokens(self.text, self.tokenizer, checkpoint.config)
 
     @cached_property
     def _other_tokens(self) -> tuple[Tokens, ...]:

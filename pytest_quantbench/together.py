@@ -152,11 +152,16 @@ def first_work(cell: Walked, part: str) -> Mapping[str, Any]:
 
 
 def alone(absent: Sequence[tuple[Walked, str]], work: Work = first_work) -> AbstractContextManager[None]:
-    """Wait until no other session takes these samples."""
+    """Wait until no other session takes these samples; for the reference's only where nothing else is wanted."""
     wanted: dict[str, Mapping[str, Any]] = {}
+    references: set[str] = set()
     for each, part in absent:
         with suppress(QuantbenchError):  # it cannot be compressed, which is told when it is tried
             told = {name: value for name, value in work(each, part).items() if name != "reference"}
             content = {"of": part, "artifact": each.artifact_key, "rounding": each.rounding, "work": told}
-            wanted[f"measuring {SHOWN[part]} of {each.source.model.name}-{each.recipe.id}"] = content
-    return measuring_locks.alone(absent[0][0].source.settings.cache if absent else Path(), wanted)
+            doing = f"measuring {SHOWN[part]} of {each.source.model.name}-{each.recipe.id}"
+            doing += " with rounded activations" if each.rounding else ""
+            wanted[doing] = content
+            references |= {doing} if each.recipe.is_identity else set()
+    along = references if references < wanted.keys() else set()
+    return measuring_locks.alone(absent[0][0].source.settings.cache if absent else Path(), wanted, along)

@@ -109,3 +109,19 @@ def test_questions_of_one_passage_are_told_and_decide_less():
     assert (plain.outcome, clustered.outcome) == ("fail", "undecided")
     assert "20 sources (passage), variance × 20.05" in clustered.sentence
     assert "sources" not in plain.sentence
+
+
+@pytest.mark.parametrize(
+    ("share", "questions", "told"), [(0.225, 200, True), (0.25, 200, False), (0.25, 1600, True), (0.9, 200, False)]
+)
+def test_no_more_is_asked_where_the_reference_surely_has_too_little_to_lose(share, questions, told):
+    reference = task(right(round(share * questions), questions))
+    assert answers.hopeless(reference, 3.0) is told
+    assert not answers.hopeless(reference, None)
+
+
+def test_a_reference_that_is_surely_above_chance_and_limit_is_seldom_given_up():
+    """31 % of 200 four-choice questions by a limit of 3 points: by the binomial itself."""
+    counts = np.arange(201)
+    given_up = [answers.hopeless(task(right(count, 200)), 3.0) for count in counts]
+    assert binom.pmf(counts, 200, 0.31)[given_up].sum() < 0.01

@@ -9,12 +9,16 @@ import sys
 import time
 
 from pytest_quantbench import progress
+from pytest_quantbench.kept import key_of
 from pytest_quantbench.locks import held
+from pytest_quantbench.measuring_locks import alone
 
 PROGRAM = """
 import logging, sys, time
 from pathlib import Path
+from pytest_quantbench.kept import key_of
 from pytest_quantbench.locks import held
+from pytest_quantbench.measuring_locks import alone
 logging.basicConfig()
 with held(Path(sys.argv[1]), "counting"):
     print("in", flush=True)
@@ -92,3 +96,27 @@ def test_where_nobody_can_write_nobody_is_waited_for(tmp_path):
     with held(tmp_path / "cache" / "lock", "counting"), held(tmp_path / "cache" / "lock", "counting"):
         pass
     assert (tmp_path / "cache").read_text() == "a file, not a folder"
+
+
+def test_what_is_not_waited_for_is_gone_on_with_at_once(tmp_path):
+    holder = other(tmp_path / "lock", 600)
+    assert holder.stdout.readline() == "in\n"
+    began = time.monotonic()
+    with held(tmp_path / "lock", "adding", waits=False):
+        assert time.monotonic() - began < 5
+    holder.kill()
+    holder.communicate()
+
+
+def test_samples_of_the_reference_are_waited_for_only_where_nothing_else_is_wanted(tmp_path):
+    contents = {"measuring T2 of Tiny-bf16": {"recipe": "bf16"}, "measuring T2 of Tiny-int4": {"recipe": "int4"}}
+    path = tmp_path / "locks" / f"measuring-{key_of(contents['measuring T2 of Tiny-bf16'])}"
+    path.parent.mkdir()
+    holder = other(path, 2)
+    assert holder.stdout.readline() == "in\n"
+    began = time.monotonic()
+    with alone(tmp_path, contents, {"measuring T2 of Tiny-bf16"}):
+        assert time.monotonic() - began < 1.5
+    with alone(tmp_path, dict([next(iter(contents.items()))]), set()):
+        assert holder.wait(timeout=10) == 0
+    holder.communicate()

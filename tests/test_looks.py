@@ -147,3 +147,20 @@ def test_where_the_plan_ends_before_the_text_does_the_last_look_spends_what_is_l
     verdict = looks.follow([200, 400], lambda items: items, verdict_at, whole=1000)
     assert [look.fraction for look in verdict.looks] == pytest.approx([250 / (400 / 0.6), 1.0])
     assert verdict.looks[-1].last
+
+
+def test_a_hopeless_check_is_not_gone_on_with():
+    asked = []
+
+    def grow(items):
+        asked.append(items)
+        return items
+
+    def undecided(items, alpha):
+        return judged(
+            METRICS["accuracy_drop_points"], flips(np.ones(items, bool), np.ones(items, bool)), 0.0, "", alpha
+        )
+
+    verdict = looks.follow([200, 400, 800], grow, undecided, hopeless=lambda items: items >= 400)
+    assert asked == [200, 400]
+    assert verdict.outcome == "undecided"

@@ -649,3 +649,38 @@ def test_an_unknown_task_is_refused_before_anything_runs(suite):
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*Unknown task 'arc_esay'*Did you mean arc_easy*"])
     assert "UNDECIDED" not in result.stdout.str()
+
+
+def test_a_check_behind_an_item_without_a_cell_is_recorded_all_the_same(suite, pytester):
+    """Whatever reorders items behind us, as --ff does: the cell is open until its last check is done."""
+    pytester.makeconftest("""
+        import pytest
+
+        @pytest.hookimpl(wrapper=True, tryfirst=True)
+        def pytest_collection_modifyitems(items):
+            result = yield
+            items.sort(key=lambda item: ["test_size", "test_own", "test_weights"].index(item.originalname))
+            return result
+    """)
+    source = """
+        def test_size(cell, settle):
+            settle(cell.judge("size"))
+
+        def test_own():
+            pass
+
+        def test_weights(cell):
+            assert cell.weight_samples.tensors
+    """
+    result = suite(source, "-k", "Tiny-int4 or own", "--recipe", "int4-rtn")
+    result.assert_outcomes(passed=3, deselected=result.parseoutcomes().get("deselected", 0))
+    record = json.loads((pytester.path / "results" / "Tiny_4bit_rtn.json").read_text())
+    assert record["weights"] is not None
+    assert len(record["verdicts"]) == 1
+
+
+def test_a_suite_without_a_measured_model_is_skipped(suite):
+    source = GATE + "\ndef test_models(suite, settle):\n    settle(suite)\n"
+    result = suite(source, "-k", "test_models", "-rs")
+    assert result.parseoutcomes()["skipped"] == 3
+    result.stdout.fnmatch_lines(["*no cell of int4 was measured in this session*"])

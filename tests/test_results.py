@@ -63,6 +63,17 @@ def test_verdicts_by_several_limits_stay_beside_each_other(tmp_path):
     moved = dataclasses.replace(own, limit=3.0)  # the criterion itself was changed: it is still one
     again = read(results.save(make(perplexity=perplexity(), verdicts=(moved,)), samples, tmp_path))
     assert [v.limit for v in again.verdicts] == [3.0, 1e-4, 9.0]
+    later = make(perplexity=perplexity(), verdicts=(), session="the next one")  # its tests give no limits any more
+    assert [v.limit for v in read(results.save(later, samples, tmp_path)).verdicts] == [3.0]
+
+
+def test_what_a_later_session_did_not_measure_is_kept(tmp_path):
+    told = {"prefix": ("<s>",), "suffix_left_out": ()}
+    results.save(
+        make(perplexity=perplexity(), tokenizer=told, integrity=("odd",)), {"perplexity/x": np.ones(1)}, tmp_path
+    )
+    kept = read(results.save(make(), {}, tmp_path))
+    assert (kept.tokenizer, kept.integrity) == (told, ("odd",))
 
 
 def test_a_line_shows_the_figures_of_the_look_that_decided():
