@@ -13,23 +13,22 @@ from pytest_quantbench.catalog import GB, LEVELS, Model
 from pytest_quantbench.diskplans import disk_plan, in_order
 from pytest_quantbench.errors import QuantbenchError, unknown
 from pytest_quantbench.options import dest
+from pytest_quantbench.pyproject_table import SECTION, beside, check_criteria, read_table
 from pytest_quantbench.recipes import Recipe, recipe
 from pytest_quantbench.settings import (
     Settings,
     above_zero,
     all_models,
     at_least,
-    beside,
-    check_criteria,
     check_models,
     corpora,
     named_text,
     positive,
-    read_table,
     seed,
     strided,
     task_files,
     token_count,
+    user_model,
 )
 
 if TYPE_CHECKING:
@@ -84,14 +83,15 @@ def _read_options(config: pytest.Config) -> Run:
         return config.getoption(dest(name))
 
     folder, table = read_table(config.invocation_params.dir, config.rootpath)
-    models = all_models([*(beside(folder, source) for source in table.get("models", [])), *option("model")])
+    models = _models(
+        {f"[{SECTION}] models:": [beside(folder, s) for s in table.get("models", [])], "--model": option("model")}
+    )
     methods = quantizers.names()
     recipes = {name: recipe(name, methods) for name in option("recipe") or LEVELS}
     for chosen in recipes.values():
         quantizers.check(chosen)
     criteria = table.get("criteria", {})
     check_criteria(criteria, list(models), [*recipes, *(f"{level}-{m}" for level in LEVELS for m in methods)])
-    check_models(option("model"))
     texts = corpora(option("corpus"))
     results = config.invocation_params.dir / (option("results") or "results")
     settings = Settings(
@@ -130,6 +130,13 @@ def _read_options(config: pytest.Config) -> Run:
     with_reference = {"bf16": recipe("bf16", []), **recipes}
     source = folder / "pyproject.toml" if table else None
     return Run(settings, models, with_reference, option("undecided") == "fail", source)
+
+
+def _models(sources: Mapping[str, Sequence[str]]) -> dict[str, Model]:
+    """The catalogue and the user's own models, whose sources come by where they were given."""
+    for given, several in sources.items():
+        check_models(several, given)
+    return all_models(user_model(source, given) for given, several in sources.items() for source in several)
 
 
 def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item]) -> None:

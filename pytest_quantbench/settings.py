@@ -1,8 +1,7 @@
-"""What the user asked for: the options of one session, and `[tool.quantbench]` of their pyproject.toml."""
+"""What the user asked for: the options of one session, each read and checked by a function here."""
 
 import math
 import os
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,15 +11,15 @@ from pytest_quantbench.catalog import (
     CONTEXT_TOKENS,
     CORPORA,
     CRITERIA,
-    LEVELS,
-    METRICS,
     MODELS,
     WINDOW_TOKENS,
     Model,
     Sampling,
 )
 from pytest_quantbench.diskplans import DISK_PLANS, DiskPlan
-from pytest_quantbench.errors import QuantbenchError, unknown
+from pytest_quantbench.errors import QuantbenchError
+
+PATH_STARTS = (".", "/", "~")  # no owner of models on the Hub begins so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,73 +67,47 @@ def default_cache() -> Path:
     return Path(chosen) if chosen else Path(base) / "quantbench"
 
 
-def read_table(*starts: Path) -> tuple[Path, dict[str, Any]]:
-    """`[tool.quantbench]` of the nearest pyproject.toml that has one, in a starting folder or above it, and the folder
-    that it lies in; nothing, and the first starting folder, where there is none.
-
-    Raises QuantbenchError for one that cannot be read as TOML, or has a key that nothing reads.
-    """
-    for folder in dict.fromkeys(folder for start in starts for folder in (start, *start.parents)):
-        if table := _table(folder / "pyproject.toml"):
-            return folder, table
-    return starts[0], {}
-
-
-def _table(pyproject: Path) -> dict[str, Any]:
-    if not pyproject.is_file():
-        return {}
-    try:
-        table = tomllib.loads(pyproject.read_text(encoding="utf-8")).get("tool", {}).get("quantbench", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-        raise QuantbenchError(f"{pyproject} cannot be read as TOML: {error}.") from error
-    known = ("criteria", "models", "report")
-    for key in table:
-        if key not in known:
-            raise unknown("key in [tool.quantbench]", key, known)
-    return dict(table)
-
-
-def beside(folder: Path, source: str) -> str:
-    """A model's source as it stands in a file of this folder: paths are relative to that."""
-    return str(folder / source) if (folder / source).exists() else source
-
-
-def user_model(source: str, name: str | None = None) -> Model:
+def user_model(source: str, given: str = "--model") -> Model:
     """A model of the user's own, from a path or a Hub id; its name is the last part of the path or id, as given: of a
-    link its own.
+    link its own. Raises QuantbenchError, which says where it was `given`, for what is neither.
     """
-    path = Path(os.path.abspath(Path(source).expanduser()))
-    if path.exists() or source.startswith((".", "/", "~")):
-        return Model(name=name or path.name, source=str(path.resolve()))
-    if source.count("/") != 1:
-        raise QuantbenchError(f"--model {source!r} is neither an existing directory nor a Hub id like 'owner/name'.")
-    return Model(name=name or source.split("/")[1], source=source)
+    path = os.path.abspath(os.path.expanduser(source))
+    if os.path.exists(path) or source.startswith(PATH_STARTS):
+        return Model(name=os.path.basename(path), source=os.path.realpath(path))
+    owner, _, name = source.partition("/")
+    if not owner or not name or "/" in name:
+        raise QuantbenchError(f"{given} {source!r} is neither an existing directory nor a Hub id like 'owner/name'.")
+    return Model(name=name, source=source)
 
 
-def all_models(own: "list[str] | tuple[str, ...]") -> dict[str, Model]:
-    """The catalogue and the user's own models by name. Raises QuantbenchError if two have the same name."""
+def check_models(sources: Iterable[str], given: str = "--model") -> None:
+    """Raise QuantbenchError, before anything is run, for a path where there is no model directory: nothing, a file, or
+    a directory without a config.json. Of a Hub id only the Hub can say whether it is there.
+    """
+    for source in sources:
+        path = os.path.expanduser(source)
+        if os.path.isdir(path):
+            if not os.path.isfile(os.path.join(path, "config.json")):
+                raise QuantbenchError(f"{given} {source}: this directory has no config.json, so it is not a model.")
+        elif os.path.exists(path):
+            raise QuantbenchError(f"{given} {source}: this is a file; give the directory that a model lies in.")
+        elif source.startswith(PATH_STARTS):
+            raise QuantbenchError(f"{given} {source}: there is no such directory.")
+
+
+def all_models(own: Iterable[Model]) -> dict[str, Model]:
+    """The catalogue and the user's own models by name; one that is given twice counts once. Raises QuantbenchError if
+    two with different sources have the same name.
+    """
     models = dict(MODELS)
-    for source in own:
-        model = user_model(source)
-        if model.name in models:
-            raise QuantbenchError(f"Two models are called {model.name!r}; rename the directory of one of them.")
-        models[model.name] = model
+    for model in own:
+        known = models.setdefault(model.name, model)
+        if known.source != model.source:
+            raise QuantbenchError(
+                f"Two models are called {model.name!r}, {known.source} and {model.source}; "
+                "leave one of them out, or rename its directory."
+            )
     return models
-
-
-def check_criteria(table: Mapping[str, Any], models: "list[str]", recipes: "list[str]") -> None:
-    """Raise UnknownNameError or QuantbenchError if an override names no model, level, recipe or metric."""
-    selectors = [*models, *recipes, *LEVELS, *(f"{model}-{recipe}" for model in models for recipe in recipes)]
-    for selector, limits in table.items():
-        if selector not in selectors:
-            raise unknown("selector in [tool.quantbench.criteria]", selector, [*models, *recipes, "MODEL-RECIPE"])
-        for metric, limit in limits.items():
-            if metric not in METRICS:
-                raise unknown(f"metric in [tool.quantbench.criteria.{selector}]", metric, list(METRICS))
-            if limit != "informational" and (isinstance(limit, bool) or not isinstance(limit, int | float)):
-                raise QuantbenchError(
-                    f"[tool.quantbench.criteria.{selector}] {metric} = {limit!r}: give a number or 'informational'."
-                )
 
 
 def limit_for(
@@ -217,13 +190,6 @@ def corpora(values: "list[str]") -> tuple[str | Path, ...]:
         if names.count(name) > 1:
             raise QuantbenchError(f"--corpus: two texts are called {name}. Rename the file of one of them.")
     return tuple(found)
-
-
-def check_models(models: "list[str]") -> None:
-    """Raise QuantbenchError for a model directory without a config.json, before anything is run."""
-    for model in models:
-        if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
-            raise QuantbenchError(f"--model {model}: this directory has no config.json, so it is not a model.")
 
 
 def task_files(values: "list[str]", tasks: "list[str]", models: Iterable[Model]) -> dict[str, Path]:

@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "pytest_quantbench"
 # A module imports only what stands before it. A stage of several modules is a row; its members keep this order too.
 ORDER = (
-    ("errors", "progress", "catalog", "diskplans", "recipes", "settings"),
+    ("errors", "progress", "catalog", "diskplans", "recipes", "settings", "pyproject_table"),
     ("locks", "storage", "kept", "verdict", "textrecord", "schemas", "diagnostics", "record"),
     ("fidelity", "drawing", "samples"),
     ("estimates", "stats", "clusters", "proportions", "speed", "sequential"),

@@ -684,3 +684,37 @@ def test_a_suite_without_a_measured_model_is_skipped(suite):
     result = suite(source, "-k", "test_models", "-rs")
     assert result.parseoutcomes()["skipped"] == 3
     result.stdout.fnmatch_lines(["*no cell of int4 was measured in this session*"])
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("[tool]\nquantbench = 3", "tool.quantbench = 3 in *pyproject.toml: give a table*"),
+        ("[tool.quantbench]\nmodels = [3]", "models = [[]3]: give a list of directories or Hub ids*"),
+        ("[tool.quantbench]\nmodels = 'models/mine'", "models = 'models/mine': give a list*"),
+        (
+            "[tool.quantbench]\nmodels = ['/nowhere']",
+            "[[]tool.quantbench] models: /nowhere: there is no such directory.",
+        ),
+        ("[tool.quantbench]\nmodels = ['nowhere']", "models: 'nowhere' is neither an existing directory nor*"),
+        ("[tool.quantbench]\nreport = 3", "report = 3: give the path of a file*"),
+        ("[tool.quantbench]\ncriteria = 3", "criteria = 3: give tables of limits*"),
+        ("[tool.quantbench.criteria]\nint4 = 5", "int4 = 5: give a table*"),
+        ("[tool.quantbench.criteria.int4]\nperplexity_delta = nan", "perplexity_delta = nan: give a number or*"),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--runs", "3")])  # read when cells are asked for, or at once
+def test_values_of_the_wrong_kind_are_usage_errors(suite, pytester, table, message, more):
+    pytester.makepyprojecttoml(table)
+    result = suite(GATE, "-k", "Tiny", *more)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{message}"])
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+
+
+def test_a_model_of_the_table_may_be_given_again(suite, pytester, small_model):
+    directory = small_model()
+    pytester.makepyprojecttoml(f"[tool.quantbench]\nmodels = ['{directory}']")
+    result = suite(GATE, "--model", f"{directory}/", "--collect-only", "-q", "-m", "int4", "-k", directory.name)
+    (item,) = [line for line in result.outlines if "::" in line]
+    assert item.endswith(f"test_gate.py::test_size[{directory.name}-int4]")

@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from pytest_quantbench import settings
+from pytest_quantbench import pyproject_table, settings
 from pytest_quantbench.catalog import LEVELS
 from pytest_quantbench.errors import QuantbenchError, UnknownNameError
 from pytest_quantbench.recipes import Part, recipe
@@ -77,24 +78,26 @@ def test_task_files_are_name_and_path(tmp_path):
 def test_a_pyproject_that_is_not_toml_is_named(tmp_path):
     (tmp_path / "pyproject.toml").write_text("[tool")
     with pytest.raises(QuantbenchError, match=r"pyproject\.toml cannot be read as TOML"):
-        settings.read_table(tmp_path)
+        pyproject_table.read_table(tmp_path)
 
 
 def test_the_nearest_table_above_a_folder_holds(tmp_path):
     inner = tmp_path / "sub" / "deeper"
     inner.mkdir(parents=True)
-    assert settings.read_table(inner) == (inner, {})
+    assert pyproject_table.read_table(inner) == (inner, {})
     (tmp_path / "pyproject.toml").write_text('[tool.quantbench]\nreport = "far.md"')
     (tmp_path / "sub" / "pyproject.toml").write_text('[tool.quantbench]\nreport = "near.md"')
     (inner / "pyproject.toml").write_text("[tool.other]\nreport = 1")
-    assert settings.read_table(inner) == (tmp_path / "sub", {"report": "near.md"})
-    assert settings.read_table(tmp_path / "elsewhere", tmp_path) == (tmp_path, {"report": "far.md"})
+    assert pyproject_table.read_table(inner) == (tmp_path / "sub", {"report": "near.md"})
+    assert pyproject_table.read_table(tmp_path / "elsewhere", tmp_path) == (tmp_path, {"report": "far.md"})
 
 
 def test_a_table_names_models_beside_it(tmp_path):
     (tmp_path / "mine").mkdir()
-    assert settings.beside(tmp_path, "mine") == str(tmp_path / "mine")
-    assert settings.beside(tmp_path, "someone/thing") == "someone/thing"
+    assert pyproject_table.beside(tmp_path, "mine") == str(tmp_path / "mine")
+    assert pyproject_table.beside(tmp_path, "someone/thing") == "someone/thing"
+    assert pyproject_table.beside(tmp_path, "./thing") == str(tmp_path / "thing")  # never beside where pytest started
+    assert pyproject_table.beside(tmp_path, "n" * 300) == "n" * 300
 
 
 def test_a_linked_model_is_called_as_its_link(tmp_path):
@@ -152,3 +155,122 @@ def test_a_stride_beyond_the_window_is_refused(context, stride, sampling, most):
     with pytest.raises(QuantbenchError, match=f"a number from 1 to the context, {most}"):
         settings.strided(context, stride, sampling)
     assert settings.strided(context, most, sampling) == most
+
+
+def written(folder, text):
+    (folder / "pyproject.toml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("tool = 3", "tool = 3 in "),
+        ("[tool]\nquantbench = 3", "tool.quantbench = 3 in "),
+        ("[tool]\nquantbench = []", "tool.quantbench = [] in "),
+        ("[[tool.quantbench]]", "tool.quantbench = [{}] in "),
+        ("[tool.quantbench]\nmodels = 3", "[tool.quantbench] models = 3: give a list of directories or Hub ids"),
+        ("[tool.quantbench]\nmodels = 'models/mine'", "models = 'models/mine': give a list"),
+        ("[tool.quantbench]\nmodels = [3]", "models = [3]: give a list"),
+        ("[tool.quantbench]\nmodels = ['a/b', '']", "models = ['a/b', '']: give a list"),
+        ("[tool.quantbench]\nmodels = ['a/b', ['c/d']]", "models = ['a/b', ['c/d']]: give a list"),
+        ('[tool.quantbench]\nmodels = ["a\\u0000b"]', "models = ['a\\x00b']: give a list"),
+        ("[tool.quantbench]\nmodels = {mine = 'a/b'}", "models = {'mine': 'a/b'}: give a list"),
+        ("[tool.quantbench]\nreport = 3", "[tool.quantbench] report = 3: give the path of a file"),
+        ("[tool.quantbench]\nreport = ''", "report = '': give the path of a file"),
+        ("[tool.quantbench]\nreport = ['a.md']", "report = ['a.md']: give the path of a file"),
+        ("[tool.quantbench]\nreport = '.'", "report = '.': this is a folder"),
+        ("[tool.quantbench]\nreport = 'pyproject.toml/a.md'", "pyproject.toml is a file, not a folder"),
+        ("[tool.quantbench]\ncriteria = 3", "[tool.quantbench] criteria = 3: give tables of limits"),
+        ("[tool.quantbench.criteria]\nint4 = 5", "[tool.quantbench.criteria] int4 = 5: give a table"),
+        ("[tool.quantbench.criteria]\nint4 = 'informational'", "int4 = 'informational': give a table"),
+        ("[[tool.quantbench.criteria.int4]]", "int4 = [{}]: give a table"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_with_its_key_and_what_is_expected(tmp_path, text, told):
+    with pytest.raises(QuantbenchError) as error:
+        pyproject_table.read_table(written(tmp_path, text))
+    assert told in str(error.value)
+    assert str(tmp_path / "pyproject.toml") in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "limit", ["nan", "-nan", "inf", "-inf", "true", "'1.0'", "[1.0]", "{}", "1979-05-27", "9" * 400]
+)
+def test_a_limit_that_nothing_can_be_compared_with_is_refused(tmp_path, limit):
+    table = written(tmp_path, f"[tool.quantbench.criteria.int4]\nperplexity_delta = {limit}")
+    with pytest.raises(
+        QuantbenchError, match=r"\[tool\.quantbench\.criteria\.int4\] perplexity_delta = .*: give a number"
+    ):
+        pyproject_table.read_table(table)
+
+
+def test_a_number_with_more_digits_than_python_reads_is_no_traceback(tmp_path):
+    with pytest.raises(QuantbenchError, match="cannot be read as TOML"):
+        pyproject_table.read_table(written(tmp_path, f"number = {'9' * 5000}"))
+
+
+def test_values_of_the_right_kind_are_handed_on_as_they_are(tmp_path):
+    table = {
+        "models": ["models/mine", "a/b"],
+        "report": "docs/quality.md",
+        "criteria": {"int4": {"perplexity_delta": 0, "accuracy_drop_points": "informational"}, "int3": {}},
+    }
+    text = """
+        [tool.quantbench]
+        models = ["models/mine", "a/b"]
+        report = "docs/quality.md"
+        [tool.quantbench.criteria]
+        int4 = { perplexity_delta = 0, accuracy_drop_points = "informational" }
+        int3 = {}
+    """
+    assert pyproject_table.read_table(written(tmp_path, text)) == (tmp_path, table)
+    pyproject_table.check_criteria(table["criteria"], [], [])
+
+
+def test_criteria_of_unknown_names_list_the_choices():
+    with pytest.raises(UnknownNameError, match=r"selector in \[tool\.quantbench\.criteria\] 'N'.*M, MODEL-RECIPE"):
+        pyproject_table.check_criteria({"N": {}}, ["M"], ["int4"])
+    with pytest.raises(UnknownNameError, match=r"metric in .*M-int4\] 'perplexity'.*perplexity_delta"):
+        pyproject_table.check_criteria({"M-int4": {"perplexity": 1.0}}, ["M"], ["int4"])
+
+
+@pytest.mark.parametrize("source", ["/nowhere/at/all", "./nowhere", "../nowhere", "~/nowhere", "~nobody-here/model"])
+def test_a_path_where_nothing_is_is_no_model(source, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    settings.user_model(source)  # no traceback of a user who is not there
+    with pytest.raises(QuantbenchError, match=rf"^models: {source}: there is no such directory\.$"):
+        settings.check_models([source], "models:")
+
+
+def test_a_model_is_a_directory_with_a_config(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "model.gguf").touch()
+    for source in (str(tmp_path / "mine"), "~/mine"):
+        with pytest.raises(QuantbenchError, match="this directory has no config"):
+            settings.check_models([source])
+    with pytest.raises(QuantbenchError, match=r"--model .*model\.gguf: this is a file"):
+        settings.check_models([str(tmp_path / "model.gguf")])
+    (tmp_path / "mine" / "config.json").touch()
+    settings.check_models([str(tmp_path / "mine"), "~/mine", "nowhere/there"])  # the last may be on the Hub
+
+
+@pytest.mark.parametrize("source", ["thing", "a/b/c", "a/", "n" * 300])
+def test_what_is_neither_is_told_with_where_it_was_given(source):
+    with pytest.raises(QuantbenchError, match=rf"models: '{source}' is neither"):
+        settings.user_model(source, "models:")
+
+
+def test_a_model_that_is_given_twice_counts_once(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "moe").mkdir()
+    given = ["moe", "./moe/", str(tmp_path / "moe"), os.path.join("..", tmp_path.name, "moe"), "Qwen/Qwen3-8B"]
+    own = settings.all_models(map(settings.user_model, given))
+    assert set(own) - set(settings.MODELS) == {"moe"}
+    assert own["Qwen3-8B"] is settings.MODELS["Qwen3-8B"]
+
+
+def test_two_models_of_one_name_are_told_with_both_sources():
+    with pytest.raises(QuantbenchError, match="Two models are called 'moe', a/moe and b/moe; leave one"):
+        settings.all_models(map(settings.user_model, ["a/moe", "b/moe"]))
