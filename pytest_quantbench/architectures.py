@@ -106,7 +106,8 @@ def _other_gelu(module: ModuleType, config: Config) -> tuple[str, str] | None:
     mlx-lm's GPT-NeoX always takes the approximation by tanh, and its StarCoder2 the error function, whatever the config
     says; they are up to 5e-4 apart.
     """
-    said = {str(config[key]) for key in ("hidden_act", "hidden_activation", "activation_function") if config.get(key)}
+    keys = ("hidden_activation",) if config.get("hidden_activation") else ("hidden_act", "activation_function")
+    said = {str(config[key]) for key in keys if config.get(key)}  # Gemma's files have both, and the first one counts
     wanted = {GELUS.get(name) for name in said}
     called = set(source_of(module.__name__).functions & set(GELUS.values()))
     if len(wanted) == 1 and len(called) == 1 and wanted != called and (by := wanted.pop()) is not None:

@@ -10,24 +10,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_quantbench.architectures import reads, text_table
+from pytest_quantbench.config_keys import LENGTHS, WINDOWS, refuse_unlike_lengths
 from pytest_quantbench.layer_kinds import PATTERN
 from pytest_quantbench.rope_config import ORIGINAL, SLIDING, rope_type, ropes_of
 
 Config = Mapping[str, Any]
 
-LENGTHS = re.compile(
-    r"n_positions|n_ctx|max_position_embeddings?|max_seq(uence)?_len(gth)?|seq(uence)?_len(gth)?|model_max_length"
-    r"|max_context_len(gth)?|block_size|(max|num)_positions|context_length"
-)
-WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size")
 WINDOWED = {SLIDING, "chunked_attention"}
 TABLE = re.compile(r"(.*\.)?(wpe|(embed_)?positions?(_embeddings?)?|pos_emb(ed|edding|eddings)?)\.weight")
 MOST = 2**31  # some files say 10^30 for "none"
 
 
 def limits(config: Config) -> dict[str, int]:
-    """Every limit on a text's tokens, begin-of-sequence included, by what says so."""
+    """Every limit on a text's tokens, begin-of-sequence included, by what says so. Raises ModelError for no number."""
     text = text_table(config)
+    for table in (config, text):
+        refuse_unlike_lengths(table)
     found = {
         key: int(value)
         for table in (config, text)

@@ -107,6 +107,12 @@ def _default(rope: Rope, dims: int, table: Mapping[str, Any]) -> Turning:
     return Turning(frequencies=_plain(rope["rope_theta"], dims))
 
 
+def _dynamic(rope: Rope, dims: int, table: Mapping[str, Any]) -> Turning:
+    """As it is up to the model's own length; Hunyuan's `alpha` widens the base at every length."""
+    widened = float(rope.get("alpha") or 1) ** (dims / (dims - 2)) if dims > 2 else 1.0
+    return Turning(frequencies=_plain(rope["rope_theta"] * widened, dims))
+
+
 def _linear(rope: Rope, dims: int, table: Mapping[str, Any]) -> Turning:
     return Turning(frequencies=_plain(rope["rope_theta"], dims) / rope["factor"])
 
@@ -163,7 +169,7 @@ def _original(rope: Rope, table: Mapping[str, Any]) -> float:
 # By rope_type. Other types are not known here: that a module reads them is what is asked of it then.
 SCALED = {
     "default": _default,
-    "dynamic": _default,
+    "dynamic": _dynamic,
     "linear": _linear,
     "llama3": _llama3,
     "yarn": _yarn,

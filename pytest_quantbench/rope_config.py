@@ -29,6 +29,10 @@ ROPE_KEYS = frozenset(
 )
 TEXT_TABLES = ("text_config", "language_config", "llm_config")  # where a model of several kinds of input describes text
 ORIGINAL = "original_max_position_embeddings"
+NUMBERS = frozenset(  # what is a number in a table of positions, where it is there at all
+    "rope_theta factor partial_rotary_factor low_freq_factor high_freq_factor beta_fast beta_slow mscale "
+    "mscale_all_dim short_mscale long_mscale attention_factor alpha".split()
+) | {ORIGINAL}
 NEED_ORIGINAL = ("llama3", "yarn", "longrope")
 
 
@@ -45,9 +49,11 @@ def rope_type(rope: Table) -> str:
 def ropes_of(table: Table) -> dict[str, Rope]:
     """The rotary positions of a config's table by layer type; under ALL_LAYERS where all have the same; {} for none.
 
-    Raises ModelError for a table that says a thing twice and differently.
+    Raises ModelError for a table that says a thing twice and differently, and for a number that is none.
     """
     new, old = _new(table), _old(table)
+    for rope in (*new.values(), *old.values()):
+        _refuse_other_than_numbers(rope)
     if not new:
         return old
     for kind, rope in old.items():
@@ -62,8 +68,26 @@ def ropes_of(table: Table) -> dict[str, Rope]:
     return new
 
 
+def _refuse_other_than_numbers(rope: Rope) -> None:
+    """A list is left to the model: some have a base for every layer."""
+    for key in sorted(NUMBERS & rope.keys()):
+        if isinstance(value := rope[key], str | bool | dict):
+            raise ModelError(f"config.json says {key} = {value!r:.80} of rotary positions, and it has to be a number.")
+
+
+def _given(table: Table, key: str) -> Table:
+    """The table under a key; {} for none. Raises ModelError for what is no table."""
+    given = table.get(key)
+    if given is not None and not isinstance(given, Mapping):
+        raise ModelError(
+            f"config.json says {key} = {given!r:.80}, and it has to be a table such as "
+            f'{{"rope_type": "linear", "factor": 2.0}}, or null.'
+        )
+    return given or {}
+
+
 def _new(table: Table) -> dict[str, Rope]:
-    given = table.get("rope_parameters") or {}
+    given = _given(table, "rope_parameters")
     inner = {kind: dict(rope) for kind, rope in given.items() if isinstance(rope, dict)}
     ropes = inner or ({ALL_LAYERS: dict(given)} if given else {})
     for kind, rope in ropes.items():
@@ -80,7 +104,7 @@ def _named(rope: Table) -> Rope:
 
 
 def _old(table: Table) -> dict[str, Rope]:
-    rope: Rope = _named(scaling) if isinstance(scaling := table.get("rope_scaling"), dict) else {}
+    rope: Rope = _named(_given(table, "rope_scaling"))
     for key, names in AT_TOP.items():
         said = {name: table[name] for name in names if table.get(name) is not None}
         if len(set(map(str, said.values()))) > 1:

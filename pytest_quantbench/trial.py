@@ -26,7 +26,8 @@ from pytest_quantbench.twin import FOREIGN, Twin, losses_of
 
 CLOSE_NATS = 1e-4
 LENGTHS = {"any": (5, 3, 6), "even": (5, 5, 5), "none": (14, 19, 12)}  # of the rows that are tried
-WORD, WORDS = 5, 64  # whose loss is compared, and those that texts are made of: below every vocabulary
+WORD, WORDS = 5, 64  # whose loss is compared, and those that texts are made of: fewer in a smaller vocabulary
+SPECIAL = 3  # the first words, which texts do without where there are enough others
 STRETCH = 8  # positions whose logits are asked for together
 CHANGED = 6  # tokens at the end that are exchanged: losses before them have to stay
 Ids = NDArray[np.int64]
@@ -75,7 +76,7 @@ class _Trial:
 
     def __init__(self, config: Config, names: Sequence[str], host: bool, walk: Walker) -> None:
         self._config, self._names, self._host, self._walker = config, names, host, walk
-        self._random = np.random.default_rng(0)
+        self._random, self._vocabulary = np.random.default_rng(0), WORDS
         whole = skeleton(config, names)
         self._kinds, self._words = kinds(whole), named_words(whole)
 
@@ -105,6 +106,7 @@ class _Trial:
         for config in smaller(self._config, self._kinds, self._words):
             try:
                 twin = Twin(config, self._names)
+                self._vocabulary = twin.logits(np.zeros((1, 1), np.int64)).shape[-1]
                 anatomy = twin.anatomy(self._text(1, 9))
             except (ModelError, *FOREIGN) as error:
                 reasons.append(_shown(error))
@@ -123,7 +125,8 @@ class _Trial:
         return ""
 
     def _text(self, rows: int, length: int) -> Ids:
-        return self._random.integers(3, WORDS, (rows, length))
+        words = min(WORDS, self._vocabulary)
+        return self._random.integers(SPECIAL if words > 2 * SPECIAL else 0, words, (rows, length))
 
     def _as_text(self, proof: Proof) -> None:
         """T2 and calibration: whole texts, in either order, one with another end."""
@@ -200,7 +203,7 @@ SAID = {
 
 def _losses(logits: NDArray[Any]) -> Losses:
     """Of one word at every position: (rows, length, vocabulary) → (rows, length)."""
-    return losses_of(logits.astype(np.float64), np.full(logits.shape[:2], WORD))
+    return losses_of(logits.astype(np.float64), np.full(logits.shape[:2], min(WORD, logits.shape[-1] - 1)))
 
 
 def _compare(expected: Losses, found: Losses, what: str) -> None:

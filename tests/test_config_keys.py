@@ -12,6 +12,7 @@ from pytest_quantbench.errors import ModelError
 from pytest_quantbench.skeleton import skeleton
 
 PUBLISHED = CATALOGUE | FAMILIES
+HUNYUAN = FAMILIES["tencent/Hunyuan-1.8B-Instruct"]
 
 
 def newer(config):
@@ -32,8 +33,19 @@ def test_a_published_config_is_taken_as_it_stands(name):
     skeleton(PUBLISHED[name], HEADS)
 
 
+def test_hidden_activation_counts_where_hidden_act_says_otherwise():
+    gemma = FAMILIES["google/gemma-1.1-2b-it"]
+    called = reads(gemma).functions
+    assert "gelu_approx" in called
+    assert "gelu" not in called
+    assert "gelu" in reads(gemma | {"hidden_activation": "gelu"}).functions
+
+
+RENAMED = {"ibm-granite/granite-4.0-h-micro"}  # Transformers 5 names its layers' kinds as mlx-lm's module does not
+
+
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", [name for name in PUBLISHED if name not in RENAMED])
 def test_a_published_config_is_taken_as_transformers_5_writes_it(name):
     config = newer(PUBLISHED[name])
     assert "rope_theta" not in config
@@ -60,6 +72,24 @@ def test_models_at_hand_are_taken():
         ("llama", {"layer_norm_eps": 1e-3}),
         ("llama", {"query_pre_attn_scalar": 7}),
         ("llama", {"something_new": 2}),
+        ("llama", {"output_multiplier_scale": 0.5}),
+        ("llama", {"output_scale": 0.5}),
+        ("llama", {"output_logit_scale": 0.1}),
+        ("llama", {"output_multiplier": 2}),
+        ("llama", {"init_scale": 0.5}),
+        ("llama", {"lambda_init": 0.8}),
+        ("llama", {"time_step_limit": [0.1, 0.2]}),
+        ("llama", {"logit_scale": 0}),
+        ("llama", {"residual_multiplier": 0.0}),
+        ("llama", {"routed_scaling_factor": 0}),
+        ("llama", {"generation_logit_scale": 0.5}),
+        ("llama", {"fused_output_scale": 0.5}),
+        ("llama", {"hidden_scale_size": 2}),
+        ("llama", {"rope_version": "xpos"}),
+        ("llama", {"num_active_experts": 2}),
+        ("llama", {"interpolate_factor": 4}),
+        ("llama", {"full_attn_mod": 2}),
+        ("llama", {"use_pos_enc": True}),
         ("qwen2", {"partial_rotary_factor": 0.5}),
         ("phi3", {"logits_scaling": 8.0}),
         ("gemma3_text", {"attn_logit_softcapping": 50.0}),
@@ -69,6 +99,17 @@ def test_models_at_hand_are_taken():
 def test_a_key_that_changes_the_arithmetic_and_is_not_read_is_named(architecture, change):
     with pytest.raises(ModelError, match=next(iter(change))):
         skeleton(CONFIGS[architecture] | change, HEADS)
+
+
+def test_layers_that_share_keys_are_refused_with_how_many_do():
+    with pytest.raises(ModelError, match="cla"):
+        skeleton(HUNYUAN | {"use_cla": True, "cla_share_factor": 2}, HEADS)
+
+
+@pytest.mark.parametrize("key", ["max_position_embeddings", "n_ctx", "sliding_window"])
+def test_a_length_that_is_no_number_is_refused(key):
+    with pytest.raises(ModelError, match=f"config.json says {key} = '256', and it has to be a number of tokens"):
+        skeleton(CONFIGS["llama"] | {key: "256"}, HEADS)
 
 
 def test_a_key_in_the_table_of_text_is_named_too():
@@ -84,6 +125,10 @@ def test_a_key_in_the_table_of_text_is_named_too():
         {"final_logit_softcapping": None, "something_new": None, "something_else": False, "a_list": []},
         {"logit_scale": 1.0, "query_pre_attn_scalar": 16, "norm_eps": 1e-5, "attention_multiplier": 0.25},
         {"sliding_window": 4096, "use_sliding_window": False, "max_window_layers": 3},
+        {"time_step_limit": [0.0, float("inf")], "mlp_init_scale": 0.5, "router_aux_loss_scale": 0.1, "softcap": 0},
+        {"time_step_limit": [0.0, {"__float__": "Infinity"}]},
+        {"output_attentions": True, "init_std": 0.02, "init_device": "meta", "vision_feature_scale": 2, "pad_id": 3},
+        {"cla_share_factor": 2, "use_cla": False, "im_start_id": 4, "text_end_id": 7, "norm_type": "rms"},
         {"vision_config": {"hidden_size": 3}, "image_token_id": 7, "router_aux_loss_coef": 0.1},
     ],
 )

@@ -82,6 +82,13 @@ def test_a_limit_is_named_with_its_key():
     }
 
 
+@pytest.mark.parametrize("key", ["max_position_embeddings", "seq_length", "sliding_window"])
+def test_a_limit_that_is_no_number_is_refused(key):
+    for config in ({key: "256"}, {"text_config": {key: "256"}}):
+        with pytest.raises(ModelError, match=f"{key} = '256', and it has to be a number of tokens, or null"):
+            limits(config)
+
+
 def test_learned_positions_are_known_by_their_table():
     assert learned_positions({"model.wpe.weight": (64, 8), "model.wte.weight": (9, 8)}) == 64
     assert learned_positions({"embed_positions.weight": (32, 8)}) == 32

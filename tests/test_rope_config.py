@@ -3,6 +3,7 @@
 import mlx.nn as nn
 import numpy as np
 import pytest
+from published_configs import FAMILIES
 from small_models import CONFIGS, HEADS
 
 from pytest_quantbench.errors import ModelError
@@ -61,6 +62,41 @@ def test_every_layer_type_has_its_base():
     for change in (older, {"rope_parameters": newer}):
         for turning, expected in zip(ropes(CONFIGS["gemma3_text"] | change), wanted * 2, strict=False):
             np.testing.assert_allclose(turning.frequencies, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"rope_scaling": "linear"}, "rope_scaling = 'linear', and it has to be a table"),
+        ({"rope_scaling": 2.0}, "rope_scaling = 2.0, and it has to be a table"),
+        ({"rope_scaling": []}, r"rope_scaling = \[\], and it has to be a table"),
+        ({"rope_parameters": "default"}, "rope_parameters = 'default', and it has to be a table"),
+        ({"rope_parameters": {"rope_theta": "5e5"}}, "rope_theta = '5e5' .* has to be a number"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": "5e5"}}}, "rope_theta = '5e5' .* has to be a number"),
+        ({"rope_theta": "10000"}, "rope_theta = '10000' .* has to be a number"),
+        ({"rope_scaling": {"type": "linear", "factor": "2"}}, "factor = '2' .* has to be a number"),
+    ],
+)
+def test_what_is_no_table_and_no_number_is_refused(change, said):
+    base = {key: value for key, value in CONFIGS["llama"].items() if key != "rope_theta"}
+    with pytest.raises(ModelError, match=said):
+        skeleton(base | change, HEADS)
+
+
+@pytest.mark.parametrize("alpha", [None, 1.0, 50.0])
+def test_hunyuans_alpha_widens_the_base(alpha):
+    config = FAMILIES["tencent/Hunyuan-1.8B-Instruct"] | {"num_hidden_layers": 1, "vocab_size": 64}
+    scaling = {"type": "dynamic", "factor": 1.0, "alpha": alpha}
+    if alpha is None:
+        scaling = None
+    base = 10000.0 * (alpha or 1.0) ** (128 / 126)
+    for turning in ropes(config | {"rope_scaling": scaling}):
+        np.testing.assert_allclose(turning.frequencies, base ** -(np.arange(64) / 64), rtol=1e-5)
+
+
+def test_alpha_is_refused_where_a_module_does_not_widen_its_base():
+    with pytest.raises(ModelError, match="does not turn positions so"):
+        skeleton(CONFIGS["llama"] | {"rope_scaling": {"type": "dynamic", "factor": 1.0, "alpha": 50.0}}, HEADS)
 
 
 @pytest.mark.parametrize(

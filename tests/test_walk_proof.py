@@ -397,3 +397,11 @@ def test_what_the_page_says_is_there_for_every_architecture():
     if f"mlx-lm {mlx_lm.__version__}" not in page.read_text():
         pytest.skip("the page is of another version of mlx-lm")
     assert not missing, text
+
+
+@pytest.mark.parametrize("words", [2, 5, 32, 64])
+def test_a_small_vocabulary_is_tried_with_its_own_words(words):
+    config = BASE | {"model_type": "llama", "vocab_size": words}
+    names = [name for name, _ in tree_flatten(skeleton(config, HEADS).parameters())]
+    proof = prove(config, names, False, Walk)
+    assert (proof.refused, proof.branching) == (None, "any")

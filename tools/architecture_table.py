@@ -31,6 +31,11 @@ from pytest_quantbench.twin import FOREIGN
 
 SHOWN = {"any": "branches", "even": "branches of one length", "none": "whole rows"}
 
+# What a plausible config does not show: of the files that publishers have on the Hub.
+NOTES = {
+    "gpt_oss": "The published files are refused: their YaRN says `truncate: false`, and mlx-lm's module truncates.",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -99,7 +104,7 @@ def tried(name: str, module: ModuleType | str) -> Row:
         text="✓",
         choices="refused" if proof.branching is None else SHOWN[proof.branching],
         calibration="✓" if proof.anatomy.loops == 1 else "refused",
-        note=_note(proof),
+        note=" ".join(filter(None, (_note(proof), NOTES.get(name)))),
     )
 
 
