@@ -241,3 +241,25 @@ def test_the_rounding_that_excuses_is_that_of_mlx(bits):
     found = blocksums._affine(matrix.reshape(32, -1, GROUP), bits).reshape(matrix.shape)
     lost = [np.square(each - matrix).sum() for each in (found, expected)]
     assert lost[0] == pytest.approx(lost[1], rel=0.03)
+
+
+@pytest.mark.parametrize(("bits", "signal_to_noise_db"), [(4.5, 20.8), (8.5, 34)])
+def test_rounding_excuses_nothing_on_gaussian_weights(bits, signal_to_noise_db):
+    noise, excesses = blocksums.worst_rounding(weights((256, 512)), bits)
+    assert -10 * np.log10(noise) == pytest.approx(signal_to_noise_db, abs=0.5)
+    assert (excesses < 0.015).all()
+
+
+def test_floating_point_puts_every_value_on_its_levels():
+    """E2M1 has 0, 0.5, 1, 1.5, 2, 3, 4 and 6; a tie goes to the even mantissa."""
+    values = np.array([[[6.0, 5.5, 4.4, 3.4, 2.6, 1.7, 1.2, 0.7, 0.3, 0.2, -7.0, -0.8]]], np.float32)
+    found = blocksums._floating(values, 1)
+    assert found[0, 0].tolist() == [6, 6, 4, 3, 3, 1.5, 1, 0.5, 0.5, 0, -6, -1]
+
+
+def test_signs_may_all_lie_between_two_levels():
+    """E2M1 puts 5 at 4 or 6: a fifth of every weight."""
+    signs = np.where(weights((8, 128)) > 0, 1, -1).astype(np.float32)
+    noise, excesses = blocksums.worst_rounding(signs, 4.25)
+    assert noise == pytest.approx(0.2**2 / 1.8, rel=0.4)
+    assert excesses.max() == pytest.approx(0.2, abs=0.06)
