@@ -152,6 +152,12 @@ def leaves_what_it_is_given(quantizer: Quantizer) -> None:
     demand(not np.array_equal(first, second), "two different matrices are decoded to one")
     for name, array in _comparable(arrays).items():
         demand(np.array_equal(np.array(array), copies[name]), f"decode writes into {name}, which it is given")
+    for method in ("decode", "linear", "inputs"):
+        if (called := getattr(quantizer, method, None)) is not None:
+            given = dict(arrays)
+            called(given)
+            same = given.keys() == arrays.keys() and all(given[name] is array for name, array in arrays.items())
+            demand(same, f"{method} changes the dict of arrays that it is given: {sorted(given)}, not {sorted(arrays)}")
 
 
 def _comparable(arrays: Mapping[str, mx.array]) -> dict[str, mx.array]:

@@ -16,16 +16,29 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench.blocksums import BLOCK, BlockSums, Matrix, Sums, block_sums, scaled
+from pytest_quantbench.blocksums import (
+    BLOCK,
+    LOST,
+    BlockSums,
+    Matrix,
+    block_sums,
+    distinct,
+    error_of_like,
+    levels,
+    moved_columns,
+    moved_rows,
+    rounding_noise,
+    scaled,
+    worst_rounding,
+)
 
-LOST = 0.3  # cosine with the original below which nothing of it is left; at 2 bits the worst rows have 0.5
 SHORT = 128  # weights: of fewer, in 2 bits, some row has 0.2, and half of that limit is taken
 FAR = 10.0  # × the median distance from the median: short rows of few bits vary much
 OUTLYING = 4.0  # × the error of its like: sound codes stay below 2.5, half of all swapped scales are above 5
-SHARE_OF_ROUNDING = 0.5  # of rounding's error is what any code may have: weights may be on its grid but for a few
 NOTICEABLE = 0.1  # of a group's own mean absolute weight: errors below are no fault whatever their like have
 OUTLYING_COLUMNS = 2.0  # the same for 64 columns over all rows: sound codes stay below 1.3
 RESIZED = 0.4  # of a row or of 64 columns: how much larger or smaller than the others they come back
+MOST = 0.75  # of the mean error that a part of another size has, and of rounding's; a clipped outlier has less
 TINY = 0.01  # of the usual size: rows so small are lost by every code with one scale for the matrix
 ENOUGH = 2  # blocks in a row, or rows in a block of columns
 ENOUGH_ROWS = 16  # for a mean over rows
@@ -33,7 +46,14 @@ AXES = ((1, "row"), (0, "column block"))  # of 64 columns
 FLOOR_DB = 7.0  # below rounding to as many bits
 SPREAD_DB = 6.0  # below the other matrices of the recipe, each compared with rounding on the same matrix
 BEST_DB = 34.0  # rounding expects no more: floating-point codes stop at 31 dB whatever their bits
-SEARCHED = 16  # lost rows or blocks of columns that are looked for elsewhere
+SHARED_LIMIT = 0.05  # sound codes stay below 0.025 on Gaussian weights at any bits
+SHRUNK = 0.25  # of rounding's noise by signal, further: codes of few bits that clip heavy tails
+CHANCE = 5.0  # standard errors
+SHARED = (
+    "comes back {:.0%} too large as a whole",
+    "comes back too small as a whole: {:.0%} larger it would be nearer to the original",
+    "comes back shifted as a whole: its mean error is {:.0%} of the mean absolute weight",
+)
 SHOWN = 3  # places named in a sentence
 
 
@@ -68,7 +88,7 @@ def likeness(name: str, original: Matrix, decoded: Matrix, bits_per_weight: floa
     before, after = scaled(before, after)
     sums = block_sums(before, after)
     signal, noise = float(sums.weight_square.sum()), float(sums.error_square.sum())
-    snr, rounding = _decibels(signal, noise), _decibels(signal, _rounding_noise(sums.span, bits_per_weight))
+    snr, rounding = _decibels(signal, noise), _decibels(signal, rounding_noise(sums.span, bits_per_weight))
     found = [] if signal == 0 else [*_problems(before, after, sums, snr, rounding, bits_per_weight)]
     problems = tuple(f"{name} {problem}" for problem in found)
     return Likeness(name=name, code=code, snr_db=snr, rounding_db=rounding, problems=problems)
@@ -107,16 +127,6 @@ def findings(found: Sequence[Likeness]) -> tuple[str, ...]:
     return (*(problem for each in found for problem in each.problems), *across(found))
 
 
-def _levels(bits_per_weight: float) -> float:
-    """Steps from the smallest to the largest weight of a group, where scales and offsets take half a bit."""
-    return float(2 ** max(bits_per_weight - 0.5, 1.0)) - 1
-
-
-def _rounding_noise(span: Sums, bits_per_weight: float) -> float:
-    """The squared error of rounding in groups of 64: a twelfth of a squared step for every weight."""
-    return float(np.square(span).sum()) * BLOCK / 12 / _levels(bits_per_weight) ** 2
-
-
 def _decibels(signal: float, noise: float) -> float:
     if noise == 0:
         return math.inf
@@ -131,26 +141,35 @@ def _problems(
         yield "comes back as zeros."
         return
     if snr == math.inf:
-        if _distinct(before) > 2**bits_per_weight:
+        if distinct(before) > 2**bits_per_weight:
             yield f"comes back untouched, to the last bit, from {bits_per_weight:.2f} bits per weight."
         return
     lost = [*_lost(before, after, sums)]
     yield from lost
     if lost:
         return
-    if snr < min(rounding, BEST_DB) - FLOOR_DB:
-        yield (
-            f"has an SNR of {snr:.1f} dB with {bits_per_weight:.2f} bits per weight, where plain rounding has "
-            f"{rounding:.1f} dB (at least {min(rounding, BEST_DB) - FLOOR_DB:.1f} dB is asked)."
-        )
-    yield from _resized(sums)
+    yield from _whole(before, sums, snr, rounding, bits_per_weight)
+    yield from _resized(sums, bits_per_weight)
     yield from _outliers(sums, bits_per_weight)
 
 
-def _distinct(weight: Matrix) -> int:
-    """How many values some group of the matrix has, of the first thousand groups."""
-    first = weight[: max(1, 1000 * BLOCK // weight.shape[1]), :BLOCK]
-    return max(len(np.unique(group)) for group in first)
+def _whole(before: Matrix, sums: BlockSums, snr: float, rounding: float, bits_per_weight: float) -> Iterator[str]:
+    """What all groups share. Rounding is tried on this very matrix where something is found, and excuses it."""
+    asked, excesses = min(rounding, BEST_DB), sums.excesses()
+    chance = CHANCE * math.sqrt(10 ** (-snr / 10) / before.size)  # of a small matrix
+    limit = SHARED_LIMIT + chance + SHRUNK * min(1.0, 10 ** (-rounding / 10))
+    if snr >= asked - FLOOR_DB and (excesses <= limit).all():
+        return
+    noise, usual = worst_rounding(before, bits_per_weight)
+    asked, limit = min(asked, _decibels(1.0, noise)), limit + float(usual.max())
+    if snr < asked - FLOOR_DB:
+        yield (
+            f"has an SNR of {snr:.1f} dB with {bits_per_weight:.2f} bits per weight, where plain rounding has "
+            f"{asked:.1f} dB (at least {asked - FLOOR_DB:.1f} dB is asked)."
+        )
+    for what, excess in zip(SHARED, excesses, strict=True):
+        if excess > limit:
+            yield f"{what.format(excess)} (at most {limit:.0%} is usual)."
 
 
 def _lost(before: Matrix, after: Matrix, sums: BlockSums) -> Iterator[str]:
@@ -161,21 +180,24 @@ def _lost(before: Matrix, after: Matrix, sums: BlockSums) -> Iterator[str]:
         lost = np.flatnonzero((own < limit) & (sums.sizes(axis) > TINY))
         if len(lost) == 0:
             continue
-        moved = (_moved_rows if axis else _moved_columns)(before, after, lost)
+        moved = (moved_rows if axis else moved_columns)(before, after, lost)
         shown = [f"{what} {place} holds what belongs in {source}" for place, source in moved[:SHOWN]]
         told = f"has lost {len(lost):,} of {len(own):,} {what}s ({_named(lost)}: cosine with the original "
         yield f"{told}{own[lost[0]]:.2f})" + (f"; it is permuted: {', '.join(shown)}" if shown else "") + "."
         return
 
 
-def _resized(sums: BlockSums) -> Iterator[str]:
-    """Rows, or blocks of 64 columns, that come back larger or smaller than the others do."""
+def _resized(sums: BlockSums, bits_per_weight: float) -> Iterator[str]:
+    """Rows, or blocks of 64 columns, that come back larger or smaller than the others do: not by an outlier alone."""
+    expected = sums.span * BLOCK / 4 / levels(bits_per_weight)
     for axis, what in AXES:
         gains = sums.gains(axis)
         usual = float(np.median(gains))
         far = np.abs(gains - usual)
         limit = max(RESIZED, FAR * float(np.median(far)))
-        odd = np.flatnonzero((far > limit) & (sums.sizes(axis) > TINY))
+        error, weight, step = (each.sum(axis) for each in (sums.error, sums.weight, expected))
+        all_of_it = error > MOST * np.maximum(far * weight, step)
+        odd = np.flatnonzero((far > limit) & all_of_it & (sums.sizes(axis) > TINY))
         if len(odd) and sums.weight.shape[1 - axis] >= ENOUGH and gains.size > SHOWN:
             yield (
                 f"has {len(odd):,} of {gains.size:,} {what}s of another size ({_named(odd)}: {gains[odd[0]]:.2f} times "
@@ -187,35 +209,10 @@ def _named(places: NDArray[np.intp]) -> str:
     return ", ".join(str(place) for place in places[:SHOWN]) + (", …" if len(places) > SHOWN else "")
 
 
-def _moved_rows(before: Matrix, after: Matrix, lost: NDArray[np.intp]) -> list[tuple[int, int]]:
-    """(where a row is, where it belongs) for lost rows that are like another row of the original."""
-    places = lost[:: max(1, len(lost) // SEARCHED)][:SEARCHED]
-    norms = np.linalg.norm(before, axis=1)
-    own = np.linalg.norm(after[places], axis=1)
-    alike = (after[places] @ before.T) / np.maximum(own[:, None] * norms[None], 1e-30)
-    best = alike.argmax(axis=1)
-    return [
-        (int(place), int(found))
-        for place, found, row in zip(places, best, alike, strict=True)
-        if row[found] > max(LOST, 6 / math.sqrt(before.shape[1])) and found != place
-    ]
-
-
-def _moved_columns(before: Matrix, after: Matrix, lost: NDArray[np.intp]) -> list[tuple[int, int]]:
-    """The same for blocks of 64 columns, by whole blocks."""
-    rows, width = len(before), before.shape[1] // BLOCK
-    first, second = (
-        each[:, : width * BLOCK].reshape(rows, width, BLOCK).transpose(1, 0, 2).reshape(width, rows * BLOCK)
-        for each in (before, after)
-    )
-    whole = lost[lost < width]
-    return _moved_rows(first, second, whole) if len(whole) else []
-
-
 def _outliers(sums: BlockSums, bits_per_weight: float) -> Iterator[str]:
     """Groups, and blocks of columns, whose error is far above that of their like."""
-    expected = sums.span * BLOCK / 4 / _levels(bits_per_weight)  # a quarter of a step for every weight
-    like = _like(sums.error, expected)
+    expected = sums.span * BLOCK / 4 / levels(bits_per_weight)  # a quarter of a step for every weight
+    like = error_of_like(sums.error, expected)
     row, column = (np.median(sums.error, axis=axis, keepdims=True) for axis in (1, 0))
     like = np.maximum(like, np.maximum(row, column))
     odd = (sums.error > OUTLYING * like) & (sums.error > NOTICEABLE * sums.weight)
@@ -231,18 +228,9 @@ def _outliers(sums: BlockSums, bits_per_weight: float) -> Iterator[str]:
     error, wanted, whole = (each.sum(0) for each in (sums.error, expected, sums.weight))
     if len(error) < SHOWN or len(sums.error) < ENOUGH_ROWS:
         return
-    usual = np.maximum(_like(error, wanted), np.median(error))
+    usual = np.maximum(error_of_like(error, wanted), np.median(error))
     for block in np.flatnonzero((error > OUTLYING_COLUMNS * usual) & (error > NOTICEABLE * whole))[:1]:
         yield (
             f"has {error[block] / usual[block]:.1f} times the error of other columns in those from {BLOCK * block} "
             f"(at most {OUTLYING_COLUMNS:g} times is usual)."
         )
-
-
-def _like(error: Sums, expected: Sums) -> Sums:
-    """The error that parts with such an expectation have in this matrix: the median of the ratio, times it."""
-    known = expected > 0
-    if not known.any():
-        return np.zeros_like(error)
-    like: Sums = max(float(np.median(error[known] / expected[known])), SHARE_OF_ROUNDING) * expected
-    return like

@@ -237,3 +237,39 @@ class Undeclared:
 
     def linear(self, arrays):
         return None
+
+
+class Offset(Sound):
+    """Every weight comes back larger by the same."""
+
+    def twist(self, decoded):
+        return decoded + np.float32(0.15) * np.abs(decoded).mean()
+
+
+class Shrunk(Sound):
+    """Every weight comes back a tenth smaller."""
+
+    def twist(self, decoded):
+        return decoded * np.float32(0.9)
+
+
+class Enlarged(Sound):
+    """Every weight comes back a tenth larger."""
+
+    def twist(self, decoded):
+        return decoded * np.float32(1.1)
+
+
+class Pops(Sound):
+    """The dict that decode is given is empty afterwards."""
+
+    def decode(self, arrays):
+        kept = {name: arrays.pop(name) for name in list(arrays)}
+        return Sound.decode(self, kept)
+
+
+class Replaces(Sound):
+    """Building a layer puts another array into the dict that it is given."""
+
+    def linear(self, arrays):
+        arrays["step"] = arrays["step"] * 2

@@ -33,6 +33,11 @@ REFUSED = {
     "LargeUnsound": {PLACES: r"a Gaussian \(3072, 1536\) matrix has .* groups of 64 weights"},
     "OneRow": {PLACES: "1 of 256 rows of another size .128: 0.50 times the original"},
     "WritesIntoWeight": {"leaves_what_it_is_given": "encode writes into the weight"},
+    "Offset": {PLACES: r"shifted as a whole: its mean error is 1\d% of the mean absolute weight"},
+    "Shrunk": {PLACES: "too small as a whole: 1[01]% larger it would be nearer"},
+    "Enlarged": {PLACES: "comes back 10% too large as a whole"},
+    "Pops": {"leaves_what_it_is_given": r"decode changes the dict of arrays that it is given: \[\], not"},
+    "Replaces": {"leaves_what_it_is_given": "linear changes the dict of arrays"},
     "Crashes": {"shape_comes_back": "ZeroDivisionError: a row of one weight"},
 }
 

@@ -1,11 +1,13 @@
 """Decoded matrices against the originals: sound codes are left alone, every kind of damage is named where it is."""
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_quantbench import blocksums, integrity
+from pytest_quantbench.comparison import methods
 from pytest_quantbench.integrity import across, findings, kept, likeness
 
 GROUP = 64
@@ -54,13 +56,14 @@ def test_expected_and_found_signal_to_noise():
 def slow_sums(before, after):
     """Block by block."""
     rows, width = before.shape
-    found = {name: [] for name in ("weight", "error", "error_square", "product", "span")}
+    found = {name: [] for name in ("weight", "error", "error_square", "product", "span", "shift")}
     for row in range(rows):
         for start in range(0, width, GROUP):
             w, d = (each[row, start : start + GROUP].astype(np.float64) for each in (before, after))
             found["weight"].append(abs(w).sum())
             found["error"].append(abs(d - w).sum())
             found["error_square"].append(((d - w) ** 2).sum())
+            found["shift"].append((d - w).sum())
             found["product"].append((w * d).sum())
             found["span"].append(max(w.max(), 0) - min(w.min(), 0))
     return found
@@ -184,3 +187,79 @@ def test_findings_of_matrices_come_before_those_of_all():
     good = likeness("good", matrix, rounded(matrix), 4.5)
     assert findings([good, bad]) == ("bad comes back as zeros.",)
     assert integrity.LOST < 0.5
+
+
+@pytest.mark.parametrize("bits", [3, 4, 8])
+@pytest.mark.parametrize(
+    ("factor", "offset", "told"),
+    [
+        (1, 0.15, "its mean error is 15% of the mean absolute weight"),
+        (1, -0.15, "its mean error is 15% of the mean absolute weight"),
+        (0.85, 0, "larger it would be nearer to the original"),
+        (1.15, 0, "% too large as a whole"),
+    ],
+)
+def test_what_all_groups_share_is_named(bits, factor, offset, told):
+    matrix = weights((512, 512))
+    decoded = rounded(matrix, bits) * np.float32(factor) + np.float32(offset) * np.abs(matrix).mean()
+    assert told in problems(matrix, decoded, bits + 0.5)
+
+
+def odd_matrices():
+    rng = np.random.default_rng(0)
+    shape = (64, 512)
+    for size in (0.0125, 0.02, 1.0):
+        yield f"signs of {size}", size * rng.choice([-1.0, 1.0], shape)
+        yield f"ternary of {size}", size * rng.integers(-1, 2, shape)
+    for mean in (1, 1.3, -1.1):
+        yield f"close to {mean}", rng.normal(mean, 0.01, shape)
+    for times in (10, 60, 1000):
+        outlying = 0.02 * rng.standard_normal(shape)
+        outlying[:, 5] *= times
+        yield f"a column times {times}", outlying
+    yield "heavy tails", 0.02 * rng.standard_t(3, shape)
+
+
+@pytest.mark.parametrize("matrix", [pytest.param(matrix, id=name) for name, matrix in odd_matrices()])
+@pytest.mark.parametrize("method", ["rtn", "hqq", "nibble", "mxfp4", "mxfp8", "nvfp4"])
+def test_sound_codes_of_odd_matrices_are_not_named(method, matrix):
+    weight = mx.array(matrix.astype(np.float32)).astype(mx.bfloat16)
+    original = np.array(weight.astype(mx.float32))
+    for _, width, quantizer in methods([method]):
+        arrays = quantizer.encode(weight, None, 0)
+        decoded = np.array(quantizer.decode(arrays).astype(mx.float32))
+        stored = 8 * sum(array.nbytes for array in arrays.values()) / original.size
+        assert problems(original, decoded, min(stored, width + 0.5)) == ""
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4])  # at 8, MLX's 16-bit scales are most of the error
+def test_the_rounding_that_excuses_is_that_of_mlx(bits):
+    matrix = weights((32, 256))
+    (quantizer,) = (made for _, width, made in methods(["rtn"]) if width == bits)
+    arrays = quantizer.encode(mx.array(matrix), None, 0)
+    expected = np.array(quantizer.decode(arrays).astype(mx.float32))
+    found = blocksums._affine(matrix.reshape(32, -1, GROUP), bits).reshape(matrix.shape)
+    lost = [np.square(each - matrix).sum() for each in (found, expected)]
+    assert lost[0] == pytest.approx(lost[1], rel=0.03)
+
+
+@pytest.mark.parametrize(("bits", "signal_to_noise_db"), [(4.5, 20.8), (8.5, 34)])
+def test_rounding_excuses_nothing_on_gaussian_weights(bits, signal_to_noise_db):
+    noise, excesses = blocksums.worst_rounding(weights((256, 512)), bits)
+    assert -10 * np.log10(noise) == pytest.approx(signal_to_noise_db, abs=0.5)
+    assert (excesses < 0.015).all()
+
+
+def test_floating_point_puts_every_value_on_its_levels():
+    """E2M1 has 0, 0.5, 1, 1.5, 2, 3, 4 and 6; a tie goes to the even mantissa."""
+    values = np.array([[[6.0, 5.5, 4.4, 3.4, 2.6, 1.7, 1.2, 0.7, 0.3, 0.2, -7.0, -0.8]]], np.float32)
+    found = blocksums._floating(values, 1)
+    assert found[0, 0].tolist() == [6, 6, 4, 3, 3, 1.5, 1, 0.5, 0.5, 0, -6, -1]
+
+
+def test_signs_may_all_lie_between_two_levels():
+    """E2M1 puts 5 at 4 or 6: a fifth of every weight."""
+    signs = np.where(weights((8, 128)) > 0, 1, -1).astype(np.float32)
+    noise, excesses = blocksums.worst_rounding(signs, 4.25)
+    assert noise == pytest.approx(0.2**2 / 1.8, rel=0.4)
+    assert excesses.max() == pytest.approx(0.2, abs=0.06)
