@@ -43,7 +43,7 @@ NO_ARITHMETIC = (
     r".*drop(out)?(_?(rate|prob|p|path|layer).*)?|.*_pdrop|.*aux_loss.*|.*_loss(_.*)?",
     r"router_(jitter|z).*|.*jitter_noise|seq_aux|moe_capacity.*|.*bias_update.*|z_loss.*|num_nextn_predict_layers|mtp_.*|num_mtp_.*",
     r"init_(std|method|range|device|fn|cutoff_factor|type|seed)|(\w+_)?initializer(_(range|factor|std|scale|method|m_style))?",
-    r"(\w+_)?(weight|param|mlp|out|in|layer_scale|embedding|emb|gate|router|xavier)_init(_(std|scale|value|range|method|type))?",
+    r"(\w+_)?(weight|param|mlp|out|in|layer_scale|embedding|emb|gate|router|xavier|w)_init(_(std|(variance_)?scale|value|range|method|type))?",
     r"time_step_(floor|min|max|scale|init.*)|(linear_)?dt_(min|max|init.*)|linear_a_log_(min|max)|use_associative_scan|(\w+_)?chunk_size",
     r"train.*|optim.*|learning_rate|lr|weight_decay|warmup.*|seed|batch_size|rescale_prenorm_residual",
     # pictures, sound and their places in a text
@@ -68,7 +68,7 @@ IN_THE_WEIGHTS = (
 SCALING = re.compile(r"(.*_)?(scale|scaling|multiplier|gain|softcap(ping)?|clip|clamp|limit|cap)s?(_.*)?")
 # unless it is of the first weights, of a loss, or of pictures and sound. A factor of 0 is not "nothing of the kind".
 UNUSED_SCALES = re.compile(
-    r".*_init_scale|initializer_scale|time_step_scale|.*_loss(_.*)?|(vision|image|video|audio|mm|vit|visual|projector|speech)_.*"
+    r".*_init_(variance_)?scale|initializer_scale|time_step_scale|.*_loss(_.*)?|(vision|image|video|audio|mm|vit|visual|projector|speech)_.*"
 )
 FACTORS = re.compile(r"(.*_)?(scale|scaling|multiplier|gain)s?(_.*)?|(.*_)?factor|rope_ratio|rotary_pct")
 # --- Values that say "nothing of the kind", of keys for which null, false, 0 and an empty list are not the only ones.

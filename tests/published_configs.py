@@ -1,4 +1,8 @@
-"""config.json of models as their publishers wrote them, by Hub name: what must be accepted as it stands."""
+"""config.json of models as their publishers write them, by Hub name: what must be accepted as it stands.
+
+The keys are what is tried. Values that change nothing here, such as the ids of special tokens, and longrope's factors,
+need not be the published ones.
+"""
 
 from typing import Any
 

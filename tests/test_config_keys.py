@@ -127,6 +127,7 @@ def test_a_key_in_the_table_of_text_is_named_too():
         {"sliding_window": 4096, "use_sliding_window": False, "max_window_layers": 3},
         {"time_step_limit": [0.0, float("inf")], "mlp_init_scale": 0.5, "router_aux_loss_scale": 0.1, "softcap": 0},
         {"time_step_limit": [0.0, {"__float__": "Infinity"}]},
+        {"final_w_init_variance_scale": 0.08, "w_init_variance_scale": 0.01},  # RecurrentGemma
         {"output_attentions": True, "init_std": 0.02, "init_device": "meta", "vision_feature_scale": 2, "pad_id": 3},
         {"cla_share_factor": 2, "use_cla": False, "im_start_id": 4, "text_end_id": 7, "norm_type": "rms"},
         {"vision_config": {"hidden_size": 3}, "image_token_id": 7, "router_aux_loss_coef": 0.1},
