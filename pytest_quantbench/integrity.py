@@ -157,17 +157,17 @@ def _whole(before: Matrix, sums: BlockSums, snr: float, rounding: float, bits_pe
     """What all groups share. Rounding is tried on this very matrix where something is found, and excuses it."""
     asked, excesses = min(rounding, BEST_DB), sums.excesses()
     chance = CHANCE * math.sqrt(10 ** (-snr / 10) / before.size)  # of a small matrix
-    limit = SHARED_LIMIT + chance + SHRUNK * min(1.0, 10 ** (-rounding / 10))
-    if snr >= asked - FLOOR_DB and (excesses <= limit).all():
+    limits = SHARED_LIMIT + chance + np.array([0.0, SHRUNK * min(1.0, 10 ** (-rounding / 10)), 0.0])
+    if snr >= asked - FLOOR_DB and (excesses <= limits).all():
         return
     noise, usual = worst_rounding(before, bits_per_weight)
-    asked, limit = min(asked, _decibels(1.0, noise)), limit + float(usual.max())
+    asked, limits = min(asked, _decibels(1.0, noise)), limits + usual.max()
     if snr < asked - FLOOR_DB:
         yield (
             f"has an SNR of {snr:.1f} dB with {bits_per_weight:.2f} bits per weight, where plain rounding has "
             f"{asked:.1f} dB (at least {asked - FLOOR_DB:.1f} dB is asked)."
         )
-    for what, excess in zip(SHARED, excesses, strict=True):
+    for what, excess, limit in zip(SHARED, excesses, limits, strict=True):
         if excess > limit:
             yield f"{what.format(excess)} (at most {limit:.0%} is usual)."
 
