@@ -23,7 +23,7 @@ from pytest_quantbench.manifests import Manifest
 from pytest_quantbench.samples import IntegritySamples
 from pytest_quantbench.stacks import Rules
 
-NAME, VERSION = "integrity", 1  # raised when other things are found in the same weights
+NAME, VERSION = "integrity", 2  # raised when other things are found in the same weights
 BEYOND_WIDTH = 0.5  # bits per weight for scales: what is stored beyond is codebooks, which do not make weights better
 
 

@@ -72,14 +72,17 @@ def test_what_is_sound_passes_every_check():
     st.sampled_from([Rtn(bits=2), Rtn(bits=4), *(made for name in ("nibble", "hqq") for *_, made in methods([name]))]),
 )
 def test_any_values_in_any_shape_come_back(data, shape, quantizer):
-    """Whatever is in the matrix: its shape, finite values, none further away than the matrix is large."""
+    """Whatever is in the matrix: its shape, finite values, none further away than the matrix is large. Where scales are
+    below float32's smallest normal number they are zero, and so is what such weights can mean.
+    """
     values = st.one_of(st.floats(-1, 1, width=16), st.sampled_from([0.0, 1e-39, -1e-39, 1e-20, 0.75, -3.0, 100.0, 1e4]))
     drawn = data.draw(arrays(np.float32, shape, elements=values, fill=st.sampled_from([0.0, 0.02, -0.5])))
     matrix = trials.floats(mx.array(drawn).astype(mx.bfloat16))
     decoded = trials.decode(quantizer, trials.encode(quantizer, mx.array(matrix).astype(mx.bfloat16)))
     assert decoded.shape == shape
     assert np.isfinite(decoded).all()
-    assert np.linalg.norm((decoded - matrix).astype(np.float64)) <= 1.001 * np.linalg.norm(matrix.astype(np.float64))
+    away, large = (np.linalg.norm(each.astype(np.float64)) for each in (decoded - matrix, matrix))
+    assert away <= 1.001 * large + 256 * np.finfo(np.float32).tiny * matrix.size**0.5
 
 
 def test_rounding_is_what_rounding_is_measured_against():
