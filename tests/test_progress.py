@@ -41,7 +41,8 @@ def test_work_of_unknown_length_names_no_time_left(clock):
     assert "reading: 2 files after 0:01:20" in log.getvalue()
 
 
-def test_short_work_says_nothing_in_a_log():
+def test_short_work_says_nothing_in_a_log(monkeypatch):
+    monkeypatch.setattr(progress, "_heard_seconds", progress.time.monotonic())
     log = io.StringIO()
     progress.show_on(log)
     list(progress.track(range(1000), what="short", unit="step"))
