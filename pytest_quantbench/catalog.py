@@ -232,3 +232,4 @@ Sampling = Literal["windows", "head"]  # how T2 takes tokens of a text
 WINDOW_TOKENS = 256  # of a window that is drawn: as much context as the first 512 tokens of a text have on average
 SCORED_TOKENS = 64  # of its end
 HEAD_TOKENS = 512  # of a text, whose perplexity is what published tables of quantized models show
+HEAD_OF_TEXT = "(head)"  # what stands for a text's first tokens beside the names of other texts

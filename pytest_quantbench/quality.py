@@ -8,7 +8,7 @@ cannot be measured (its compression fails, its numbers end) is left out, and who
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -31,9 +31,6 @@ from pytest_quantbench.together import (
     first_work,
     refuse_unwalkable,
 )
-
-if TYPE_CHECKING:
-    pass
 
 CHECKED = {T2: "perplexity", T3: "accuracy"}  # by which checks they are judged
 KINDS: Mapping[str, Any] = {T2: PerplexitySamples, T3: AccuracySamples}
@@ -157,6 +154,7 @@ def _is_there(cell: Walked, part: str) -> bool:
 
 
 def recalled(cell: Walked, part: str, work: Mapping[str, Any]) -> bool:
+    """Whether samples of this work are in the cache, in which case the cell has them from there."""
     found = cell.memory.recall(part, work, KINDS[part])
     if found is not None:
         setattr(cell, part, found)

@@ -9,7 +9,8 @@ Schema history
      every criterion, with what it is of and the figures of the look that decided; speed ratios are suppressed where
      the machine's own speed changed; clusters of questions; divergence: `sampled_nats`, within the interval, in the
      place of `missed_nats`, which was beyond it; what the tokenizer puts around texts; how the text of T2 was sampled,
-     its head, perplexities of other texts; integrity: what is wrong with the decoded weights
+     its head, perplexities of other texts; integrity: what is wrong with the decoded weights; the
+     calibration text; the session that wrote it
 
 Files of schema 3 are read too (see schemas).
 """

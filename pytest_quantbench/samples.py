@@ -13,7 +13,6 @@ from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.fidelity import Distributions, Fidelity, joined
 
 Floats = NDArray[np.float32]
-HEAD_OF_TEXT = "(head)"  # what stands for the judged text's first tokens in `beside`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from pytest_quantbench.catalog import (
     CONTEXT_TOKENS,
     CORPORA,
     CRITERIA,
+    HEAD_OF_TEXT,
     MODELS,
     WINDOW_TOKENS,
     Model,
@@ -185,8 +186,8 @@ def corpora(values: "list[str]") -> tuple[str | Path, ...]:
     found = [text for value in values if (text := named_text("--corpus", value)) is not None]
     names = [text.name if isinstance(text, Path) else text for text in found]
     for name in names:
-        if name == "(head)":  # what records call the judged text's first tokens
-            raise QuantbenchError("--corpus: no text may be called (head). Rename the file.")
+        if name == HEAD_OF_TEXT:
+            raise QuantbenchError(f"--corpus: no text may be called {HEAD_OF_TEXT}. Rename the file.")
         if names.count(name) > 1:
             raise QuantbenchError(f"--corpus: two texts are called {name}. Rename the file of one of them.")
     return tuple(found)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_quantbench import stats
 from pytest_quantbench.calibration import CalibrationSet
 from pytest_quantbench.calibration_text import Writer, calibration_set
-from pytest_quantbench.catalog import Model
+from pytest_quantbench.catalog import HEAD_OF_TEXT, Model
 from pytest_quantbench.checkpoint import Checkpoint
 from pytest_quantbench.compress import reference
 from pytest_quantbench.deleted import find
@@ -17,7 +17,7 @@ from pytest_quantbench.fetching import fetch
 from pytest_quantbench.hub import Text, read_text
 from pytest_quantbench.reading import HEAD, Reading, Script, Tokens
 from pytest_quantbench.recipes import REFERENCE
-from pytest_quantbench.samples import HEAD_OF_TEXT, PerplexitySamples
+from pytest_quantbench.samples import PerplexitySamples
 from pytest_quantbench.settings import Settings
 from pytest_quantbench.tokens import frame_of, load_tokenizer, shared_run
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from pytest_quantbench import stats
-from pytest_quantbench.catalog import HEAD_TOKENS
+from pytest_quantbench.catalog import HEAD_OF_TEXT, HEAD_TOKENS
 from pytest_quantbench.estimates import Ratio
 from pytest_quantbench.proportions import share_of
-from pytest_quantbench.samples import HEAD_OF_TEXT, PerplexitySamples
+from pytest_quantbench.samples import PerplexitySamples
 from pytest_quantbench.textrecord import Divergence, Head, Perplexity
 from pytest_quantbench.verdict import Interval
 
