@@ -11,24 +11,24 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_quantbench.bench import Cell, Subject
-    from pytest_quantbench.catalog import Model
-    from pytest_quantbench.recipes import Recipe, recipe
-    from pytest_quantbench.record import Record
-    from pytest_quantbench.settings import Settings
-    from pytest_quantbench.verdict import Verdict
+    from pytest_quantbench.bench.cell import Cell, Subject
+    from pytest_quantbench.catalog.models import Model
+    from pytest_quantbench.catalog.recipes import Recipe, recipe
+    from pytest_quantbench.catalog.settings import Settings
+    from pytest_quantbench.judge.verdict import Verdict
+    from pytest_quantbench.record.schema import Record
 
 __all__ = ["Cell", "Model", "Recipe", "Record", "Settings", "Subject", "Verdict", "recipe"]
 
 _HOMES = {
-    "Cell": "bench",
-    "Subject": "bench",
-    "Model": "catalog",
-    "Recipe": "recipes",
-    "recipe": "recipes",
-    "Record": "record",
-    "Verdict": "record",
-    "Settings": "settings",
+    "Cell": "bench.cell",
+    "Subject": "bench.cell",
+    "Model": "catalog.models",
+    "Recipe": "catalog.recipes",
+    "recipe": "catalog.recipes",
+    "Record": "record.schema",
+    "Verdict": "judge.verdict",
+    "Settings": "catalog.settings",
 }
 
 
