@@ -3,11 +3,11 @@
 Protocol: the text is tokenized whole and cut into windows, each `stride` tokens further than the one before; what a
 window shares with the one before is its context and not scored again, so that every token of the text is scored in one
 window. By default windows are drawn at random from all of the text (see window_sampling), each of 256 tokens of which
-the last 64 are scored: the figure is the perplexity of the whole text, read in such windows, known as well as so many of them
-can tell. With sampling `head` the text's first `tokens` tokens are read, in windows that do not overlap: then the
-figure is of those tokens. Where the tokenizer puts tokens in front of a text by itself (BOS, or whatever it is), every
-window starts with all of them; where it does not, a token that nothing stands in front of is not scored. What it puts
-behind a text (EOS) is left out.
+the last 64 are scored: the figure is the perplexity of the whole text, read in such windows, known as well as so many
+of them can tell. With sampling `head` the text's first `tokens` tokens are read, in windows that do not overlap: then
+the figure is of those tokens. Where the tokenizer puts tokens in front of a text by itself (BOS, or whatever it is),
+every window starts with all of them; where it does not, a token that nothing stands in front of is not scored. What it
+puts behind a text (EOS) is left out.
 """
 
 import hashlib
