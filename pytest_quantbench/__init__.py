@@ -11,7 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_quantbench.bench.cell import Cell, Subject
+    from pytest_quantbench.bench.cell import Cell
+    from pytest_quantbench.bench.subject import Subject
     from pytest_quantbench.catalog.models import Model
     from pytest_quantbench.catalog.recipes import Recipe, recipe
     from pytest_quantbench.catalog.settings import Settings
@@ -22,7 +23,7 @@ __all__ = ["Cell", "Model", "Recipe", "Record", "Settings", "Subject", "Verdict"
 
 _HOMES = {
     "Cell": "bench.cell",
-    "Subject": "bench.cell",
+    "Subject": "bench.subject",
     "Model": "catalog.models",
     "Recipe": "catalog.recipes",
     "recipe": "catalog.recipes",

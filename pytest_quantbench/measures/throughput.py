@@ -6,6 +6,7 @@ apart. A fixed matrix product before and after shows whether the machine itself 
 """
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from pytest_quantbench.catalog.prompts import PROMPTS
+from pytest_quantbench.catalog.prompts import NEW_TOKENS, PROMPTS
 from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer, refuse_unknown_tokens
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.mlx import resident
 from pytest_quantbench.engines.mlx.positions import learned_positions
 from pytest_quantbench.errors import ModelError
+from pytest_quantbench.measures.protocol import Inputs, ResidentMeasure
 from pytest_quantbench.measures.samples import Run, ThroughputSamples
 
 PROBE_SIDE = 512
@@ -159,3 +161,32 @@ def probe_per_second(side: int = PROBE_SIDE, repeats: int = 5) -> float:
         mx.eval(matrix @ matrix)
         seconds.append(time.perf_counter() - began)
     return 1 / min(seconds)
+
+
+class Throughput(ResidentMeasure[ThroughputSamples]):
+    """T1 as a measure: its items are runs over all prompts."""
+
+    name, label, version = "throughput", "T1", 2
+    samples = ThroughputSamples
+    new_tokens = NEW_TOKENS
+
+    def work(self, inputs: Inputs, items: int | None) -> Mapping[str, Any]:
+        """The runs, and whether loading takes longer because it encodes."""
+        return {
+            "version": self.version,
+            "runs": self.runs(inputs, items),
+            "prompts": PROMPTS,
+            "new_tokens": self.new_tokens,
+            "stored": inputs.settings.writes.stores,
+        }
+
+    def lacks(self, inputs: Inputs, items: int | None, before: ThroughputSamples) -> bool:
+        """Whether there are fewer runs over all prompts."""
+        return items is not None and len(before.runs) < items
+
+    def runs(self, inputs: Inputs, items: int | None) -> int:
+        """How many runs of every prompt make so many items."""
+        return inputs.settings.runs if items is None else -(-items // len(PROMPTS))
+
+
+THROUGHPUT = Throughput()

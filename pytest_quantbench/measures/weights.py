@@ -11,6 +11,7 @@ from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.plan import Tensor
 from pytest_quantbench.engines.mlx.experts import named
 from pytest_quantbench.engines.mlx.host_products import view
+from pytest_quantbench.measures.protocol import ArtifactMeasure, Inputs
 from pytest_quantbench.measures.samples import SizeSamples, TensorError, WeightSamples
 from pytest_quantbench.progress import track
 
@@ -66,3 +67,17 @@ def cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 def size(artifact: Artifact) -> SizeSamples:
     """Bytes on disk against two bytes per parameter."""
     return SizeSamples(stored_bytes=artifact.manifest.stored_bytes, bf16_bytes=artifact.manifest.bf16_bytes)
+
+
+class WeightErrors(ArtifactMeasure[WeightSamples]):
+    """Every encoded matrix against the original, as a measure."""
+
+    name, label, version = "weights", "weights", 1
+    samples = WeightSamples
+
+    def measure(self, artifact: Artifact, reference: Artifact, inputs: Inputs) -> WeightSamples:
+        """All of them."""
+        return measure(artifact, reference)
+
+
+WEIGHTS = WeightErrors()

@@ -32,7 +32,8 @@ from pytest_quantbench.storage.files import GB
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
-    from pytest_quantbench.bench.cell import Cell, Subject
+    from pytest_quantbench.bench.cell import Cell
+    from pytest_quantbench.bench.subject import Subject
 
 T = TypeVar("T")
 

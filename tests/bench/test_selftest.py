@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.bench import cell as bench
 from pytest_quantbench.bench import selftest
-from pytest_quantbench.bench.selftest import DAMAGES, FATAL, IDENTITY
+from pytest_quantbench.bench.damage import DAMAGES, FATAL
+from pytest_quantbench.bench.selftest import IDENTITY
+from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import user_model
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
@@ -20,10 +21,15 @@ from pytest_quantbench.errors import QuantbenchError
 
 
 @pytest.fixture
-def cell(small_model, tmp_path):
+def subject(small_model, tmp_path):
     model = dataclasses.replace(user_model(str(small_model())), corpus="tiny-heldout", tasks=("tiny_facts",))
     settings = Settings(cache=tmp_path / "cache", limit=10, tokens=128, fixed=True)
-    return bench.Subject(model, settings).cell(recipe("int4-rtn", quantizers.names()))
+    return Subject(model, settings)
+
+
+@pytest.fixture
+def cell(subject):
+    return subject.cell("int4-rtn")
 
 
 def matrices(artifact):
@@ -79,22 +85,22 @@ def test_only_layers_of_one_kind_trade_places(small_model, tmp_path):
         assert not [name for name in names if ".layers.2." in name]
 
 
-def test_every_damage_is_judged_and_the_artifact_stays_whole(cell):
+def test_every_damage_is_judged_and_the_artifact_stays_whole(subject, cell):
     found = list(selftest.findings(cell))
     assert [finding.damage for finding in found] == [IDENTITY, *DAMAGES]
     assert [finding.expected for finding in found].count("fail") == len(FATAL)
     assert all(verdict.limit is not None for finding in found for verdict in finding.verdicts)
     estimates = [finding.verdicts[0].estimate for finding in found]
     assert len(set(estimates)) == len(estimates)
-    assert abs(estimates[0]) == pytest.approx(cell.reference.floor.perplexity_points)
+    assert abs(estimates[0]) == pytest.approx(subject.reference.record().noise_floor.perplexity_points)
     assert open_artifact(cell.artifact.directory) is not None
     lines = selftest.table(found)
     assert len(lines) == 2 + len(found)
     assert "perplexity delta vs BF16, limit 1 " in lines[0]
 
 
-def test_a_method_without_scales_of_groups_is_refused(cell):
-    other = cell.subject.cell(recipe("int8", quantizers.names()))
+def test_a_method_without_scales_of_groups_is_refused(subject):
+    other = subject.cell("int8")
     stripped = dataclasses.replace(
         other.artifact.manifest,
         tensors=tuple(dataclasses.replace(t, arrays=("codes",)) for t in other.artifact.manifest.tensors),

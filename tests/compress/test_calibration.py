@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from small_models import CONFIGS
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.bench.cell import Subject
+from pytest_quantbench.bench.inputs import Inputs
+from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
@@ -20,6 +21,7 @@ from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.errors import CorpusError, QuantbenchError
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.measures.perplexity.contamination import shared_run
+from pytest_quantbench.measures.perplexity.scripts import is_fitted_to
 
 TEXT = Text(name="some text", content="The town of Ara is northern. 3 plus 4 is 7. " * 600)
 
@@ -152,12 +154,12 @@ def test_calibration_and_evaluation_may_not_share_text(tmp_path):
     shared.write_text(TEXT.content + held_out.read_text()[:2000])
     apart.write_text(TEXT.content)
     for file, expected in ((shared, True), (apart, False), (held_out, True)):
-        assert Subject(MODELS["Tiny"], Settings(calibration=file)).fitted_to_text is expected
+        assert is_fitted_to(Inputs(MODELS["Tiny"], Settings(calibration=file))) is expected
     cell = Subject(MODELS["Tiny"], Settings(calibration=held_out, cache=tmp_path, calibration_sequences=2)).cell(
         recipe("int8-static", quantizers.names())
     )
     with pytest.raises(CorpusError, match=r"heldout\.txt and the T2 text tiny-heldout share 50 tokens in a row"):
-        cell.perplexity_samples  # noqa: B018
+        cell.samples("perplexity")
 
 
 def slow_shared(first, second, length):

@@ -24,7 +24,7 @@ from pytest_quantbench.storage import samples_cache
 # pytester forgets modules that a run imports, and some bear being imported only once.
 for module in ("matplotlib.pyplot", "mlx_lm.models.llama", "scipy.stats", "transformers.models.llama"):
     importlib.import_module(module)
-for module in ("bench.cell", "report.plots", "report.publish", "plugin.run"):
+for module in ("bench.subject", "report.plots", "report.publish", "plugin.run"):
     importlib.import_module(f"pytest_quantbench.{module}")
 
 INT4 = recipe("int4-rtn", quantizers.names())

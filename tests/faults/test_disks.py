@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import mlx.core as mx
 import numpy as np
 import pytest
-from builders import artifact_content, make_perplexity, make_record
+from builders import artifact_content, make_losses, make_perplexity, make_record, make_store, make_target
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
@@ -24,6 +24,7 @@ from pytest_quantbench.compress.writer import Build
 from pytest_quantbench.engines.mlx.hidden_states import HiddenStates
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.fetch.texts import Text
+from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 from pytest_quantbench.record import folder as results
 from pytest_quantbench.record.schema import read
 from pytest_quantbench.storage import samples_cache
@@ -86,12 +87,13 @@ def test_a_layer_that_is_cut_short_is_never_noted_as_done(small_model, tmp_path,
 
 
 def test_samples_for_which_there_is_no_room_are_not_kept_and_no_error(tmp_path, caplog):
-    memory = samples_cache.Memory(tmp_path, {}, fresh=False)
+    store, target, losses = make_store(tmp_path), make_target(), make_losses(np.arange(1000))
     with no_file_larger_than(100):
-        memory.keep("T2", {}, {"losses": np.arange(1000)})
+        store.put(target, PERPLEXITY, losses, {})
+    assert store.get(target, PERPLEXITY) is losses
     assert "Samples are not kept for later sessions. Cannot write" in caplog.text
     assert litter(tmp_path) == []
-    memory.keep("T2", {}, {"losses": np.arange(1000)})
+    store.put(target, PERPLEXITY, losses, {})
     assert len(list((tmp_path / samples_cache.FOLDER).iterdir())) == 1
 
 

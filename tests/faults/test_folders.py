@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import make_perplexity, make_record
+from builders import make_losses, make_perplexity, make_record, make_store, make_target
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
@@ -17,6 +17,7 @@ from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.artifact import open_artifact
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import DiskError, ModelError, RecordError
+from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 from pytest_quantbench.record import folder as results
 from pytest_quantbench.record.schema import read
 from pytest_quantbench.storage import samples_cache
@@ -91,7 +92,7 @@ def test_samples_that_may_not_be_read_or_written_are_measured_and_told_of(folder
     closed(samples_cache.path_of(folder, "key"))
     with powerless():
         assert samples_cache.load(folder, "key", dict) is None
-        samples_cache.Memory(folder, {}, fresh=False).keep("T2", {}, {"losses": np.arange(3)})
+        make_store(folder).put(make_target(), PERPLEXITY, make_losses(np.arange(3)), {})
     assert "Kept samples cannot be read" in caplog.text
     assert "Samples are not kept for later sessions" in caplog.text
 
@@ -99,8 +100,6 @@ def test_samples_that_may_not_be_read_or_written_are_measured_and_told_of(folder
 def test_samples_in_the_place_of_which_is_a_folder(folder, caplog):
     samples_cache.path_of(folder, "key").mkdir(parents=True)
     assert samples_cache.load(folder, "key", dict) is None
-    memory = samples_cache.Memory(folder, {}, fresh=False)
-    memory.keep("T2", {}, {"losses": np.arange(3)})
     assert "Kept samples cannot be read" in caplog.text
 
 

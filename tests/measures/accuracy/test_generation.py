@@ -9,7 +9,7 @@ import pytest
 import small_tokenizers
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.bench import cell as bench
+from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
@@ -134,7 +134,7 @@ def test_a_record_holds_what_was_written(artifact, written_facts, tmp_path):
     """And judges it: nobody guesses what has to be written."""
     model = dataclasses.replace(MODELS["Tiny"], tasks=(written_facts,))
     settings = Settings(cache=tmp_path / "cache", limit=10, fixed=True, task_files=FILES, fresh=True)
-    cell = bench.Subject(model, settings).cell(recipe("int4-rtn", quantizers.names()))
+    cell = Subject(model, settings).cell("int4-rtn")
     assert cell.judge("accuracy", 50.0).items == 10
     record = cell.record()
     assert (record.accuracy.tasks["written_facts"].chance, record.coherence.guesses) == (0.0, False)
