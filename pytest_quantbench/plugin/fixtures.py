@@ -43,7 +43,7 @@ def quantbench_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     run = run_of(request.config)
     subject = Subject(request.param, run.settings)
     subject.expect(run.expected.get(request.param.name, ()))
-    with shared(run.settings.cache / IN_USE), ExitStack() as working:
+    with shared(run.settings.cache / IN_USE, f"working in {run.settings.cache}"), ExitStack() as working:
         working.enter_context(in_use(request.param))
         run.models_in_use[subject.model.name] = subject, working
         yield subject

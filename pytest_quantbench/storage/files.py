@@ -1,19 +1,15 @@
 """Files that are written whole or not at all, and what a disk holds."""
 
-import fcntl
 import hashlib
-import logging
 import os
 import shutil
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import IO
 
 from pytest_quantbench.errors import DiskError
+from pytest_quantbench.storage.locks import held_for_renaming
 
 GB = 1e9  # bytes, as disks and downloads are counted
-log = logging.getLogger(__name__)
 
 
 def free_bytes(directory: Path) -> int:
@@ -40,7 +36,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _opened_alone(temporary) as file:
+        with held_for_renaming(temporary) as file:
             try:
                 file.truncate(0)
                 file.write(content)
@@ -55,18 +51,6 @@ def write_atomically(path: Path, content: bytes) -> None:
             f"Cannot write {path}: {error.strerror}. Choose another folder with --results, "
             f"or QUANTBENCH_CACHE for what is kept between sessions."
         ) from error
-
-
-def _opened_alone(path: Path) -> IO[bytes]:
-    """The file, open and locked: not what another process is writing, or has just given its own name."""
-    while True:
-        file = path.open("ab")
-        with suppress(OSError):  # some disks have no locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()
 
 
 def file_sha256(file: Path) -> str:

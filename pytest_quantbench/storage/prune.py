@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_quantbench.errors import DiskError, unknown
 from pytest_quantbench.storage.files import GB
-from pytest_quantbench.storage.locks import IN_USE, nobody
+from pytest_quantbench.storage.locks import IN_USE, held
 
 KEY = "[0-9a-f]" * 32
 # By kind: the names under the cache, and what their deletion costs. Nothing else in the folder is ever deleted.
@@ -71,7 +71,7 @@ def prune(cache: Path, kinds: Sequence[str]) -> int:
     for kind in kinds:
         if kind not in (*KINDS, "all"):
             raise unknown("kind", kind, [*KINDS, "all"])
-    with nobody(cache / IN_USE) as free:
+    with held(cache / IN_USE, f"deleting from {cache}", waits=False) as free:
         if not free:
             raise DiskError(f"A session is at work in {cache}. Run this again when it is done.")
         chosen = [entry for entry in entries(cache) if entry.kind in kinds or "all" in kinds]

@@ -129,4 +129,4 @@ def clocks(path):
 def test_durations_are_of_clocks_that_only_go_forward():
     """There is one look at the wall: for the date of a record."""
     found = {use for path in PACKAGE.rglob("*.py") for use in clocks(path)}
-    assert found == {("cellrecord.py", "datetime.now"), ("locks.py", "datetime.now")}
+    assert found == {("cell_record.py", "datetime.now"), ("locks.py", "datetime.now")}
