@@ -26,6 +26,7 @@ from pytest_quantbench.engines.mlx.generate import ROWS_AT_ONCE, Sampler, genera
 from pytest_quantbench.engines.mlx.resident import load
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.fetch.texts import Text
+from pytest_quantbench.storage.cache import WRITTEN_TEXTS
 from pytest_quantbench.storage.files import GB, write_atomically
 from pytest_quantbench.storage.sealed import read_sealed, sealed
 
@@ -50,7 +51,7 @@ def sampled_text(
     """
     length = min(length, longest_input(reference.config, length))
     content = [VERSION, reference.manifest.key, tokens, length, seed]
-    path = cache / "texts" / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json"
+    path = WRITTEN_TEXTS.of(cache, hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32])
     kept = read_sealed(path, Kept)
     if kept is None:
         _refuse_too_large(reference, name)

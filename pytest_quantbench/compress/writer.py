@@ -26,6 +26,7 @@ from pytest_quantbench.compress.plan import Planned, Tensor
 from pytest_quantbench.engines.machine import describe
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.progress import track
+from pytest_quantbench.storage.cache import MANIFEST_FILE
 from pytest_quantbench.storage.files import file_sha256, free_bytes, write_atomically
 from pytest_quantbench.storage.sealed import sealed, unsealed
 
@@ -131,7 +132,7 @@ class Build:
             opens_in_mlx_lm=self._opens_in_mlx_lm(),
             calibration=self.calibration.describe() if self.calibration else {},
         )
-        write_atomically(self.directory / "manifest.json", sealed(manifest))
+        write_atomically(self.directory / MANIFEST_FILE, sealed(manifest))
 
 
 def _note(file: Path) -> Path:

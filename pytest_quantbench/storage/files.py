@@ -18,9 +18,14 @@ def free_bytes(directory: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
+def aside_name(name: str, number: int | str) -> str:
+    """The name of what was damaged, for the so many-th time, when it has been set aside."""
+    return f"damaged-{name}-{number}"
+
+
 def set_aside(path: Path) -> Path:
     """Move what is damaged to a name beside its own, which is returned. Raises DiskError where that cannot be done."""
-    names = (path.with_name(f"damaged-{path.name}-{number}") for number in count(1))
+    names = (path.with_name(aside_name(path.name, number)) for number in count(1))
     aside = next(name for name in names if not name.exists())
     try:
         return path.rename(aside)

@@ -20,7 +20,6 @@ from typing import IO
 
 from pytest_quantbench.progress import now_and_then, say
 
-IN_USE = Path("locks", "in-use")  # of a cache: held together by all sessions that work in it
 POLL_SECONDS = 0.2
 MOST_SIGNED = 1000  # bytes
 log = logging.getLogger(__name__)

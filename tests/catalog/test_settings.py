@@ -113,14 +113,6 @@ def test_a_seed_that_no_generator_takes_is_refused(value):
         settings.seed("--sample-seed", value)
 
 
-def test_the_cache_is_where_its_variable_says(monkeypatch, tmp_path):
-    monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path))
-    assert settings.default_cache() == tmp_path
-    monkeypatch.delenv("QUANTBENCH_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert settings.default_cache() == tmp_path / "xdg" / "quantbench"
-
-
 def test_questions_of_a_task_that_is_not_asked_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in "xy":

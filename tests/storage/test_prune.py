@@ -11,7 +11,8 @@ from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.cli.main import main
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import DiskError, UnknownNameError
-from pytest_quantbench.storage.locks import IN_USE, held, shared
+from pytest_quantbench.storage.cache import in_use
+from pytest_quantbench.storage.locks import held, shared
 from pytest_quantbench.storage.prune import entries, listed, prune
 
 KEY = "0ab1" * 8
@@ -83,16 +84,16 @@ def test_nothing_is_deleted_while_a_session_is_at_work(cache):
     )
     before = kinds(cache)
     session = subprocess.Popen(
-        [sys.executable, "-c", program, str(cache / IN_USE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, str(in_use(cache))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert session.stdout.readline() == "in\n"
-    with shared(cache / IN_USE, "working"):  # two may be at work
+    with shared(in_use(cache), "working"):  # two may be at work
         pass
     with pytest.raises(DiskError, match="A session is at work"):
         prune(cache, ["all"])
     assert kinds(cache) == before
     session.communicate()
-    with held(cache / IN_USE, "deleting", waits=False) as free:
+    with held(in_use(cache), "deleting", waits=False) as free:
         assert free
 
 
