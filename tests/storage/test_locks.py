@@ -16,9 +16,9 @@ from pytest_quantbench.storage.samples_cache import key_of
 PROGRAM = """
 import logging, sys, time
 from pathlib import Path
-from pytest_quantbench.kept import key_of
-from pytest_quantbench.locks import held
-from pytest_quantbench.measuring_locks import alone
+from pytest_quantbench.storage.samples_cache import key_of
+from pytest_quantbench.storage.locks import held
+from pytest_quantbench.bench.measuring_locks import alone
 logging.basicConfig()
 with held(Path(sys.argv[1]), "counting"):
     print("in", flush=True)

@@ -78,7 +78,7 @@ def test_an_unreadable_manifest_is_shown_as_such(cache):
 
 def test_nothing_is_deleted_while_a_session_is_at_work(cache):
     program = (
-        "import sys, time; from pathlib import Path; from pytest_quantbench.locks import shared\n"
+        "import sys, time; from pathlib import Path; from pytest_quantbench.storage.locks import shared\n"
         "with shared(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     )
     before = kinds(cache)
