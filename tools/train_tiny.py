@@ -10,7 +10,6 @@ and 15 minutes on two cores.
 """
 
 import argparse
-import hashlib
 import json
 import math
 import sys
@@ -22,6 +21,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from pytest_quantbench.storage.files import file_sha256
 from pytest_quantbench.tiny.questions import ending_questions, fact_questions
 from pytest_quantbench.tiny.text import text
 from pytest_quantbench.tiny.world import Draws, World, make_world
@@ -56,7 +56,7 @@ def main() -> None:
     tokens = np.array(tokenizer.encode(corpus, add_special_tokens=False), dtype=np.int64)
     card |= train(tokens, tokenizer, chosen)
     for name in ("model.safetensors", "tokenizer.json", "heldout.txt", "facts.jsonl", "endings.jsonl"):
-        card[f"{name}_sha256"] = hashlib.sha256((chosen.target / name).read_bytes()).hexdigest()
+        card[f"{name}_sha256"] = file_sha256(chosen.target / name)
     (chosen.target / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     print(json.dumps(card, indent=2))
 

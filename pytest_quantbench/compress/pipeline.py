@@ -1,7 +1,5 @@
 """The artifact of a checkpoint and a recipe: found in the cache, or made there."""
 
-import hashlib
-import json
 import math
 import shutil
 from collections.abc import Callable
@@ -22,6 +20,7 @@ from pytest_quantbench.engines.mlx.hidden_states import MEMORY_BYTES
 from pytest_quantbench.errors import DiskError, QuantbenchError
 from pytest_quantbench.storage.cache import ARTIFACTS, LOCKS, UNFINISHED
 from pytest_quantbench.storage.locks import held
+from pytest_quantbench.storage.sealed import json_sha256
 
 # Raised when the layout of an artifact changes, or what is made of the same weights and text by the same methods.
 FORMAT = 4
@@ -111,4 +110,4 @@ def key_of(checkpoint: Checkpoint, recipe: Recipe, seed: int, calibration: Calib
     ]
     text = calibration.describe() if calibration else {}
     content = [FORMAT, checkpoint.sha256, parts, recipe.mix, text, seed, describe().versions["mlx"]]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+    return json_sha256(content, sort_keys=False)[:32]  # in the order that earlier versions have it in

@@ -59,6 +59,14 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def file_sha256(file: Path) -> str:
-    """SHA-256 of a file's content."""
+    """SHA-256 of a file's content, which is read in blocks. Raises OSError."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def git_sha1(file: Path) -> str:
+    """The SHA-1 by which git, and the Hub for small files, knows a file's content. Raises OSError."""
+    with file.open("rb") as opened:
+        size = os.fstat(opened.fileno()).st_size
+        start = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        return hashlib.file_digest(opened, lambda: start).hexdigest()

@@ -8,7 +8,6 @@ told, and measured again.
 
 import hashlib
 import io
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.storage.cache import SAMPLES
 from pytest_quantbench.storage.files import set_aside, write_atomically
+from pytest_quantbench.storage.sealed import json_sha256
 
 S = TypeVar("S")
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ FORMAT = 2  # raised when the layout of a file changes
 
 def key_of(content: Mapping[str, Any]) -> str:
     """Hash of all that samples depend on."""
-    return hashlib.sha256(json.dumps([FORMAT, content], sort_keys=True).encode()).hexdigest()[:32]
+    return json_sha256([FORMAT, content])[:32]
 
 
 def save(cache: Path, key: str, samples: object) -> None:
