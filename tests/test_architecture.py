@@ -19,6 +19,11 @@ def test_no_file_has_a_name_that_says_nothing():
     assert not {path.stem for path in FILES} & AVOIDED
 
 
+def test_every_package_says_what_it_is_for():
+    for path in PACKAGE.rglob("__init__.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
 def test_files_and_functions_are_short():
     """Median file about 120 lines, none over 250; no function over 60."""
     lengths = {path: len(path.read_text().splitlines()) for path in FILES}
