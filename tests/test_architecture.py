@@ -6,6 +6,7 @@ Which package may import which stands in pyproject.toml, where `make lint` has i
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,16 @@ def test_files_and_functions_are_short():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+
+
+def test_the_contract_on_methods_names_every_method():
+    """A method that is added is held to it too: import-linter checks the modules that are listed."""
+    with PACKAGE.parent.joinpath("pyproject.toml").open("rb") as file:
+        told = tomllib.load(file)
+    registered = told["project"]["entry-points"]["pytest_quantbench.quantizers"].values()
+    contracts = [each for each in told["tool"]["importlinter"]["contracts"] if each["type"] == "independence"]
+    listed = next(each["modules"] for each in contracts if "pytest_quantbench.quantizers.rtn" in each["modules"])
+    assert set(listed) == {where.partition(":")[0] for where in registered}
 
 
 @pytest.mark.parametrize("package", ["judge.rules", "stats.series", "record.schema", "report.markdown"])
