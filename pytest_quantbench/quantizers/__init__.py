@@ -1,4 +1,6 @@
-"""The codec protocol and how a quantizer is found by name. One file per method; they never import each other.
+"""One file for each method that encodes a weight matrix and decodes it again; they never import each other.
+
+Here is the protocol that all of them have, and how one is found by name.
 
 A quantizer is a frozen dataclass whose fields are its parameters. It is found through the entry-point group
 `pytest_quantbench.quantizers`, in which this package registers its own methods as a third party would, or named
