@@ -1,0 +1,1 @@
+"""Arithmetic that the methods share: on numpy arrays, and of no engine."""
