@@ -1,34 +1,34 @@
 """Is this quantized language model still good enough, and how sure are we?
 
-The pipeline, one way: the catalogue says which cells (model × recipe) there are; `hub` brings the weights to disk;
-`artifacts` encodes them with a quantizer, stores, verifies and opens them; `stream` walks a model layer by layer for
-the measures, which return raw samples; `judge` turns samples, reference samples and a criterion into pass, fail or
-undecided, with `stats`; `record` and `results` keep everything; `report` and `plots` show it. `bench` is one cell
-from start to finish, and `plugin` makes each a pytest item.
+The pipeline, one way: `catalog` says which cells (model × recipe) there are; `fetch` brings the weights to disk, and
+`checkpoints` opens them; `compress` encodes them with one of the `quantizers`; one of the `engines` walks the result
+layer by layer for the `measures`, which return raw samples; `judge` turns samples, reference samples and a criterion
+into pass, fail or undecided, with `stats`; `record` keeps everything and `report` shows it. `bench` is one cell from
+start to finish, `plugin` makes each a pytest item, `cli` is the command line. docs/architecture.md has the picture.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_quantbench.bench import Cell, Subject
-    from pytest_quantbench.catalog import Model
-    from pytest_quantbench.recipes import Recipe, recipe
-    from pytest_quantbench.record import Record
-    from pytest_quantbench.settings import Settings
-    from pytest_quantbench.verdict import Verdict
+    from pytest_quantbench.bench.cell import Cell, Subject
+    from pytest_quantbench.catalog.models import Model
+    from pytest_quantbench.catalog.recipes import Recipe, recipe
+    from pytest_quantbench.catalog.settings import Settings
+    from pytest_quantbench.judge.verdict import Verdict
+    from pytest_quantbench.record.schema import Record
 
 __all__ = ["Cell", "Model", "Recipe", "Record", "Settings", "Subject", "Verdict", "recipe"]
 
 _HOMES = {
-    "Cell": "bench",
-    "Subject": "bench",
-    "Model": "catalog",
-    "Recipe": "recipes",
-    "recipe": "recipes",
-    "Record": "record",
-    "Verdict": "record",
-    "Settings": "settings",
+    "Cell": "bench.cell",
+    "Subject": "bench.cell",
+    "Model": "catalog.models",
+    "Recipe": "catalog.recipes",
+    "recipe": "catalog.recipes",
+    "Record": "record.schema",
+    "Verdict": "judge.verdict",
+    "Settings": "catalog.settings",
 }
 
 

@@ -12,9 +12,9 @@ import pytest
 from mlx.utils import tree_flatten
 from small_models import CONFIGS, HEADS, MIXTURES, REFUSED
 
-from pytest_quantbench.catalog import TINY_DIRECTORY
-from pytest_quantbench.skeleton import skeleton
-from pytest_quantbench.source import Source
+from pytest_quantbench.bench.inputs import Source
+from pytest_quantbench.catalog.models import TINY_DIRECTORY
+from pytest_quantbench.engines.mlx.skeleton import skeleton
 
 TESTS = Path(__file__).parent
 STRICT = (
@@ -24,7 +24,7 @@ STRICT = (
 
 
 # What takes the longest: whole sessions with kills, faults and damage, and other implementations built beside ours.
-SLOW = {TESTS / "faults", TESTS / "test_transformers_logits.py"}
+SLOW = {TESTS / "faults", TESTS / "engines/mlx/test_transformers_logits.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -42,7 +42,7 @@ def own_cache(tmp_path_factory):
     """No test reads or writes the user's cache; sessions that tests start know the short names of options."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("QUANTBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        patch.setenv("PYTEST_PLUGINS", "pytest_quantbench.short_options")
+        patch.setenv("PYTEST_PLUGINS", "pytest_quantbench.plugin.short_options")
         yield
 
 

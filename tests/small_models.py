@@ -3,7 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
+import numpy as np
 import pytest
+from mlx.utils import tree_flatten
+
+from pytest_quantbench.engines.mlx.skeleton import skeleton
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 
@@ -91,3 +96,33 @@ def shared(*parts: str) -> Path:
 
 # A mixture whose attention has stacks that are no experts: refused.
 REFUSED = {"deepseek_v3": _MIXTURE | _DEEPSEEK | {"model_type": "deepseek_v3", "n_group": 1, "topk_group": 1}}
+
+
+class InMemory:
+    """Weights of a random model, as a walk reads them."""
+
+    def __init__(self, architecture, seed=0):
+        self.config = CONFIGS[architecture]
+        mx.random.seed(seed)
+        self.model = skeleton(self.config, HEADS)
+        self.parameters = dict(tree_flatten(self.model.parameters()))
+        mx.eval(self.parameters)
+        self.names = list(self.parameters)
+        self.asked = []
+
+    def dense(self, name):
+        self.asked.append(name)
+        return self.parameters[name]
+
+    def inputs(self, name):
+        return None
+
+
+def slow_answer(model, request):
+    """One forward pass over context and continuation, all by itself."""
+    logits = np.array(model(mx.array([[*request.context, *request.continuation]]))[0].astype(mx.float32), np.float64)
+    logits -= logits.max(-1, keepdims=True)
+    log_probabilities = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    places = np.arange(len(request.continuation)) + len(request.context) - 1
+    total = log_probabilities[places, request.continuation].sum()
+    return total, bool((logits[places].argmax(-1) == request.continuation).all())

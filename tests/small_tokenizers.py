@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import CTRLTokenizer, PreTrainedTokenizerFast
 
-from pytest_quantbench.catalog import TINY_DIRECTORY
+from pytest_quantbench.catalog.models import TINY_DIRECTORY
 
 
 def byte_level(text: str, *, vocabulary: int = 300, normalizer: Any = None, blank_in_front: bool = False) -> Any:

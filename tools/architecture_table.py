@@ -22,12 +22,12 @@ import mlx_lm.models
 from architecture_configs import BY_TYPE, NESTED, OWN, PLAUSIBLE
 from mlx.utils import tree_flatten
 
+from pytest_quantbench.engines.machine import backend
+from pytest_quantbench.engines.mlx.small_twin import FOREIGN
+from pytest_quantbench.engines.mlx.walk import Walk
+from pytest_quantbench.engines.mlx.walk_trial import prove
+from pytest_quantbench.engines.proof import Proof
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.machine import backend
-from pytest_quantbench.proof import Proof
-from pytest_quantbench.stream import Walk
-from pytest_quantbench.trial import prove
-from pytest_quantbench.twin import FOREIGN
 
 SHOWN = {"any": "branches", "even": "branches of one length", "none": "whole rows"}
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_quantbench.catalog import TINY_DIRECTORY
+from pytest_quantbench.catalog.models import TINY_DIRECTORY
 
 ROOT = Path(__file__).parent.parent
 RECIPES = ("bf16", "int4-rtn", "int4-gptq")

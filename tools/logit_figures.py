@@ -16,10 +16,10 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
-from pytest_quantbench.devicelogits import DeviceLogits
-from pytest_quantbench.logits import HostLogits
-from pytest_quantbench.skeleton import skeleton
-from pytest_quantbench.stream import LOGITS_AT_ONCE, Walk
+from pytest_quantbench.engines.logits import HostLogits
+from pytest_quantbench.engines.mlx.logits import DeviceLogits
+from pytest_quantbench.engines.mlx.skeleton import skeleton
+from pytest_quantbench.engines.mlx.walk import LOGITS_AT_ONCE, Walk
 
 CONFIG = {
     "model_type": "llama",

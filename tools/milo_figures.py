@@ -12,10 +12,11 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from pytest_quantbench import comparison, quantizers
-from pytest_quantbench.cases import Case
+from pytest_quantbench import quantizers
+from pytest_quantbench.catalog.recipes import Part
 from pytest_quantbench.measures.weights import snr_db
-from pytest_quantbench.recipes import Part
+from pytest_quantbench.workbench import side_by_side
+from pytest_quantbench.workbench.matrices import Case
 
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 
@@ -23,7 +24,7 @@ FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 def main(directory: Path, text: str) -> None:
     """One row for each kind of matrix, its smallest margins over all layers."""
     margins: dict[str, list[tuple[float, float, float, float]]] = {}
-    for case in comparison.model_cases(directory, text):
+    for case in side_by_side.model_cases(directory, text):
         bits, snr = _encoded(case, "milo", {"bits": 3})
         over = [snr - _at(bits, case, name) for name in ("rtn", "hqq")]
         margins.setdefault(case.name.rsplit(".", 1)[-1], []).append((bits, snr, over[0], over[1]))

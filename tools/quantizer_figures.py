@@ -28,13 +28,18 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from pytest_quantbench import bench, cases, catalog, comparison, quantizers, stats
-from pytest_quantbench.cases import Case
+from pytest_quantbench import quantizers
+from pytest_quantbench.bench import cell as bench
+from pytest_quantbench.catalog import models
+from pytest_quantbench.catalog.models import user_model
+from pytest_quantbench.catalog.recipes import Part, recipe
+from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.measures.weights import snr_db
 from pytest_quantbench.quantizers import Quantizer, Statistics
-from pytest_quantbench.recipes import Part, recipe
-from pytest_quantbench.settings import Settings, user_model
+from pytest_quantbench.stats import series
+from pytest_quantbench.workbench import matrices, side_by_side
+from pytest_quantbench.workbench.matrices import Case
 
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 Goal = tuple[str, dict[str, Any], str, float]  # method, parameters, what is counted, the goal in dB
@@ -76,7 +81,9 @@ def layer(problem: Path | None) -> None:
         bits = counted_bits[_label(name, parameters)]
         found = [_quality(quantizer, case, counted) for case in settings]
         bound = (
-            cases.bound_db(settings[0].statistics.hessian, bits) if counted == "output" else 20 * math.log10(2) * bits
+            matrices.bound_db(settings[0].statistics.hessian, bits)
+            if counted == "output"
+            else 20 * math.log10(2) * bits
         )
         row = [name, f"{bits:.3f}", counted, f"{goal:.1f}", *(f"{each:.2f}" for each in found), f"{bound:.1f}"]
         print(*row, flush=True)
@@ -88,8 +95,8 @@ def _problem(file: Path | None) -> Iterator[Case]:
     """Layer problems of 1024²: from a module with `weights` and `activations`, or our own of the same distribution."""
     for kind, seed in (("gauss", 0), ("gauss", 11), ("student", 3)):
         if file is None:
-            weight = (cases.gaussian if kind == "gauss" else cases.student)(1024, seed + 5)
-            yield Case(name=kind, weight=weight, statistics=cases.correlated_inputs(1024, seed))
+            weight = (matrices.gaussian if kind == "gauss" else matrices.student)(1024, seed + 5)
+            yield Case(name=kind, weight=weight, statistics=matrices.correlated_inputs(1024, seed))
             continue
         module = _module(file)
         inputs = module.activations(seed=seed)
@@ -152,7 +159,7 @@ def _timed() -> list[tuple[str, dict[str, Any]]]:
     """Every setting of the goals, and the other methods at 4 bits, or the one width that they have."""
     wanted = {_label(name, parameters): (name, parameters) for name, parameters, _, _ in GOALS}
     named = {name for name, _ in wanted.values()}
-    for name, width, _ in comparison.methods():
+    for name, width, _ in side_by_side.methods():
         if name not in named and width in (4, 8):
             wanted.setdefault(f"{name} {width}", (name, {"bits": width}))
     return list(wanted.values())
@@ -162,7 +169,7 @@ def one(name: str, parameters: dict[str, Any], repeats: int) -> None:
     """Time and memory of one method, for `speed`."""
     quantizer = quantizers.make(Part(quantizer=name, parameters=parameters))
     seen = _quick_statistics(4096) if quantizer.calibration != "none" else None
-    weight = mx.array(cases.gaussian(4096)).astype(mx.bfloat16)
+    weight = mx.array(matrices.gaussian(4096)).astype(mx.bfloat16)
     mx.eval(weight)
     before = _resident_bytes()
     encode, decode = [], []
@@ -201,7 +208,7 @@ def _against_mlx_lm(repeats: int) -> tuple[float, float]:
     """Median seconds of our GPTQ and of mlx_lm's on the same matrix and Hessian, in turn."""
     from mlx_lm.quant import gptq as peer
 
-    seen, weight = _quick_statistics(4096), mx.array(cases.gaussian(4096)).astype(mx.bfloat16)
+    seen, weight = _quick_statistics(4096), mx.array(matrices.gaussian(4096)).astype(mx.bfloat16)
     hessian = mx.array(seen.hessian)
 
     class Given(nn.Module):
@@ -250,7 +257,7 @@ METHODS = (
 
 def perplexity(directory: Path | None) -> None:
     """All methods at 4, 3 and 2 bits on one model, paired with rounding at the same width."""
-    model = catalog.MODELS["Tiny"] if directory is None else user_model(str(directory))
+    model = models.MODELS["Tiny"] if directory is None else user_model(str(directory))
     with tempfile.TemporaryDirectory() as work:
         settings = Settings(cache=Path(work), tokens=TOKENS)
         if directory is not None:
@@ -280,7 +287,7 @@ def perplexity(directory: Path | None) -> None:
 
 
 def _paired(after: Any, before: Any) -> str:
-    difference = stats.mean(after - before)
+    difference = series.mean(after - before)
     if difference is None:  # the same, token by token
         return "+0.0000 ± 0.0000"
     interval = difference.interval()

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from pytest_quantbench import answers
-from pytest_quantbench.catalog import METRICS
-from pytest_quantbench.estimates import ALPHA, Estimate
-from pytest_quantbench.judge import judged
-from pytest_quantbench.proportions import GUESSING_P, above_chance_p, flips
-from pytest_quantbench.samples import TaskSamples
+from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.judge import accuracy_drop
+from pytest_quantbench.judge.rules import judged
+from pytest_quantbench.measures.samples import TaskSamples
+from pytest_quantbench.stats.estimates import ALPHA, Estimate
+from pytest_quantbench.stats.proportions import GUESSING_P, above_chance_p, flips
 from tools.verdict_figures import FIGURES, Drawn, Setting, simulate
 
 LIMIT = 3.0  # points
@@ -120,7 +120,7 @@ def guessing(questions: int, truth: float, draws: int, seed: int = 0) -> tuple[f
         plain = judged(METRICS["accuracy_drop_points"], flips(reference, guesser), LIMIT, "", ALPHA)
         above = above_chance_p(int(reference.sum()), questions, 0.25) < GUESSING_P
         before += plain.outcome == "pass" and above
-        now += answers.judge_accuracy("", task(guesser), task(reference), LIMIT).outcome == "pass"
+        now += accuracy_drop.judge_accuracy("", task(guesser), task(reference), LIMIT).outcome == "pass"
     return before / draws, now / draws
 
 

@@ -18,20 +18,23 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 
-from pytest_quantbench import looks, quantizers, stats
-from pytest_quantbench.catalog import METRICS, SCORED_TOKENS, WINDOW_TOKENS
-from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.compress import compress
-from pytest_quantbench.drawing import Drawn, order
-from pytest_quantbench.hub import read_text
-from pytest_quantbench.judge import judged
-from pytest_quantbench.reading import Tokens
-from pytest_quantbench.recipes import recipe
-from pytest_quantbench.settings import default_cache
-from pytest_quantbench.stream import Walk
-from pytest_quantbench.tokens import load_tokenizer
-from pytest_quantbench.verdict import Verdict
-from pytest_quantbench.windows import windows
+from pytest_quantbench import quantizers
+from pytest_quantbench.catalog.corpora import SCORED_TOKENS, WINDOW_TOKENS
+from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
+from pytest_quantbench.compress.pipeline import compress
+from pytest_quantbench.engines.mlx.walk import Walk
+from pytest_quantbench.fetch.texts import read_text
+from pytest_quantbench.judge import interim
+from pytest_quantbench.judge.rules import judged
+from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.measures.perplexity.reading import Tokens
+from pytest_quantbench.measures.perplexity.windows import windows
+from pytest_quantbench.stats import series
+from pytest_quantbench.stats.window_sampling import Drawn, order
+from pytest_quantbench.storage.cache import default_cache
 
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 AT_ONCE = 64  # windows of a walk, after which what there is is written
@@ -71,7 +74,7 @@ class Losses:
     @cached_property
     def limit(self) -> float:
         """The truth."""
-        truth, _ = stats.perplexity_delta(self.before, self.after, self.drawn(np.arange(len(self.before) // 64)))
+        truth, _ = series.perplexity_delta(self.before, self.after, self.drawn(np.arange(len(self.before) // 64)))
         assert truth is not None
         return truth.value
 
@@ -95,11 +98,11 @@ def outcome(losses: Losses, planned: tuple[int, ...], seed: int, *, spread: bool
     def verdict_at(items: int, alpha: float) -> Verdict:
         drawn = losses.drawn(numbers[: items // SCORED_TOKENS]) if spread else None
         taken = places[:items]
-        estimate, _ = stats.perplexity_delta(losses.before[taken], losses.after[taken], drawn)
+        estimate, _ = series.perplexity_delta(losses.before[taken], losses.after[taken], drawn)
         assert estimate is not None
         return judged(METRICS["perplexity_delta"], estimate, losses.limit, "", alpha, items)
 
-    return looks.follow(planned, lambda items: items, verdict_at, whole=count if spread else None).outcome
+    return interim.follow(planned, lambda items: items, verdict_at, whole=count if spread else None).outcome
 
 
 def rates(losses: Losses, planned: tuple[int, ...], draws: int, *, spread: bool) -> tuple[float, float]:

@@ -22,7 +22,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from pytest_quantbench.tiny.tasks import ending_questions, fact_questions
+from pytest_quantbench.tiny.questions import ending_questions, fact_questions
 from pytest_quantbench.tiny.text import text
 from pytest_quantbench.tiny.world import Draws, World, make_world
 

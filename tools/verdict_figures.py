@@ -16,14 +16,17 @@ import numpy as np
 from numpy.random import Generator
 from scipy.signal import lfilter
 
-from pytest_quantbench import looks, stats
-from pytest_quantbench.catalog import METRICS, PROMPTS, SCORED_TOKENS
-from pytest_quantbench.drawing import Drawn as Windows
-from pytest_quantbench.drawing import order
-from pytest_quantbench.estimates import ALPHA, Estimate
-from pytest_quantbench.judge import judged
-from pytest_quantbench.proportions import Flips, unpaired_z
-from pytest_quantbench.verdict import Verdict
+from pytest_quantbench.catalog.corpora import SCORED_TOKENS
+from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.prompts import PROMPTS
+from pytest_quantbench.judge import interim
+from pytest_quantbench.judge.rules import judged
+from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.stats import series
+from pytest_quantbench.stats.estimates import ALPHA, Estimate
+from pytest_quantbench.stats.proportions import Flips, unpaired_z
+from pytest_quantbench.stats.window_sampling import Drawn as Windows
+from pytest_quantbench.stats.window_sampling import order
 
 FIGURES = Path(__file__).parent.parent / "docs" / "figures"
 ALL_QUESTIONS = 2376  # of ARC-Easy
@@ -83,7 +86,7 @@ def _follow(setting: Setting, drawn: Drawn) -> Verdict:
             )
         return judged(metric, estimate, setting.limit, "", alpha, items)
 
-    return looks.follow(setting.planned, lambda items: items, verdict_at, whole=setting.whole)
+    return interim.follow(setting.planned, lambda items: items, verdict_at, whole=setting.whole)
 
 
 def answers(flipped: float, limit: float, planned: tuple[int, ...], drop: float | None = None) -> Setting:
@@ -113,7 +116,7 @@ def tokens(correlation: float, planned: tuple[int, ...], limit: float = 1.0, doc
         reference, change = (_correlated(rng, documents, document, correlation)[: planned[-1]] for _ in range(2))
         before = reference_nats + reference
         after = before + shift + 0.3 * change
-        return lambda items: stats.perplexity_delta(before[:items], after[:items])[0]
+        return lambda items: series.perplexity_delta(before[:items], after[:items])[0]
 
     return Setting(
         name=f"perplexity, correlation {correlation:g}, {_looks(planned)} tokens",
@@ -147,7 +150,7 @@ def windows(planned: tuple[int, ...], text: int, *, spread: bool = True) -> Sett
                 counts=np.full(len(numbers), SCORED_TOKENS),
             )
             places = drawn.scored() if spread else (start + np.arange(items)) % text
-            return stats.perplexity_delta(before[places], after[places], drawn if spread else None)[0]
+            return series.perplexity_delta(before[places], after[places], drawn if spread else None)[0]
 
         return estimate
 
@@ -189,7 +192,7 @@ def runs(planned: tuple[int, ...], limit: float = 1.5, prompts: int = len(PROMPT
 
         def estimate(items: int) -> Estimate | None:
             taken = rates[:, : items // prompts]
-            return stats.rate_ratio(*([(p, r) for row in side for p, r in enumerate(row)] for side in taken))
+            return series.rate_ratio(*([(p, r) for row in side for p, r in enumerate(row)] for side in taken))
 
         return estimate
 
@@ -206,8 +209,8 @@ def _looks(planned: tuple[int, ...]) -> str:
     return str(planned[0]) if len(planned) == 1 else f"{planned[0]} to {planned[-1]}"
 
 
-GROWING = tuple(looks.sizes(200, ALL_QUESTIONS))
-GROWING_TOKENS = tuple(looks.sizes(512, 16_384))
+GROWING = tuple(interim.sizes(200, ALL_QUESTIONS))
+GROWING_TOKENS = tuple(interim.sizes(512, 16_384))
 AT_THE_LIMIT: tuple[Setting, ...] = (
     *(answers(flipped, limit, (n,)) for flipped, limit in ((0.02, 1.0), (0.06, 3.0), (0.2, 3.0)) for n in (200, 1000)),
     *(answers(flipped, 3.0, (ALL_QUESTIONS,)) for flipped in (0.06, 0.2)),
@@ -216,9 +219,9 @@ AT_THE_LIMIT: tuple[Setting, ...] = (
     *(tokens(correlation, GROWING_TOKENS) for correlation in (0.0, 0.5, 0.9)),
     *(windows((n,), 65_536) for n in (512, 4096, 16_384)),
     windows(GROWING_TOKENS, 65_536),
-    windows(tuple(looks.sizes(512, 32_768)), 40_960),
+    windows(tuple(interim.sizes(512, 32_768)), 40_960),
     runs((15,)),
-    runs(tuple(looks.sizes(15, 60))),
+    runs(tuple(interim.sizes(15, 60))),
 )
 
 

@@ -18,9 +18,9 @@ from pathlib import Path
 from walk import random_model
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.compress import compress
-from pytest_quantbench.recipes import recipe
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.compress.pipeline import compress
 
 CONVERT = "mlx_lm.convert"
 GROUP = 64  # of mlx_lm.convert's own default

@@ -22,19 +22,20 @@ import mlx.core as mx
 import numpy as np
 from lm_eval import evaluator
 
-from pytest_quantbench import tasks
-from pytest_quantbench.asking import Asked
-from pytest_quantbench.catalog import TINY_DIRECTORY
-from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.compress import compress
-from pytest_quantbench.hub import Text
-from pytest_quantbench.machine import backend
-from pytest_quantbench.measures import accuracy, perplexity
-from pytest_quantbench.reading import Reading, Tokens
-from pytest_quantbench.recipes import recipe
-from pytest_quantbench.settings import pairs
-from pytest_quantbench.skeleton import shapes, skeleton
-from pytest_quantbench.tokens import load_tokenizer
+from pytest_quantbench.catalog.models import TINY_DIRECTORY
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.catalog.settings import pairs
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
+from pytest_quantbench.compress.pipeline import compress
+from pytest_quantbench.engines.machine import backend
+from pytest_quantbench.engines.mlx.skeleton import shapes, skeleton
+from pytest_quantbench.fetch.texts import Text
+from pytest_quantbench.measures.accuracy import lm_eval_tasks
+from pytest_quantbench.measures.accuracy import score as accuracy
+from pytest_quantbench.measures.accuracy.task_set import Asked
+from pytest_quantbench.measures.perplexity import score as perplexity
+from pytest_quantbench.measures.perplexity.reading import Reading, Tokens
 
 CONFIG = {
     "model_type": "llama",
@@ -92,8 +93,8 @@ def t3(directory: Path, files: dict[str, Path], limit: int, repeats: int) -> Non
             "mlx_lm.evaluate": MLXLM(str(directory), use_chat_template=False),
             "lm-eval hf, float32": HFLM(pretrained=str(directory), dtype="float32", device="cpu", batch_size=8),
         }
-        loaded = {name: tasks.load_task(name, file, True) for name, file in files.items()}
-        chosen = {name: tasks.sample(len(task.eval_docs), limit, 0) for name, task in loaded.items()}
+        loaded = {name: lm_eval_tasks.load_task(name, file, True) for name, file in files.items()}
+        chosen = {name: lm_eval_tasks.sample(len(task.eval_docs), limit, 0) for name, task in loaded.items()}
 
         def ours() -> Any:
             asked = Asked(tokenizer, artifact.config, list(files), files, limit, 0, offline=True)
@@ -101,7 +102,7 @@ def t3(directory: Path, files: dict[str, Path], limit: int, repeats: int) -> Non
             return [question for name in files for question in samples.tasks[name].loglikelihoods]
 
         def theirs(model: Any) -> Any:
-            with tasks.quiet_lm_eval():
+            with lm_eval_tasks.quiet_lm_eval():
                 told = {"tasks": loaded, "groups": {}, "group_map": {}}
                 samples = evaluator.evaluate(model, told, samples=chosen, bootstrap_iters=0)["samples"]
             return [[answer[0] for answer in e["filtered_resps"]] for name in files for e in samples[name]]
@@ -158,7 +159,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         directory = chosen.model or random_model(Path(made))
         if chosen.what == "t3":
-            t3(directory, pairs(chosen.task_data) or tasks.EMBEDDED, chosen.limit, chosen.repeats)
+            t3(directory, pairs(chosen.task_data) or lm_eval_tasks.EMBEDDED, chosen.limit, chosen.repeats)
         else:
             t2(directory, chosen.text, chosen.tokens, chosen.repeats)
 

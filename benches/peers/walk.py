@@ -23,17 +23,17 @@ from pathlib import Path
 import mlx.core as mx
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.catalog import TINY_DIRECTORY
-from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.compress import compress
-from pytest_quantbench.hub import Text
-from pytest_quantbench.machine import backend
-from pytest_quantbench.measures import perplexity
-from pytest_quantbench.reading import Reading, Script, Tokens
-from pytest_quantbench.recipes import recipe
-from pytest_quantbench.skeleton import shapes, skeleton
-from pytest_quantbench.stream import Walk
-from pytest_quantbench.tokens import load_tokenizer
+from pytest_quantbench.catalog.models import TINY_DIRECTORY
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
+from pytest_quantbench.compress.pipeline import compress
+from pytest_quantbench.engines.machine import backend
+from pytest_quantbench.engines.mlx.skeleton import shapes, skeleton
+from pytest_quantbench.engines.mlx.walk import Walk
+from pytest_quantbench.fetch.texts import Text
+from pytest_quantbench.measures.perplexity import score
+from pytest_quantbench.measures.perplexity.reading import Reading, Script, Tokens
 
 CONFIG = {
     "model_type": "qwen2",
@@ -90,7 +90,7 @@ def measure(directory: Path, cache: Path, recipes: Sequence[str], tokens: int) -
         walk.run(script.batches(), "")
         reference = None
         for track in range(len(artifacts)):
-            samples = perplexity.score(script, walk, track=track, reference=reference)
+            samples = score.score(script, walk, track=track, reference=reference)
             reference = reference or samples
     seconds = time.perf_counter() - began
     unit = 1 if sys.platform == "darwin" else 1024

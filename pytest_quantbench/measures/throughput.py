@@ -14,13 +14,13 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from pytest_quantbench import resident
-from pytest_quantbench.artifacts import Artifact
-from pytest_quantbench.catalog import PROMPTS
+from pytest_quantbench.catalog.prompts import PROMPTS
+from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer, refuse_unknown_tokens
+from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.engines.mlx import resident
+from pytest_quantbench.engines.mlx.positions import learned_positions
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.positions import learned_positions
-from pytest_quantbench.samples import Run, ThroughputSamples
-from pytest_quantbench.tokens import frame_of, load_tokenizer, refuse_unknown_tokens
+from pytest_quantbench.measures.samples import Run, ThroughputSamples
 
 PROBE_SIDE = 512
 

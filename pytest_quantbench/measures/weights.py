@@ -7,12 +7,12 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench.artifacts import Artifact
-from pytest_quantbench.coverage import Tensor
-from pytest_quantbench.experts import named
-from pytest_quantbench.hostmath import view
+from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.compress.plan import Tensor
+from pytest_quantbench.engines.mlx.experts import named
+from pytest_quantbench.engines.mlx.host_products import view
+from pytest_quantbench.measures.samples import SizeSamples, TensorError, WeightSamples
 from pytest_quantbench.progress import track
-from pytest_quantbench.samples import SizeSamples, TensorError, WeightSamples
 
 
 def measure(artifact: Artifact, reference: Artifact) -> WeightSamples:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from pytest_quantbench.recipes import Part, Recipe
+    from pytest_quantbench.catalog.recipes import Part, Recipe
 
     InputRule: TypeAlias = Callable[[mx.array], mx.array]
 else:

@@ -25,10 +25,10 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from pytest_quantbench import coding, vectors
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Statistics
-from pytest_quantbench.vectors import Layout
+from pytest_quantbench.quantizers.numerics import codebook_fitting, vector_codes
+from pytest_quantbench.quantizers.numerics.vector_codes import Layout
 
 WARM_UP = 2  # sweeps of a sample of the rows before all rows are coded
 
@@ -40,7 +40,7 @@ class Aqlm:
     bits: int
     group_size: int = 8
     codebook_bits: int = 8
-    codebook_share: float = vectors.BOOK_SHARE  # the most that codebooks may add to the codes' own bits
+    codebook_share: float = vector_codes.BOOK_SHARE  # the most that codebooks may add to the codes' own bits
     beam: int = 8
     rounds: int = 6
 
@@ -49,14 +49,14 @@ class Aqlm:
     calibration: ClassVar[Literal["none", "optional", "hessian"]] = "hessian"
 
     def __post_init__(self) -> None:
-        vectors.check(self.name, bits=self.bits, group_size=self.group_size, codebook_bits=self.codebook_bits)
+        vector_codes.check(self.name, bits=self.bits, group_size=self.group_size, codebook_bits=self.codebook_bits)
 
     def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as shorter vectors; empty if nothing."""
-        return vectors.note(self._layout(*weight_shape), self.group_size, self.bits, weight_shape)
+        return vector_codes.note(self._layout(*weight_shape), self.group_size, self.bits, weight_shape)
 
     def _layout(self, outs: int, ins: int) -> Layout:
-        length, stages, width = vectors.fit(
+        length, stages, width = vector_codes.fit(
             self.bits, outs * ins, self.group_size, self.codebook_bits, self.codebook_share
         )
         return Layout(inputs=length, outputs=1, stages=stages, width=width)
@@ -69,13 +69,13 @@ class Aqlm:
             raise QuantbenchError("aqlm needs calibration: give it a text, or choose a method without, such as hqq.")
         outs, ins = weight.shape
         layout, rng = self._layout(outs, ins), np.random.default_rng(seed)
-        problem = coding.prepare(np.array(weight.astype(mx.float32)), statistics.hessian, layout)
-        scale = vectors.scales(problem.weight, vectors.row_scales(self.bits, ins))
+        problem = codebook_fitting.prepare(np.array(weight.astype(mx.float32)), statistics.hessian, layout)
+        scale = vector_codes.scales(problem.weight, vector_codes.row_scales(self.bits, ins))
         blocks = np.arange(len(problem.order))
-        coder = coding.start(problem, layout, blocks, scale, np.ones(len(blocks), np.float32), self.beam, rng)
-        coding.solve(problem, [coder], WARM_UP, self.rounds, rng)
+        coder = codebook_fitting.start(problem, layout, blocks, scale, np.ones(len(blocks), np.float32), self.beam, rng)
+        codebook_fitting.solve(problem, [coder], WARM_UP, self.rounds, rng)
         return {
-            "codes": mx.array(vectors.stored(coder.codes[np.argsort(problem.order)], layout.width)),
+            "codes": mx.array(vector_codes.stored(coder.codes[np.argsort(problem.order)], layout.width)),
             "codebooks": mx.array(coder.books).astype(mx.float16),
             "scales": mx.array(scale[0] * problem.unit).astype(mx.bfloat16),
             "shape": mx.array([outs, ins], mx.int32),
@@ -86,7 +86,7 @@ class Aqlm:
         outs, ins = np.array(arrays["shape"]).tolist()
         books = np.array(arrays["codebooks"]).astype(np.float32)
         layout = Layout(inputs=books.shape[2], outputs=1, stages=len(books), width=books.shape[1].bit_length() - 1)
-        dense = vectors.decoded(np.array(arrays["codes"]), books, layout, ins, outs)[:ins]
+        dense = vector_codes.decoded(np.array(arrays["codes"]), books, layout, ins, outs)[:ins]
         dense *= np.array(arrays["scales"].astype(mx.float32))
         return mx.array(np.ascontiguousarray(dense.T))
 

@@ -26,11 +26,10 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from pytest_quantbench import affine, groups
-from pytest_quantbench import hessian as second_order
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.groups import Grids, Matrix
 from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.numerics import affine, error_feedback, grid_fitting
+from pytest_quantbench.quantizers.numerics.grid_fitting import Grids, Matrix
 
 ROWS = 256  # of the matrix, on which candidates are compared
 QUIETEST = 1e-4  # an input counts as at least so large, as a share of the mean
@@ -64,14 +63,14 @@ class Awq:
         """
         if statistics is None:
             raise QuantbenchError("awq needs calibration: give it a text, or choose a method without, such as hqq.")
-        dense, exponent = groups.normalised(weight)
+        dense, exponent = grid_fitting.normalised(weight)
         rows = np.sort(np.random.default_rng(seed).permutation(len(dense))[:ROWS])
         scales = self._scales(dense[rows], statistics.hessian)
         dense, extra = _renormalised(dense / scales)
-        kind = second_order.scale_type(weight.dtype, dense, exponent + extra, self.bits)
+        kind = error_feedback.scale_type(weight.dtype, dense, exponent + extra, self.bits)
         grids = self._grids(dense, np.diagonal(statistics.hessian) * scales**2, kind)
-        codes = groups.codes_of(self._grouped(dense), grids, self.bits)
-        stored = groups.stored(grids, kind, exponent + extra)
+        codes = grid_fitting.codes_of(self._grouped(dense), grids, self.bits)
+        stored = grid_fitting.stored(grids, kind, exponent + extra)
         arrays = affine.store(codes, *stored, self.bits, dense.shape[1])
         return {**arrays, "input_scales": mx.array(scales).astype(mx.float16)}
 
@@ -85,7 +84,7 @@ class Awq:
             scaled = dense / scales
             grids = self._grids(scaled, np.diagonal(hessian) * scales**2, mx.bfloat16)
             error = dense - self._decoded(scaled, grids) * scales
-            found = second_order.output_error(error, hessian)
+            found = error_feedback.output_error(error, hessian)
             if found < least:
                 best, least = scales, found
         return best
@@ -99,10 +98,10 @@ class Awq:
         grouped = self._grouped(dense)
         importance = np.pad(power, (0, grouped[0].size - len(power))).reshape(grouped.shape[1:])
         total = importance.sum(1, keepdims=True)  # a group of silent inputs is fitted all the same
-        return second_order.grids(grouped, np.where(total > 0, importance, np.float32(1)), self.bits, kind)
+        return error_feedback.grids(grouped, np.where(total > 0, importance, np.float32(1)), self.bits, kind)
 
     def _decoded(self, dense: Matrix, grids: Grids) -> Matrix:
-        codes = groups.nearest(self._grouped(dense), grids.scales, grids.biases, self.bits)[0]
+        codes = grid_fitting.nearest(self._grouped(dense), grids.scales, grids.biases, self.bits)[0]
         decoded = codes * grids.scales[:, :, None] + grids.biases[:, :, None]
         trimmed: Matrix = decoded.reshape(len(dense), -1)[:, : dense.shape[1]]
         return trimmed
@@ -124,8 +123,8 @@ def _balanced(scales: Matrix) -> Matrix:
 
 
 def _renormalised(dense: Matrix) -> tuple[Matrix, int]:
-    """Back into the range that `groups` works in, and the exponent that undoes it."""
-    exponent = int(np.frexp(np.abs(dense).max(initial=0.0))[1]) - groups.TOP
+    """Back into the range that `grid_fitting` works in, and the exponent that undoes it."""
+    exponent = int(np.frexp(np.abs(dense).max(initial=0.0))[1]) - grid_fitting.TOP
     return np.ldexp(dense, -exponent), exponent
 
 

@@ -15,8 +15,8 @@ from typing import ClassVar, Literal
 import mlx.core as mx
 import mlx.nn as nn
 
-from pytest_quantbench import rows
 from pytest_quantbench.quantizers import InputRule, Statistics
+from pytest_quantbench.quantizers.numerics import per_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,15 +30,15 @@ class Dynamic:
     calibration: ClassVar[Literal["none", "optional", "hessian"]] = "none"
 
     def __post_init__(self) -> None:
-        rows.check(self.name, self.bits)
+        per_row.check(self.name, self.bits)
 
     def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
         """(out, in) float → `codes` (out, in × bits / 8) uint8, `scales` (out,) float32, `in_features` (1,) int32."""
-        return rows.encode(weight, self.bits)
+        return per_row.encode(weight, self.bits)
 
     def decode(self, arrays: dict[str, mx.array]) -> mx.array:
         """The dense (out, in) weight in float32."""
-        return rows.decode(arrays, self.bits)
+        return per_row.decode(arrays, self.bits)
 
     def inputs(self, arrays: dict[str, mx.array]) -> InputRule:
         """Every token on the symmetric grid of its own largest value."""
@@ -52,4 +52,4 @@ class Dynamic:
 
     def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
         """The decoded weight, with inputs rounded as in every other measure."""
-        return rows.RuledLinear(self.decode(arrays), self.inputs(arrays))
+        return per_row.RuledLinear(self.decode(arrays), self.inputs(arrays))

@@ -3,8 +3,8 @@
 Source: Frantar, Ashkboos, Hoefler and Alistarh, "GPTQ", ICLR 2023, with activation order, static groups and searched
 scales as in the authors' later code. The aim is a small output error tr((W − Ŵ) H (W − Ŵ)ᵀ) over the calibration
 inputs, H = E[x xᵀ]. First every group of weights gets its scale and bias; then the columns are visited by falling input
-power, so that those that matter most are rounded while there are still many to correct them (see hessian). Cost: one
-Cholesky factor, O(in³), and O(out × in²) for the sweep and again for each round after it.
+power, so that those that matter most are rounded while there are still many to correct them (see error_feedback). Cost:
+one Cholesky factor, O(in³), and O(out × in²) for the sweep and again for each round after it.
 
 Where we differ:
 - Scales and biases minimise the squared error weighted by the Hessian's diagonal. The paper takes each group's
@@ -24,12 +24,11 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench import affine, groups
-from pytest_quantbench import hessian as second_order
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.groups import Matrix
-from pytest_quantbench.hessian import ColumnGrids
 from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.numerics import affine, error_feedback, grid_fitting
+from pytest_quantbench.quantizers.numerics.error_feedback import ColumnGrids
+from pytest_quantbench.quantizers.numerics.grid_fitting import Matrix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +77,12 @@ class Gptq:
         self, weight: mx.array, order: NDArray[np.intp], power: Matrix, group: int, padded: int
     ) -> tuple[Matrix, ColumnGrids, int]:
         """The weight's columns (in, out) in the order of visit, over 2^exponent; their first grids; the exponent."""
-        dense, exponent = groups.normalised(weight)
-        kind = second_order.scale_type(weight.dtype, dense, exponent, self.bits)
+        dense, exponent = grid_fitting.normalised(weight)
+        kind = error_feedback.scale_type(weight.dtype, dense, exponent, self.bits)
         importance = np.zeros(padded, np.float32)
         importance[order] = power
         grouped = affine.pad(dense, padded).reshape(len(dense), -1, group)
-        grids = second_order.grids(grouped, importance.reshape(-1, group), self.bits, kind)
+        grids = error_feedback.grids(grouped, importance.reshape(-1, group), self.bits, kind)
         return dense.T[order], ColumnGrids(grids, self.bits, kind), exponent
 
     def decode(self, arrays: dict[str, mx.array]) -> mx.array:
@@ -102,9 +101,9 @@ class Gptq:
 def _prepare(hessian: Matrix, damping: float) -> tuple[NDArray[np.intp], Matrix, Matrix]:
     """The order of visit, (in,), and in that order the damped Hessian of mean diagonal 1 and the error feedback."""
     order = np.argsort(-np.diagonal(hessian), kind="stable")
-    ordered = second_order.damped(hessian[np.ix_(order, order)], damping)
+    ordered = error_feedback.damped(hessian[np.ix_(order, order)], damping)
     ordered /= np.diagonal(ordered).mean()
-    return order, ordered.astype(np.float32), second_order.feedback(ordered, 1)[0]
+    return order, ordered.astype(np.float32), error_feedback.feedback(ordered, 1)[0]
 
 
 class _Rounding:
@@ -127,7 +126,7 @@ class _Rounding:
             return self.grids.level(codes, group)
 
         self.codes = np.empty(columns.shape, np.uint8)
-        self.error = columns - second_order.sweep(columns, correction, 1, encode)
+        self.error = columns - error_feedback.sweep(columns, correction, 1, encode)
 
     def refine(self, hessian: Matrix) -> None:
         """Group by group: fit scale and bias to the output error, codes held; then each column's codes in turn."""

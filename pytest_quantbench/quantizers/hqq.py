@@ -25,9 +25,9 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from pytest_quantbench import affine, groups
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.numerics import affine, grid_fitting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,18 +61,18 @@ class Hqq:
         """
         in_features = weight.shape[1]
         group, padded = affine.fit(in_features, self.group_size, self.bits)
-        dense, exponent = groups.normalised(weight)
+        dense, exponent = grid_fitting.normalised(weight)
         grouped = affine.pad(dense, padded).reshape(len(dense), -1, group)
-        kind = groups.stored_type(groups.steps(grouped, self.bits), exponent)
+        kind = grid_fitting.stored_type(grid_fitting.steps(grouped, self.bits), exponent)
         objective = HalfQuadratic(power=self.p, beta=self.beta, kappa=self.kappa)
 
-        def solve(rows: slice) -> groups.Grids:
-            start = groups.span(grouped[rows], self.bits)
-            return groups.descend(grouped[rows], start, self.bits, kind, objective, self.turns)
+        def solve(rows: slice) -> grid_fitting.Grids:
+            start = grid_fitting.span(grouped[rows], self.bits)
+            return grid_fitting.descend(grouped[rows], start, self.bits, kind, objective, self.turns)
 
-        grids = groups.blockwise(grouped, solve)
-        codes = groups.codes_of(grouped, grids, self.bits)
-        return affine.store(codes, *groups.stored(grids, kind, exponent), self.bits, in_features)
+        grids = grid_fitting.blockwise(grouped, solve)
+        codes = grid_fitting.codes_of(grouped, grids, self.bits)
+        return affine.store(codes, *grid_fitting.stored(grids, kind, exponent), self.bits, in_features)
 
     def decode(self, arrays: dict[str, mx.array]) -> mx.array:
         """The dense (out, in) weight in float32."""
@@ -96,7 +96,7 @@ class HalfQuadratic:
     kappa: float
     weights: None = None
 
-    def __call__(self, residuals: groups.Matrix, turn: int) -> tuple[groups.Matrix, groups.Matrix]:
+    def __call__(self, residuals: grid_fitting.Matrix, turn: int) -> tuple[grid_fitting.Matrix, grid_fitting.Matrix]:
         """Residuals in steps → Σ |r|^p of every group, and r − e = r · min(1, |r|^(p−2) / β).
 
         One power serves both, and as exp ∘ log it is twice as fast as numpy's.

@@ -17,8 +17,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from pytest_quantbench import affine, halves
 from pytest_quantbench.quantizers import Statistics, check_width
+from pytest_quantbench.quantizers.numerics import affine, float16_scales
 
 LIMIT = 127  # −128 stays unused: the range is symmetric
 ROWS = 256  # taken together, so that temporaries stay small
@@ -47,8 +47,8 @@ class Int8:
         `exponents` (out, 1) int8 only where some scale needs a power of two beside it.
         """
         source = np.array(weight.astype(mx.float32))
-        stored, exponents = halves.split(np.abs(source).max(axis=1, keepdims=True) / np.float32(LIMIT))
-        scales = halves.join(stored, exponents)  # (out, 1), as they decode
+        stored, exponents = float16_scales.split(np.abs(source).max(axis=1, keepdims=True) / np.float32(LIMIT))
+        scales = float16_scales.join(stored, exponents)  # (out, 1), as they decode
         divisors = np.where(scales > 0, scales, np.float32(np.inf))  # without a scale every code is zero
         codes = np.empty(source.shape, np.int8)
         for start in range(0, len(source), ROWS):
@@ -76,4 +76,4 @@ def _scales(arrays: dict[str, mx.array]) -> mx.array:
     """(out, 1): float16 as stored, or float32 where a power of two belongs to them."""
     if "exponents" not in arrays:
         return arrays["scales"]
-    return mx.array(halves.join(np.array(arrays["scales"]), np.array(arrays["exponents"])))
+    return mx.array(float16_scales.join(np.array(arrays["scales"]), np.array(arrays["exponents"])))

@@ -27,11 +27,11 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench import affine, kblocks
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.kblocks import BLOCK, LAYOUTS, Blocks, Layout
-from pytest_quantbench.kgrids import SOUND, Floats, Grids, inverse
 from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.numerics import affine, kquant_blocks
+from pytest_quantbench.quantizers.numerics.kquant_blocks import BLOCK, LAYOUTS, Blocks, Layout
+from pytest_quantbench.quantizers.numerics.kquant_grids import SOUND, Floats, Grids, inverse
 
 SPREAD = {2: 1, 3: 2, 4: 2, 5: 2, 6: 2}  # how many mean squares σ² is
 CHUNK = 2**17  # weights searched at once: the arrays stay in the cache
@@ -85,19 +85,19 @@ class Kquant:
     def decode(self, arrays: dict[str, mx.array]) -> mx.array:
         """The dense (out, in) weight in float32, to the last bit what ggml makes of these bytes."""
         rows, in_features = arrays["blocks"].shape[0], self._in_features(arrays)
-        dense = kblocks.dequantize(self._blocks(arrays), self.bits).reshape(rows, -1)
+        dense = kquant_blocks.dequantize(self._blocks(arrays), self.bits).reshape(rows, -1)
         return mx.array(dense[:, :in_features])
 
     def linear(self, arrays: dict[str, mx.array]) -> nn.Module | None:
         """MLX's quantized layer for Q4_K and Q5_K, with float32 scales. The others need groups of 16: MLX has none."""
         if not LAYOUTS[self.bits].minimums or LAYOUTS[self.bits].sub not in affine.GROUPS:
             return None
-        rows, blocks = arrays["blocks"].shape[0], kblocks.unpack(self._blocks(arrays), self.bits)
-        scales, minimums = (mx.array(part.reshape(rows, -1)) for part in kblocks.multipliers(blocks))
+        rows, blocks = arrays["blocks"].shape[0], kquant_blocks.unpack(self._blocks(arrays), self.bits)
+        scales, minimums = (mx.array(part.reshape(rows, -1)) for part in kquant_blocks.multipliers(blocks))
         codes = blocks.codes.reshape(rows, -1)
         return affine.linear(affine.store(codes, scales, -minimums, self.bits, self._in_features(arrays)), self.bits)
 
-    def _blocks(self, arrays: dict[str, mx.array]) -> kblocks.Bytes:
+    def _blocks(self, arrays: dict[str, mx.array]) -> kquant_blocks.Bytes:
         return np.array(arrays["blocks"]).reshape(-1, LAYOUTS[self.bits].size)
 
     def _in_features(self, arrays: dict[str, mx.array]) -> int:
@@ -199,7 +199,7 @@ def _columns(blocks: Floats, sub: int) -> Floats:
     return np.ascontiguousarray(blocks.reshape(len(blocks), -1, sub).transpose(2, 1, 0)).reshape(sub, -1)
 
 
-def _encode(rows: Floats, importance: Floats, bits: int) -> kblocks.Bytes:
+def _encode(rows: Floats, importance: Floats, bits: int) -> kquant_blocks.Bytes:
     """(k, padded) rows → (k, blocks × bytes of a block)."""
     layout, blocks = LAYOUTS[bits], rows.reshape(-1, BLOCK)
     exponents = np.maximum(np.frexp(np.abs(blocks).max(1))[1], -126)
@@ -223,4 +223,4 @@ def _encode(rows: Floats, importance: Floats, bits: int) -> kblocks.Bytes:
         d=np.ldexp(found.d, exponents).astype(np.float16),
         dmin=np.ldexp(found.dmin, exponents).astype(np.float16),
     )
-    return kblocks.pack(content, bits).reshape(len(rows), -1)
+    return kquant_blocks.pack(content, bits).reshape(len(rows), -1)

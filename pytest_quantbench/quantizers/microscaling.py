@@ -23,8 +23,8 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from pytest_quantbench import affine
 from pytest_quantbench.quantizers import Statistics, check_width
+from pytest_quantbench.quantizers.numerics import affine
 
 # MLX 0.32.4 turns weights whose power of two falls out of E8M0 into infinities. What lies outside this range saturates.
 SMALLEST, LARGEST = 2.0**-110, 2.0**127

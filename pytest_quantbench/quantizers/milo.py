@@ -32,16 +32,16 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from pytest_quantbench import affine, groups, lowrank
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.groups import Grids, Matrix
-from pytest_quantbench.lowrank import Factors, Sides
 from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.numerics import affine, grid_fitting, low_rank
+from pytest_quantbench.quantizers.numerics.grid_fitting import STARTS, Grids, Matrix
+from pytest_quantbench.quantizers.numerics.low_rank import Factors, Sides
 
 FACTOR_BITS = (4, 8)
 FREE_TURNS, TRIAL_TURNS = 3, 2  # with exact and with quantized factors: enough to tell which candidate is best,
 MORE_TURNS = 6  # for which there are so many more with exact factors
-ROUGH: groups.Starts = ((0.9, 0.0), (0.7, 0.0))  # where grids start while factors are exact
+ROUGH: grid_fitting.Starts = ((0.9, 0.0), (0.7, 0.0))  # where grids start while factors are exact
 PROMISING = 1.1  # × the error of what is to be beaten: further turns have not made up for more than 0.08
 LEAST_GAIN = 1e-3  # of the squared error: a turn that gains less is the last
 DAMPING = 0.01  # × the mean is added to every input's importance
@@ -75,12 +75,12 @@ class Milo:
     def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
         """(out, in) float → the arrays of affine.store, and with a compensator those of lowrank.store."""
         in_features = weight.shape[1]
-        dense, exponent = groups.normalised(weight)
+        dense, exponent = grid_fitting.normalised(weight)
         importance = _importance(statistics)
         halves = (self.group_size, max(self.group_size // 2, affine.GROUPS[0]))
         fits = dict.fromkeys(affine.fit(in_features, size, self.bits) for size in halves)
         problems = [_problem(dense, exponent, importance, self.bits, *fit) for fit in fits]
-        plain = [_Solution(problem=each, grids=_regridded(each, None, None, groups.STARTS)[0]) for each in problems]
+        plain = [_Solution(problem=each, grids=_regridded(each, None, None, STARTS)[0]) for each in problems]
         limit = max((self.bits + self.budget) * dense.size, min(each.stored_bits for each in plain))
         best = min((each for each in plain if each.stored_bits <= limit), key=lambda solution: solution.error)
         for each in plain if best.error else []:
@@ -91,11 +91,11 @@ class Milo:
         """The best solution with a compensator in `limit` stored bits, if its error is below the rival's; or that."""
         trials, freed = list[_Solution](), dict[int, tuple[Sides, Grids]]()
         for bits in FACTOR_BITS:
-            room = (limit - problem.grid_bits) / sum(lowrank.cost(1, size, bits) for size in problem.dense.shape)
+            room = (limit - problem.grid_bits) / sum(low_rank.cost(1, size, bits) for size in problem.dense.shape)
             rank, worth = min(self.rank, int(room), *problem.dense.shape), -math.inf
             while rank >= 1:
                 if rank not in freed:
-                    principal = lowrank.principal(problem.dense, problem.weights, rank, seed)
+                    principal = low_rank.principal(problem.dense, problem.weights, rank, seed)
                     freed[rank] = _free(problem, principal, FREE_TURNS)
                 trials.append(_settled(problem, *freed[rank], bits, TRIAL_TURNS))
                 if trials[-1].worth(price) <= worth:
@@ -112,11 +112,11 @@ class Milo:
 
     def decode(self, arrays: dict[str, mx.array]) -> mx.array:
         """The dense (out, in) weight in float32."""
-        return lowrank.added(affine.decode(arrays, self.bits), arrays)
+        return low_rank.added(affine.decode(arrays, self.bits), arrays)
 
     def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
         """MLX's own quantized layer, and the low-rank product in two thin ones."""
-        return lowrank.beside(affine.linear(arrays, self.bits), arrays)
+        return low_rank.beside(affine.linear(arrays, self.bits), arrays)
 
     def mlx_parameters(self, arrays: dict[str, mx.array]) -> dict[str, int | str] | None:
         """MLX's config.json of this matrix; None where rows were padded or there is a compensator."""
@@ -129,7 +129,7 @@ class _Problem:
 
     dense: Matrix  # (out, padded)
     weights: Matrix | None  # (padded,); None: all alike
-    objective: groups.Squared
+    objective: grid_fitting.Squared
     bits: int
     group: int
     kind: mx.Dtype
@@ -167,10 +167,10 @@ class _Solution:
         assert self.grids is not None
         problem, compensator, rest = self.problem, {}, self.problem.dense
         if self.factors is not None:
-            compensator = lowrank.store(self.factors, exponent, problem.kind)
-            rest = rest - lowrank.product(lowrank.values(self.factors))
-        codes = groups.codes_of(problem.grouped(rest), self.grids, problem.bits)
-        stored = groups.stored(self.grids, problem.kind, exponent)
+            compensator = low_rank.store(self.factors, exponent, problem.kind)
+            rest = rest - low_rank.product(low_rank.values(self.factors))
+        codes = grid_fitting.codes_of(problem.grouped(rest), self.grids, problem.bits)
+        stored = grid_fitting.stored(self.grids, problem.kind, exponent)
         return affine.store(codes, *stored, problem.bits, in_features) | compensator
 
 
@@ -188,8 +188,8 @@ def _problem(dense: Matrix, exponent: int, importance: Matrix | None, bits: int,
         importance = np.ones(dense.shape[1], np.float32) if importance is None else importance
         importance = np.pad(importance, (0, padding))
         dense = affine.pad(dense, padded)
-    kind = groups.stored_type(groups.steps(dense.reshape(len(dense), -1, group), bits), exponent)
-    objective = groups.Squared(weights=None if importance is None else importance.reshape(-1, group))
+    kind = grid_fitting.stored_type(grid_fitting.steps(dense.reshape(len(dense), -1, group), bits), exponent)
+    objective = grid_fitting.Squared(weights=None if importance is None else importance.reshape(-1, group))
     return _Problem(dense=dense, weights=importance, objective=objective, bits=bits, group=group, kind=kind)
 
 
@@ -206,45 +206,45 @@ def _free(problem: _Problem, sides: Sides, turns: int) -> tuple[Sides, Grids]:
     """Grids and exact sides by turns, in steps that are too small for codes: without them, up to 0.2 dB are lost."""
     grids, rest = _regridded(problem, sides, None, ROUGH)
     for _ in range(turns - 1):
-        sides = lowrank.closer(sides[1], rest, problem.weights)
+        sides = low_rank.closer(sides[1], rest, problem.weights)
         grids, rest = _regridded(problem, sides, grids, ROUGH)
-    return lowrank.closer(sides[1], rest, problem.weights), grids
+    return low_rank.closer(sides[1], rest, problem.weights), grids
 
 
 def _settled(problem: _Problem, sides: Sides, grids: Grids | None, bits: int, turns: int) -> _Solution:
     """Grids and quantized factors by turns. First codes ignore weights: sides that they let clip would widen grids."""
-    left, right = (lowrank.quantized(side, bits, problem.kind) for side in sides)
+    left, right = (low_rank.quantized(side, bits, problem.kind) for side in sides)
     factors = left, right
     best = _Solution(problem=problem, factors=factors)
     for _ in range(turns):
-        grids, rest = _regridded(problem, lowrank.values(factors), grids, groups.STARTS)
+        grids, rest = _regridded(problem, low_rank.values(factors), grids, STARTS)
         found = _Solution(problem=problem, grids=grids, factors=factors)
         enough = found.error > (1 - LEAST_GAIN) * best.error
         best = found if found.error < best.error else best
         if enough:
             break
-        factors = lowrank.refitted(factors, rest, problem.weights, problem.kind)
+        factors = low_rank.refitted(factors, rest, problem.weights, problem.kind)
     return best
 
 
 def _regridded(
-    problem: _Problem, sides: Sides | None, before: Grids | None, starts: groups.Starts
+    problem: _Problem, sides: Sides | None, before: Grids | None, starts: grid_fitting.Starts
 ) -> tuple[Grids, Matrix]:
     """Grids for what a compensator leaves, and the (out, padded) matrix that these grids leave. O(out × in)."""
     rest = problem.dense.copy()
 
     def solve(rows: slice) -> Grids:
-        block = rest[rows] if sides is None else rest[rows] - lowrank.product(sides, rows)
+        block = rest[rows] if sides is None else rest[rows] - low_rank.product(sides, rows)
         grouped = problem.grouped(block)
-        if before is None or (before.scales[rows] <= groups.FLAT).any():
-            grids = groups.fit(grouped, problem.bits, problem.kind, problem.objective, starts)
+        if before is None or (before.scales[rows] <= grid_fitting.FLAT).any():
+            grids = grid_fitting.fit(grouped, problem.bits, problem.kind, problem.objective, starts)
         else:
             start = before.scales[rows], before.biases[rows]
-            grids = groups.descend(grouped, start, problem.bits, problem.kind, problem.objective, 1)
-        codes = groups.nearest(grouped, grids.scales, grids.biases, problem.bits)[0]
+            grids = grid_fitting.descend(grouped, start, problem.bits, problem.kind, problem.objective, 1)
+        codes = grid_fitting.nearest(grouped, grids.scales, grids.biases, problem.bits)[0]
         codes *= grids.scales[:, :, None]
         codes += grids.biases[:, :, None]
         rest[rows] -= codes.reshape(block.shape)
         return grids
 
-    return groups.blockwise(problem.grouped(problem.dense), solve), rest
+    return grid_fitting.blockwise(problem.grouped(problem.dense), solve), rest

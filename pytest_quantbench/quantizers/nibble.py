@@ -36,10 +36,10 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench import affine, halves
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.packing import pack
 from pytest_quantbench.quantizers import Statistics, check_width
+from pytest_quantbench.quantizers.numerics import affine, float16_scales
+from pytest_quantbench.quantizers.numerics.bit_packing import pack
 
 BITS = 4
 LOWEST, HIGHEST = -8, 7
@@ -89,8 +89,8 @@ class Nibble:
             rest = np.pad(rest, ((0, 0), (0, padded - in_features)))
             importance = np.pad(importance, (0, padded - in_features))
         scales = _search(rest, importance, group, PLAIN if statistics is None else CALIBRATED)
-        stored, exponents = halves.split(scales)
-        codes = _codes(rest, halves.join(stored, exponents))
+        stored, exponents = float16_scales.split(scales)
+        codes = _codes(rest, float16_scales.join(stored, exponents))
         arrays = {"weight": mx.array(pack(codes, BITS).view(np.uint32)), "scales": mx.array(stored)}
         if exponents.any():
             arrays["exponents"] = mx.array(exponents)
@@ -234,6 +234,6 @@ def _affine(arrays: dict[str, mx.array]) -> dict[str, mx.array]:
     """The arrays of MLX's affine storage: a level's code is level + 8, so a bias is −8 scales."""
     scales = arrays["scales"]
     if "exponents" in arrays:
-        scales = mx.array(halves.join(np.array(scales), np.array(arrays["exponents"])))
+        scales = mx.array(float16_scales.join(np.array(scales), np.array(arrays["exponents"])))
     stored = {"weight": arrays["weight"], "scales": scales, "biases": LOWEST * scales}
     return {**stored, "in_features": arrays["in_features"]} if "in_features" in arrays else stored

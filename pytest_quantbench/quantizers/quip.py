@@ -26,11 +26,10 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench import e8, hadamard
-from pytest_quantbench import hessian as second_order
-from pytest_quantbench.e8 import WIDTH, Codes, Matrix
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.numerics import e8_lattice, error_feedback, hadamard
+from pytest_quantbench.quantizers.numerics.e8_lattice import WIDTH, Codes, Matrix
 
 BITS = (2, 3, 4)
 SAMPLE = 64  # rows that are encoded to find the scale
@@ -82,12 +81,12 @@ class Quip:
         flips = [rng.integers(0, 2, length, np.uint8) for length in (rows, _padded(columns))]
         output_signs, input_signs = (_signs(flip) for flip in flips)
         hessian = _rotated_hessian(statistics.hessian, input_signs, self.damping)
-        correction, _ = second_order.feedback(hessian, WIDTH)
+        correction, _ = error_feedback.feedback(hessian, WIDTH)
         cost = hessian.astype(np.float32)
         del hessian
         target, exponent = _rotated(np.array(weight.astype(mx.float32)), output_signs, input_signs)
         rms = float(np.sqrt(np.einsum("ij,ij->", target, target, dtype=np.float64) / target.size))
-        nominal = rms / e8.RMS[self.bits]
+        nominal = rms / e8_lattice.RMS[self.bits]
         target /= nominal or 1
         scales = self._scales(target, correction, cost)
         target /= scales
@@ -108,7 +107,7 @@ class Quip:
         Some rows are encoded with every choice. Scales for the rows are 16 / in more bits per weight, of which each
         would lower the squared error by a factor of 4 elsewhere: they must do more than that.
         """
-        sizes = np.sqrt(np.einsum("ij,ij->j", target, target) / len(target)) / np.float32(e8.RMS[self.bits])
+        sizes = np.sqrt(np.einsum("ij,ij->j", target, target) / len(target)) / np.float32(e8_lattice.RMS[self.bits])
         by_row = [(share * np.maximum(sizes, SMALLEST)).astype(np.float16) for share in ROW_SHARES]
         choices = [np.full(1, share, np.float32) for share in SHARES] + [scale.astype(np.float32) for scale in by_row]
         step = -(-target.shape[1] // SAMPLE)
@@ -123,15 +122,15 @@ class Quip:
     def _round(self, target: Matrix, correction: Matrix, cost: Matrix) -> tuple[Codes, Matrix]:
         """(in, out) in the codebook's units → the codes of each stage (in / 8, out), and what they decode to."""
         shape = (len(target) // WIDTH, target.shape[1])
-        codes = tuple(np.empty(shape, kind) for kind in e8.KINDS[self.bits])
+        codes = tuple(np.empty(shape, kind) for kind in e8_lattice.KINDS[self.bits])
 
         def encode(start: int, columns: Matrix) -> Matrix:
-            found, words = e8.nearest(columns, self.bits)
+            found, words = e8_lattice.nearest(columns, self.bits)
             for stage, code in zip(codes, found, strict=True):
                 stage[start // WIDTH] = code
             return words
 
-        decoded = second_order.sweep(target, correction, WIDTH, encode)
+        decoded = error_feedback.sweep(target, correction, WIDTH, encode)
         for _ in range(self.passes):
             self._improve(target, decoded, codes, cost)
         return codes, decoded
@@ -145,7 +144,7 @@ class Quip:
             for start in range(begin, begin + len(window), WIDTH):
                 block, after = slice(start, start + WIDTH), start - begin + WIDTH
                 here, pull = cost[block, block], slope[after - WIDTH : after]
-                found, words = e8.nearest(decoded[block] + np.linalg.inv(here) @ pull, self.bits)
+                found, words = e8_lattice.nearest(decoded[block] + np.linalg.inv(here) @ pull, self.bits)
                 step = words - decoded[block]
                 better = np.einsum("ij,ij->j", step, here @ step - 2 * pull) < 0
                 np.copyto(decoded[block], words, where=better)
@@ -160,7 +159,7 @@ class Quip:
         codes = tuple(np.array(arrays[name]) for name in STAGES if name in arrays)
         rows, blocks = codes[0].shape
         columns = blocks * WIDTH
-        words = e8.lookup(codes, self.bits).reshape(rows, columns)
+        words = e8_lattice.lookup(codes, self.bits).reshape(rows, columns)
         if "row_scales" in arrays:
             words *= np.array(arrays["row_scales"])[:, None]
         output_signs, input_signs = (
@@ -206,6 +205,6 @@ def _rotated_hessian(hessian: Matrix, signs: Matrix, damping: float) -> NDArray[
     turned = np.pad(hessian, (0, len(signs) - len(hessian))).astype(np.float32, copy=False)
     turned *= signs[:, None]
     turned *= signs
-    damped = second_order.damped(hadamard.transform(hadamard.transform(turned).T), damping)
+    damped = error_feedback.damped(hadamard.transform(hadamard.transform(turned).T), damping)
     damped /= np.trace(damped) / len(damped)
     return damped

@@ -15,8 +15,8 @@ from typing import ClassVar, Literal
 import mlx.core as mx
 import mlx.nn as nn
 
-from pytest_quantbench import affine
 from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.numerics import affine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

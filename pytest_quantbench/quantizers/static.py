@@ -17,9 +17,9 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench import rows
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import InputRule, Statistics
+from pytest_quantbench.quantizers.numerics import per_row
 
 RANGES = ("minmax", "percentile", "mse")
 CUT_PERCENT = 0.1
@@ -39,12 +39,12 @@ class Static:
     calibration: ClassVar[Literal["none", "optional", "hessian"]] = "hessian"
 
     def __post_init__(self) -> None:
-        rows.check(self.name, self.bits)
+        per_row.check(self.name, self.bits)
         if self.range not in RANGES:
             raise QuantbenchError(f"static cannot have range = {self.range!r}; choose from {RANGES}.")
 
     def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
-        """(out, in) float → the arrays of `rows.encode` and `input_range` (2,) float32: the grid's step and zero.
+        """(out, in) float → the arrays of `per_row.encode` and `input_range` (2,) float32: the grid's step and zero.
 
         Raises QuantbenchError without statistics.
         """
@@ -53,7 +53,7 @@ class Static:
         low, high = self._range(statistics)
         step = max((high - low) / (2**self.bits - 1), 1e-30)
         grid = mx.array([step, np.rint(-low / step)], mx.float32)
-        return {**rows.encode(weight, self.bits), "input_range": grid}
+        return {**per_row.encode(weight, self.bits), "input_range": grid}
 
     def _range(self, statistics: Statistics) -> tuple[float, float]:
         """The lowest and the highest value that inputs may have; always around zero."""
@@ -70,7 +70,7 @@ class Static:
 
     def decode(self, arrays: dict[str, mx.array]) -> mx.array:
         """The dense (out, in) weight in float32."""
-        return rows.decode(arrays, self.bits)
+        return per_row.decode(arrays, self.bits)
 
     def inputs(self, arrays: dict[str, mx.array]) -> InputRule:
         """Every value on the matrix's grid, cut off at its ends."""
@@ -80,7 +80,7 @@ class Static:
 
     def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
         """The decoded weight, with inputs rounded as in every other measure."""
-        return rows.RuledLinear(self.decode(arrays), self.inputs(arrays))
+        return per_row.RuledLinear(self.decode(arrays), self.inputs(arrays))
 
 
 def _squared_error(inputs: NDArray[np.float32], low: float, high: float, bits: int) -> float:

@@ -29,11 +29,11 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 
-from pytest_quantbench import coding, vectors
-from pytest_quantbench.coding import Coder, Index, Problem
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Statistics
-from pytest_quantbench.vectors import Layout
+from pytest_quantbench.quantizers.numerics import codebook_fitting, vector_codes
+from pytest_quantbench.quantizers.numerics.codebook_fitting import Coder, Index, Problem
+from pytest_quantbench.quantizers.numerics.vector_codes import Layout
 
 WARM_UP = 3  # sweeps of a sample of the rows before all rows are coded
 
@@ -45,7 +45,7 @@ class Vptq:
     bits: int
     vector: int = 8
     codebook_bits: int = 8
-    codebook_share: float = vectors.BOOK_SHARE  # the most that codebooks may add to the codes' own bits
+    codebook_share: float = vector_codes.BOOK_SHARE  # the most that codebooks may add to the codes' own bits
     outlier_bits: float = 0.008  # the most that outliers may add, over all weights
     beam: int = 8
     rounds: int = 2
@@ -55,14 +55,16 @@ class Vptq:
     calibration: ClassVar[Literal["none", "optional", "hessian"]] = "hessian"
 
     def __post_init__(self) -> None:
-        vectors.check(self.name, bits=self.bits, vector=self.vector, codebook_bits=self.codebook_bits)
+        vector_codes.check(self.name, bits=self.bits, vector=self.vector, codebook_bits=self.codebook_bits)
 
     def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as shorter vectors; empty if nothing."""
-        return vectors.note(self._layout(*weight_shape), self.vector, self.bits, weight_shape)
+        return vector_codes.note(self._layout(*weight_shape), self.vector, self.bits, weight_shape)
 
     def _layout(self, outs: int, ins: int) -> Layout:
-        length, stages, width = vectors.fit(self.bits, outs * ins, self.vector, self.codebook_bits, self.codebook_share)
+        length, stages, width = vector_codes.fit(
+            self.bits, outs * ins, self.vector, self.codebook_bits, self.codebook_share
+        )
         return Layout(inputs=1, outputs=length, stages=stages, width=width)
 
     def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
@@ -75,15 +77,15 @@ class Vptq:
             raise QuantbenchError("vptq needs calibration: give it a text, or choose a method without, such as hqq.")
         outs, ins = weight.shape
         layout, rng = self._layout(outs, ins), np.random.default_rng(seed)
-        problem = coding.prepare(np.array(weight.astype(mx.float32)), statistics.hessian, layout)
-        scale = vectors.scales(problem.weight, vectors.row_scales(self.bits, ins))
+        problem = codebook_fitting.prepare(np.array(weight.astype(mx.float32)), statistics.hessian, layout)
+        scale = vector_codes.scales(problem.weight, vector_codes.row_scales(self.bits, ins))
         cost, outliers = problem.metric.ravel(), self._outliers(problem, layout)
         parts = [(layout, np.delete(np.arange(ins), outliers)), (self._outlier_layout(layout), outliers)]
         coders = [
-            coding.start(problem, part, blocks, scale, cost[blocks], self.beam, rng)
+            codebook_fitting.start(problem, part, blocks, scale, cost[blocks], self.beam, rng)
             for part, blocks in parts[: 2 if len(outliers) else 1]
         ]
-        coding.solve(problem, coders, WARM_UP, self.rounds, rng)
+        codebook_fitting.solve(problem, coders, WARM_UP, self.rounds, rng)
         arrays = {
             **_arrays(problem, coders[0], ""),
             "scales": mx.array(scale[0, :outs] * problem.unit).astype(mx.bfloat16),
@@ -134,13 +136,13 @@ def _arrays(problem: Problem, coder: Coder, prefix: str) -> dict[str, mx.array]:
     """A coder's codes, its inputs in their original order, and codebooks."""
     codes = coder.codes[np.argsort(problem.order[coder.blocks])]
     return {
-        f"{prefix}codes": mx.array(vectors.stored(codes, coder.layout.width)),
+        f"{prefix}codes": mx.array(vector_codes.stored(codes, coder.layout.width)),
         f"{prefix}codebooks": mx.array(coder.books).astype(mx.float16),
     }
 
 
-def _decoded(arrays: dict[str, mx.array], prefix: str, ins: int, outs: int) -> vectors.Matrix:
+def _decoded(arrays: dict[str, mx.array], prefix: str, ins: int, outs: int) -> vector_codes.Matrix:
     books = np.array(arrays[f"{prefix}codebooks"]).astype(np.float32)
     stages, words, length = books.shape
     layout = Layout(inputs=1, outputs=length, stages=stages, width=words.bit_length() - 1)
-    return vectors.decoded(np.array(arrays[f"{prefix}codes"]), books, layout, ins, outs)
+    return vector_codes.decoded(np.array(arrays[f"{prefix}codes"]), books, layout, ins, outs)

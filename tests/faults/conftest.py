@@ -11,8 +11,8 @@ from faults.hub_server import HubServer
 from huggingface_hub import constants, file_download
 from huggingface_hub.utils import _http
 
-from pytest_quantbench import fetching, listing
-from pytest_quantbench.settings import user_model
+from pytest_quantbench.catalog.models import user_model
+from pytest_quantbench.fetch import download, hub_api
 
 TINY = user_model("someone/tiny")
 
@@ -22,7 +22,7 @@ def waits(monkeypatch):
     """The seconds that huggingface_hub and we wanted to sleep; nobody sleeps."""
     asked = []
     clock = SimpleNamespace(sleep=asked.append)
-    for module in (file_download, _http, listing):
+    for module in (file_download, _http, hub_api):
         monkeypatch.setattr(module, "time", clock)
     return asked
 
@@ -33,7 +33,7 @@ def hub(monkeypatch, tmp_path, waits):
     with HubServer() as server:
         for variable, value in (("ENDPOINT", server.url), ("HUB_CACHE", str(tmp_path / "hub")), ("TOKEN", "hf_ours")):
             monkeypatch.setenv(f"HF_{variable}", value)
-        monkeypatch.setattr(fetching, "_fetched", {})
+        monkeypatch.setattr(download, "_fetched", {})
         yield server
     huggingface_hub.close_session()
 
@@ -44,8 +44,8 @@ def impatient(monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.2)
     monkeypatch.setattr(constants, "HF_HUB_ETAG_TIMEOUT", 0.2)
     monkeypatch.setattr(file_download, "_ETAG_RETRY_TIMEOUT", 0.2)
-    monkeypatch.setattr(listing, "ACCESS_SECONDS", 0.1)
-    monkeypatch.setattr(listing, "PAUSES_SECONDS", (0.0,))
+    monkeypatch.setattr(hub_api, "ACCESS_SECONDS", 0.1)
+    monkeypatch.setattr(hub_api, "PAUSES_SECONDS", (0.0,))
 
 
 @pytest.fixture

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from pytest_quantbench import measured
-from pytest_quantbench.building import Build
-from pytest_quantbench.together import Shared
+from pytest_quantbench.bench import timing
+from pytest_quantbench.bench.shared_walk import Shared
+from pytest_quantbench.compress.writer import Build
 
-measured.NEW_TOKENS = 8  # how long T1 writes is not what is tried here
+timing.NEW_TOKENS = 8  # how long T1 writes is not what is tried here
 
 
 def counted(owner, name):

@@ -7,22 +7,24 @@ import importlib
 import subprocess
 
 import pytest
+from builders import artifact_content, make_perplexity, make_record
 from faults.conftest import TINY
-from test_building import content
-from test_record import make, perplexity
 
-from pytest_quantbench import fetching, kept, quantizers, results
-from pytest_quantbench.catalog import TINY_DIRECTORY
-from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.compress import compress
+from pytest_quantbench import quantizers
+from pytest_quantbench.catalog.models import TINY_DIRECTORY
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import DiskError
-from pytest_quantbench.recipes import recipe
-from pytest_quantbench.record import read
+from pytest_quantbench.fetch import download
+from pytest_quantbench.record import folder as results
+from pytest_quantbench.record.schema import read
+from pytest_quantbench.storage import samples_cache
 
 # pytester forgets modules that a run imports, and some bear being imported only once.
 for module in ("matplotlib.pyplot", "mlx_lm.models.llama", "scipy.stats", "transformers.models.llama"):
     importlib.import_module(module)
-for module in ("bench", "plots", "publish", "selection"):
+for module in ("bench.cell", "report.plots", "report.publish", "plugin.run"):
     importlib.import_module(f"pytest_quantbench.{module}")
 
 INT4 = recipe("int4-rtn", quantizers.names())
@@ -88,7 +90,7 @@ def test_a_cache_that_is_full_and_then_is_not(small_model, tmp_path, disk, kilob
     noted = {note: note.with_suffix(".safetensors").stat().st_ino for note in cache.rglob("*.done")}
     assert len(noted) == (4 if kilobytes == 300 else 0)
     made = compress(checkpoint, INT4, 0, disk("cache", 4000))
-    assert content(made) == content(compress(checkpoint, INT4, 0, tmp_path / "other"))
+    assert artifact_content(made) == artifact_content(compress(checkpoint, INT4, 0, tmp_path / "other"))
     assert {note.stat().st_ino for note in made.directory.glob("*.safetensors")} >= {*noted.values()}
 
 
@@ -97,7 +99,7 @@ def test_a_results_folder_that_is_full_and_then_is_not(disk):
 
     def save_all():
         for name in names:
-            results.save(make(model_id=name, perplexity=perplexity()), {}, folder)
+            results.save(make_record(model_id=name, perplexity=make_perplexity()), {}, folder)
 
     with pytest.raises(DiskError, match=rf"Cannot write {folder}/.*No space left on device.*--results"):
         save_all()
@@ -114,10 +116,10 @@ def test_a_hub_cache_that_is_full_and_then_is_not(hub, sharded_files, disk, monk
     hub.publish("someone/tiny", sharded_files)
     monkeypatch.setenv("HF_HUB_CACHE", str(disk("hub", 500)))
     with pytest.raises(DiskError, match="HF_HOME"):
-        fetching.fetch(TINY, offline=False)
+        download.fetch(TINY, offline=False)
     asked = len(hub.asked("^cdn"))
     disk("hub", 4000)
-    directory, _ = fetching.fetch(TINY, offline=False)
+    directory, _ = download.fetch(TINY, offline=False)
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == sharded_files
     assert len(hub.asked("^cdn")) > asked
 
@@ -163,7 +165,7 @@ def test_a_cache_that_cannot_be_written_and_is_empty_is_named(session, tmp_path,
 def test_what_is_damaged_in_a_cache_that_cannot_be_written(session, tmp_path, read_only):
     """Samples are measured again; an artifact has to be deleted by whoever may."""
     session(tmp_path / "cache", "--results", tmp_path / "before").assert_outcomes(passed=4)
-    for file in (tmp_path / "cache" / kept.FOLDER).iterdir():
+    for file in (tmp_path / "cache" / samples_cache.FOLDER).iterdir():
         file.write_bytes(file.read_bytes()[:-1])
     read_only(tmp_path / "cache")
     result = session(tmp_path / "cache", "--results", tmp_path / "results")

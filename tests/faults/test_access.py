@@ -9,8 +9,8 @@ import time
 import pytest
 from faults.acts import stalled, status
 
-from pytest_quantbench import listing
 from pytest_quantbench.errors import ModelError
+from pytest_quantbench.fetch import hub_api
 
 GATE = """
 import pytest
@@ -27,7 +27,7 @@ def test_one_error_names_every_page(hub, tiny_files):
         hub.publish(f"someone/{name}", tiny_files)
     hub.fault("/someone/(gated|closed)/", status(403, "GatedRepo"))
     with pytest.raises(ModelError) as caught:
-        listing.check_access([f"someone/{name}" for name in ("open", "gated", "closed", "missing")])
+        hub_api.check_access([f"someone/{name}" for name in ("open", "gated", "closed", "missing")])
     told = str(caught.value).splitlines()
     assert [line.partition(" ")[0] for line in told] == ["someone/closed", "someone/gated", "someone/missing", "Or"]
     assert "accept its terms on https://huggingface.co/someone/gated and set HF_TOKEN" in told[1]
@@ -36,22 +36,22 @@ def test_one_error_names_every_page(hub, tiny_files):
 
 def test_all_open_is_no_error_and_costs_a_request_each(hub, tiny_files):
     hub.publish("someone/open", tiny_files)
-    listing.check_access(["someone/open"])
+    hub_api.check_access(["someone/open"])
     assert len(hub.requests) == 1
-    listing.check_access([])
+    hub_api.check_access([])
 
 
 @pytest.mark.parametrize("act", [status(503), status(429), stalled])
 def test_a_hub_that_does_not_answer_is_left_to_the_models(hub, impatient, act):
     hub.fault(".", act)
     started = time.monotonic()
-    listing.check_access([f"someone/{number}" for number in range(8)])
+    hub_api.check_access([f"someone/{number}" for number in range(8)])
     assert time.monotonic() - started < 5
 
 
 def test_no_network_is_no_complaint_yet(hub, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    listing.check_access(["someone/tiny"])
+    hub_api.check_access(["someone/tiny"])
 
 
 @pytest.fixture

@@ -9,16 +9,18 @@ import time
 from pathlib import Path
 
 import pytest
-from test_building import content
+from builders import artifact_content
 
 import pytest_quantbench
-from pytest_quantbench import cellrecord, kept, locks, quantizers, storage
-from pytest_quantbench.bench import Subject
-from pytest_quantbench.catalog import TINY_DIRECTORY
-from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.compress import compress
-from pytest_quantbench.recipes import recipe
-from pytest_quantbench.settings import Settings, user_model
+from pytest_quantbench import quantizers
+from pytest_quantbench.bench import cell_record
+from pytest_quantbench.bench.cell import Subject
+from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.catalog.settings import Settings
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.compress.pipeline import compress
+from pytest_quantbench.storage import files, locks, samples_cache
 
 PACKAGE = Path(pytest_quantbench.__file__).parent
 INT4 = recipe("int4-rtn", quantizers.names())
@@ -37,7 +39,7 @@ def backwards(monkeypatch):
 
     monkeypatch.setattr(time, "time", lambda: 1.8e9 - 86_400 * next(days))
     monkeypatch.setattr(time, "time_ns", lambda: 1_800_000_000 * 10**9 - 86_400 * 10**9 * next(days))
-    for module in (cellrecord, locks):
+    for module in (cell_record, locks):
         monkeypatch.setattr(module, "datetime", Backwards)
 
 
@@ -63,7 +65,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(small_model, tmp_path, requ
     before = measured(model, tmp_path / "before")
     request.getfixturevalue("backwards")
     now = measured(model, tmp_path / "now")
-    assert content(now.artifact) == content(before.artifact)
+    assert artifact_content(now.artifact) == artifact_content(before.artifact)
     assert timeless(now) == timeless(before)
     assert now.figures("weights") == before.figures("weights")
     assert now.perplexity_samples.seconds >= 0
@@ -78,7 +80,7 @@ def test_a_clock_that_goes_backwards_changes_nothing(small_model, tmp_path, requ
 def test_what_is_set_aside_twice_in_a_moment_is_there_twice(tmp_path, backwards):
     for text in ("first", "second"):
         (tmp_path / "file").write_text(text)
-        storage.set_aside(tmp_path / "file")
+        files.set_aside(tmp_path / "file")
     assert sorted(path.read_text() for path in tmp_path.iterdir()) == ["first", "second"]
 
 
@@ -89,13 +91,13 @@ def test_files_of_another_time_are_taken_for_what_they_hold(small_model, tmp_pat
     for path in [*model.rglob("*"), *cache.rglob("*")]:
         os.utime(path, (seconds, seconds))
     again = measured(model, cache)
-    assert content(again.artifact) == content(first.artifact)
+    assert artifact_content(again.artifact) == artifact_content(first.artifact)
     assert set(again.subject.reused) == {
         "T2 of llama-0-0-bf16",
         "T2 of llama-0-0-int4-rtn",
         "weights of llama-0-0-int4-rtn",
     }
-    file = next(path for path in (cache / kept.FOLDER).iterdir())
+    file = next(path for path in (cache / samples_cache.FOLDER).iterdir())
     file.write_bytes(file.read_bytes()[:-1])
     os.utime(file, (seconds, seconds))
     assert timeless(measured(model, cache)) == timeless(first)
@@ -111,7 +113,7 @@ def test_a_compression_goes_on_whenever_its_layers_were_made(small_model, tmp_pa
     for path in building.iterdir():
         os.utime(path, (0, 0))
     resumed = compress(Checkpoint(model), INT4, 0, tmp_path / "cache", None)
-    assert content(resumed) == content(whole)
+    assert artifact_content(resumed) == artifact_content(whole)
     assert json.loads(manifest.read_text())["seconds"] >= 0
 
 

@@ -8,17 +8,19 @@ import contextlib
 
 import numpy as np
 import pytest
-from test_record import make, perplexity
+from builders import make_perplexity, make_record
 
-from pytest_quantbench import kept, quantizers, results
-from pytest_quantbench.artifacts import open_artifact
-from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.compress import compress, key_of
-from pytest_quantbench.coverage import plan
+from pytest_quantbench import quantizers
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.compress.artifact import open_artifact
+from pytest_quantbench.compress.pipeline import compress, key_of
+from pytest_quantbench.compress.plan import plan
+from pytest_quantbench.engines.divergence import Fidelity
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.fidelity import Fidelity
-from pytest_quantbench.recipes import recipe
-from pytest_quantbench.record import read
+from pytest_quantbench.record import folder
+from pytest_quantbench.record.schema import read
+from pytest_quantbench.storage import samples_cache
 
 TIMES = 200
 INT4, BF16 = (recipe(name, quantizers.names()) for name in ("int4-rtn", "bf16"))
@@ -89,22 +91,22 @@ def test_samples_that_were_kept_are_the_same_or_measured_again(tmp_path, damage)
     rng = np.random.default_rng(0)
     numbers = rng.random((2, 40)).astype(np.float32)
     samples = Fidelity(kl_nats=numbers[0], error_nats=numbers[1], same_top=numbers[0] < 0.5)
-    kept.save(tmp_path, "key", samples)
-    path = kept.path_of(tmp_path, "key")
+    samples_cache.save(tmp_path, "key", samples)
+    path = samples_cache.path_of(tmp_path, "key")
     for content in damage(path.read_bytes(), rng):
         path.write_bytes(content)
-        assert kept.load(tmp_path, "key", Fidelity) is None
+        assert samples_cache.load(tmp_path, "key", Fidelity) is None
         assert not path.exists()
 
 
 @pytest.mark.parametrize("damage", [flips, cuts])
 def test_a_record_is_the_same_or_left_out_with_a_warning(tmp_path, damage, caplog):
-    written = make(perplexity=perplexity())
-    results.save(make(recipe="int4-gptq"), {}, tmp_path)
-    results.save(written, {}, tmp_path)
+    written = make_record(perplexity=make_perplexity())
+    folder.save(make_record(recipe="int4-gptq"), {}, tmp_path)
+    folder.save(written, {}, tmp_path)
     for file in damaged_files(tmp_path, "Tiny_4bit.json", damage):
         caplog.clear()
-        found = results.read_all(tmp_path)
+        found = folder.read_all(tmp_path)
         assert found[0] == written or f"Left out: {file} is no record of this tool" in caplog.text
         assert len(found) == 2 - bool(caplog.text)
 
@@ -114,27 +116,27 @@ def test_a_record_is_the_same_or_left_out_with_a_warning(tmp_path, damage, caplo
 def test_a_record_that_is_completed_keeps_what_is_whole_and_nothing_else(tmp_path, monkeypatch, pattern, damage):
     """Yesterday's T2 and its samples go on beside today's T3, or neither of them does."""
     losses = np.random.default_rng(0).random(64).astype(np.float32)
-    results.save(make(perplexity=perplexity()), {"perplexity/nll_nats": losses}, tmp_path)
+    folder.save(make_record(perplexity=make_perplexity()), {"perplexity/nll_nats": losses}, tmp_path)
     written = {}
-    monkeypatch.setattr(results, "write_atomically", lambda path, content: written.update({path.suffix: content}))
+    monkeypatch.setattr(folder, "write_atomically", lambda path, content: written.update({path.suffix: content}))
     for _ in damaged_files(tmp_path, pattern, damage):
-        results.save(make(), {}, tmp_path)
+        folder.save(make_record(), {}, tmp_path)
         (tmp_path / "now.json").write_bytes(written[".json"])
         (tmp_path / "now.npz").write_bytes(written[".npz"])
         with np.load(tmp_path / "now.npz") as arrays:
             names = arrays.files
             assert all(np.array_equal(arrays[name], losses) for name in names)
         found = read(tmp_path / "now.json").perplexity
-        assert (found, names) in ((perplexity(), ["perplexity/nll_nats"]), (None, []))
+        assert (found, names) in ((make_perplexity(), ["perplexity/nll_nats"]), (None, []))
 
 
 def test_combined_json_is_read_by_nobody_and_written_anew(tmp_path, caplog):
-    results.save(make(perplexity=perplexity()), {}, tmp_path)
-    whole = results.write_combined(results.read_all(tmp_path), tmp_path).read_bytes()
+    folder.save(make_record(perplexity=make_perplexity()), {}, tmp_path)
+    whole = folder.write_combined(folder.read_all(tmp_path), tmp_path).read_bytes()
     for content in (b"", b"{", whole[:-10], whole.replace(b"4", b"5")):
-        (tmp_path / results.COMBINED).write_bytes(content)
-        records = results.read_all(tmp_path)
-        assert results.write_combined(records, tmp_path).read_bytes() == whole
+        (tmp_path / folder.COMBINED).write_bytes(content)
+        records = folder.read_all(tmp_path)
+        assert folder.write_combined(records, tmp_path).read_bytes() == whole
     assert not caplog.text
 
 

@@ -8,13 +8,16 @@ import pytest
 from faults.acts import status
 from faults.conftest import TINY
 
-from pytest_quantbench import bench, deleted, fetching, quantizers, storage
-from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.diskplans import DISK_PLANS
+from pytest_quantbench import quantizers
+from pytest_quantbench.bench import cell as bench
+from pytest_quantbench.bench.shared_walk import T2, T3
+from pytest_quantbench.catalog.disk_plans import DISK_PLANS
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.catalog.settings import Settings
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.errors import DiskError, ModelError
-from pytest_quantbench.recipes import recipe
-from pytest_quantbench.settings import Settings
-from pytest_quantbench.together import T2, T3
+from pytest_quantbench.fetch import download, evicted
+from pytest_quantbench.storage import files
 
 MODEL = dataclasses.replace(TINY, corpus="tiny-heldout", tasks=("tiny_facts",))
 RECIPES = ("bf16", "int4-gptq")
@@ -114,8 +117,8 @@ def test_what_is_lacking_brings_the_weights_back(hub, tiny_files, opened):
 
 def test_weights_that_were_here_before_stay(hub, tiny_files, tmp_path, opened, monkeypatch):
     hub.publish(TINY.source, tiny_files)
-    fetching.fetch(TINY, offline=False)
-    monkeypatch.setattr(fetching, "_fetched", {})  # an earlier run's
+    download.fetch(TINY, offline=False)
+    monkeypatch.setattr(download, "_fetched", {})  # an earlier run's
     _, freed = session(opened("B"))
     assert freed == 0
     assert len(weight_files(tmp_path)) == 1
@@ -168,9 +171,9 @@ def test_weights_that_changed_behind_the_note_are_refused(hub, tiny_files, opene
     hub.publish(TINY.source, tiny_files)
     subject = opened("B")
     session(subject)
-    path = deleted._path(subject.settings.cache, TINY.source)
-    note = dataclasses.replace(storage.read_sealed(path, deleted.Note), weights_sha256="0" * 64)
-    path.write_bytes(storage.sealed(note))
+    path = evicted._path(subject.settings.cache, TINY.source)
+    note = dataclasses.replace(files.read_sealed(path, evicted.Note), weights_sha256="0" * 64)
+    path.write_bytes(files.sealed(note))
     checkpoint = opened("B").checkpoint
     for _ in range(2):  # asking again does not help
         with pytest.raises(ModelError, match="other weights than when it was measured"):
@@ -182,7 +185,7 @@ def test_a_damaged_note_is_moved_aside_and_the_model_fetched(hub, tiny_files, op
     hub.publish(TINY.source, tiny_files)
     subject = opened("B")
     session(subject)
-    path = deleted._path(subject.settings.cache, TINY.source)
+    path = evicted._path(subject.settings.cache, TINY.source)
     path.write_bytes(path.read_bytes()[:-9])
     fetched = bodies(hub)
     assert isinstance(opened("B").checkpoint, Checkpoint)
@@ -194,7 +197,7 @@ def test_weights_that_another_session_works_with_stay(hub, tiny_files, tmp_path,
     hub.publish(TINY.source, tiny_files)
     subject = opened("B")
     assert subject.checkpoint.sha256
-    with fetching.in_use(MODEL):  # a lock of another file handle, as another process would have
+    with download.in_use(MODEL):  # a lock of another file handle, as another process would have
         assert subject.delete_weights() == 0
     assert len(weight_files(tmp_path)) == 1
 
@@ -215,7 +218,7 @@ def test_a_full_cache_does_not_keep_a_streamed_cell_from_its_record(hub, tiny_fi
     def full(*_):
         raise DiskError("no room")
 
-    monkeypatch.setattr("pytest_quantbench.streamed.save_manifest", full)
+    monkeypatch.setattr("pytest_quantbench.compress.streamed.save_manifest", full)
     cell = opened("S").cell(recipe("int4-rtn", quantizers.names()))
     cell.judge("size")
     assert cell.record().compression.times_smaller > 1

@@ -12,20 +12,21 @@ from contextlib import contextmanager
 import mlx.core as mx
 import numpy as np
 import pytest
-from test_building import content
-from test_record import make, perplexity
+from builders import artifact_content, make_perplexity, make_record
 
-from pytest_quantbench import kept, quantizers, results
-from pytest_quantbench.building import Build
-from pytest_quantbench.calibration import CalibrationSet
-from pytest_quantbench.catalog import TINY_DIRECTORY
-from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.compress import compress
+from pytest_quantbench import quantizers
+from pytest_quantbench.catalog.models import TINY_DIRECTORY
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.compress.calibration import CalibrationSet
+from pytest_quantbench.compress.pipeline import compress
+from pytest_quantbench.compress.writer import Build
+from pytest_quantbench.engines.mlx.hidden_states import HiddenStates
 from pytest_quantbench.errors import DiskError
-from pytest_quantbench.hidden import HiddenStates
-from pytest_quantbench.hub import Text
-from pytest_quantbench.recipes import recipe
-from pytest_quantbench.record import read
+from pytest_quantbench.fetch.texts import Text
+from pytest_quantbench.record import folder as results
+from pytest_quantbench.record.schema import read
+from pytest_quantbench.storage import samples_cache
 
 
 @contextmanager
@@ -64,7 +65,7 @@ def test_an_artifact_goes_on_when_there_is_room(small_model, tmp_path, monkeypat
     assert str(tmp_path / "cache" / "artifacts") in str(caught.value)
     encoded, original = [], Build._made
     monkeypatch.setattr(Build, "_made", lambda *given: (encoded.append(given[1]), original(*given))[1])
-    assert content(compressed(directory, tmp_path / "cache", recipe_id)) == content(whole)
+    assert artifact_content(compressed(directory, tmp_path / "cache", recipe_id)) == artifact_content(whole)
     assert len(encoded) == again
     assert litter(tmp_path / "cache") == []
 
@@ -85,23 +86,23 @@ def test_a_layer_that_is_cut_short_is_never_noted_as_done(small_model, tmp_path,
 
 
 def test_samples_for_which_there_is_no_room_are_not_kept_and_no_error(tmp_path, caplog):
-    memory = kept.Memory(tmp_path, {}, fresh=False)
+    memory = samples_cache.Memory(tmp_path, {}, fresh=False)
     with no_file_larger_than(100):
         memory.keep("T2", {}, {"losses": np.arange(1000)})
     assert "Samples are not kept for later sessions. Cannot write" in caplog.text
     assert litter(tmp_path) == []
     memory.keep("T2", {}, {"losses": np.arange(1000)})
-    assert len(list((tmp_path / kept.FOLDER).iterdir())) == 1
+    assert len(list((tmp_path / samples_cache.FOLDER).iterdir())) == 1
 
 
 def test_a_record_for_which_there_is_no_room_leaves_the_one_before(tmp_path):
-    results.save(make(), {}, tmp_path)
+    results.save(make_record(), {}, tmp_path)
     with (
         no_file_larger_than(100),
         pytest.raises(DiskError, match=r"Cannot write .*Tiny_4bit.*: File too large.*--results"),
     ):
-        results.save(make(perplexity=perplexity()), {"perplexity/nll_nats": np.arange(99)}, tmp_path)
-    assert dataclasses.replace(read(tmp_path / "Tiny_4bit.json"), raw_sha256=None) == make()
+        results.save(make_record(perplexity=make_perplexity()), {"perplexity/nll_nats": np.arange(99)}, tmp_path)
+    assert dataclasses.replace(read(tmp_path / "Tiny_4bit.json"), raw_sha256=None) == make_record()
     assert litter(tmp_path) == []
 
 

@@ -12,9 +12,9 @@ import pytest
 from faults.acts import altered, cut, flipped, redirected, reset, stalled, stalled_midway, status
 from faults.conftest import TINY, contents
 
-from pytest_quantbench import fetching
-from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.errors import ModelError, OfflineError, QuantbenchError
+from pytest_quantbench.fetch import download
 
 INFO = r"hub GET /api/models/someone/tiny(\?|$)"
 CONFIG = r"hub (HEAD|GET) .*/config\.json"
@@ -123,15 +123,15 @@ def check_outcome(hub, files, fault, error):
     if error is not None:
         kind, message = error
         with pytest.raises(kind, match=message) as caught:
-            fetching.fetch(TINY, offline=False)
+            download.fetch(TINY, offline=False)
         assert "\n" not in str(caught.value)
         with pytest.raises(OfflineError, match="is not in the Hub's cache"):
-            fetching.fetch(TINY, offline=True)
+            download.fetch(TINY, offline=True)
         hub.faults.clear()
-    directory, revision = fetching.fetch(TINY, offline=False)
+    directory, revision = download.fetch(TINY, offline=False)
     assert revision == commit == directory.name
     assert contents(directory) == {name: hashlib.sha256(body).hexdigest() for name, body in files.items()}
-    assert fetching.fetch(TINY, offline=True) == (directory, commit)
+    assert download.fetch(TINY, offline=True) == (directory, commit)
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -148,7 +148,7 @@ def test_a_cut_transfer_goes_on_where_it_was_cut(hub, tiny_files, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 10_000)  # 10 MB is more than all of this model
     hub.publish("someone/tiny", tiny_files)
     hub.fault(BODY, cut(50_000), times=2)
-    fetching.fetch(TINY, offline=False)
+    download.fetch(TINY, offline=False)
     assert [request.range for request in hub.asked(BODY)] == [None, "bytes=50000-", "bytes=100000-"]
 
 
@@ -156,18 +156,18 @@ def test_what_came_whole_is_not_transferred_again(hub, sharded_files):
     hub.publish("someone/tiny", sharded_files)
     hub.fault(r"hub HEAD .*model-00002", status(403, "GatedRepo"), times=1)
     with pytest.raises(ModelError, match=r"model-00002-of-00002\.safetensors of someone/tiny is gated"):
-        fetching.fetch(TINY, offline=False)
-    assert not fetching.is_here(TINY)
+        download.fetch(TINY, offline=False)
+    assert not download.is_here(TINY)
     assert len(hub.asked(BODY)) == 1
-    fetching.fetch(TINY, offline=False)
+    download.fetch(TINY, offline=False)
     assert len(hub.asked(BODY)) == 2
-    assert fetching.is_here(TINY)
+    assert download.is_here(TINY)
 
 
 def test_the_pause_is_the_one_that_the_hub_asks_for(hub, tiny_files, waits):
     hub.publish("someone/tiny", tiny_files)
     hub.fault(INFO, status(429, Retry_After="7"), times=1)
-    fetching.fetch(TINY, offline=False)
+    download.fetch(TINY, offline=False)
     assert waits == [7.0]
 
 
@@ -180,10 +180,10 @@ def test_a_commit_that_moves_meanwhile_is_not_mixed_with_the_next(hub, tiny_file
         exchange.serve()
 
     hub.fault(CONFIG, moving, times=1)
-    directory, commit = fetching.fetch(TINY, offline=False)
+    directory, commit = download.fetch(TINY, offline=False)
     assert commit == first
     assert (directory / "model.safetensors").read_bytes() == tiny_files["model.safetensors"]
-    assert fetching.fetch(TINY, offline=False)[1] == hub.repositories["someone/tiny"].main != first
+    assert download.fetch(TINY, offline=False)[1] == hub.repositories["someone/tiny"].main != first
 
 
 def test_files_of_another_commit_than_asked_for_are_refused(hub, tiny_files):
@@ -195,7 +195,7 @@ def test_files_of_another_commit_than_asked_for_are_refused(hub, tiny_files):
 
     hub.fault(CONFIG, of_another)
     with pytest.raises(ModelError, match=f"came as of another commit than {commit}"):
-        fetching.fetch(TINY, offline=False)
+        download.fetch(TINY, offline=False)
 
 
 def test_a_model_that_was_renamed_is_followed(hub, tiny_files):
@@ -205,33 +205,33 @@ def test_a_model_that_was_renamed_is_followed(hub, tiny_files):
         r"hub \w+ /someone/tiny/resolve/",
         lambda exchange: redirected(exchange.path.replace("/someone/tiny/", "/someone/renamed/"))(exchange),
     )
-    directory, _ = fetching.fetch(TINY, offline=False)
+    directory, _ = download.fetch(TINY, offline=False)
     assert (directory / "model.safetensors").read_bytes() == tiny_files["model.safetensors"]
 
 
 def test_the_token_goes_to_the_hub_and_nowhere_else(hub, tiny_files):
     hub.publish("someone/tiny", tiny_files)
-    fetching.fetch(TINY, offline=False)
+    download.fetch(TINY, offline=False)
     assert {request.token for request in hub.asked("^hub .*someone/tiny")} == {"Bearer hf_ours"}
     assert [request.token for request in hub.asked("^cdn ")] == [None]
 
 
 def test_a_hub_that_is_down_is_no_obstacle_for_what_is_here(hub, tiny_files):
     hub.publish("someone/tiny", tiny_files)
-    directory, commit = fetching.fetch(TINY, offline=False)
+    directory, commit = download.fetch(TINY, offline=False)
     hub.fault(".", status(503))
     with pytest.warns(UserWarning, match=f"Going on with what is in the cache, commit {commit}"):
-        assert fetching.fetch(TINY, offline=False) == (directory, commit)
+        assert download.fetch(TINY, offline=False) == (directory, commit)
 
 
 def test_offline_asks_nobody(hub, tiny_files):
     hub.publish("someone/tiny", tiny_files)
     with pytest.raises(OfflineError, match=r"someone/tiny is not in the Hub's cache .* --offline forbids"):
-        fetching.fetch(TINY, offline=True)
+        download.fetch(TINY, offline=True)
     assert hub.requests == []
-    fetching.fetch(TINY, offline=False)
+    download.fetch(TINY, offline=False)
     hub.requests.clear()
-    fetching.fetch(TINY, offline=True)
+    download.fetch(TINY, offline=True)
     assert hub.requests == []
 
 
@@ -239,19 +239,19 @@ def test_huggingface_hubs_own_switch_for_offline_counts(hub, tiny_files, monkeyp
     hub.publish("someone/tiny", tiny_files)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(OfflineError, match=r"could not be fetched .*unset the `HF_HUB_OFFLINE`"):
-        fetching.fetch(TINY, offline=False)
+        download.fetch(TINY, offline=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    before = fetching.fetch(TINY, offline=False)
+    before = download.fetch(TINY, offline=False)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.warns(UserWarning, match="Going on with what is in the cache"):
-        assert fetching.fetch(TINY, offline=False) == before
+        assert download.fetch(TINY, offline=False) == before
 
 
 @pytest.mark.parametrize("endpoint", ["nonsense", "ftp://127.0.0.1", "http://127.0.0.1:x", "http://127.0.0.1:9"])
 def test_an_endpoint_that_is_none_is_named(hub, monkeypatch, endpoint):
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
     with pytest.raises(OfflineError, match=rf"someone/tiny could not be fetched from {endpoint} \("):
-        fetching.fetch(TINY, offline=False)
+        download.fetch(TINY, offline=False)
 
 
 @pytest.mark.parametrize("act", [altered(flipped), cut(50_000), status(500)])
@@ -260,7 +260,7 @@ def test_four_at_once_transfer_each_file_once(hub, sharded_files, act):
     commit = hub.publish("someone/tiny", sharded_files)
     hub.fault(BODY, act, times=1)
     with ThreadPoolExecutor(4) as pool:
-        found = set(pool.map(lambda _: fetching.fetch(TINY, offline=False), range(4)))
+        found = set(pool.map(lambda _: download.fetch(TINY, offline=False), range(4)))
     ((directory, revision),) = found
     assert revision == commit
     assert contents(directory) == {name: hashlib.sha256(body).hexdigest() for name, body in sharded_files.items()}
@@ -281,48 +281,48 @@ def test_a_run_that_is_killed_leaves_nothing_that_the_next_one_trips_over(hub, s
     run.kill()
     assert run.wait() == -9
     hub.faults.clear()
-    assert not fetching.is_here(TINY)
-    directory, _ = fetching.fetch(TINY, offline=False)
+    assert not download.is_here(TINY)
+    directory, _ = download.fetch(TINY, offline=False)
     assert contents(directory) == {name: hashlib.sha256(body).hexdigest() for name, body in sharded_files.items()}
 
 
 def test_a_cache_that_is_only_read_will_do(hub, tiny_files, monkeypatch):
     hub.publish("someone/tiny", tiny_files)
-    before = fetching.fetch(TINY, offline=False)
+    before = download.fetch(TINY, offline=False)
 
     def closed(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     for method in ("mkdir", "write_text", "unlink"):  # the tests' user may be root, whom no mode stops
         monkeypatch.setattr(Path, method, closed)
-    assert fetching.fetch(TINY, offline=False) == before
+    assert download.fetch(TINY, offline=False) == before
 
 
 @pytest.mark.parametrize("offline", [True, False])
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_what_was_damaged_in_the_cache_is_named_and_left_alone(hub, tiny_files, monkeypatch, name, offline):
     hub.publish("someone/tiny", tiny_files)
-    directory, _ = fetching.fetch(TINY, offline=False)
+    directory, _ = download.fetch(TINY, offline=False)
     (directory / name).resolve().write_bytes(flipped(tiny_files[name]))
-    monkeypatch.setattr(fetching, "_fetched", {})
+    monkeypatch.setattr(download, "_fetched", {})
     with pytest.raises(ModelError, match=rf"{name} is damaged: its checksum .* delete .*/blobs/\w+ and run again"):
-        fetching.fetch(TINY, offline=offline)
+        download.fetch(TINY, offline=offline)
     assert (directory / name).exists()
     (directory / name).resolve().unlink()
-    fetching.fetch(TINY, offline=False)
+    download.fetch(TINY, offline=False)
     assert (directory / name).read_bytes() == tiny_files[name]
 
 
 def test_what_this_run_transferred_is_on_record_and_nothing_else(hub, tiny_files, monkeypatch):
     hub.publish("someone/tiny", tiny_files)
-    directory, _ = fetching.fetch(TINY, offline=False)
-    assert set(fetching._fetched["someone/tiny"]) == set(directory.iterdir())
-    monkeypatch.setattr(fetching, "_fetched", {})
-    fetching.fetch(TINY, offline=False)
-    assert fetching._fetched == {}
+    directory, _ = download.fetch(TINY, offline=False)
+    assert set(download._fetched["someone/tiny"]) == set(directory.iterdir())
+    monkeypatch.setattr(download, "_fetched", {})
+    download.fetch(TINY, offline=False)
+    assert download._fetched == {}
     changed = hub.publish("someone/tiny", tiny_files | {"config.json": tiny_files["config.json"] + b"\n"})
-    fetching.fetch(TINY, offline=False)
-    (path,) = fetching._fetched["someone/tiny"]  # the weights of the new commit were here already
+    download.fetch(TINY, offline=False)
+    (path,) = download._fetched["someone/tiny"]  # the weights of the new commit were here already
     assert (path.parent.name, path.name) == (changed, "config.json")
 
 
@@ -330,23 +330,23 @@ def test_a_cache_without_links_works_too(hub, tiny_files, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_SYMLINKS", True)
     hub.publish("someone/tiny", tiny_files)
     hub.fault(BODY, altered(flipped), times=1)
-    directory, _ = fetching.fetch(TINY, offline=False)
+    directory, _ = download.fetch(TINY, offline=False)
     assert not (directory / "model.safetensors").is_symlink()
     assert Checkpoint(directory).dtype == "bfloat16"
 
 
 def test_a_fetched_model_is_a_checkpoint_with_its_commit(hub, sharded_files):
     commit = hub.publish("someone/tiny", sharded_files)
-    checkpoint = Checkpoint(*fetching.fetch(TINY, offline=False))
+    checkpoint = Checkpoint(*download.fetch(TINY, offline=False))
     assert checkpoint.revision == commit
     assert [file.name for file in checkpoint.files] == [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
 
 
 def test_a_disk_without_room_is_named_before_the_weights(hub, tiny_files, monkeypatch):
     hub.publish("someone/tiny", tiny_files)
-    monkeypatch.setattr(fetching, "free_bytes", lambda _: 100_000)
+    monkeypatch.setattr(download, "free_bytes", lambda _: 100_000)
     with pytest.raises(QuantbenchError, match=r"someone/tiny takes 0\.0 GB more at .*hub and 0\.0 GB are free"):
-        fetching.fetch(TINY, offline=False)
+        download.fetch(TINY, offline=False)
     assert hub.asked(BODY) == []
 
 
@@ -355,4 +355,4 @@ def test_a_cache_that_cannot_be_written_is_named(hub, tiny_files, monkeypatch, t
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "taken"))
     hub.publish("someone/tiny", tiny_files)
     with pytest.raises(QuantbenchError, match=r"cannot be written to .*taken.*Set HF_HOME to another folder"):
-        fetching.fetch(TINY, offline=False)
+        download.fetch(TINY, offline=False)

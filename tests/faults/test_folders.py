@@ -9,16 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_record import make, perplexity
+from builders import make_perplexity, make_record
 
-from pytest_quantbench import kept, quantizers, results
-from pytest_quantbench.artifacts import open_artifact
-from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.compress import compress
+from pytest_quantbench import quantizers
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.compress.artifact import open_artifact
+from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import DiskError, ModelError, RecordError
-from pytest_quantbench.locks import held
-from pytest_quantbench.recipes import recipe
-from pytest_quantbench.record import read
+from pytest_quantbench.record import folder as results
+from pytest_quantbench.record.schema import read
+from pytest_quantbench.storage import samples_cache
+from pytest_quantbench.storage.locks import held
 
 INT4 = recipe("int4-rtn", quantizers.names())
 NOBODY = 65534
@@ -85,32 +87,32 @@ def test_a_cache_that_may_not_be_written_is_named(small_model, folder, place):
 
 
 def test_samples_that_may_not_be_read_or_written_are_measured_and_told_of(folder, caplog):
-    kept.save(folder, "key", {"losses": np.arange(3)})
-    closed(kept.path_of(folder, "key"))
+    samples_cache.save(folder, "key", {"losses": np.arange(3)})
+    closed(samples_cache.path_of(folder, "key"))
     with powerless():
-        assert kept.load(folder, "key", dict) is None
-        kept.Memory(folder, {}, fresh=False).keep("T2", {}, {"losses": np.arange(3)})
+        assert samples_cache.load(folder, "key", dict) is None
+        samples_cache.Memory(folder, {}, fresh=False).keep("T2", {}, {"losses": np.arange(3)})
     assert "Kept samples cannot be read" in caplog.text
     assert "Samples are not kept for later sessions" in caplog.text
 
 
 def test_samples_in_the_place_of_which_is_a_folder(folder, caplog):
-    kept.path_of(folder, "key").mkdir(parents=True)
-    assert kept.load(folder, "key", dict) is None
-    memory = kept.Memory(folder, {}, fresh=False)
+    samples_cache.path_of(folder, "key").mkdir(parents=True)
+    assert samples_cache.load(folder, "key", dict) is None
+    memory = samples_cache.Memory(folder, {}, fresh=False)
     memory.keep("T2", {}, {"losses": np.arange(3)})
     assert "Kept samples cannot be read" in caplog.text
 
 
 def test_results_that_may_not_be_read_or_written(folder, caplog):
-    path = results.save(make(perplexity=perplexity()), {"perplexity/nll_nats": np.ones(3)}, folder)
-    results.save(make(recipe="int4-rtn"), {}, folder)
+    path = results.save(make_record(perplexity=make_perplexity()), {"perplexity/nll_nats": np.ones(3)}, folder)
+    results.save(make_record(recipe="int4-rtn"), {}, folder)
     closed(path)
     with powerless():
         with pytest.raises(RecordError, match=r"Tiny_4bit\.json .*denied"):
             read(path)
         assert len(results.read_all(folder)) == 1
-        for attempt in (lambda: results.check_writable(folder), lambda: results.save(make(), {}, folder)):
+        for attempt in (lambda: results.check_writable(folder), lambda: results.save(make_record(), {}, folder)):
             with pytest.raises(DiskError, match=rf"Cannot write {folder}/.*denied.*--results"):
                 attempt()
     assert "Left out" in caplog.text
@@ -119,7 +121,7 @@ def test_results_that_may_not_be_read_or_written(folder, caplog):
 @pytest.mark.parametrize("inside", ["", "deep/er"])
 def test_results_that_are_a_file(folder, inside):
     (folder / "results").write_text("a file")
-    for attempt in (results.check_writable, lambda place: results.save(make(), {}, place)):
+    for attempt in (results.check_writable, lambda place: results.save(make_record(), {}, place)):
         with pytest.raises(DiskError, match=rf"Cannot write {folder}/results.*--results"):
             attempt(folder / "results" / inside)
     assert (folder / "results").read_text() == "a file"

@@ -13,10 +13,10 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from small_models import CONFIGS
 
-from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.safetensors_header import MOST_HEADER_BYTES, read_header
+from pytest_quantbench.checkpoints.shards import INDEX, read_index, read_weights
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.headers import MOST_HEADER_BYTES, read_header
-from pytest_quantbench.shards import INDEX, read_index, read_weights
 
 FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 VALID = save({"a": np.zeros((2, 3), np.float16), "b.c": np.ones(5, np.float32), "d": np.ones((1, 2, 2), np.int8)})

@@ -6,10 +6,10 @@ import struct
 import pytest
 from faults.conftest import TINY
 
-from pytest_quantbench import fetching
-from pytest_quantbench.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.shards import INDEX
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.shards import INDEX
+from pytest_quantbench.fetch import download
 
 
 def changed(files, name, **changes):
@@ -26,7 +26,7 @@ def refused(hub, files, message):
     """Fetching and opening this repository ends with that ModelError."""
     hub.publish("someone/tiny", files)
     with pytest.raises(ModelError, match=message):
-        Checkpoint(*fetching.fetch(TINY, offline=False))
+        Checkpoint(*download.fetch(TINY, offline=False))
 
 
 @pytest.mark.parametrize(
@@ -107,13 +107,13 @@ def test_pickles_code_and_folders_beside_the_weights_are_not_fetched(hub, tiny_f
         "a/../x.json",
     )
     hub.publish("someone/tiny", tiny_files | dict.fromkeys(others, b"\x80\x04."))
-    directory, _ = fetching.fetch(TINY, offline=False)
+    directory, _ = download.fetch(TINY, offline=False)
     assert {path.name for path in directory.iterdir()} == set(tiny_files)
 
 
 def test_weights_twice_are_fetched_once(hub, tiny_files):
     hub.publish("someone/tiny", tiny_files | {"model.fp16.safetensors": b"x", "consolidated.safetensors": b"x"})
-    assert [file.name for file in Checkpoint(*fetching.fetch(TINY, offline=False)).files] == ["model.safetensors"]
+    assert [file.name for file in Checkpoint(*download.fetch(TINY, offline=False)).files] == ["model.safetensors"]
 
 
 def test_code_that_mlx_lm_does_not_need_is_ignored_with_a_sentence(hub, tiny_files):
@@ -121,7 +121,7 @@ def test_code_that_mlx_lm_does_not_need_is_ignored_with_a_sentence(hub, tiny_fil
     files = changed(tiny_files, "config.json", auto_map=auto_map) | {"modeling_tiny.py": b"raise SystemExit"}
     hub.publish("someone/tiny", files)
     with pytest.warns(UserWarning, match=r"brings code of its own \(modeling_tiny\.\w+\), which is not run"):
-        checkpoint = Checkpoint(*fetching.fetch(TINY, offline=False))
+        checkpoint = Checkpoint(*download.fetch(TINY, offline=False))
     assert checkpoint.dtype == "bfloat16"
     assert hub.asked(r"\.py") == []
 
@@ -152,7 +152,7 @@ def test_a_repository_without_a_config(hub, tiny_files):
 
 
 def test_a_tokenizer_of_a_gigabyte_is_not_fetched(hub, tiny_files, monkeypatch):
-    monkeypatch.setattr(fetching, "MOST_SMALL_BYTES", 200_000)
+    monkeypatch.setattr(download, "MOST_SMALL_BYTES", 200_000)
     hub.publish("someone/tiny", tiny_files | {"dump.json": b" " * 200_001})
-    fetching.fetch(TINY, offline=False)
+    download.fetch(TINY, offline=False)
     assert hub.asked("dump") == []

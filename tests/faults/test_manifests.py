@@ -18,13 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.artifacts import open_artifact
-from pytest_quantbench.checkpoint import Checkpoint
-from pytest_quantbench.compress import compress
-from pytest_quantbench.coverage import plan
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.compress.artifact import open_artifact
+from pytest_quantbench.compress.pipeline import compress
+from pytest_quantbench.compress.plan import plan
 from pytest_quantbench.errors import RecordError
-from pytest_quantbench.recipes import recipe
-from pytest_quantbench.storage import SEAL, sealed
+from pytest_quantbench.storage.sealed import SEAL, sealed
 
 INT4 = recipe("int4-rtn", quantizers.names())
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

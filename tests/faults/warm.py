@@ -23,7 +23,10 @@ MODULES = (
     "scipy.stats",
     "transformers.models.llama",
     "faults.counted",
-    *(f"pytest_quantbench.{name}" for name in ("bench", "measures.accuracy", "plots", "publish", "selection")),
+    *(
+        f"pytest_quantbench.{name}"
+        for name in ("bench.cell", "measures.accuracy.score", "report.plots", "report.publish", "plugin.run")
+    ),
 )
 
 

@@ -6,10 +6,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pytest_quantbench import packing
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Statistics
 from pytest_quantbench.quantizers.aqlm import Aqlm
+from pytest_quantbench.quantizers.numerics import bit_packing
 
 SMALL = {"group_size": 4, "codebook_bits": 4, "codebook_share": 9.0}  # 16 words: small enough for exhaustive search
 
@@ -54,7 +54,7 @@ def parts_of(arrays):
     outs, ins = np.array(arrays["shape"])
     books, scales = np.array(arrays["codebooks"]).astype(np.float64), np.array(arrays["scales"].astype(mx.float32))
     stages, words, length = books.shape
-    stream = packing.unpack(np.array(arrays["codes"])[None], words.bit_length() - 1)[0]
+    stream = bit_packing.unpack(np.array(arrays["codes"])[None], words.bit_length() - 1)[0]
     groups = -(-ins // length)
     return stream[: groups * outs * stages].reshape(groups, outs, stages), books, np.broadcast_to(scales, outs)
 

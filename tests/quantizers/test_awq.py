@@ -4,10 +4,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pytest_quantbench import affine
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Statistics
 from pytest_quantbench.quantizers.awq import Awq
+from pytest_quantbench.quantizers.numerics import affine
 
 SHAPES = [(64, 64), (8, 128), (1, 64), (3, 172), (5, 1), (17, 33)]
 

@@ -7,11 +7,10 @@ import mlx.nn as nn
 import numpy as np
 import pytest
 
-from pytest_quantbench import affine
-from pytest_quantbench import hessian as second_order
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Statistics
 from pytest_quantbench.quantizers.gptq import Gptq
+from pytest_quantbench.quantizers.numerics import affine, error_feedback
 from pytest_quantbench.quantizers.rtn import Rtn
 
 SHAPES = [(64, 64), (8, 128), (1, 64), (3, 172), (5, 1), (17, 33)]
@@ -133,7 +132,7 @@ def costs(hessian):
 
 
 def cost_in_turn(hessian):
-    return 1 / np.diag(second_order.inverse_factor(hessian)) ** 2
+    return 1 / np.diag(error_feedback.inverse_factor(hessian)) ** 2
 
 
 @pytest.mark.parametrize("bits", [3, 4])
@@ -196,7 +195,7 @@ def test_after_many_rounds_no_scale_or_bias_can_be_improved():
 def plain_gptq(weight, statistics, bits, group):
     """The first paper's form, as mlx_lm has it: natural order, each group's range when it is reached, one damping."""
     hessian, work, top = damped(statistics), weight.astype(np.float64).copy(), 2**bits - 1
-    factor = second_order.inverse_factor(hessian)
+    factor = error_feedback.inverse_factor(hessian)
     for column in range(weight.shape[1]):
         if column % group == 0:
             part = work[:, column : column + group]

@@ -6,9 +6,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pytest_quantbench import affine, groups
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers.hqq import HalfQuadratic, Hqq
+from pytest_quantbench.quantizers.numerics import affine, grid_fitting
 from pytest_quantbench.quantizers.rtn import Rtn
 
 
@@ -168,7 +168,10 @@ def test_any_unit_of_the_weights(scale):
 def test_small_weights_are_stored_in_bfloat16():
     small, usual = mx.array(1e-6 * np.array(matrix((2, 64)).astype(mx.float32))), matrix((2, 64))
     assert Hqq(bits=4).encode(small, None, 0)["scales"].dtype == mx.bfloat16
-    assert groups.stored_type(groups.steps(groups.normalised(usual)[0][:, None], 4), -groups.TOP) == mx.float16
+    assert (
+        grid_fitting.stored_type(grid_fitting.steps(grid_fitting.normalised(usual)[0][:, None], 4), -grid_fitting.TOP)
+        == mx.float16
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pytest_quantbench import kblocks
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.kblocks import LAYOUTS
 from pytest_quantbench.quantizers import Statistics
 from pytest_quantbench.quantizers.kquant import Kquant
+from pytest_quantbench.quantizers.numerics import kquant_blocks
+from pytest_quantbench.quantizers.numerics.kquant_blocks import LAYOUTS
 from pytest_quantbench.quantizers.rtn import Rtn
 
 BITS = (2, 3, 4, 5, 6)
@@ -54,7 +54,7 @@ def output_db(weight, decoded, x):
 
 def blocks_of(quantizer, weight, given=None):
     packed = np.array(quantizer.encode(mx.array(weight), given, 0)["blocks"])
-    return kblocks.unpack(packed.reshape(-1, LAYOUTS[quantizer.bits].size), quantizer.bits)
+    return kquant_blocks.unpack(packed.reshape(-1, LAYOUTS[quantizer.bits].size), quantizer.bits)
 
 
 def importance(block, power, bits):
@@ -148,7 +148,7 @@ def test_codes_are_the_nearest_ones(bits):
     """No other code of the stored grids is nearer: tried one by one."""
     weight, layout = gauss((8, 512), seed=1), LAYOUTS[bits]
     blocks = blocks_of(Kquant(bits=bits), weight)
-    scales, minimums = (part[:, :, None, None].astype(np.float64) for part in kblocks.multipliers(blocks))
+    scales, minimums = (part[:, :, None, None].astype(np.float64) for part in kquant_blocks.multipliers(blocks))
     levels = scales * (np.arange(2**bits) - layout.offset) - minimums
     values = weight.reshape(-1, 256 // layout.sub, layout.sub, 1).astype(np.float64)
     distances = np.abs(values - levels)

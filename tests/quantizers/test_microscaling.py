@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.packing import unpack
 from pytest_quantbench.quantizers.microscaling import LARGEST, SMALLEST, Mxfp4, Mxfp8, Nvfp4
+from pytest_quantbench.quantizers.numerics.bit_packing import unpack
 
 EVERY = [Mxfp4(), Mxfp8(), Nvfp4()]
 E2M1 = [0, 0.5, 1, 1.5, 2, 3, 4, 6]

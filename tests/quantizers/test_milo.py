@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import pytest_quantbench
-from pytest_quantbench import affine, lowrank
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Statistics
 from pytest_quantbench.quantizers.hqq import Hqq
 from pytest_quantbench.quantizers.milo import Milo
+from pytest_quantbench.quantizers.numerics import affine
+from pytest_quantbench.quantizers.numerics import low_rank as lowrank
 from pytest_quantbench.quantizers.rtn import Rtn
 from tests.small_models import shared
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.packing import pack, unpack
 from pytest_quantbench.quantizers import Statistics
 from pytest_quantbench.quantizers.nibble import Nibble, take_super_weights
+from pytest_quantbench.quantizers.numerics.bit_packing import pack, unpack
 
 SHAPES = [(64, 64), (8, 128), (1, 64), (3, 172), (5, 1), (17, 33), (1100, 32)]
 NIBBLE = Nibble()

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy.linalg import hadamard as sylvester
 
-from pytest_quantbench import e8, hadamard
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.numerics import e8_lattice, hadamard
 from pytest_quantbench.quantizers.quip import Quip
 
 SHAPES = [(64, 64), (8, 128), (1, 64), (3, 172), (5, 1), (17, 33), (172, 8)]
@@ -64,7 +64,7 @@ def dense_rotations(arrays, rows, columns):
 
 def slow_nearest(vectors):
     """(rows, 8) → the nearest of the 65,536 words, all of them tried."""
-    words = e8.table().astype(np.float64)
+    words = e8_lattice.table().astype(np.float64)
     return np.array([((words - vector) ** 2).sum(1).argmin() for vector in vectors])
 
 
@@ -79,7 +79,7 @@ def slow_ldlq(target, hessian):
             error = target[:, done] - decoded[:, done]
             moved += error @ hessian[done, free] @ np.linalg.inv(hessian[free, free])
         codes[:, block] = slow_nearest(moved[:, :8])
-        decoded[:, here] = e8.table()[codes[:, block]]
+        decoded[:, here] = e8_lattice.table()[codes[:, block]]
     return codes, decoded
 
 
@@ -97,7 +97,7 @@ def test_codes_are_those_of_the_slow_reference():
     codes, _ = slow_ldlq(target, turned)
     assert (np.array(arrays["codes"]) == codes).mean() > 0.98  # float32 may fall to the other side of a tie
     left, right = dense_rotations(arrays, *weight.shape)
-    words = e8.table()[np.array(arrays["codes"])].reshape(16, 64)
+    words = e8_lattice.table()[np.array(arrays["codes"])].reshape(16, 64)
     np.testing.assert_allclose(decoded, left.T @ words @ right * arrays["scale"].item(), atol=1e-6)
 
 
@@ -117,7 +117,7 @@ def test_passes_lower_the_damped_error_until_no_block_can_be_changed():
     for passes in (0, 1, 2, 12):
         arrays, _ = encoded(weight, hessian, bits=2, passes=passes)
         target, turned = rotated_problem(arrays, weight, hessian, 0.01)
-        error = target - e8.table()[np.array(arrays["codes"])].reshape(32, 64)
+        error = target - e8_lattice.table()[np.array(arrays["codes"])].reshape(32, 64)
         errors.append(np.trace(error @ turned @ error.T) * arrays["scale"].item() ** 2)
     assert errors == sorted(errors, reverse=True)
     assert errors[3] < 0.97 * errors[0]
@@ -125,7 +125,7 @@ def test_passes_lower_the_damped_error_until_no_block_can_be_changed():
     for start in range(0, 64, 8):  # the last arrays: the word nearest to the block's best value is no better
         here = slice(start, start + 8)
         now = target[:, here] - error[:, here]
-        step = e8.table()[slow_nearest(now + pull[:, here] @ np.linalg.inv(turned[here, here]))] - now
+        step = e8_lattice.table()[slow_nearest(now + pull[:, here] @ np.linalg.inv(turned[here, here]))] - now
         gained = 2 * (step * pull[:, here]).sum(1) - ((step @ turned[here, here]) * step).sum(1)
         assert (gained <= 1e-3).mean() > 0.96
 

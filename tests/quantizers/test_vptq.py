@@ -6,9 +6,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pytest_quantbench import packing
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.numerics import bit_packing
 from pytest_quantbench.quantizers.vptq import Vptq
 
 SMALL = {"vector": 4, "codebook_bits": 4, "codebook_share": 9.0}  # 16 words: small enough for exhaustive search
@@ -59,7 +59,7 @@ def slow_decode(arrays):
         if not columns:
             continue
         books = np.array(arrays[f"{prefix}codebooks"]).astype(np.float64)
-        stream = iter(packing.unpack(np.array(arrays[f"{prefix}codes"])[None], books.shape[1].bit_length() - 1)[0])
+        stream = iter(bit_packing.unpack(np.array(arrays[f"{prefix}codes"])[None], books.shape[1].bit_length() - 1)[0])
         padded = -(-outs // arrays["codebooks"].shape[2]) * arrays["codebooks"].shape[2]
         for column in columns:
             for first in range(0, padded, books.shape[2]):
@@ -207,7 +207,7 @@ def test_it_stores_what_it_claims(bits, shape, books, expected):
     stored = 8 * sum(array.nbytes for array in arrays.values())
     assert stored == pytest.approx(expected * shape[0] * shape[1] + 64)  # the shape itself is 8 bytes
     stages, words, length = books
-    stream = packing.unpack(np.array(arrays["codes"])[None], words.bit_length() - 1)[0]
+    stream = bit_packing.unpack(np.array(arrays["codes"])[None], words.bit_length() - 1)[0]
     codes = stream[: shape[0] * shape[1] // length * stages].reshape(-1, stages)
     for stage in range(stages):
         assert len(np.unique(codes[:, stage])) == words  # all words are in use

@@ -1,0 +1,82 @@
+"""What a model is judged by: metrics, their limits by level, how many models must meet them. You edit this file."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+from pytest_quantbench.errors import unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A judged figure. `better` says on which side of the limit a model is good."""
+
+    name: str
+    check: Literal["size", "perplexity", "accuracy", "throughput"]
+    items: str  # what its samples are
+    better: Literal["higher", "lower"]
+    unit: str
+    label: str
+
+
+def _metric(name: str, check: Any, items: str, better: Any, unit: str, label: str) -> Metric:
+    return Metric(name=name, check=check, items=items, better=better, unit=unit, label=label)
+
+
+_METRICS = (
+    _metric("size_reduction_percent", "size", "bytes", "higher", "%", "size reduction vs BF16"),
+    _metric("perplexity_delta", "perplexity", "tokens", "lower", "", "perplexity delta vs BF16"),
+    _metric("accuracy_drop_points", "accuracy", "questions", "lower", "points", "accuracy drop"),
+    _metric("throughput_ratio", "throughput", "runs", "higher", "×", "throughput vs BF16"),
+)
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _METRICS})
+
+
+def metric_of(check: str) -> str:
+    """The metric that a check judges. Raises UnknownNameError for a check that does not exist."""
+    names: dict[str, str] = {metric.check: name for name, metric in METRICS.items()}
+    if check not in names:
+        raise unknown("check", check, list(names))
+    return names[check]
+
+
+# Limits by level and metric; None: measured and shown, not judged.
+CRITERIA: Mapping[str, Mapping[str, float | None]] = MappingProxyType(
+    {
+        "int4": {
+            "size_reduction_percent": 70.0,
+            "perplexity_delta": 1.0,
+            "accuracy_drop_points": 3.0,
+            "throughput_ratio": 1.5,
+        },
+        "int3": {
+            "size_reduction_percent": 75.0,
+            "perplexity_delta": 2.5,
+            "accuracy_drop_points": 6.0,
+            "throughput_ratio": 1.3,
+        },
+        "int2": {
+            "size_reduction_percent": 83.0,
+            "perplexity_delta": 8.0,
+            "accuracy_drop_points": None,
+            "throughput_ratio": None,
+        },
+    }
+)
+
+
+# How many of the models must meet every criterion, out of how many.
+SUITE_CRITERIA: Mapping[str, tuple[int, int]] = MappingProxyType({"int4": (8, 10), "int3": (7, 10)})
+
+
+def limit_for(
+    metric: str, model: str, recipe: str, level: str, overrides: Mapping[str, Mapping[str, Any]]
+) -> float | None:
+    """The limit of a metric for one cell: the table's by level, then overrides by level, recipe, model and cell."""
+    limit: Any = CRITERIA.get(level, {}).get(metric)
+    for selector in dict.fromkeys((level, recipe, model, f"{model}-{recipe}")):
+        limit = overrides.get(selector, {}).get(metric, limit)
+    return None if limit is None or limit == "informational" else float(limit)

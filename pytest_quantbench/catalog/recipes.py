@@ -1,0 +1,153 @@
+"""Recipes: a quantizer with its parameters, what is done to embeddings and head, and the mixes of GGUF files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from pytest_quantbench.errors import unknown
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """A width. `quantizer` is the level's default method, `outer_bits` what embeddings and output head get."""
+
+    name: str
+    bits: int
+    quantizer: str
+    outer_bits: int
+
+
+LEVELS: Mapping[str, Level] = MappingProxyType(
+    {
+        "bf16": Level(name="bf16", bits=16, quantizer="identity", outer_bits=16),
+        "int8": Level(name="int8", bits=8, quantizer="int8", outer_bits=8),
+        "int4": Level(name="int4", bits=4, quantizer="nibble", outer_bits=4),
+        "int3": Level(name="int3", bits=3, quantizer="milo", outer_bits=4),
+        "int2": Level(name="int2", bits=2, quantizer="aqlm", outer_bits=4),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A quantizer by name, with the parameters that it is made with."""
+
+    quantizer: str
+    parameters: Mapping[str, int | float | str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What is done to a model: `inner` to the matrices of the decoder layers, `outer` to embeddings and head.
+
+    A `mix` overrules both for single matrices.
+    """
+
+    id: str
+    level: str
+    method: str | None  # None: the level's default
+    inner: Part
+    outer: Part
+    mix: str | None = None
+
+    @property
+    def bits(self) -> int:
+        """The level's nominal width in bits; the stored bits per weight are counted from the artifact."""
+        return LEVELS[self.level].bits
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Every quantizer that takes part."""
+        return (self.inner, self.outer, *(rule.part for rule in self._rules))
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether nothing is changed: the reference."""
+        return all(part.quantizer == "identity" for part in self.parts)
+
+    def part_for(self, name: str, layer: int | None, layers: int) -> Part:
+        """What is done to the matrix of this name in one of `layers` decoder layers, or outside of them (None)."""
+        for rule in self._rules:
+            if rule.takes(name, layer, layers):
+                return rule.part
+        return self.outer if layer is None else self.inner
+
+    @property
+    def _rules(self) -> "tuple[Rule, ...]":
+        return MIXES[self.mix].rules if self.mix else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """One line of a mix: the matrices of these names get `part`; `some`: in some decoder layers only."""
+
+    names: tuple[str, ...]
+    part: Part
+    some: bool = False
+
+    def takes(self, name: str, layer: int | None, layers: int) -> bool:
+        """Whether this rule decides about a matrix."""
+        owner = name.removesuffix(".weight").rpartition(".")[2]
+        return owner in self.names and (not self.some or (layer is not None and gets_more_bits(layer, layers)))
+
+
+def gets_more_bits(layer: int, layers: int) -> bool:
+    """Where GGUF mixes spend more: the first and the last eighth of the layers, and every third between them."""
+    return layer < layers // 8 or layer >= 7 * layers // 8 or (layer - layers // 8) % 3 == 2
+
+
+def _kquant(bits: int) -> Part:
+    return Part(quantizer="kquant", parameters={"bits": bits})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mix:
+    """GGUF's way of naming a file: which type each tensor gets. The first rule that takes a matrix decides."""
+
+    inner: Part
+    outer: Part
+    rules: tuple[Rule, ...]
+
+
+MIXES: Mapping[str, Mix] = MappingProxyType(
+    {
+        "q4_k_m": Mix(
+            inner=_kquant(4),
+            outer=_kquant(4),
+            rules=(
+                Rule(names=("lm_head",), part=_kquant(6)),
+                Rule(names=("qkv_proj",), part=_kquant(5)),
+                Rule(names=("v_proj", "down_proj"), part=_kquant(6), some=True),
+            ),
+        ),
+        "q3_k_s": Mix(inner=_kquant(3), outer=_kquant(3), rules=(Rule(names=("lm_head",), part=_kquant(6)),)),
+    }
+)
+
+
+def recipe(recipe_id: str, methods: "list[str] | tuple[str, ...]") -> Recipe:
+    """The recipe called `int4` (a level's default), `int4-gptq` (a level and a method) or `int4-q4_k_m` (and a mix).
+
+    Raises UnknownNameError for a level or method that does not exist; a method may also be `package.module:Class`.
+    """
+    level_name, _, method = recipe_id.partition("-")
+    level = LEVELS.get(level_name)
+    known = ":" in method or method in (*methods, *MIXES)
+    if level is None or (method and (level_name == "bf16" or not known)):
+        choices = [*LEVELS, *(f"LEVEL-{method}" for method in (*methods, *MIXES) if method != "identity")]
+        hint = "A quantizer of your own is LEVEL-package.module:Class."
+        raise unknown("recipe", recipe_id, choices, hint)
+    if method in MIXES:
+        mix = MIXES[method]
+        return Recipe(id=recipe_id, level=level_name, method=method, inner=mix.inner, outer=mix.outer, mix=method)
+    bits = {} if level_name == "bf16" else {"bits": level.bits}
+    outer = Part(quantizer="identity") if level_name == "bf16" else _outer(level)
+    inner = Part(quantizer=method or level.quantizer, parameters=bits)
+    return Recipe(id=recipe_id, level=level_name, method=method or None, inner=inner, outer=outer)
+
+
+def _outer(level: Level) -> Part:
+    return Part(quantizer="rtn", parameters={"bits": level.outer_bits, "group_size": 64})
+
+
+REFERENCE = recipe("bf16", [])

@@ -1,0 +1,179 @@
+"""Compressed models on disk: encode, store, verify, open.
+
+An artifact is a directory named by a hash of all that its content depends on. It holds one safetensors file per
+decoder layer and one for the rest, the tokenizer, config.json and manifest.json; it is written under a temporary name
+and renamed when complete, so it is either whole or not there. Stored names are `<module path>.<array>`; where all
+encodings are what MLX itself stores, config.json says so and `mlx_lm.load` opens the directory too.
+
+The reference (identity on every matrix) is not copied: its artifact is the checkpoint itself.
+"""
+
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+
+from pytest_quantbench import quantizers
+from pytest_quantbench.catalog.recipes import Part
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.layer_kinds import for_mlx_lm
+from pytest_quantbench.compress.manifest import Manifest, verified_manifest
+from pytest_quantbench.compress.plan import Planned, Tensor
+from pytest_quantbench.engines.mlx.skeleton import Config
+from pytest_quantbench.engines.mlx.stacks import Encoding, Rules
+from pytest_quantbench.errors import ModelError, RecordError
+from pytest_quantbench.quantizers import Quantizer, QuantizesInputs
+from pytest_quantbench.storage.files import set_aside
+
+log = logging.getLogger(__name__)
+
+
+class Artifact(ABC):
+    """A compressed model: decodes one parameter at a time and keeps none."""
+
+    config: Config
+    recipe_id: str
+    directory: Path | None = None  # where it lies, if it is on disk by itself
+
+    @property
+    @abstractmethod
+    def manifest(self) -> Manifest:
+        """What it holds and what it was made from."""
+
+    @property
+    @abstractmethod
+    def names(self) -> Sequence[str]:
+        """Every parameter's path in the mlx-lm model, what is outside the decoder layers first, then by layer."""
+
+    @abstractmethod
+    def tensor(self, name: str) -> Tensor:
+        """What is stored for a parameter."""
+
+    @abstractmethod
+    def arrays(self, name: str) -> dict[str, mx.array]:
+        """The encoded arrays of a parameter: {array name: array}. They are not kept here."""
+
+    def quantizer(self, name: str) -> Quantizer | None:
+        """The codec of a parameter; None where it was left as it was."""
+        tensor = self.tensor(name)
+        if tensor.quantizer is None:
+            return None
+        return quantizers.make(Part(quantizer=tensor.quantizer, parameters=tensor.parameters))
+
+    def encoding(self, name: str) -> Encoding | None:
+        """What the codec made of a parameter; None where it was left as it was."""
+        quantizer = self.quantizer(name)
+        if quantizer is None:
+            return None
+        return Encoding(codec=quantizer, arrays=self.arrays(name), shape=self.tensor(name).shape)
+
+    def inputs(self, name: str) -> Rules | None:
+        """What is done to the inputs of the layer that owns this parameter, or to each expert's; None: nothing."""
+        if not isinstance(self.quantizer(name), QuantizesInputs):
+            return None  # without reading the arrays
+        encoding = self.encoding(name)
+        return None if encoding is None else encoding.inputs()
+
+    def dense(self, name: str) -> mx.array:
+        """One parameter, decoded; (out, in) for a matrix, (experts, out, in) for those of experts."""
+        encoding = self.encoding(name)
+        return next(iter(self.arrays(name).values())) if encoding is None else encoding.dense()
+
+
+class Opened(Artifact):
+    """One whose manifest is there."""
+
+    def __init__(self, manifest: Manifest, config: Config) -> None:
+        self.config, self.recipe_id = config, manifest.recipe
+        self._manifest = manifest
+        self._tensors = {tensor.name: tensor for tensor in manifest.tensors}
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it holds and what it was made from."""
+        return self._manifest
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Every parameter's path."""
+        return list(self._tensors)
+
+    def tensor(self, name: str) -> Tensor:
+        """What is stored for a parameter."""
+        return self._tensors[name]
+
+
+class Reference(Opened):
+    """A checkpoint as it is."""
+
+    def __init__(self, manifest: Manifest, checkpoint: Checkpoint) -> None:
+        super().__init__(manifest, checkpoint.config)
+        self._checkpoint = checkpoint
+
+    def arrays(self, name: str) -> dict[str, mx.array]:
+        """The parameter, lazily read."""
+        return {name.rpartition(".")[2]: self._checkpoint.tensor(name)}
+
+
+class Stored(Opened):
+    """What lies in a directory."""
+
+    directory: Path
+
+    def __init__(self, manifest: Manifest, config: Config, directory: Path) -> None:
+        super().__init__(manifest, config)
+        self.directory = directory
+        self._lazy: dict[str, mx.array] = {}
+
+    def arrays(self, name: str) -> dict[str, mx.array]:
+        """The stored arrays of a parameter, lazily read."""
+        stored = self.tensor(name).arrays
+        if any(array not in self._lazy for array in stored):
+            for file in self.manifest.files:
+                if file.endswith(".safetensors"):
+                    self._lazy |= _load(self.directory / file)
+        return {array.rpartition(".")[2]: self._lazy.pop(array) for array in stored}
+
+
+def _load(file: Path) -> dict[str, mx.array]:
+    loaded = mx.load(str(file))
+    assert isinstance(loaded, dict)  # a safetensors file always is
+    return loaded
+
+
+def open_artifact(directory: Path, config: Config | None = None, planned: Sequence[Planned] = ()) -> Artifact | None:
+    """The artifact in a directory, every file's hash checked; None where there is none or it is damaged.
+
+    Hashes are no signatures: a manifest is not believed either where it names files outside of the directory, says
+    otherwise than the files' headers, or than `planned` and `config`, the model and the recipe that are asked for.
+    """
+    try:
+        if not directory.exists():
+            return None
+        manifest = verified_manifest(directory, planned)
+        found = _read_config(directory, config)
+    except (ModelError, RecordError, OSError) as error:
+        aside = set_aside(directory)
+        log.warning("The artifact %s was damaged (%s): moved to %s, made again.", directory.name, error, aside)
+        return None
+    return Stored(manifest, found, directory)
+
+
+def _read_config(directory: Path, wanted: Config | None) -> Config:
+    """The original model's config. Raises RecordError for a file that is none, or not the one that is wanted."""
+    try:
+        table = json.loads((directory / "config.json").read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"config.json is not valid JSON: {error}") from error
+    if not isinstance(table, dict) or (wanted is not None and _plain(table) != for_mlx_lm(_plain(wanted))):
+        raise RecordError("config.json is of another model")
+    return _plain(table)
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    """Without what was said for `mlx_lm.load`."""
+    return {key: value for key, value in config.items() if key != "quantization"}

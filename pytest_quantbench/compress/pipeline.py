@@ -1,0 +1,113 @@
+"""The artifact of a checkpoint and a recipe: found in the cache, or made there."""
+
+import hashlib
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from pytest_quantbench import quantizers
+from pytest_quantbench.catalog.recipes import Recipe
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.compress import plan
+from pytest_quantbench.compress.artifact import Artifact, Reference, open_artifact
+from pytest_quantbench.compress.calibration import CalibrationSet
+from pytest_quantbench.compress.encoder import Job
+from pytest_quantbench.compress.manifest import load_manifest
+from pytest_quantbench.compress.streamed import Streamed
+from pytest_quantbench.compress.writer import Build, manifest_of
+from pytest_quantbench.engines.machine import describe
+from pytest_quantbench.engines.mlx.hidden_states import MEMORY_BYTES
+from pytest_quantbench.errors import DiskError, QuantbenchError
+from pytest_quantbench.storage.locks import held
+
+# Raised when the layout of an artifact changes, or what is made of the same weights and text by the same methods.
+FORMAT = 4
+
+
+def reference(checkpoint: Checkpoint, recipe: Recipe, cache: Path) -> Artifact:
+    """The checkpoint itself as an artifact: identity on every matrix, nothing copied.
+
+    Its size is that of the model in BF16, two bytes for a parameter, also where the source stores four (float32): what
+    is saved is compared with that everywhere.
+    """
+    if not checkpoint.is_here and (kept := load_manifest(cache, checkpoint.sha256)) is not None:
+        return Reference(kept, checkpoint)
+    tensors = [item.tensor(2 * math.prod(item.shape), (item.name,), "") for item in plan.plan(checkpoint, recipe)]
+    stored = sum(tensor.stored_bytes for tensor in tensors)
+    manifest = manifest_of(
+        checkpoint, recipe, tensors, key=checkpoint.sha256, stored_bytes=stored, opens_in_mlx_lm=True
+    )
+    return Reference(manifest, checkpoint)
+
+
+def compress(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    seed: int,
+    cache: Path,
+    calibration: Callable[[], CalibrationSet] | None = None,
+    *,
+    stored: bool = True,
+    memory_bytes: int = MEMORY_BYTES,
+) -> Artifact:
+    """The artifact of a checkpoint and a recipe: found in the cache, or made one decoder layer at a time. Without
+    `stored`, one that is not there is not written either, but encoded as it is needed (see streamed). `memory_bytes`:
+    of the calibration text's hidden states; what is beyond goes to files.
+
+    `calibration` gives the calibration text when a method wants one; None: there is none, which only methods that
+    need none accept. Raises WeightError for NaN or infinite weights, QuantbenchError for a method without the
+    calibration that it needs, DiskError where the cache cannot be written.
+    """
+    if recipe.is_identity:
+        return reference(checkpoint, recipe, cache)
+    used = used_calibration(recipe, calibration)
+    directory = cache / "artifacts" / key_of(checkpoint, recipe, seed, used)
+    building = directory.with_name(f".building-{directory.name}")
+    job = Job(checkpoint=checkpoint, recipe=recipe, seed=seed, calibration=used, memory_bytes=memory_bytes)
+    planned = plan.plan(checkpoint, recipe) if checkpoint.is_here else ()
+    with held(cache / "locks" / directory.name, f"compressing {checkpoint.directory.name} to {recipe.id}"):
+        if (found := open_artifact(directory, checkpoint.config, planned)) is not None:
+            return found
+        if not stored:
+            return Streamed(job, directory.name, cache)
+        try:
+            building.mkdir(parents=True, exist_ok=True)
+            Build(job, building).run(directory.name)
+            building.rename(directory)
+        except OSError as error:  # what is done stays, for when there is room
+            reason = error.strerror or error
+            raise DiskError(f"Cannot write {directory}: {reason}. Set QUANTBENCH_CACHE to another folder.") from error
+        except DiskError:  # it says itself where there is no room
+            raise
+        except QuantbenchError:
+            shutil.rmtree(building, ignore_errors=True)  # nothing that could go on
+            raise
+        made = open_artifact(directory, checkpoint.config, planned)
+    if made is None:
+        raise DiskError(f"{directory} is not what was written a moment ago. Set QUANTBENCH_CACHE to another folder.")
+    return made
+
+
+def used_calibration(recipe: Recipe, calibration: Callable[[], CalibrationSet] | None) -> CalibrationSet | None:
+    """The calibration text, where a method of the recipe wants one. Raises QuantbenchError where it needs one and there
+    is none.
+    """
+    wishes = {quantizers.get(part.quantizer).calibration for part in recipe.parts}
+    if calibration is None and "hessian" in wishes:
+        raise QuantbenchError(f"{recipe.id} needs calibration: give a text with --calibration FILE.")
+    return calibration() if calibration is not None and wishes != {"none"} else None
+
+
+def key_of(checkpoint: Checkpoint, recipe: Recipe, seed: int, calibration: CalibrationSet | None) -> str:
+    """Hash of everything that the artifact's content depends on; of the reference, the checkpoint's own."""
+    if recipe.is_identity:
+        return checkpoint.sha256
+    parts = [
+        (part.quantizer, sorted(part.parameters.items()), quantizers.get(part.quantizer).version)
+        for part in recipe.parts
+    ]
+    text = calibration.describe() if calibration else {}
+    content = [FORMAT, checkpoint.sha256, parts, recipe.mix, text, seed, describe().versions["mlx"]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]

@@ -1,0 +1,43 @@
+"""T3: which questions a model answers rightly; the log-likelihood of every choice, or what it writes, beside it.
+
+lm-eval asks and judges (see task_set). Log-likelihoods come from the layer walk, in float32, and what contexts and
+choices share is computed once (see requests); answers are written by the model in memory (see generation).
+"""
+
+import time
+from dataclasses import replace
+
+from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.engines.mlx.walk import Walk
+from pytest_quantbench.measures.accuracy.requests import answers
+from pytest_quantbench.measures.accuracy.task_set import Asked
+from pytest_quantbench.measures.samples import AccuracySamples
+
+
+def measure(artifact: Artifact, asked: Asked, *, host: bool) -> AccuracySamples:
+    """One artifact's answers, on a walk of its own. Raises WeightError where a logit is not a number."""
+    began = time.perf_counter()
+    walk = Walk(artifact, host=host)
+    walk.run(asked.choices.plan(walk.proof).batches, f"T3 {artifact.recipe_id}")
+    return replace(written(asked, artifact, chosen(asked, walk)), seconds=time.perf_counter() - began)
+
+
+def chosen(asked: Asked, walk: Walk, *, track: int = 0, first: int = 0) -> AccuracySamples:
+    """The answers of one track of a walk, whose batches from `first` on are the choices'."""
+    plan, began = asked.choices.plan(walk.proof), time.perf_counter()
+    return AccuracySamples(
+        tasks=asked.choices.judged(answers(plan, walk, track=track, first=first)) if plan.batches else {},
+        available=asked.available,
+        cut_contexts=asked.cut_contexts,
+        weights_sha256=walk.weights_sha256(track),
+        seconds=time.perf_counter() - began,
+    )
+
+
+def written(asked: Asked, artifact: Artifact, samples: AccuracySamples, *, rounding: bool = False) -> AccuracySamples:
+    """With what the artifact's model writes; its tasks in the order in which they were asked for."""
+    began = time.perf_counter()
+    texts = asked.writing.answer(artifact, rounding=rounding) if asked.writing.prompts else {}
+    found = {**samples.tasks, **texts}
+    tasks = {name: found[name] for name in asked.available}
+    return replace(samples, tasks=tasks, seconds=samples.seconds + time.perf_counter() - began)

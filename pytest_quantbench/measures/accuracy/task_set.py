@@ -1,0 +1,93 @@
+"""All that T3 asks of a model: the choices of some tasks, the written answers of others."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pytest_quantbench.engines.mlx.skeleton import Config
+from pytest_quantbench.errors import UnknownNameError
+from pytest_quantbench.measures.accuracy.generation import Writing
+from pytest_quantbench.measures.accuracy.lm_eval_tasks import (
+    CODE,
+    EMBEDDED,
+    load_task,
+    members,
+    quiet_lm_eval,
+    rules,
+    task_name,
+)
+from pytest_quantbench.measures.accuracy.multiple_choice import Choices, hashes
+from pytest_quantbench.measures.accuracy.question_sample import Part, parts_of
+
+CHOICES, WRITING = ("multiple_choice", "loglikelihood"), ("generate_until",)
+
+
+class Asked:
+    """Questions `start` to `limit` (as far as there are so many) of each task's seeded order. Tasks are names of
+    lm-eval's tasks and groups, or YAML files that define one; samples and `files` go by the task's own name.
+
+    Raises UnknownNameError for a task that lm-eval does not have, OfflineError where its questions would have to be
+    fetched, CorpusError where they are not what the task reads.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        config: Config,
+        names: Sequence[str],
+        files: Mapping[str, Path],
+        limit: int,
+        seed: int,
+        *,
+        offline: bool,
+        start: int = 0,
+        run_code: bool = False,
+    ) -> None:
+        self.available: dict[str, int] = {}
+        parts: list[Part] = []
+        with quiet_lm_eval():
+            for given in names:
+                if task_name(given) in self.available:
+                    raise UnknownNameError(f"--task {given}: {task_name(given)} is asked for twice.")
+                tasks = {each: load_task(each, _file(each, files), offline) for each in members(given)}
+                self.available[task_name(given)] = sum(len(task.eval_docs) for task in tasks.values())
+                parts += parts_of(task_name(given), tasks, limit, seed, start)
+        for part in parts:
+            self._refuse(part)
+        self.choices = Choices(_of_type(parts, CHOICES), tokenizer, config)
+        self.writing = Writing(_of_type(parts, WRITING), tokenizer, config, run_code=run_code)
+        self._content = [
+            (part.name, rules(part.task), [hashes(part.task, doc, requests) for _, doc, requests in part.asked])
+            for part in parts
+        ]
+
+    @staticmethod
+    def _refuse(part: Part) -> None:
+        if part.task.OUTPUT_TYPE not in CHOICES + WRITING:
+            raise UnknownNameError(f"{part.name} scores whole texts, which T2 does: --corpus FILE.")
+        if getattr(part.task, "UNSAFE_CODE", False):
+            raise UnknownNameError(
+                f"{part.name} runs programs outside of our sandbox: choose one of {', '.join(CODE)}."
+            )
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all that is asked: every question, prompt and choice, and the rules by which answers are judged."""
+        choices = [(request.context, request.continuation) for request in self.choices.requests]
+        written = [self.writing.prompts, self.writing.limits]
+        return hashlib.sha256(repr([self.available, self._content, choices, written]).encode()).hexdigest()
+
+    @property
+    def cut_contexts(self) -> int:
+        """How many requests had a context that was longer than the model takes."""
+        return self.choices.cut_contexts + self.writing.cut_contexts
+
+
+def _file(task: str, files: Mapping[str, Path]) -> Path | None:
+    name = task_name(task)
+    return files.get(name, EMBEDDED.get(name))
+
+
+def _of_type(parts: Sequence[Part], types: Sequence[str]) -> list[Part]:
+    return [part for part in parts if part.task.OUTPUT_TYPE in types]

@@ -1,0 +1,137 @@
+"""An artifact's weights against the originals while someone reads them: every parameter is looked at once.
+
+A walk decodes every parameter anyway; what it is given passes through here. Where no walk is taken, `finish`
+decodes what nobody has asked for. Encoded matrices are judged by `likeness.likeness`; kept tensors have to be the
+same.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.compress.manifest import Manifest
+from pytest_quantbench.compress.plan import Tensor
+from pytest_quantbench.engines.mlx.host_products import view
+from pytest_quantbench.engines.mlx.stacks import Rules
+from pytest_quantbench.measures.integrity import likeness
+from pytest_quantbench.measures.integrity.likeness import Likeness
+from pytest_quantbench.measures.samples import IntegritySamples
+from pytest_quantbench.storage.samples_cache import Memory
+
+NAME, VERSION = "integrity", 2  # raised when other things are found in the same weights
+BEYOND_WIDTH = 0.5  # bits per weight for scales: what is stored beyond is codebooks, which do not make weights better
+
+
+class Inspected(Artifact):
+    """An artifact whose weights come out in float32 and looked at. `original` gives the source's parameter."""
+
+    def __init__(self, artifact: Artifact, original: Callable[[str], mx.array]) -> None:
+        self.config, self.recipe_id, self.directory = artifact.config, artifact.recipe_id, artifact.directory
+        self._artifact, self._original = artifact, original
+        self._found: dict[str, Likeness] = {}
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it holds and what it was made from."""
+        return self._artifact.manifest
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Every parameter's path."""
+        return self._artifact.names
+
+    def tensor(self, name: str) -> Tensor:
+        """What is stored for a parameter."""
+        return self._artifact.tensor(name)
+
+    def arrays(self, name: str) -> dict[str, mx.array]:
+        """The encoded arrays of a parameter."""
+        return self._artifact.arrays(name)
+
+    def inputs(self, name: str) -> Rules | None:
+        """What is done to the inputs of the layer that owns this parameter, or to each expert's."""
+        return self._artifact.inputs(name)
+
+    def dense(self, name: str) -> mx.array:
+        """One parameter, decoded."""
+        decoded = _float32(self._artifact.dense(name))
+        if name not in self._found:
+            self._found[name] = _compared(self._artifact.tensor(name), _float32(self._original(name)), decoded)
+        return decoded
+
+    def finish(self) -> IntegritySamples:
+        """What was found, once every parameter has been looked at."""
+        for name in self.names:
+            if name not in self._found:
+                self.dense(name)
+                mx.clear_cache()
+        found = [self._found[name] for name in self.names]
+        return IntegritySamples(tensors=len(found), problems=likeness.findings(found))
+
+
+def _float32(array: mx.array) -> mx.array:
+    floats = mx.contiguous(array.astype(mx.float32))
+    mx.eval(floats)
+    return floats
+
+
+def _compared(tensor: Tensor, original: mx.array, decoded: mx.array) -> Likeness:
+    before, after = _viewed(original), _viewed(decoded)
+    if tensor.quantizer is None:
+        return likeness.kept(tensor.name, before, after)
+    stored = 8 * tensor.stored_bytes / max(1, before.size)
+    width = tensor.parameters.get("bits")
+    bits = min(stored, width + BEYOND_WIDTH) if isinstance(width, int | float) else stored
+    code = f"{tensor.quantizer} {sorted(tensor.parameters.items())}"
+    return likeness.likeness(tensor.name, before, after, bits, code)
+
+
+def _viewed(array: mx.array) -> NDArray[np.float32]:
+    """(out, in) or (n,) values; the matrices of a stack of experts stand below each other."""
+    seen: NDArray[np.float32] = view(array)
+    return seen.reshape(-1, seen.shape[-1]) if seen.ndim == 3 else np.atleast_1d(seen)
+
+
+class Integrity:
+    """Whether an artifact's weights are the source's: found along a walk, in an earlier session, or when settled.
+
+    Without an artifact nothing is asked, and where the source's weights have been deleted nothing can be found out.
+    """
+
+    def __init__(self, artifact: Artifact | None, checkpoint: Checkpoint, memory: Memory) -> None:
+        self._artifact, self._checkpoint, self._memory = artifact, checkpoint, memory
+        self.found: IntegritySamples | None = None
+
+    @property
+    def problems(self) -> tuple[str, ...] | None:
+        """What is wrong, a sentence each; None if that is not known."""
+        return None if self.found is None else self.found.problems
+
+    def pending(self) -> Inspected | None:
+        """The weights for whoever reads them next, to be looked at; None if that has been done, or cannot be."""
+        if self._artifact is None or self.found is not None:
+            return None
+        self.found = self._memory.recall(NAME, self._work(self._artifact), IntegritySamples)
+        if self.found is not None or not self._checkpoint.is_here:
+            return None
+        return Inspected(self._artifact, self._checkpoint.tensor)
+
+    def keep(self, found: IntegritySamples) -> None:
+        """Keep what was found, also for later sessions."""
+        self.found = found
+        if self._artifact is not None:
+            self._memory.keep(NAME, self._work(self._artifact), found)
+
+    def settle(self) -> None:
+        """Look at the weights now, unless that has been done."""
+        if (inspected := self.pending()) is not None:
+            self.keep(inspected.finish())
+
+    def _work(self, artifact: Artifact) -> dict[str, Any]:
+        """All that the findings depend on besides the artifact's key: the very files, where it has any."""
+        return {"version": VERSION, "files": dict(artifact.manifest.files) if artifact.directory is not None else {}}

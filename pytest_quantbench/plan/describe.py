@@ -1,0 +1,62 @@
+"""`quantbench plan`: what a selection will fetch, how much disk each plan takes, how much memory, how long it takes."""
+
+from collections.abc import Iterator, Sequence
+
+from pytest_quantbench.catalog.disk_plans import DISK_PLANS, bf16_bytes
+from pytest_quantbench.catalog.recipes import LEVELS, recipe
+from pytest_quantbench.engines.machine import describe, memory_bytes
+from pytest_quantbench.errors import DiskError
+from pytest_quantbench.fetch.hub_cache import hub_cache
+from pytest_quantbench.plan.disk import SCALE_BITS, Cells, compressed, need, shortage, to_fetch
+from pytest_quantbench.plan.duration import forecast, work
+from pytest_quantbench.plugin.collect import Selection
+from pytest_quantbench.record import folder
+from pytest_quantbench.record.schema import Record
+from pytest_quantbench.storage.files import GB, free_bytes
+
+
+def outlook(selection: Selection) -> Iterator[str]:
+    """The lines that `quantbench plan` prints."""
+    cells = selection.cells
+    models = {model.name: model for model, _ in cells}
+    compared = {(model.name, each.id): (model, each) for model, r in cells for each in (recipe("bf16", []), r)}
+    levels = [level for level in LEVELS if any(chosen.level == level for _, chosen in cells)]
+    yield f"selection: {len(cells)} cells, {len(models)} models at {', '.join(levels)}"
+    missing = to_fetch(cells)
+    sizes = [f"{name} {bf16_bytes(model) / GB:.1f} GB" for name, model in missing.items()]
+    yield f"to fetch: {', '.join(sizes) or 'nothing'}"
+    yield from _disk(selection)
+    yield f"memory: {_memory(selection, list(compared.values()))}"
+    planned = work(list(compared.values()), selection.checks)
+    yield f"time: {forecast(planned, _records(selection), describe()).line()}"
+
+
+def _disk(selection: Selection) -> Iterator[str]:
+    cache = selection.settings.cache
+    yield f"disk: {free_bytes(cache) / GB:.1f} GB free at {cache}, {free_bytes(hub_cache()) / GB:.1f} at {hub_cache()}"
+    yield "  plan  cells   at most      kept  fits  what it does"
+    fitting, have = [], compressed(cache)
+    for plan in DISK_PLANS.values():
+        needed = need(selection.cells, plan, have)
+        fits = shortage(needed, cache) is None
+        fitting += [plan.name] if fits else []
+        taken = sum(plan.takes(chosen.level) for _, chosen in selection.cells)
+        sizes = f"{taken:5}  {needed.both / GB:5.1f} GB  {needed.left / GB:5.1f} GB"
+        yield f"  {plan.name:4}  {sizes}  {'yes' if fits else 'no':4}  {plan.meaning}"
+    yield f"  {'fits: --disk-plan ' + ' or '.join(fitting) if fitting else 'no plan fits: choose fewer models with -k'}"
+
+
+def _memory(selection: Selection, compared: Cells) -> str:
+    walk = f"T2, T3 and compression: one decoder layer and up to {selection.settings.memory_bytes / GB:g} GB (--memory)"
+    if "t1" not in selection.checks:
+        return walk
+    whole = [(bf16_bytes(m) * min(16, r.bits + SCALE_BITS) / 16, f"{m.name}-{r.id}") for m, r in compared]
+    size, name = max(whole, default=(0.0, "nothing"))
+    return f"T1 loads whole models: {size / GB:.1f} GB for {name}, of {memory_bytes() / GB:.1f} GB here; {walk}"
+
+
+def _records(selection: Selection) -> Sequence[Record]:
+    try:
+        return folder.read_all(selection.settings.results)
+    except DiskError:
+        return []

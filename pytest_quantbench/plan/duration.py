@@ -1,0 +1,93 @@
+"""How long a session will take, roughly: by what earlier ones took on such a machine, scaled by the models' size."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+
+from pytest_quantbench.catalog.disk_plans import bf16_bytes
+from pytest_quantbench.catalog.models import Model
+from pytest_quantbench.catalog.recipes import Recipe
+from pytest_quantbench.engines.machine import Machine
+from pytest_quantbench.record.schema import Record
+from pytest_quantbench.storage.files import GB
+
+PARTS = {"compression": "compression", "t1": "throughput", "t2": "perplexity", "t3": "accuracy"}  # of a record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One part of a cell's session: `compression`, `t1`, `t2` or `t3`."""
+
+    model: Model
+    recipe: Recipe
+    part: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """Seconds in all, and how many pieces of work they are known for: by a record of the very cell, by other models'
+    records, or not at all, in which case their time is not in `seconds`.
+    """
+
+    seconds: float
+    own: int
+    scaled: int
+    unknown: int
+
+    def line(self) -> str:
+        """As a sentence."""
+        if not self.own + self.scaled:
+            return "unknown: there are no records of such a machine to go by"
+        pieces = f"{self.own} pieces of work by records of the same cell, {self.scaled} scaled from others by size"
+        rest = f"; {self.unknown} more are not in it, nothing like them was measured" if self.unknown else ""
+        return f"about {duration(self.seconds)} if nothing is reused ({pieces}{rest})"
+
+
+def work(cells: Sequence[tuple[Model, Recipe]], checks: Collection[str]) -> list[Work]:
+    """What a session over these cells does, as far as it takes time."""
+    found = []
+    for model, recipe in cells:
+        compressed = [] if recipe.level == "bf16" else ["compression"]
+        found += [Work(model=model, recipe=recipe, part=part) for part in [*compressed, *sorted(PARTS.keys() & checks)]]
+    return found
+
+
+def forecast(planned: Sequence[Work], records: Sequence[Record], machine: Machine) -> Forecast:
+    """The time that work takes, by records of machines like this one. Other token and question counts than those of
+    the records are not allowed for.
+    """
+    alike = [record for record in records if record.machine and _like(record.machine) == _like(machine)]
+    seconds, own, scaled = 0.0, 0, 0
+    for piece in planned:
+        same = [record for record in alike if record.recipe == piece.recipe.id]
+        mine = [found for each in same if each.model_id == piece.model.name and (found := _spent(each, piece.part))]
+        if mine:
+            own, seconds = own + 1, seconds + mine[0]
+        elif rates := _rates(same, piece.part) or _rates(alike, piece.part):
+            scaled, seconds = scaled + 1, seconds + median(rates) * bf16_bytes(piece.model) / GB
+    return Forecast(seconds=seconds, own=own, scaled=scaled, unknown=len(planned) - own - scaled)
+
+
+def _spent(record: Record, part: str) -> float | None:
+    """Seconds that a part took; None where it was not measured."""
+    found = getattr(record, PARTS[part])
+    return None if found is None else found.time_sec
+
+
+def _rates(records: Sequence[Record], part: str) -> list[float]:
+    """Seconds per GB of BF16 weights."""
+    spent = [(_spent(record, part), record.compression) for record in records]
+    return [seconds / size.original_gb for seconds, size in spent if seconds and size is not None]
+
+
+def _like(machine: Machine) -> Machine:
+    """What makes machines alike in speed: not their libraries."""
+    return replace(machine, versions={}, os="")
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,61 @@
+"""What a test item needs: read from its parameters and markers, with the standard library and pytest only."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_quantbench.catalog.disk_plans import DiskPlan
+    from pytest_quantbench.catalog.models import Model
+    from pytest_quantbench.catalog.recipes import Recipe
+
+SAMPLES = {"t2": "perplexity_samples", "t3": "accuracy_samples"}  # what items with these markers are measured for
+
+
+def parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
+    """The model and the recipe of an item's cell; None for an item without a cell."""
+    callspec = getattr(item, "callspec", None)
+    if callspec is None or "quantbench_subject" not in callspec.params:
+        return None
+    return callspec.params["quantbench_subject"], callspec.params["cell"]
+
+
+def spellings(name: str) -> set[str]:
+    """A model's name as `-k` may have it: letters with their accents composed or not (macOS takes them apart), and `_`
+    for what an expression cannot hold, such as blanks.
+    """
+    forms = {name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))}
+    return forms | {re.sub(r"[^\w:+\-.\[\]\\/]", "_", form) for form in forms}
+
+
+def needs_suite(item: pytest.Item) -> bool:
+    """Whether an item judges all models of a level."""
+    return "quantbench_records" in getattr(item, "fixturenames", ())
+
+
+def is_wanted(item: pytest.Item, plan: DiskPlan, *, selftest: bool) -> bool:
+    """Whether a session runs an item: not what its disk plan has no room for; self-tests only if they are asked for."""
+    needed = parameters(item)
+    return (needed is None or plan.takes(needed[1].level)) and (selftest or not item.get_closest_marker("selftest"))
+
+
+def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:
+    """The different cells that these items need."""
+    found = [needed for needed in map(parameters, items) if needed is not None]
+    return list({(model.name, recipe.id): (model, recipe) for model, recipe in found}.values())
+
+
+def expected(items: Sequence[pytest.Item]) -> dict[str, list[tuple[Recipe, str]]]:
+    """By model: the recipes, each with the name of samples that an item will ask for."""
+    found: dict[str, list[tuple[Recipe, str]]] = {}
+    for item in items:
+        needed = parameters(item)
+        for marker, name in SAMPLES.items():
+            if needed is not None and item.get_closest_marker(marker):
+                found.setdefault(needed[0].name, []).append((needed[1], name))
+    return found

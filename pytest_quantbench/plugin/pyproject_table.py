@@ -1,0 +1,130 @@
+"""`[tool.quantbench]` of the user's pyproject.toml: where it is found, and what its keys may hold."""
+
+import os
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.recipes import LEVELS
+from pytest_quantbench.errors import QuantbenchError, unknown
+
+SECTION = "tool.quantbench"
+
+
+def read_table(*starts: Path) -> tuple[Path, dict[str, Any]]:
+    """`[tool.quantbench]` of the nearest pyproject.toml that has one, in a starting folder or above it, and the folder
+    that it lies in; nothing, and the first starting folder, where there is none.
+
+    Raises QuantbenchError for one that cannot be read as TOML, has a key that nothing reads, or a value of a kind that
+    its key does not take.
+    """
+    for folder in dict.fromkeys(folder for start in starts for folder in (start, *start.parents)):
+        pyproject = folder / "pyproject.toml"
+        if not pyproject.is_file():
+            continue
+        table = _section(pyproject)
+        try:
+            check_kinds(table)
+            check_report(folder, table)
+        except QuantbenchError as error:
+            raise type(error)(f"{error} This is in {pyproject}.") from error
+        if table:
+            return folder, table
+    return starts[0], {}
+
+
+def _section(pyproject: Path) -> dict[str, Any]:
+    """The table of one file, empty where it has none. Raises QuantbenchError where it or `tool` is no table."""
+    try:
+        found = tomllib.loads(pyproject.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError, OSError) as error:  # ValueError: not TOML, not UTF-8, or a number too long
+        raise QuantbenchError(f"{pyproject} cannot be read as TOML: {error}.") from error
+    named = "tool"
+    for key in SECTION.split("."):
+        found = found.get(key, {})
+        if not isinstance(found, dict):
+            raise QuantbenchError(f"{named} = {found!r} in {pyproject}: give a table, [{SECTION}].")
+        named = SECTION
+    return found
+
+
+def _is_text(value: object) -> bool:
+    # No path and no Hub id has a NUL character, and the system's calls do not take one.
+    return isinstance(value, str) and bool(value.strip()) and "\0" not in value
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_limit(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value == "informational"
+    return abs(value) <= sys.float_info.max  # false of NaN and infinity, and of integers that no float can hold
+
+
+# By key: what its value has to fulfil, and how that is told.
+KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = MappingProxyType(
+    {
+        "criteria": (_is_table, f"tables of limits, such as [{SECTION}.criteria.int4]"),
+        "models": (_are_texts, "a list of directories or Hub ids, such as ['path/to/model', 'owner/name']"),
+        "report": (_is_text, "the path of a file, such as 'docs/quantization.md'"),
+    }
+)
+
+
+def _expect(fits: Callable[[object], bool], value: object, section: str, key: str, kind: str) -> None:
+    if not fits(value):
+        raise QuantbenchError(f"[{section}] {key} = {value!r}: give {kind}.")
+
+
+def check_kinds(table: Mapping[str, Any]) -> None:
+    """Raise UnknownNameError for a key of `[tool.quantbench]` that nothing reads, and QuantbenchError for a value of
+    another kind than its key takes, down to the limits. Whether the names exist is for `check_criteria`.
+    """
+    for key, value in table.items():
+        if key not in KINDS:
+            raise unknown(f"key in [{SECTION}]", key, tuple(KINDS))
+        fits, kind = KINDS[key]
+        _expect(fits, value, SECTION, key, kind)
+    for selector, limits in table.get("criteria", {}).items():
+        _expect(_is_table, limits, f"{SECTION}.criteria", selector, "a table, such as { perplexity_delta = 0.5 }")
+        for metric, limit in limits.items():
+            section = f"{SECTION}.criteria.{selector}"
+            _expect(_is_limit, limit, section, metric, "a number or 'informational'")
+
+
+def check_report(folder: Path, table: Mapping[str, Any]) -> None:
+    """Raise QuantbenchError where `report` is a folder, or would lie below a file."""
+    if "report" not in table:
+        return
+    path = folder / table["report"]
+    if os.path.isdir(path):
+        raise QuantbenchError(f"[{SECTION}] report = {table['report']!r}: this is a folder; give the path of a file.")
+    for parent in path.parents:
+        if os.path.isfile(parent):
+            raise QuantbenchError(f"[{SECTION}] report = {table['report']!r}: {parent} is a file, not a folder.")
+
+
+def beside(folder: Path, source: str) -> str:
+    """A model's source as it stands in a file of this folder: paths are relative to that."""
+    return str(folder / source) if source.startswith(".") or os.path.exists(folder / source) else source
+
+
+def check_criteria(table: Mapping[str, Any], models: "list[str]", recipes: "list[str]") -> None:
+    """Raise UnknownNameError if an override names no model, level, recipe or metric."""
+    selectors = [*models, *recipes, *LEVELS, *(f"{model}-{recipe}" for model in models for recipe in recipes)]
+    for selector, limits in table.items():
+        if selector not in selectors:
+            raise unknown(f"selector in [{SECTION}.criteria]", selector, [*models, *recipes, "MODEL-RECIPE"])
+        for metric in limits:
+            if metric not in METRICS:
+                raise unknown(f"metric in [{SECTION}.criteria.{selector}]", metric, list(METRICS))

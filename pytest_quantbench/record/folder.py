@@ -1,0 +1,164 @@
+"""The results folder: a JSON and an npz per cell, combined.json. Written all or nothing, and never emptied."""
+
+import hashlib
+import io
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.models import MODELS
+from pytest_quantbench.catalog.recipes import LEVELS
+from pytest_quantbench.errors import DiskError, RecordError
+from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.record.schema import SCHEMA, Record, read
+from pytest_quantbench.storage.files import write_atomically
+from pytest_quantbench.storage.locks import held_folder
+from pytest_quantbench.storage.sealed import sealed
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+PARTS = ("throughput", "perplexity", "accuracy", "weights")
+COMBINED = "combined.json"
+
+
+def check_writable(directory: Path) -> None:
+    """Raise DiskError now rather than after hours of measuring if the folder cannot be written."""
+    probe = directory / ".writable"
+    write_atomically(probe, b"")
+    probe.unlink()
+
+
+def save(record: Record, arrays: Mapping[str, Any], directory: Path) -> Path:
+    """Write a cell's record and raw samples; returns the JSON's path.
+
+    A part that this run did not measure is kept from the record that is there, if that is of the same weights on the
+    same machine: measuring T2 again does not lose yesterday's T3. Workers of one session may each measure a part of a
+    cell: one at a time writes. Raises DiskError where the folder cannot be written.
+    """
+    path, raw_path = directory / f"{record.file_stem}.json", directory / f"{record.file_stem}.npz"
+    with held_folder(directory):
+        old = _readable(path)
+        record, arrays = _completed_by(record, dict(arrays), old, _readable_arrays(raw_path, old))
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        raw = buffer.getvalue()
+        write_atomically(raw_path, raw)
+        write_atomically(path, sealed(replace(record, raw_sha256=hashlib.sha256(raw).hexdigest())))
+    return path
+
+
+def _completed_by(
+    record: Record, arrays: dict[str, Any], old: Record | None, old_arrays: Mapping[str, Any] | None
+) -> tuple[Record, dict[str, Any]]:
+    """The record and its samples with what another session or worker has measured of the same cell."""
+    if old is not None and old_arrays is not None and _same_cell(old, record):
+        kept = [part for part in PARTS if getattr(record, part) is None and getattr(old, part) is not None]
+        now = {verdict.criterion for verdict in record.verdicts}
+        # a verdict on samples that were measured anew would be of others, unless they are the same again
+        still = {*kept, "size", *(part for part in PARTS if _same_part(part, record, arrays, old, old_arrays))}
+        # and one by a test's own limit lasts as long as the session with that test
+        lasting = [v for v in old.verdicts if not v.given or old.session == record.session]
+        verdicts = [v for v in lasting if v.criterion not in now and METRICS[v.metric].check in still]
+        record = replace(
+            record,
+            **{part: getattr(old, part) for part in kept},
+            perplexities=old.perplexities if "perplexity" in kept else record.perplexities,
+            noise_floor=_completed(record.noise_floor, old.noise_floor),
+            coherence=_completed(record.coherence, old.coherence),
+            compression=_completed(record.compression, old.compression),
+            tokenizer=record.tokenizer or old.tokenizer,
+            integrity=old.integrity if record.integrity is None else record.integrity,
+            verdicts=(*verdicts, *record.verdicts),
+            weights_sha256=record.weights_sha256 or old.weights_sha256,
+        )
+        arrays = {name: array for name, array in old_arrays.items() if name.partition("/")[0] in kept} | arrays
+    return replace(record, verdicts=tuple(sorted(record.verdicts, key=_place))), arrays
+
+
+def _place(verdict: Verdict) -> tuple[int, str, bool, float]:
+    """Where a verdict stands in a record: the cell's own criterion first, then those of tests by their limits."""
+    return list(METRICS).index(verdict.metric), verdict.of, verdict.given, verdict.limit or 0.0
+
+
+def _same_part(
+    part: str, record: Record, arrays: Mapping[str, Any], old: Record, old_arrays: Mapping[str, Any]
+) -> bool:
+    """Whether a part was measured twice and gave the same, to the last sample."""
+    if getattr(record, part) is None or getattr(record, part) != getattr(old, part):
+        return False
+    mine, others = ({n: a for n, a in each.items() if n.startswith(f"{part}/")} for each in (arrays, old_arrays))
+    return mine.keys() == others.keys() and all(np.array_equal(mine[name], others[name]) for name in mine)
+
+
+def _completed(new: T | None, old: T | None) -> T | None:
+    """The new figures, and the old ones where there are no new ones."""
+    if new is None or old is None:
+        return new or old
+    missing = [each.name for each in fields(new) if getattr(new, each.name) is None]  # type: ignore[arg-type]
+    return replace(new, **{name: getattr(old, name) for name in missing})  # type: ignore[type-var]
+
+
+def _readable(path: Path) -> Record | None:
+    try:
+        return read(path) if path.is_file() else None
+    except RecordError:
+        return None  # damaged or of another schema: it is replaced
+
+
+def _same_cell(old: Record, new: Record) -> bool:
+    hashes = {old.weights_sha256, new.weights_sha256} - {None}
+    same = ("source_sha256", "recipe", "seed", "machine")
+    artifacts = [record.compression and record.compression.artifact for record in (old, new)]
+    return len(hashes) <= 1 and artifacts[0] == artifacts[1] and all(getattr(old, n) == getattr(new, n) for n in same)
+
+
+def _readable_arrays(path: Path, record: Record | None) -> dict[str, Any] | None:
+    """The raw samples of a record; None where there are none, or they are not those that it was written with."""
+    raw = path.read_bytes() if record is not None and path.is_file() else b""
+    if record is None or hashlib.sha256(raw).hexdigest() != record.raw_sha256:
+        return None  # what it held is lost, and measured again
+    with np.load(io.BytesIO(raw), allow_pickle=False) as old:
+        return {name: old[name] for name in old.files}
+
+
+def read_all(directory: Path) -> list[Record]:
+    """Every record of a folder, in the catalogue's order, then by level and recipe.
+
+    A file that is no record, or of another schema, is left out with a warning in the log. Raises DiskError where there
+    is no such folder or no record in it.
+    """
+    found = []
+    for path in sorted(directory.glob("*.json")):
+        if path.name == COMBINED:
+            continue
+        try:
+            found.append(read(path))
+        except RecordError as error:
+            log.warning("Left out: %s", error)
+    if not found:
+        raise DiskError(f"{directory} holds no records. Run `pytest benches -k Tiny --results {directory}` first.")
+    return in_order(found)
+
+
+def in_order(records: Sequence[Record]) -> list[Record]:
+    """Records sorted as the catalogue has the models and levels."""
+    models, levels = list(MODELS), list(LEVELS)
+
+    def place(record: Record) -> tuple[int, str, int, str]:
+        known = models.index(record.model_id) if record.model_id in models else len(models)
+        return known, record.model_id, levels.index(record.level), record.recipe
+
+    return sorted(records, key=place)
+
+
+def write_combined(records: Sequence[Record], directory: Path) -> Path:
+    """combined.json: the schema number and all records."""
+    path = directory / COMBINED
+    write_atomically(path, sealed({"schema": SCHEMA, "records": msgspec.to_builtins(in_order(records))}))
+    return path

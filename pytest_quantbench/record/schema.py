@@ -1,0 +1,175 @@
+"""One cell's record: frozen, complete, to and from JSON.
+
+Schema history
+  1  first version (names of §4.5: compression, throughput, perplexity, accuracy; verdicts and provenance beside them)
+  2  verdicts: looks, p values, detectable difference; the noise floor, coherence
+  3  perplexity: the protocol's hash, the corpus's revision
+  4  the plan's meaning for `compression.ratio` (compressed over original; `times_smaller` is the inverse),
+     `accuracy.delta` (a fraction; `delta_points`) and `throughput.runs` (of each prompt; `total_runs`); a verdict for
+     every criterion, with what it is of and the figures of the look that decided; speed ratios are suppressed where
+     the machine's own speed changed; clusters of questions; divergence: `sampled_nats`, within the interval, in the
+     place of `missed_nats`, which was beyond it; what the tokenizer puts around texts; how the text of T2 was sampled,
+     its head, perplexities of other texts; integrity: what is wrong with the decoded weights; the
+     calibration text; the session that wrote it
+
+Files of schema 3 are read too (see older_schemas).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from pytest_quantbench.engines.machine import Machine
+from pytest_quantbench.errors import RecordError
+from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.record.diagnostics import Coherence, NoiseFloor, Weights
+from pytest_quantbench.record.older_schemas import as_current
+from pytest_quantbench.record.text_schema import Perplexity
+from pytest_quantbench.stats.estimates import Interval
+from pytest_quantbench.storage.sealed import unsealed
+
+SCHEMA = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compression:
+    """Sizes counted from the stored bytes. `original_gb` is BF16 (two bytes per parameter), GB are 10⁹ bytes."""
+
+    original_gb: float
+    compressed_gb: float
+    ratio: float  # compressed over original: 0.25 is a quarter of the size
+    times_smaller: float  # original over compressed
+    time_sec: float
+    bits_per_weight: float
+    inner_bits_per_weight: float
+    outer_bits_per_weight: float | None
+    quantized_fraction: float  # of the parameters
+    kept: Mapping[str, str] = field(default_factory=dict)  # tensors left alone: reason by name
+    notes: Mapping[str, str] = field(default_factory=dict)  # encoded otherwise than the recipe says: by name
+    source_dtype: str = "bfloat16"
+    artifact: str = ""
+    opens_in_mlx_lm: bool = False
+    calibration: Mapping[str, str | int] | None = None  # `text`, `sha256`, `sequences`, …; null: none was used
+    calibration_ppl: float | None = None  # of the reference on the text's first 512 tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Throughput:
+    """T1. `p95_tps` is the rate that 95 % of the runs reach or exceed. A drift is how much faster (above 0) a fixed
+    product ran after the runs than before; `probe_change` how much faster beside these runs than beside the
+    reference's.
+    """
+
+    mean_tps: float
+    std_tps: float | None
+    p95_tps: float
+    runs: int  # of each prompt
+    total_runs: int  # of all prompts
+    ratio: Interval | None  # over BF16; null where it was suppressed
+    prefill_tps: float
+    first_token_sec: float
+    load_sec: float
+    peak_gb: float
+    warm_up_tps: float
+    probe_drift: float
+    interleaved: bool  # with the reference's runs
+    activations: str
+    dense_layers: int
+    time_sec: float | None = None
+    ratio_suppressed: str = ""  # why there is no ratio: the machine's own speed changed
+    reference_probe_drift: float | None = None
+    probe_change: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskAccuracy:
+    """One task, as fractions; the drop in percentage points with Tango's score interval. Questions that share a source
+    (`cluster_key`: the fields of a document that say so) flip together: `flip_correlation` is the correlation of two
+    questions of a cluster in losing or gaining the answer, `design_effect` the factor by which the variance of the drop
+    grows.
+    """
+
+    accuracy: float
+    questions: int
+    chance: float
+    accuracy_raw: float
+    version: str
+    sha256: str
+    bf16_accuracy: float | None = None
+    right_to_wrong: int | None = None
+    wrong_to_right: int | None = None
+    drop_points: Interval | None = None
+    mcnemar_p: float | None = None
+    unpaired_p: float | None = None
+    unpaired_detectable_points: float | None = None
+    detectable_points: float | None = None
+    questions_for_one_point: int | None = None  # to tell a drop of one point from none, at this flip rate
+    clusters: int | None = None  # as many as questions where none share a source
+    cluster_key: str = ""
+    flip_correlation: float | None = None
+    design_effect: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accuracy:
+    """T3 by length-normalised accuracy. `arc_easy` and `hellaswag` are null when the model has other tasks."""
+
+    arc_easy: float | None
+    hellaswag: float | None
+    combined: float
+    bf16_combined: float | None
+    delta: float | None  # combined minus bf16_combined, a fraction: below 0 where accuracy was lost
+    delta_points: float | None = None  # the same in percentage points
+    tasks: Mapping[str, TaskAccuracy]
+    chat_template: bool = False
+    cut_contexts: int = 0  # requests whose context was longer than the model takes
+    time_sec: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """Everything about one cell. A part is null when this run was not asked to measure it."""
+
+    schema: int
+    model_id: str
+    bits: int
+    timestamp: str
+    recipe: str
+    level: str
+    source: str
+    revision: str | None
+    source_sha256: str
+    weights_sha256: str | None  # of the decoded weights that were evaluated
+    seed: int
+    compression: Compression | None = None
+    throughput: Throughput | None = None
+    perplexity: Perplexity | None = None
+    perplexities: Mapping[str, Perplexity] = field(default_factory=dict)  # of other texts, by name: not judged
+    accuracy: Accuracy | None = None
+    weights: Weights | None = None
+    noise_floor: NoiseFloor | None = None
+    coherence: Coherence | None = None
+    tokenizer: Mapping[str, tuple[str, ...]] | None = None  # `prefix` of all it reads; `suffix_left_out` behind texts
+    integrity: tuple[str, ...] | None = None  # what is wrong with the decoded weights; null: not compared
+    verdicts: tuple[Verdict, ...] = ()
+    machine: Machine | None = None
+    session: str | None = None  # that wrote it last; the workers of one run share it
+    raw_sha256: str | None = None  # of the .npz beside it
+
+    @property
+    def file_stem(self) -> str:
+        """`Tiny_4bit`, or `Tiny_4bit_gptq` for a recipe that is not the level's default."""
+        _, dash, method = self.recipe.replace(":", ".").partition("-")
+        return f"{self.model_id}_{self.bits}bit{dash and '_'}{method}"
+
+
+def read(path: Path) -> Record:
+    """The record in a JSON file, one of an older schema as if it were of this one. Raises RecordError naming the file
+    and the field that is wrong.
+    """
+    try:
+        return msgspec.convert(as_current(unsealed(path.read_bytes()), SCHEMA), Record)
+    except (msgspec.MsgspecError, RecordError, OSError) as error:
+        raise RecordError(f"{path} is no record of this tool: {error}. Delete it, or run its cell again.") from error

@@ -1,0 +1,123 @@
+"""All models of a recipe together: how many meet every criterion, and Holm's correction over the family of criteria."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_quantbench.catalog.criteria import METRICS, SUITE_CRITERIA
+from pytest_quantbench.judge.verdict import Outcome, Verdict
+from pytest_quantbench.record.schema import Record
+from pytest_quantbench.stats.estimates import ALPHA
+from pytest_quantbench.stats.series import holm
+
+SEVERITY: tuple[Outcome, ...] = ("fail", "undecided", "pass", "informational")  # from the worst on
+Criterion = tuple[str, str, float | None]  # of a verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteVerdict:
+    """How many models meet all criteria under one recipe, and what that means for its level's own criterion."""
+
+    recipe: str
+    level: str
+    outcome: Outcome
+    met: int
+    failed: int
+    undecided: int
+    incomplete: int  # not all of their criteria were measured
+    sentence: str
+    needed: str = ""
+
+
+def worst(record: Record, metric: str) -> Verdict | None:
+    """The verdict that counts for a metric of a cell: the worst of its criteria, the first of equals."""
+    found = [verdict for verdict in record.verdicts if verdict.metric == metric]
+    return min(found, key=lambda verdict: SEVERITY.index(verdict.outcome), default=None)
+
+
+def holm_outcomes(recipe: str, records: Sequence[Record]) -> Mapping[tuple[str, Criterion], Outcome]:
+    """(model, criterion) → the verdict after Holm's correction; the family is all judged criteria of a recipe's models.
+
+    "Good" and "bad" are two families: each is the claim of one side, with its own error probability.
+    """
+    judged = [
+        (record.model_id, verdict)
+        for record in records
+        if record.recipe == recipe
+        for verdict in record.verdicts
+        if verdict.p_good is not None and verdict.p_bad is not None
+    ]
+    good, bad = (holm([getattr(verdict, side) for _, verdict in judged]) for side in ("p_good", "p_bad"))
+    return {
+        (model, verdict.criterion): "pass" if p < ALPHA else "fail" if q < ALPHA else "undecided"
+        for (model, verdict), p, q in zip(judged, good, bad, strict=True)
+    }
+
+
+def judge_suite(recipe: str, records: Sequence[Record]) -> SuiteVerdict:
+    """Count models by their records of a recipe, by the criterion of its level; judged only where as many models ran
+    as the criterion names.
+
+    A model meets all criteria if every one with a limit passed, fails if one failed, else it is undecided, or
+    incomplete where not all were measured, which counts as open too.
+    """
+    level = recipe.partition("-")[0]
+    cells = [record for record in records if record.recipe == recipe]
+    states = [_state(record) for record in cells]
+    met, failed, incomplete = (states.count(state) for state in ("pass", "fail", "incomplete"))
+    open_ = len(states) - met - failed
+    sentence = f"{met} of {len(states)} models meet all criteria, {failed} do not, {open_ - incomplete} undecided"
+    sentence += f", {incomplete} not measured in full" if incomplete else ""
+    sentence += _not_judged(cells) + _after_holm(recipe, cells)
+    needed, of = SUITE_CRITERIA.get(level, (0, 0))
+    outcome: Outcome = "informational"
+    if not needed or len(states) < of:
+        sentence += f" (judged from {of} models on)" if needed else " (no suite criterion at this level)"
+    else:
+        share = needed / of  # of however many models there are: 8 of 10 is 16 of 20
+        enough, possible = met >= share * len(states), met + open_ >= share * len(states)
+        outcome = "pass" if enough else "undecided" if possible else "fail"
+        sentence += f"; {needed} of {of} are needed: {outcome}"
+    return SuiteVerdict(
+        recipe=recipe,
+        level=level,
+        outcome=outcome,
+        met=met,
+        failed=failed,
+        undecided=open_ - incomplete,
+        incomplete=incomplete,
+        sentence=sentence,
+    )
+
+
+def _state(record: Record) -> Outcome | Literal["incomplete"]:
+    """A cell's verdicts taken together."""
+    outcomes = {verdict.outcome for verdict in record.verdicts}
+    if "fail" in outcomes:
+        return "fail"
+    if not set(METRICS) <= {verdict.metric for verdict in record.verdicts}:
+        return "incomplete"
+    return "pass" if outcomes - {"informational"} == {"pass"} else "undecided"
+
+
+def _not_judged(cells: Sequence[Record]) -> str:
+    """Which metrics were measured and say nothing, since "all criteria" does not mean them."""
+    told = []
+    for name, metric in METRICS.items():
+        found = [verdict for record in cells if (verdict := worst(record, name)) is not None]
+        open_ = [verdict for verdict in found if verdict.outcome == "informational"]
+        why = next((verdict.not_judged for verdict in open_ if verdict.not_judged), "no limit")
+        if open_:
+            of = f", {len(open_)} of {len(cells)} models" if len(open_) < len(cells) else ""
+            told.append(f"{metric.label} ({why}{of})")
+    return f"; not judged: {', '.join(told)}" if told else ""
+
+
+def _after_holm(recipe: str, cells: Sequence[Record]) -> str:
+    corrected = holm_outcomes(recipe, cells)
+    changed = sum(
+        corrected.get((record.model_id, verdict.criterion), verdict.outcome) != verdict.outcome
+        for record in cells
+        for verdict in record.verdicts
+    )
+    return f"; after Holm's correction over {len(corrected)} criteria {changed} more are undecided" if changed else ""

@@ -1,0 +1,176 @@
+"""Samples → the parts of a record: figures with their intervals. Computes no verdict."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pytest_quantbench.compress.manifest import Manifest
+from pytest_quantbench.judge import rates as speed
+from pytest_quantbench.measures.samples import AccuracySamples, TaskSamples, ThroughputSamples, WeightSamples
+from pytest_quantbench.record.diagnostics import Weights
+from pytest_quantbench.record.schema import Accuracy, Compression, TaskAccuracy, Throughput
+from pytest_quantbench.stats.clusters import clusters_of
+from pytest_quantbench.stats.estimates import Interval
+from pytest_quantbench.stats.proportions import detectable_drop_unpaired, flips, mcnemar_p, unpaired_z
+
+
+def compression(manifest: Manifest, calibration_ppl: float | None = None) -> Compression:
+    """Sizes and coverage, counted from what the manifest says was stored."""
+    size = dict.fromkeys(("inner", "outer", "kept"), 0)
+    count = dict(size)
+    quantized = 0
+    for tensor in manifest.tensors:
+        values = math.prod(tensor.shape)
+        size[tensor.part] += tensor.stored_bytes
+        count[tensor.part] += values
+        quantized += values if tensor.quantizer not in (None, "identity") else 0
+    total = sum(count.values())
+    return Compression(
+        original_gb=manifest.bf16_bytes / 1e9,
+        compressed_gb=manifest.stored_bytes / 1e9,
+        ratio=manifest.stored_bytes / manifest.bf16_bytes,
+        times_smaller=manifest.bf16_bytes / manifest.stored_bytes,
+        time_sec=manifest.seconds,
+        bits_per_weight=8 * sum(size.values()) / total,
+        inner_bits_per_weight=8 * size["inner"] / count["inner"],
+        outer_bits_per_weight=8 * size["outer"] / count["outer"] if count["outer"] else None,
+        quantized_fraction=quantized / total,
+        kept={tensor.name: tensor.note for tensor in manifest.tensors if tensor.part == "kept"},
+        notes={tensor.name: tensor.note for tensor in manifest.tensors if tensor.part != "kept" and tensor.note},
+        source_dtype=manifest.source_dtype,
+        artifact=manifest.key,
+        opens_in_mlx_lm=manifest.opens_in_mlx_lm,
+        calibration=dict(manifest.calibration) or None,
+        calibration_ppl=calibration_ppl,
+    )
+
+
+def throughput(samples: ThroughputSamples, reference: ThroughputSamples | None) -> Throughput:
+    """T1's figures; the ratio is against the reference's runs, interleaved ones if there are any."""
+    rates = np.array([run.tokens_per_second for run in samples.runs])
+    ratio = None if reference is None else speed.ratio(samples, reference)
+    drift = speed.drift(samples, reference)
+    return Throughput(
+        mean_tps=float(rates.mean()),
+        std_tps=float(rates.std(ddof=1)) if len(rates) > 1 else None,
+        p95_tps=float(np.percentile(rates, 5)),
+        runs=len(rates) // len({run.prompt for run in samples.runs}),
+        total_runs=len(rates),
+        ratio=None if ratio is None else ratio.interval(),
+        prefill_tps=float(np.mean([run.prefill_tokens_per_second for run in samples.runs])),
+        first_token_sec=float(np.mean([run.first_token_seconds for run in samples.runs])),
+        load_sec=samples.load_seconds,
+        peak_gb=samples.peak_bytes / 1e9,
+        warm_up_tps=samples.warm_up.tokens_per_second,
+        probe_drift=drift.own,
+        interleaved=bool(samples.reference_runs),
+        activations=samples.activations,
+        dense_layers=samples.dense_layers,
+        time_sec=samples.load_seconds + sum(run.seconds for run in samples.runs),
+        ratio_suppressed="" if reference is None else speed.suppressed(samples, reference),
+        reference_probe_drift=drift.reference,
+        probe_change=drift.between,
+    )
+
+
+def accuracy(samples: AccuracySamples, reference: AccuracySamples | None) -> Accuracy:
+    """T3's figures; `delta` is the change of the combined accuracy, negative where accuracy was lost."""
+    other: Mapping[str, TaskSamples] = {} if reference is None else reference.tasks
+    tasks = {name: _task(task, other.get(name)) for name, task in samples.tasks.items()}
+    combined = _mean([task.accuracy for task in tasks.values()])
+    bf16 = None if reference is None else _mean([float(np.mean(task.correct)) for task in other.values()])
+    return Accuracy(
+        arc_easy=tasks["arc_easy"].accuracy if "arc_easy" in tasks else None,
+        hellaswag=tasks["hellaswag"].accuracy if "hellaswag" in tasks else None,
+        combined=combined,
+        bf16_combined=bf16,
+        delta=None if bf16 is None else combined - bf16,
+        delta_points=None if bf16 is None else 100 * (combined - bf16),
+        tasks=tasks,
+        cut_contexts=samples.cut_contexts,
+        time_sec=samples.seconds,
+    )
+
+
+def _mean(values: list[float]) -> float:
+    return float(np.mean(values))
+
+
+def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
+    accuracy, questions = float(np.mean(samples.correct)), len(samples.ids)
+    clusters = clusters_of(samples.clusters, questions)
+    paired: dict[str, int | float | Interval | None] = {}
+    if reference is not None:
+        observed = flips(reference.correct, samples.correct, samples.clusters)
+        before = float(np.mean(reference.correct))
+        change = reference.correct.astype(np.float64) - samples.correct
+        paired = {
+            "bf16_accuracy": before,
+            "right_to_wrong": observed.lost,
+            "wrong_to_right": observed.gained,
+            "drop_points": observed.interval(),
+            "mcnemar_p": mcnemar_p(observed),
+            "unpaired_p": unpaired_z(before, accuracy, questions)[1],
+            "unpaired_detectable_points": detectable_drop_unpaired(before, questions),
+            "detectable_points": observed.detectable(0.0),
+            "questions_for_one_point": observed.questions_for(1.0),
+            "flip_correlation": clusters.correlation(change),
+            "design_effect": observed.design_effect,
+        }
+    return TaskAccuracy(
+        accuracy=accuracy,
+        questions=questions,
+        chance=samples.chance,
+        accuracy_raw=float(np.mean(samples.correct_raw)),
+        version=samples.version,
+        sha256=samples.sha256,
+        clusters=len(clusters.sizes),
+        cluster_key=samples.cluster_key,
+        **paired,  # type: ignore[arg-type]
+    )
+
+
+def weights(samples: WeightSamples) -> Weights:
+    """Over all encoded matrices; SNR is null where nothing was lost."""
+    lossy = [tensor for tensor in samples.tensors if math.isfinite(tensor.snr_db)]
+    worst = min(lossy, key=lambda tensor: tensor.snr_db, default=None)
+    return Weights(
+        median_snr_db=float(np.median([tensor.snr_db for tensor in lossy])) if lossy else None,
+        worst_snr_db=None if worst is None else worst.snr_db,
+        worst_tensor=None if worst is None else worst.name,
+        mean_cosine=_mean([tensor.cosine for tensor in samples.tensors]),
+        largest_error=max(tensor.largest_error for tensor in samples.tensors),
+    )
+
+
+def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
+    """(runs,) rates and times of T1, (runs, new tokens − 1) gaps between tokens, and the reference's interleaved runs,
+    of which there are none where they were not.
+    """
+    runs = samples.runs
+    return {
+        "throughput/prompt": np.array([run.prompt for run in runs]),
+        "throughput/tokens_per_second": np.array([run.tokens_per_second for run in runs]),
+        "throughput/first_token_seconds": np.array([run.first_token_seconds for run in runs]),
+        "throughput/latencies_seconds": np.stack([run.latencies_seconds for run in runs]),
+        "throughput/warm_up_tokens_per_second": np.array(samples.warm_up.tokens_per_second),
+        "throughput/reference_prompt": np.array([run.prompt for run in samples.reference_runs], np.int64),
+        "throughput/reference_tokens_per_second": np.array([run.tokens_per_second for run in samples.reference_runs]),
+    }
+
+
+def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:
+    """Per task of T3: (questions,) ids, right answers and gold; log-likelihoods end to end, `choices` per question."""
+    arrays: dict[str, Any] = {}
+    for name, task in samples.tasks.items():
+        arrays[f"accuracy/{name}/ids"] = np.array(task.ids)
+        arrays[f"accuracy/{name}/hashes"] = np.array(task.hashes)
+        arrays[f"accuracy/{name}/correct"] = task.correct
+        arrays[f"accuracy/{name}/correct_raw"] = task.correct_raw
+        arrays[f"accuracy/{name}/texts"] = np.array(task.texts)
+        arrays[f"accuracy/{name}/gold"] = np.array(task.gold)
+        arrays[f"accuracy/{name}/choices"] = np.array([len(question) for question in task.loglikelihoods])
+        arrays[f"accuracy/{name}/loglikelihoods"] = np.concatenate([np.array(q) for q in task.loglikelihoods])
+    return arrays

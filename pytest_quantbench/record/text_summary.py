@@ -1,0 +1,112 @@
+"""T2's samples → its parts of a record: figures with their intervals. Computes no verdict."""
+
+import math
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+
+from pytest_quantbench.catalog.corpora import HEAD_OF_TEXT, HEAD_TOKENS
+from pytest_quantbench.measures.samples import PerplexitySamples
+from pytest_quantbench.record.text_schema import Divergence, Head, Perplexity
+from pytest_quantbench.stats import series
+from pytest_quantbench.stats.estimates import Interval, Ratio
+from pytest_quantbench.stats.proportions import share_of
+
+
+def perplexity(samples: PerplexitySamples, reference: PerplexitySamples | None) -> Perplexity:
+    """T2's figures, paired with the reference where there is one."""
+    nll = samples.nll_nats
+    delta = difference = None
+    drawn, unit = samples.drawn, series.BLOCK_TOKENS if samples.drawn is None else samples.drawn.tokens
+    if reference is not None:
+        delta, cut = series.perplexity_delta(reference.nll_nats, nll, drawn)
+        difference, unit = series.mean(nll.astype(np.float64) - reference.nll_nats, drawn), cut.tokens
+    total = float(nll.sum(dtype=np.float64))
+    ppl, bf16_ppl = series.perplexity(nll), None if reference is None else series.perplexity(reference.nll_nats)
+    return Perplexity(
+        ppl=ppl,
+        bf16_ppl=bf16_ppl,
+        delta=None if ppl is None or bf16_ppl is None else ppl - bf16_ppl,
+        delta_interval=None if delta is None else delta.interval(),
+        nll_nats=total / len(nll),
+        nll_difference_nats=None if difference is None else difference.interval(),
+        ratio=None if difference is None else Ratio(logarithm=difference).interval(),
+        bits_per_byte=total / math.log(2) / samples.scored_bytes,
+        tokens=len(nll),
+        block_tokens=unit,
+        protocol=samples.protocol,
+        protocol_sha256=samples.protocol_sha256,
+        corpus=samples.corpus,
+        corpus_sha256=samples.corpus_sha256,
+        corpus_revision=samples.corpus_revision,
+        divergence=None if reference is None else _divergence(samples, reference),
+        time_sec=samples.seconds,
+        sampling="head" if drawn is None else "windows",
+        windows=None if drawn is None else len(drawn.counts),
+        text_windows=None if drawn is None else drawn.population,
+        head=_head(samples, reference),
+    )
+
+
+def perplexities(samples: PerplexitySamples, reference: PerplexitySamples | None) -> dict[str, Perplexity]:
+    """T2's figures of the texts that are not judged, by name."""
+    return {
+        name: perplexity(other, None if reference is None else reference.beside[name])
+        for name, other in samples.beside.items()
+        if name != HEAD_OF_TEXT
+    }
+
+
+def _head(samples: PerplexitySamples, reference: PerplexitySamples | None) -> Head | None:
+    """Of the judged text's first tokens, which are among those of a reading that begins there."""
+    head = samples.beside.get(HEAD_OF_TEXT)
+    before = None if reference is None else reference.beside.get(HEAD_OF_TEXT)
+    if head is None and samples.drawn is None and samples.text_tokens >= HEAD_TOKENS:
+        head, before = samples.as_of(HEAD_TOKENS), None if reference is None else reference.as_of(HEAD_TOKENS)
+    if head is None:
+        return None
+    ppl, bf16_ppl = series.perplexity(head.nll_nats), None if before is None else series.perplexity(before.nll_nats)
+    return Head(
+        tokens=len(head.nll_nats),
+        ppl=ppl,
+        bf16_ppl=bf16_ppl,
+        delta=None if ppl is None or bf16_ppl is None else ppl - bf16_ppl,
+        protocol=head.protocol,
+    )
+
+
+def _divergence(samples: PerplexitySamples, reference: PerplexitySamples) -> Divergence | None:
+    found = samples.fidelity
+    if found is None:
+        return None
+    mean, percentiles = series.distribution(found.kl_nats, samples.drawn)
+    sampled = 2 * float(np.sqrt(np.square(found.error_nats, dtype=np.float64).sum())) / len(found.error_nats)
+    change = np.exp(-samples.nll_nats.astype(np.float64)) - np.exp(-reference.nll_nats.astype(np.float64))
+    return Divergence(
+        kl_nats=float(found.kl_nats.mean(dtype=np.float64)),
+        kl_interval=None if mean is None else _wider(mean.interval(), sampled),
+        kl_percentiles={f"{percent:g}": value for percent, value in percentiles.items()},
+        sampled_nats=sampled,
+        same_top=share_of(found.same_top, samples.drawn),
+        probability_change=float(change.mean()),
+        probability_change_rms=float(np.sqrt(np.square(change).mean())),
+    )
+
+
+def _wider(interval: Interval, by: float) -> Interval:
+    return replace(interval, low=interval.low - by, high=interval.high + by)
+
+
+def raw_perplexity(samples: PerplexitySamples) -> dict[str, Any]:
+    """(tokens,) negative log-likelihoods of T2, and divergences from the reference; of windows that were drawn, where
+    in the text each one's scored tokens begin, and how many they are. The same of what was read beside.
+    """
+    arrays: dict[str, Any] = {}
+    for part, each in {"perplexity": samples, **{f"perplexity/{n}": s for n, s in samples.beside.items()}}.items():
+        arrays[f"{part}/nll_nats"] = each.nll_nats
+        if each.fidelity is not None:
+            arrays |= {f"{part}/{field.name}": getattr(each.fidelity, field.name) for field in fields(each.fidelity)}
+        if each.drawn is not None:
+            arrays |= {f"{part}/window_begins": each.drawn.begins, f"{part}/window_counts": each.drawn.counts}
+    return arrays

@@ -1,0 +1,105 @@
+"""Samples kept between sessions, so that what was measured is not measured again.
+
+A file is named by a hash of everything that its samples depend on: the artifact's key, the text or the questions with
+their protocol, the measure's version, machine and libraries. It begins with the hash of what follows: an npz of the
+arrays, with all other numbers and names in MessagePack, which holds infinities too. What is damaged is moved aside,
+told, and measured again.
+"""
+
+import hashlib
+import io
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from pytest_quantbench.errors import DiskError
+from pytest_quantbench.storage.files import set_aside, write_atomically
+
+S = TypeVar("S")
+log = logging.getLogger(__name__)
+FORMAT = 2  # raised when the layout of a file changes
+FOLDER = "measurements"
+
+
+def key_of(content: Mapping[str, Any]) -> str:
+    """Hash of all that samples depend on."""
+    return hashlib.sha256(json.dumps([FORMAT, content], sort_keys=True).encode()).hexdigest()[:32]
+
+
+def path_of(cache: Path, key: str) -> Path:
+    """Where samples of this key are or will be."""
+    return cache / FOLDER / f"{key}.samples"
+
+
+def save(cache: Path, key: str, samples: object) -> None:
+    """Write samples, a dataclass of numbers, strings and arrays. Raises DiskError where the cache cannot be written."""
+    arrays: list[Any] = []
+
+    def place(value: Any) -> int:
+        if not isinstance(value, np.ndarray):
+            raise TypeError(f"{type(value)} in samples")
+        arrays.append(value)
+        return len(arrays) - 1
+
+    told = msgspec.msgpack.encode(samples, enc_hook=place)
+    packed = io.BytesIO()
+    np.savez(packed, told=np.frombuffer(told, np.uint8), **{str(i): array for i, array in enumerate(arrays)})
+    content = packed.getvalue()
+    write_atomically(path_of(cache, key), hashlib.sha256(content).digest() + content)
+
+
+def load(cache: Path, key: str, kind: type[S]) -> S | None:
+    """The samples of this key; None where there are none, or damaged ones, which are moved aside."""
+    path = path_of(cache, key)
+    try:
+        whole = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        log.warning("Kept samples cannot be read (%s): measured again.", error)
+        return None
+    digest, content = whole[:32], whole[32:]
+    if hashlib.sha256(content).digest() == digest:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            told = arrays["told"].tobytes()
+            return msgspec.msgpack.decode(told, type=kind, dec_hook=lambda _, place: arrays[str(place)])
+    try:
+        log.warning("Kept samples were damaged: moved to %s, measured again.", set_aside(path))
+    except DiskError as error:
+        log.warning("Kept samples are measured again. %s", error)
+    return None
+
+
+class Memory:
+    """The kept samples of one cell: of the artifact, on the machine that `subject` says. `keys` tells by name which of
+    them the cell has now; with `fresh`, none are taken from earlier sessions.
+    """
+
+    def __init__(self, cache: Path, subject: Mapping[str, Any], *, fresh: bool) -> None:
+        self._cache, self._subject, self._fresh = cache, subject, fresh
+        self.keys: dict[str, str] = {}
+
+    def recall(self, name: str, work: Mapping[str, Any], kind: type[S]) -> S | None:
+        """What this work gave in an earlier session, behind what the cell has; None: there is nothing."""
+        key = self._key(name, work)
+        found = None if self._fresh else load(self._cache, key, kind)
+        if found is not None:
+            self.keys[name] = key
+        return found
+
+    def keep(self, name: str, work: Mapping[str, Any], samples: object) -> None:
+        """Keep what this work gave, behind what the cell had. Where it cannot be kept, this session has it still."""
+        key = self._key(name, work)
+        self.keys[name] = key
+        try:
+            save(self._cache, key, samples)
+        except DiskError as error:
+            log.warning("Samples are not kept for later sessions. %s", error)
+
+    def _key(self, name: str, work: Mapping[str, Any]) -> str:
+        return key_of({"of": name, "subject": self._subject, "work": work, "behind": self.keys.get(name)})

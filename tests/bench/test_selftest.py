@@ -1,0 +1,104 @@
+"""Known damage: that it is what it says, and that it leaves the artifact on disk alone."""
+
+import dataclasses
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from pytest_quantbench import quantizers
+from pytest_quantbench.bench import cell as bench
+from pytest_quantbench.bench import selftest
+from pytest_quantbench.bench.selftest import DAMAGES, FATAL, IDENTITY
+from pytest_quantbench.catalog.models import user_model
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.catalog.settings import Settings
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.compress.artifact import open_artifact
+from pytest_quantbench.compress.pipeline import compress
+from pytest_quantbench.errors import QuantbenchError
+
+
+@pytest.fixture
+def cell(small_model, tmp_path):
+    model = dataclasses.replace(user_model(str(small_model())), corpus="tiny-heldout", tasks=("tiny_facts",))
+    settings = Settings(cache=tmp_path / "cache", limit=10, tokens=128, fixed=True)
+    return bench.Subject(model, settings).cell(recipe("int4-rtn", quantizers.names()))
+
+
+def matrices(artifact):
+    return {name: floats(artifact.dense(name)) for name in artifact.names}
+
+
+def floats(array):
+    return np.array(array.astype(mx.float32))
+
+
+def test_shuffled_scales_change_the_groups_that_they_say(cell):
+    whole = matrices(cell.artifact)
+    damaged = DAMAGES["scales of 10.0% of the groups shuffled"](cell.artifact, 0)
+    name = "model.layers.0.self_attn.q_proj.weight"
+    groups = cell.artifact.arrays(name)["scales"].size
+    changed = (floats(damaged.dense(name)) != whole[name]).reshape(groups, -1).any(axis=1)
+    assert 4 <= changed.sum() <= round(0.1 * groups) == 6  # a group may get a grid like its own
+    before, after = (np.sort(floats(each.arrays(name)["scales"]).ravel()) for each in (cell.artifact, damaged))
+    np.testing.assert_array_equal(before, after)
+    again = DAMAGES["scales of 10.0% of the groups shuffled"](cell.artifact, 0)
+    np.testing.assert_array_equal(floats(again.dense(name)), floats(damaged.dense(name)))
+
+
+def test_one_layer_is_zeroed_and_no_other(cell):
+    whole, zeroed = matrices(cell.artifact), matrices(DAMAGES["one layer's weights zeroed"](cell.artifact, 0))
+    for name, dense in whole.items():
+        if name.startswith("model.layers.1.") and dense.ndim == 2:
+            assert not zeroed[name].any()
+        else:
+            np.testing.assert_array_equal(zeroed[name], dense)
+
+
+def test_two_layers_trade_places(cell):
+    whole, swapped = matrices(cell.artifact), matrices(DAMAGES["two layers swapped"](cell.artifact, 0))
+    other = {"model.layers.1.": "model.layers.2.", "model.layers.2.": "model.layers.1."}
+    for name, dense in swapped.items():
+        prefix = name[: len("model.layers.1.")]
+        np.testing.assert_array_equal(dense, whole[other.get(prefix, prefix) + name[len(prefix) :]])
+
+
+def test_only_layers_of_one_kind_trade_places(small_model, tmp_path):
+    """Experts in the middle layer and none behind it: it is swapped with the one before. Without a pair: refused."""
+    for dense, swapped in (([2], "model.layers.0."), ([1], None)):
+        directory = small_model("qwen3_moe", seed=dense[0], mlp_only_layers=dense)
+        artifact = compress(Checkpoint(directory), recipe("int4-rtn", quantizers.names()), 0, tmp_path)
+        if swapped is None:
+            with pytest.raises(QuantbenchError, match="has no two neighbouring layers of one kind to swap"):
+                DAMAGES["two layers swapped"](artifact, 0)
+            continue
+        damaged = DAMAGES["two layers swapped"](artifact, 0)
+        names = [name for name in artifact.names if not mx.array_equal(damaged.dense(name), artifact.dense(name))]
+        assert f"{swapped}mlp.switch_mlp.up_proj.weight" in names
+        assert not [name for name in names if ".layers.2." in name]
+
+
+def test_every_damage_is_judged_and_the_artifact_stays_whole(cell):
+    found = list(selftest.findings(cell))
+    assert [finding.damage for finding in found] == [IDENTITY, *DAMAGES]
+    assert [finding.expected for finding in found].count("fail") == len(FATAL)
+    assert all(verdict.limit is not None for finding in found for verdict in finding.verdicts)
+    estimates = [finding.verdicts[0].estimate for finding in found]
+    assert len(set(estimates)) == len(estimates)
+    assert abs(estimates[0]) == pytest.approx(cell.reference.floor.perplexity_points)
+    assert open_artifact(cell.artifact.directory) is not None
+    lines = selftest.table(found)
+    assert len(lines) == 2 + len(found)
+    assert "perplexity delta vs BF16, limit 1 " in lines[0]
+
+
+def test_a_method_without_scales_of_groups_is_refused(cell):
+    other = cell.subject.cell(recipe("int8", quantizers.names()))
+    stripped = dataclasses.replace(
+        other.artifact.manifest,
+        tensors=tuple(dataclasses.replace(t, arrays=("codes",)) for t in other.artifact.manifest.tensors),
+    )
+    other.artifact._manifest = stripped
+    with pytest.raises(QuantbenchError, match="int8 stores no scales of groups to shuffle"):
+        DAMAGES["scales of 1.0% of the groups shuffled"](other.artifact, 0)

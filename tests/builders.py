@@ -1,0 +1,137 @@
+"""Records, samples and figures as tests want them: all fields filled in, some of them given."""
+
+import json
+
+import numpy as np
+
+from pytest_quantbench.measures.samples import PerplexitySamples, Run, TaskSamples, ThroughputSamples
+from pytest_quantbench.record.schema import SCHEMA, Perplexity, Record
+from pytest_quantbench.stats.estimates import Interval
+
+
+def make_record(**changes):
+    fields = {
+        "schema": SCHEMA,
+        "model_id": "Tiny",
+        "bits": 4,
+        "timestamp": "2026-01-01T00:00:00+00:00",
+        "recipe": "int4",
+        "level": "int4",
+        "source": "embedded",
+        "revision": None,
+        "source_sha256": "aa",
+        "weights_sha256": None,
+        "seed": 0,
+    }
+    return Record(**(fields | changes))
+
+
+def make_perplexity(**changes):
+    fields = {
+        "ppl": 4.0,
+        "bf16_ppl": 3.5,
+        "delta": 0.5,
+        "delta_interval": Interval(estimate=0.5, low=0.4, high=0.6),
+        "nll_nats": 1.386,
+        "nll_difference_nats": None,
+        "ratio": None,
+        "bits_per_byte": 0.5,
+        "tokens": 512,
+        "block_tokens": 64,
+        "protocol": "p",
+        "protocol_sha256": "p on c",
+        "corpus_revision": None,
+        "corpus": "c",
+        "corpus_sha256": "h",
+    }
+    return Perplexity(**(fields | changes))
+
+
+def make_losses(values, **changes):
+    fields = {
+        "text_tokens": len(values),
+        "available_tokens": len(values),
+        "window_tokens": 2048,
+        "unscored_tokens": 0,
+        "scored_bytes": 100,
+        "protocol": "p",
+        "protocol_sha256": "p on c",
+        "corpus_revision": None,
+        "corpus": "c",
+        "corpus_sha256": "h",
+        "weights_sha256": "w",
+    }
+    return PerplexitySamples(nll_nats=np.asarray(values, np.float32), seconds=0.0, **(fields | changes))
+
+
+def make_task(correct, hashes="same"):
+    correct = np.asarray(correct, dtype=bool)
+    count = len(correct)
+    return TaskSamples(
+        ids=tuple(map(str, range(count))),
+        hashes=(hashes,) * count,
+        correct=correct,
+        correct_raw=correct,
+        loglikelihoods=((0.0,) * 4,) * count,
+        texts=("",) * count,
+        gold=(0,) * count,
+        choices=4,
+        version="1",
+    )
+
+
+def make_throughput(rates_by_prompt):
+    runs = tuple(
+        Run(
+            prompt=prompt,
+            prompt_tokens=5,
+            new_tokens=100,
+            seconds=100 / rate,
+            first_token_seconds=0.1,
+            prefill_tokens_per_second=50.0,
+            latencies_seconds=np.zeros(99, np.float32),
+            tokens=(1,),
+            text="",
+        )
+        for prompt, rates in enumerate(rates_by_prompt)
+        for rate in rates
+    )
+    return ThroughputSamples(
+        warm_up=runs[0],
+        runs=runs,
+        reference_runs=(),
+        probes_per_second=(1.0, 1.0),
+        load_seconds=1.0,
+        peak_bytes=1,
+        activations="float32",
+        dense_layers=0,
+    )
+
+
+def artifact_content(artifact):
+    """Every file's bytes, but the time that it took."""
+    files = {file.name: file.read_bytes() for file in artifact.directory.iterdir()}
+    manifest = json.loads(files["manifest.json"])
+    for name in ("seconds", "sha256"):
+        manifest.pop(name)
+    return files | {"manifest.json": manifest}
+
+
+def make_scored(nll, distributions=None, fidelity=None):
+    return PerplexitySamples(
+        nll_nats=np.asarray(nll, np.float32),
+        text_tokens=3,
+        available_tokens=9,
+        window_tokens=2,
+        unscored_tokens=0,
+        scored_bytes=7,
+        protocol="p",
+        protocol_sha256="h",
+        corpus="c",
+        corpus_sha256="s",
+        corpus_revision=None,
+        weights_sha256="w",
+        seconds=1.5,
+        distributions=distributions,
+        fidelity=fidelity,
+    )

@@ -1,0 +1,80 @@
+"""Rates of different times: compared only where the machine's own speed stayed what it was."""
+
+import dataclasses
+import math
+
+import pytest
+from builders import make_record, make_throughput
+
+from pytest_quantbench.judge import rates as speed
+from pytest_quantbench.judge import rules
+from pytest_quantbench.record import summary
+from pytest_quantbench.report import terminal
+
+PLAIN = make_throughput([[10, 10.1], [11, 11.1], [12, 11.9]])
+
+
+def at(rates_factor, before, after, **changes):
+    """Runs of so many times PLAIN's rates, with the machine's own speed before and after them."""
+    rates = [[rates_factor * run.tokens_per_second for run in PLAIN.runs if run.prompt == p] for p in range(3)]
+    for place, factor in enumerate((1.0, 1.01, 0.99)):  # prompts differ a little
+        rates[place] = [factor * rate for rate in rates[place]] if rates_factor != 1.0 else rates[place]
+    return dataclasses.replace(make_throughput(rates), probes_per_second=(before, after), **changes)
+
+
+def test_the_same_cell_twice_beside_other_load_gives_no_ratio_instead_of_two():
+    """1.40 and 0.46 with narrow intervals: in the one the machine became faster meanwhile, in the other slower."""
+    reference = at(1.0, 100.0, 101.0)
+    for factor, probes, told in ((1.4, (100.0, 269.0), r"+169% while it ran"), (0.46, (99.0, 40.0), "-60%")):
+        cell = at(factor, *probes)
+        for applies, outcome in ((False, "informational"), (True, "undecided")):
+            verdict = rules.judge_throughput(cell, reference, 1.5, applies)
+            assert (verdict.outcome, verdict.estimate, verdict.low) == (outcome, None, None)
+            assert f"the machine's own speed changed by {told}" in verdict.sentence
+            assert bool(verdict.needed) == applies
+        part = summary.throughput(cell, reference)
+        assert part.ratio is None
+        assert told in part.ratio_suppressed
+        line = terminal.terminal_line(make_record(throughput=part, verdicts=(verdict,)))
+        assert "×" not in line
+        assert f"no ratio: {part.ratio_suppressed}" in line
+
+
+@pytest.mark.parametrize(
+    ("cell", "reference", "when"),
+    [
+        ((100, 94), (100, 100), "-6% while it ran"),
+        ((100, 100), (100, 94), "-6% while the reference ran"),
+        ((100, 100), (80, 80), "+25% from the reference's runs to its own"),  # kept from another day, say
+        ((80, 81), (100, 100), "-20% from the reference's runs to its own"),
+        ((100, 103), (97, 100), "+6% from the reference's runs to its own"),  # each drifted less than the limit
+    ],
+)
+def test_drift_of_either_and_between_both_suppresses_the_ratio(cell, reference, when):
+    assert speed.suppressed(at(2.0, *cell), at(1.0, *reference)) == f"the machine's own speed changed by {when}"
+    assert speed.ratio(at(2.0, *cell), at(1.0, *reference)) is None
+
+
+def test_a_machine_that_stayed_as_it_was_gives_a_ratio():
+    cell, reference = at(2.0, 100, 103), at(1.0, 102, 99)
+    assert speed.suppressed(cell, reference) == ""
+    assert speed.ratio(cell, reference).value == pytest.approx(2.0, rel=1e-4)
+    part = summary.throughput(cell, reference)
+    assert part.ratio.low < 2.0 < part.ratio.high
+    assert (part.probe_drift, part.reference_probe_drift) == (pytest.approx(0.03), pytest.approx(-3 / 102))
+    assert part.probe_change == pytest.approx(103 / 99 - 1)
+    assert terminal.terminal_line(make_record(throughput=part)).startswith("Tiny-int4 │ 22.0, 2.00 [")
+
+
+def test_interleaved_runs_were_slowed_alike():
+    reference = at(1.0, 10, 10)
+    cell = at(2.0, 100, 200, reference_runs=reference.runs)
+    assert speed.suppressed(cell, reference) == ""
+    assert speed.ratio(cell, reference).value == pytest.approx(2.0, rel=1e-4)
+
+
+def test_half_and_double_are_equally_large():
+    drift = speed.Drift(own=1.0, reference=-0.51, between=0.9)
+    assert drift.worst == (-0.51, "while the reference ran")
+    assert speed.drift(PLAIN, None) == speed.Drift(own=0.0, reference=None, between=None)
+    assert speed.mean_rate(PLAIN) == pytest.approx(math.fsum([10, 10.1, 11, 11.1, 12, 11.9]) / 6)

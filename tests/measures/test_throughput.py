@@ -1,0 +1,108 @@
+import mlx.core as mx
+import mlx_lm
+import numpy as np
+import pytest
+from mlx_lm.generate import generate_step
+
+from pytest_quantbench import quantizers
+from pytest_quantbench.catalog.prompts import PROMPTS
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.compress.pipeline import compress
+from pytest_quantbench.engines.mlx import resident
+from pytest_quantbench.engines.mlx.walk import Walk
+from pytest_quantbench.measures import throughput
+
+
+def artifact_of(directory, tmp_path, recipe_id="int4-rtn"):
+    return compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
+
+
+def session(directory, tmp_path, **changes):
+    fields = {
+        "artifact": artifact_of(directory, tmp_path),
+        "tokenizer_directory": directory,
+        "runs": 2,
+        "new_tokens": 6,
+    }
+    return throughput.Session(**(fields | changes))
+
+
+def test_runs_go_round_the_prompts_after_one_warm_up(small_model, tmp_path):
+    started = session(small_model(), tmp_path)
+    started.start()
+    first = started.run()
+    samples = started.finish()
+    assert [run.prompt for run in samples.runs] == list(range(len(PROMPTS))) * 2
+    assert samples.runs[0] is first
+    assert samples.warm_up not in samples.runs
+    assert samples.reference_runs == ()
+    assert samples.load_seconds > 0
+    assert samples.peak_bytes > 0
+
+
+def test_every_run_has_the_same_length_and_its_times_add_up(small_model, tmp_path):
+    started = session(small_model(), tmp_path)
+    started.start()
+    for run in started.finish().runs:
+        assert run.new_tokens == 6  # end of sequence is ignored
+        assert len(run.latencies_seconds) == 5
+        assert run.first_token_seconds + run.latencies_seconds.sum() == pytest.approx(run.seconds, rel=1e-3)
+        assert run.tokens_per_second == pytest.approx(6 / run.seconds)
+        assert run.prefill_tokens_per_second == pytest.approx(run.prompt_tokens / run.first_token_seconds)
+
+
+def test_greedy_generation_is_mlx_lms_own(small_model, tmp_path):
+    directory = small_model()
+    artifact = artifact_of(directory, tmp_path)
+    loaded = resident.load(artifact)
+    tokenizer = throughput.load_tokenizer(directory)
+    ours = throughput.generate(loaded.model, tokenizer, 0, 12).text
+    model, wrapped = mlx_lm.load(str(artifact.directory))
+    model.set_dtype(mx.float32)
+    ids = tokenizer.encode(PROMPTS[0])
+    theirs = [int(token) for token, _ in generate_step(mx.array(ids), model, max_tokens=12)]
+    assert ours == wrapped.decode(theirs)
+
+
+def test_reference_runs_are_interleaved_prompt_by_prompt(small_model, tmp_path):
+    directory = small_model()
+    started = session(directory, tmp_path, runs=1, reference=artifact_of(directory, tmp_path, "bf16"))
+    started.start()
+    samples = started.finish()
+    assert [run.prompt for run in samples.reference_runs] == [run.prompt for run in samples.runs]
+    before = samples.probes_per_second[0]
+    started.runs = 2  # the verdict wants more
+    more = started.finish()
+    assert [run.prompt for run in more.reference_runs] == [run.prompt for run in more.runs] == 2 * [0, 1, 2, 3, 4]
+    assert more.probes_per_second[0] == before
+    assert more.first(5).runs == samples.runs
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3", "phi3"])
+@pytest.mark.parametrize("recipe_id", ["bf16", "int4-rtn", "int3-rtn", "int4"])
+def test_the_resident_model_and_the_walk_agree(small_model, tmp_path, architecture, recipe_id):
+    artifact = artifact_of(small_model(architecture, intermediate_size=172), tmp_path, recipe_id)
+    tokens = mx.array(np.random.default_rng(0).integers(0, 2048, (1, 12)))
+    loaded = resident.load(artifact)
+    walk = Walk(artifact, host=True)
+    walk.run([tokens], "")
+    expected = np.array(walk.logits(0, slice(None)))
+    difference = np.abs(np.array(loaded.model(tokens).astype(mx.float32)) - expected).max()
+    assert difference < (1e-4 if loaded.activations == "float32" else 0.1) * max(1, np.abs(expected).max())
+    assert loaded.dense_layers == 0
+
+
+def test_the_probe_is_a_rate():
+    assert throughput.probe_per_second(side=64) > 0
+
+
+def test_runs_after_the_samples_were_taken_load_the_model_again(small_model, tmp_path):
+    """Another cell may ask for the reference's samples before the reference's own test runs."""
+    started = session(small_model(), tmp_path, runs=1)
+    started.start()
+    samples = started.finish()
+    again = started.run()
+    started.let_go()
+    assert len(samples.runs) == 5
+    assert again.prompt == samples.runs[0].prompt

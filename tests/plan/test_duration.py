@@ -1,0 +1,94 @@
+"""Rough times: a cell's own record first, then others of such a machine by size, else it says that it does not know."""
+
+import dataclasses
+
+import pytest
+from builders import make_perplexity, make_record
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_quantbench.catalog.models import MODELS
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.engines.machine import describe
+from pytest_quantbench.plan.duration import Forecast, Work, duration, forecast, work
+from pytest_quantbench.record.schema import Compression
+
+SMALL, LARGE = MODELS["Qwen2.5-1.5B-Instruct"], MODELS["Qwen2.5-14B-Instruct"]
+MACHINE = describe()
+
+
+def measured(model, level, seconds, machine=MACHINE):
+    compression = Compression(
+        original_gb=model.bf16_gb,
+        compressed_gb=1.0,
+        ratio=0.25,
+        times_smaller=4.0,
+        time_sec=9.0,
+        bits_per_weight=4.5,
+        inner_bits_per_weight=4.5,
+        outer_bits_per_weight=None,
+        quantized_fraction=0.9,
+    )
+    losses = dataclasses.replace(make_perplexity(), time_sec=seconds)
+    return make_record(
+        model_id=model.name, level=level, recipe=level, machine=machine, compression=compression, perplexity=losses
+    )
+
+
+def piece(model, level="int4"):
+    return Work(model=model, recipe=recipe(level, []), part="t2")
+
+
+def test_a_session_is_compression_and_checks_of_every_cell():
+    cells = [(SMALL, recipe("bf16", [])), (SMALL, recipe("int4", []))]
+    parts = [(each.recipe.id, each.part) for each in work(cells, {"t2", "t3", "int4", "size"})]
+    assert parts == [("bf16", "t2"), ("bf16", "t3"), ("int4", "compression"), ("int4", "t2"), ("int4", "t3")]
+
+
+def test_the_very_cells_record_counts_before_all_others():
+    records = [measured(SMALL, "int4", 40.0), measured(LARGE, "int4", 1000.0)]
+    assert forecast([piece(SMALL)], records, MACHINE) == Forecast(seconds=40, own=1, scaled=0, unknown=0)
+
+
+def test_others_are_scaled_by_size_those_of_the_same_recipe_first():
+    records = [measured(SMALL, "int4", 40.0), measured(SMALL, "int2", 400.0)]
+    found = forecast([piece(LARGE)], records, MACHINE)
+    assert found.seconds == pytest.approx(40 * LARGE.bf16_gb / SMALL.bf16_gb)
+    assert (found.own, found.scaled) == (0, 1)
+    assert forecast([piece(LARGE, "int3")], records, MACHINE).seconds == pytest.approx(
+        220 * LARGE.bf16_gb / SMALL.bf16_gb
+    )
+
+
+@pytest.mark.parametrize("change", [{"chip": "another"}, {"cores": 999}, {"backend": "metal"}])
+def test_other_machines_say_nothing(change):
+    other = dataclasses.replace(MACHINE, **change)
+    found = forecast([piece(SMALL)], [measured(SMALL, "int4", 40.0, other)], MACHINE)
+    assert found == Forecast(seconds=0, own=0, scaled=0, unknown=1)
+    assert found.line().startswith("unknown")
+
+
+def test_other_libraries_do():
+    other = dataclasses.replace(MACHINE, versions={"mlx": "0.1"})
+    assert forecast([piece(SMALL)], [measured(SMALL, "int4", 40.0, other)], MACHINE).own == 1
+
+
+def test_what_is_not_known_is_not_in_the_sum_and_is_told():
+    found = forecast(
+        [piece(SMALL), Work(model=SMALL, recipe=recipe("int4", []), part="t3")],
+        [measured(SMALL, "int4", 40.0)],
+        MACHINE,
+    )
+    assert (found.seconds, found.unknown) == (40, 1)
+    assert found.line().startswith("about 40 s if nothing is reused (1 pieces")
+    assert "1 more are not in it" in found.line()
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(3, "3 s"), (125, "2 min"), (12_000, "3 h 20 min")])
+def test_durations_are_readable(seconds, told):
+    assert duration(seconds) == told
+
+
+@given(st.floats(0, 1e7))
+def test_durations_never_say_sixty_minutes(seconds):
+    assert " 60 min" not in duration(seconds)

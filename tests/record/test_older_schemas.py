@@ -1,0 +1,86 @@
+"""Records of older schemas: a real one of schema 3, and values that are none."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+from builders import make_record
+
+from pytest_quantbench.errors import RecordError
+from pytest_quantbench.record import folder
+from pytest_quantbench.record.older_schemas import as_current
+from pytest_quantbench.record.schema import SCHEMA, read
+from pytest_quantbench.report import terminal
+from pytest_quantbench.storage.sealed import sealed, unsealed
+
+OLD = Path(__file__).parents[1] / "recorded" / "schema3_Tiny_4bit.json"
+
+
+@pytest.fixture
+def old():
+    return unsealed(OLD.read_bytes())
+
+
+def test_a_record_of_schema_3_is_read_with_the_plans_meanings():
+    written, record = json.loads(OLD.read_text()), read(OLD)
+    assert (written["schema"], record.schema) == (3, SCHEMA)
+    size = record.compression
+    assert size.ratio == pytest.approx(size.compressed_gb / size.original_gb) == pytest.approx(0.2827, abs=1e-4)
+    assert size.times_smaller == written["compression"]["ratio"] == pytest.approx(1 / size.ratio)
+    assert (record.throughput.runs, record.throughput.total_runs) == (1, 5)
+    assert record.throughput.ratio.estimate == written["throughput"]["ratio"]["estimate"]
+    assert record.accuracy.delta == pytest.approx(-0.00375)
+    assert record.accuracy.delta_points == written["accuracy"]["delta"] == pytest.approx(-0.375)
+    told = {verdict.metric: (verdict.of, verdict.outcome) for verdict in record.verdicts}
+    assert told["perplexity_delta"] == ("tiny-heldout", "pass")
+    assert told["accuracy_drop_points"][0] == "tiny_facts"
+    assert [verdict.outcome for verdict in record.verdicts] == [each["outcome"] for each in written["verdicts"]]
+
+
+def test_a_report_is_made_of_old_and_new_records(tmp_path):
+    (tmp_path / "Tiny_4bit.json").write_bytes(OLD.read_bytes())
+    folder.save(make_record(level="int2", recipe="int2", bits=2), {}, tmp_path)
+    records = folder.read_all(tmp_path)
+    assert [record.schema for record in records] == [SCHEMA, SCHEMA]
+    assert "71.7 % (4.51 bpw) ✓" in terminal.terminal_line(records[0])
+    combined = folder.write_combined(records, tmp_path)
+    assert {each["schema"] for each in json.loads(combined.read_text())["records"]} == {SCHEMA}
+
+
+def test_a_cell_of_an_older_session_is_gone_on_with(tmp_path):
+    """Its parts stay in the record that a session of this version writes, which is of this schema."""
+    (tmp_path / "Tiny_4bit.json").write_bytes(OLD.read_bytes())
+    before = read(OLD)
+    empty = dict.fromkeys(("throughput", "perplexity", "accuracy", "coherence"))
+    merged = read(folder.save(dataclasses.replace(before, **empty, verdicts=()), {}, tmp_path))
+    assert merged.perplexity is None  # its raw samples are not there
+    assert json.loads((tmp_path / "Tiny_4bit.json").read_text())["schema"] == SCHEMA
+
+
+def test_a_ratio_beside_drift_was_no_ratio(old):
+    old["throughput"] |= {"probe_drift": 1.69, "interleaved": False}
+    new = as_current(old, SCHEMA)
+    assert new["throughput"]["ratio"] is None
+    assert new["throughput"]["ratio_suppressed"] == "the machine's own speed changed by +169% meanwhile"
+    (speed,) = (verdict for verdict in new["verdicts"] if verdict["metric"] == "throughput_ratio")
+    assert (speed["estimate"], speed["low"], speed["sentence"]) == (None, None, new["throughput"]["ratio_suppressed"])
+    assert old["throughput"]["ratio"] is not None  # the values that were given stay as they are
+
+
+@pytest.mark.parametrize("part", ["compression", "throughput", "perplexity", "accuracy"])
+def test_parts_that_were_not_measured_stay_so(old, part):
+    assert as_current(old | {part: None}, SCHEMA)[part] is None
+
+
+@pytest.mark.parametrize("schema", [None, 0, 1, 2, 5, "3"])
+def test_other_schemas_are_refused_by_number(old, schema):
+    with pytest.raises(RecordError, match=rf"it has schema {schema}; this version reads 3 and {SCHEMA}"):
+        as_current(old | {"schema": schema}, SCHEMA)
+
+
+@pytest.mark.parametrize("broken", [{"compression": {"ratio": 3.5}}, {"throughput": 3}, {"accuracy": {"tasks": None}}])
+def test_what_says_schema_3_and_is_not_of_it_is_no_record(old, broken, tmp_path):
+    (tmp_path / "r.json").write_bytes(sealed(old | broken))
+    with pytest.raises(RecordError, match=r"r\.json is no record of this tool: it says schema 3, and is not of it"):
+        read(tmp_path / "r.json")

@@ -1,0 +1,115 @@
+"""All models of a level together."""
+
+import dataclasses
+
+import pytest
+
+from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.suite import holm_outcomes, judge_suite, worst
+from pytest_quantbench.report import terminal
+
+
+def record(model, outcome, level="int4"):
+    metrics = ("size_reduction_percent", "perplexity_delta", "accuracy_drop_points", "throughput_ratio")
+    verdicts = tuple(
+        Verdict(metric=metric, outcome=outcome, limit=1, estimate=1, low=1, high=1, sentence="") for metric in metrics
+    )
+    return Record(
+        schema=2,
+        model_id=model,
+        bits=4,
+        timestamp="",
+        recipe=level,
+        level=level.partition("-")[0],
+        source="",
+        revision=None,
+        source_sha256="",
+        weights_sha256=None,
+        seed=0,
+        verdicts=verdicts,
+    )
+
+
+@pytest.mark.parametrize(
+    ("met", "failed", "outcome"),
+    [(8, 2, "pass"), (7, 3, "fail"), (7, 2, "undecided"), (10, 0, "pass"), (0, 0, "undecided")],
+)
+def test_the_suite_is_three_valued(met, failed, outcome):
+    outcomes = ["pass"] * met + ["fail"] * failed + ["undecided"] * (10 - met - failed)
+    verdict = judge_suite("int4", [record(f"m{i}", o) for i, o in enumerate(outcomes)])
+    assert (verdict.outcome, verdict.met, verdict.failed) == (outcome, met, failed)
+
+
+def test_one_failed_criterion_of_several_on_a_metric_fails_the_model():
+    """A test of its own limit beside the cell's criterion: neither outcome replaces the other."""
+    plain = record("m", "pass")
+    strict = dataclasses.replace(plain.verdicts[1], outcome="fail", limit=1e-4, given=True)
+    both = dataclasses.replace(plain, verdicts=(*plain.verdicts, strict))
+    assert judge_suite("int4", [both]).failed == 1
+    assert worst(both, "perplexity_delta") is strict
+    assert worst(both, "accuracy_drop_points") is plain.verdicts[2]
+    assert worst(dataclasses.replace(plain, verdicts=()), "perplexity_delta") is None
+
+
+def test_a_recipe_that_is_not_the_levels_default_is_judged_by_the_levels_criterion():
+    others = [record(f"m{i}", "pass" if i < 8 else "fail", "int4-gptq") for i in range(10)]
+    verdict = judge_suite("int4-gptq", [*others, *(record(f"m{i}", "fail") for i in range(10))])
+    assert (verdict.recipe, verdict.level, verdict.outcome, verdict.met) == ("int4-gptq", "int4", "pass", 8)
+    assert judge_suite("int4", others).met == 0
+    lines = terminal.suite_lines([*others, record("m0", "fail"), record("m0", "pass", "int8")])
+    assert [line.partition(":")[0] for line in lines] == ["int4", "int4-gptq"]
+
+
+def test_what_was_measured_and_not_judged_is_named():
+    """ "All criteria" would claim it."""
+    plain = record("m", "pass")
+    speed = dataclasses.replace(plain.verdicts[3], outcome="informational", limit=None, not_judged="on a CPU")
+    open_ = dataclasses.replace(plain.verdicts[2], outcome="informational", limit=None)
+    slow = dataclasses.replace(plain, verdicts=(*plain.verdicts[:2], open_, speed))
+    told = judge_suite("int4", [slow, record("n", "pass")]).sentence
+    assert "2 of 2 models meet all criteria" in told
+    assert "; not judged: accuracy drop (no limit, 1 of 2 models), throughput vs BF16 (on a CPU, 1 of 2 models)" in told
+    assert "not judged" not in judge_suite("int4", [plain]).sentence
+    judged_too = dataclasses.replace(
+        slow, verdicts=(*slow.verdicts, dataclasses.replace(plain.verdicts[2], given=True))
+    )
+    assert "accuracy" not in judge_suite("int4", [judged_too]).sentence
+
+
+def test_the_suite_does_not_judge_fewer_models_than_its_criterion_names():
+    verdict = judge_suite("int4", [record("m", "pass")])
+    assert (verdict.outcome, verdict.met) == ("informational", 1)
+    assert "judged from 10 models on" in verdict.sentence
+
+
+def test_a_model_with_unmeasured_criteria_does_not_meet_them():
+    partial = record("m", "pass")
+    bare = [Record(**{**{n: getattr(partial, n) for n in partial.__slots__}, "verdicts": partial.verdicts[:2]})]
+    assert judge_suite("int4", bare).incomplete == 1
+
+
+def with_p(model, p_good):
+    plain = record(model, "pass")
+    verdicts = tuple(dataclasses.replace(v, p_good=p_good, p_bad=1 - p_good) for v in plain.verdicts)
+    return dataclasses.replace(plain, verdicts=verdicts)
+
+
+def test_every_criterion_is_one_of_holms_family():
+    plain = with_p("m", 0.02)
+    strict = dataclasses.replace(plain.verdicts[1], given=True, limit=0.5, p_good=0.03)
+    family = holm_outcomes("int4", [dataclasses.replace(plain, verdicts=(plain.verdicts[1], strict))])
+    assert family == {
+        ("m", ("perplexity_delta", "", None)): "pass",  # 2 × 0.02
+        ("m", ("perplexity_delta", "", 0.5)): "pass",
+    }
+    assert set(holm_outcomes("int4", [plain]).values()) == {"undecided"}  # 4 × 0.02
+
+
+def test_holm_makes_undecided_what_one_of_many_would_pass_by_chance():
+    sure, narrow = with_p("sure", 1e-6), with_p("narrow", 0.02)
+    outcomes = holm_outcomes("int4", [sure, narrow])
+    assert outcomes["sure", ("perplexity_delta", "", None)] == "pass"
+    assert outcomes["narrow", ("perplexity_delta", "", None)] == "undecided"
+    assert "4 more are undecided" in judge_suite("int4", [sure, narrow]).sentence
+    assert "Holm" not in judge_suite("int4", [sure]).sentence

@@ -1,0 +1,110 @@
+"""The plan's names have the plan's meanings: figures of known samples, computed by hand."""
+
+import dataclasses
+import math
+from types import SimpleNamespace
+
+import msgspec
+import numpy as np
+import pytest
+from builders import make_losses, make_task, make_throughput
+
+from pytest_quantbench.compress.plan import Tensor
+from pytest_quantbench.measures.samples import AccuracySamples
+from pytest_quantbench.record import summary, text_summary
+
+PLAN = {  # what the plan's records have, by part
+    "compression": {"original_gb", "compressed_gb", "ratio", "time_sec"},
+    "throughput": {"mean_tps", "std_tps", "p95_tps", "runs"},
+    "perplexity": {"ppl", "bf16_ppl", "delta"},
+    "accuracy": {"arc_easy", "hellaswag", "combined", "bf16_combined", "delta"},
+}
+
+
+def has_the_plans_names(part, name):
+    values = msgspec.to_builtins(part)
+    assert values.keys() >= PLAN[name]
+    return values
+
+
+def test_compression_ratio_is_the_share_that_is_left():
+    tensor = Tensor(
+        name="w", shape=(1000,), quantizer="rtn", parameters={}, part="inner", arrays=(), stored_bytes=558, note=""
+    )
+    manifest = SimpleNamespace(
+        calibration={},
+        tensors=[tensor],
+        bf16_bytes=2000,
+        stored_bytes=558,
+        seconds=95.0,
+        key="k",
+        source_dtype="",
+        opens_in_mlx_lm=False,
+    )
+    values = has_the_plans_names(summary.compression(manifest), "compression")
+    assert values["ratio"] == pytest.approx(0.279)
+    assert values["times_smaller"] == pytest.approx(3.584, abs=1e-3)
+    assert (values["original_gb"], values["compressed_gb"], values["time_sec"]) == (2e-6, 5.58e-7, 95.0)
+
+
+def test_throughput_counts_runs_of_each_prompt():
+    samples = make_throughput([[10, 12, 14], [20, 22, 24]])
+    values = has_the_plans_names(summary.throughput(samples, None), "throughput")
+    rates = [10, 12, 14, 20, 22, 24]
+    assert (values["runs"], values["total_runs"]) == (3, 6)
+    assert values["mean_tps"] == pytest.approx(17)
+    assert values["std_tps"] == pytest.approx(math.sqrt(sum((rate - 17) ** 2 for rate in rates) / 5))
+    assert values["p95_tps"] == pytest.approx(10.5)  # a quarter of the way from the slowest to the second
+    assert (values["ratio"], values["ratio_suppressed"]) == (None, "")
+
+
+def test_perplexity_delta_is_in_points():
+    quantized, reference = (
+        make_losses([math.log(6.0), math.log(24.0)] * 64),
+        make_losses([math.log(5.0), math.log(20.0)] * 64),
+    )
+    values = has_the_plans_names(text_summary.perplexity(quantized, reference), "perplexity")
+    assert (values["ppl"], values["bf16_ppl"]) == (pytest.approx(12.0, rel=1e-6), pytest.approx(10.0, rel=1e-6))
+    assert values["delta"] == pytest.approx(2.0, rel=1e-5)
+
+
+def answered(**right):
+    """T3 of tasks of 500 questions, the first so many right."""
+    tasks = {name: make_task(np.arange(500) < count) for name, count in right.items()}
+    available = dict.fromkeys(tasks, 500)
+    return AccuracySamples(tasks=tasks, available=available, cut_contexts=0, weights_sha256="w", seconds=1.0)
+
+
+def test_accuracy_delta_is_a_fraction():
+    quantized, reference = answered(arc_easy=380, hellaswag=262), answered(arc_easy=400, hellaswag=280)
+    values = has_the_plans_names(summary.accuracy(quantized, reference), "accuracy")
+    assert (values["arc_easy"], values["hellaswag"]) == (0.76, 0.524)
+    assert values["combined"] == pytest.approx(0.642)
+    assert values["bf16_combined"] == pytest.approx(0.68)
+    assert values["delta"] == pytest.approx(-0.038)  # combined minus bf16_combined
+    assert values["delta_points"] == pytest.approx(-3.8)
+    assert values["tasks"]["arc_easy"]["drop_points"]["estimate"] == pytest.approx(4.0)
+
+
+def test_what_has_no_reference_has_no_delta():
+    values = has_the_plans_names(summary.accuracy(answered(arc_easy=380), None), "accuracy")
+    assert (values["bf16_combined"], values["delta"], values["delta_points"]) == (None, None, None)
+    assert values["hellaswag"] is None
+
+
+def test_clusters_of_a_task_stand_in_the_record():
+    names = tuple(str(n // 10) for n in range(500))
+    before, after = answered(piqa=400), answered(piqa=360)
+    before, after = (
+        dataclasses.replace(
+            each, tasks={"piqa": dataclasses.replace(each.tasks["piqa"], clusters=names, cluster_key="passage")}
+        )
+        for each in (before, after)
+    )
+    found = summary.accuracy(after, before).tasks["piqa"]
+    assert (found.clusters, found.cluster_key) == (50, "passage")
+    assert found.flip_correlation == pytest.approx(1.0)  # four whole passages were lost
+    assert found.design_effect > 9
+    alone = summary.accuracy(answered(piqa=360), answered(piqa=400)).tasks["piqa"]
+    assert (alone.clusters, alone.flip_correlation, alone.design_effect) == (500, None, 1.0)
+    assert found.drop_points.high > alone.drop_points.high + 5

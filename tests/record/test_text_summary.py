@@ -1,0 +1,95 @@
+"""T2's parts of a record: the judged text, its head, and other texts beside it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pytest_quantbench import quantizers
+from pytest_quantbench.bench import cell as bench
+from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.catalog.settings import Settings
+from pytest_quantbench.record import text_summary
+from pytest_quantbench.report import terminal
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory):
+    """The second half of Tiny's text: another text of the same kind."""
+    file = tmp_path_factory.mktemp("texts") / "second.txt"
+    whole = (TINY_DIRECTORY / "heldout.txt").read_text()
+    file.write_text(whole[len(whole) // 2 :])
+    return file
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory, text):
+    """A function from the sampling to Tiny's int4-rtn cell, judged by its own text with another beside."""
+    cache, opened = tmp_path_factory.mktemp("cache"), {}
+
+    def of(sampling):
+        if sampling not in opened:
+            settings = Settings(cache=cache, fixed=True, sampling=sampling, other_corpora=(text,))
+            cell = bench.Subject(MODELS["Tiny"], settings).cell(recipe("int4-rtn", quantizers.names()))
+            cell.judge("perplexity", 10.0)
+            opened[sampling] = cell
+        return opened[sampling]
+
+    return of
+
+
+def test_the_head_stands_beside_and_is_what_a_reading_of_it_gives(cells):
+    drawn, head = (cells(sampling).record().perplexity for sampling in ("windows", "head"))
+    assert (drawn.sampling, drawn.windows, drawn.text_windows) == ("windows", 8, 484)
+    assert (head.sampling, head.windows, head.text_windows) == ("head", None, None)
+    for figure in ("tokens", "ppl", "bf16_ppl", "delta"):
+        assert getattr(drawn.head, figure) == pytest.approx(getattr(head.head, figure), abs=1e-4)
+        assert getattr(head.head, figure) == getattr(head, figure)
+    assert drawn.head.tokens == drawn.tokens == 512
+    assert drawn.protocol != drawn.head.protocol == head.protocol
+    assert drawn.delta != pytest.approx(head.delta, abs=1e-3)
+
+
+def test_verdicts_say_of_which_text_they_are(cells):
+    drawn, head = (
+        next(v.sentence for v in cells(sampling).verdicts.values() if v.metric == "perplexity_delta")
+        for sampling in ("windows", "head")
+    )
+    assert "in 8 of the 484 windows of tiny-heldout" in drawn
+    assert "the first of tiny-heldout: of this text, not of the rest" in head
+
+
+def test_other_texts_are_other_perplexities_and_the_first_is_judged(cells, text):
+    record = cells("windows").record()
+    assert list(record.perplexities) == ["second.txt"]
+    other = record.perplexities["second.txt"]
+    assert (record.perplexity.corpus, other.corpus) == ("tiny-heldout", "second.txt")
+    assert other.tokens == 512
+    assert other.delta == pytest.approx(other.ppl - other.bf16_ppl)
+    assert other.delta_interval.low < other.delta < other.delta_interval.high
+    assert other.divergence.kl_nats > 0
+    assert other.protocol_sha256 != record.perplexity.protocol_sha256
+    raw = cells("windows").raw()
+    assert np.exp(raw["perplexity/second.txt/nll_nats"].mean(dtype=np.float64)) == pytest.approx(other.ppl)
+    line = terminal.terminal_line(record)
+    assert "second.txt" not in line
+    shown = {table.title: table.figure(record) for table in terminal.TABLES}
+    assert f"second.txt {other.ppl:.3f} (512 tokens), Δ " in shown["Other texts, not judged: perplexity and delta"]
+    assert "(512 tokens), Δ " in shown["Perplexity of the text's first tokens alone, not judged"]
+
+
+def test_another_text_alone_gives_the_same(cells, text, tmp_path):
+    settings = Settings(cache=tmp_path, fixed=True, corpus=text)
+    alone = bench.Subject(MODELS["Tiny"], settings).reference
+    beside = cells("windows").reference.perplexity_samples.beside["second.txt"]
+    np.testing.assert_allclose(alone.perplexity_samples.nll_nats, beside.nll_nats, atol=1e-5)
+
+
+def test_samples_that_are_kept_hold_what_was_read_beside(cells, text):
+    cell = cells("windows")
+    again = bench.Subject(MODELS["Tiny"], dataclasses.replace(cell.subject.settings)).cell(cell.recipe)
+    assert again.perplexity_samples.beside.keys() == cell.perplexity_samples.beside.keys()
+    assert again.subject.reused
+    before = again.reference.perplexity_samples
+    assert text_summary.perplexities(again.perplexity_samples, before).keys() == {"second.txt"}
