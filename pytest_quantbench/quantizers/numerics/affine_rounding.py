@@ -17,7 +17,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench.packing import Codes, unpack
+from pytest_quantbench.quantizers.numerics.bit_packing import Codes, unpack
 from pytest_quantbench.quantizers.numerics.row_blocks import over_rows
 
 Floats = NDArray[np.float16] | NDArray[np.float32] | NDArray[ml_dtypes.bfloat16]

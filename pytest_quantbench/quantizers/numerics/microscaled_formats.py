@@ -13,13 +13,14 @@ specification leaves open:
 (MLX's Metal kernels take the even code for E2M1 too, and keep the sign of a zero.)
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench.packing import pack, unpack
+from pytest_quantbench.quantizers.numerics.bit_packing import pack, unpack
 from pytest_quantbench.quantizers.numerics.row_blocks import over_rows
 
 Matrix = NDArray[np.float32]
@@ -34,6 +35,7 @@ E2M1_LARGEST, E4M3_LARGEST = np.float32(6), np.float32(448)
 class Format:
     """How the groups of a matrix are written: `bits` of an element (4: E2M1, 8: E4M3), `group` of them to a scale."""
 
+    name: str  # as MLX calls it
     bits: int
     group: int
     powers_of_two: bool  # scales are E8M0, not E4M3
@@ -42,6 +44,16 @@ class Format:
     def largest(self) -> np.float32:
         """The largest number that an element can be."""
         return E4M3_LARGEST if self.bits == 8 else E2M1_LARGEST
+
+
+FORMATS: Mapping[str, Format] = {
+    form.name: form
+    for form in (
+        Format(name="mxfp4", bits=4, group=32, powers_of_two=True),
+        Format(name="mxfp8", bits=8, group=32, powers_of_two=True),
+        Format(name="nvfp4", bits=4, group=16, powers_of_two=False),
+    )
+}
 
 
 def e2m1_codes(values: Matrix) -> Bytes:

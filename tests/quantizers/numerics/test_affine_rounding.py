@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_quantbench.packing import pack
+from pytest_quantbench.quantizers.numerics.bit_packing import pack
 from pytest_quantbench.quantizers.numerics.affine_rounding import decoded, rounded
 
 BITS, GROUPS = (2, 3, 4, 5, 6, 8), (32, 64, 128)
