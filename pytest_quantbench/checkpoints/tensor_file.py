@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -11,7 +12,7 @@ from pytest_quantbench.checkpoints.safetensors_header import StoredTensor, read_
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers import Array, Arrays
 
-NUMPY = {
+NUMPY: Mapping[str, Any] = {
     "BOOL": np.bool_,
     "U8": np.uint8,
     "I8": np.int8,
@@ -26,6 +27,7 @@ NUMPY = {
     "F32": np.float32,
     "C64": np.complex64,
 }
+STORABLE = frozenset(np.dtype(kind) for kind in NUMPY.values())  # the types of arrays that such a file can hold
 
 
 class TensorFile:

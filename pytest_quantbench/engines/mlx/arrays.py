@@ -11,17 +11,11 @@ import ml_dtypes
 import mlx.core as mx
 import numpy as np
 
+from pytest_quantbench.checkpoints.tensor_file import STORABLE
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Array
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-STORABLE = frozenset(
-    np.dtype(kind)
-    for kind in (
-        *(np.bool_, np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.uint64, np.int64),
-        *(np.float16, np.float32, BFLOAT16, np.complex64),
-    )
-)
 
 
 def to_numpy(array: mx.array) -> Array:
@@ -33,7 +27,7 @@ def to_numpy(array: mx.array) -> Array:
 
 
 def to_mlx(array: Array) -> mx.array:
-    """A copy with the same values and type. Raises QuantbenchError for a type that MLX does not have, or would change."""
+    """A copy with the same values and type. Raises QuantbenchError for a type that MLX would not keep."""
     if array.dtype not in STORABLE:
         raise QuantbenchError(
             f"An array of {array.dtype} cannot be stored: MLX and safetensors files do not have both."
