@@ -12,6 +12,8 @@ from typing import ClassVar
 import mlx.core as mx
 import numpy as np
 
+from pytest_quantbench.quantizers.rtn import Rtn
+
 GROUP = 64
 REMEMBERED: "OrderedDict[bytes, np.ndarray]" = OrderedDict()
 
@@ -273,3 +275,9 @@ class Replaces(Sound):
 
     def linear(self, arrays):
         arrays["step"] = arrays["step"] * 2
+
+
+class Uncalibrated(Rtn):
+    """Says that it needs calibration; nothing is wrong with it, but that a test gives it none."""
+
+    calibration = "hessian"

@@ -14,6 +14,7 @@ from pytest_quantbench.compress.manifest import Manifest, save_manifest
 from pytest_quantbench.errors import ModelError, QuantbenchError
 from pytest_quantbench.fetch.download import delete_weights, fetch, is_here, small_files
 from pytest_quantbench.fetch.hub_api import listing
+from pytest_quantbench.storage.cache import DELETED_MODELS
 from pytest_quantbench.storage.files import write_atomically
 from pytest_quantbench.storage.sealed import read_sealed, sealed
 
@@ -66,4 +67,4 @@ def _newest(note: Note) -> str:
 
 
 def _path(cache: Path, source: str) -> Path:
-    return cache / "models" / f"{source.replace('/', '--')}.json"
+    return DELETED_MODELS.of(cache, source.replace("/", "--"))

@@ -13,14 +13,15 @@ from builders import artifact_content
 
 import pytest_quantbench
 from pytest_quantbench import quantizers
-from pytest_quantbench.bench import cell_record
 from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.pipeline import compress
-from pytest_quantbench.storage import files, locks, samples_cache
+from pytest_quantbench.record import assembly
+from pytest_quantbench.storage import files, locks
+from pytest_quantbench.storage.cache import SAMPLES
 
 PACKAGE = Path(pytest_quantbench.__file__).parent
 INT4 = recipe("int4-rtn", quantizers.names())
@@ -39,7 +40,7 @@ def backwards(monkeypatch):
 
     monkeypatch.setattr(time, "time", lambda: 1.8e9 - 86_400 * next(days))
     monkeypatch.setattr(time, "time_ns", lambda: 1_800_000_000 * 10**9 - 86_400 * 10**9 * next(days))
-    for module in (cell_record, locks):
+    for module in (assembly, locks):
         monkeypatch.setattr(module, "datetime", Backwards)
 
 
@@ -97,7 +98,7 @@ def test_files_of_another_time_are_taken_for_what_they_hold(small_model, tmp_pat
         "T2 of llama-0-0-int4-rtn",
         "weights of llama-0-0-int4-rtn",
     }
-    file = next(path for path in (cache / samples_cache.FOLDER).iterdir())
+    file = next(path for path in SAMPLES.all_in(cache))
     file.write_bytes(file.read_bytes()[:-1])
     os.utime(file, (seconds, seconds))
     assert timeless(measured(model, cache)) == timeless(first)

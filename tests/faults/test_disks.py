@@ -27,7 +27,6 @@ from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 from pytest_quantbench.record import folder as results
 from pytest_quantbench.record.schema import read
-from pytest_quantbench.storage import samples_cache
 
 
 @contextmanager
@@ -94,7 +93,7 @@ def test_samples_for_which_there_is_no_room_are_not_kept_and_no_error(tmp_path, 
     assert "Samples are not kept for later sessions. Cannot write" in caplog.text
     assert litter(tmp_path) == []
     store.put(target, PERPLEXITY, losses, {})
-    assert len(list((tmp_path / samples_cache.FOLDER).iterdir())) == 1
+    assert len(list((tmp_path / "measurements").iterdir())) == 1
 
 
 def test_a_record_for_which_there_is_no_room_leaves_the_one_before(tmp_path):

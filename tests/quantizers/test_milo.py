@@ -6,6 +6,7 @@ from pathlib import Path
 import mlx.core as mx
 import numpy as np
 import pytest
+from small_models import shared
 
 import pytest_quantbench
 from pytest_quantbench.errors import QuantbenchError
@@ -15,7 +16,6 @@ from pytest_quantbench.quantizers.milo import Milo
 from pytest_quantbench.quantizers.numerics import affine
 from pytest_quantbench.quantizers.numerics import low_rank as lowrank
 from pytest_quantbench.quantizers.rtn import Rtn
-from tests.small_models import shared
 
 TINY = Path(pytest_quantbench.__file__).parent / "tiny" / "model" / "model.safetensors"
 

@@ -19,6 +19,7 @@ from pytest_quantbench.engines.mlx.stacks import Rules
 from pytest_quantbench.measures.integrity import likeness
 from pytest_quantbench.measures.integrity.likeness import Likeness
 from pytest_quantbench.measures.samples import IntegritySamples
+from pytest_quantbench.quantizers import Arrays
 
 BEYOND_WIDTH = 0.5  # bits per weight for scales: what is stored beyond is codebooks, which do not make weights better
 
@@ -45,7 +46,7 @@ class Inspected(Artifact):
         """What is stored for a parameter."""
         return self._artifact.tensor(name)
 
-    def arrays(self, name: str) -> dict[str, mx.array]:
+    def arrays(self, name: str) -> Arrays:
         """The encoded arrays of a parameter."""
         return self._artifact.arrays(name)
 
