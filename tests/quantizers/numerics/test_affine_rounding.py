@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_quantbench.quantizers.numerics.bit_packing import pack
 from pytest_quantbench.quantizers.numerics.affine_rounding import decoded, rounded
+from pytest_quantbench.quantizers.numerics.bit_packing import pack
 
 BITS, GROUPS = (2, 3, 4, 5, 6, 8), (32, 64, 128)
 KINDS = (np.float16, ml_dtypes.bfloat16, np.float32)
