@@ -25,9 +25,8 @@ from pytest_quantbench.measures.integrity.measure import INTEGRITY
 from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 from pytest_quantbench.measures.throughput import THROUGHPUT, Session
 from pytest_quantbench.record import assembly
-from pytest_quantbench.record.diagnostics import NoiseFloor
 from pytest_quantbench.record.raw import raw
-from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.schema import NoiseFloor, Record
 
 
 class Cell:

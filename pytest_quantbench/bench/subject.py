@@ -12,6 +12,7 @@ from pytest_quantbench.catalog.criteria import metric_of
 from pytest_quantbench.catalog.models import MODELS, Model, check_models, user_model
 from pytest_quantbench.catalog.recipes import REFERENCE, Recipe, recipe
 from pytest_quantbench.catalog.settings import Settings
+from pytest_quantbench.compress.manifest import save_manifest
 from pytest_quantbench.fetch.download import delete_weights
 from pytest_quantbench.fetch.evicted import delete
 
@@ -69,7 +70,11 @@ class Subject:
             return 0
         if not self.inputs.has_checkpoint:
             return delete_weights(self.model.source)  # of a model that could not be opened
-        return delete(settings.cache, self.model, self.inputs.checkpoint, self.reference.artifact.manifest)
+        commit = self.inputs.checkpoint.revision
+        if commit is None or not self.inputs.checkpoint.is_here:
+            return 0
+        save_manifest(settings.cache, self.reference.artifact.manifest)
+        return delete(settings.cache, self.model.source, commit, self.inputs.checkpoint)
 
 
 def _model(source: str) -> Model:

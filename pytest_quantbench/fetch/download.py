@@ -25,8 +25,7 @@ from pytest_quantbench.checkpoints.shards import (
     weight_files,
 )
 from pytest_quantbench.errors import DiskError, ModelError, OfflineError, QuantbenchError
-from pytest_quantbench.fetch.hub_api import HubFile, Listing, endpoint, listing, patiently
-from pytest_quantbench.fetch.hub_cache import hub_cache
+from pytest_quantbench.fetch.hub_api import HubFile, Listing, endpoint, hub_cache, listing, patiently
 from pytest_quantbench.progress import track
 from pytest_quantbench.storage.files import GB, free_bytes
 from pytest_quantbench.storage.locks import held, shared

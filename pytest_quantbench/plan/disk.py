@@ -14,8 +14,7 @@ from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.fetch.download import is_here
-from pytest_quantbench.fetch.hub_api import check_access
-from pytest_quantbench.fetch.hub_cache import hub_cache
+from pytest_quantbench.fetch.hub_api import check_access, hub_cache
 from pytest_quantbench.storage.cache import ARTIFACTS, MANIFEST_FILE
 from pytest_quantbench.storage.files import GB, free_bytes
 

@@ -15,8 +15,7 @@ from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.judge import coherence
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record import summary, text_summary
-from pytest_quantbench.record.diagnostics import NoiseFloor
-from pytest_quantbench.record.schema import SCHEMA, Record
+from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, Record
 
 SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex  # xdist's name for a run, or one of our own
 TESTS = ("throughput", "perplexity", "accuracy")  # T1, T2 and T3: they let the model read or write

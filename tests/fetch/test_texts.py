@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 
 from pytest_quantbench.catalog.models import MODELS
@@ -19,27 +17,6 @@ def empty_hub(monkeypatch, tmp_path):
 def test_offline_names_the_text_that_is_lacking_and_the_way_out(empty_hub):
     with pytest.raises(OfflineError, match="--corpus FILE"):
         texts.read_text("wikitext2", offline=True)
-
-
-VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
-
-
-@pytest.mark.parametrize(
-    ("variables", "cache"),
-    [
-        ({}, "~/.cache/huggingface/hub"),
-        ({"XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"),
-        ({"XDG_CACHE_HOME": "/x", "HF_HOME": "~/y"}, "~/y/hub"),
-        ({"HF_HOME": "/y", "HUGGINGFACE_HUB_CACHE": "/z"}, "/z"),
-        ({"HF_HUB_CACHE": "$PLACE/w", "HUGGINGFACE_HUB_CACHE": "/z", "PLACE": "/place"}, "/place/w"),
-    ],
-)
-def test_the_cache_is_where_huggingface_hub_has_it(monkeypatch, variables, cache):
-    for variable in VARIABLES:
-        monkeypatch.delenv(variable, raising=False)
-    for variable, value in variables.items():
-        monkeypatch.setenv(variable, value)
-    assert texts.hub_cache() == Path(cache).expanduser()
 
 
 def test_a_text_file_is_read_and_hashed(tmp_path):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pytest_quantbench.quantizers.numerics.microscaled_formats import (
     E2M1,
-    Format,
+    FORMATS,
     decoded,
     e2m1_codes,
     e4m3_codes,
@@ -21,11 +21,6 @@ from pytest_quantbench.quantizers.numerics.microscaled_formats import (
     rounded,
 )
 
-FORMATS = {
-    "mxfp4": Format(bits=4, group=32, powers_of_two=True),
-    "mxfp8": Format(bits=8, group=32, powers_of_two=True),
-    "nvfp4": Format(bits=4, group=16, powers_of_two=False),
-}
 RANGE = {"mxfp4": (2.0**-110, 2.0**127), "mxfp8": (2.0**-110, 2.0**127), "nvfp4": (0.0, 6 * 448.0)}
 FINITE = [code for code in range(256) if code & 127 != 127]
 
