@@ -142,7 +142,7 @@ def make_scored(nll, distributions=None, fidelity=None):
 
 
 def make_target(recipe_id="int4-rtn", **changes):
-    return Target(model=MODELS["Tiny"], recipe=recipe(recipe_id, ["rtn"]), **changes)
+    return Target(model=MODELS["Tiny"], recipe=recipe(recipe_id), **changes)
 
 
 def make_store(cache, identity="s", fresh=False):

@@ -266,14 +266,13 @@ def perplexity(directory: Path | None) -> None:
         subject = Subject(model, settings)
         lines = ["| recipe | bits per weight of the decoder | perplexity | nats above BF16 | nats above rtn |"]
         lines.append("|---|---|---|---|---|")
-        known = quantizers.names()
-        before = subject.cell(recipe("bf16", known)).samples("perplexity").nll_nats
+        before = subject.cell(recipe("bf16")).samples("perplexity").nll_nats
         lines.append(f"| bf16 | 16 | {np.exp(before.mean()):.3f} | | |")
         for width in (4, 3, 2):
             rounded = None
             for name in METHODS:
                 try:
-                    cell = subject.cell(recipe(f"int{width}-{name}", known))
+                    cell = subject.cell(recipe(f"int{width}-{name}"))
                     after = cell.samples("perplexity").nll_nats
                 except QuantbenchError as error:  # a width that the method does not have
                     print(error)

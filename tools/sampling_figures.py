@@ -19,7 +19,6 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.corpora import SCORED_TOKENS, WINDOW_TOKENS
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.recipes import recipe
@@ -45,9 +44,7 @@ SIZES = ((512,), (4096,), (16_384,), (512, 1024, 2048, 4096, 8192, 16_384))
 def write_losses(model: Path, text: Path, file: Path, tokens: int, names: Sequence[str]) -> None:
     """(tokens,) losses in nats of every recipe, under its name; the same tokens for all."""
     checkpoint = Checkpoint(model)
-    cells = {
-        name: compress(checkpoint, recipe(name, quantizers.names()), 0, default_cache()) for name in ("bf16", *names)
-    }
+    cells = {name: compress(checkpoint, recipe(name), 0, default_cache()) for name in ("bf16", *names)}
     read = Tokens(read_text(text, offline=True), load_tokenizer(model), checkpoint.config)
     cut = windows(min(tokens, len(read.ids)), WINDOW_TOKENS, WINDOW_TOKENS, bool(read.front))
     found: dict[str, list[np.ndarray]] = {name: [] for name in cells}

@@ -10,7 +10,7 @@ from pytest_quantbench.bench.target import Target
 from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.criteria import metric_of
 from pytest_quantbench.catalog.models import MODELS, Model, check_models, user_model
-from pytest_quantbench.catalog.recipes import REFERENCE, Recipe, recipe
+from pytest_quantbench.catalog.recipes import REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress.manifest import save_manifest
 from pytest_quantbench.fetch.download import delete_weights
@@ -49,7 +49,7 @@ class Subject:
         Raises UnknownNameError for a level or a method that does not exist.
         """
         if isinstance(chosen, str):
-            chosen = recipe(chosen, quantizers.names())
+            chosen = quantizers.recipe_of(chosen)
         if chosen.id not in self._cells:
             self._cells[chosen.id] = Cell(Target(model=self.model, recipe=chosen), self.schedule)
         return self._cells[chosen.id]

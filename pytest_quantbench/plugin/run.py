@@ -11,7 +11,7 @@ import pytest
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.disk_plans import disk_plan, in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
-from pytest_quantbench.catalog.recipes import LEVELS, Recipe, recipe
+from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import (
     Settings,
     above_zero,
@@ -86,9 +86,7 @@ def _read_options(config: pytest.Config) -> Run:
         {f"[{SECTION}] models:": [beside(folder, s) for s in table.get("models", [])], "--model": option("model")}
     )
     methods = quantizers.names()
-    recipes = {name: recipe(name, methods) for name in option("recipe") or LEVELS}
-    for chosen in recipes.values():
-        quantizers.check(chosen)
+    recipes = {name: quantizers.recipe_of(name) for name in option("recipe") or LEVELS}
     criteria = table.get("criteria", {})
     check_criteria(criteria, list(models), [*recipes, *(f"{level}-{m}" for level in LEVELS for m in methods)])
     texts = corpora(option("corpus"))
@@ -126,7 +124,7 @@ def _read_options(config: pytest.Config) -> Run:
         keep_compressed=option("keep-compressed"),
         criteria=criteria,
     )
-    with_reference = {"bf16": recipe("bf16", []), **recipes}
+    with_reference = {"bf16": REFERENCE, **recipes}
     source = folder / "pyproject.toml" if table else None
     return Run(settings, models, with_reference, option("undecided") == "fail", source)
 
@@ -155,9 +153,7 @@ def wanted(run: Run, marker: Mapping[str, Any]) -> tuple[dict[str, Model], dict[
     Raises UsageError for a name that does not exist.
     """
     try:
-        named = {name: recipe(name, quantizers.names()) for name in marker.get("recipes") or ()}
-        for chosen in named.values():
-            quantizers.check(chosen)
+        named = {name: quantizers.recipe_of(name) for name in marker.get("recipes") or ()}
         return _chosen("model", marker.get("models"), run.models), named or run.recipes
     except QuantbenchError as error:
         raise pytest.UsageError(str(error)) from error

@@ -6,7 +6,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.bench import artifacts, schedule
 from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.bench.wants import Want
@@ -29,7 +28,7 @@ RECIPES = ("bf16", "int4-rtn", "int3-rtn", "int2-rtn")
 
 
 def recipe_of(name):
-    return recipe(name, quantizers.names())
+    return recipe(name)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.bench import selftest
 from pytest_quantbench.bench.damage import DAMAGES, FATAL
 from pytest_quantbench.bench.selftest import IDENTITY
@@ -76,7 +75,7 @@ def test_only_layers_of_one_kind_trade_places(small_model, tmp_path):
     """Experts in the middle layer and none behind it: it is swapped with the one before. Without a pair: refused."""
     for dense, swapped in (([2], "model.layers.0."), ([1], None)):
         directory = small_model("qwen3_moe", seed=dense[0], mlp_only_layers=dense)
-        artifact = compress(Checkpoint(directory), recipe("int4-rtn", quantizers.names()), 0, tmp_path)
+        artifact = compress(Checkpoint(directory), recipe("int4-rtn"), 0, tmp_path)
         if swapped is None:
             with pytest.raises(QuantbenchError, match="has no two neighbouring layers of one kind to swap"):
                 DAMAGES["two layers swapped"](artifact, 0)

@@ -10,7 +10,6 @@ import small_tokenizers as small
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.prompts import PROMPTS
@@ -89,7 +88,7 @@ def test_windows_leave_room_for_a_prefix_of_several_tokens(framed):
 @pytest.mark.parametrize("template", [("[CLS]", "<s>", "$A", "</s>"), ("$A", "</s>")])
 def test_losses_behind_a_prefix_are_those_of_a_plain_forward(small_model, tmp_path, template):
     directory = small.around(small_model(vocab_size=2050), *template, new=NEW)
-    artifact = compress(Checkpoint(directory), recipe("bf16", []), 0, tmp_path / "cache")
+    artifact = compress(Checkpoint(directory), recipe("bf16"), 0, tmp_path / "cache")
     tokens = Tokens(TEXT, load_tokenizer(directory), artifact.config)
     samples = perplexity.measure(artifact, tokens, Reading(tokens=50, context=20, sampling="head"), host=True)
     model = resident.load(artifact, host=True).model
@@ -107,7 +106,7 @@ def test_losses_behind_a_prefix_are_those_of_a_plain_forward(small_model, tmp_pa
 def test_a_prefix_that_the_model_does_not_know_is_refused_everywhere(small_model, tmp_path):
     """Its embedding would be read from behind the table."""
     directory = small.around(small_model(), "[CLS]", "$A", new=NEW)
-    artifact, tokenizer = compress(Checkpoint(directory), recipe("bf16", []), 0, tmp_path), load_tokenizer(directory)
+    artifact, tokenizer = compress(Checkpoint(directory), recipe("bf16"), 0, tmp_path), load_tokenizer(directory)
     told = "gives token 2048, and the model knows 2048: they do not belong together"
     with pytest.raises(ModelError, match=told):
         Tokens(TEXT, tokenizer, artifact.config)
@@ -188,7 +187,7 @@ def test_a_tokenizer_that_ends_texts_changes_nothing(tmp_path):
     directory = tmp_path / "ending"
     shutil.copytree(TINY_DIRECTORY, directory)
     small.around(directory, "<s>", "$A", "</s>")
-    artifact = compress(Checkpoint(directory), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(Checkpoint(directory), recipe("bf16"), 0, tmp_path / "cache")
     files = {"tiny_facts": EMBEDDED["tiny_facts"]}
     found = [
         accuracy.measure(artifact, Asked(each, artifact.config, ["tiny_facts"], files, 100, 0, offline=True), host=True)
@@ -201,7 +200,7 @@ def test_a_tokenizer_that_ends_texts_changes_nothing(tmp_path):
     runs = [throughput.generate(model, each, 0, 3) for each in (TINY, load_tokenizer(directory))]
     assert runs[0].tokens == runs[1].tokens
     settings = Settings(cache=tmp_path / "cache", tokens=128, fixed=True, corpus="tiny-heldout")
-    cell = Subject(user_model(str(directory)), settings).cell(recipe("bf16", []))
+    cell = Subject(user_model(str(directory)), settings).cell(recipe("bf16"))
     assert cell.record().tokenizer is None  # nothing was read
     cell.judge("perplexity")
     assert cell.record().tokenizer == {"prefix": ("<s>",), "suffix_left_out": ("</s>",)}

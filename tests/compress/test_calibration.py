@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import CONFIGS
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.bench.inputs import Inputs
 from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
@@ -65,7 +64,7 @@ def rows_of(path, x, indices=None, sorted_indices=None):
 def test_statistics_are_those_of_the_inputs(small_model, architecture, host):
     """Every linear layer is observed; its Hessian is the mean of x xᵀ, computed here from a spy's inputs."""
     checkpoint = Checkpoint(small_model(architecture))
-    source = compress(checkpoint, recipe("bf16", []), 0, TINY_DIRECTORY)
+    source = compress(checkpoint, recipe("bf16"), 0, TINY_DIRECTORY)
     batches = [mx.array(np.random.default_rng(k).integers(0, 2048, (2, 24))) for k in range(3)]
     walk = Walk(source, host=host)
     walk.begin(batches)
@@ -99,7 +98,7 @@ def test_statistics_are_those_of_the_inputs(small_model, architecture, host):
 
 def test_matrices_with_one_input_share_their_statistics(small_model):
     checkpoint = Checkpoint(small_model())
-    walk = Walk(compress(checkpoint, recipe("bf16", []), 0, TINY_DIRECTORY), host=True)
+    walk = Walk(compress(checkpoint, recipe("bf16"), 0, TINY_DIRECTORY), host=True)
     batches = [mx.array([[1, 2, 3]])]
     walk.begin(batches)
     observer = Observer(len(batches), 0, host=True)
@@ -112,7 +111,7 @@ def test_matrices_with_one_input_share_their_statistics(small_model):
 
 
 def test_observing_changes_nothing(small_model):
-    source = compress(Checkpoint(small_model()), recipe("bf16", []), 0, TINY_DIRECTORY)
+    source = compress(Checkpoint(small_model()), recipe("bf16"), 0, TINY_DIRECTORY)
     batches = [mx.array([[5, 6, 7, 8]])]
     plain, observed = Walk(source, host=True), Walk(source, host=True)
     plain.run(batches, "")
@@ -129,7 +128,7 @@ def test_a_layer_sees_its_encoded_predecessors(small_model, tmp_path, monkeypatc
     original = Observer.statistics
     monkeypatch.setattr(Observer, "statistics", lambda self: seen.setdefault(len(seen), original(self)))
     checkpoint = Checkpoint(small_model())
-    artifact = compress(checkpoint, recipe("int4-static", quantizers.names()), 0, tmp_path / "c", calibration)
+    artifact = compress(checkpoint, recipe("int4-static"), 0, tmp_path / "c", calibration)
     batches = calibration().batches(load_tokenizer(checkpoint.directory), checkpoint.config, 0)
     walk = Walk(artifact, host=True)
     walk.begin(batches)
@@ -145,7 +144,7 @@ def test_a_layer_sees_its_encoded_predecessors(small_model, tmp_path, monkeypatc
 
 def test_a_method_that_needs_calibration_is_refused_without(small_model, tmp_path):
     with pytest.raises(QuantbenchError, match="int8-static needs calibration: give a text with --calibration FILE"):
-        compress(Checkpoint(small_model()), recipe("int8-static", quantizers.names()), 0, tmp_path)
+        compress(Checkpoint(small_model()), recipe("int8-static"), 0, tmp_path)
 
 
 def test_calibration_and_evaluation_may_not_share_text(tmp_path):
@@ -156,7 +155,7 @@ def test_calibration_and_evaluation_may_not_share_text(tmp_path):
     for file, expected in ((shared, True), (apart, False), (held_out, True)):
         assert is_fitted_to(Inputs(MODELS["Tiny"], Settings(calibration=file))) is expected
     cell = Subject(MODELS["Tiny"], Settings(calibration=held_out, cache=tmp_path, calibration_sequences=2)).cell(
-        recipe("int8-static", quantizers.names())
+        recipe("int8-static")
     )
     with pytest.raises(CorpusError, match=r"heldout\.txt and the T2 text tiny-heldout share 50 tokens in a row"):
         cell.samples("perplexity")

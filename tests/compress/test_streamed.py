@@ -6,7 +6,6 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
@@ -29,7 +28,7 @@ def make(directory, recipe_id, cache, *, stored):
     def calibration():
         return CalibrationSet(text=TEXT, sequences=4)
 
-    chosen = recipe(recipe_id, quantizers.names())
+    chosen = recipe(recipe_id)
     return compress(Checkpoint(directory), chosen, 0, cache, calibration, stored=stored)
 
 

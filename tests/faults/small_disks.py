@@ -10,7 +10,6 @@ import pytest
 from builders import artifact_content, make_perplexity, make_record
 from faults.conftest import TINY
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
@@ -27,7 +26,7 @@ for module in ("matplotlib.pyplot", "mlx_lm.models.llama", "scipy.stats", "trans
 for module in ("bench.subject", "report.plots", "report.publish", "plugin.run"):
     importlib.import_module(f"pytest_quantbench.{module}")
 
-INT4 = recipe("int4-rtn", quantizers.names())
+INT4 = recipe("int4-rtn")
 GATE = """
 import pytest
 

@@ -12,7 +12,6 @@ import pytest
 from builders import artifact_content
 
 import pytest_quantbench
-from pytest_quantbench import quantizers
 from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.recipes import recipe
@@ -24,7 +23,7 @@ from pytest_quantbench.storage import files, locks
 from pytest_quantbench.storage.cache import SAMPLES
 
 PACKAGE = Path(pytest_quantbench.__file__).parent
-INT4 = recipe("int4-rtn", quantizers.names())
+INT4 = recipe("int4-rtn")
 WALL_CLOCK = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "time.clock_gettime"}
 
 

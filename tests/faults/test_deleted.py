@@ -8,7 +8,6 @@ import pytest
 from faults.acts import status
 from faults.conftest import TINY
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS
 from pytest_quantbench.catalog.recipes import recipe
@@ -52,7 +51,7 @@ def record_of(cell):
 
 def session(subject):
     """Everything but T1 of every recipe, and then what the disk plan says."""
-    chosen = [recipe(name, quantizers.names()) for name in RECIPES]
+    chosen = [recipe(name) for name in RECIPES]
     subject.expect([(each, name) for each in chosen for name in ("perplexity", "accuracy")])
     records = [record_of(subject.cell(each)) for each in chosen]
     return records, subject.delete_weights()
@@ -105,13 +104,11 @@ def test_what_is_lacking_brings_the_weights_back(hub, tiny_files, opened):
     session(opened("B"))
     fetched = bodies(hub)
     later = opened("B")
-    losses = later.cell(recipe("int3-rtn", quantizers.names())).samples("perplexity").nll_nats
+    losses = later.cell(recipe("int3-rtn")).samples("perplexity").nll_nats
     assert bodies(hub) == fetched + 1
     assert later.delete_weights() > 0
     fresh = opened("A", cache=later.inputs.settings.cache.with_name("other"))
-    np.testing.assert_array_equal(
-        losses, fresh.cell(recipe("int3-rtn", quantizers.names())).samples("perplexity").nll_nats
-    )
+    np.testing.assert_array_equal(losses, fresh.cell(recipe("int3-rtn")).samples("perplexity").nll_nats)
 
 
 def test_weights_that_were_here_before_stay(hub, tiny_files, tmp_path, opened, monkeypatch):
@@ -218,7 +215,7 @@ def test_a_full_cache_does_not_keep_a_streamed_cell_from_its_record(hub, tiny_fi
         raise DiskError("no room")
 
     monkeypatch.setattr("pytest_quantbench.compress.streamed.save_manifest", full)
-    cell = opened("S").cell(recipe("int4-rtn", quantizers.names()))
+    cell = opened("S").cell(recipe("int4-rtn"))
     cell.judge("size")
     assert cell.record().compression.times_smaller > 1
     assert "is not kept for later sessions. no room" in caplog.text

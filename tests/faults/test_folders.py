@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from builders import make_losses, make_perplexity, make_record, make_store, make_target
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.artifact import open_artifact
@@ -24,7 +23,7 @@ from pytest_quantbench.storage import samples_cache
 from pytest_quantbench.storage.cache import SAMPLES
 from pytest_quantbench.storage.locks import held
 
-INT4 = recipe("int4-rtn", quantizers.names())
+INT4 = recipe("int4-rtn")
 NOBODY = 65534
 
 

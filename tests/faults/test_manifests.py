@@ -17,7 +17,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.artifact import open_artifact
@@ -26,7 +25,7 @@ from pytest_quantbench.compress.plan import plan
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.storage.sealed import SEAL, sealed
 
-INT4 = recipe("int4-rtn", quantizers.names())
+INT4 = recipe("int4-rtn")
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**65), 2**65) | st.floats() | st.text(max_size=8),

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from mlx_lm.generate import generate_step
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.prompts import PROMPTS
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
@@ -15,7 +14,7 @@ from pytest_quantbench.measures import throughput
 
 
 def artifact_of(directory, tmp_path, recipe_id="int4-rtn"):
-    return compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
+    return compress(Checkpoint(directory), recipe(recipe_id), 0, tmp_path / "cache")
 
 
 def session(directory, tmp_path, **changes):

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.pipeline import compress
@@ -15,7 +14,7 @@ from pytest_quantbench.measures import weights
 
 
 def artifact_of(directory, tmp_path, recipe_id):
-    return compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
+    return compress(Checkpoint(directory), recipe(recipe_id), 0, tmp_path / "cache")
 
 
 def test_nothing_is_lost_by_the_reference(small_model, tmp_path):

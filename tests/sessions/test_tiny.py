@@ -8,7 +8,6 @@ import mlx_lm
 import numpy as np
 import pytest
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
@@ -127,7 +126,7 @@ def test_draws_are_stable_and_count_their_nats():
 
 
 def artifact_of(level, tmp_path):
-    return compress(Checkpoint(TINY_DIRECTORY), recipe(level, quantizers.names()), 0, tmp_path)
+    return compress(Checkpoint(TINY_DIRECTORY), recipe(level), 0, tmp_path)
 
 
 @pytest.mark.slow

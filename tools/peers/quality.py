@@ -87,7 +87,7 @@ def t3(directory: Path, files: dict[str, Path], limit: int, repeats: int) -> Non
     from mlx_lm.evaluate import MLXLM
 
     with tempfile.TemporaryDirectory() as cache:
-        artifact = compress(Checkpoint(directory), recipe("bf16", []), 0, Path(cache))
+        artifact = compress(Checkpoint(directory), recipe("bf16"), 0, Path(cache))
         tokenizer = load_tokenizer(directory)
         peers = {
             "mlx_lm.evaluate": MLXLM(str(directory), use_chat_template=False),
@@ -122,7 +122,7 @@ def t2(directory: Path, file: Path, tokens: int, repeats: int) -> None:
     ids = tokenizer.encode(text.content, add_special_tokens=False)[:tokens]
     windows = mx.array(ids[: len(ids) // 512 * 512]).reshape(-1, 512)
     with tempfile.TemporaryDirectory() as cache:
-        artifact = compress(Checkpoint(directory), recipe("bf16", []), 0, Path(cache))
+        artifact = compress(Checkpoint(directory), recipe("bf16"), 0, Path(cache))
         own_tokenizer = load_tokenizer(directory)
 
         def ours() -> float:

@@ -22,7 +22,6 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
@@ -80,7 +79,7 @@ def measure(directory: Path, cache: Path, recipes: Sequence[str], tokens: int) -
         began = time.perf_counter()
         plain(directory)
     else:
-        artifacts = [compress(Checkpoint(directory), recipe(name, quantizers.names()), 0, cache) for name in recipes]
+        artifacts = [compress(Checkpoint(directory), recipe(name), 0, cache) for name in recipes]
         began = time.perf_counter()
         text = Text(name="Tiny's", content=(TINY_DIRECTORY / "heldout.txt").read_text())
         script = Script(
@@ -168,7 +167,7 @@ def main() -> None:
             random_model(directory, chosen.layers)
         cache = chosen.cache or Path(made) / "cache"
         for name in RECIPES:  # so that nothing that is measured compresses
-            compress(Checkpoint(directory), recipe(name, quantizers.names()), 0, cache)
+            compress(Checkpoint(directory), recipe(name), 0, cache)
         WHAT[chosen.what](directory, cache, chosen.tokens, chosen.repeats)
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import small_tokenizers
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
@@ -45,7 +44,7 @@ FILES = {"written_facts": TINY_DIRECTORY / "facts.jsonl"}
 
 @pytest.fixture
 def artifact(tmp_path):
-    return compress(Checkpoint(TINY_DIRECTORY), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
+    return compress(Checkpoint(TINY_DIRECTORY), recipe("bf16"), 0, tmp_path / "cache")
 
 
 @pytest.fixture

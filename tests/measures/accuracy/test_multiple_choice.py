@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
@@ -59,7 +58,7 @@ def ask(names, files=None, limit=5, **rest):
 
 
 def measure(asked, tmp_path):
-    artifact = compress(Checkpoint(TINY_DIRECTORY), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(Checkpoint(TINY_DIRECTORY), recipe("bf16"), 0, tmp_path / "cache")
     return score.measure(artifact, asked, host=True)
 
 

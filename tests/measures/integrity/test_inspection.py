@@ -5,7 +5,6 @@ import dataclasses
 import mlx.core as mx
 import pytest
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.bench import selftest
 from pytest_quantbench.bench.damage import DAMAGES
 from pytest_quantbench.bench.subject import Subject
@@ -120,7 +119,7 @@ def test_what_was_found_is_kept_until_the_files_change(directory, tmp_path, monk
 
 def test_weights_that_never_lie_on_disk_are_looked_at_as_they_are_encoded(directory, tmp_path):
     checkpoint = Checkpoint(directory)
-    chosen = recipe("int4-rtn", quantizers.names())
+    chosen = recipe("int4-rtn")
     streamed = compress(checkpoint, chosen, 0, tmp_path / "cache", stored=False)
     found = Inspected(streamed, checkpoint.tensor).finish()
     assert (found.problems, found.tensors) == ((), len(checkpoint.names))
@@ -128,7 +127,7 @@ def test_weights_that_never_lie_on_disk_are_looked_at_as_they_are_encoded(direct
 
 def test_every_parameter_is_looked_at_once_and_comes_out_as_it_is(directory, tmp_path, monkeypatch):
     checkpoint = Checkpoint(directory)
-    artifact = compress(checkpoint, recipe("int4-rtn", quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(checkpoint, recipe("int4-rtn"), 0, tmp_path / "cache")
     asked = []
     inspected = Inspected(artifact, lambda name: asked.append(name) or checkpoint.tensor(name))
     for name in [*artifact.names, *artifact.names[:3]]:
@@ -142,7 +141,7 @@ def test_every_parameter_is_looked_at_once_and_comes_out_as_it_is(directory, tmp
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damage_of_the_self_test_is_named(directory, tmp_path, damage):
     checkpoint = Checkpoint(directory)
-    artifact = compress(checkpoint, recipe("int4-rtn", quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(checkpoint, recipe("int4-rtn"), 0, tmp_path / "cache")
     assert Inspected(DAMAGES[damage](artifact, 0), checkpoint.tensor).finish().problems
 
 

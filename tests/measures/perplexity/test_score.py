@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from small_models import shared
 from text_like_logits import log_probabilities
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
@@ -27,7 +26,7 @@ TEXT = Text(name="held out", content=(TINY_DIRECTORY / "heldout.txt").read_text(
 
 
 def artifact_of(directory, tmp_path, recipe_id="bf16"):
-    return compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
+    return compress(Checkpoint(directory), recipe(recipe_id), 0, tmp_path / "cache")
 
 
 def measure(directory, tmp_path, recipe_id="bf16", text=TEXT, host=True, reference=None, **reading):
