@@ -1,6 +1,7 @@
 """A model under test and its cells: what a session, or a program, begins with."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from pytest_quantbench import measures, quantizers
 from pytest_quantbench.bench.cell import Cell
@@ -13,6 +14,7 @@ from pytest_quantbench.catalog.models import MODELS, Model, check_models, user_m
 from pytest_quantbench.catalog.recipes import REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress.manifest import save_manifest
+from pytest_quantbench.errors import unknown
 from pytest_quantbench.fetch.download import delete_weights
 from pytest_quantbench.fetch.evicted import delete
 
@@ -80,5 +82,7 @@ class Subject:
 def _model(source: str) -> Model:
     if source in MODELS:
         return MODELS[source]
+    if "/" not in source and not Path(source).exists():
+        raise unknown("model", source, list(MODELS), "Or give a directory, or a Hub id like 'owner/name'.")
     check_models([source], "Subject")
     return user_model(source, "Subject")

@@ -127,14 +127,14 @@ def _readable_arrays(path: Path, record: Record | None) -> dict[str, Any] | None
         return {name: old[name] for name in old.files}
 
 
-def read_all(directory: Path) -> list[Record]:
+def read_all(directory: Path | str) -> list[Record]:
     """Every record of a folder, in the catalogue's order, then by level and recipe.
 
     A file that is no record, or of another schema, is left out with a warning in the log. Raises DiskError where there
     is no such folder or no record in it.
     """
     found = []
-    for path in sorted(directory.glob("*.json")):
+    for path in sorted(Path(directory).glob("*.json")):
         if path.name == COMBINED:
             continue
         try:
