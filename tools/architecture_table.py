@@ -22,7 +22,7 @@ import mlx_lm.models
 from architecture_configs import BY_TYPE, NESTED, OWN, PLAUSIBLE
 from mlx.utils import tree_flatten
 
-from pytest_quantbench.engines.machine import backend
+from pytest_quantbench.engines.mlx.host_products import backend
 from pytest_quantbench.engines.mlx.small_twin import FOREIGN
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.mlx.walk_trial import prove

@@ -67,9 +67,11 @@ class Subject(Source):
         settings = self.settings
         if settings.disk_plan.keeps_bf16:
             return 0
-        if "checkpoint" not in self.__dict__:
+        if "opened" not in self.__dict__:
             return delete_weights(self.model.source)  # of a model that could not be opened
-        return delete(settings.cache, self.model, self.checkpoint, self.reference.artifact.manifest)
+        manifest = self.reference.artifact.manifest
+        self.opened.let_go()
+        return delete(settings.cache, self.model, self.checkpoint, manifest)
 
     def refuse_identical(self, cell: "Cell") -> None:
         """Raise ComparisonError if another width's T2 gave the very losses of this cell: weights were mixed up."""

@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Part
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.layer_kinds import for_mlx_lm
 from pytest_quantbench.compress.manifest import Manifest, verified_manifest
 from pytest_quantbench.compress.plan import Planned, Tensor
-from pytest_quantbench.engines.mlx.skeleton import Config
 from pytest_quantbench.engines.mlx.stacks import Encoding, Rules
+from pytest_quantbench.engines.protocol import Architecture, Config
 from pytest_quantbench.errors import ModelError, RecordError
 from pytest_quantbench.quantizers import Quantizer, QuantizesInputs
 from pytest_quantbench.storage.files import set_aside
@@ -47,7 +48,7 @@ class Artifact(ABC):
     @property
     @abstractmethod
     def names(self) -> Sequence[str]:
-        """Every parameter's path in the mlx-lm model, what is outside the decoder layers first, then by layer."""
+        """Every parameter's path, what is outside the decoder layers first, then by layer."""
 
     @abstractmethod
     def tensor(self, name: str) -> Tensor:
@@ -83,6 +84,10 @@ class Artifact(ABC):
         encoding = self.encoding(name)
         return next(iter(self.arrays(name).values())) if encoding is None else encoding.dense()
 
+    def float32(self, name: str) -> NDArray[np.float32]:
+        """The same in float32, in numpy."""
+        return np.asarray(mx.contiguous(self.dense(name).astype(mx.float32)))
+
 
 class Opened(Artifact):
     """One whose manifest is there."""
@@ -108,15 +113,15 @@ class Opened(Artifact):
 
 
 class Reference(Opened):
-    """A checkpoint as it is."""
+    """An opened checkpoint as it is."""
 
-    def __init__(self, manifest: Manifest, checkpoint: Checkpoint) -> None:
-        super().__init__(manifest, checkpoint.config)
-        self._checkpoint = checkpoint
+    def __init__(self, manifest: Manifest, source: Architecture) -> None:
+        super().__init__(manifest, source.config)
+        self._source = source
 
     def arrays(self, name: str) -> dict[str, mx.array]:
         """The parameter, lazily read."""
-        return {name.rpartition(".")[2]: self._checkpoint.tensor(name)}
+        return {name.rpartition(".")[2]: self._source.tensor(name)}
 
 
 class Stored(Opened):

@@ -38,7 +38,6 @@ def delete(cache: Path, model: Model, checkpoint: Checkpoint, manifest: Manifest
     save_manifest(cache, manifest)
     note = Note(source=model.source, commit=checkpoint.revision, weights_sha256=checkpoint.sha256)
     write_atomically(_path(cache, model.source), sealed(note))
-    checkpoint.let_go()
     return delete_weights(model.source)
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import mlx.core as mx
 import numpy as np
 import pytest
+from builders import open_model
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.bench import cell as bench
@@ -13,7 +14,6 @@ from pytest_quantbench.bench.selftest import DAMAGES, FATAL, IDENTITY
 from pytest_quantbench.catalog.models import user_model
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.artifact import open_artifact
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import QuantbenchError
@@ -68,7 +68,7 @@ def test_only_layers_of_one_kind_trade_places(small_model, tmp_path):
     """Experts in the middle layer and none behind it: it is swapped with the one before. Without a pair: refused."""
     for dense, swapped in (([2], "model.layers.0."), ([1], None)):
         directory = small_model("qwen3_moe", seed=dense[0], mlp_only_layers=dense)
-        artifact = compress(Checkpoint(directory), recipe("int4-rtn", quantizers.names()), 0, tmp_path)
+        artifact = compress(open_model(directory), recipe("int4-rtn", quantizers.names()), 0, tmp_path)
         if swapped is None:
             with pytest.raises(QuantbenchError, match="has no two neighbouring layers of one kind to swap"):
                 DAMAGES["two layers swapped"](artifact, 0)

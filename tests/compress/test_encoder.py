@@ -5,12 +5,12 @@ import json
 import mlx.core as mx
 import numpy as np
 import pytest
+from builders import capacity, open_model
 from small_models import MIXTURES
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import Part, recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.calibration import CalibrationSet, needed_tokens
 from pytest_quantbench.compress.encoder import Encoder, Job
@@ -40,7 +40,7 @@ def chosen(recipe_id):
 
 
 def made(directory, recipe_id, cache, **options):
-    return compress(Checkpoint(directory), chosen(recipe_id), 0, cache, calibration, **options)
+    return compress(open_model(directory), chosen(recipe_id), 0, cache, calibration, **options)
 
 
 def arrays_of(artifact):
@@ -77,7 +77,7 @@ def bf16(small_model, tmp_path):
     def opened(architecture, **changes):
         directory = small_model(architecture, dtype=mx.float16, **changes)
         rewrite(directory, lambda weights: {name: drawn(name, array) for name, array in weights.items()})
-        return directory, compress(Checkpoint(directory), chosen("bf16"), 0, tmp_path / "reference")
+        return directory, compress(open_model(directory), chosen("bf16"), 0, tmp_path / "reference")
 
     return opened
 
@@ -101,7 +101,7 @@ def test_every_method_takes_a_mixture(bf16, tmp_path, method):
     walk = Walk(artifact, host=True)
     tokens = mx.array(np.random.default_rng(0).integers(0, 2048, (2, 9)))
     walk.run([tokens], "")
-    logits = np.array(walk.logits(0, slice(None)))
+    logits = np.array(walk.head(0, slice(None)))
     if method not in ("dynamic", "static"):  # where a last bit may move an activation to the next level
         np.testing.assert_allclose(np.array(resident.load(artifact).model(tokens)), logits, atol=1e-4)
     np.testing.assert_allclose(np.array(resident.load(artifact, host=True).model(tokens)), logits, atol=1e-4)
@@ -120,10 +120,10 @@ def test_text_and_questions_see_the_model_that_mlx_lm_runs(bf16, tmp_path, archi
     for host in (True, False):
         walk = Walk(artifact, host=host)
         walk.run(batches, "")
-        assert_close(walk.logits(0, slice(None)), plain(mx.array(context)))
+        assert_close(walk.head(0, slice(None)), plain(mx.array(context)))
         for row, (parent, choice) in enumerate(zip((1, 0, 1), choices, strict=True)):
             whole = plain(mx.array(np.concatenate([context[parent], choice])[None]))
-            assert_close(walk.logits(1, slice(None))[row], whole[0, 40:])
+            assert_close(walk.head(1, slice(None))[row], whole[0, 40:])
 
 
 def assert_close(found, expected):
@@ -169,7 +169,7 @@ def routed_by_hand(reference, batches):
     layer = model.model.layers[0]
     rows = {expert: [] for expert in range(4)}
     for tokens in batches:
-        hidden = model.model.embed_tokens(tokens)
+        hidden = model.model.embed_tokens(mx.array(tokens))
         hidden = hidden + layer.self_attn(layer.input_layernorm(hidden), "causal", None)
         inputs = np.array(layer.post_attention_layernorm(hidden)).reshape(-1, 64)
         scores = inputs @ np.array(layer.block_sparse_moe.gate.weight).T
@@ -185,13 +185,13 @@ def test_an_expert_is_fitted_to_the_tokens_that_were_sent_to_it(bf16, tmp_path):
     The first layer, whose inputs no encoded layer has changed, of a recipe that keeps the embeddings.
     """
     directory, reference = bf16("mixtral")
-    checkpoint = Checkpoint(directory)
+    source = open_model(directory)
     text = calibration()
-    batches = text.batches(load_tokenizer(directory), checkpoint.config, 0)
+    batches = text.batches(load_tokenizer(directory), capacity(source.config), 0)
     kept = Part(quantizer="identity")
     gptq = recipe("int4-gptq", quantizers.names())
     job = Job(
-        checkpoint=checkpoint,
+        source=source,
         recipe=type(gptq)(id="x", level="int4", method="gptq", inner=gptq.inner, outer=kept),
         seed=0,
         calibration=text,
@@ -246,7 +246,7 @@ def test_a_starved_expert_is_rounded_without_data_and_named(bf16, tmp_path, reci
     assert note == "experts rounded without data because they saw fewer than 128 tokens: 2 (0)"
     assert notes[f"{STACK}.gate_proj.weight"] == note  # the same tokens
     name = f"{STACK}.up_proj.weight"
-    codec, weight = artifact.quantizer(name), Checkpoint(directory).tensor(name)[2]
+    codec, weight = artifact.quantizer(name), open_model(directory).tensor(name)[2]
     neutral = Statistics(
         hessian=np.eye(64, dtype=np.float32), tokens=0, sample=np.zeros((1, 64)), peaks=np.zeros((1, 64))
     )

@@ -9,7 +9,8 @@ from mlx.utils import tree_flatten, tree_unflatten
 from numpy.typing import NDArray
 
 from pytest_quantbench.engines.mlx.skeleton import Config, decoder_layers, skeleton
-from pytest_quantbench.engines.mlx.stand_ins import Anatomy, Seen, Spy
+from pytest_quantbench.engines.mlx.stand_ins import Seen, Spy
+from pytest_quantbench.engines.proof import Anatomy
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers import InputRule
 

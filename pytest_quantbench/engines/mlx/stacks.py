@@ -11,7 +11,7 @@ from typing import TypeAlias
 
 import mlx.core as mx
 
-from pytest_quantbench.engines.mlx.experts import named, parsed
+from pytest_quantbench.engines.parameters import named, parsed
 from pytest_quantbench.quantizers import Annotated, InputRule, MlxStored, Quantizer, QuantizesInputs
 
 Arrays = dict[str, mx.array]

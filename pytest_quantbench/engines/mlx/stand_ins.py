@@ -10,19 +10,8 @@ import numpy as np
 
 from pytest_quantbench.engines.mlx.experts import Routed
 from pytest_quantbench.engines.mlx.stacks import Rules
+from pytest_quantbench.engines.proof import Anatomy
 from pytest_quantbench.quantizers import InputRule
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Anatomy:
-    """How a model calls its decoder layers: `loops` times through all of them; each returns its hidden states, or a
-    tuple of `outputs` results of which they are the first (0: no tuple). `place`: where among a layer's arguments its
-    hidden states are, by number or by name; None: they are the first array.
-    """
-
-    loops: int = 1
-    outputs: int = 0
-    place: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True)
