@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 import mlx.core as mx
+import numpy as np
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Part, Recipe
@@ -182,7 +183,7 @@ class Encoder:
             for expert in mine:
                 statistics = _statistics(work, expert, observer, known)
                 arrays = work.codec.encode(weight[expert] if work.item.experts else weight, statistics, self._seed)
-                work.made.append(arrays)
+                work.made.append({name: np.asarray(array, order="C") for name, array in arrays.items()})
 
     def _observe(self, group: int, experts: range) -> Observer | None:
         """What the layer's matrices saw, with its original weights and the encoded layers before it; of the experts',
@@ -234,8 +235,8 @@ def _statistics(
 
 def _config_entry(encoding: Encoding) -> dict[str, int | str] | None:
     """The entry in the `quantization` part of an MLX config.json; None where MLX cannot read the arrays."""
-    if not {"weight", "scales"} <= encoding.matrices[0].keys():
+    matrices = encoding.matrices
+    if not {"weight", "scales"} <= matrices[0].keys():
         return None  # without describing the layer
-    described = zip(encoding.layers(), encoding.matrices, strict=True)
-    first, *others = [layers.config_entry(layer, arrays) for layer, arrays in described]
+    first, *others = [layers.config_entry(encoding.codec.layer(arrays), arrays) for arrays in matrices]
     return first if all(each == first for each in others) else None

@@ -116,8 +116,8 @@ class Around(nn.Module):
 
 def native(encoding: Encoding) -> nn.Module | None:
     """The layer of a matrix as it is stored; None where it runs decoded."""
-    (layer,), (arrays,) = encoding.layers(), encoding.matrices
-    return None if layer is None else module(layer, lambda: encoding.codec.decode(arrays))
+    (layer,) = encoding.layers()
+    return None if layer is None else module(layer, encoding.dense)
 
 
 def native_experts(encoding: Encoding) -> nn.Module | None:

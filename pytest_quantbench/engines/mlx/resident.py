@@ -85,7 +85,7 @@ def _native(original: nn.Module, encoding: Encoding) -> nn.Module | None:
         return native_experts(encoding)
     if isinstance(original, nn.Linear):
         return native(encoding)
-    (layer,), (arrays,) = encoding.layers(), encoding.matrices
+    arrays, layer = encoding.arrays, encoding.codec.layer(encoding.arrays)
     if layer is None or layer.grid is None or config_entry(layer, arrays) is None:
         return None
     group, bits, mode = kind_of(layer.grid)
