@@ -13,6 +13,7 @@ import ml_dtypes
 import numpy as np
 
 from pytest_quantbench.quantizers import Quantizer
+from pytest_quantbench.quantizers.rtn import Rtn
 
 GROUP = 64
 REMEMBERED: "OrderedDict[bytes, np.ndarray]" = OrderedDict()
@@ -275,3 +276,9 @@ class Replaces(Sound):
 
     def layer(self, arrays):
         arrays["step"] = arrays["step"] * 2
+
+
+class Uncalibrated(Rtn):
+    """Says that it needs calibration; nothing is wrong with it, but that a test gives it none."""
+
+    calibration = "hessian"

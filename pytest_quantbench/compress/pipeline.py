@@ -1,7 +1,5 @@
 """The artifact of a checkpoint and a recipe: found in the cache, or made there."""
 
-import hashlib
-import json
 import math
 import shutil
 from collections.abc import Callable
@@ -20,7 +18,9 @@ from pytest_quantbench.compress.writer import Build, manifest_of
 from pytest_quantbench.engines.machine import describe
 from pytest_quantbench.engines.mlx.hidden_states import MEMORY_BYTES
 from pytest_quantbench.errors import DiskError, QuantbenchError
+from pytest_quantbench.storage.cache import ARTIFACTS, LOCKS, UNFINISHED
 from pytest_quantbench.storage.locks import held
+from pytest_quantbench.storage.sealed import json_sha256
 
 # Raised when the layout of an artifact changes, or what is made of the same weights and text by the same methods.
 FORMAT = 4
@@ -63,18 +63,18 @@ def compress(
     if recipe.is_identity:
         return reference(checkpoint, recipe, cache)
     used = used_calibration(recipe, calibration)
-    directory = cache / "artifacts" / key_of(checkpoint, recipe, seed, used)
-    building = directory.with_name(f".building-{directory.name}")
+    key = key_of(checkpoint, recipe, seed, used)
+    directory, building = ARTIFACTS.of(cache, key), UNFINISHED.of(cache, key)
     job = Job(checkpoint=checkpoint, recipe=recipe, seed=seed, calibration=used, memory_bytes=memory_bytes)
     planned = plan.plan(checkpoint, recipe) if checkpoint.is_here else ()
-    with held(cache / "locks" / directory.name, f"compressing {checkpoint.directory.name} to {recipe.id}"):
+    with held(LOCKS.of(cache, key), f"compressing {checkpoint.directory.name} to {recipe.id}"):
         if (found := open_artifact(directory, checkpoint.config, planned)) is not None:
             return found
         if not stored:
-            return Streamed(job, directory.name, cache)
+            return Streamed(job, key, cache)
         try:
             building.mkdir(parents=True, exist_ok=True)
-            Build(job, building).run(directory.name)
+            Build(job, building).run(key)
             building.rename(directory)
         except OSError as error:  # what is done stays, for when there is room
             reason = error.strerror or error
@@ -110,4 +110,4 @@ def key_of(checkpoint: Checkpoint, recipe: Recipe, seed: int, calibration: Calib
     ]
     text = calibration.describe() if calibration else {}
     content = [FORMAT, checkpoint.sha256, parts, recipe.mix, text, seed, describe().versions["mlx"]]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+    return json_sha256(content, sort_keys=False)[:32]  # in the order that earlier versions have it in

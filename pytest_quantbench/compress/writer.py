@@ -29,6 +29,7 @@ from pytest_quantbench.engines.mlx.arrays import save
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.progress import track
 from pytest_quantbench.quantizers import Arrays
+from pytest_quantbench.storage.cache import MANIFEST_FILE
 from pytest_quantbench.storage.files import file_sha256, free_bytes, write_atomically
 from pytest_quantbench.storage.sealed import sealed, unsealed
 
@@ -133,7 +134,7 @@ class Build:
             opens_in_mlx_lm=self._opens_in_mlx_lm(),
             calibration=self.calibration.describe() if self.calibration else {},
         )
-        write_atomically(self.directory / "manifest.json", sealed(manifest))
+        write_atomically(self.directory / MANIFEST_FILE, sealed(manifest))
 
 
 def _note(file: Path) -> Path:

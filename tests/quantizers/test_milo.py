@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from quantizers.contract import config_entry, layer_outputs
+from small_models import shared
 
 import pytest_quantbench
 from pytest_quantbench.checkpoints.tensor_file import load
@@ -16,7 +17,6 @@ from pytest_quantbench.quantizers.milo import Milo
 from pytest_quantbench.quantizers.numerics import affine
 from pytest_quantbench.quantizers.numerics import low_rank as lowrank
 from pytest_quantbench.quantizers.rtn import Rtn
-from tests.small_models import shared
 
 TINY = Path(pytest_quantbench.__file__).parent / "tiny" / "model" / "model.safetensors"
 

@@ -1,1 +1,1 @@
-"""Arithmetic that the methods share: on numpy arrays, and of no engine."""
+"""The arithmetic that several methods share: grids, codebooks, lattices, rotations, error feedback, bit packing."""
