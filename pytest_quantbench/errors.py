@@ -45,6 +45,11 @@ class ConformanceError(QuantbenchError):
     """A quantizer does not keep to what `conformance` asks of every one."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its type's name."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def unknown(kind: str, name: str, choices: "list[str] | tuple[str, ...]", hint: str = "") -> UnknownNameError:
     """The error for a name that is not among the choices."""
     return UnknownNameError(f"Unknown {kind} {name!r}. Choose from: {', '.join(sorted(choices))}.{hint and ' ' + hint}")

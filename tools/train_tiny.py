@@ -10,7 +10,6 @@ and 15 minutes on two cores.
 """
 
 import argparse
-import hashlib
 import json
 import math
 import sys
@@ -22,6 +21,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from pytest_quantbench.storage.files import file_sha256
 from pytest_quantbench.tiny.questions import ending_questions, fact_questions
 from pytest_quantbench.tiny.text import text
 from pytest_quantbench.tiny.world import Draws, World, make_world
@@ -56,7 +56,7 @@ def main() -> None:
     tokens = np.array(tokenizer.encode(corpus, add_special_tokens=False), dtype=np.int64)
     card |= train(tokens, tokenizer, chosen)
     for name in ("model.safetensors", "tokenizer.json", "heldout.txt", "facts.jsonl", "endings.jsonl"):
-        card[f"{name}_sha256"] = hashlib.sha256((chosen.target / name).read_bytes()).hexdigest()
+        card[f"{name}_sha256"] = file_sha256(chosen.target / name)
     (chosen.target / "card.json").write_text(json.dumps(card, indent=2) + "\n")
     print(json.dumps(card, indent=2))
 
@@ -110,14 +110,16 @@ def train(tokens: np.ndarray, tokenizer: PreTrainedTokenizerFast, chosen: argpar
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for stepped in (*optimizers, *schedules):
-            stepped.step()
+        for optimizer in optimizers:
+            optimizer.step()
+        for schedule in schedules:
+            schedule.step()
         losses.append(loss.item())
         if step % 20 == 0:
             seconds = time.perf_counter() - began
             left = seconds / (step + 1) * (steps - step - 1)
             print(f"step {step}/{steps}  loss {np.mean(losses[-20:]):.4f}  {left / 60:.1f} min left", flush=True)
-    model.to(torch.bfloat16).save_pretrained(chosen.target)
+    model.bfloat16().save_pretrained(chosen.target)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "training_tokens": steps * BATCH * CONTEXT,
@@ -141,7 +143,7 @@ class Muon(torch.optim.Optimizer):
     bfloat16, which on a CPU without such instructions is a hundred times slower. Scaled to AdamW's usual step."""
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # PyTorch's own may take a closure
         for group in self.param_groups:
             for p in group["params"]:
                 momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))

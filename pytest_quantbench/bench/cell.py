@@ -24,14 +24,14 @@ from pytest_quantbench.catalog.criteria import METRICS, limit_for, metric_of
 from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.catalog.recipes import REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
+from pytest_quantbench.compress.manifest import save_manifest
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.fetch.download import delete_weights
 from pytest_quantbench.fetch.evicted import delete
 from pytest_quantbench.judge import rules
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.samples import WeightSamples
-from pytest_quantbench.record.diagnostics import NoiseFloor
-from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.schema import NoiseFloor, Record
 
 SAMPLES = ("throughput_samples", T2, T3, "weight_samples")
 
@@ -69,9 +69,12 @@ class Subject(Source):
             return 0
         if "opened" not in self.__dict__:
             return delete_weights(self.model.source)  # of a model that could not be opened
-        manifest = self.reference.artifact.manifest
+        commit = self.checkpoint.revision
+        if commit is None or not self.checkpoint.is_here:
+            return 0
+        save_manifest(settings.cache, self.reference.artifact.manifest)
         self.opened.let_go()
-        return delete(settings.cache, self.model, self.checkpoint, manifest)
+        return delete(settings.cache, self.model.source, commit, self.checkpoint)
 
     def refuse_identical(self, cell: "Cell") -> None:
         """Raise ComparisonError if another width's T2 gave the very losses of this cell: weights were mixed up."""

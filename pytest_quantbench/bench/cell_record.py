@@ -12,7 +12,6 @@ from pytest_quantbench.bench.shared_walk import T2, T3
 from pytest_quantbench.engines.machine import describe
 from pytest_quantbench.judge import coherence
 from pytest_quantbench.record import summary, text_summary
-from pytest_quantbench.record.diagnostics import Coherence
 from pytest_quantbench.record.schema import SCHEMA, Record
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def _calibration_perplexity(cell: Cell) -> float | None:
     return cell.calibration_perplexity if cell.taken("calibration_perplexity") else None
 
 
-def _coherence(cell: Cell) -> Coherence:
+def _coherence(cell: Cell) -> coherence.Coherence:
     """Whether the model still makes sense, as far as T1 and T3 were measured."""
     mine, before = ([getattr(c, n) if c.taken(n) else None for n in (T1, T3)] for c in (cell, cell.reference))
     return coherence.of(*mine, *before)

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from pytest_quantbench.storage.cache import LOCKS
 from pytest_quantbench.storage.locks import held
 from pytest_quantbench.storage.samples_cache import key_of
 
@@ -19,7 +20,7 @@ def alone(cache: Path, wanted: Mapping[str, Mapping[str, Any]], along: Set[str])
     samples depend on; `along`: those of it that are not waited for. Every session takes its locks in the same order, so
     that no two wait for each other.
     """
-    paths = {cache / "locks" / f"measuring-{key_of(content)}": doing for doing, content in wanted.items()}
+    paths = {LOCKS.of(cache, f"measuring-{key_of(content)}"): doing for doing, content in wanted.items()}
     with ExitStack() as locks:
         for path in sorted(paths):
             locks.enter_context(held(path, paths[path], waits=paths[path] not in along))

@@ -12,7 +12,7 @@ import numpy as np
 from pytest_quantbench.bench.timing import Measured
 from pytest_quantbench.catalog.criteria import Metric
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.record.diagnostics import NoiseFloor
+from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.proportions import Flips, flips
 

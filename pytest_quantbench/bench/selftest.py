@@ -7,8 +7,8 @@ layer or two swapped ones has to fail one. What lies between is the gate's measu
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from pytest_quantbench.bench.cell import Cell
@@ -21,6 +21,7 @@ from pytest_quantbench.compress.plan import Tensor
 from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.judge.verdict import Outcome, Verdict
+from pytest_quantbench.quantizers import Arrays
 
 IDENTITY = "none: the reference with rounded activations"
 
@@ -29,10 +30,10 @@ class _Hurt(Opened):
     """Another artifact, with damage that its kinds add."""
 
     def __init__(self, whole: Artifact) -> None:
-        super().__init__(whole.manifest, whole.config)
+        super().__init__(whole.manifest, whole.config, whole.decode)
         self.whole = whole
 
-    def arrays(self, name: str) -> dict[str, mx.array]:
+    def arrays(self, name: str) -> Arrays:
         """The other's."""
         return self.whole.arrays(name)
 
@@ -43,7 +44,7 @@ class _ShuffledScales(_Hurt):
     share: float
     seed: int
 
-    def arrays(self, name: str) -> dict[str, mx.array]:
+    def arrays(self, name: str) -> Arrays:
         """With the grids of a share of the groups, two at least, shuffled."""
         arrays = super().arrays(name)
         if "scales" not in arrays:
@@ -53,7 +54,7 @@ class _ShuffledScales(_Hurt):
         chosen = rng.permutation(groups)[: max(2, round(self.share * groups))]
         places = np.arange(groups)
         places[chosen] = np.roll(chosen, 1)
-        moved = {key: arrays[key].reshape(-1)[mx.array(places)] for key in ("scales", "biases") if key in arrays}
+        moved = {key: arrays[key].reshape(-1)[places] for key in ("scales", "biases") if key in arrays}
         return arrays | {key: array.reshape(arrays[key].shape) for key, array in moved.items()}
 
 
@@ -62,7 +63,7 @@ class _SwappedLayers(_Hurt):
 
     prefixes: tuple[str, str]
 
-    def arrays(self, name: str) -> dict[str, mx.array]:
+    def arrays(self, name: str) -> Arrays:
         """Those of the other layer's parameter."""
         return self.whole.arrays(self._other(name))
 
@@ -82,10 +83,10 @@ class _ZeroedLayer(_Hurt):
 
     prefix: str
 
-    def dense(self, name: str) -> mx.array:
+    def dense(self, name: str) -> Any:
         """Zeros for the matrices of that layer."""
         dense = super().dense(name)
-        return mx.zeros_like(dense) if name.startswith(self.prefix) and dense.ndim > 1 else dense
+        return 0 * dense if name.startswith(self.prefix) and dense.ndim > 1 else dense
 
 
 def _shuffled(artifact: Artifact, source: Architecture, seed: int, share: float) -> Artifact:

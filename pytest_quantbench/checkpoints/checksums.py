@@ -1,8 +1,9 @@
 """A file of the Hub's cache, which is a link in a snapshot to a blob that is named by its checksum."""
 
-import hashlib
 import re
 from pathlib import Path
+
+from pytest_quantbench.storage.files import file_sha256, git_sha1
 
 _DIGESTS = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
@@ -23,19 +24,11 @@ def mismatch(path: Path, size: int | None = None, digest: str | None = None) -> 
         found_size = path.stat().st_size
         if size is not None and found_size != size:
             return f"it has {found_size} bytes, the Hub says {size}"
-        found = None if wanted is None else _digest(path, found_size, sha256=len(wanted) == 64)
+        hashed = file_sha256 if wanted and len(wanted) == 64 else git_sha1
+        found = hashed(path) if wanted else None
     except OSError as error:
         return f"it cannot be read ({error.strerror})"
     return None if found == wanted else f"its checksum is {found}, the Hub says {wanted}"
-
-
-def _digest(path: Path, size: int, sha256: bool) -> str:
-    """The SHA-256 of a file, or the SHA-1 that git knows it by. `size` in bytes."""
-    digest = hashlib.sha256() if sha256 else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    with path.open("rb") as opened:
-        while chunk := opened.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def remove(path: Path) -> None:

@@ -1,5 +1,6 @@
 """The weight files of a model directory: which there are, what the index over them says, what is in each."""
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +10,8 @@ from pathlib import Path
 from pytest_quantbench.checkpoints.safetensors_header import (
     MOST_HEADER_BYTES,
     StoredTensor,
+    corrupt,
     read_header,
-    read_json,
     short,
 )
 from pytest_quantbench.errors import ModelError
@@ -94,9 +95,12 @@ def read_index(file: Path) -> dict[str, str]:
             raise ModelError(
                 f"{file} takes {size} bytes, and an index at most {MOST_HEADER_BYTES}. Do not use this model."
             )
-        names = read_json(file, file.read_bytes()).get("weight_map")
+        table = json.loads(file.read_bytes())
     except OSError as error:
         raise ModelError(f"{file} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise corrupt(file, f"its JSON cannot be read: {error!s:.200}") from error
+    names = table.get("weight_map") if isinstance(table, dict) else None
     if not isinstance(names, dict) or not names:
         raise ModelError(f"{file} has no weight_map with the tensors' files. Fetch the model again.")
     for tensor, name in names.items():

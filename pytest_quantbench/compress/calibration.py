@@ -19,11 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.checkpoints.tokenizer import frame_of, refuse_unknown_tokens
-from pytest_quantbench.engines.parameters import Capacity, named
+from pytest_quantbench.engines.parameters import Capacity
 from pytest_quantbench.engines.protocol import Rows, Square
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.encoding import named
 
 SEQUENCE_TOKENS = 2048
 BATCH_TOKENS = 4096

@@ -11,8 +11,9 @@ some experts at a time. An expert that saw too few tokens is rounded without dat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
-import mlx.core as mx
+import numpy as np
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Part, Recipe
@@ -20,15 +21,14 @@ from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress import plan
 from pytest_quantbench.compress.calibration import SAMPLE_TOKENS, CalibrationSet, LayerInputs, needed_tokens
 from pytest_quantbench.compress.plan import OUTSIDE, Planned, Tensor
-from pytest_quantbench.engines.mlx import stacks
-from pytest_quantbench.engines.mlx.stacks import Arrays, Encoding, Rules
-from pytest_quantbench.engines.parameters import named
 from pytest_quantbench.engines.proof import Proof
 from pytest_quantbench.engines.protocol import Architecture, Walk
-from pytest_quantbench.errors import ModelError, WeightError
-from pytest_quantbench.quantizers import Quantizer, Statistics
+from pytest_quantbench.errors import ModelError
+from pytest_quantbench.quantizers import Array, Arrays, Quantizer, Statistics
+from pytest_quantbench.quantizers.encoding import Encoding, Rules, join, named
+from pytest_quantbench.quantizers.mlx_form import Entry, entry_of
 
-Native = dict[str, dict[str, int | str] | None]  # the `quantization` table of an MLX config.json; None: no entry
+Native = dict[str, Entry | None]  # the `quantization` table of an MLX config.json; None: no entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Encoded:
     """One group of parameters: what was done to each, and the arrays by the names under which they are stored."""
 
     tensors: tuple[Tensor, ...]
-    arrays: dict[str, mx.array]
+    arrays: Arrays
     native: Native
 
 
@@ -57,13 +57,15 @@ class _Progress:
     """The model while it is compressed: weights of the group just encoded come out decoded, others as they are."""
 
     def __init__(self, source: Architecture) -> None:
-        self.names, self.config = source.names, source.config
+        self.config, self.names = source.config, source.names
         self._source = source
         self.encoded: dict[str, Encoding] = {}
 
-    def dense(self, name: str) -> mx.array:
+    def dense(self, name: str) -> Any:
         """One parameter."""
-        return self.encoded[name].dense() if name in self.encoded else self._source.tensor(name)
+        if name in self.encoded:
+            return self._source.engine.decode(self.encoded[name])
+        return self._source.tensor(name)
 
     def inputs(self, name: str) -> Rules | None:
         """What the parameter's codec does to its layer's inputs."""
@@ -81,8 +83,7 @@ class _Work:
 
     def encoding(self) -> Encoding:
         """When all are there."""
-        arrays = stacks.join(self.made) if self.item.experts else self.made[0]
-        mx.eval(arrays)
+        arrays = join(self.made) if self.item.experts else self.made[0]
         self.made = []
         return Encoding(codec=self.codec, arrays=arrays, shape=self.item.shape)
 
@@ -140,11 +141,11 @@ class Encoder:
             note = ""
             if item.name in works:
                 encoding = self._progress.encoded[item.name]
-                native[item.path] = encoding.mlx_parameters()
+                native[item.path] = entry_of(encoding)
                 note = works[item.name].note(encoding)
                 stored = {item.name.removesuffix("weight") + name: array for name, array in encoding.arrays.items()}
             else:
-                stored = {item.name: self._weight(item)}
+                stored = {item.name: self._source.array(item.name)}
             tensors.append(item.tensor(sum(array.nbytes for array in stored.values()), tuple(stored), note))
             arrays |= stored
         return Encoded(tensors=tuple(tensors), arrays=arrays, native=native)
@@ -160,14 +161,6 @@ class Encoder:
         together = max(1, self._memory_bytes // each) if each else most
         return [range(first, min(first + together, most)) for first in range(0, most, together)]
 
-    def _weight(self, item: Planned) -> mx.array:
-        weight: mx.array = self._source.tensor(item.name)
-        # where the sum is a number all are, and it takes a quarter of the time
-        if not (mx.isfinite(mx.sum(weight)).item() or mx.all(mx.isfinite(weight)).item()):
-            directory = self._source.checkpoint.directory
-            raise WeightError(f"{item.name} of {directory} has NaN or infinite values: not a usable model.")
-        return weight
-
     def _encode(self, works: Sequence[_Work], experts: range, seen: LayerInputs | None) -> None:
         """Encode the matrices of these experts, and with the first those that are no expert's."""
         known = {} if seen is None else seen.statistics()
@@ -175,12 +168,11 @@ class Encoder:
             mine = range(experts.start, min(experts.stop, work.item.experts or 1))
             if not mine:
                 continue
-            weight = self._weight(work.item)
+            weight = self._source.array(work.item.name)
             for expert in mine:
                 statistics = _statistics(work, expert, seen, known)
                 arrays = work.codec.encode(weight[expert] if work.item.experts else weight, statistics, self._seed)
-                mx.eval(arrays)
-                work.made.append(arrays)
+                work.made.append({name: np.asarray(array, order="C") for name, array in arrays.items()})
 
     def _observe(self, group: int, experts: range) -> LayerInputs | None:
         """What the layer's matrices saw, with its original weights and the encoded layers before it; of the experts',
@@ -192,7 +184,7 @@ class Encoder:
         self._walk.observe(group, seen)
         return seen
 
-    def take_up(self, tensors: Sequence[Tensor], arrays: Mapping[str, mx.array]) -> None:
+    def take_up(self, tensors: Sequence[Tensor], arrays: Mapping[str, Array]) -> None:
         """Be where the encoder was that made these of a group. Without calibration no group needs the one before."""
         self._progress.encoded = {}
         for tensor in tensors if self.calibrated else ():

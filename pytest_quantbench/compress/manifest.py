@@ -15,6 +15,7 @@ from pytest_quantbench.catalog.recipes import Part
 from pytest_quantbench.checkpoints.safetensors_header import StoredTensor, read_header, short
 from pytest_quantbench.compress.plan import Planned, Tensor
 from pytest_quantbench.errors import RecordError
+from pytest_quantbench.storage.cache import MANIFEST_FILE, MANIFESTS
 from pytest_quantbench.storage.files import file_sha256, write_atomically
 from pytest_quantbench.storage.sealed import read_sealed, sealed, unsealed
 
@@ -44,7 +45,7 @@ def verified_manifest(directory: Path, planned: Sequence[Planned] = ()) -> Manif
     OSError saying what differs.
     """
     try:
-        manifest = msgspec.convert(unsealed((directory / "manifest.json").read_bytes()), Manifest)
+        manifest = msgspec.convert(unsealed((directory / MANIFEST_FILE).read_bytes()), Manifest)
     except msgspec.MsgspecError as error:
         raise RecordError(str(error)) from error
     _check_files(directory, manifest)
@@ -76,7 +77,7 @@ def _check_tensors(directory: Path, manifest: Manifest, planned: Sequence[Planne
         raise RecordError(f"manifest.json and the files do not have the same arrays: {short(odd[0])}")
     for tensor in manifest.tensors:
         held = [stored[array] for array in tensor.arrays]
-        if tensor.stored_bytes != sum(each.end - each.begin for each in held):
+        if tensor.stored_bytes != sum(each.stored_bytes for each in held):
             raise RecordError(f"{short(tensor.name)} does not take {tensor.stored_bytes} bytes")
         if tensor.quantizer is None and [each.shape for each in held] != [tensor.shape]:
             raise RecordError(f"{short(tensor.name)} does not have shape {short(tensor.shape)}")
@@ -105,4 +106,4 @@ def load_manifest(cache: Path, key: str) -> Manifest | None:
 
 
 def _manifest_path(cache: Path, key: str) -> Path:
-    return cache / "manifests" / f"{key}.json"
+    return MANIFESTS.of(cache, key)

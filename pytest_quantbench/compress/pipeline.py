@@ -1,7 +1,5 @@
 """The artifact of a checkpoint and a recipe: found in the cache, or made there."""
 
-import hashlib
-import json
 import math
 import shutil
 from collections.abc import Callable
@@ -20,7 +18,9 @@ from pytest_quantbench.compress.writer import Build, manifest_of
 from pytest_quantbench.engines.machine import version_of
 from pytest_quantbench.engines.protocol import MEMORY_BYTES, Architecture
 from pytest_quantbench.errors import DiskError, QuantbenchError
+from pytest_quantbench.storage.cache import ARTIFACTS, LOCKS, UNFINISHED
 from pytest_quantbench.storage.locks import held
+from pytest_quantbench.storage.sealed import json_sha256
 
 # Raised when the layout of an artifact changes, or what is made of the same weights and text by the same methods.
 FORMAT = 4
@@ -61,20 +61,20 @@ def compress(
     """
     if recipe.is_identity:
         return reference(source, recipe, cache)
-    checkpoint = source.checkpoint
+    checkpoint, decode = source.checkpoint, source.engine.decode
     used = used_calibration(recipe, calibration)
-    directory = cache / "artifacts" / key_of(checkpoint, recipe, seed, used)
-    building = directory.with_name(f".building-{directory.name}")
+    key = key_of(checkpoint, recipe, seed, used)
+    directory, building = ARTIFACTS.of(cache, key), UNFINISHED.of(cache, key)
     job = Job(source=source, recipe=recipe, seed=seed, calibration=used, memory_bytes=memory_bytes)
     planned = plan.plan(source, recipe) if checkpoint.is_here else ()
-    with held(cache / "locks" / directory.name, f"compressing {checkpoint.directory.name} to {recipe.id}"):
-        if (found := open_artifact(directory, source.config, planned)) is not None:
+    with held(LOCKS.of(cache, key), f"compressing {checkpoint.directory.name} to {recipe.id}"):
+        if (found := open_artifact(directory, source.config, planned, decode)) is not None:
             return found
         if not stored:
-            return Streamed(job, directory.name, cache)
+            return Streamed(job, key, cache)
         try:
             building.mkdir(parents=True, exist_ok=True)
-            Build(job, building).run(directory.name)
+            Build(job, building).run(key)
             building.rename(directory)
         except OSError as error:  # what is done stays, for when there is room
             reason = error.strerror or error
@@ -84,7 +84,7 @@ def compress(
         except QuantbenchError:
             shutil.rmtree(building, ignore_errors=True)  # nothing that could go on
             raise
-        made = open_artifact(directory, source.config, planned)
+        made = open_artifact(directory, source.config, planned, decode)
     if made is None:
         raise DiskError(f"{directory} is not what was written a moment ago. Set QUANTBENCH_CACHE to another folder.")
     return made
@@ -110,4 +110,4 @@ def key_of(checkpoint: Checkpoint, recipe: Recipe, seed: int, calibration: Calib
     ]
     text = calibration.describe() if calibration else {}
     content = [FORMAT, checkpoint.sha256, parts, recipe.mix, text, seed, version_of("mlx")]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+    return json_sha256(content, sort_keys=False)[:32]  # in the order that earlier versions have it in

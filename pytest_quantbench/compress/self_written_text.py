@@ -9,8 +9,6 @@ tokens, which would make texts with the same beginning all alike.
 Costs a forward pass for every token of 32 sequences at once, with the whole model in memory.
 """
 
-import hashlib
-import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +22,9 @@ from pytest_quantbench.engines.machine import memory_bytes
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.fetch.texts import Text
+from pytest_quantbench.storage.cache import WRITTEN_TEXTS
 from pytest_quantbench.storage.files import GB, write_atomically
-from pytest_quantbench.storage.sealed import read_sealed, sealed
+from pytest_quantbench.storage.sealed import json_sha256, read_sealed, sealed
 
 VERSION = 1  # raised when the same seed gives another text
 SEQUENCES, SEQUENCE_TOKENS = 32, 512  # by default: sampling is slow, and shorter texts wander less
@@ -49,7 +48,7 @@ def sampled_text(
     """
     length = min(length, engine.capacity(reference.config).longest_input(length))
     content = [VERSION, reference.manifest.key, tokens, length, seed]
-    path = cache / "texts" / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json"
+    path = WRITTEN_TEXTS.of(cache, json_sha256(content)[:32])
     kept = read_sealed(path, Kept)
     if kept is None:
         _refuse_too_large(engine, reference, name)

@@ -16,8 +16,8 @@ from pytest_quantbench.compress.encoder import Encoded, Encoder, Job
 from pytest_quantbench.compress.manifest import Manifest, load_manifest, save_manifest
 from pytest_quantbench.compress.plan import Tensor
 from pytest_quantbench.compress.writer import manifest_of
-from pytest_quantbench.engines.protocol import Array
 from pytest_quantbench.errors import DiskError
+from pytest_quantbench.quantizers import Arrays
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class Streamed(Artifact):
     """A checkpoint at a recipe, encoded anew by everyone who goes through it; its manifest, once known, is kept."""
 
     def __init__(self, job: Job, key: str, cache: Path) -> None:
-        self.config, self.recipe_id = job.source.config, job.recipe.id
+        self.config, self.recipe_id, self.decode = job.source.config, job.recipe.id, job.source.engine.decode
         self._job, self._key, self._cache = job, key, cache
         self._at = -1  # the last group that this encoder has encoded and carried the calibration text through
         self._held: dict[int, Encoded] = {}  # the first group, and the one that was asked for last
@@ -80,7 +80,7 @@ class Streamed(Artifact):
             self._group(self._place[name])
         return self._known[name]
 
-    def arrays(self, name: str) -> dict[str, Array]:
+    def arrays(self, name: str) -> Arrays:
         """The encoded arrays of a parameter."""
         group = self._group(self._place[name])
         return {array.rpartition(".")[2]: group.arrays[array] for array in self._known[name].arrays}

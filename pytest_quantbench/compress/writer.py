@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import msgspec
 
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.checkpoints.checkpoint import tokenizer_files
 from pytest_quantbench.checkpoints.layer_kinds import for_mlx_lm
+from pytest_quantbench.checkpoints.tensor_file import load
 from pytest_quantbench.compress.encoder import Encoder, Job, Native
 from pytest_quantbench.compress.manifest import Manifest
 from pytest_quantbench.compress.plan import Planned, Tensor
@@ -27,7 +27,8 @@ from pytest_quantbench.engines.machine import versions
 from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.progress import track
-from pytest_quantbench.storage.files import file_sha256, free_bytes, write_atomically
+from pytest_quantbench.storage.cache import MANIFEST_FILE
+from pytest_quantbench.storage.files import file_sha256, write_atomically
 from pytest_quantbench.storage.sealed import sealed, unsealed
 
 NOTE = ".done"
@@ -93,15 +94,14 @@ class Build:
             return None
         if file_sha256(file) != done.of_file:
             return None
-        loaded: Any = mx.load(str(file))
-        self.encoder.take_up(done.tensors, loaded)
+        self.encoder.take_up(done.tensors, load(file))
         return done
 
     def _made(self, file: Path, items: Sequence[Planned]) -> Done:
         """Encode a group, and write down that it is done."""
         began = time.perf_counter()
         made = self.encoder.encode(items)
-        _store(file, made.arrays)
+        self.source.engine.save(file, made.arrays)
         seconds = time.perf_counter() - began
         done = Done(of_file=file_sha256(file), tensors=made.tensors, native=made.native, seconds=seconds)
         write_atomically(_note(file), sealed(done))
@@ -132,22 +132,12 @@ class Build:
             opens_in_mlx_lm=self._opens_in_mlx_lm(),
             calibration=self.calibration.describe() if self.calibration else {},
         )
-        write_atomically(self.directory / "manifest.json", sealed(manifest))
+        write_atomically(self.directory / MANIFEST_FILE, sealed(manifest))
 
 
 def _note(file: Path) -> Path:
     """Where it is written down that a file is done."""
     return file.with_suffix(NOTE)
-
-
-def _store(file: Path, arrays: dict[str, mx.array]) -> None:
-    """Write a safetensors file. Raises OSError where that fails: MLX says it with a RuntimeError."""
-    mx.eval(arrays)
-    try:
-        mx.save_safetensors(str(file), arrays, metadata={"format": "mlx"})
-    except RuntimeError as error:
-        free_mb = free_bytes(file.parent) / 1e6
-        raise OSError(f"{file.name}: {str(error).rstrip('.')}, {free_mb:.0f} MB are free") from None
 
 
 def manifest_of(source: Architecture, recipe: Recipe, tensors: Sequence[Tensor], **rest: Any) -> Manifest:

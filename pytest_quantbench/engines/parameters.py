@@ -1,11 +1,9 @@
 """What is known of an opened model's parameters, and how much text the model takes."""
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["linear", "embedding", "experts", "router", "expert bias", "foreign", "other"]
-_NUMBERED = re.compile(r"(.+)\[(\d+)\]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,14 +35,3 @@ class Capacity:
     def longest_input(self, otherwise: int) -> int:
         """How many positions the model takes; `otherwise` where nothing limits them."""
         return otherwise if self.positions is None else self.positions
-
-
-def named(path: str, expert: int) -> str:
-    """The name of one expert's matrix, or of its layer: `…switch_mlp.up_proj[3]`."""
-    return f"{path}[{expert}]"
-
-
-def parsed(name: str) -> tuple[str, int | None]:
-    """The path and the expert of a name; None where it is not one expert's."""
-    found = _NUMBERED.fullmatch(name)
-    return (found[1], int(found[2])) if found else (name, None)

@@ -6,6 +6,7 @@ arrays; weights are handed through in whatever form they are stored. Paths of pa
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -17,14 +18,14 @@ from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.parameters import Capacity, Parameter
 from pytest_quantbench.engines.proof import Proof
 from pytest_quantbench.engines.resident import Resident
+from pytest_quantbench.quantizers import Array
+from pytest_quantbench.quantizers.encoding import Encoding, Rules
 
 MEMORY_BYTES = 4 * 2**30  # of hidden states: 128 sequences of 2,048 tokens of a 4,096-wide model are exactly that
-Array: TypeAlias = Any  # a stored or decoded parameter, as the checkpoint or the codec hands it out
 Config = Mapping[str, Any]
 Rows = NDArray[np.float32]
 Square = Callable[[Rows], Rows]  # (tokens, in) → rowsᵀ rows, (in, in): computed where the engine computes fastest
-Rule: TypeAlias = Callable[[Any], Any]  # what becomes of a layer's inputs, (…, in) → (…, in)
-Rules: TypeAlias = Rule | tuple[Rule, ...]  # of a matrix, or of every matrix of a stack
+Decode: TypeAlias = Callable[[Encoding], Any]  # an encoded parameter → its values, an array of numpy's or the engine's
 Backend = Literal["metal", "cuda", "cpu"]
 Ability = Literal["walk", "calibrate", "resident"]
 Use = Literal["timed", "answers", "rounded answers"]
@@ -61,11 +62,13 @@ class Architecture(Protocol):
     def dtype(self) -> str:
         """The type in which most parameters are stored, such as `bfloat16`."""
 
-    def tensor(self, path: str) -> Array:
-        """One parameter as it is stored, lazily read, and not kept here afterwards."""
+    def tensor(self, path: str) -> Any:
+        """One parameter as it is stored, in the engine's own form, lazily read, and not kept here afterwards."""
 
-    def float32(self, path: str) -> Rows:
-        """The same in float32, in numpy."""
+    def array(self, path: str) -> Array:
+        """The same in numpy, of the type in which it is stored; nobody may write into it. Raises WeightError for values
+        that are no numbers.
+        """
 
     def let_go(self) -> None:
         """Forget what was read, so that the files can be deleted."""
@@ -82,8 +85,8 @@ class Weights(Protocol):
     def names(self) -> Sequence[str]:
         """Every parameter's path."""
 
-    def dense(self, name: str) -> Array:
-        """One parameter, decoded."""
+    def dense(self, name: str) -> Any:
+        """One parameter, decoded: an array of numpy's or of the engine's."""
 
     def inputs(self, name: str) -> Rules | None:
         """What is done to the inputs of the layer that owns this parameter, or to each expert's; None: nothing."""
@@ -92,7 +95,7 @@ class Weights(Protocol):
 class EncodedWeights(Weights, Protocol):
     """Weights that an engine may run as they are stored, where it has a fast layer for them."""
 
-    def encoding(self, name: str) -> Any:
+    def encoding(self, name: str) -> Encoding | None:
         """What the codec made of a parameter; None where it was left as it was."""
 
 
@@ -195,6 +198,12 @@ class Engine(Protocol):
         """Load a model whole: `timed` as it is deployed; for `answers` as exactly as the machine has it at a bearable
         speed; for `rounded answers` with the other type of activations, as the noise floor wants it.
         """
+
+    def decode(self, encoding: Encoding) -> Any:
+        """An encoded parameter's values, by the engine's own kernels where these are faster than the method itself."""
+
+    def save(self, file: Path, arrays: Mapping[str, Array]) -> None:
+        """Write a safetensors file of an artifact. Raises OSError where that fails."""
 
     def answers_bytes(self, values: int) -> int:
         """The memory that so many weights take when loaded for answers."""

@@ -25,11 +25,10 @@ from pytest_quantbench.checkpoints.shards import (
     weight_files,
 )
 from pytest_quantbench.errors import DiskError, ModelError, OfflineError, QuantbenchError
-from pytest_quantbench.fetch.hub_api import HubFile, Listing, endpoint, listing, patiently
-from pytest_quantbench.fetch.hub_cache import hub_cache
+from pytest_quantbench.fetch.hub_api import HubFile, Listing, endpoint, hub_cache, listing, patiently
 from pytest_quantbench.progress import track
 from pytest_quantbench.storage.files import GB, free_bytes
-from pytest_quantbench.storage.locks import held, nobody, shared
+from pytest_quantbench.storage.locks import held, shared
 
 SMALL_FILES = re.compile(r"\w[\w.-]*\.(json|jinja|model)|merges\.txt|vocab\.txt", re.ASCII)
 MOST_SMALL_BYTES = 100_000_000  # no tokenizer comes near; what is larger is somebody's data
@@ -41,7 +40,7 @@ _fetched: dict[str, list[Path]] = {}  # files that this process transferred: all
 
 def in_use(model: Model) -> AbstractContextManager[None]:
     """Say meanwhile that this process works with a model's files, so that no other session deletes them."""
-    return nullcontext() if model.local else shared(_lock(model.source, "in-use"))
+    return nullcontext() if model.local else shared(_lock(model.source, "in-use"), f"working with {model.source}")
 
 
 def delete_weights(source: str) -> int:
@@ -49,7 +48,7 @@ def delete_weights(source: str) -> int:
     with them; returns how many bytes.
     """
     freed = 0
-    with nobody(_lock(source, "in-use")) as free, _alone(source):
+    with held(_lock(source, "in-use"), f"deleting {source}", waits=False) as free, _alone(source):
         for path in _fetched.pop(source, ()) if free else ():
             if path.suffix == ".safetensors" and path.exists() and not is_shared(path):
                 freed += path.stat().st_size
@@ -116,7 +115,7 @@ def _folder(source: str) -> Path:
     return hub_cache() / f"models--{source.replace('/', '--')}"
 
 
-def _alone(source: str) -> AbstractContextManager[None]:
+def _alone(source: str) -> AbstractContextManager[bool]:
     """Wait until no other session of ours is at work on a model's folder in the Hub's cache."""
     return held(_lock(source, "quantbench"), f"fetching {source}")
 

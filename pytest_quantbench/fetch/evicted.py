@@ -1,7 +1,8 @@
 """Models whose BF16 weights a disk plan deleted, and what is still known of them.
 
-Their commit and the hash of their weights are noted, and their manifest is kept. With these a later session finds the
-compressed models and the samples of an earlier one, and fetches the weights again only for what it lacks.
+Their commit and the hash of their weights are noted; whoever deletes them keeps their manifest. With these a later
+session finds the compressed models and the samples of an earlier one, and fetches the weights again only for what it
+lacks.
 """
 
 import logging
@@ -10,10 +11,10 @@ from pathlib import Path
 
 from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
-from pytest_quantbench.compress.manifest import Manifest, save_manifest
 from pytest_quantbench.errors import ModelError, QuantbenchError
 from pytest_quantbench.fetch.download import delete_weights, fetch, is_here, small_files
 from pytest_quantbench.fetch.hub_api import listing
+from pytest_quantbench.storage.cache import DELETED_MODELS
 from pytest_quantbench.storage.files import write_atomically
 from pytest_quantbench.storage.sealed import read_sealed, sealed
 
@@ -29,16 +30,13 @@ class Note:
     weights_sha256: str
 
 
-def delete(cache: Path, model: Model, checkpoint: Checkpoint, manifest: Manifest) -> int:
+def delete(cache: Path, source: str, commit: str, checkpoint: Checkpoint) -> int:
     """Delete the weights of a model of the Hub, as far as this process fetched them, when what it takes to know them
     again is noted. Returns how many bytes were freed. Raises DiskError where the note cannot be written.
     """
-    if checkpoint.revision is None or not checkpoint.is_here:
-        return 0
-    save_manifest(cache, manifest)
-    note = Note(source=model.source, commit=checkpoint.revision, weights_sha256=checkpoint.sha256)
-    write_atomically(_path(cache, model.source), sealed(note))
-    return delete_weights(model.source)
+    note = Note(source=source, commit=commit, weights_sha256=checkpoint.sha256)
+    write_atomically(_path(cache, source), sealed(note))
+    return delete_weights(source)
 
 
 def find(cache: Path, model: Model, offline: bool) -> Checkpoint | None:
@@ -65,4 +63,4 @@ def _newest(note: Note) -> str:
 
 
 def _path(cache: Path, source: str) -> Path:
-    return cache / "models" / f"{source.replace('/', '--')}.json"
+    return DELETED_MODELS.of(cache, source.replace("/", "--"))

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
-from pytest_quantbench.errors import DiskError, ModelError, OfflineError, QuantbenchError
-from pytest_quantbench.fetch.hub_cache import first_line, hub_cache
+from pytest_quantbench.errors import DiskError, ModelError, OfflineError, QuantbenchError, first_line
 
 T = TypeVar("T")
 PAUSES_SECONDS = (1.0, 3.0)  # before asking a second and a third time
@@ -59,6 +59,17 @@ class Listing:
 def endpoint() -> str | None:
     """The Hub or its mirror, from `HF_ENDPOINT` as it is now; None: the Hub."""
     return (os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None
+
+
+def hub_cache() -> Path:
+    """The Hub's cache directory, by its library's own variables as they are now: `huggingface_hub.constants` has it as
+    they were when that was imported, by whichever plugin came first.
+    """
+    variable = os.environ.get
+    caches = variable("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    home = variable("HF_HOME") or f"{caches}/huggingface"
+    chosen = variable("HF_HUB_CACHE") or variable("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
+    return Path(os.path.expandvars(chosen)).expanduser()
 
 
 def listing(source: str) -> Listing:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_quantbench.catalog.corpora import CORPORA, Corpus
-from pytest_quantbench.errors import CorpusError, OfflineError
-from pytest_quantbench.fetch.hub_cache import first_line, hub_cache
+from pytest_quantbench.errors import CorpusError, OfflineError, first_line
+from pytest_quantbench.fetch.hub_api import hub_cache
 from pytest_quantbench.storage.text_files import json_lines, parsed, plain_line_ends, read_utf8
 
 

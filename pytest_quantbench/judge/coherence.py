@@ -5,16 +5,39 @@ any agreement with the reference's first tokens.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from pytest_quantbench.measures.samples import AccuracySamples, Run, TaskSamples, ThroughputSamples
-from pytest_quantbench.record.diagnostics import Coherence
 from pytest_quantbench.stats.proportions import GUESSING_P, above_chance_p, wilson
 
 LONGEST_PERIOD = 80  # characters
 REPEATS = 4
 FEWEST_LOOPS = 2  # one prompt may loop by accident
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Coherence:
+    """Whether the model still makes sense. Prompts of T1 by whether the greedy outputs loop; agreement of the outputs.
+
+    `loops`: it loops on most of the prompts that the reference does not loop on. `guesses`: its accuracy is no better
+    than guessing, and surely nearer to that than to the reference's. Null: not measured.
+    """
+
+    prompts: int | None
+    looping: int | None
+    only_here: int | None  # prompts on which it loops and the reference does not
+    first_token_agreement: float | None
+    greedy_prefix_tokens: float | None  # mean over prompts
+    guessing_p: float | None  # of so many right answers by guessing
+    loops: bool | None
+    guesses: bool | None
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether there is any sign of it."""
+        return bool(self.loops or self.guesses)
 
 
 def loops(text: str) -> bool:

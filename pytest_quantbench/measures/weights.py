@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.plan import Tensor
-from pytest_quantbench.engines.parameters import named
 from pytest_quantbench.measures.samples import SizeSamples, TensorError, WeightSamples
 from pytest_quantbench.progress import track
+from pytest_quantbench.quantizers.encoding import named
 
 
 def measure(artifact: Artifact, reference: Artifact) -> WeightSamples:

@@ -7,7 +7,7 @@ from pytest_quantbench.catalog.disk_plans import DISK_PLANS, bf16_bytes
 from pytest_quantbench.catalog.recipes import LEVELS, recipe
 from pytest_quantbench.engines.machine import describe, memory_bytes
 from pytest_quantbench.errors import DiskError
-from pytest_quantbench.fetch.hub_cache import hub_cache
+from pytest_quantbench.fetch.hub_api import hub_cache
 from pytest_quantbench.plan.disk import SCALE_BITS, Cells, compressed, need, shortage, to_fetch
 from pytest_quantbench.plan.duration import forecast, work
 from pytest_quantbench.plugin.collect import Selection

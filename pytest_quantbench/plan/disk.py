@@ -14,8 +14,8 @@ from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.fetch.download import is_here
-from pytest_quantbench.fetch.hub_api import check_access
-from pytest_quantbench.fetch.hub_cache import hub_cache
+from pytest_quantbench.fetch.hub_api import check_access, hub_cache
+from pytest_quantbench.storage.cache import ARTIFACTS, MANIFEST_FILE
 from pytest_quantbench.storage.files import GB, free_bytes
 
 Cells = Sequence[tuple[Model, Recipe]]
@@ -57,9 +57,9 @@ class _Told:
 def compressed(cache: Path) -> set[tuple[str, str]]:
     """The compressed models that the cache holds: where the model lies, and the recipe."""
     found = set()
-    for path in cache.glob("artifacts/*/manifest.json"):
+    for artifact in ARTIFACTS.all_in(cache):
         with suppress(OSError, msgspec.MsgspecError):  # it counts as not there
-            told = msgspec.json.decode(path.read_bytes(), type=_Told)
+            told = msgspec.json.decode((artifact / MANIFEST_FILE).read_bytes(), type=_Told)
             found.add((_place(told.source), told.recipe))
     return found
 

@@ -38,12 +38,13 @@ def quantbench_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """A model of the catalogue or the user's own, fetched when a measure first needs it."""
     from pytest_quantbench.bench.cell import Subject
     from pytest_quantbench.fetch.download import in_use
-    from pytest_quantbench.storage.locks import IN_USE, shared
+    from pytest_quantbench.storage import cache
+    from pytest_quantbench.storage.locks import shared
 
     run = run_of(request.config)
     subject = Subject(request.param, run.settings)
     subject.expect(run.expected.get(request.param.name, ()))
-    with shared(run.settings.cache / IN_USE), ExitStack() as working:
+    with shared(cache.in_use(run.settings.cache), f"working in {run.settings.cache}"), ExitStack() as working:
         working.enter_context(in_use(request.param))
         run.models_in_use[subject.model.name] = subject, working
         yield subject

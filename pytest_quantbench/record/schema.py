@@ -23,8 +23,8 @@ import msgspec
 
 from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.errors import RecordError
+from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.judge.verdict import Verdict
-from pytest_quantbench.record.diagnostics import Coherence, NoiseFloor, Weights
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.text_schema import Perplexity
 from pytest_quantbench.stats.estimates import Interval
@@ -126,6 +126,32 @@ class Accuracy:
     chat_template: bool = False
     cut_contexts: int = 0  # requests whose context was longer than the model takes
     time_sec: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weights:
+    """How far the decoded weights are from the originals, over all encoded matrices."""
+
+    median_snr_db: float | None
+    worst_snr_db: float | None
+    worst_tensor: str | None
+    mean_cosine: float
+    largest_error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseFloor:
+    """What the reference differs from itself by with activations rounded to bfloat16; null where not measured."""
+
+    perplexity_points: float | None
+    kl_nats: float | None  # mean per token
+    drop_points: float | None  # of the judged task's accuracy
+    flipped_points: float | None  # of the judged task's questions, in percentage points
+
+    @classmethod
+    def nothing(cls) -> "NoiseFloor":
+        """Not measured."""
+        return cls(perplexity_points=None, kl_nats=None, drop_points=None, flipped_points=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

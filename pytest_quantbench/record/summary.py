@@ -9,8 +9,7 @@ import numpy as np
 from pytest_quantbench.compress.manifest import Manifest
 from pytest_quantbench.judge import rates as speed
 from pytest_quantbench.measures.samples import AccuracySamples, TaskSamples, ThroughputSamples, WeightSamples
-from pytest_quantbench.record.diagnostics import Weights
-from pytest_quantbench.record.schema import Accuracy, Compression, TaskAccuracy, Throughput
+from pytest_quantbench.record.schema import Accuracy, Compression, TaskAccuracy, Throughput, Weights
 from pytest_quantbench.stats.clusters import clusters_of
 from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.stats.proportions import detectable_drop_unpaired, flips, mcnemar_p, unpaired_z

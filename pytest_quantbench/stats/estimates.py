@@ -167,18 +167,18 @@ class ExpDifference:
         return gap / error if error else math.copysign(math.inf, gap)
 
     def _end(self, score: float, direction: int) -> float:
-        """The limit at which the score, which falls as the limit rises, has this value; by doubling and halving."""
+        """The limit at which the score, which falls as the limit rises, has this value: in a bracket that is doubled
+        until it holds it.
+        """
+        from scipy.optimize import brentq
+
         step = 1e-6 * (abs(self.value) + 1e-6)
         while (self._score(self.value + direction * step) - score) * direction > 0:
             step *= 2
             if step > 1e300:
                 return direction * 1e300
-        inner, outer = self.value, self.value + direction * step
-        for _ in range(80):
-            middle = (inner + outer) / 2
-            beyond = (self._score(middle) - score) * direction <= 0
-            inner, outer = (inner, middle) if beyond else (middle, outer)
-        return (inner + outer) / 2
+        outer = self.value + direction * step
+        return float(brentq(lambda limit: self._score(limit) - score, self.value, outer, xtol=1e-15 * step))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@ test of published tables, for comparison only.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,9 +58,16 @@ class Flips:
     def interval(self, alpha: float = ALPHA) -> Interval:
         """All drops that the score test accepts, in points."""
         z = self._quantile(alpha)
-        low = _root(lambda delta: self._score(delta) - z, -1.0, self.drop)
-        high = _root(lambda delta: self._score(delta) + z, self.drop, 1.0)
-        return Interval(estimate=self.value, low=100 * low, high=100 * high, confidence=1 - 2 * alpha)
+        low, high = 100 * self._drop_of(z, -1.0), 100 * self._drop_of(-z, 1.0)
+        return Interval(estimate=self.value, low=low, high=high, confidence=1 - 2 * alpha)
+
+    def _drop_of(self, score: float, end: float) -> float:
+        """The drop at which the score, which is infinite at the `end` (±1), has this value."""
+        from scipy.optimize import brentq
+
+        if math.isinf(score) or self.drop == end:
+            return end
+        return float(brentq(lambda drop: self._score(drop) - score, end, self.drop, xtol=1e-15))
 
     def p_below(self, limit: float) -> float:
         """Of the score test against a limit in points."""
@@ -128,14 +135,6 @@ def flips(reference: NDArray[np.bool_], quantized: NDArray[np.bool_], names: Seq
     )
 
 
-def _root(function: Callable[[float], float], low: float, high: float) -> float:
-    """The zero of a decreasing function by bisection; 60 halvings are below float64's resolution of (−1, 1)."""
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if function(middle) > 0 else (low, middle)
-    return (low + high) / 2
-
-
 def mcnemar_p(observed: Flips) -> float:
     """Exact two-sided p of McNemar's test: are losses and gains equally likely? 1 where nothing flipped."""
     from scipy.stats import binomtest
@@ -146,7 +145,7 @@ def mcnemar_p(observed: Flips) -> float:
 
 def wilson(hits: float, trials: float, alpha: float = ALPHA) -> Interval:
     """Wilson's score interval of one proportion, as a fraction (Wilson 1927). Raises ComparisonError for less than one
-    trial; of dependent ones, as many may be given as they are worth, whole or not.
+    trial; of dependent ones, as many may be given as they are worth, whole or not (scipy's takes whole ones alone).
     """
     if trials < 1:
         raise ComparisonError("A proportion of no trials says nothing.")

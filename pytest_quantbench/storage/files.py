@@ -1,19 +1,15 @@
 """Files that are written whole or not at all, and what a disk holds."""
 
-import fcntl
 import hashlib
-import logging
 import os
 import shutil
-from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import IO
 
 from pytest_quantbench.errors import DiskError
+from pytest_quantbench.storage.locks import held_for_renaming
 
 GB = 1e9  # bytes, as disks and downloads are counted
-log = logging.getLogger(__name__)
 
 
 def free_bytes(directory: Path) -> int:
@@ -22,9 +18,14 @@ def free_bytes(directory: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
+def aside_name(name: str, number: int | str) -> str:
+    """The name of what was damaged, for the so many-th time, when it has been set aside."""
+    return f"damaged-{name}-{number}"
+
+
 def set_aside(path: Path) -> Path:
     """Move what is damaged to a name beside its own, which is returned. Raises DiskError where that cannot be done."""
-    names = (path.with_name(f"damaged-{path.name}-{number}") for number in count(1))
+    names = (path.with_name(aside_name(path.name, number)) for number in count(1))
     aside = next(name for name in names if not name.exists())
     try:
         return path.rename(aside)
@@ -40,7 +41,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _opened_alone(temporary) as file:
+        with held_for_renaming(temporary) as file:
             try:
                 file.truncate(0)
                 file.write(content)
@@ -57,19 +58,15 @@ def write_atomically(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _opened_alone(path: Path) -> IO[bytes]:
-    """The file, open and locked: not what another process is writing, or has just given its own name."""
-    while True:
-        file = path.open("ab")
-        with suppress(OSError):  # some disks have no locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                return file
-        file.close()
-
-
 def file_sha256(file: Path) -> str:
-    """SHA-256 of a file's content."""
+    """SHA-256 of a file's content, which is read in blocks. Raises OSError."""
     with file.open("rb") as opened:
         return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def git_sha1(file: Path) -> str:
+    """The SHA-1 by which git, and the Hub for small files, knows a file's content. Raises OSError."""
+    with file.open("rb") as opened:
+        size = os.fstat(opened.fileno()).st_size
+        start = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+        return hashlib.file_digest(opened, lambda: start).hexdigest()

@@ -2,30 +2,32 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from pytest_quantbench.errors import DiskError, unknown
+from pytest_quantbench.storage import cache as layout
 from pytest_quantbench.storage.files import GB
-from pytest_quantbench.storage.locks import IN_USE, nobody
+from pytest_quantbench.storage.locks import held
 
-KEY = "[0-9a-f]" * 32
-# By kind: the names under the cache, and what their deletion costs. Nothing else in the folder is ever deleted.
-KINDS: Mapping[str, tuple[Sequence[str], str]] = {
-    "artifacts": ([f"artifacts/{KEY}"], "compressed again when needed"),
-    "unfinished": ([f"artifacts/.building-{KEY}"], "an interrupted compression begins again"),
-    "samples": ([f"measurements/{KEY}.samples"], "measured again when needed"),
-    "texts": ([f"texts/{KEY}.json"], "sampled from their models again when needed"),
+MAY_BE_DAMAGED = (
+    layout.ARTIFACTS,
+    layout.SAMPLES,
+    layout.WRITTEN_TEXTS,
+    layout.MANIFESTS,
+    layout.DELETED_MODELS,
+)
+# By kind: what it finds in a cache, and what the deletion costs. Nothing else in the folder is ever deleted.
+KINDS: Mapping[str, tuple[Callable[[Path], Iterable[Path]], str]] = {
+    "artifacts": (layout.ARTIFACTS.all_in, "compressed again when needed"),
+    "unfinished": (layout.UNFINISHED.all_in, "an interrupted compression begins again"),
+    "samples": (layout.SAMPLES.all_in, "measured again when needed"),
+    "texts": (layout.WRITTEN_TEXTS.all_in, "sampled from their models again when needed"),
     "damaged": (
-        [
-            f"artifacts/damaged-{KEY}-*",
-            f"measurements/damaged-{KEY}.samples-*",
-            f"texts/damaged-{KEY}.json-*",
-            "manifests/damaged-*.json-*",
-            "models/damaged-*.json-*",
-        ],
+        lambda cache: chain.from_iterable(place.set_aside_in(cache) for place in MAY_BE_DAMAGED),
         "nothing: they are not used",
     ),
 }
@@ -44,9 +46,8 @@ def entries(cache: Path) -> list[Entry]:
     """All that can be deleted, by kind, the largest first."""
     found = [
         Entry(kind=kind, path=path, size=_size(path))
-        for kind, (patterns, _) in KINDS.items()
-        for pattern in patterns
-        for path in cache.glob(pattern)
+        for kind, (found_in, _) in KINDS.items()
+        for path in found_in(cache)
         if not path.is_symlink()
     ]
     return sorted(found, key=lambda entry: (list(KINDS).index(entry.kind), -entry.size))
@@ -71,7 +72,7 @@ def prune(cache: Path, kinds: Sequence[str]) -> int:
     for kind in kinds:
         if kind not in (*KINDS, "all"):
             raise unknown("kind", kind, [*KINDS, "all"])
-    with nobody(cache / IN_USE) as free:
+    with held(layout.in_use(cache), f"deleting from {cache}", waits=False) as free:
         if not free:
             raise DiskError(f"A session is at work in {cache}. Run this again when it is done.")
         chosen = [entry for entry in entries(cache) if entry.kind in kinds or "all" in kinds]
@@ -100,7 +101,7 @@ def _size(path: Path) -> int:
 def _title(artifact: Path) -> str:
     """Of which model and recipe a compressed model is, as far as its manifest can be read."""
     try:
-        manifest = json.loads((artifact / "manifest.json").read_bytes())
+        manifest = json.loads((artifact / layout.MANIFEST_FILE).read_bytes())
         return f"{manifest['recipe']} of {manifest['source']}"
     except (OSError, ValueError, KeyError, TypeError):
         return f"{artifact.name}, whose manifest cannot be read"

@@ -8,7 +8,6 @@ told, and measured again.
 
 import hashlib
 import io
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,22 +17,18 @@ import msgspec
 import numpy as np
 
 from pytest_quantbench.errors import DiskError
+from pytest_quantbench.storage.cache import SAMPLES
 from pytest_quantbench.storage.files import set_aside, write_atomically
+from pytest_quantbench.storage.sealed import json_sha256
 
 S = TypeVar("S")
 log = logging.getLogger(__name__)
 FORMAT = 2  # raised when the layout of a file changes
-FOLDER = "measurements"
 
 
 def key_of(content: Mapping[str, Any]) -> str:
     """Hash of all that samples depend on."""
-    return hashlib.sha256(json.dumps([FORMAT, content], sort_keys=True).encode()).hexdigest()[:32]
-
-
-def path_of(cache: Path, key: str) -> Path:
-    """Where samples of this key are or will be."""
-    return cache / FOLDER / f"{key}.samples"
+    return json_sha256([FORMAT, content])[:32]
 
 
 def save(cache: Path, key: str, samples: object) -> None:
@@ -50,12 +45,12 @@ def save(cache: Path, key: str, samples: object) -> None:
     packed = io.BytesIO()
     np.savez(packed, told=np.frombuffer(told, np.uint8), **{str(i): array for i, array in enumerate(arrays)})
     content = packed.getvalue()
-    write_atomically(path_of(cache, key), hashlib.sha256(content).digest() + content)
+    write_atomically(SAMPLES.of(cache, key), hashlib.sha256(content).digest() + content)
 
 
 def load(cache: Path, key: str, kind: type[S]) -> S | None:
     """The samples of this key; None where there are none, or damaged ones, which are moved aside."""
-    path = path_of(cache, key)
+    path = SAMPLES.of(cache, key)
     try:
         whole = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):

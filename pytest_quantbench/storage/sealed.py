@@ -1,6 +1,9 @@
-"""JSON that holds what it was given, with a hash of all its values, so that damage is seen."""
+"""JSON by its hash: files that hold what they were given, with a hash of all their values, so that damage is seen; and
+the hash of values that a key is made of.
+"""
 
 import hashlib
+import json
 import logging
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,9 +16,12 @@ from pytest_quantbench.storage.files import set_aside
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-
 SEAL = "sha256"
+
+
+def json_sha256(values: object, *, sort_keys: bool = True) -> str:
+    """SHA-256 of values as JSON, whose tables are sorted by name. Raises TypeError for what JSON does not have."""
+    return hashlib.sha256(json.dumps(values, sort_keys=sort_keys).encode()).hexdigest()
 
 
 def sealed(record: object) -> bytes:
@@ -46,6 +52,7 @@ def unsealed(content: bytes) -> dict[str, Any]:
 
 
 def _hash(values: object) -> str:
+    """Of the JSON as it is written, which spells some numbers otherwise than `json_sha256` does."""
     return hashlib.sha256(msgspec.json.encode(values)).hexdigest()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlx.core as mx
+import ml_dtypes
 import numpy as np
 
 from pytest_quantbench import engines, quantizers
@@ -20,10 +20,10 @@ from pytest_quantbench.compress.calibration import LayerInputs
 from pytest_quantbench.compress.calibration_text import SELF, Writer, calibration_set
 from pytest_quantbench.compress.pipeline import reference
 from pytest_quantbench.compress.plan import plan
-from pytest_quantbench.engines.parameters import parsed
 from pytest_quantbench.errors import ComparisonError, QuantbenchError
 from pytest_quantbench.measures.weights import cosine, snr_db
-from pytest_quantbench.quantizers import Annotated, Quantizer
+from pytest_quantbench.quantizers import Array, Arrays, Quantizer
+from pytest_quantbench.quantizers.encoding import parsed
 from pytest_quantbench.quantizers.numerics.error_feedback import output_error
 from pytest_quantbench.storage.cache import default_cache
 from pytest_quantbench.workbench.matrices import Case, bound_db
@@ -86,11 +86,11 @@ def compare(name: str, width: int, quantizer: Quantizer, case: Case, seed: int =
     Raises ComparisonError where Gaussian weights come back better than any code of the stored bits could make them:
     then something that decoding needs was not counted.
     """
-    weight = mx.array(case.weight).astype(mx.bfloat16)
-    original = np.array(weight.astype(mx.float32))
+    weight = case.weight.astype(ml_dtypes.bfloat16)
+    original = weight.astype(np.float32)
     arrays, encode_seconds, peak = _encode(quantizer, weight, case, seed)
     began = time.perf_counter()
-    decoded = np.array(quantizer.decode(dict(arrays)).astype(mx.float32))
+    decoded = quantizer.decode(dict(arrays)).astype(np.float32)
     decode_seconds = time.perf_counter() - began
     stored = sum(array.nbytes for array in arrays.values())
     bits = 8 * stored / original.size
@@ -121,26 +121,22 @@ def compare(name: str, width: int, quantizer: Quantizer, case: Case, seed: int =
         encode_seconds=encode_seconds,
         decode_seconds=decode_seconds,
         peak_bytes=peak,
-        note=quantizer.note((original.shape[0], original.shape[1]), arrays) if isinstance(quantizer, Annotated) else "",
+        note=quantizer.note((original.shape[0], original.shape[1]), arrays),
     )
 
 
-def _encode(quantizer: Quantizer, weight: mx.array, case: Case, seed: int) -> tuple[dict[str, mx.array], float, int]:
-    """The arrays, the seconds, and the most that numpy's and MLX's arrays took, in bytes above the start.
+def _encode(quantizer: Quantizer, weight: Array, case: Case, seed: int) -> tuple[Arrays, float, int]:
+    """The arrays, the seconds, and the most that numpy's arrays took, in bytes above the start.
 
     Encoded twice: counting memory slows a method down, some of them tenfold.
     """
     seen = case.statistics if quantizer.calibration != "none" else None
     began = time.perf_counter()
-    mx.eval(quantizer.encode(weight, seen, seed))
+    quantizer.encode(weight, seen, seed)
     seconds = time.perf_counter() - began
-    mx.clear_cache()
-    mx.reset_peak_memory()
-    held = mx.get_active_memory()
     tracemalloc.start()
     arrays = quantizer.encode(weight, seen, seed)
-    mx.eval(arrays)
-    peak = tracemalloc.get_traced_memory()[1] + mx.get_peak_memory() - held
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return arrays, seconds, peak
 
@@ -170,14 +166,14 @@ def model_cases(directory: Path, calibration: str | None, sequences: int = 16) -
     encoded = {item.path for item in plan(opened, REFERENCE) if item.codec}
     walk = engine.walk([source])
     walk.begin(batches)
-    owner, held = "", np.zeros((0, 0), np.float32)
     for layer in range(len(walk)):
         seen = LayerInputs(len(batches), 0)
         walk.observe(layer, seen)
         for path, statistics in seen.statistics().items():
-            last, (owner, expert) = owner, parsed(path)
+            owner, expert = parsed(path)
             if owner not in encoded:
                 continue
-            held = held if owner == last else opened.float32(f"{owner}.weight")  # of all experts at once
-            yield Case(name=path, weight=held if expert is None else held[expert], statistics=statistics)
+            held = opened.array(f"{owner}.weight")
+            matrix = held if expert is None else held[expert]
+            yield Case(name=path, weight=matrix.astype(np.float32), statistics=statistics)
         walk.advance(layer)

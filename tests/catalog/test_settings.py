@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_quantbench.catalog import settings
+from pytest_quantbench.catalog import criteria, models, settings
 from pytest_quantbench.catalog.recipes import LEVELS, Part, recipe
 from pytest_quantbench.errors import QuantbenchError, UnknownNameError
 from pytest_quantbench.plugin import pyproject_table
@@ -30,27 +30,27 @@ def test_recipes_that_do_not_exist_list_those_that_do(name):
 
 @pytest.mark.parametrize("level", LEVELS)
 def test_limits_are_the_most_specific_ones(level):
-    base = settings.limit_for("perplexity_delta", "M", level, level, {})
+    base = criteria.limit_for("perplexity_delta", "M", level, level, {})
     assert base == {"int4": 1.0, "int3": 2.5, "int2": 8.0}.get(level)
     overrides = {
         level: {"perplexity_delta": 3},
         "M": {"perplexity_delta": 2.0},
         f"M-{level}": {"perplexity_delta": 0.5},
     }
-    assert settings.limit_for("perplexity_delta", "M", level, level, overrides) == 0.5
-    assert settings.limit_for("perplexity_delta", "N", level, level, overrides) == 3.0
-    assert settings.limit_for("perplexity_delta", "M", f"{level}-x", level, overrides) == 2.0
+    assert criteria.limit_for("perplexity_delta", "M", level, level, overrides) == 0.5
+    assert criteria.limit_for("perplexity_delta", "N", level, level, overrides) == 3.0
+    assert criteria.limit_for("perplexity_delta", "M", f"{level}-x", level, overrides) == 2.0
     silenced = {"M": {"perplexity_delta": "informational"}}
-    assert settings.limit_for("perplexity_delta", "M", level, level, silenced) is None
+    assert criteria.limit_for("perplexity_delta", "M", level, level, silenced) is None
 
 
 def test_a_model_of_ones_own_is_a_directory_or_a_hub_id(tmp_path):
     (tmp_path / "mine").mkdir()
-    assert settings.user_model(str(tmp_path / "mine")).name == "mine"
-    assert settings.user_model("someone/thing").source == "someone/thing"
+    assert models.user_model(str(tmp_path / "mine")).name == "mine"
+    assert models.user_model("someone/thing").source == "someone/thing"
     with pytest.raises(QuantbenchError, match="neither an existing directory nor a Hub id"):
-        settings.user_model("thing")
-    assert settings.user_model("./nowhere").source == str(Path("nowhere").resolve())
+        models.user_model("thing")
+    assert models.user_model("./nowhere").source == str(Path("nowhere").resolve())
 
 
 @pytest.mark.parametrize(("text", "count"), [("512", 512), ("all", None)])
@@ -103,7 +103,7 @@ def test_a_table_names_models_beside_it(tmp_path):
 def test_a_linked_model_is_called_as_its_link(tmp_path):
     (tmp_path / "snapshot-1").mkdir()
     (tmp_path / "mine").symlink_to(tmp_path / "snapshot-1")
-    found = settings.user_model(str(tmp_path / "mine"))
+    found = models.user_model(str(tmp_path / "mine"))
     assert (found.name, found.source) == ("mine", str((tmp_path / "snapshot-1").resolve()))
 
 
@@ -113,14 +113,6 @@ def test_a_seed_that_no_generator_takes_is_refused(value):
         settings.seed("--sample-seed", value)
 
 
-def test_the_cache_is_where_its_variable_says(monkeypatch, tmp_path):
-    monkeypatch.setenv("QUANTBENCH_CACHE", str(tmp_path))
-    assert settings.default_cache() == tmp_path
-    monkeypatch.delenv("QUANTBENCH_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert settings.default_cache() == tmp_path / "xdg" / "quantbench"
-
-
 def test_questions_of_a_task_that_is_not_asked_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in "xy":
@@ -128,7 +120,7 @@ def test_questions_of_a_task_that_is_not_asked_are_refused(tmp_path, monkeypatch
     with pytest.raises(QuantbenchError, match="no such task is asked; those are arc_easy"):
         settings.task_files(["arc_esay=x.jsonl"], ["arc_easy"], [])
     with pytest.raises(QuantbenchError, match="those are tiny_endings, tiny_facts"):
-        settings.task_files(["x=x.jsonl"], [], [settings.all_models([])["Tiny"]])
+        settings.task_files(["x=x.jsonl"], [], [models.all_models([])["Tiny"]])
     assert settings.task_files(["mmlu_anatomy=x.jsonl", "mmlu_virology=y.jsonl"], ["mmlu"], [])
     assert settings.task_files(["own=x.jsonl"], ["some/own.yaml"], [])
 
@@ -238,9 +230,9 @@ def test_criteria_of_unknown_names_list_the_choices():
 @pytest.mark.parametrize("source", ["/nowhere/at/all", "./nowhere", "../nowhere", "~/nowhere", "~nobody-here/model"])
 def test_a_path_where_nothing_is_is_no_model(source, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    settings.user_model(source)  # no traceback of a user who is not there
+    models.user_model(source)  # no traceback of a user who is not there
     with pytest.raises(QuantbenchError, match=rf"^models: {source}: there is no such directory\.$"):
-        settings.check_models([source], "models:")
+        models.check_models([source], "models:")
 
 
 def test_a_model_is_a_directory_with_a_config(tmp_path, monkeypatch):
@@ -249,28 +241,28 @@ def test_a_model_is_a_directory_with_a_config(tmp_path, monkeypatch):
     (tmp_path / "model.gguf").touch()
     for source in (str(tmp_path / "mine"), "~/mine"):
         with pytest.raises(QuantbenchError, match="this directory has no config"):
-            settings.check_models([source])
+            models.check_models([source])
     with pytest.raises(QuantbenchError, match=r"--model .*model\.gguf: this is a file"):
-        settings.check_models([str(tmp_path / "model.gguf")])
+        models.check_models([str(tmp_path / "model.gguf")])
     (tmp_path / "mine" / "config.json").touch()
-    settings.check_models([str(tmp_path / "mine"), "~/mine", "nowhere/there"])  # the last may be on the Hub
+    models.check_models([str(tmp_path / "mine"), "~/mine", "nowhere/there"])  # the last may be on the Hub
 
 
 @pytest.mark.parametrize("source", ["thing", "a/b/c", "a/", "n" * 300])
 def test_what_is_neither_is_told_with_where_it_was_given(source):
     with pytest.raises(QuantbenchError, match=rf"models: '{source}' is neither"):
-        settings.user_model(source, "models:")
+        models.user_model(source, "models:")
 
 
 def test_a_model_that_is_given_twice_counts_once(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "moe").mkdir()
     given = ["moe", "./moe/", str(tmp_path / "moe"), os.path.join("..", tmp_path.name, "moe"), "Qwen/Qwen3-8B"]
-    own = settings.all_models(map(settings.user_model, given))
-    assert set(own) - set(settings.MODELS) == {"moe"}
-    assert own["Qwen3-8B"] is settings.MODELS["Qwen3-8B"]
+    own = models.all_models(map(models.user_model, given))
+    assert set(own) - set(models.MODELS) == {"moe"}
+    assert own["Qwen3-8B"] is models.MODELS["Qwen3-8B"]
 
 
 def test_two_models_of_one_name_are_told_with_both_sources():
     with pytest.raises(QuantbenchError, match="Two models are called 'moe', a/moe and b/moe; leave one"):
-        settings.all_models(map(settings.user_model, ["a/moe", "b/moe"]))
+        models.all_models(map(models.user_model, ["a/moe", "b/moe"]))

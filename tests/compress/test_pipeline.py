@@ -155,11 +155,7 @@ def test_experts_are_refused_and_not_passed_over(small_model, tmp_path):
 
 def test_calibrated_methods_are_refused_until_there_is_calibration(small_model, tmp_path):
     with pytest.raises(QuantbenchError, match="needs calibration"):
-        make(small_model(), "int4-test_compress:Calibrated", tmp_path)
-
-
-class Calibrated(Rtn):
-    calibration = "hessian"
+        make(small_model(), "int4-bad_quantizers:Uncalibrated", tmp_path)
 
 
 def test_real_trained_weights_that_are_awkward_on_purpose(tmp_path):

@@ -65,7 +65,7 @@ def same_arrays(written, streamed, names):
         assert mine.keys() == other.keys()
         for array in other:
             assert mine[array].dtype == other[array].dtype
-            assert mx.array_equal(mine[array], other[array]), name
+            assert np.array_equal(mine[array], other[array]), name
         assert streamed.tensor(name) == written.tensor(name)
 
 

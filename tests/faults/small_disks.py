@@ -18,7 +18,7 @@ from pytest_quantbench.errors import DiskError
 from pytest_quantbench.fetch import download
 from pytest_quantbench.record import folder as results
 from pytest_quantbench.record.schema import read
-from pytest_quantbench.storage import samples_cache
+from pytest_quantbench.storage.cache import SAMPLES
 
 # pytester forgets modules that a run imports, and some bear being imported only once.
 for module in ("matplotlib.pyplot", "mlx_lm.models.llama", "scipy.stats", "transformers.models.llama"):
@@ -164,7 +164,7 @@ def test_a_cache_that_cannot_be_written_and_is_empty_is_named(session, tmp_path,
 def test_what_is_damaged_in_a_cache_that_cannot_be_written(session, tmp_path, read_only):
     """Samples are measured again; an artifact has to be deleted by whoever may."""
     session(tmp_path / "cache", "--results", tmp_path / "before").assert_outcomes(passed=4)
-    for file in (tmp_path / "cache" / samples_cache.FOLDER).iterdir():
+    for file in SAMPLES.all_in(tmp_path / "cache"):
         file.write_bytes(file.read_bytes()[:-1])
     read_only(tmp_path / "cache")
     result = session(tmp_path / "cache", "--results", tmp_path / "results")

@@ -19,7 +19,8 @@ from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress.pipeline import compress
-from pytest_quantbench.storage import files, locks, samples_cache
+from pytest_quantbench.storage import files, locks
+from pytest_quantbench.storage.cache import SAMPLES
 
 PACKAGE = Path(pytest_quantbench.__file__).parent
 INT4 = recipe("int4-rtn", quantizers.names())
@@ -96,7 +97,7 @@ def test_files_of_another_time_are_taken_for_what_they_hold(small_model, tmp_pat
         "T2 of llama-0-0-int4-rtn",
         "weights of llama-0-0-int4-rtn",
     }
-    file = next(path for path in (cache / samples_cache.FOLDER).iterdir())
+    file = next(path for path in SAMPLES.all_in(cache))
     file.write_bytes(file.read_bytes()[:-1])
     os.utime(file, (seconds, seconds))
     assert timeless(measured(model, cache)) == timeless(first)
@@ -128,4 +129,4 @@ def clocks(path):
 def test_durations_are_of_clocks_that_only_go_forward():
     """There is one look at the wall: for the date of a record."""
     found = {use for path in PACKAGE.rglob("*.py") for use in clocks(path)}
-    assert found == {("cellrecord.py", "datetime.now"), ("locks.py", "datetime.now")}
+    assert found == {("cell_record.py", "datetime.now"), ("locks.py", "datetime.now")}

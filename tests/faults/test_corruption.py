@@ -20,6 +20,7 @@ from pytest_quantbench.errors import ModelError
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.schema import read
 from pytest_quantbench.storage import samples_cache
+from pytest_quantbench.storage.cache import SAMPLES
 
 TIMES = 200
 INT4, BF16 = (recipe(name, quantizers.names()) for name in ("int4-rtn", "bf16"))
@@ -91,7 +92,7 @@ def test_samples_that_were_kept_are_the_same_or_measured_again(tmp_path, damage)
     numbers = rng.random((2, 40)).astype(np.float32)
     samples = Fidelity(kl_nats=numbers[0], error_nats=numbers[1], same_top=numbers[0] < 0.5)
     samples_cache.save(tmp_path, "key", samples)
-    path = samples_cache.path_of(tmp_path, "key")
+    path = SAMPLES.of(tmp_path, "key")
     for content in damage(path.read_bytes(), rng):
         path.write_bytes(content)
         assert samples_cache.load(tmp_path, "key", Fidelity) is None

@@ -17,7 +17,7 @@ from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.errors import DiskError, ModelError
 from pytest_quantbench.fetch import download, evicted
-from pytest_quantbench.storage import files
+from pytest_quantbench.storage.sealed import read_sealed, sealed
 
 MODEL = dataclasses.replace(TINY, corpus="tiny-heldout", tasks=("tiny_facts",))
 RECIPES = ("bf16", "int4-gptq")
@@ -172,8 +172,8 @@ def test_weights_that_changed_behind_the_note_are_refused(hub, tiny_files, opene
     subject = opened("B")
     session(subject)
     path = evicted._path(subject.settings.cache, TINY.source)
-    note = dataclasses.replace(files.read_sealed(path, evicted.Note), weights_sha256="0" * 64)
-    path.write_bytes(files.sealed(note))
+    note = dataclasses.replace(read_sealed(path, evicted.Note), weights_sha256="0" * 64)
+    path.write_bytes(sealed(note))
     checkpoint = opened("B").checkpoint
     for _ in range(2):  # asking again does not help
         with pytest.raises(ModelError, match="other weights than when it was measured"):

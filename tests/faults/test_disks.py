@@ -91,7 +91,7 @@ def test_samples_for_which_there_is_no_room_are_not_kept_and_no_error(tmp_path, 
     assert "Samples are not kept for later sessions. Cannot write" in caplog.text
     assert litter(tmp_path) == []
     memory.keep("T2", {}, {"losses": np.arange(1000)})
-    assert len(list((tmp_path / samples_cache.FOLDER).iterdir())) == 1
+    assert len(list((tmp_path / "measurements").iterdir())) == 1
 
 
 def test_a_record_for_which_there_is_no_room_leaves_the_one_before(tmp_path):

@@ -272,8 +272,9 @@ def test_a_run_that_is_killed_leaves_nothing_that_the_next_one_trips_over(hub, s
     hub.publish("someone/tiny", sharded_files)
     hub.fault(BODY, stalled_midway)
     code = (
-        "from pytest_quantbench import fetching, settings; "
-        "fetching.fetch(settings.user_model('someone/tiny'), offline=False)"
+        "from pytest_quantbench.catalog.models import user_model; "
+        "from pytest_quantbench.fetch.download import fetch; "
+        "fetch(user_model('someone/tiny'), offline=False)"
     )
     run = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60

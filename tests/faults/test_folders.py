@@ -19,6 +19,7 @@ from pytest_quantbench.errors import DiskError, ModelError, RecordError
 from pytest_quantbench.record import folder as results
 from pytest_quantbench.record.schema import read
 from pytest_quantbench.storage import samples_cache
+from pytest_quantbench.storage.cache import SAMPLES
 from pytest_quantbench.storage.locks import held
 
 INT4 = recipe("int4-rtn", quantizers.names())
@@ -87,7 +88,7 @@ def test_a_cache_that_may_not_be_written_is_named(small_model, folder, place):
 
 def test_samples_that_may_not_be_read_or_written_are_measured_and_told_of(folder, caplog):
     samples_cache.save(folder, "key", {"losses": np.arange(3)})
-    closed(samples_cache.path_of(folder, "key"))
+    closed(SAMPLES.of(folder, "key"))
     with powerless():
         assert samples_cache.load(folder, "key", dict) is None
         samples_cache.Memory(folder, {}, fresh=False).keep("T2", {}, {"losses": np.arange(3)})
@@ -96,7 +97,7 @@ def test_samples_that_may_not_be_read_or_written_are_measured_and_told_of(folder
 
 
 def test_samples_in_the_place_of_which_is_a_folder(folder, caplog):
-    samples_cache.path_of(folder, "key").mkdir(parents=True)
+    SAMPLES.of(folder, "key").mkdir(parents=True)
     assert samples_cache.load(folder, "key", dict) is None
     memory = samples_cache.Memory(folder, {}, fresh=False)
     memory.keep("T2", {}, {"losses": np.arange(3)})

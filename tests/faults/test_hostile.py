@@ -66,7 +66,11 @@ def test_an_index_that_puts_a_tensor_into_the_wrong_file(hub, sharded_files):
 @pytest.mark.parametrize("dimensions", [[2**59], [2**30, 2**29], [2**20] * 3])
 def test_a_tensor_of_two_to_the_sixty_bytes(hub, tiny_files, dimensions):
     header = {"model.norm.weight": {"dtype": "BF16", "shape": dimensions, "data_offsets": [0, 2**60]}}
-    refused(hub, tiny_files | {"model.safetensors": header_file(header, 16)}, r"'model\.norm\.weight'.*\d{3,}|take \d+")
+    refused(
+        hub,
+        tiny_files | {"model.safetensors": header_file(header, 16)},
+        "overflow computing buffer size|file not fully covered",
+    )
 
 
 def test_a_header_longer_than_its_file(hub, tiny_files):

@@ -1,11 +1,8 @@
-from pathlib import Path
-
 import pytest
 
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.errors import CorpusError, OfflineError
 from pytest_quantbench.fetch import texts
-from pytest_quantbench.plan import disk
 
 LLAMA = MODELS["Llama-3.1-8B-Instruct"]
 
@@ -20,27 +17,6 @@ def empty_hub(monkeypatch, tmp_path):
 def test_offline_names_the_text_that_is_lacking_and_the_way_out(empty_hub):
     with pytest.raises(OfflineError, match="--corpus FILE"):
         texts.read_text("wikitext2", offline=True)
-
-
-VARIABLES = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME")
-
-
-@pytest.mark.parametrize(
-    ("variables", "cache"),
-    [
-        ({}, "~/.cache/huggingface/hub"),
-        ({"XDG_CACHE_HOME": "/x"}, "/x/huggingface/hub"),
-        ({"XDG_CACHE_HOME": "/x", "HF_HOME": "~/y"}, "~/y/hub"),
-        ({"HF_HOME": "/y", "HUGGINGFACE_HUB_CACHE": "/z"}, "/z"),
-        ({"HF_HUB_CACHE": "$PLACE/w", "HUGGINGFACE_HUB_CACHE": "/z", "PLACE": "/place"}, "/place/w"),
-    ],
-)
-def test_the_cache_is_where_huggingface_hub_has_it(monkeypatch, variables, cache):
-    for variable in VARIABLES:
-        monkeypatch.delenv(variable, raising=False)
-    for variable, value in variables.items():
-        monkeypatch.setenv(variable, value)
-    assert texts.hub_cache() == Path(cache).expanduser()
 
 
 def test_a_text_file_is_read_and_hashed(tmp_path):
@@ -71,7 +47,3 @@ def test_a_line_without_a_text_is_named(tmp_path, line):
     path.write_text(f'{{"text": "One."}}\n{line}\n')
     with pytest.raises(CorpusError, match=r"Line 2 of .*text\.jsonl"):
         texts.read_text(path, offline=True)
-
-
-def test_free_space_is_that_of_the_nearest_folder_that_exists(tmp_path):
-    assert disk.free_bytes(tmp_path / "not" / "yet") == pytest.approx(disk.free_bytes(tmp_path), rel=0.1)

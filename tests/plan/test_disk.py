@@ -111,8 +111,9 @@ def test_compressed_models_that_are_there_take_no_more_room(small_model, tmp_pat
     """A run that was killed late goes on although the disk is nearly full of what it has made."""
     directory, cache = small_model(), tmp_path / "cache"
     compress(open_model(directory), recipe("int4-rtn", quantizers.names()), 0, cache)
-    (cache / "artifacts" / "broken").mkdir()
-    (cache / "artifacts" / "broken" / "manifest.json").write_text("{")
+    for name in ("0ab1" * 8, "a-users-own"):
+        (cache / "artifacts" / name).mkdir()
+        (cache / "artifacts" / name / "manifest.json").write_text("{")
     model, names = user_model(str(directory)), quantizers.names()
     cells = [(model, recipe(name, names)) for name in ("int4-rtn", "int3-rtn")]
     have = disk.compressed(cache)

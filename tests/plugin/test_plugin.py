@@ -563,7 +563,7 @@ def test_a_negative_seed_is_refused_before_anything_runs(suite):
 
 BROKEN_END = """
 import pytest
-from pytest_quantbench.bench import Cell
+from pytest_quantbench.bench.cell import Cell
 
 def broken(self):
     if self.subject.model.name == "Tiny":

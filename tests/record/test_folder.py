@@ -7,10 +7,10 @@ import pytest
 from builders import make_perplexity, make_record
 
 from pytest_quantbench.errors import DiskError
+from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record import folder
-from pytest_quantbench.record.diagnostics import Coherence, NoiseFloor
-from pytest_quantbench.record.schema import SCHEMA, Accuracy, Compression, TaskAccuracy, read
+from pytest_quantbench.record.schema import SCHEMA, Accuracy, Compression, NoiseFloor, TaskAccuracy, read
 from pytest_quantbench.report import figures, markdown, terminal
 from pytest_quantbench.storage.sealed import sealed
 

@@ -1,16 +1,13 @@
 import json
-import math
-import os
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-import msgspec
 import numpy as np
 import pytest
 from builders import make_perplexity, make_record
 
-from pytest_quantbench.errors import DiskError, RecordError
+from pytest_quantbench.errors import RecordError
 from pytest_quantbench.record.schema import Record, read
 from pytest_quantbench.storage.files import write_atomically
 from pytest_quantbench.storage.sealed import sealed
@@ -56,12 +53,6 @@ def test_file_names_say_model_width_and_method(recipe, stem):
     assert make_record(recipe=recipe).file_stem == stem
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_numbers_that_json_cannot_hold_are_refused_by_name(value):
-    with pytest.raises(RecordError, match=r"\$\.perplexity\.nll_nats"):
-        sealed(make_record(perplexity=make_perplexity(nll_nats=value)))
-
-
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b'{"schema": 1}'])
 def test_a_broken_record_is_named(tmp_path, content):
     path = tmp_path / "broken.json"
@@ -86,35 +77,8 @@ def test_a_flipped_byte_or_a_cut_is_found_or_changes_nothing(tmp_path, seed):
     assert found == record  # a space for a line's end
 
 
-def test_a_number_changed_by_hand_is_found(tmp_path):
-    content = sealed(make_record(perplexity=make_perplexity()))
-    (tmp_path / "r.json").write_bytes(content.replace(b'"bits": 4', b'"bits": 2'))
-    with pytest.raises(RecordError, match="its hash is of other values: it was changed or damaged"):
-        read(tmp_path / "r.json")
-
-
-def test_a_record_without_a_hash_is_refused(tmp_path):
-    (tmp_path / "r.json").write_bytes(msgspec.json.encode(make_record(perplexity=make_perplexity())))
-    with pytest.raises(RecordError, match="it has no hash"):
-        read(tmp_path / "r.json")
-
-
 def test_another_schema_is_named(tmp_path):
     path = tmp_path / "old.json"
     path.write_bytes(sealed(make_record(schema=99)))
     with pytest.raises(RecordError, match="schema 99"):
         read(path)
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
-    path = tmp_path / "r.json"
-    path.write_bytes(b"old")
-
-    def full(_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(DiskError, match="No space left"):
-        write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert [file.name for file in tmp_path.iterdir()] == ["r.json"]

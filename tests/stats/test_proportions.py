@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binom, norm
+from scipy.stats import binom, binomtest, norm
 
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.stats import proportions
@@ -160,6 +160,21 @@ def test_wilsons_interval_solves_its_own_equation():
             assert (hits / trials - end) ** 2 == pytest.approx(z**2 * end * (1 - end) / trials, abs=1e-12)
     with pytest.raises(ComparisonError):
         wilson(0, 0)
+
+
+@pytest.mark.parametrize(("hits", "trials"), [(0, 5), (3, 5), (5, 5), (980, 1000)])
+def test_wilsons_interval_of_whole_trials_is_scipys(hits, trials):
+    found = binomtest(hits, trials).proportion_ci(confidence_level=0.9, method="wilson")
+    ours = wilson(hits, trials)
+    assert (ours.low, ours.high) == pytest.approx((found.low, found.high), abs=1e-12)
+
+
+@pytest.mark.parametrize("degrees", [None, 0.5])
+def test_where_all_flipped_or_nothing_is_known_an_interval_reaches_the_end(degrees):
+    assert Flips(lost=9, gained=0, questions=9, degrees=degrees).interval().high == 100
+    assert Flips(lost=0, gained=9, questions=9, degrees=degrees).interval().low == -100
+    unknown = Flips(lost=1, gained=0, questions=9, degrees=0.5).interval()
+    assert (unknown.low, unknown.high) == (-100, 100)
 
 
 def test_guessing_is_the_binomial_tail():

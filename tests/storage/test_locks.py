@@ -1,44 +1,23 @@
 """Locks between processes: one at a time, and none that outlives its process."""
 
+import errno
 import io
 import os
 import platform
 import signal
-import subprocess
-import sys
+import threading
 import time
 
+import pytest
+from lock_holder import lock_holder
+
 from pytest_quantbench import progress
-from pytest_quantbench.bench.measuring_locks import alone
-from pytest_quantbench.storage.locks import held
-from pytest_quantbench.storage.samples_cache import key_of
-
-PROGRAM = """
-import logging, sys, time
-from pathlib import Path
-from pytest_quantbench.kept import key_of
-from pytest_quantbench.locks import held
-from pytest_quantbench.measuring_locks import alone
-logging.basicConfig()
-with held(Path(sys.argv[1]), "counting"):
-    print("in", flush=True)
-    time.sleep(float(sys.argv[2]))
-    print("out", flush=True)
-"""
-
-
-def other(path, seconds):
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(path), str(seconds)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+from pytest_quantbench.storage.locks import held, held_folder, held_for_renaming, shared
 
 
 def test_the_second_waits_says_so_and_gets_it_when_the_first_is_done(tmp_path):
     with held(tmp_path / "deep" / "lock", "counting"):
-        waiting = other(tmp_path / "deep" / "lock", 0)
+        waiting = lock_holder(tmp_path / "deep" / "lock", 0)
         time.sleep(1)
         assert waiting.poll() is None
     out, err = waiting.communicate(timeout=60)
@@ -51,7 +30,7 @@ def test_who_waits_says_at_once_for_whom_now_and_then_and_when_it_goes_on(tmp_pa
     monkeypatch.setattr(progress, "_log", said)
     monkeypatch.setattr(progress, "_terminal", None)
     monkeypatch.setattr(progress, "QUIET_SECONDS", 0.5)
-    holder = other(tmp_path / "lock", 2)
+    holder = lock_holder(tmp_path / "lock", 2)
     assert holder.stdout.readline() == "in\n"
     with held(tmp_path / "lock", "adding"):
         holder.communicate()
@@ -64,7 +43,7 @@ def test_who_waits_says_at_once_for_whom_now_and_then_and_when_it_goes_on(tmp_pa
 
 
 def test_the_lock_of_a_killed_process_is_none(tmp_path):
-    holder = other(tmp_path / "lock", 600)
+    holder = lock_holder(tmp_path / "lock", 600)
     assert holder.stdout.readline() == "in\n"
     os.kill(holder.pid, signal.SIGKILL)
     began = time.monotonic()
@@ -75,7 +54,7 @@ def test_the_lock_of_a_killed_process_is_none(tmp_path):
 
 def test_a_process_does_not_wait_for_itself(tmp_path):
     with held(tmp_path / "lock", "counting"), held(tmp_path / "lock", "counting"):
-        blocked = other(tmp_path / "lock", 0)
+        blocked = lock_holder(tmp_path / "lock", 0)
         time.sleep(0.5)
     with held(tmp_path / "lock", "counting"):  # after whoever waited
         pass
@@ -88,7 +67,7 @@ def test_it_is_given_back_after_an_error(tmp_path):
             raise ValueError
     except ValueError:
         pass
-    assert other(tmp_path / "lock", 0).communicate(timeout=60)[0].split() == ["in", "out"]
+    assert lock_holder(tmp_path / "lock", 0).communicate(timeout=60)[0].split() == ["in", "out"]
 
 
 def test_where_nobody_can_write_nobody_is_waited_for(tmp_path):
@@ -99,24 +78,71 @@ def test_where_nobody_can_write_nobody_is_waited_for(tmp_path):
 
 
 def test_what_is_not_waited_for_is_gone_on_with_at_once(tmp_path):
-    holder = other(tmp_path / "lock", 600)
+    holder = lock_holder(tmp_path / "lock", 600)
     assert holder.stdout.readline() == "in\n"
     began = time.monotonic()
-    with held(tmp_path / "lock", "adding", waits=False):
+    with held(tmp_path / "lock", "adding", waits=False) as ours:
+        assert not ours
         assert time.monotonic() - began < 5
     holder.kill()
     holder.communicate()
 
 
-def test_samples_of_the_reference_are_waited_for_only_where_nothing_else_is_wanted(tmp_path):
-    contents = {"measuring T2 of Tiny-bf16": {"recipe": "bf16"}, "measuring T2 of Tiny-int4": {"recipe": "int4"}}
-    path = tmp_path / "locks" / f"measuring-{key_of(contents['measuring T2 of Tiny-bf16'])}"
-    path.parent.mkdir()
-    holder = other(path, 2)
+def test_who_is_at_work_together_waits_for_who_is_alone_and_says_so(tmp_path, caplog):
+    holder = lock_holder(tmp_path / "lock", 1)
     assert holder.stdout.readline() == "in\n"
-    began = time.monotonic()
-    with alone(tmp_path, contents, {"measuring T2 of Tiny-bf16"}):
-        assert time.monotonic() - began < 1.5
-    with alone(tmp_path, dict([next(iter(contents.items()))]), set()):
-        assert holder.wait(timeout=10) == 0
+    with shared(tmp_path / "lock", "working"), shared(tmp_path / "lock", "working"):
+        assert holder.poll() is not None or holder.stdout.readline() == "out\n"
+        with held(tmp_path / "lock", "deleting", waits=False) as alone_there:
+            assert not alone_there
     holder.communicate()
+    assert f"Working waited for process {holder.pid} on {platform.node()}, which is counting since 20" in caplog.text
+
+
+@pytest.mark.parametrize("lock", [lambda path: held(path, "adding"), held_folder], ids=["a file", "a folder"])
+def test_a_thread_waits_for_another_and_not_for_itself(tmp_path, lock):
+    path, order = tmp_path / "place", []
+
+    def second():
+        with lock(path):
+            order.append("second")
+
+    waiting = threading.Thread(target=second)
+    with lock(path), lock(path):
+        waiting.start()
+        time.sleep(0.5)
+        order.append("first")
+    waiting.join(60)
+    assert order == ["first", "second"]
+
+
+def test_a_file_that_got_another_name_meanwhile_is_made_anew(tmp_path):
+    """Two write to one temporary name: the second waits until the first has renamed its own."""
+    found = []
+
+    def second():
+        with held_for_renaming(tmp_path / "new") as file:
+            found.append((tmp_path / "new").read_bytes())
+            file.write(b"second")
+
+    with held_for_renaming(tmp_path / "new") as file:
+        file.write(b"first")
+        file.flush()
+        waiting = threading.Thread(target=second)
+        waiting.start()
+        time.sleep(0.5)
+        (tmp_path / "new").rename(tmp_path / "done")
+    waiting.join(60)
+    assert found == [b""]
+    assert [(tmp_path / name).read_bytes() for name in ("done", "new")] == [b"first", b"second"]
+
+
+def test_a_disk_without_locks_is_no_obstacle(tmp_path, monkeypatch):
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with held(tmp_path / "lock", "adding") as alone_there, shared(tmp_path / "other", "working"), held_folder(tmp_path):
+        assert alone_there
+    with held_for_renaming(tmp_path / "file") as file:
+        assert file.writable()

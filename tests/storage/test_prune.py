@@ -11,7 +11,8 @@ from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.cli.main import main
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import DiskError, UnknownNameError
-from pytest_quantbench.storage.locks import IN_USE, nobody, shared
+from pytest_quantbench.storage.cache import in_use
+from pytest_quantbench.storage.locks import held, shared
 from pytest_quantbench.storage.prune import entries, listed, prune
 
 KEY = "0ab1" * 8
@@ -78,21 +79,21 @@ def test_an_unreadable_manifest_is_shown_as_such(cache):
 
 def test_nothing_is_deleted_while_a_session_is_at_work(cache):
     program = (
-        "import sys, time; from pathlib import Path; from pytest_quantbench.locks import shared\n"
-        "with shared(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
+        "import sys, time; from pathlib import Path; from pytest_quantbench.storage.locks import shared\n"
+        "with shared(Path(sys.argv[1]), 'working'): print('in', flush=True); sys.stdin.read()"
     )
     before = kinds(cache)
     session = subprocess.Popen(
-        [sys.executable, "-c", program, str(cache / IN_USE)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, str(in_use(cache))], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert session.stdout.readline() == "in\n"
-    with shared(cache / IN_USE):  # two may be at work
+    with shared(in_use(cache), "working"):  # two may be at work
         pass
     with pytest.raises(DiskError, match="A session is at work"):
         prune(cache, ["all"])
     assert kinds(cache) == before
     session.communicate()
-    with nobody(cache / IN_USE) as free:
+    with held(in_use(cache), "deleting", waits=False) as free:
         assert free
 
 

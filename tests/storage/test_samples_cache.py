@@ -12,7 +12,8 @@ from hypothesis.extra import numpy as hnp
 from pytest_quantbench.engines.divergence import Distributions
 from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, Run, TaskSamples, ThroughputSamples
 from pytest_quantbench.storage import samples_cache
-from pytest_quantbench.storage.samples_cache import Memory, key_of, load, path_of, save
+from pytest_quantbench.storage.cache import SAMPLES
+from pytest_quantbench.storage.samples_cache import Memory, key_of, load, save
 
 
 def same(first, second):
@@ -100,7 +101,7 @@ def test_there_is_nothing_where_nothing_was_kept(tmp_path):
 @pytest.mark.parametrize("seed", range(20))
 def test_a_flipped_byte_is_found_and_the_file_moved_aside(tmp_path, seed, caplog):
     save(tmp_path, "key", make_scored(np.arange(50)))
-    path, rng = path_of(tmp_path, "key"), np.random.default_rng(seed)
+    path, rng = SAMPLES.of(tmp_path, "key"), np.random.default_rng(seed)
     content = bytearray(path.read_bytes())
     content[rng.integers(len(content))] ^= int(rng.integers(1, 256))
     path.write_bytes(content[: len(content) - (seed % 3 == 0)])
@@ -116,7 +117,7 @@ def test_a_flipped_byte_is_found_and_the_file_moved_aside(tmp_path, seed, caplog
 @pytest.mark.parametrize("length", [0, 1, 31, 32, 33, 200])
 def test_a_cut_file_is_found(tmp_path, length):
     save(tmp_path, "key", make_scored(np.arange(50)))
-    path = path_of(tmp_path, "key")
+    path = SAMPLES.of(tmp_path, "key")
     path.write_bytes(path.read_bytes()[:length])
     assert load(tmp_path, "key", PerplexitySamples) is None
 

@@ -1,14 +1,16 @@
 """MLX as an engine: mlx-lm's models on Metal, on CUDA, and on a Linux CPU with numpy's products (see host_products)."""
 
 import time
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
 
 import mlx.core as mx
 
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import vocabulary
-from pytest_quantbench.engines.mlx import resident
+from pytest_quantbench.engines.mlx import layers, resident
+from pytest_quantbench.engines.mlx.arrays import save
 from pytest_quantbench.engines.mlx.host_products import backend
 from pytest_quantbench.engines.mlx.opened import Opened
 from pytest_quantbench.engines.mlx.positions import limits
@@ -26,6 +28,8 @@ from pytest_quantbench.engines.protocol import (
     Use,
     Weights,
 )
+from pytest_quantbench.quantizers import Array
+from pytest_quantbench.quantizers.encoding import Encoding
 
 
 class MlxEngine:
@@ -63,6 +67,14 @@ class MlxEngine:
         """With native quantized layers; decoded, in numpy, where answers are wanted of a CPU."""
         host = self._host and use == "answers"
         return resident.load(model, host=host, other_activations=use == "rounded answers")
+
+    def decode(self, encoding: Encoding) -> Any:
+        """By the method itself on a CPU, by MLX's kernels elsewhere."""
+        return layers.dense(encoding)
+
+    def save(self, file: Path, arrays: Mapping[str, Array]) -> None:
+        """Write a safetensors file that says it is MLX's."""
+        save(file, arrays, metadata={"format": "mlx"})
 
     def answers_bytes(self, values: int) -> int:
         """Four bytes each in float32, as on a CPU; two elsewhere."""

@@ -8,10 +8,12 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
+from pytest_quantbench.engines.mlx.arrays import as_mlx
 from pytest_quantbench.engines.mlx.experts import multiplies
 from pytest_quantbench.engines.mlx.host_products import on_host, view
+from pytest_quantbench.engines.mlx.layers import ruled
 from pytest_quantbench.engines.mlx.skeleton import shapes
-from pytest_quantbench.engines.mlx.stand_ins import Injector, Recorder, ruled
+from pytest_quantbench.engines.mlx.stand_ins import Injector, Recorder
 from pytest_quantbench.engines.proof import Anatomy
 from pytest_quantbench.engines.protocol import Weights
 
@@ -45,8 +47,7 @@ class Filler:
         module.update_modules(tree_unflatten(list(placed.items())))
 
     def _dense(self, name: str, tracks: Sequence[int]) -> mx.array:
-        given = self.weights[tracks[0]].dense(name)
-        array = mx.contiguous((given if isinstance(given, mx.array) else mx.array(given)).astype(mx.float32))
+        array = mx.contiguous(as_mlx(self.weights[tracks[0]].dense(name)).astype(mx.float32))
         mx.eval(array)
         if any(name not in self._digests[track] for track in tracks):
             digest = hashlib.sha256(f"{name}{array.shape}".encode())

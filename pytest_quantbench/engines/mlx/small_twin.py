@@ -12,7 +12,7 @@ from pytest_quantbench.engines.mlx.skeleton import Config, decoder_layers, skele
 from pytest_quantbench.engines.mlx.stand_ins import Seen, Spy
 from pytest_quantbench.engines.proof import Anatomy
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.quantizers import InputRule
+from pytest_quantbench.quantizers.encoding import Rules
 
 FOREIGN = (  # what code of mlx-lm raises that is given something it does not expect
     TypeError,
@@ -49,7 +49,7 @@ class Twin:
         """One parameter."""
         return self._parameters[name]
 
-    def inputs(self, name: str) -> InputRule | None:
+    def inputs(self, name: str) -> Rules | None:
         """Nothing is done to the inputs of its layers."""
         return None
 

@@ -19,8 +19,7 @@ from lm_eval.tasks._yaml_loader import load_yaml
 from yaml import YAMLError
 
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
-from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError
-from pytest_quantbench.fetch.hub_cache import first_line
+from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError, first_line
 from pytest_quantbench.measures.accuracy.question_files import documents_of, rows_of
 
 CODE = ("humaneval", "mbpp")  # programs are run to judge them

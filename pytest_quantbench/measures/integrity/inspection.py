@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.manifest import Manifest
 from pytest_quantbench.compress.plan import Tensor
-from pytest_quantbench.engines.protocol import Architecture, Array, Rules
+from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.measures.integrity import likeness
 from pytest_quantbench.measures.integrity.likeness import Likeness
 from pytest_quantbench.measures.samples import IntegritySamples
+from pytest_quantbench.quantizers import Arrays
+from pytest_quantbench.quantizers.encoding import Rules
 from pytest_quantbench.storage.samples_cache import Memory
 
 Matrix = NDArray[np.float32]
@@ -47,7 +49,7 @@ class Inspected(Artifact):
         """What is stored for a parameter."""
         return self._artifact.tensor(name)
 
-    def arrays(self, name: str) -> dict[str, Array]:
+    def arrays(self, name: str) -> Arrays:
         """The encoded arrays of a parameter."""
         return self._artifact.arrays(name)
 
@@ -55,7 +57,7 @@ class Inspected(Artifact):
         """What is done to the inputs of the layer that owns this parameter, or to each expert's."""
         return self._artifact.inputs(name)
 
-    def dense(self, name: str) -> Array:
+    def dense(self, name: str) -> Matrix:
         """One parameter, decoded."""
         return self.float32(name)
 
@@ -63,7 +65,9 @@ class Inspected(Artifact):
         """One parameter, decoded, in numpy."""
         decoded = self._artifact.float32(name)
         if name not in self._found:
-            self._found[name] = _compared(self._artifact.tensor(name), self._source.float32(name), decoded)
+            self._found[name] = _compared(
+                self._artifact.tensor(name), self._source.array(name).astype(np.float32, copy=False), decoded
+            )
         return decoded
 
     def finish(self) -> IntegritySamples:

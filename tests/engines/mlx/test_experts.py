@@ -19,11 +19,12 @@ from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.compress.plan import plan
 from pytest_quantbench.engines.mlx.experts import Routed, routers
 from pytest_quantbench.engines.mlx.host_products import HostExperts, on_host
+from pytest_quantbench.engines.mlx.layers import rounding, ruled
 from pytest_quantbench.engines.mlx.skeleton import decoder_layers, skeleton
-from pytest_quantbench.engines.mlx.stand_ins import ruled
 from pytest_quantbench.engines.mlx.walk import Walk
-from pytest_quantbench.engines.parameters import named, parsed
 from pytest_quantbench.errors import ModelError
+from pytest_quantbench.quantizers import PerToken
+from pytest_quantbench.quantizers.encoding import named, parsed
 
 WITH_EXPERTS = ("mixtral", "qwen3_moe", *MIXTURES)
 
@@ -93,11 +94,12 @@ def test_a_whole_network_of_experts_runs_in_numpy(tokens):
 
 def test_every_expert_has_its_own_rule_for_its_inputs():
     layer = layer_of_experts(bias=True)
-    rules = tuple((lambda x, factor=factor: x * factor) for factor in (1.0, 2.0, 3.0, 4.0, 5.0))
+    rules = tuple(PerToken(bits=bits) for bits in (2, 3, 4, 6, 8))
     for twin in (layer, on_host(layer)):
         x, indices = mx.random.normal((4, 6, 1, 1, 16)), mx.random.randint(0, 5, (4, 6, 2))
-        scaled = mx.broadcast_to(x, (4, 6, 2, 1, 16)) * (indices[..., None, None] + 1)
-        assert mx.abs(ruled(rules, twin)(x, indices) - layer(scaled, indices)).max() < 1e-5
+        by_rule = mx.stack([rounding(rule)(mx.broadcast_to(x, (4, 6, 2, 1, 16))) for rule in rules])
+        ruled_inputs = mx.take_along_axis(by_rule, indices[None, ..., None, None], axis=0)[0]
+        assert mx.abs(ruled(rules, twin)(x, indices) - layer(ruled_inputs, indices)).max() < 1e-5
 
 
 @pytest.mark.parametrize("architecture", WITH_EXPERTS)

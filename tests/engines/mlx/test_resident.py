@@ -12,7 +12,7 @@ from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.engines.mlx import resident
 from pytest_quantbench.engines.mlx.host_kernels import host_kernels, replaced
 from pytest_quantbench.engines.mlx.host_products import HostEmbedding, HostLinear
-from pytest_quantbench.engines.mlx.stand_ins import RuledInputs
+from pytest_quantbench.engines.mlx.layers import RuledInputs
 from pytest_quantbench.engines.mlx.walk import Walk
 
 
