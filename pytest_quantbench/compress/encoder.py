@@ -21,6 +21,7 @@ from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress import plan
 from pytest_quantbench.compress.calibration import SAMPLE_TOKENS, CalibrationSet, LayerInputs, needed_tokens
 from pytest_quantbench.compress.plan import OUTSIDE, Planned, Tensor
+from pytest_quantbench.engines import need
 from pytest_quantbench.engines.proof import Proof
 from pytest_quantbench.engines.protocol import Architecture, Walk
 from pytest_quantbench.errors import ModelError
@@ -109,6 +110,7 @@ class Encoder:
         self._progress = _Progress(job.source)
         self._walk: Walk | None = None
         if self.calibrated:
+            need(job.source.engine, "calibrate")
             self._walk = job.source.engine.walk([self._progress], memory_bytes=job.memory_bytes)
             self._refuse_loops(self._walk.proof)
 

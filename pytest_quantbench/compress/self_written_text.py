@@ -18,6 +18,7 @@ import numpy as np
 
 from pytest_quantbench.checkpoints.tokenizer import frame_of
 from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.engines import need
 from pytest_quantbench.engines.machine import memory_bytes
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.errors import CorpusError
@@ -67,6 +68,7 @@ def _refuse_too_large(engine: Engine, reference: Artifact, name: str) -> None:
 
 
 def _write(engine: Engine, reference: Artifact, tokenizer: Any, name: str, tokens: int, length: int, seed: int) -> str:
+    need(engine, "resident")
     resident = engine.load(reference, "answers")
     known = engine.capacity(reference.config).vocabulary or len(tokenizer)
     starts, draw = _starts(tokenizer, min(known, len(tokenizer)), seed), resident.sampler(seed)

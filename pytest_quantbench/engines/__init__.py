@@ -1,4 +1,4 @@
-"""How models are run: one engine for each way, behind the protocols of `protocol`.
+"""How a model is run: one folder for each library that does it, behind one protocol.
 
 An engine is found by a name in a table, and imported when it is asked for: whoever imports this package imports none.
 """
@@ -10,10 +10,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import cast
 
-from pytest_quantbench.engines.protocol import Engine
+from pytest_quantbench.engines.protocol import Ability, Engine
 from pytest_quantbench.errors import QuantbenchError, unknown
 
-__all__ = ["Engine", "get"]
+__all__ = ["Engine", "get", "need"]
+ABILITIES: Mapping[Ability, str] = {
+    "walk": "carry several recipes of a model through it layer by layer",
+    "calibrate": "show what a layer's matrices get to see of a text",
+    "resident": "hold a whole model in memory and go on from a text",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +50,12 @@ def get(name: str | None = None) -> Engine:
     if name not in MEMBERS:
         raise unknown("engine", name, list(MEMBERS))
     return _made(MEMBERS[name])
+
+
+def need(engine: Engine, ability: Ability) -> None:
+    """Raise QuantbenchError for an engine that lacks an ability."""
+    if ability not in engine.can:
+        raise QuantbenchError(f"The engine {engine.name!r} cannot {ABILITIES[ability]}. Choose another for this.")
 
 
 @cache

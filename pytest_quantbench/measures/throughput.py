@@ -17,6 +17,7 @@ import numpy as np
 from pytest_quantbench.catalog.prompts import PROMPTS
 from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer, refuse_unknown_tokens
 from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.engines import need
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.engines.resident import Resident
 from pytest_quantbench.errors import ModelError
@@ -58,6 +59,7 @@ class Session:
         """Load, and run the warm-up. Raises ModelError for a tokenizer whose tokens the model does not know, and where
         prompt and new tokens are more than the model has positions.
         """
+        need(self.engine, "resident")
         self._tokenizer = load_tokenizer(self.tokenizer_directory)
         opened = frame_of(self._tokenizer).opened
         known = self.engine.capacity(self.artifact.config).vocabulary

@@ -5,11 +5,13 @@ import sys
 
 import pytest
 from builders import engine
+from engines.fake_engine import FakeEngine
 
 from pytest_quantbench import engines
 from pytest_quantbench.engines import MEMBERS, Member
 from pytest_quantbench.engines.machine import describe
 from pytest_quantbench.errors import QuantbenchError, UnknownNameError
+from pytest_quantbench.measures import throughput
 
 ABSENT = Member(place="pytest_quantbench.engines.nothing:Nothing", package="package_of_nobody", extras="cpu, cuda")
 
@@ -30,6 +32,13 @@ def test_where_none_is_installed_the_extras_are_named(monkeypatch, name):
     monkeypatch.setattr(engines, "MEMBERS", {"absent": ABSENT})
     with pytest.raises(QuantbenchError, match=r"No module named .*'pytest-quantbench\[cpu\]'"):
         engines.get(name)
+
+
+def test_what_an_engine_cannot_do_is_refused_with_its_name():
+    fake = FakeEngine(4)
+    engines.need(fake, "walk")
+    with pytest.raises(QuantbenchError, match="The engine 'fake' cannot hold a whole model in memory"):
+        throughput.Session(engine=fake, artifact=None, tokenizer_directory=None, runs=1, new_tokens=1).start()
 
 
 def test_whoever_imports_the_protocols_imports_no_engine():

@@ -15,6 +15,7 @@ from jinja2 import TemplateError
 from pytest_quantbench.catalog.corpora import CONTEXT_TOKENS
 from pytest_quantbench.checkpoints.tokenizer import end_tokens, frame_of, refuse_unknown_tokens
 from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.engines import need
 from pytest_quantbench.engines.parameters import Capacity
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.errors import CorpusError, QuantbenchError
@@ -56,6 +57,7 @@ class Writing:
 
     def answer(self, engine: Engine, artifact: Artifact, *, rounding: bool = False) -> dict[str, TaskSamples]:
         """What a model writes and what is made of it, by task. `rounding`: with the other type of activations."""
+        need(engine, "resident")
         found = engine.load(artifact, "rounded answers" if rounding else "answers").generate(
             self._tokenizer,
             self.prompts,

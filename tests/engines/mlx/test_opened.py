@@ -2,12 +2,13 @@
 
 import json
 
+import ml_dtypes
 import mlx.core as mx
 import numpy as np
 import pytest
 from builders import open_model
 
-from pytest_quantbench.errors import ModelError
+from pytest_quantbench.errors import ModelError, WeightError
 
 
 def test_names_types_and_tensors(small_model):
@@ -23,12 +24,26 @@ def test_a_tensor_can_be_read_again_and_again(small_model):
     assert mx.array_equal(first, second)
 
 
-def test_a_parameter_in_float32_has_the_values_that_are_stored(small_model):
+def test_an_array_has_the_type_and_the_values_that_are_stored(small_model):
     model = open_model(small_model())
     name = "model.layers.1.mlp.up_proj.weight"
-    found = model.float32(name)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, np.array(model.tensor(name).astype(mx.float32)))
+    found = model.array(name)
+    assert found.dtype == ml_dtypes.bfloat16
+    np.testing.assert_array_equal(found.astype(np.float32), np.array(model.tensor(name).astype(mx.float32)))
+
+
+@pytest.mark.parametrize("value", [mx.nan, mx.inf, -mx.inf])
+def test_weights_that_are_no_numbers_are_refused_by_name(small_model, value):
+    directory = small_model()
+    weights = mx.load(str(directory / "model.safetensors"))
+    name = "model.layers.1.mlp.up_proj.weight"
+    weights[name][3, 5] = value
+    mx.save_safetensors(str(directory / "changed.safetensors"), weights)
+    (directory / "changed.safetensors").rename(directory / "model.safetensors")
+    model = open_model(directory)
+    with pytest.raises(WeightError, match=r"layers\.1\.mlp\.up_proj\.weight of .* has NaN or infinite values"):
+        model.array(name)
+    assert model.array("model.norm.weight").shape == (64,)
 
 
 def kinds(model):
