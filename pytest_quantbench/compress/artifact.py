@@ -21,7 +21,8 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Part
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.layer_kinds import for_mlx_lm
-from pytest_quantbench.checkpoints.tensor_file import TensorFile
+from pytest_quantbench.checkpoints.safetensors_header import read_header
+from pytest_quantbench.checkpoints.tensor_file import read
 from pytest_quantbench.compress.manifest import Manifest, verified_manifest
 from pytest_quantbench.compress.plan import Planned, Tensor
 from pytest_quantbench.engines.mlx import layers
@@ -135,12 +136,14 @@ class Stored(Opened):
     def __init__(self, manifest: Manifest, config: Config, directory: Path) -> None:
         super().__init__(manifest, config)
         self.directory = directory
-        files = [TensorFile(directory / file) for file in manifest.files if file.endswith(".safetensors")]
-        self._files = {array: file for file in files for array in file.tensors}
+        files = [directory / file for file in manifest.files if file.endswith(".safetensors")]
+        self._files = {array: file for file in files for array in read_header(file)}
 
     def arrays(self, name: str) -> Arrays:
         """The stored arrays of a parameter, read anew."""
-        return {array.rpartition(".")[2]: self._files[array].read(array) for array in self.tensor(name).arrays}
+        stored = self.tensor(name).arrays
+        held = read(self._files[stored[0]], stored)  # all in the file of the parameter's group
+        return {array.rpartition(".")[2]: held[array] for array in stored}
 
 
 def open_artifact(directory: Path, config: Config | None = None, planned: Sequence[Planned] = ()) -> Artifact | None:
