@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Part
 from pytest_quantbench.checkpoints.layer_kinds import for_mlx_lm
-from pytest_quantbench.checkpoints.tensor_file import TensorFile
+from pytest_quantbench.checkpoints.safetensors_header import read_header
+from pytest_quantbench.checkpoints.tensor_file import read
 from pytest_quantbench.compress.manifest import Manifest, verified_manifest
 from pytest_quantbench.compress.plan import Planned, Tensor
 from pytest_quantbench.engines.protocol import Architecture, Config, Decode
@@ -146,12 +147,14 @@ class Stored(Opened):
     def __init__(self, manifest: Manifest, config: Config, decode: Decode, directory: Path) -> None:
         super().__init__(manifest, config, decode)
         self.directory = directory
-        files = [TensorFile(directory / file) for file in manifest.files if file.endswith(".safetensors")]
-        self._files = {array: file for file in files for array in file.tensors}
+        files = [directory / file for file in manifest.files if file.endswith(".safetensors")]
+        self._files = {array: file for file in files for array in read_header(file)}
 
     def arrays(self, name: str) -> Arrays:
         """The stored arrays of a parameter, read anew."""
-        return {array.rpartition(".")[2]: self._files[array].read(array) for array in self.tensor(name).arrays}
+        stored = self.tensor(name).arrays
+        held = read(self._files[stored[0]], stored)  # all in the file of the parameter's group
+        return {array.rpartition(".")[2]: held[array] for array in stored}
 
 
 def open_artifact(

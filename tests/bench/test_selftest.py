@@ -41,7 +41,9 @@ def test_shuffled_scales_change_the_groups_that_they_say(cell):
     groups = cell.artifact.arrays(name)["scales"].size
     changed = (damaged.float32(name) != whole[name]).reshape(groups, -1).any(axis=1)
     assert 4 <= changed.sum() <= round(0.1 * groups) == 6  # a group may get a grid like its own
-    before, after = (np.sort(floats(each.arrays(name)["scales"]).ravel()) for each in (cell.artifact, damaged))
+    before, after = (
+        np.sort(each.arrays(name)["scales"].astype(np.float32).ravel()) for each in (cell.artifact, damaged)
+    )
     np.testing.assert_array_equal(before, after)
     again = DAMAGES["scales of 10.0% of the groups shuffled"](cell.artifact, cell.source.opened, 0)
     np.testing.assert_array_equal(again.float32(name), damaged.float32(name))
