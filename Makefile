@@ -33,6 +33,7 @@ lint: $(VENV)/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

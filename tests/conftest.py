@@ -1,5 +1,6 @@
-"""Fixtures: a cache of the tests' own, and small random models on disk. Warnings are errors here, and only here: the
-benchmark's own run must not end because of what another plugin warns of.
+"""Every test's level and its warnings; fixtures: a cache of the tests' own, and small random models on disk.
+
+Warnings are errors here, and only here: the benchmark's own run must not end because of what another plugin warns of.
 """
 
 import json
@@ -9,6 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
+from hypothesis import settings
 from mlx.utils import tree_flatten
 from small_models import CONFIGS, HEADS, MIXTURES, REFUSED
 
@@ -17,6 +19,11 @@ from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.engines.mlx.skeleton import skeleton
 
 TESTS = Path(__file__).parent
+# Hypothesis tries the same examples every time, so that no run fails by luck; to search among others, with a seed that
+# can be given again: pytest tests --hypothesis-profile explore --hypothesis-seed 1
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile("repeatable")
 STRICT = (
     pytest.mark.filterwarnings("ignore::pytest_benchmark.logger.PytestBenchmarkWarning"),
     pytest.mark.filterwarnings("error"),
@@ -24,17 +31,25 @@ STRICT = (
 
 
 # What takes the longest: whole sessions with kills, faults and damage, and other implementations built beside ours.
+# Single tests elsewhere are marked `slow` where they stand.
 SLOW = {TESTS / "faults", TESTS / "engines/mlx/test_transformers_logits.py"}
+# Where models are run; elsewhere it is what uses the fixture `small_model`.
+MODEL = {TESTS / each for each in ("bench", "compress", "engines", "measures", "plugin", "sessions", "workbench")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every test has one level: `unit`, `model` or `slow`."""
     for item in items:
         places = {item.path, *item.path.parents}
-        if TESTS in places:
-            for mark in STRICT:
-                item.add_marker(mark, append=False)  # before a test's own, which overrule them
+        if TESTS not in places:
+            continue
+        for mark in STRICT:
+            item.add_marker(mark, append=False)  # before a test's own, which overrule them
         if places & SLOW:
             item.add_marker(pytest.mark.slow)
+        if item.get_closest_marker("slow") is None:
+            runs_one = places & MODEL or "small_model" in getattr(item, "fixturenames", ())
+            item.add_marker(pytest.mark.model if runs_one else pytest.mark.unit)
 
 
 @pytest.fixture(scope="session", autouse=True)

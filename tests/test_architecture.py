@@ -6,6 +6,7 @@ Which package may import which stands in pyproject.toml, where `make lint` has i
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,11 @@ def test_no_file_has_a_name_that_says_nothing():
     assert not {path.stem for path in FILES} & AVOIDED
 
 
+def test_every_package_says_what_it_is_for():
+    for path in PACKAGE.rglob("__init__.py"):
+        assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
 def test_files_and_functions_are_short():
     """Median file about 120 lines, none over 250; no function over 60."""
     lengths = {path: len(path.read_text().splitlines()) for path in FILES}
@@ -27,6 +33,16 @@ def test_files_and_functions_are_short():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
                 assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+
+
+def test_the_contract_on_methods_names_every_method():
+    """A method that is added is held to it too: import-linter checks the modules that are listed."""
+    with PACKAGE.parent.joinpath("pyproject.toml").open("rb") as file:
+        told = tomllib.load(file)
+    registered = told["project"]["entry-points"]["pytest_quantbench.quantizers"].values()
+    contracts = [each for each in told["tool"]["importlinter"]["contracts"] if each["type"] == "independence"]
+    listed = next(each["modules"] for each in contracts if "pytest_quantbench.quantizers.rtn" in each["modules"])
+    assert set(listed) == {where.partition(":")[0] for where in registered}
 
 
 @pytest.mark.parametrize("package", ["judge.rules", "stats.series", "record.schema", "report.markdown"])

@@ -19,7 +19,6 @@ from typing import Any
 
 import mlx_lm
 import mlx_lm.models
-from architecture_configs import BY_TYPE, NESTED, OWN, PLAUSIBLE
 from mlx.utils import tree_flatten
 
 from pytest_quantbench.engines.machine import backend
@@ -28,6 +27,7 @@ from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.mlx.walk_trial import prove
 from pytest_quantbench.engines.proof import Proof
 from pytest_quantbench.errors import ModelError
+from tools.architecture_configs import BY_TYPE, NESTED, OWN, PLAUSIBLE
 
 SHOWN = {"any": "branches", "even": "branches of one length", "none": "whole rows"}
 

@@ -127,7 +127,7 @@ def guessing(questions: int, truth: float, draws: int, seed: int = 0) -> tuple[f
 def _rows(draws: int) -> list[str]:
     lines = ["| questions | correlation | looks | pass, before | pass | fail, before | fail |", "|---" * 7 + "|"]
     growing = Passages(passages=120, fewest=10, most=10, correlation=0.5, flipped=0.12)
-    cases = [(each, (EVERY,), "one") for each in SETTINGS]
+    cases: list[tuple[Passages, tuple[int, ...], str]] = [(each, (EVERY,), "one") for each in SETTINGS]
     cases += [
         (Passages(passages=120, fewest=10, most=10, correlation=c, flipped=0.12), GROWING, "200 to 1200")
         for c in (0.0, 0.3, growing.correlation)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -48,20 +49,20 @@ def write_losses(model: Path, text: Path, file: Path, tokens: int, names: Sequen
         name: compress(checkpoint, recipe(name, quantizers.names()), 0, default_cache()) for name in ("bf16", *names)
     }
     read = Tokens(read_text(text, offline=True), load_tokenizer(model), checkpoint.config)
-    cut = windows(min(tokens, len(read.ids)), WINDOW_TOKENS, WINDOW_TOKENS, read.bos is not None)
+    cut = windows(min(tokens, len(read.ids)), WINDOW_TOKENS, WINDOW_TOKENS, bool(read.front))
     found: dict[str, list[np.ndarray]] = {name: [] for name in cells}
     for start in range(0, len(cut), AT_ONCE):
         part = cut[start : start + AT_ONCE]
         walk = Walk(*cells.values(), host=True)
-        front = () if read.bos is None else (read.bos,)
-        walk.run([mx.array([[*front, *read.ids[w.begin : w.end - 1]]]) for w in part], f"{start} of {len(cut)}")
+        walk.run([mx.array([[*read.front, *read.ids[w.begin : w.end - 1]]]) for w in part], f"{start} of {len(cut)}")
         for track, name in enumerate(cells):
             for index, window in enumerate(part):
                 logits = np.array(walk.logits(index, slice(None), track))[0][-window.scored :].astype(np.float64)
                 largest = logits.max(-1)
                 total = np.log(np.exp(logits - largest[:, None]).sum(-1)) + largest
                 found[name].append(total - logits[np.arange(window.scored), list(read.ids[window.first : window.end])])
-        np.savez(file, **{name: np.concatenate(losses).astype(np.float32) for name, losses in found.items()})
+        written: dict[str, Any] = {name: np.concatenate(losses, dtype=np.float32) for name, losses in found.items()}
+        np.savez(file, **written)
 
 
 @dataclass(frozen=True, kw_only=True)

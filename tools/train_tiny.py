@@ -110,14 +110,16 @@ def train(tokens: np.ndarray, tokenizer: PreTrainedTokenizerFast, chosen: argpar
         model.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for stepped in (*optimizers, *schedules):
-            stepped.step()
+        for optimizer in optimizers:
+            optimizer.step()
+        for schedule in schedules:
+            schedule.step()
         losses.append(loss.item())
         if step % 20 == 0:
             seconds = time.perf_counter() - began
             left = seconds / (step + 1) * (steps - step - 1)
             print(f"step {step}/{steps}  loss {np.mean(losses[-20:]):.4f}  {left / 60:.1f} min left", flush=True)
-    model.to(torch.bfloat16).save_pretrained(chosen.target)
+    model.bfloat16().save_pretrained(chosen.target)
     return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "training_tokens": steps * BATCH * CONTEXT,
@@ -141,7 +143,7 @@ class Muon(torch.optim.Optimizer):
     bfloat16, which on a CPU without such instructions is a hundred times slower. Scaled to AdamW's usual step."""
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # PyTorch's own may take a closure
         for group in self.param_groups:
             for p in group["params"]:
                 momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))

@@ -1,0 +1,1 @@
+"""One model under test: which samples are needed, taken once for all, judged and recorded."""

@@ -21,6 +21,7 @@ from pytest_quantbench.compress.plan import Tensor
 from pytest_quantbench.engines.mlx.skeleton import decoder_layers, shapes, skeleton
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.judge.verdict import Outcome, Verdict
+from pytest_quantbench.quantizers import Arrays
 
 IDENTITY = "none: the reference with rounded activations"
 
@@ -32,7 +33,7 @@ class _Hurt(Opened):
         super().__init__(whole.manifest, whole.config)
         self.whole = whole
 
-    def arrays(self, name: str) -> dict[str, mx.array]:
+    def arrays(self, name: str) -> Arrays:
         """The other's."""
         return self.whole.arrays(name)
 
@@ -43,7 +44,7 @@ class _ShuffledScales(_Hurt):
     share: float
     seed: int
 
-    def arrays(self, name: str) -> dict[str, mx.array]:
+    def arrays(self, name: str) -> Arrays:
         """With the grids of a share of the groups, two at least, shuffled."""
         arrays = super().arrays(name)
         if "scales" not in arrays:
@@ -53,7 +54,7 @@ class _ShuffledScales(_Hurt):
         chosen = rng.permutation(groups)[: max(2, round(self.share * groups))]
         places = np.arange(groups)
         places[chosen] = np.roll(chosen, 1)
-        moved = {key: arrays[key].reshape(-1)[mx.array(places)] for key in ("scales", "biases") if key in arrays}
+        moved = {key: arrays[key].reshape(-1)[places] for key in ("scales", "biases") if key in arrays}
         return arrays | {key: array.reshape(arrays[key].shape) for key, array in moved.items()}
 
 
@@ -62,7 +63,7 @@ class _SwappedLayers(_Hurt):
 
     prefixes: tuple[str, str]
 
-    def arrays(self, name: str) -> dict[str, mx.array]:
+    def arrays(self, name: str) -> Arrays:
         """Those of the other layer's parameter."""
         return self.whole.arrays(self._other(name))
 

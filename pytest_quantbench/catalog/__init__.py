@@ -1,0 +1,1 @@
+"""The tables that a user edits (models, recipes, criteria, corpora, prompts) and the settings of one session."""

@@ -21,12 +21,15 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Part
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.layer_kinds import for_mlx_lm
+from pytest_quantbench.checkpoints.tensor_file import TensorFile
 from pytest_quantbench.compress.manifest import Manifest, verified_manifest
 from pytest_quantbench.compress.plan import Planned, Tensor
+from pytest_quantbench.engines.mlx import layers
+from pytest_quantbench.engines.mlx.arrays import to_mlx, to_numpy
 from pytest_quantbench.engines.mlx.skeleton import Config
 from pytest_quantbench.engines.mlx.stacks import Encoding, Rules
 from pytest_quantbench.errors import ModelError, RecordError
-from pytest_quantbench.quantizers import Quantizer, QuantizesInputs
+from pytest_quantbench.quantizers import Arrays, Quantizer
 from pytest_quantbench.storage.files import set_aside
 
 log = logging.getLogger(__name__)
@@ -54,7 +57,7 @@ class Artifact(ABC):
         """What is stored for a parameter."""
 
     @abstractmethod
-    def arrays(self, name: str) -> dict[str, mx.array]:
+    def arrays(self, name: str) -> Arrays:
         """The encoded arrays of a parameter: {array name: array}. They are not kept here."""
 
     def quantizer(self, name: str) -> Quantizer | None:
@@ -73,15 +76,13 @@ class Artifact(ABC):
 
     def inputs(self, name: str) -> Rules | None:
         """What is done to the inputs of the layer that owns this parameter, or to each expert's; None: nothing."""
-        if not isinstance(self.quantizer(name), QuantizesInputs):
-            return None  # without reading the arrays
         encoding = self.encoding(name)
         return None if encoding is None else encoding.inputs()
 
     def dense(self, name: str) -> mx.array:
         """One parameter, decoded; (out, in) for a matrix, (experts, out, in) for those of experts."""
         encoding = self.encoding(name)
-        return next(iter(self.arrays(name).values())) if encoding is None else encoding.dense()
+        return to_mlx(next(iter(self.arrays(name).values()))) if encoding is None else layers.dense(encoding)
 
 
 class Opened(Artifact):
@@ -114,9 +115,16 @@ class Reference(Opened):
         super().__init__(manifest, checkpoint.config)
         self._checkpoint = checkpoint
 
-    def arrays(self, name: str) -> dict[str, mx.array]:
+    def arrays(self, name: str) -> Arrays:
+        """The parameter, as the checkpoint holds it."""
+        return {name.rpartition(".")[2]: to_numpy(self._checkpoint.tensor(name))}
+
+    def inputs(self, name: str) -> None:
+        """Nothing is done to any inputs."""
+
+    def dense(self, name: str) -> mx.array:
         """The parameter, lazily read."""
-        return {name.rpartition(".")[2]: self._checkpoint.tensor(name)}
+        return self._checkpoint.tensor(name)
 
 
 class Stored(Opened):
@@ -127,22 +135,12 @@ class Stored(Opened):
     def __init__(self, manifest: Manifest, config: Config, directory: Path) -> None:
         super().__init__(manifest, config)
         self.directory = directory
-        self._lazy: dict[str, mx.array] = {}
+        files = [TensorFile(directory / file) for file in manifest.files if file.endswith(".safetensors")]
+        self._files = {array: file for file in files for array in file.tensors}
 
-    def arrays(self, name: str) -> dict[str, mx.array]:
-        """The stored arrays of a parameter, lazily read."""
-        stored = self.tensor(name).arrays
-        if any(array not in self._lazy for array in stored):
-            for file in self.manifest.files:
-                if file.endswith(".safetensors"):
-                    self._lazy |= _load(self.directory / file)
-        return {array.rpartition(".")[2]: self._lazy.pop(array) for array in stored}
-
-
-def _load(file: Path) -> dict[str, mx.array]:
-    loaded = mx.load(str(file))
-    assert isinstance(loaded, dict)  # a safetensors file always is
-    return loaded
+    def arrays(self, name: str) -> Arrays:
+        """The stored arrays of a parameter, read anew."""
+        return {array.rpartition(".")[2]: self._files[array].read(array) for array in self.tensor(name).arrays}
 
 
 def open_artifact(directory: Path, config: Config | None = None, planned: Sequence[Planned] = ()) -> Artifact | None:

@@ -22,13 +22,14 @@ from pytest_quantbench.compress import plan
 from pytest_quantbench.compress.calibration import SAMPLE_TOKENS, CalibrationSet, Observer, needed_tokens
 from pytest_quantbench.compress.plan import OUTSIDE, Planned, Tensor
 from pytest_quantbench.engines.machine import backend
-from pytest_quantbench.engines.mlx import stacks
+from pytest_quantbench.engines.mlx import layers, stacks
+from pytest_quantbench.engines.mlx.arrays import to_numpy
 from pytest_quantbench.engines.mlx.experts import named
-from pytest_quantbench.engines.mlx.stacks import Arrays, Encoding, Rules
+from pytest_quantbench.engines.mlx.stacks import Encoding, Rules
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.proof import Proof
 from pytest_quantbench.errors import ModelError, WeightError
-from pytest_quantbench.quantizers import Quantizer, Statistics
+from pytest_quantbench.quantizers import Array, Arrays, Quantizer, Statistics
 
 Native = dict[str, dict[str, int | str] | None]  # the `quantization` table of an MLX config.json; None: no entry
 
@@ -51,7 +52,7 @@ class Encoded:
     """One group of parameters: what was done to each, and the arrays by the names under which they are stored."""
 
     tensors: tuple[Tensor, ...]
-    arrays: dict[str, mx.array]
+    arrays: Arrays
     native: Native
 
 
@@ -66,7 +67,7 @@ class _Progress:
 
     def dense(self, name: str) -> mx.array:
         """One parameter."""
-        return self.encoded[name].dense() if name in self.encoded else self._checkpoint.tensor(name)
+        return layers.dense(self.encoded[name]) if name in self.encoded else self._checkpoint.tensor(name)
 
     def inputs(self, name: str) -> Rules | None:
         """What the parameter's codec does to its layer's inputs."""
@@ -85,7 +86,6 @@ class _Work:
     def encoding(self) -> Encoding:
         """When all are there."""
         arrays = stacks.join(self.made) if self.item.experts else self.made[0]
-        mx.eval(arrays)
         self.made = []
         return Encoding(codec=self.codec, arrays=arrays, shape=self.item.shape)
 
@@ -143,11 +143,11 @@ class Encoder:
             note = ""
             if item.name in works:
                 encoding = self._progress.encoded[item.name]
-                native[item.path] = encoding.mlx_parameters()
+                native[item.path] = _config_entry(encoding)
                 note = works[item.name].note(encoding)
                 stored = {item.name.removesuffix("weight") + name: array for name, array in encoding.arrays.items()}
             else:
-                stored = {item.name: self._weight(item)}
+                stored = {item.name: to_numpy(self._weight(item))}
             tensors.append(item.tensor(sum(array.nbytes for array in stored.values()), tuple(stored), note))
             arrays |= stored
         return Encoded(tensors=tuple(tensors), arrays=arrays, native=native)
@@ -178,11 +178,10 @@ class Encoder:
             mine = range(experts.start, min(experts.stop, work.item.experts or 1))
             if not mine:
                 continue
-            weight = self._weight(work.item)
+            weight = to_numpy(self._weight(work.item))
             for expert in mine:
                 statistics = _statistics(work, expert, observer, known)
                 arrays = work.codec.encode(weight[expert] if work.item.experts else weight, statistics, self._seed)
-                mx.eval(arrays)
                 work.made.append(arrays)
 
     def _observe(self, group: int, experts: range) -> Observer | None:
@@ -195,7 +194,7 @@ class Encoder:
         self._walk.observe(group, observer.wrap)
         return observer
 
-    def take_up(self, tensors: Sequence[Tensor], arrays: Mapping[str, mx.array]) -> None:
+    def take_up(self, tensors: Sequence[Tensor], arrays: Mapping[str, Array]) -> None:
         """Be where the encoder was that made these of a group. Without calibration no group needs the one before."""
         self._progress.encoded = {}
         for tensor in tensors if self.calibrated else ():
@@ -231,3 +230,12 @@ def _statistics(
         return known[named(path, expert)]
     work.starved[expert] = tokens
     return observer.without_data(path) if work.codec.calibration == "hessian" else None
+
+
+def _config_entry(encoding: Encoding) -> dict[str, int | str] | None:
+    """The entry in the `quantization` part of an MLX config.json; None where MLX cannot read the arrays."""
+    if not {"weight", "scales"} <= encoding.matrices[0].keys():
+        return None  # without describing the layer
+    described = zip(encoding.layers(), encoding.matrices, strict=True)
+    first, *others = [layers.config_entry(layer, arrays) for layer, arrays in described]
+    return first if all(each == first for each in others) else None

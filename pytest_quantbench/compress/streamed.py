@@ -19,6 +19,7 @@ from pytest_quantbench.compress.manifest import Manifest, load_manifest, save_ma
 from pytest_quantbench.compress.plan import Tensor
 from pytest_quantbench.compress.writer import manifest_of
 from pytest_quantbench.errors import DiskError
+from pytest_quantbench.quantizers import Arrays
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +82,7 @@ class Streamed(Artifact):
             self._group(self._place[name])
         return self._known[name]
 
-    def arrays(self, name: str) -> dict[str, mx.array]:
+    def arrays(self, name: str) -> Arrays:
         """The encoded arrays of a parameter."""
         group = self._group(self._place[name])
         return {array.rpartition(".")[2]: group.arrays[array] for array in self._known[name].arrays}

@@ -20,12 +20,15 @@ import msgspec
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint, tokenizer_files
 from pytest_quantbench.checkpoints.layer_kinds import for_mlx_lm
+from pytest_quantbench.checkpoints.tensor_file import load
 from pytest_quantbench.compress.encoder import Encoder, Job, Native
 from pytest_quantbench.compress.manifest import Manifest
 from pytest_quantbench.compress.plan import Planned, Tensor
 from pytest_quantbench.engines.machine import describe
+from pytest_quantbench.engines.mlx.arrays import save
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.progress import track
+from pytest_quantbench.quantizers import Arrays
 from pytest_quantbench.storage.cache import MANIFEST_FILE
 from pytest_quantbench.storage.files import file_sha256, free_bytes, write_atomically
 from pytest_quantbench.storage.sealed import sealed, unsealed
@@ -93,8 +96,7 @@ class Build:
             return None
         if file_sha256(file) != done.of_file:
             return None
-        loaded: Any = mx.load(str(file))
-        self.encoder.take_up(done.tensors, loaded)
+        self.encoder.take_up(done.tensors, load(file))
         return done
 
     def _made(self, file: Path, items: Sequence[Planned]) -> Done:
@@ -140,11 +142,10 @@ def _note(file: Path) -> Path:
     return file.with_suffix(NOTE)
 
 
-def _store(file: Path, arrays: dict[str, mx.array]) -> None:
+def _store(file: Path, arrays: Arrays) -> None:
     """Write a safetensors file. Raises OSError where that fails: MLX says it with a RuntimeError."""
-    mx.eval(arrays)
     try:
-        mx.save_safetensors(str(file), arrays, metadata={"format": "mlx"})
+        save(file, arrays, metadata={"format": "mlx"})
     except RuntimeError as error:
         free_mb = free_bytes(file.parent) / 1e6
         raise OSError(f"{file.name}: {str(error).rstrip('.')}, {free_mb:.0f} MB are free") from None

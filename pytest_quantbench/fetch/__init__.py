@@ -1,0 +1,1 @@
+"""Brings models and texts to this disk, and lets go of them again."""

@@ -1,1 +1,1 @@
-"""What is measured. Each measure takes an opened artifact, returns raw samples (see samples.py) and judges nothing."""
+"""What is measured: every measure returns the raw samples of one artifact, and judges nothing."""

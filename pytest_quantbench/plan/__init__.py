@@ -1,0 +1,1 @@
+"""What a session will take, told before it starts: transfers, disk, time."""

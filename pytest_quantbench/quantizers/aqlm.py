@@ -19,22 +19,22 @@ whole blocks is not done: a codec sees one matrix.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import mlx.core as mx
-import mlx.nn as nn
+import ml_dtypes
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers import Statistics
 from pytest_quantbench.quantizers.numerics import codebook_fitting, vector_codes
 from pytest_quantbench.quantizers.numerics.vector_codes import Layout
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics
 
 WARM_UP = 2  # sweeps of a sample of the rows before all rows are coded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aqlm:
+class Aqlm(Quantizer):
     """`bits` additive codebooks of 256 words for groups of 8 weights of a row, and a scale for every row."""
 
     bits: int
@@ -46,12 +46,12 @@ class Aqlm:
 
     name: ClassVar[str] = "aqlm"
     version: ClassVar[int] = 2
-    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "hessian"
+    calibration: ClassVar[Calibration] = "hessian"
 
     def __post_init__(self) -> None:
         vector_codes.check(self.name, bits=self.bits, group_size=self.group_size, codebook_bits=self.codebook_bits)
 
-    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, Array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as shorter vectors; empty if nothing."""
         return vector_codes.note(self._layout(*weight_shape), self.group_size, self.bits, weight_shape)
 
@@ -61,7 +61,7 @@ class Aqlm:
         )
         return Layout(inputs=length, outputs=1, stages=stages, width=width)
 
-    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+    def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
         """(out, in) float → `codes` (bytes,) uint8: group by group, row by row, codebook by codebook; `codebooks`
         (bits, 256, 8) float16; `scales` (out,) or (1,) bfloat16; `shape` (2,) int32.
         """
@@ -69,27 +69,23 @@ class Aqlm:
             raise QuantbenchError("aqlm needs calibration: give it a text, or choose a method without, such as hqq.")
         outs, ins = weight.shape
         layout, rng = self._layout(outs, ins), np.random.default_rng(seed)
-        problem = codebook_fitting.prepare(np.array(weight.astype(mx.float32)), statistics.hessian, layout)
+        problem = codebook_fitting.prepare(weight.astype(np.float32), statistics.hessian, layout)
         scale = vector_codes.scales(problem.weight, vector_codes.row_scales(self.bits, ins))
         blocks = np.arange(len(problem.order))
         coder = codebook_fitting.start(problem, layout, blocks, scale, np.ones(len(blocks), np.float32), self.beam, rng)
         codebook_fitting.solve(problem, [coder], WARM_UP, self.rounds, rng)
         return {
-            "codes": mx.array(vector_codes.stored(coder.codes[np.argsort(problem.order)], layout.width)),
-            "codebooks": mx.array(coder.books).astype(mx.float16),
-            "scales": mx.array(scale[0] * problem.unit).astype(mx.bfloat16),
-            "shape": mx.array([outs, ins], mx.int32),
+            "codes": vector_codes.stored(coder.codes[np.argsort(problem.order)], layout.width),
+            "codebooks": coder.books.astype(np.float16),
+            "scales": (scale[0] * problem.unit).astype(ml_dtypes.bfloat16),
+            "shape": np.array([outs, ins], np.int32),
         }
 
-    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+    def decode(self, arrays: Mapping[str, Array]) -> NDArray[np.float32]:
         """The dense (out, in) weight in float32."""
-        outs, ins = np.array(arrays["shape"]).tolist()
-        books = np.array(arrays["codebooks"]).astype(np.float32)
+        outs, ins = arrays["shape"].tolist()
+        books = arrays["codebooks"].astype(np.float32)
         layout = Layout(inputs=books.shape[2], outputs=1, stages=len(books), width=books.shape[1].bit_length() - 1)
-        dense = vector_codes.decoded(np.array(arrays["codes"]), books, layout, ins, outs)[:ins]
-        dense *= np.array(arrays["scales"].astype(mx.float32))
-        return mx.array(np.ascontiguousarray(dense.T))
-
-    def linear(self, arrays: dict[str, mx.array]) -> nn.Module | None:
-        """None: MLX has no kernel for codebooks, so the layer runs decoded."""
-        return None
+        dense = vector_codes.decoded(arrays["codes"], books, layout, ins, outs)[:ins]
+        dense *= arrays["scales"].astype(np.float32)
+        return np.ascontiguousarray(dense.T)

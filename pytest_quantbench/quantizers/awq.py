@@ -20,23 +20,23 @@ Where we differ:
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.layer import Layer
 from pytest_quantbench.quantizers.numerics import affine, error_feedback, grid_fitting
-from pytest_quantbench.quantizers.numerics.grid_fitting import Grids, Matrix
+from pytest_quantbench.quantizers.numerics.grid_fitting import BFLOAT16, Grids, Kind, Matrix
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics
 
 ROWS = 256  # of the matrix, on which candidates are compared
 QUIETEST = 1e-4  # an input counts as at least so large, as a share of the mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Awq:
+class Awq(Quantizer):
     """Affine codes of `bits`, `group_size` weights of a row to a grid, behind one scale for each input channel."""
 
     bits: int
@@ -45,18 +45,18 @@ class Awq:
 
     name: ClassVar[str] = "awq"
     version: ClassVar[int] = 2
-    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "hessian"
+    calibration: ClassVar[Calibration] = "hessian"
 
     def __post_init__(self) -> None:
         affine.check(self.name, self.bits, self.group_size)
         if self.candidates < 1:
             raise QuantbenchError(f"{self} has nothing to choose from: it takes candidates ≥ 1.")
 
-    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, Array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
         return affine.note(weight_shape[1], self.group_size, self.bits)
 
-    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+    def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
         """(out, in) float → MLX's affine arrays (see affine) of the scaled weight, and `input_scales` (in,) float16.
 
         Inputs are multiplied by `input_scales`, the 1 / s of the paper. Raises QuantbenchError without statistics.
@@ -72,7 +72,7 @@ class Awq:
         codes = grid_fitting.codes_of(self._grouped(dense), grids, self.bits)
         stored = grid_fitting.stored(grids, kind, exponent + extra)
         arrays = affine.store(codes, *stored, self.bits, dense.shape[1])
-        return {**arrays, "input_scales": mx.array(scales).astype(mx.float16)}
+        return {**arrays, "input_scales": scales.astype(np.float16)}
 
     def _scales(self, dense: Matrix, hessian: Matrix) -> Matrix:
         """(in,) the 1 / s with the smallest output error of these rows. O(candidates × rows × in²)."""
@@ -82,7 +82,7 @@ class Awq:
         for alpha in np.arange(self.candidates) / self.candidates:
             scales = _balanced(sizes**-alpha)
             scaled = dense / scales
-            grids = self._grids(scaled, np.diagonal(hessian) * scales**2, mx.bfloat16)
+            grids = self._grids(scaled, np.diagonal(hessian) * scales**2, BFLOAT16)
             error = dense - self._decoded(scaled, grids) * scales
             found = error_feedback.output_error(error, hessian)
             if found < least:
@@ -93,7 +93,7 @@ class Awq:
         group, padded = affine.fit(dense.shape[1], self.group_size, self.bits)
         return affine.pad(dense, padded).reshape(len(dense), -1, group)
 
-    def _grids(self, dense: Matrix, power: Matrix, kind: mx.Dtype) -> Grids:
+    def _grids(self, dense: Matrix, power: Matrix, kind: Kind) -> Grids:
         """Grids for an (out, in) matrix whose columns count by `power` (in,); padding counts nothing."""
         grouped = self._grouped(dense)
         importance = np.pad(power, (0, grouped[0].size - len(power))).reshape(grouped.shape[1:])
@@ -106,13 +106,13 @@ class Awq:
         trimmed: Matrix = decoded.reshape(len(dense), -1)[:, : dense.shape[1]]
         return trimmed
 
-    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+    def decode(self, arrays: Mapping[str, Array]) -> NDArray[np.float32]:
         """The dense (out, in) weight in float32."""
-        return affine.decode(arrays, self.bits) * arrays["input_scales"].astype(mx.float32)
+        return affine.decode(arrays, self.bits) * arrays["input_scales"].astype(np.float32)
 
-    def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
-        """MLX's own quantized layer behind the scaling of its input."""
-        return ScaledInputs(affine.linear(arrays, self.bits), arrays["input_scales"])
+    def layer(self, arrays: Mapping[str, Array]) -> Layer:
+        """The grid behind the scaling of its inputs."""
+        return Layer(grid=affine.grid(arrays, self.bits), input_scales=arrays["input_scales"])
 
 
 def _balanced(scales: Matrix) -> Matrix:
@@ -126,17 +126,3 @@ def _renormalised(dense: Matrix) -> tuple[Matrix, int]:
     """Back into the range that `grid_fitting` works in, and the exponent that undoes it."""
     exponent = int(np.frexp(np.abs(dense).max(initial=0.0))[1]) - grid_fitting.TOP
     return np.ldexp(dense, -exponent), exponent
-
-
-class ScaledInputs(nn.Module):
-    """A layer whose inputs are multiplied by one number each."""
-
-    def __init__(self, layer: nn.Module, scales: mx.array) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.layer = layer
-        self.scales = scales
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """(…, in) → (…, out)."""
-        product: mx.array = self.layer(x * self.scales.astype(x.dtype))
-        return product

@@ -9,47 +9,39 @@ Where we differ: products run in float on the rounded values, which is what inte
 no speed-up, since MLX has no integer product.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import mlx.core as mx
-import mlx.nn as nn
+import numpy as np
+from numpy.typing import NDArray
 
-from pytest_quantbench.quantizers import InputRule, Statistics
+from pytest_quantbench.quantizers.layer import Layer, PerToken
 from pytest_quantbench.quantizers.numerics import per_row
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dynamic:
+class Dynamic(Quantizer):
     """`bits` for weights (per row) and for activations (per token)."""
 
     bits: int
 
     name: ClassVar[str] = "dynamic"
     version: ClassVar[int] = 1
-    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "none"
+    calibration: ClassVar[Calibration] = "none"
 
     def __post_init__(self) -> None:
         per_row.check(self.name, self.bits)
 
-    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+    def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
         """(out, in) float → `codes` (out, in × bits / 8) uint8, `scales` (out,) float32, `in_features` (1,) int32."""
         return per_row.encode(weight, self.bits)
 
-    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+    def decode(self, arrays: Mapping[str, Array]) -> NDArray[np.float32]:
         """The dense (out, in) weight in float32."""
         return per_row.decode(arrays, self.bits)
 
-    def inputs(self, arrays: dict[str, mx.array]) -> InputRule:
-        """Every token on the symmetric grid of its own largest value."""
-        top = 2 ** (self.bits - 1) - 1
-
-        def rule(x: mx.array) -> mx.array:
-            scale = mx.maximum(mx.abs(x).max(axis=-1, keepdims=True) / top, 1e-30)
-            return mx.round(x / scale) * scale
-
-        return rule
-
-    def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
-        """The decoded weight, with inputs rounded as in every other measure."""
-        return per_row.RuledLinear(self.decode(arrays), self.inputs(arrays))
+    def layer(self, arrays: Mapping[str, Array]) -> Layer:
+        """The decoded matrix, and every token on the symmetric grid of its own largest value."""
+        return Layer(input_rule=PerToken(bits=self.bits))

@@ -15,45 +15,37 @@ Where we differ:
   are visited in another: the result is MLX's affine storage, bits + 32 / group per weight, without any index.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers import Statistics
 from pytest_quantbench.quantizers.numerics import affine, error_feedback, grid_fitting
+from pytest_quantbench.quantizers.numerics.affine import AffineStored
 from pytest_quantbench.quantizers.numerics.error_feedback import ColumnGrids
 from pytest_quantbench.quantizers.numerics.grid_fitting import Matrix
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Statistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gptq:
+class Gptq(AffineStored):
     """Affine codes of `bits`, `group_size` weights of a row to a grid, chosen with error feedback."""
 
-    bits: int
-    group_size: int = 64
     damping: float = 0.01  # added to the Hessian's diagonal, as a share of its mean
     rounds: int = 1  # of fitting grids and codes again after the sweep
 
     name: ClassVar[str] = "gptq"
     version: ClassVar[int] = 1
-    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "hessian"
+    calibration: ClassVar[Calibration] = "hessian"
 
     def __post_init__(self) -> None:
         affine.check(self.name, self.bits, self.group_size)
         if not (self.damping > 0 and self.rounds >= 0):
             raise QuantbenchError(f"{self} cannot be solved: it takes damping > 0 and rounds ≥ 0.")
 
-    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
-        """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
-        return affine.note(weight_shape[1], self.group_size, self.bits)
-
-    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+    def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
         """(out, in) float → `weight` (out, in × bits / 32) uint32, `scales` and `biases` (out, in / group) 16-bit.
 
         A padded matrix also has `in_features` (1,) int32, the row length before padding.
@@ -74,7 +66,7 @@ class Gptq:
         return affine.store(codes, *grids.stored(exponent), self.bits, weight.shape[1])
 
     def _grids(
-        self, weight: mx.array, order: NDArray[np.intp], power: Matrix, group: int, padded: int
+        self, weight: Array, order: NDArray[np.intp], power: Matrix, group: int, padded: int
     ) -> tuple[Matrix, ColumnGrids, int]:
         """The weight's columns (in, out) in the order of visit, over 2^exponent; their first grids; the exponent."""
         dense, exponent = grid_fitting.normalised(weight)
@@ -84,18 +76,6 @@ class Gptq:
         grouped = affine.pad(dense, padded).reshape(len(dense), -1, group)
         grids = error_feedback.grids(grouped, importance.reshape(-1, group), self.bits, kind)
         return dense.T[order], ColumnGrids(grids, self.bits, kind), exponent
-
-    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
-        """The dense (out, in) weight in float32."""
-        return affine.decode(arrays, self.bits)
-
-    def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
-        """MLX's own quantized layer."""
-        return affine.linear(arrays, self.bits)
-
-    def mlx_parameters(self, arrays: dict[str, mx.array]) -> dict[str, int | str] | None:
-        """What MLX's config.json says of this matrix; None where rows were padded."""
-        return affine.mlx_parameters(arrays, self.bits)
 
 
 def _prepare(hessian: Matrix, damping: float) -> tuple[NDArray[np.intp], Matrix, Matrix]:

@@ -17,25 +17,21 @@ anything. Each group keeps the grid with the smallest ℓp loss it met. The star
 starts end in lower ℓp losses, but 2 dB below in SNR at 4 bits, for ℓp forgives clipping.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers import Statistics
 from pytest_quantbench.quantizers.numerics import affine, grid_fitting
+from pytest_quantbench.quantizers.numerics.affine import AffineStored
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Statistics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hqq:
+class Hqq(AffineStored):
     """Affine codes of `bits`, `group_size` weights of a row to a grid, fitted in the ℓ`p` norm in `turns` turns."""
 
-    bits: int
-    group_size: int = 64
     p: float = 0.7
     beta: float = 10.0
     kappa: float = 1.01
@@ -43,18 +39,14 @@ class Hqq:
 
     name: ClassVar[str] = "hqq"
     version: ClassVar[int] = 1
-    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "none"
+    calibration: ClassVar[Calibration] = "none"
 
     def __post_init__(self) -> None:
         affine.check(self.name, self.bits, self.group_size)
         if not (0 < self.p <= 1 and self.beta > 0 and self.kappa >= 1 and self.turns >= 0):
             raise QuantbenchError(f"{self} cannot be solved: it takes 0 < p ≤ 1, beta > 0, kappa ≥ 1 and turns ≥ 0.")
 
-    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
-        """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
-        return affine.note(weight_shape[1], self.group_size, self.bits)
-
-    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+    def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
         """(out, in) float → `weight` (out, in × bits / 32) uint32, `scales` and `biases` (out, in / group) 16-bit.
 
         A padded matrix also has `in_features` (1,) int32, the row length before padding.
@@ -73,18 +65,6 @@ class Hqq:
         grids = grid_fitting.blockwise(grouped, solve)
         codes = grid_fitting.codes_of(grouped, grids, self.bits)
         return affine.store(codes, *grid_fitting.stored(grids, kind, exponent), self.bits, in_features)
-
-    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
-        """The dense (out, in) weight in float32."""
-        return affine.decode(arrays, self.bits)
-
-    def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
-        """MLX's own quantized layer."""
-        return affine.linear(arrays, self.bits)
-
-    def mlx_parameters(self, arrays: dict[str, mx.array]) -> dict[str, int | str] | None:
-        """What MLX's config.json says of this matrix; None where rows were padded."""
-        return affine.mlx_parameters(arrays, self.bits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

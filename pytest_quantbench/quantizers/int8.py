@@ -11,42 +11,38 @@ beside it, 8 bits more per row; matrices without such rows store none.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
+from numpy.typing import NDArray
 
-from pytest_quantbench.quantizers import Statistics, check_width
+from pytest_quantbench.quantizers.layer import Affine, Layer
 from pytest_quantbench.quantizers.numerics import affine, float16_scales
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics, check_width
 
 LIMIT = 127  # −128 stays unused: the range is symmetric
 ROWS = 256  # taken together, so that temporaries stay small
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Int8:
+class Int8(Quantizer):
     """One float16 scale per output row, codes from −127 to 127."""
 
     bits: int = 8
 
     name: ClassVar[str] = "int8"
     version: ClassVar[int] = 1
-    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "none"
+    calibration: ClassVar[Calibration] = "none"
 
     def __post_init__(self) -> None:
         check_width(self.name, self.bits, 8)
 
-    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
-        """Nothing is done otherwise for any shape."""
-        return ""
-
-    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+    def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
         """(out, in) float → `codes` (out, in) int8 and `scales` (out, 1) float16.
 
         `exponents` (out, 1) int8 only where some scale needs a power of two beside it.
         """
-        source = np.array(weight.astype(mx.float32))
+        source = weight.astype(np.float32)
         stored, exponents = float16_scales.split(np.abs(source).max(axis=1, keepdims=True) / np.float32(LIMIT))
         scales = float16_scales.join(stored, exponents)  # (out, 1), as they decode
         divisors = np.where(scales > 0, scales, np.float32(np.inf))  # without a scale every code is zero
@@ -54,26 +50,31 @@ class Int8:
         for start in range(0, len(source), ROWS):
             rows = slice(start, start + ROWS)
             codes[rows] = np.clip(np.rint(source[rows] / divisors[rows]), -LIMIT, LIMIT)
-        arrays = {"codes": mx.array(codes), "scales": mx.array(stored)}
-        return {**arrays, "exponents": mx.array(exponents)} if exponents.any() else arrays
+        arrays: Arrays = {"codes": codes, "scales": stored}
+        return {**arrays, "exponents": exponents} if exponents.any() else arrays
 
-    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+    def decode(self, arrays: Mapping[str, Array]) -> NDArray[np.float32]:
         """The dense (out, in) weight in float32."""
-        return arrays["codes"].astype(mx.float32) * _scales(arrays).astype(mx.float32)
+        dense = arrays["codes"].astype(np.float32)
+        dense *= _scales(arrays).astype(np.float32)
+        return dense
 
-    def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
-        """MLX's 8-bit affine layer: codes shifted up by 128, the row's scale repeated for each of its groups."""
-        out_features, in_features = arrays["codes"].shape
+    def layer(self, arrays: Mapping[str, Array]) -> Layer:
+        """An 8-bit affine grid: codes shifted up by 128, the row's scale repeated for each of its groups."""
+        in_features = arrays["codes"].shape[1]
         group, padded = affine.fit(in_features, affine.GROUPS[-1], 8)
-        shifted = np.full((out_features, padded), 128, np.uint8)
-        shifted[:, :in_features] = np.array(arrays["codes"]).view(np.uint8) ^ 128  # two's complement + 128
-        scales = mx.repeat(_scales(arrays), padded // group, axis=1)
-        stored = {"weight": mx.array(shifted.view(np.uint32)), "scales": scales, "biases": -128 * scales}
-        return affine.linear({**stored, "in_features": mx.array([in_features])} if padded != in_features else stored, 8)
+        shifted = arrays["codes"].view(np.uint8) ^ np.uint8(128)  # two's complement + 128
+        if padded != in_features:
+            shifted = np.pad(shifted, ((0, 0), (0, padded - in_features)), constant_values=128)
+        scales = np.repeat(_scales(arrays), padded // group, axis=1)
+        grid = Affine(
+            codes=shifted.view(np.uint32), scales=scales, biases=-128 * scales, bits=8, in_features=in_features
+        )
+        return Layer(grid=grid)
 
 
-def _scales(arrays: dict[str, mx.array]) -> mx.array:
+def _scales(arrays: Mapping[str, Array]) -> Array:
     """(out, 1): float16 as stored, or float32 where a power of two belongs to them."""
     if "exponents" not in arrays:
         return arrays["scales"]
-    return mx.array(float16_scales.join(np.array(arrays["scales"]), np.array(arrays["exponents"])))
+    return float16_scales.join(arrays["scales"], arrays["exponents"])

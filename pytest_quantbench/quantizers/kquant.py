@@ -20,18 +20,17 @@ limit: float16 block scales lose digits where weights are around 1e-5 and smalle
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.layer import Layer, row_length
 from pytest_quantbench.quantizers.numerics import affine, kquant_blocks
 from pytest_quantbench.quantizers.numerics.kquant_blocks import BLOCK, LAYOUTS, Blocks, Layout
 from pytest_quantbench.quantizers.numerics.kquant_grids import SOUND, Floats, Grids, inverse
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics
 
 SPREAD = {2: 1, 3: 2, 4: 2, 5: 2, 6: 2}  # how many mean squares σ² is
 CHUNK = 2**17  # weights searched at once: the arrays stay in the cache
@@ -48,62 +47,59 @@ STEPS = ((1, 0, 0.0), (-1, 0, 0.0), (0, 1, 0.0), (0, -1, 0.0), (1, 0, 0.5), (-1,
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kquant:
+class Kquant(Quantizer):
     """GGUF's Q2_K, Q3_K, Q4_K, Q5_K or Q6_K, by `bits`."""
 
     bits: int
 
     name: ClassVar[str] = "kquant"
     version: ClassVar[int] = 1
-    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "optional"
+    calibration: ClassVar[Calibration] = "optional"
 
     def __post_init__(self) -> None:
         if self.bits not in LAYOUTS:
             raise QuantbenchError(f"kquant cannot have bits = {self.bits}; GGUF's K-quants have {tuple(LAYOUTS)}.")
 
-    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, Array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
         in_features = weight_shape[1]
         padded = _padded(in_features)
         return f"rows padded from {in_features} to {padded}" if padded != in_features else ""
 
-    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+    def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
         """(out, in) float → `blocks` (out, blocks × bytes of a block) uint8, as the rows of a GGUF tensor.
 
         A padded matrix also has `in_features` (1,) int32, the row length before padding.
         """
-        matrix = np.array(weight.astype(mx.float32))
+        matrix = weight.astype(np.float32)
         out, in_features = matrix.shape
         padding = _padded(in_features) - in_features
         importance = _importance(statistics, in_features, padding)
         matrix = np.pad(matrix, ((0, 0), (0, padding))) if padding else matrix
         rows = max(1, CHUNK // matrix.shape[1])
         encoded = [_encode(matrix[start : start + rows], importance, self.bits) for start in range(0, out, rows)]
-        arrays = {"blocks": mx.array(np.concatenate(encoded))}
-        return {**arrays, "in_features": mx.array([in_features], mx.int32)} if padding else arrays
+        arrays: Arrays = {"blocks": np.concatenate(encoded)}
+        return {**arrays, "in_features": np.array([in_features], np.int32)} if padding else arrays
 
-    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+    def decode(self, arrays: Mapping[str, Array]) -> Floats:
         """The dense (out, in) weight in float32, to the last bit what ggml makes of these bytes."""
-        rows, in_features = arrays["blocks"].shape[0], self._in_features(arrays)
-        dense = kquant_blocks.dequantize(self._blocks(arrays), self.bits).reshape(rows, -1)
-        return mx.array(dense[:, :in_features])
+        dense = kquant_blocks.dequantize(self._blocks(arrays), self.bits).reshape(len(arrays["blocks"]), -1)
+        return dense[:, : row_length(arrays, dense.shape[1])]
 
-    def linear(self, arrays: dict[str, mx.array]) -> nn.Module | None:
-        """MLX's quantized layer for Q4_K and Q5_K, with float32 scales. The others need groups of 16: MLX has none."""
+    def layer(self, arrays: Mapping[str, Array]) -> Layer | None:
+        """An affine grid with float32 scales for Q4_K and Q5_K. The others have groups of 16, for which MLX has no
+        kernel: they run decoded.
+        """
         if not LAYOUTS[self.bits].minimums or LAYOUTS[self.bits].sub not in affine.GROUPS:
             return None
-        rows, blocks = arrays["blocks"].shape[0], kquant_blocks.unpack(self._blocks(arrays), self.bits)
-        scales, minimums = (mx.array(part.reshape(rows, -1)) for part in kquant_blocks.multipliers(blocks))
+        rows, blocks = len(arrays["blocks"]), kquant_blocks.unpack(self._blocks(arrays), self.bits)
+        scales, minimums = (part.reshape(rows, -1) for part in kquant_blocks.multipliers(blocks))
         codes = blocks.codes.reshape(rows, -1)
-        return affine.linear(affine.store(codes, scales, -minimums, self.bits, self._in_features(arrays)), self.bits)
+        in_features = row_length(arrays, codes.shape[1])
+        return Layer(grid=affine.grid(affine.store(codes, scales, -minimums, self.bits, in_features), self.bits))
 
-    def _blocks(self, arrays: dict[str, mx.array]) -> kquant_blocks.Bytes:
-        return np.array(arrays["blocks"]).reshape(-1, LAYOUTS[self.bits].size)
-
-    def _in_features(self, arrays: dict[str, mx.array]) -> int:
-        if "in_features" in arrays:
-            return int(np.array(arrays["in_features"])[0])
-        return arrays["blocks"].shape[1] // LAYOUTS[self.bits].size * BLOCK
+    def _blocks(self, arrays: Mapping[str, Array]) -> kquant_blocks.Bytes:
+        return arrays["blocks"].reshape(-1, LAYOUTS[self.bits].size)
 
 
 def _padded(in_features: int) -> int:

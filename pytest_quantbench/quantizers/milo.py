@@ -26,17 +26,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.layer import Layer
 from pytest_quantbench.quantizers.numerics import affine, grid_fitting, low_rank
-from pytest_quantbench.quantizers.numerics.grid_fitting import STARTS, Grids, Matrix
+from pytest_quantbench.quantizers.numerics.grid_fitting import STARTS, Grids, Kind, Matrix
 from pytest_quantbench.quantizers.numerics.low_rank import Factors, Sides
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics
 
 FACTOR_BITS = (4, 8)
 FREE_TURNS, TRIAL_TURNS = 3, 2  # with exact and with quantized factors: enough to tell which candidate is best,
@@ -48,7 +47,7 @@ DAMPING = 0.01  # × the mean is added to every input's importance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Milo:
+class Milo(Quantizer):
     """Affine codes of `bits` in groups, and at most `rank` quantized components, in `bits` + `budget` per weight."""
 
     bits: int
@@ -59,20 +58,20 @@ class Milo:
 
     name: ClassVar[str] = "milo"
     version: ClassVar[int] = 2
-    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "optional"
+    calibration: ClassVar[Calibration] = "optional"
 
     def __post_init__(self) -> None:
         affine.check(self.name, self.bits, self.group_size)
         if self.rank < 0 or self.iterations < 1:
             raise QuantbenchError(f"{self} cannot be: milo takes a rank of 0 or more and at least one iteration.")
 
-    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, Array]) -> str:
         """What was done otherwise for an (out, in) matrix, and whether it got a compensator of which rank."""
         group = affine.group_of(arrays, self.bits)
         rank = f"rank {len(arrays['left'])}" if "left" in arrays else "no compensator"
         return ", ".join(filter(None, [affine.note(weight_shape[1], group, self.bits), f"{rank}, group {group}"]))
 
-    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+    def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
         """(out, in) float → the arrays of affine.store, and with a compensator those of lowrank.store."""
         in_features = weight.shape[1]
         dense, exponent = grid_fitting.normalised(weight)
@@ -110,17 +109,16 @@ class Milo:
         settled = _settled(problem, sides, None, left.bits, self.iterations)
         return settled if settled.error < rival.error else rival
 
-    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+    def decode(self, arrays: Mapping[str, Array]) -> Matrix:
         """The dense (out, in) weight in float32."""
-        return low_rank.added(affine.decode(arrays, self.bits), arrays)
+        dense = affine.decode(arrays, self.bits)
+        beside = low_rank.compensator(arrays, *dense.shape)
+        return dense if beside is None else dense + beside.left.T @ beside.right
 
-    def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
-        """MLX's own quantized layer, and the low-rank product in two thin ones."""
-        return low_rank.beside(affine.linear(arrays, self.bits), arrays)
-
-    def mlx_parameters(self, arrays: dict[str, mx.array]) -> dict[str, int | str] | None:
-        """MLX's config.json of this matrix; None where rows were padded or there is a compensator."""
-        return None if "left" in arrays else affine.mlx_parameters(arrays, self.bits)
+    def layer(self, arrays: Mapping[str, Array]) -> Layer:
+        """The grid, and the low-rank product in two thin ones."""
+        grid = affine.grid(arrays, self.bits)
+        return Layer(grid=grid, low_rank=low_rank.compensator(arrays, len(grid.codes), grid.in_features))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +130,7 @@ class _Problem:
     objective: grid_fitting.Squared
     bits: int
     group: int
-    kind: mx.Dtype
+    kind: Kind
 
     @property
     def grid_bits(self) -> int:
@@ -162,7 +160,7 @@ class _Solution:
         """What its error is below 1, less the price of its stored bits per weight, in dB."""
         return -10 * math.log10(self.error or 1e-300) - price * self.stored_bits / self.problem.dense.size
 
-    def arrays(self, exponent: int, in_features: int) -> dict[str, mx.array]:
+    def arrays(self, exponent: int, in_features: int) -> Arrays:
         """What is stored of the matrix × 2^exponent."""
         assert self.grids is not None
         problem, compensator, rest = self.problem, {}, self.problem.dense

@@ -29,17 +29,16 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers import Statistics, check_width
+from pytest_quantbench.quantizers.layer import Layer, Sparse
 from pytest_quantbench.quantizers.numerics import affine, float16_scales
 from pytest_quantbench.quantizers.numerics.bit_packing import pack
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics, check_width
 
 BITS = 4
 LOWEST, HIGHEST = -8, 7
@@ -54,7 +53,7 @@ Matrix = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Nibble:
+class Nibble(Quantizer):
     """Codes from −8 to 7, one signed scale per `group_size` weights of a row, at most `super_weights` kept scalars."""
 
     bits: int = BITS
@@ -63,7 +62,7 @@ class Nibble:
 
     name: ClassVar[str] = "nibble"
     version: ClassVar[int] = 1
-    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "optional"
+    calibration: ClassVar[Calibration] = "optional"
 
     def __post_init__(self) -> None:
         check_width(self.name, self.bits, BITS)
@@ -71,17 +70,17 @@ class Nibble:
         if self.super_weights < 0:
             raise QuantbenchError(f"nibble cannot keep super_weights = {self.super_weights}; give 0 or more.")
 
-    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, Array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
         return affine.note(weight_shape[1], self.group_size, BITS)
 
-    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+    def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
         """(out, in) float → `weight` (out, in / 8) uint32, `scales` (out, in / group) float16.
 
         Where there are any: `super_places` (count, 2) int32 rows and columns and `super_values` (count,) in the
         weight's type; `exponents` (out, 1) int8, powers of two of the scales; `in_features` (1,) int32 of padded rows.
         """
-        rest, in_features = np.array(weight.astype(mx.float32)), weight.shape[1]
+        rest, in_features = weight.astype(np.float32), weight.shape[1]
         places = [] if statistics is None else take_super_weights(rest, statistics.peaks, self.super_weights)
         group, padded = affine.fit(in_features, self.group_size, BITS)
         importance = _importance(statistics, in_features)
@@ -91,45 +90,29 @@ class Nibble:
         scales = _search(rest, importance, group, PLAIN if statistics is None else CALIBRATED)
         stored, exponents = float16_scales.split(scales)
         codes = _codes(rest, float16_scales.join(stored, exponents))
-        arrays = {"weight": mx.array(pack(codes, BITS).view(np.uint32)), "scales": mx.array(stored)}
+        arrays: Arrays = {"weight": pack(codes, BITS).view(np.uint32), "scales": stored}
         if exponents.any():
-            arrays["exponents"] = mx.array(exponents)
+            arrays["exponents"] = exponents
         if padded != in_features:
-            arrays["in_features"] = mx.array([in_features], mx.int32)
+            arrays["in_features"] = np.array([in_features], np.int32)
         if places:
-            arrays["super_places"] = mx.array(places, mx.int32)
-            arrays["super_values"] = weight[arrays["super_places"][:, 0], arrays["super_places"][:, 1]]
+            arrays["super_places"] = np.array(places, np.int32)
+            arrays["super_values"] = weight[tuple(arrays["super_places"].T)]
         return arrays
 
-    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+    def decode(self, arrays: Mapping[str, Array]) -> Matrix:
         """The dense (out, in) weight in float32."""
         dense = affine.decode(_affine(arrays), BITS)
         if "super_places" in arrays:
             rows, columns = arrays["super_places"].T
-            dense[rows, columns] = arrays["super_values"].astype(mx.float32)
+            dense[rows, columns] = arrays["super_values"].astype(np.float32)
         return dense
 
-    def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
-        """MLX's 4-bit affine layer with −8 scales for biases, and the super weights' products added."""
-        layer = affine.linear(_affine(arrays), BITS)
-        if "super_places" not in arrays:
-            return layer
-        return SparseLinear(layer, arrays["super_places"], arrays["super_values"])
-
-
-class SparseLinear(nn.Module):
-    """A layer with single weights added: `scalars` at the (row, column) `places`."""
-
-    def __init__(self, layer: nn.Module, places: mx.array, scalars: mx.array) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.layer = layer
-        self.rows, self.columns = places.T
-        self.scalars = scalars
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """(…, in) → (…, out)."""
-        product: mx.array = self.layer(x)
-        return product.at[..., self.rows].add((x[..., self.columns] * self.scalars).astype(product.dtype))
+    def layer(self, arrays: Mapping[str, Array]) -> Layer:
+        """A 4-bit affine grid with −8 scales for biases, which is zero at the super weights, and these beside it."""
+        supers = "super_places" in arrays
+        sparse = Sparse(places=arrays["super_places"], values=arrays["super_values"]) if supers else None
+        return Layer(grid=affine.grid(_affine(arrays), BITS), sparse=sparse)
 
 
 def take_super_weights(rest: Matrix, peaks: Matrix, most: int) -> list[tuple[int, int]]:
@@ -230,10 +213,10 @@ def _codes(weight: Matrix, scales: Matrix) -> NDArray[np.uint8]:
     return codes
 
 
-def _affine(arrays: dict[str, mx.array]) -> dict[str, mx.array]:
+def _affine(arrays: Mapping[str, Array]) -> Arrays:
     """The arrays of MLX's affine storage: a level's code is level + 8, so a bias is −8 scales."""
-    scales = arrays["scales"]
+    scales: Array = arrays["scales"]
     if "exponents" in arrays:
-        scales = mx.array(float16_scales.join(np.array(scales), np.array(arrays["exponents"])))
+        scales = float16_scales.join(scales, arrays["exponents"])
     stored = {"weight": arrays["weight"], "scales": scales, "biases": LOWEST * scales}
     return {**stored, "in_features": arrays["in_features"]} if "in_features" in arrays else stored

@@ -19,17 +19,16 @@ and widths without a Hadamard matrix are rotated in blocks (see `hadamard`).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.layer import row_length
 from pytest_quantbench.quantizers.numerics import e8_lattice, error_feedback, hadamard
 from pytest_quantbench.quantizers.numerics.e8_lattice import WIDTH, Codes, Matrix
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics
 
 BITS = (2, 3, 4)
 SAMPLE = 64  # rows that are encoded to find the scale
@@ -42,7 +41,7 @@ SIGNS = ("output_signs", "input_signs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quip:
+class Quip(Quantizer):
     """QuIP# with `damping` × the mean diagonal added to the Hessian and `passes` over all blocks after the sweep."""
 
     bits: int
@@ -51,13 +50,13 @@ class Quip:
 
     name: ClassVar[str] = "quip"
     version: ClassVar[int] = 1
-    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "hessian"
+    calibration: ClassVar[Calibration] = "hessian"
 
     def __post_init__(self) -> None:
         if self.bits not in BITS:
             raise QuantbenchError(f"quip cannot have bits = {self.bits}; its lattice codebooks are for {BITS}.")
 
-    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, Array]) -> str:
         """What was done otherwise for an (out, in) matrix: padded rows, and rotation in blocks."""
         rows, columns = weight_shape
         padded = _padded(columns)
@@ -67,7 +66,7 @@ class Quip:
             notes += [f"{side} rotated in {blocks} blocks of {length // blocks}"] if blocks > 1 else []
         return ", ".join(notes)
 
-    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+    def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
         """(out, in) float → `codes` (out, in / 8) uint16, above 2 bits `fine_codes` (out, in / 8) uint8 or uint16,
         `scale` (1,) float32, `output_signs` (out / 8,) and `input_signs` (in / 8,) uint8 with a bit each.
 
@@ -84,7 +83,7 @@ class Quip:
         correction, _ = error_feedback.feedback(hessian, WIDTH)
         cost = hessian.astype(np.float32)
         del hessian
-        target, exponent = _rotated(np.array(weight.astype(mx.float32)), output_signs, input_signs)
+        target, exponent = _rotated(weight.astype(np.float32), output_signs, input_signs)
         rms = float(np.sqrt(np.einsum("ij,ij->", target, target, dtype=np.float64) / target.size))
         nominal = rms / e8_lattice.RMS[self.bits]
         target /= nominal or 1
@@ -94,11 +93,11 @@ class Quip:
         packed = [np.packbits(flip, bitorder="little") for flip in flips]
         shared = len(scales) == 1
         return {
-            **{name: mx.array(np.ascontiguousarray(stage.T)) for name, stage in zip(STAGES, codes, strict=False)},
-            **{name: mx.array(signs) for name, signs in zip(SIGNS, packed, strict=True)},
-            "scale": mx.array(np.ldexp(np.float32(nominal) * (scales if shared else np.ones(1, np.float32)), exponent)),
-            **({} if shared else {"row_scales": mx.array(scales.astype(np.float16))}),
-            **({"in_features": mx.array([columns], mx.int32)} if len(input_signs) != columns else {}),
+            **{name: np.ascontiguousarray(stage.T) for name, stage in zip(STAGES, codes, strict=False)},
+            **dict(zip(SIGNS, packed, strict=True)),
+            "scale": np.ldexp(np.float32(nominal) * (scales if shared else np.ones(1, np.float32)), exponent),
+            **({} if shared else {"row_scales": scales.astype(np.float16)}),
+            **({"in_features": np.array([columns], np.int32)} if len(input_signs) != columns else {}),
         }
 
     def _scales(self, target: Matrix, correction: Matrix, cost: Matrix) -> Matrix:
@@ -154,27 +153,21 @@ class Quip:
                 error[block] -= step
                 slope[after:] -= window[after:, block] @ step
 
-    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+    def decode(self, arrays: Mapping[str, Array]) -> NDArray[np.float32]:
         """The dense (out, in) weight in float32."""
-        codes = tuple(np.array(arrays[name]) for name in STAGES if name in arrays)
+        codes = tuple(arrays[name] for name in STAGES if name in arrays)
         rows, blocks = codes[0].shape
         columns = blocks * WIDTH
         words = e8_lattice.lookup(codes, self.bits).reshape(rows, columns)
         if "row_scales" in arrays:
-            words *= np.array(arrays["row_scales"])[:, None]
+            words *= arrays["row_scales"][:, None]
         output_signs, input_signs = (
-            _signs(np.unpackbits(np.array(arrays[name]), count=count, bitorder="little"))
+            _signs(np.unpackbits(arrays[name], count=count, bitorder="little"))
             for name, count in zip(SIGNS, (rows, columns), strict=True)
         )
         turned = hadamard.transform(words.T, inverse=True) * input_signs[:, None]  # (in, out)
-        dense = hadamard.transform(turned.T, inverse=True) * (output_signs[:, None] * np.array(arrays["scale"]))
-        if "in_features" in arrays:
-            dense = dense[:, : int(np.array(arrays["in_features"])[0])]
-        return mx.array(dense)
-
-    def linear(self, arrays: dict[str, mx.array]) -> nn.Module | None:
-        """None: MLX has no kernel for lattice codes."""
-        return None
+        dense = hadamard.transform(turned.T, inverse=True) * (output_signs[:, None] * arrays["scale"])
+        return dense[:, : row_length(arrays, dense.shape[1])]
 
 
 def _padded(columns: int) -> int:

@@ -9,17 +9,17 @@ inputs is smallest. Storage: bits + 32 / in per weight and two numbers for the i
 Where we differ: percentiles and squared errors are those of a sample of at most 1,024 tokens.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers import InputRule, Statistics
+from pytest_quantbench.quantizers.layer import Fixed, Layer
 from pytest_quantbench.quantizers.numerics import per_row
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics
 
 RANGES = ("minmax", "percentile", "mse")
 CUT_PERCENT = 0.1
@@ -28,7 +28,7 @@ ROUNDS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Static:
+class Static(Quantizer):
     """`bits` for weights (per row) and for activations (one range per matrix, by the rule `range`)."""
 
     bits: int
@@ -36,14 +36,14 @@ class Static:
 
     name: ClassVar[str] = "static"
     version: ClassVar[int] = 1
-    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "hessian"
+    calibration: ClassVar[Calibration] = "hessian"
 
     def __post_init__(self) -> None:
         per_row.check(self.name, self.bits)
         if self.range not in RANGES:
             raise QuantbenchError(f"static cannot have range = {self.range!r}; choose from {RANGES}.")
 
-    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+    def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
         """(out, in) float → the arrays of `per_row.encode` and `input_range` (2,) float32: the grid's step and zero.
 
         Raises QuantbenchError without statistics.
@@ -52,7 +52,7 @@ class Static:
             raise QuantbenchError("static needs calibration: give a text with --calibration FILE, or use dynamic.")
         low, high = self._range(statistics)
         step = max((high - low) / (2**self.bits - 1), 1e-30)
-        grid = mx.array([step, np.rint(-low / step)], mx.float32)
+        grid = np.array([step, np.rint(-low / step)], np.float32)
         return {**per_row.encode(weight, self.bits), "input_range": grid}
 
     def _range(self, statistics: Statistics) -> tuple[float, float]:
@@ -68,19 +68,14 @@ class Static:
             low = min(low * SHRINKS, key=lambda end: _squared_error(sample, float(end), high, self.bits))
         return float(low), float(high)
 
-    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+    def decode(self, arrays: Mapping[str, Array]) -> NDArray[np.float32]:
         """The dense (out, in) weight in float32."""
         return per_row.decode(arrays, self.bits)
 
-    def inputs(self, arrays: dict[str, mx.array]) -> InputRule:
-        """Every value on the matrix's grid, cut off at its ends."""
-        step, zero = np.array(arrays["input_range"]).tolist()
-        top = 2**self.bits - 1
-        return lambda x: (mx.clip(mx.round(x / step) + zero, 0, top) - zero) * step
-
-    def linear(self, arrays: dict[str, mx.array]) -> nn.Module:
-        """The decoded weight, with inputs rounded as in every other measure."""
-        return per_row.RuledLinear(self.decode(arrays), self.inputs(arrays))
+    def layer(self, arrays: Mapping[str, Array]) -> Layer:
+        """The decoded matrix, and every input on the matrix's grid, cut off at its ends."""
+        step, zero = arrays["input_range"].tolist()
+        return Layer(input_rule=Fixed(step=step, zero=zero, bits=self.bits))
 
 
 def _squared_error(inputs: NDArray[np.float32], low: float, high: float, bits: int) -> float:

@@ -23,23 +23,23 @@ Fine-tuning of whole models is not done: a codec sees one matrix.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import mlx.core as mx
-import mlx.nn as nn
+import ml_dtypes
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers import Statistics
 from pytest_quantbench.quantizers.numerics import codebook_fitting, vector_codes
 from pytest_quantbench.quantizers.numerics.codebook_fitting import Coder, Index, Problem
 from pytest_quantbench.quantizers.numerics.vector_codes import Layout
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics
 
 WARM_UP = 3  # sweeps of a sample of the rows before all rows are coded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Vptq:
+class Vptq(Quantizer):
     """Codebooks of 256 words, each for what those before it left over, for vectors of 8 outputs."""
 
     bits: int
@@ -52,12 +52,12 @@ class Vptq:
 
     name: ClassVar[str] = "vptq"
     version: ClassVar[int] = 2
-    calibration: ClassVar[Literal["none", "optional", "hessian"]] = "hessian"
+    calibration: ClassVar[Calibration] = "hessian"
 
     def __post_init__(self) -> None:
         vector_codes.check(self.name, bits=self.bits, vector=self.vector, codebook_bits=self.codebook_bits)
 
-    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, mx.array]) -> str:
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, Array]) -> str:
         """What was done otherwise for an (out, in) matrix, such as shorter vectors; empty if nothing."""
         return vector_codes.note(self._layout(*weight_shape), self.vector, self.bits, weight_shape)
 
@@ -67,7 +67,7 @@ class Vptq:
         )
         return Layout(inputs=1, outputs=length, stages=stages, width=width)
 
-    def encode(self, weight: mx.array, statistics: Statistics | None, seed: int) -> dict[str, mx.array]:
+    def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
         """(out, in) float → `codes` (bytes,) uint8: input by input, vector by vector, codebook by codebook;
         `codebooks` (codebooks, words, vector) float16; `scales` (out,) or (1,) bfloat16; `shape` (2,) int32.
 
@@ -77,7 +77,7 @@ class Vptq:
             raise QuantbenchError("vptq needs calibration: give it a text, or choose a method without, such as hqq.")
         outs, ins = weight.shape
         layout, rng = self._layout(outs, ins), np.random.default_rng(seed)
-        problem = codebook_fitting.prepare(np.array(weight.astype(mx.float32)), statistics.hessian, layout)
+        problem = codebook_fitting.prepare(weight.astype(np.float32), statistics.hessian, layout)
         scale = vector_codes.scales(problem.weight, vector_codes.row_scales(self.bits, ins))
         cost, outliers = problem.metric.ravel(), self._outliers(problem, layout)
         parts = [(layout, np.delete(np.arange(ins), outliers)), (self._outlier_layout(layout), outliers)]
@@ -88,12 +88,12 @@ class Vptq:
         codebook_fitting.solve(problem, coders, WARM_UP, self.rounds, rng)
         arrays = {
             **_arrays(problem, coders[0], ""),
-            "scales": mx.array(scale[0, :outs] * problem.unit).astype(mx.bfloat16),
-            "shape": mx.array([outs, ins], mx.int32),
+            "scales": (scale[0, :outs] * problem.unit).astype(ml_dtypes.bfloat16),
+            "shape": np.array([outs, ins], np.int32),
         }
         if len(outliers):
             arrays |= _arrays(problem, coders[1], "outlier_")
-            arrays["outliers"] = mx.array(np.sort(problem.order[outliers]), mx.int32)
+            arrays["outliers"] = np.sort(problem.order[outliers]).astype(np.int32)
         return arrays
 
     def _outlier_layout(self, layout: Layout) -> Layout:
@@ -115,34 +115,30 @@ class Vptq:
         codebook = 16 * 2**fine.width * fine.length / problem.weight.shape[1]  # bits for each weight of one input
         return np.sort(most[gain > 0]) if gain[gain > 0].sum() > codebook * bit else most[:0]
 
-    def decode(self, arrays: dict[str, mx.array]) -> mx.array:
+    def decode(self, arrays: Mapping[str, Array]) -> NDArray[np.float32]:
         """The dense (out, in) weight in float32."""
-        outs, ins = np.array(arrays["shape"]).tolist()
-        outliers = np.array(arrays["outliers"]) if "outliers" in arrays else np.arange(0)
+        outs, ins = arrays["shape"].tolist()
+        outliers = arrays["outliers"] if "outliers" in arrays else np.arange(0)
         padded = -(-outs // arrays["codebooks"].shape[2]) * arrays["codebooks"].shape[2]
         dense = np.empty((ins, padded), np.float32)
         dense[np.delete(np.arange(ins), outliers)] = _decoded(arrays, "", ins - len(outliers), padded)
         if len(outliers):
             dense[outliers] = _decoded(arrays, "outlier_", len(outliers), padded)
-        dense = dense[:, :outs] * np.array(arrays["scales"].astype(mx.float32))
-        return mx.array(np.ascontiguousarray(dense.T))
-
-    def linear(self, arrays: dict[str, mx.array]) -> nn.Module | None:
-        """None: MLX has no kernel for codebooks, so the layer runs decoded."""
-        return None
+        dense = dense[:, :outs] * arrays["scales"].astype(np.float32)
+        return np.ascontiguousarray(dense.T)
 
 
-def _arrays(problem: Problem, coder: Coder, prefix: str) -> dict[str, mx.array]:
+def _arrays(problem: Problem, coder: Coder, prefix: str) -> Arrays:
     """A coder's codes, its inputs in their original order, and codebooks."""
     codes = coder.codes[np.argsort(problem.order[coder.blocks])]
     return {
-        f"{prefix}codes": mx.array(vector_codes.stored(codes, coder.layout.width)),
-        f"{prefix}codebooks": mx.array(coder.books).astype(mx.float16),
+        f"{prefix}codes": vector_codes.stored(codes, coder.layout.width),
+        f"{prefix}codebooks": coder.books.astype(np.float16),
     }
 
 
-def _decoded(arrays: dict[str, mx.array], prefix: str, ins: int, outs: int) -> vector_codes.Matrix:
-    books = np.array(arrays[f"{prefix}codebooks"]).astype(np.float32)
+def _decoded(arrays: Mapping[str, Array], prefix: str, ins: int, outs: int) -> vector_codes.Matrix:
+    books = arrays[f"{prefix}codebooks"].astype(np.float32)
     stages, words, length = books.shape
     layout = Layout(inputs=1, outputs=length, stages=stages, width=words.bit_length() - 1)
-    return vector_codes.decoded(np.array(arrays[f"{prefix}codes"]), books, layout, ins, outs)
+    return vector_codes.decoded(arrays[f"{prefix}codes"], books, layout, ins, outs)

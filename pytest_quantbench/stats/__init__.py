@@ -1,0 +1,1 @@
+"""Numbers with their uncertainty, from samples alone: no model, no threshold, no file."""

@@ -1,0 +1,1 @@
+"""For who writes a quantizer: matrices with known statistics, conformance, methods side by side."""

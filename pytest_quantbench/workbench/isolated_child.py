@@ -14,10 +14,11 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
-from pytest_quantbench.quantizers import Quantizer, Statistics
+from pytest_quantbench.checkpoints.tensor_file import load
+from pytest_quantbench.engines.mlx.arrays import save
+from pytest_quantbench.quantizers import Array, Arrays, Quantizer, Statistics
 
 WEIGHTS, GIVEN, DECODED, ENCODED = (f"{name}.safetensors" for name in ("weights", "given", "decoded", "encoded"))
 TASK, STATISTICS = "task.json", "statistics.npz"
@@ -29,28 +30,25 @@ def main(folder: Path) -> None:
     task = json.loads((folder / TASK).read_text())
     kind: Any = attrgetter(task["class"])(importlib.import_module(task["module"]))
     quantizer: Quantizer = kind(**task["parameters"])
-    weights, given = _load(folder / WEIGHTS), _load(folder / GIVEN)
+    weights, given = load(folder / WEIGHTS), load(folder / GIVEN)
     seen = _statistics(folder / STATISTICS)
-    mx.eval([weights, given])  # what is read lazily could not be, later
-    decoded: dict[str, mx.array] = {}
-    encoded: dict[str, mx.array] = {}
+    decoded: Arrays = {}
+    encoded: Arrays = {}
     with _no_file_written():
         for name in reversed(weights):
-            decoded[name] = quantizer.decode(parts_of(name, given)).astype(mx.float32)
-            mx.eval(decoded[name])
+            decoded[name] = quantizer.decode(parts_of(name, given)).astype(np.float32)
         for name in reversed(weights):
             encoded |= named(name, quantizer.encode(weights[name], seen.get(name), task["seed"]))
-            mx.eval(encoded)
-    mx.save_safetensors(str(folder / DECODED), decoded)
-    mx.save_safetensors(str(folder / ENCODED), encoded)
+    save(folder / DECODED, decoded)
+    save(folder / ENCODED, encoded)
 
 
-def named(matrix: str, arrays: Mapping[str, mx.array]) -> dict[str, mx.array]:
+def named(matrix: str, arrays: Mapping[str, Array]) -> Arrays:
     """The arrays of one matrix, as they are called in a file of several."""
     return {f"{matrix}.{array}": value for array, value in arrays.items()}
 
 
-def parts_of(matrix: str, arrays: Mapping[str, mx.array]) -> dict[str, mx.array]:
+def parts_of(matrix: str, arrays: Mapping[str, Array]) -> Arrays:
     """One matrix's arrays again."""
     return {name.partition(".")[2]: value for name, value in arrays.items() if name.partition(".")[0] == matrix}
 
@@ -62,12 +60,6 @@ def _no_file_written() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
     yield
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def _load(file: Path) -> dict[str, mx.array]:
-    loaded = mx.load(str(file))
-    assert isinstance(loaded, dict)  # a safetensors file always is
-    return loaded
 
 
 def _statistics(file: Path) -> dict[str, Statistics]:

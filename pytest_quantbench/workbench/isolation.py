@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
-from pytest_quantbench.quantizers import Quantizer, field_names
+from pytest_quantbench.checkpoints.tensor_file import load
+from pytest_quantbench.engines.mlx.arrays import save
+from pytest_quantbench.quantizers import Array, Quantizer, field_names
 from pytest_quantbench.workbench.isolated_child import (
     DECODED,
     ENCODED,
@@ -45,20 +46,17 @@ def needs_nothing_but_its_arrays(quantizer: Quantizer) -> None:
         folder = Path(directory)
         _write(folder, quantizer, weights, arrays)
         _run(folder, quantizer)
-        elsewhere, again = (mx.load(str(folder / name)) for name in (DECODED, ENCODED))
-        assert isinstance(elsewhere, dict)  # a safetensors file always is
-        assert isinstance(again, dict)
+        elsewhere, again = (load(folder / name) for name in (DECODED, ENCODED))
         for name, shape in SHAPES.items():
             told = f"a Gaussian {shape} matrix"
-            theirs, mine = np.array(elsewhere[name]), decoded[name]
+            theirs, mine = elsewhere[name], decoded[name]
             changed = theirs.shape != mine.shape or bool((theirs != mine).any())
             demand(not changed, f"{told} is decoded to another one in a fresh process: {_furthest(theirs, mine)}")
             other = parts_of(name, again)
             demand(other.keys() == arrays[name].keys(), f"{told} is encoded to other arrays in a fresh process")
             for array, value in arrays[name].items():
-                demand(
-                    mx.array_equal(value, other[array]), f"{told}: {array} is encoded differently in a fresh process"
-                )
+                same = np.array_equal(value, other[array])
+                demand(same, f"{told}: {array} is encoded differently in a fresh process")
 
 
 def _furthest(theirs: np.ndarray, mine: np.ndarray) -> str:
@@ -70,8 +68,8 @@ def _furthest(theirs: np.ndarray, mine: np.ndarray) -> str:
 def _write(
     folder: Path,
     quantizer: Quantizer,
-    weights: Mapping[str, mx.array],
-    arrays: Mapping[str, Mapping[str, mx.array]],
+    weights: Mapping[str, Array],
+    arrays: Mapping[str, Mapping[str, Array]],
 ) -> None:
     kind = type(quantizer)
     parameters = {name: getattr(quantizer, name) for name in field_names(kind)}
@@ -83,9 +81,9 @@ def _write(
     (folder / TASK).write_text(json.dumps(task))
     fields: dict[str, Any] = {f"{n}.{f}": getattr(s, f) for n, s in seen.items() for f in STATISTICS_FIELDS}
     np.savez(folder / STATISTICS, **fields)
-    mx.save_safetensors(str(folder / WEIGHTS), dict(weights))
+    save(folder / WEIGHTS, weights)
     given = {array: value for name, each in arrays.items() for array, value in named(name, each).items()}
-    mx.save_safetensors(str(folder / GIVEN), given)
+    save(folder / GIVEN, given)
 
 
 def _run(folder: Path, quantizer: Quantizer) -> None:

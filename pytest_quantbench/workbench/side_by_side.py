@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import mlx.core as mx
+import ml_dtypes
 import numpy as np
 
 from pytest_quantbench import quantizers
@@ -21,11 +21,12 @@ from pytest_quantbench.compress.calibration_text import SELF, Writer, calibratio
 from pytest_quantbench.compress.pipeline import reference
 from pytest_quantbench.compress.plan import plan
 from pytest_quantbench.engines.machine import backend
+from pytest_quantbench.engines.mlx.arrays import to_numpy
 from pytest_quantbench.engines.mlx.experts import parsed
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.errors import ComparisonError, QuantbenchError
 from pytest_quantbench.measures.weights import cosine, snr_db
-from pytest_quantbench.quantizers import Annotated, Quantizer
+from pytest_quantbench.quantizers import Array, Arrays, Quantizer
 from pytest_quantbench.quantizers.numerics.error_feedback import output_error
 from pytest_quantbench.storage.cache import default_cache
 from pytest_quantbench.workbench.matrices import Case, bound_db
@@ -88,11 +89,11 @@ def compare(name: str, width: int, quantizer: Quantizer, case: Case, seed: int =
     Raises ComparisonError where Gaussian weights come back better than any code of the stored bits could make them:
     then something that decoding needs was not counted.
     """
-    weight = mx.array(case.weight).astype(mx.bfloat16)
-    original = np.array(weight.astype(mx.float32))
+    weight = case.weight.astype(ml_dtypes.bfloat16)
+    original = weight.astype(np.float32)
     arrays, encode_seconds, peak = _encode(quantizer, weight, case, seed)
     began = time.perf_counter()
-    decoded = np.array(quantizer.decode(dict(arrays)).astype(mx.float32))
+    decoded = quantizer.decode(dict(arrays)).astype(np.float32)
     decode_seconds = time.perf_counter() - began
     stored = sum(array.nbytes for array in arrays.values())
     bits = 8 * stored / original.size
@@ -123,26 +124,22 @@ def compare(name: str, width: int, quantizer: Quantizer, case: Case, seed: int =
         encode_seconds=encode_seconds,
         decode_seconds=decode_seconds,
         peak_bytes=peak,
-        note=quantizer.note((original.shape[0], original.shape[1]), arrays) if isinstance(quantizer, Annotated) else "",
+        note=quantizer.note((original.shape[0], original.shape[1]), arrays),
     )
 
 
-def _encode(quantizer: Quantizer, weight: mx.array, case: Case, seed: int) -> tuple[dict[str, mx.array], float, int]:
-    """The arrays, the seconds, and the most that numpy's and MLX's arrays took, in bytes above the start.
+def _encode(quantizer: Quantizer, weight: Array, case: Case, seed: int) -> tuple[Arrays, float, int]:
+    """The arrays, the seconds, and the most that numpy's arrays took, in bytes above the start.
 
     Encoded twice: counting memory slows a method down, some of them tenfold.
     """
     seen = case.statistics if quantizer.calibration != "none" else None
     began = time.perf_counter()
-    mx.eval(quantizer.encode(weight, seen, seed))
+    quantizer.encode(weight, seen, seed)
     seconds = time.perf_counter() - began
-    mx.clear_cache()
-    mx.reset_peak_memory()
-    held = mx.get_active_memory()
     tracemalloc.start()
     arrays = quantizer.encode(weight, seen, seed)
-    mx.eval(arrays)
-    peak = tracemalloc.get_traced_memory()[1] + mx.get_peak_memory() - held
+    peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return arrays, seconds, peak
 
@@ -174,5 +171,5 @@ def model_cases(directory: Path, calibration: str | None, sequences: int = 16) -
                 continue
             held = checkpoint.tensor(f"{owner}.weight")
             matrix = held if expert is None else held[expert]
-            yield Case(name=path, weight=np.array(matrix.astype(mx.float32)), statistics=statistics)
+            yield Case(name=path, weight=to_numpy(matrix).astype(np.float32), statistics=statistics)
         walk.advance(layer)

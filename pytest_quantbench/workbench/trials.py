@@ -6,14 +6,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import cast
 
-import mlx.core as mx
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench.checkpoints.tensor_file import STORABLE
 from pytest_quantbench.errors import ConformanceError
-from pytest_quantbench.quantizers import Quantizer, Statistics
+from pytest_quantbench.quantizers import Array, Arrays, Quantizer, Statistics
 from pytest_quantbench.workbench.matrices import correlated_inputs, quick_inputs
 
+FLOATING = (np.dtype(np.float16), np.dtype(np.float32), np.dtype(ml_dtypes.bfloat16))
 SIGMA = 0.02  # standard deviation of the weights
 MAIN, TWICE = (256, 256), (512, 256)
 WIDE, TALL, LARGE = (64, 4096), (4096, 64), (3072, 1536)
@@ -41,9 +43,10 @@ def demand(condition: object, otherwise: str) -> None:
         raise ConformanceError(otherwise)
 
 
-def gaussian(shape: tuple[int, int], seed: int = 0) -> mx.array:
+def gaussian(shape: tuple[int, int], seed: int = 0) -> Array:
     """(out, in) BF16 weights of standard deviation 0.02."""
-    return mx.array(SIGMA * np.random.default_rng(seed).standard_normal(shape)).astype(mx.bfloat16)
+    drawn = SIGMA * np.random.default_rng(seed).standard_normal(shape)
+    return drawn.astype(np.float32).astype(ml_dtypes.bfloat16)
 
 
 @lru_cache(maxsize=16)
@@ -57,28 +60,28 @@ def statistics(quantizer: Quantizer, width: int) -> Statistics | None:
     return None if quantizer.calibration == "none" else inputs(width)
 
 
-def encode(quantizer: Quantizer, weight: mx.array, seed: int = 0) -> dict[str, mx.array]:
+def encode(quantizer: Quantizer, weight: Array, seed: int = 0) -> Arrays:
     """The arrays of a matrix. Raises ConformanceError for what cannot be stored under a name."""
     arrays = quantizer.encode(weight, statistics(quantizer, weight.shape[1]), seed)
     demand(isinstance(arrays, dict) and arrays, f"encode gives a {type(arrays).__name__}, not a dict of arrays")
     for name, array in arrays.items():
         demand(isinstance(name, str) and "." not in name, f"the array name {name!r} has a dot or is no text")
-        demand(isinstance(array, mx.array), f"{name} is a {type(array).__name__}, not an MLX array")
-    mx.eval(arrays)
+        demand(isinstance(array, np.ndarray), f"{name} is a {type(array).__name__}, not a numpy array")
+        demand(array.dtype in STORABLE, f"{name} is an array of {array.dtype}, which a safetensors file cannot hold")
     return arrays
 
 
-def decode(quantizer: Quantizer, arrays: Mapping[str, mx.array]) -> NDArray[np.float32]:
+def decode(quantizer: Quantizer, arrays: Mapping[str, Array]) -> NDArray[np.float32]:
     """The dense matrix. Raises ConformanceError for what is none."""
     decoded = quantizer.decode(dict(arrays))
-    demand(isinstance(decoded, mx.array), f"decode gives a {type(decoded).__name__}, not an MLX array")
-    demand(mx.issubdtype(decoded.dtype, mx.floating), f"decode gives {decoded.dtype}, not a floating type")
-    return np.array(decoded.astype(mx.float32))
+    demand(isinstance(decoded, np.ndarray), f"decode gives a {type(decoded).__name__}, not a numpy array")
+    demand(decoded.dtype in FLOATING, f"decode gives {decoded.dtype}, not a floating type")
+    return floats(decoded)
 
 
-def floats(array: mx.array) -> NDArray[np.float32]:
-    """As a numpy array in float32."""
-    return np.array(array.astype(mx.float32))
+def floats(array: Array) -> NDArray[np.float32]:
+    """A copy in float32."""
+    return array.astype(np.float32)
 
 
 def trial(quantizer: Quantizer, shape: tuple[int, int]) -> Trial:

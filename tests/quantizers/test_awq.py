@@ -1,6 +1,5 @@
 """AWQ against a slow reading of its paper, and the properties that its scales must have."""
 
-import mlx.core as mx
 import numpy as np
 import pytest
 
@@ -30,7 +29,7 @@ def seen(x):
 
 
 def encoded(quantizer, weight, statistics):
-    arrays = quantizer.encode(mx.array(weight), statistics, 0)
+    arrays = quantizer.encode(weight, statistics, 0)
     return arrays, np.array(quantizer.decode(arrays))
 
 
@@ -71,8 +70,8 @@ def test_it_is_not_worse_than_the_paper_read_slowly(bits, seed):
 def test_codes_are_the_nearest_levels_of_the_scaled_weight(bits):
     weight = gaussian((32, 256))
     arrays, decoded = encoded(Awq(bits=bits), weight, seen(inputs(256)))
-    scales, biases = (np.array(arrays[name].astype(mx.float32)).repeat(64, 1) for name in ("scales", "biases"))
-    input_scales = np.array(arrays["input_scales"].astype(mx.float32)).astype(np.float64)
+    scales, biases = (arrays[name].astype(np.float32).repeat(64, 1) for name in ("scales", "biases"))
+    input_scales = arrays["input_scales"].astype(np.float32).astype(np.float64)
     exact = (weight / input_scales - biases) / scales
     off_grid = np.abs(exact - np.rint(exact))
     codes = affine.codes_of(arrays, bits)
@@ -83,7 +82,7 @@ def test_codes_are_the_nearest_levels_of_the_scaled_weight(bits):
 
 def test_it_finds_the_power_of_the_inputs_that_does_best():
     weight, x = gaussian((32, 256)), inputs(256)
-    chosen = np.array(encoded(Awq(bits=4), weight, seen(x))[0]["input_scales"].astype(mx.float32))
+    chosen = encoded(Awq(bits=4), weight, seen(x))[0]["input_scales"].astype(np.float32)
     sizes = np.sqrt(np.square(x).mean(0))
     alpha = -np.polyfit(np.log(sizes), np.log(chosen), 1)[0]
     assert alpha * 20 == pytest.approx(round(alpha * 20), abs=0.02)  # a power from the list
@@ -96,26 +95,13 @@ def test_with_inputs_of_one_size_nothing_is_scaled():
     identity = np.eye(128, dtype=np.float32)
     white = Statistics(hessian=identity, tokens=128, sample=identity, peaks=identity[:16])
     arrays, _ = encoded(Awq(bits=4), gaussian((16, 128)), white)
-    np.testing.assert_array_equal(np.array(arrays["input_scales"].astype(mx.float32)), 1)
+    np.testing.assert_array_equal(arrays["input_scales"].astype(np.float32), 1)
 
 
 def test_what_it_stores():
     weight = gaussian((128, 256))
     arrays, _ = encoded(Awq(bits=3), weight, seen(inputs(256)))
     assert sum(array.nbytes for array in arrays.values()) * 8 == weight.size * (3 + 32 / 64) + 256 * 16
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("bits", [2, 4])
-def test_any_shape(shape, bits):
-    weight, x = gaussian(shape), inputs(shape[1], loud=1, tokens=64)
-    quantizer = Awq(bits=bits)
-    arrays, decoded = encoded(quantizer, weight, seen(x))
-    assert decoded.shape == shape
-    noise = ((weight - decoded) ** 2).sum() / (weight**2).sum()
-    assert noise < (0.02 if bits == 4 else 0.5)
-    y = np.array(quantizer.linear(arrays)(mx.array(x)))
-    np.testing.assert_allclose(y, x @ decoded.T, atol=1e-4 * np.abs(y).max() + 1e-6)
 
 
 def test_silent_inputs_and_a_silent_layer():
@@ -125,11 +111,6 @@ def test_silent_inputs_and_a_silent_layer():
         decoded = encoded(Awq(bits=4), weight, seen(silent))[1]
         assert np.isfinite(decoded).all()
         assert np.corrcoef(weight.ravel(), decoded.ravel())[0, 1] > 0.9
-
-
-def test_no_calibration_is_an_error():
-    with pytest.raises(QuantbenchError, match="needs calibration"):
-        Awq(bits=4).encode(mx.array(gaussian((4, 64))), None, 0)
 
 
 @pytest.mark.parametrize("wrong", [{"bits": 7}, {"bits": 4, "group_size": 48}, {"bits": 4, "candidates": 0}])

@@ -1,6 +1,6 @@
 """Conformance of every registered quantizer, then the methods one by one against slow references."""
 
-import mlx.core as mx
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -41,12 +41,12 @@ def paced(quantizer):
     return pytest.param(quantizer, marks=[pytest.mark.slow] if name in SEARCHING else [])
 
 
-def matrix(shape, seed=0, dtype=mx.bfloat16):
-    return mx.array(0.02 * np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
+def matrix(shape, seed=0, dtype=ml_dtypes.bfloat16):
+    return (0.02 * np.random.default_rng(seed).standard_normal(shape)).astype(dtype)
 
 
 def dense(quantizer, weight):
-    return np.array(quantizer.decode(quantizer.encode(weight, None, 0)).astype(mx.float32))
+    return quantizer.decode(quantizer.encode(weight, None, 0)).astype(np.float32)
 
 
 @pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
@@ -69,15 +69,15 @@ def test_nothing_is_worse_than_rounding_with_as_many_bits(quantizer):
     group = next(group for group in (128, 64, 32) if quantizer.bits + 32 / group >= stored or group == 32)
     rounded = dense(Rtn(bits=quantizer.bits, group_size=group), matrix(MAIN))
     hessian = np.eye(256) if quantizer.calibration == "none" else CALIBRATED.hessian
-    assert lost <= output_error(rounded - np.array(matrix(MAIN).astype(mx.float32)), hessian)
+    assert lost <= output_error(rounded - matrix(MAIN).astype(np.float32), hessian)
 
 
 class OneBit(Rtn):
     """Says that it has `bits`, and keeps the signs."""
 
     def encode(self, weight, statistics, seed):
-        signs = mx.where(weight > 0, 1.0, -1.0)
-        return super().encode(signs * mx.abs(weight).mean(), statistics, seed)
+        signs = np.where(weight > 0, 1.0, -1.0)
+        return super().encode(signs * np.abs(weight).mean(), statistics, seed)
 
 
 def test_conformance_finds_a_method_that_throws_bits_away():
@@ -89,7 +89,7 @@ def test_conformance_finds_a_method_that_throws_bits_away():
 
 def test_identity_is_exact():
     weight = matrix((8, 100))
-    assert mx.array_equal(quantizers.make(Part(quantizer="identity")).decode({"weight": weight}), weight)
+    assert np.array_equal(quantizers.make(Part(quantizer="identity")).decode({"weight": weight}), weight)
 
 
 def slow_rtn(weight, bits, group):
@@ -108,7 +108,7 @@ def slow_rtn(weight, bits, group):
 def test_rtn_is_as_good_as_a_slow_reference_and_stores_what_it_should(bits, group):
     """MLX moves the grid so that zero is a level and rounds scales to 16 bits: within 1 dB of the plain grid."""
     weight = matrix((64, 256))
-    original = np.array(weight.astype(mx.float32))
+    original = weight.astype(np.float32)
     quantizer = Rtn(bits=bits, group_size=group)
     arrays = quantizer.encode(weight, None, 0)
     ours = snr_db(original.ravel(), (dense(quantizer, weight) - original).ravel())
@@ -123,7 +123,7 @@ def test_rtn_is_as_good_as_a_slow_reference_and_stores_what_it_should(bits, grou
 def test_rtn_errors_stay_below_a_step(bits, group, rows, columns, seed):
     """No weight is further from its decoded value than a step of its group, whatever was padded."""
     weight = matrix((rows, columns), seed)
-    original = np.array(weight.astype(mx.float32))
+    original = weight.astype(np.float32)
     decoded = dense(Rtn(bits=bits, group_size=group), weight)
     used, _ = affine.fit(columns, group, bits)
     for start in range(0, columns, used):
@@ -135,19 +135,11 @@ def test_rtn_errors_stay_below_a_step(bits, group, rows, columns, seed):
 
 def test_rtn_error_falls_with_bits_and_smaller_groups():
     weight = matrix((64, 256))
-    original = np.array(weight.astype(mx.float32))
+    original = weight.astype(np.float32)
     errors = [np.abs(dense(Rtn(bits=bits), weight) - original).mean() for bits in BITS]
     assert errors == sorted(errors, reverse=True)
     by_group = [np.abs(dense(Rtn(bits=3, group_size=group), weight) - original).mean() for group in GROUPS]
     assert by_group == sorted(by_group)
-
-
-@pytest.mark.parametrize("bits", [2, 3, 4])
-def test_rtn_uses_all_its_codes(bits):
-    arrays = Rtn(bits=bits).encode(matrix((64, 256)), None, 0)
-    ones = {"scales": mx.ones_like(arrays["scales"]), "biases": mx.zeros_like(arrays["biases"])}
-    codes = np.array(Rtn(bits=bits).decode(arrays | ones))
-    assert set(np.unique(codes)) == set(range(2**bits))
 
 
 @pytest.mark.parametrize(
@@ -168,12 +160,7 @@ def test_rtn_says_what_it_did_where_the_group_does_not_fit(columns, group, fit, 
 
 
 def test_float32_weights_get_16_bit_scales():
-    assert Rtn(bits=4).encode(matrix((4, 64), dtype=mx.float32), None, 0)["scales"].dtype == mx.bfloat16
-
-
-def test_mlx_opens_what_is_not_padded():
-    assert Rtn(bits=3).mlx_parameters(Rtn(bits=3).encode(matrix((4, 128)), None, 0)) == {"group_size": 64, "bits": 3}
-    assert Rtn(bits=3).mlx_parameters(Rtn(bits=3).encode(matrix((4, 172)), None, 0)) is None
+    assert Rtn(bits=4).encode(matrix((4, 64), dtype=np.float32), None, 0)["scales"].dtype == ml_dtypes.bfloat16
 
 
 @pytest.mark.parametrize(("field", "value"), [("bits", 7), ("bits", 1), ("group_size", 48)])

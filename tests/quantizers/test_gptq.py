@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import ml_dtypes
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
@@ -45,7 +46,7 @@ def white(size):
 
 
 def encoded(quantizer, weight, statistics):
-    arrays = quantizer.encode(mx.array(weight), statistics, 0)
+    arrays = quantizer.encode(weight, statistics, 0)
     return arrays, np.array(quantizer.decode(arrays))
 
 
@@ -59,7 +60,7 @@ def stored(arrays, bits):
     """Codes (out, padded), and every column's scale and bias, (out, padded), as they lie in the file."""
     codes = affine.codes_of(arrays, bits).astype(np.int64)
     group = codes.shape[1] // arrays["scales"].shape[1]
-    scales, biases = (np.array(arrays[name].astype(mx.float32)).repeat(group, axis=1) for name in ("scales", "biases"))
+    scales, biases = (arrays[name].astype(np.float32).repeat(group, axis=1) for name in ("scales", "biases"))
     return codes, scales, biases
 
 
@@ -292,41 +293,13 @@ def test_the_error_falls_with_bits_and_smaller_groups():
 # What is stored
 
 
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
-@pytest.mark.parametrize("group", [32, 64, 128])
-def test_stored_bits_are_counted_and_every_code_is_used(bits, group):
-    weight = gaussian((64, 256))
-    arrays, _ = encoded(Gptq(bits=bits, group_size=group), weight, seen(inputs(256)))
-    assert 8 * sum(array.nbytes for array in arrays.values()) / weight.size == bits + 32 / group
-    assert set(np.unique(affine.codes_of(arrays, bits))) == set(range(2**bits))
-    assert Gptq(bits=bits, group_size=group).mlx_parameters(arrays) == {"group_size": group, "bits": bits}
-
-
 @pytest.mark.parametrize(
-    ("given", "kept"), [(mx.bfloat16, mx.bfloat16), (mx.float16, mx.float16), (mx.float32, mx.bfloat16)]
+    ("given", "kept"),
+    [(ml_dtypes.bfloat16, ml_dtypes.bfloat16), (np.float16, np.float16), (np.float32, ml_dtypes.bfloat16)],
 )
 def test_scales_have_the_type_of_the_activations(given, kept):
-    arrays = Gptq(bits=4).encode(mx.array(gaussian((8, 64))).astype(given), seen(inputs(64)), 0)
-    assert {arrays["scales"].dtype, arrays["biases"].dtype} == {kept}
-
-
-@pytest.mark.parametrize("bits", [2, 3, 4, 8])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_any_shape_comes_back_and_the_native_layer_agrees(bits, shape):
-    weight, x = gaussian(shape), inputs(shape[1], tokens=64, loud=1)
-    quantizer = Gptq(bits=bits)
-    arrays, decoded = encoded(quantizer, weight, seen(x))
-    assert decoded.shape == shape
-    assert np.isfinite(decoded).all()
-    product = np.array(quantizer.linear(dict(arrays))(mx.array(x)))
-    np.testing.assert_allclose(product, x @ decoded.T, atol=1e-4 * np.abs(x @ decoded.T).max())
-    assert quantizer.note(shape, {}) == Rtn(bits=bits).note(shape, {})
-
-
-@pytest.mark.parametrize("value", [0.0, 0.75, -3.0])
-def test_constant_matrices_survive(value):
-    weight = np.full((8, 64), value, np.float32)
-    np.testing.assert_allclose(encoded(Gptq(bits=3), weight, seen(inputs(64)))[1], value, rtol=1e-6)
+    arrays = Gptq(bits=4).encode(gaussian((8, 64)).astype(given), seen(inputs(64)), 0)
+    assert arrays["scales"].dtype == arrays["biases"].dtype == kept
 
 
 @pytest.mark.parametrize("bits", [2, 4])
@@ -362,7 +335,7 @@ def test_inputs_that_were_always_zero_do_no_harm():
 
 def test_what_it_refuses():
     with pytest.raises(QuantbenchError, match="needs calibration"):
-        Gptq(bits=4).encode(mx.array(gaussian((4, 64))), None, 0)
+        Gptq(bits=4).encode(gaussian((4, 64)), None, 0)
     for field, value in (("bits", 7), ("group_size", 48), ("damping", 0.0), ("rounds", -1)):
         with pytest.raises(QuantbenchError, match=field):
             Gptq(**({"bits": 4} | {field: value}))

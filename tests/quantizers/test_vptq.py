@@ -1,10 +1,8 @@
 """VPTQ against a slow reference written from the paper, and what it must store, reach and survive."""
 
-import functools
-
-import mlx.core as mx
 import numpy as np
 import pytest
+from quantizers.contract import arrays_survive_a_file, dense, output_error, output_snr, statistics, weights
 
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Statistics
@@ -14,45 +12,10 @@ from pytest_quantbench.quantizers.vptq import Vptq
 SMALL = {"vector": 4, "codebook_bits": 4, "codebook_share": 9.0}  # 16 words: small enough for exhaustive search
 
 
-def inputs_of(size, tokens=512, seed=0):
-    """(tokens, in): correlated, with channels of very different size, one of them 10 times the others."""
-    rng = np.random.default_rng(seed)
-    spectrum = (1 + np.arange(size)) ** -0.4
-    basis = rng.standard_normal((size, size)) / size**0.5  # as good as orthogonal, which would take a QR
-    gains = np.exp(0.5 * rng.standard_normal(size))
-    gains[size // 3] *= 10
-    return (rng.standard_normal((tokens, size)) * spectrum @ basis * gains).astype(np.float32)
-
-
-@functools.cache
-def statistics(size, seed=0):
-    x = inputs_of(size, seed=seed)
-    hessian = (x.T.astype(np.float64) @ x / len(x)).astype(np.float32)
-    return Statistics(hessian=hessian, tokens=len(x), sample=x[:16], peaks=x[:4])
-
-
-def weights(outs, ins, seed=0, kind="gauss"):
-    rng = np.random.default_rng(seed)
-    noise = rng.standard_normal((outs, ins)) if kind == "gauss" else np.sqrt(0.6) * rng.standard_t(5, (outs, ins))
-    return (0.02 * noise).astype(np.float32)
-
-
-def dense(quantizer, weight, given, seed=0):
-    return np.array(quantizer.decode(quantizer.encode(mx.array(weight), given, seed)))
-
-
-def output_error(error, hessian):
-    return float(np.einsum("ij,jk,ik->", error.astype(np.float64), hessian.astype(np.float64), error))
-
-
-def output_snr(weight, decoded, hessian):
-    return 10 * np.log10(output_error(weight, hessian) / output_error(weight - decoded, hessian))
-
-
 def slow_decode(arrays):
     """Loops over the documented layout, ordinary inputs and outliers."""
     outs, ins = np.array(arrays["shape"])
-    scales = np.broadcast_to(np.array(arrays["scales"].astype(mx.float32)), outs)
+    scales = np.broadcast_to(arrays["scales"].astype(np.float32), outs)
     outliers = np.array(arrays["outliers"]).tolist() if "outliers" in arrays else []
     decoded = np.zeros((outs, ins))
     for prefix, columns in (("", [j for j in range(ins) if j not in outliers]), ("outlier_", outliers)):
@@ -74,7 +37,7 @@ def slow_decode(arrays):
 def test_decoding_is_the_sum_of_the_named_words_times_the_rows_scale(shape):
     weight, given = weights(*shape), statistics(shape[1])
     quantizer = Vptq(bits=2, rounds=1, outlier_bits=0.02, **SMALL)
-    arrays = quantizer.encode(mx.array(weight), given, 0)
+    arrays = quantizer.encode(weight, given, 0)
     assert ("outliers" in arrays) == (shape[1] == 300)
     np.testing.assert_allclose(np.array(quantizer.decode(arrays)), slow_decode(arrays), rtol=1e-5)
 
@@ -97,7 +60,7 @@ def slow_feedback(weight, hessian, choose):
 def test_the_codes_are_those_of_exhaustive_search_with_error_feedback():
     """Without rounds the codes are a sweep's: input by input, nearest sums of words to the corrected column."""
     weight, given = weights(16, 24), statistics(24)
-    arrays = Vptq(bits=2, rounds=0, beam=16, **SMALL).encode(mx.array(weight), given, 0)
+    arrays = Vptq(bits=2, rounds=0, beam=16, **SMALL).encode(weight, given, 0)
     books, scale = np.array(arrays["codebooks"]).astype(np.float64), float(arrays["scales"][0])
     pairs = np.stack(np.divmod(np.arange(256), 16), axis=1)
     everything, ours = books[0][pairs[:, 0]] + books[1][pairs[:, 1]], slow_decode(arrays)
@@ -156,7 +119,7 @@ def test_it_is_at_least_as_good_as_the_slow_reference(seed):
 
 def test_outliers_are_the_inputs_whose_errors_cost_most():
     weight, given = weights(512, 256, seed=2), statistics(256, seed=2)
-    arrays = Vptq(bits=2, rounds=0, beam=1).encode(mx.array(weight), given, 0)
+    arrays = Vptq(bits=2, rounds=0, beam=1).encode(weight, given, 0)
     outliers, cost = np.array(arrays["outliers"]), conditional_costs(damped(given.hessian))
     assert 256 // 3 in outliers  # the channel that is ten times larger
     assert set(outliers) <= set(np.argsort(-cost)[:3])
@@ -170,7 +133,7 @@ def test_outliers_pay_for_their_bits():
     weight, given = weights(256, 512, seed=2), statistics(512, seed=2)
     figures, bits = [], []
     for share in (0, 0.008):
-        arrays = Vptq(bits=2, rounds=1, beam=4, outlier_bits=share).encode(mx.array(weight), given, 0)
+        arrays = Vptq(bits=2, rounds=1, beam=4, outlier_bits=share).encode(weight, given, 0)
         bits.append(8 * sum(array.nbytes for array in arrays.values()) / weight.size)
         figures.append(output_snr(weight, np.array(Vptq(bits=2).decode(arrays)), given.hessian))
     assert bits[1] > bits[0] + 0.06  # nearly all of it for the codebook
@@ -180,7 +143,7 @@ def test_outliers_pay_for_their_bits():
 @pytest.mark.parametrize(("outs", "seed"), [(256, 1), (256, 3), (64, 2)])
 def test_there_are_no_outliers_where_they_would_not_pay(outs, seed):
     """Errors in the largest inputs cost too little, or the matrix is too small, to be worth another codebook."""
-    arrays = Vptq(bits=2, rounds=0, beam=1).encode(mx.array(weights(outs, 512, seed)), statistics(512, seed), 0)
+    arrays = Vptq(bits=2, rounds=0, beam=1).encode(weights(outs, 512, seed), statistics(512, seed), 0)
     assert "outliers" not in arrays
 
 
@@ -188,7 +151,7 @@ def test_without_large_inputs_there_are_no_outliers():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((4096, 512)).astype(np.float32)
     given = Statistics(hessian=x.T @ x / 4096, tokens=4096, sample=x[:4], peaks=x[:4])
-    assert "outliers" not in Vptq(bits=2, rounds=0, beam=1).encode(mx.array(weights(64, 512)), given, 0)
+    assert "outliers" not in Vptq(bits=2, rounds=0, beam=1).encode(weights(64, 512), given, 0)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +165,7 @@ def test_without_large_inputs_there_are_no_outliers():
 )
 def test_it_stores_what_it_claims(bits, shape, books, expected):
     quantizer = Vptq(bits=bits, rounds=0, beam=1, outlier_bits=0)
-    arrays = quantizer.encode(mx.array(weights(*shape)), statistics(shape[1]), 0)
+    arrays = quantizer.encode(weights(*shape), statistics(shape[1]), 0)
     assert arrays["codebooks"].shape == books
     stored = 8 * sum(array.nbytes for array in arrays.values())
     assert stored == pytest.approx(expected * shape[0] * shape[1] + 64)  # the shape itself is 8 bytes
@@ -216,7 +179,7 @@ def test_it_stores_what_it_claims(bits, shape, books, expected):
 @pytest.mark.parametrize("bits", [2, 3, 4])
 def test_outliers_cost_what_they_may(bits):
     weight, given = weights(256, 512, seed=2), statistics(512, seed=2)
-    arrays = Vptq(bits=bits, rounds=0, beam=1).encode(mx.array(weight), given, 0)
+    arrays = Vptq(bits=bits, rounds=0, beam=1).encode(weight, given, 0)
     count = len(np.array(arrays["outliers"]))
     assert 0 < count <= 0.008 / bits * 512
     assert arrays["outlier_codes"].nbytes == 2 * bits * count * 256 // 8
@@ -232,46 +195,6 @@ def test_it_reaches_its_figure(bits, kind, goal):
     assert output_snr(weight, decoded, given.hessian) > goal
 
 
-def test_more_bits_more_rounds_and_wider_beams_lower_the_error():
-    weight, given = weights(64, 128), statistics(128)
-
-    def error(**parameters):
-        return output_error(weight - dense(Vptq(**parameters), weight, given), given.hessian)
-
-    by_bits = [error(bits=bits, rounds=1) for bits in (1, 2, 3, 4, 5, 6, 7, 8)]
-    assert by_bits == sorted(by_bits, reverse=True)
-    wide = {"bits": 2, "codebook_share": 9.0, "codebook_bits": 4}
-    assert error(**wide, rounds=3, beam=8) < error(**wide, rounds=0, beam=8) < error(**wide, rounds=0, beam=1)
-
-
-@pytest.mark.parametrize("shape", [(64, 64), (8, 128), (1, 64), (3, 172), (5, 1), (17, 33), (9, 1030), (1, 1)])
-@pytest.mark.parametrize("bits", [2, 3, 8])
-def test_any_shape_goes_there_and_back(shape, bits):
-    weight, given = weights(*shape), statistics(shape[1])
-    quantizer = Vptq(bits=bits, rounds=1)
-    arrays = quantizer.encode(mx.array(weight), given, 0)
-    decoded = np.array(quantizer.decode(arrays))
-    assert decoded.shape == shape
-    assert np.isfinite(decoded).all()
-    assert np.square(weight - decoded).sum() < np.square(weight).sum()
-    assert quantizer.linear(arrays) is None
-    assert isinstance(quantizer.note(shape, {}), str)
-
-
-@pytest.mark.parametrize("value", [0.0, 0.75, -3.0, 1e-40])
-def test_constant_matrices_survive(value):
-    decoded = dense(Vptq(bits=2, rounds=1), np.full((8, 64), value, np.float32), statistics(64))
-    np.testing.assert_allclose(decoded, value, rtol=0.01, atol=1e-6)
-
-
-@pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
-def test_every_float_type_is_taken(dtype):
-    weight = mx.array(weights(16, 32)).astype(dtype)
-    arrays = Vptq(bits=4, rounds=1).encode(weight, statistics(32), 0)
-    original = np.array(weight.astype(mx.float32))
-    assert output_snr(original, np.array(Vptq(bits=4).decode(arrays)), statistics(32).hessian) > 15
-
-
 def test_a_huge_weight_spoils_nothing_else():
     """It comes back, for a word of its own; nor does its row take all of the vectors that it shares with the next.
 
@@ -280,7 +203,7 @@ def test_a_huge_weight_spoils_nothing_else():
     weight, given = weights(16, 1024, seed=1), statistics(1024)
     spiked = weight.copy()
     spiked[3, 7] = 1000
-    arrays = Vptq(bits=2, rounds=1).encode(mx.array(spiked), given, 0)
+    arrays = Vptq(bits=2, rounds=1).encode(spiked, given, 0)
     usual, decoded = dense(Vptq(bits=2, rounds=1), weight, given), np.array(Vptq(bits=2).decode(arrays))
     assert arrays["codebooks"].shape[2] == 2
     assert np.isfinite(decoded).all()
@@ -290,40 +213,9 @@ def test_a_huge_weight_spoils_nothing_else():
         assert after > before - most
 
 
-def test_scaling_the_weight_scales_the_result():
-    weight, given = weights(16, 128), statistics(128)
-    np.testing.assert_array_equal(dense(Vptq(bits=2), 4 * weight, given), 4 * dense(Vptq(bits=2), weight, given))
-
-
-@pytest.mark.parametrize("hessian", ["zero", "one dead input", "rank one"])
-def test_hessians_without_full_rank_are_taken(hessian):
-    given = statistics(64).hessian.copy()
-    if hessian == "zero":
-        given = np.zeros_like(given)
-    elif hessian == "one dead input":
-        given[5], given[:, 5] = 0, 0
-    else:
-        given = np.ones_like(given)
-    empty = np.zeros((0, 64), np.float32)
-    weight = weights(16, 64)
-    decoded = dense(Vptq(bits=4, rounds=1), weight, Statistics(hessian=given, tokens=1, sample=empty, peaks=empty))
-    assert np.isfinite(decoded).all()
-    assert np.square(weight - decoded).sum() < 0.9 * np.square(weight).sum()
-
-
 def test_the_same_seed_gives_the_same_codes_and_the_arrays_survive_a_file(tmp_path):
-    weight, given = mx.array(weights(253, 300)), statistics(300)
     quantizer = Vptq(bits=2, vector=4, outlier_bits=0.02, codebook_share=1.0)
-    first, second = (quantizer.encode(weight, given, 3) for _ in range(2))
-    assert "outliers" in first
-    assert all(mx.array_equal(first[name], second[name]) for name in first)
-    mx.save_safetensors(str(tmp_path / "a.safetensors"), first)
-    assert mx.array_equal(quantizer.decode(mx.load(str(tmp_path / "a.safetensors"))), quantizer.decode(first))
-
-
-def test_calibration_is_needed():
-    with pytest.raises(QuantbenchError, match="vptq needs calibration"):
-        Vptq(bits=2).encode(mx.array(weights(8, 8)), None, 0)
+    assert "outliers" in arrays_survive_a_file(quantizer, (253, 300), tmp_path)
 
 
 @pytest.mark.parametrize("parameters", [{"bits": 9}, {"bits": 2, "vector": 7}, {"bits": 2, "codebook_bits": 20}])

@@ -10,8 +10,8 @@ from mlx.utils import tree_flatten, tree_unflatten
 
 from pytest_quantbench.engines.mlx.experts import multiplies
 from pytest_quantbench.engines.mlx.host_products import on_host, view
+from pytest_quantbench.engines.mlx.layers import ruled
 from pytest_quantbench.engines.mlx.skeleton import shapes
-from pytest_quantbench.engines.mlx.stand_ins import ruled
 from pytest_quantbench.engines.protocol import DenseWeights
 
 

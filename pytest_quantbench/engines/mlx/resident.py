@@ -12,11 +12,12 @@ from mlx.utils import tree_unflatten
 
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.machine import backend
+from pytest_quantbench.engines.mlx.arrays import to_mlx
 from pytest_quantbench.engines.mlx.experts import is_stack, multiplies
 from pytest_quantbench.engines.mlx.host_products import on_host
+from pytest_quantbench.engines.mlx.layers import config_entry, kind_of, native, native_experts, ruled
 from pytest_quantbench.engines.mlx.skeleton import skeleton
 from pytest_quantbench.engines.mlx.stacks import Encoding
-from pytest_quantbench.engines.mlx.stand_ins import ruled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,20 +28,6 @@ class Resident:
     activations: str
     dense_layers: int
     host: bool = False
-
-
-class Biased(nn.Module):
-    """A native layer with the original's bias added."""
-
-    def __init__(self, layer: nn.Module, bias: mx.array) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.layer = layer
-        self.bias = bias
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """(…, in) → (…, out)."""
-        product: mx.array = self.layer(x)
-        return product + self.bias
 
 
 def load(artifact: Artifact, *, host: bool = False, other_activations: bool = False) -> Resident:
@@ -61,15 +48,12 @@ def load(artifact: Artifact, *, host: bool = False, other_activations: bool = Fa
         if layer is not None:
             native[path] = layer
         else:
-            dense.append((name, artifact.dense(name) if encoding is None else encoding.dense()))
+            dense.append((name, artifact.dense(name)))
             dense_layers += encoding is not None and encoding.codec.name != "identity"
     biases = dict(dense)
     for path, layer in native.items():
-        bias = biases.pop(f"{path}.bias", None)
-        if bias is not None and is_stack(modules[path]):
+        if (bias := biases.pop(f"{path}.bias", None)) is not None:
             layer["bias"] = bias
-        elif bias is not None:
-            native[path] = Biased(layer, bias)
     model.update(tree_unflatten(list(biases.items())))
     model.update_modules(tree_unflatten(list(native.items())))
     activations = mx.float32 if host or (backend() == "cpu") != other_activations else mx.bfloat16
@@ -96,37 +80,16 @@ def _place(model: nn.Module, artifact: Artifact, host: bool) -> None:
 
 
 def _native(original: nn.Module, encoding: Encoding) -> nn.Module | None:
-    codec, arrays = encoding.codec, encoding.arrays
+    """What runs a parameter as it is stored; None where it is decoded."""
     if is_stack(original):
-        return _native_experts(encoding)
+        return native_experts(encoding)
     if isinstance(original, nn.Linear):
-        return codec.linear(arrays)
-    stored = encoding.mlx_parameters()
-    if stored is None:
+        return native(encoding)
+    (layer,), (arrays,) = encoding.layers(), encoding.matrices
+    if layer is None or layer.grid is None or config_entry(layer, arrays) is None:
         return None
+    group, bits, mode = kind_of(layer.grid)
     rows, columns = original.weight.shape
-    embedding = nn.QuantizedEmbedding(rows, columns, group_size=int(stored["group_size"]), bits=int(stored["bits"]))
-    embedding.update(arrays)
+    embedding = nn.QuantizedEmbedding(rows, columns, group_size=group, bits=bits, mode=mode)
+    embedding.update({name: to_mlx(array) for name, array in arrays.items()})
     return embedding
-
-
-def _native_experts(encoding: Encoding) -> nn.Module | None:
-    """MLX's own quantized experts, where every expert's native layer is MLX's and all are stored alike; else None."""
-    from mlx_lm.models.switch_layers import QuantizedSwitchLinear
-
-    layers: list[nn.QuantizedLinear] = []
-    for arrays in encoding.matrices:
-        layer = encoding.codec.linear(arrays)
-        if type(layer) is not nn.QuantizedLinear or _kind(layer) != _kind(layers[0] if layers else layer):
-            return None
-        layers.append(layer)
-    group, bits, mode = _kind(layers[0])
-    experts = QuantizedSwitchLinear(128, 32, 1, bias=False, group_size=group, bits=bits, mode=mode)
-    for name in ("weight", "scales", "biases"):
-        held = [array for layer in layers if (array := layer.get(name)) is not None]
-        experts[name] = mx.stack(held) if held else None
-    return experts
-
-
-def _kind(layer: nn.QuantizedLinear) -> tuple[int, int, str]:
-    return layer.group_size, layer.bits, layer.mode

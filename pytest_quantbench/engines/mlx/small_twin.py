@@ -9,9 +9,9 @@ from mlx.utils import tree_flatten, tree_unflatten
 from numpy.typing import NDArray
 
 from pytest_quantbench.engines.mlx.skeleton import Config, decoder_layers, skeleton
+from pytest_quantbench.engines.mlx.stacks import Rules
 from pytest_quantbench.engines.mlx.stand_ins import Anatomy, Seen, Spy
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.quantizers import InputRule
 
 FOREIGN = (  # what code of mlx-lm raises that is given something it does not expect
     TypeError,
@@ -48,7 +48,7 @@ class Twin:
         """One parameter."""
         return self._parameters[name]
 
-    def inputs(self, name: str) -> InputRule | None:
+    def inputs(self, name: str) -> Rules | None:
         """Nothing is done to the inputs of its layers."""
         return None
 

@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import mlx.core as mx
+import numpy as np
 
 from pytest_quantbench.engines.mlx.experts import named, parsed
-from pytest_quantbench.quantizers import Annotated, InputRule, MlxStored, Quantizer, QuantizesInputs
+from pytest_quantbench.quantizers import Array, Arrays, InputRule, Layer, Quantizer
 
-Arrays = dict[str, mx.array]
 Rules: TypeAlias = InputRule | tuple[InputRule, ...]  # of a matrix, or of every matrix of a stack
 
 
@@ -31,30 +30,26 @@ class Encoding:
         """The arrays of each matrix."""
         return split(self.arrays, self.shape[0]) if len(self.shape) == 3 else [self.arrays]
 
-    def dense(self) -> mx.array:
-        """The decoded parameter."""
+    def dense(self) -> Array:
+        """The decoded parameter, as the method defines it."""
         if len(self.shape) == 2 or self.codec.name == "identity":
             return self.codec.decode(self.arrays)
-        return mx.stack([self.codec.decode(arrays) for arrays in self.matrices])
+        return np.stack([self.codec.decode(arrays) for arrays in self.matrices])
+
+    def layers(self) -> list[Layer | None]:
+        """How each matrix can be run as it is stored; None: decoded."""
+        return [self.codec.layer(arrays) for arrays in self.matrices]
 
     def inputs(self) -> Rules | None:
         """What is done to the inputs of the layer; None: nothing."""
-        if not isinstance(self.codec, QuantizesInputs):
+        rules = tuple(layer.input_rule for layer in self.layers() if layer is not None)
+        known = tuple(rule for rule in rules if rule is not None)
+        if not known:
             return None
-        rules = tuple(self.codec.inputs(arrays) for arrays in self.matrices)
-        return rules if len(self.shape) == 3 else rules[0]
-
-    def mlx_parameters(self) -> dict[str, int | str] | None:
-        """The entry in the `quantization` part of an MLX config.json; None where MLX cannot read the arrays."""
-        if not isinstance(self.codec, MlxStored):
-            return None
-        first, *others = [self.codec.mlx_parameters(arrays) for arrays in self.matrices]
-        return first if all(each == first for each in others) else None
+        return known if len(self.shape) == 3 else known[0]
 
     def note(self) -> str:
         """Where the method had to differ from its parameters; empty if nowhere."""
-        if not isinstance(self.codec, Annotated):
-            return ""
         out, columns = self.shape[-2:]
         said: dict[str, list[int]] = {}
         for expert, arrays in enumerate(self.matrices):
@@ -64,19 +59,19 @@ class Encoding:
         return "; ".join(f"experts {', '.join(map(str, of))}: {note}" for note, of in said.items() if note)
 
 
-def join(encodings: Sequence[Mapping[str, mx.array]]) -> Arrays:
+def join(encodings: Sequence[Mapping[str, Array]]) -> Arrays:
     """The arrays of all matrices of a stack as they are stored."""
     joined: Arrays = {}
     for name in dict.fromkeys(name for arrays in encodings for name in arrays):
         each = {expert: arrays[name] for expert, arrays in enumerate(encodings) if name in arrays}
         if len(each) == len(encodings) and len({(array.dtype, *array.shape) for array in each.values()}) == 1:
-            joined[name] = mx.stack(list(each.values()))
+            joined[name] = np.stack(list(each.values()))
         else:
             joined |= {named(name, expert): array for expert, array in each.items()}
     return joined
 
 
-def split(arrays: Mapping[str, mx.array], matrices: int) -> list[Arrays]:
+def split(arrays: Mapping[str, Array], matrices: int) -> list[Arrays]:
     """What `join` was given, of so many matrices."""
     parts: list[Arrays] = [{} for _ in range(matrices)]
     for name, array in arrays.items():

@@ -6,11 +6,6 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-import numpy as np
-
-from pytest_quantbench.engines.mlx.experts import Routed
-from pytest_quantbench.engines.mlx.stacks import Rules
-from pytest_quantbench.quantizers import InputRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,41 +169,3 @@ class Seen:
     outputs: int
     place: int | str | None
     result: mx.array
-
-
-class RuledInputs(nn.Module):
-    """A linear layer whose inputs go through a rule first: quantized activations."""
-
-    def __init__(self, rule: InputRule, layer: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._rule = rule
-        self._layer = (layer,)  # a tuple: the layer's weights belong to the walk, not to this stand-in
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """(…, in) → (…, out)."""
-        product: mx.array = self._layer[0](self._rule(x))
-        return product
-
-
-class RuledExperts(nn.Module):
-    """A layer of experts in front of which every expert has a rule of its own for its inputs."""
-
-    def __init__(self, rules: tuple[InputRule, ...], layer: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._rules = rules
-        self._layer = (layer,)
-
-    def __call__(self, x: mx.array, indices: mx.array, sorted_indices: bool = False) -> mx.array:
-        """(…, rows, in) and the experts' numbers (…) → (…, rows, out)."""
-        routed, blocks = Routed(x, indices), x.reshape(-1, *x.shape[-2:])
-        parts = [self._rules[expert](blocks[mx.array(routed.sources[part])]) for expert, part in routed]
-        ruled = mx.concatenate(parts)[mx.array(np.argsort(routed.order))]
-        product: mx.array = self._layer[0](
-            ruled.reshape(*routed.shape, *x.shape[-2:]), mx.broadcast_to(indices, routed.shape), sorted_indices
-        )
-        return product
-
-
-def ruled(rules: Rules, layer: nn.Module) -> nn.Module:
-    """The layer behind its rule, or behind those of its experts."""
-    return RuledExperts(rules, layer) if isinstance(rules, tuple) else RuledInputs(rules, layer)

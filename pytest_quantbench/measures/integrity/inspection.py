@@ -21,6 +21,7 @@ from pytest_quantbench.engines.mlx.stacks import Rules
 from pytest_quantbench.measures.integrity import likeness
 from pytest_quantbench.measures.integrity.likeness import Likeness
 from pytest_quantbench.measures.samples import IntegritySamples
+from pytest_quantbench.quantizers import Arrays
 from pytest_quantbench.storage.samples_cache import Memory
 
 NAME, VERSION = "integrity", 2  # raised when other things are found in the same weights
@@ -49,7 +50,7 @@ class Inspected(Artifact):
         """What is stored for a parameter."""
         return self._artifact.tensor(name)
 
-    def arrays(self, name: str) -> dict[str, mx.array]:
+    def arrays(self, name: str) -> Arrays:
         """The encoded arrays of a parameter."""
         return self._artifact.arrays(name)
 

@@ -6,14 +6,17 @@ smaller group or is padded on the right; the padding is stored and therefore cou
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.quantizers.layer import Affine, Layer, row_length
+from pytest_quantbench.quantizers.numerics import affine_rounding
 from pytest_quantbench.quantizers.numerics.bit_packing import Codes, pack, unpack
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer
 
 BITS = (2, 3, 4, 5, 6, 8)
 GROUPS = (32, 64, 128)
@@ -48,65 +51,73 @@ def note(in_features: int, group_size: int, bits: int) -> str:
     return ", ".join(changes)
 
 
-def pad(weight: NDArray[np.float32], padded: int) -> NDArray[np.float32]:
+def pad(weight: Array, padded: int) -> Array:
     """(out, in) → (out, padded): the last column is repeated, which leaves every group's range as it was."""
-    return np.pad(weight, ((0, 0), (0, padded - weight.shape[1])), mode="edge")
+    missing = padded - weight.shape[1]
+    return np.pad(weight, ((0, 0), (0, missing)), mode="edge") if missing else weight
 
 
-def store(codes: Codes, scales: mx.array, biases: mx.array, bits: int, in_features: int) -> dict[str, mx.array]:
+def store(codes: Codes, scales: Array, biases: Array, bits: int, in_features: int) -> Arrays:
     """(out, padded) codes and (out, groups) 16-bit scales and biases → the arrays of one matrix.
 
     `weight` (out, padded × bits / 32) uint32, `scales`, `biases`, and `in_features` (1,) int32 where rows are padded.
     """
-    arrays = {"weight": mx.array(pack(codes, bits).view(np.uint32)), "scales": scales, "biases": biases}
+    arrays = {"weight": pack(codes, bits).view(np.uint32), "scales": scales, "biases": biases}
     padded = codes.shape[1] != in_features
-    return {**arrays, "in_features": mx.array([in_features], mx.int32)} if padded else arrays
+    return {**arrays, "in_features": np.array([in_features], np.int32)} if padded else arrays
 
 
-def codes_of(arrays: dict[str, mx.array], bits: int) -> Codes:
+def codes_of(arrays: Mapping[str, Array], bits: int) -> Codes:
     """The (out, padded) codes of a stored matrix."""
-    return unpack(np.array(arrays["weight"]).view(np.uint8), bits)
+    return unpack(arrays["weight"].view(np.uint8), bits)
 
 
-def decode(arrays: dict[str, mx.array], bits: int) -> mx.array:
+def decode(arrays: Mapping[str, Array], bits: int) -> NDArray[np.float32]:
     """The dense (out, in) weight in float32: code × scale + bias is not rounded to 16 bits, nor do kernels."""
-    scales, biases = (arrays[name].astype(mx.float32) for name in ("scales", "biases"))
-    dense = mx.dequantize(arrays["weight"], scales, biases, group_size=group_of(arrays, bits), bits=bits)
-    return dense if "in_features" not in arrays else dense[:, : _in_features(arrays)]
+    packed = arrays["weight"].view(np.uint8)
+    dense = affine_rounding.decoded(packed, arrays["scales"], arrays["biases"], bits)
+    return dense[:, : row_length(arrays, dense.shape[1])]
 
 
-def linear(arrays: dict[str, mx.array], bits: int) -> nn.Module:
-    """MLX's own quantized layer, behind a layer that pads its input where the rows were padded."""
-    group = group_of(arrays, bits)
-    padded = arrays["scales"].shape[1] * group
-    layer = nn.QuantizedLinear(padded, arrays["weight"].shape[0], False, group_size=group, bits=bits)
-    layer.update({name: arrays[name] for name in ("weight", "scales", "biases")})
-    return layer if "in_features" not in arrays else PaddedLinear(layer, padded - _in_features(arrays))
+def grid(arrays: Mapping[str, Array], bits: int) -> Affine:
+    """The stored matrix as a part of a layer."""
+    stored = arrays["weight"].shape[1] * 32 // bits
+    return Affine(
+        codes=arrays["weight"],
+        scales=arrays["scales"],
+        biases=arrays["biases"],
+        bits=bits,
+        in_features=row_length(arrays, stored),
+    )
 
 
-def mlx_parameters(arrays: dict[str, mx.array], bits: int) -> dict[str, int | str] | None:
-    """What MLX's config.json says of this matrix; None where rows were padded."""
-    return None if "in_features" in arrays else {"group_size": group_of(arrays, bits), "bits": bits}
-
-
-def group_of(arrays: Mapping[str, mx.array], bits: int) -> int:
+def group_of(arrays: Mapping[str, Array], bits: int) -> int:
     """How many weights of a row share a scale in a stored matrix."""
-    return arrays["weight"].shape[1] * 32 // bits // arrays["scales"].shape[1]
+    return grid(arrays, bits).group
 
 
-def _in_features(arrays: dict[str, mx.array]) -> int:
-    return int(np.array(arrays["in_features"])[0])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AffineStored(Quantizer):
+    """What the methods share whose result is such a matrix and nothing beside it."""
 
+    bits: int
+    group_size: int = 64
 
-class PaddedLinear(nn.Module):
-    """A quantized layer whose rows are longer than its input: zeros are appended to the input."""
+    name: ClassVar[str]
+    version: ClassVar[int]
+    calibration: ClassVar[Calibration]
 
-    def __init__(self, layer: nn.Module, padding: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.layer = layer
-        self.padding = padding
+    def __post_init__(self) -> None:
+        check(self.name, self.bits, self.group_size)
 
-    def __call__(self, x: mx.array) -> mx.array:
-        """(…, in) → (…, out)."""
-        product: mx.array = self.layer(mx.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, self.padding)]))
-        return product
+    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, Array]) -> str:
+        """What was done otherwise for an (out, in) matrix, such as padding; empty if nothing."""
+        return note(weight_shape[1], self.group_size, self.bits)
+
+    def decode(self, arrays: Mapping[str, Array]) -> NDArray[np.float32]:
+        """The dense (out, in) weight in float32."""
+        return decode(arrays, self.bits)
+
+    def layer(self, arrays: Mapping[str, Array]) -> Layer:
+        """The grid alone: MLX's own kernels take it."""
+        return Layer(grid=grid(arrays, self.bits))

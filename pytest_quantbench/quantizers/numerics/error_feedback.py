@@ -9,12 +9,12 @@ LDLQ (Chee et al. 2023, §3.1) are this one rule. `block` columns at a time is t
 
 from collections.abc import Callable
 
-import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.quantizers.numerics import grid_fitting
-from pytest_quantbench.quantizers.numerics.grid_fitting import Grids, Matrix
+from pytest_quantbench.quantizers.numerics.grid_fitting import BFLOAT16, FLOAT16, Grids, Kind, Matrix
+from pytest_quantbench.quantizers.protocol import Array
 
 
 def damped(hessian: NDArray[np.floating], share: float) -> NDArray[np.float64]:
@@ -86,7 +86,7 @@ def sweep(weight: Matrix, correction: Matrix, block: int, encode: Callable[[int,
     return decoded
 
 
-def grids(grouped: Matrix, importance: Matrix, bits: int, kind: mx.Dtype) -> Grids:
+def grids(grouped: Matrix, importance: Matrix, bits: int, kind: Kind) -> Grids:
     """Grids of small squared error in which each column counts by its importance, such as the Hessian's diagonal.
 
     `grouped` (out, groups, group), `importance` (groups, group). Every start gets one turn, only the best goes on: half
@@ -98,20 +98,20 @@ def grids(grouped: Matrix, importance: Matrix, bits: int, kind: mx.Dtype) -> Gri
     )
 
 
-def scale_type(given: mx.Dtype, dense: Matrix, exponent: int, bits: int) -> mx.Dtype:
+def scale_type(given: Kind, dense: Matrix, exponent: int, bits: int) -> Kind:
     """The weight's own 16-bit type, for MLX wants scales in the type of the activations; bfloat16 for float32.
 
     bfloat16 also where float16 cannot hold steps of `dense` (out, in) × 2^exponent. It costs nothing up to 4 bits, but
     2 dB of the output SNR at 8, where its biases are too coarse to lay a level on the few weights that count most.
     """
     steps = np.ptp(dense, axis=1) / np.float32(2**bits - 1)
-    return grid_fitting.stored_type(steps, exponent) if given == mx.float16 else mx.bfloat16
+    return grid_fitting.stored_type(steps, exponent) if given == FLOAT16 else BFLOAT16
 
 
 class ColumnGrids:
     """The grids of a matrix in the layout of a sweep, (in, out): scales and biases (groups, out), codes 0 … `top`."""
 
-    def __init__(self, grids: Grids, bits: int, kind: mx.Dtype) -> None:
+    def __init__(self, grids: Grids, bits: int, kind: Kind) -> None:
         self.scales, self.biases = (np.ascontiguousarray(part.T) for part in (grids.scales, grids.biases))
         self.top = 2**bits - 1
         self.kind = kind
@@ -152,7 +152,7 @@ class ColumnGrids:
         change *= better
         return change
 
-    def stored(self, exponent: int) -> tuple[mx.array, mx.array]:
+    def stored(self, exponent: int) -> tuple[Array, Array]:
         """Scales and biases × 2^exponent, (out, groups), in their 16-bit type."""
         grids = Grids(scales=self.scales.T, biases=self.biases.T, losses=np.zeros(self.scales.T.shape))
         return grid_fitting.stored(grids, self.kind, exponent)

@@ -13,15 +13,18 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
-import mlx.core as mx
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.quantizers.numerics.bit_packing import Codes
+from pytest_quantbench.quantizers.protocol import Array
 
 Matrix = NDArray[np.float32]
+Kind: TypeAlias = np.dtype[Any]
+FLOAT16, BFLOAT16 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
 BLOCK = 1 << 18  # weights worked on at a time: the few buffers of this size stay in the processor's cache
 TOP = 30  # weights are scaled to a largest one of about 2^TOP, and steps below FLAT count as none: between them lie
 FLAT = 2.0**-120  # all steps that a bfloat16 matrix can have beside its largest weight, and their inverses are float32
@@ -77,9 +80,9 @@ class Squared:
         return np.einsum("ijk,ijk->ij", weighted, residuals), residuals
 
 
-def normalised(weight: mx.array) -> tuple[Matrix, int]:
+def normalised(weight: Array) -> tuple[Matrix, int]:
     """A float32 copy scaled by a power of two to a largest value below 2^TOP, and the exponent that undoes it."""
-    dense = np.array(weight.astype(mx.float32))
+    dense = weight.astype(np.float32)
     largest = max(dense.max(initial=0.0), -dense.min(initial=0.0))
     exponent = int(np.frexp(largest)[1]) - TOP
     for part in (exponent // 2, exponent - exponent // 2):  # 2^-exponent itself may not be a float32
@@ -103,18 +106,18 @@ def span(groups: Matrix, bits: int) -> tuple[Matrix, Matrix]:
     return np.maximum((high - low) / np.float32(2**bits - 1), finest), low
 
 
-def stored_type(steps: Matrix, exponent: int) -> mx.Dtype:
+def stored_type(steps: Matrix, exponent: int) -> Kind:
     """float16, which has three bits more than bfloat16, if it can hold all grids of such steps × 2^exponent.
 
     Groups without a range do not count: their bias alone says what they are.
     """
     smallest = np.ldexp(float(steps[steps > FLAT].min(initial=2.0**TOP)), exponent)
-    return mx.float16 if exponent + TOP <= 14 and smallest >= 2.0**-14 else mx.bfloat16
+    return FLOAT16 if exponent + TOP <= 14 and smallest >= 2.0**-14 else BFLOAT16
 
 
-def rounded(values: Matrix, kind: mx.Dtype) -> Matrix:
+def rounded(values: Matrix, kind: Kind) -> Matrix:
     """The nearest numbers with the significant bits of a 16-bit type, whatever their exponent."""
-    dropped = 13 if kind == mx.float16 else 16
+    dropped = 13 if kind == FLOAT16 else 16
     bits = np.ascontiguousarray(values).view(np.uint32)
     odd = bits >> dropped & 1
     return ((bits + (odd + np.uint32((1 << dropped - 1) - 1))) & np.uint32(-(1 << dropped) & 0xFFFFFFFF)).view(
@@ -140,7 +143,7 @@ def nearest(
 
 
 def descend(
-    groups: Matrix, start: tuple[Matrix, Matrix], bits: int, kind: mx.Dtype, objective: Objective, turns: int
+    groups: Matrix, start: tuple[Matrix, Matrix], bits: int, kind: Kind, objective: Objective, turns: int
 ) -> Grids:
     """The best grids that `turns` alternations of nearest codes and fitted lines meet. O(turns × weights)."""
     scales, biases = start
@@ -158,9 +161,7 @@ def descend(
     return best
 
 
-def _line(
-    codes: Matrix, followed: Matrix, grids: Grids, weights: Matrix | None, kind: mx.Dtype
-) -> tuple[Matrix, Matrix]:
+def _line(codes: Matrix, followed: Matrix, grids: Grids, weights: Matrix | None, kind: Kind) -> tuple[Matrix, Matrix]:
     """The weighted least squares line through code → code + followed, as a scale and the bias best with it."""
     share = np.float32(1 / codes.shape[2]) if weights is None else 1 / weights.sum(1)
     mean, drift = (_sums(values, weights) * share for values in (codes, followed))
@@ -194,7 +195,7 @@ def blockwise(groups: Matrix, solve: Callable[[slice], Grids]) -> Grids:
 def fit(
     groups: Matrix,
     bits: int,
-    kind: mx.Dtype,
+    kind: Kind,
     objective: Objective,
     starts: Starts = STARTS,
     turns: tuple[int, int] = (4, 0),
@@ -219,7 +220,6 @@ def codes_of(groups: Matrix, grids: Grids, bits: int) -> Codes:
     return codes.astype(np.uint8).reshape(len(groups), -1)
 
 
-def stored(grids: Grids, kind: mx.Dtype, exponent: int) -> tuple[mx.array, mx.array]:
+def stored(grids: Grids, kind: Kind, exponent: int) -> tuple[Array, Array]:
     """Scales and biases × 2^exponent in their 16-bit type."""
-    scales, biases = (mx.array(np.ldexp(values, exponent)).astype(kind) for values in (grids.scales, grids.biases))
-    return scales, biases
+    return np.ldexp(grids.scales, exponent).astype(kind), np.ldexp(grids.biases, exponent).astype(kind)

@@ -8,15 +8,16 @@ values are scale × code with signed codes and a 16-bit scale for every 64 entri
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench.quantizers.layer import LowRank
 from pytest_quantbench.quantizers.numerics.bit_packing import pack, unpack
-from pytest_quantbench.quantizers.numerics.grid_fitting import Matrix, rounded
+from pytest_quantbench.quantizers.numerics.grid_fitting import Kind, Matrix, rounded
+from pytest_quantbench.quantizers.protocol import Array, Arrays
 
 GROUP = 64  # entries that share a scale
 SHARES = np.array([1.0, 0.9, 0.8, 0.7], np.float32)  # of a group's largest entry that its levels may reach
@@ -103,7 +104,7 @@ def _axes(side: Matrix, weights: Matrix | None) -> tuple[NDArray[np.float64], ND
     return powers[::-1], axes[:, ::-1]
 
 
-def quantized(values: Matrix, bits: int, kind: mx.Dtype, weights: Matrix | None = None) -> Factor:
+def quantized(values: Matrix, bits: int, kind: Kind, weights: Matrix | None = None) -> Factor:
     """Nearest codes (rank, length), for each group with the best of a few scales. Its largest entry is the lowest code.
 
     `weights` (length,) is what the squared error of each entry counts.
@@ -127,7 +128,7 @@ def quantized(values: Matrix, bits: int, kind: mx.Dtype, weights: Matrix | None 
     )
 
 
-def refitted(factors: Factors, dense: Matrix, weights: Matrix | None, kind: mx.Dtype) -> Factors:
+def refitted(factors: Factors, dense: Matrix, weights: Matrix | None, kind: Kind) -> Factors:
     """Both sides in turn by least squares against the other, for an (out, in) matrix. O(rank × out × in)."""
     left, right = factors
     weighted: Matrix = right.values if weights is None else right.values * weights
@@ -136,7 +137,7 @@ def refitted(factors: Factors, dense: Matrix, weights: Matrix | None, kind: mx.D
     return left, right
 
 
-def _refitted(factor: Factor, products: Matrix, gram: Matrix, kind: mx.Dtype, weights: Matrix | None) -> Factor:
+def _refitted(factor: Factor, products: Matrix, gram: Matrix, kind: Kind, weights: Matrix | None) -> Factor:
     """One component after the other to its optimum beside all others, quantized: the next make up for its error.
 
     `products` (rank, length) are the other side's with the matrix, `gram` (rank, rank) with itself.
@@ -150,59 +151,31 @@ def _refitted(factor: Factor, products: Matrix, gram: Matrix, kind: mx.Dtype, we
     return Factor(bits=factor.bits, codes=codes, scales=scales, values=values)
 
 
-def store(factors: Factors, exponent: int, kind: mx.Dtype) -> dict[str, mx.array]:
+def store(factors: Factors, exponent: int, kind: Kind) -> Arrays:
     """`left`, `right` (rank, length × bits / 8) uint8, `left_scales`, `right_scales` (rank, groups) 16-bit.
 
     The product is that of `factors` times 2^exponent, shared out so that both sides' scales are of like size.
     """
     sizes = [int(np.frexp(np.abs(factor.scales).max())[1]) for factor in factors]
     power = (sizes[1] + exponent - sizes[0]) // 2
-    arrays = {}
+    arrays: Arrays = {}
     for name, shift, factor in zip(("left", "right"), (power, exponent - power), factors, strict=True):
-        arrays[name] = mx.array(pack(factor.codes, factor.bits))
-        arrays[f"{name}_scales"] = mx.array(np.ldexp(factor.scales, shift)).astype(kind)
+        arrays[name] = pack(factor.codes, factor.bits)
+        arrays[f"{name}_scales"] = np.ldexp(factor.scales, shift).astype(kind)
     return arrays
 
 
-def load(arrays: dict[str, mx.array]) -> tuple[mx.array, mx.array]:
-    """The values of `left` and `right` in float32, (rank, length rounded up to groups)."""
-    left, right = (_loaded(np.array(arrays[name]), arrays[f"{name}_scales"]) for name in ("left", "right"))
-    return left, right
-
-
-def added(dense: mx.array, arrays: dict[str, mx.array]) -> mx.array:
-    """The dense (out, in) matrix plus the stored product, if there is one."""
+def compensator(arrays: Mapping[str, Array], outs: int, ins: int) -> LowRank | None:
+    """The stored product of an (outs, ins) matrix, in float32; None where there is none."""
     if "left" not in arrays:
-        return dense
-    left, right = load(arrays)
-    return dense + left[:, : dense.shape[0]].T @ right[:, : dense.shape[1]]
+        return None
+    left, right = (_loaded(arrays[name], arrays[f"{name}_scales"]) for name in ("left", "right"))
+    return LowRank(left=left[:, :outs], right=right[:, :ins])
 
 
-def beside(layer: nn.Module, arrays: dict[str, mx.array]) -> nn.Module:
-    """The quantized layer, with the stored product in two thin ones if there is one."""
-    if "left" not in arrays:
-        return layer
-    left, right = load(arrays)
-    return CompensatedLinear(layer, left[:, : arrays["weight"].shape[0]], right)
-
-
-def _loaded(packed: NDArray[np.uint8], scales: mx.array) -> mx.array:
+def _loaded(packed: NDArray[np.uint8], scales: Array) -> Matrix:
+    """(rank, length rounded up to groups) the values of a factor."""
     bits = packed.shape[1] * 8 // (scales.shape[1] * GROUP)
     codes = unpack(packed, bits).reshape(*scales.shape, GROUP).astype(np.float32) - np.float32(2 ** (bits - 1))
-    values = codes * np.array(scales.astype(mx.float32))[:, :, None]
-    return mx.array(values.reshape(len(packed), -1))
-
-
-class CompensatedLinear(nn.Module):
-    """A quantized layer plus a low-rank product: `left` is (rank, out), `right` (rank, in or longer)."""
-
-    def __init__(self, layer: nn.Module, left: mx.array, right: mx.array) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.layer = layer
-        self.left = left
-        self.right = right
-
-    def __call__(self, x: mx.array) -> mx.array:
-        """(…, in) → (…, out)."""
-        product: mx.array = self.layer(x)
-        return product + (x @ self.right[:, : x.shape[-1]].T) @ self.left
+    values = codes * scales.astype(np.float32)[:, :, None]
+    return np.asarray(values.reshape(len(packed), -1))

@@ -10,7 +10,7 @@ Matrices are held transposed, (in, out), so that a block of inputs is contiguous
 import math
 from dataclasses import dataclass
 
-import mlx.core as mx
+import ml_dtypes
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
@@ -216,7 +216,7 @@ def row_scales(bits: int, ins: int) -> bool:
 def scales(weight: Matrix, rows: bool) -> Matrix:
     """Root mean squares of an (in, out) matrix as bfloat16 holds them: (1, out) of its rows Wᵀ, or (1, 1) of all."""
     power = np.square(weight).mean(0 if rows else None, keepdims=True)
-    rounded: Matrix = np.array(mx.array(np.sqrt(power)).astype(mx.bfloat16).astype(mx.float32))
+    rounded: Matrix = np.sqrt(power).astype(np.float32).astype(ml_dtypes.bfloat16).astype(np.float32)
     return np.maximum(rounded, np.float32(LEAST))
 
 

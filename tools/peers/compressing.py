@@ -1,7 +1,7 @@
 """What compression costs, beside mlx_lm.convert on the same model in the same run: seconds, GB/s of BF16, peak memory.
 
-    python benches/peers/compressing.py              # 1.5 billion parameters, random; int4, int4-rtn, mlx_lm.convert
-    python benches/peers/compressing.py --model DIRECTORY --recipe int4 --recipe int3
+    python tools/peers/compressing.py              # 1.5 billion parameters, random; int4, int4-rtn, mlx_lm.convert
+    python tools/peers/compressing.py --model DIRECTORY --recipe int4 --recipe int3
 
 Every compression runs in a process of its own, without calibration, and writes to a folder that is deleted.
 """
@@ -15,12 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from walk import random_model
-
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.pipeline import compress
+from tools.peers.walk import random_model
 
 CONVERT = "mlx_lm.convert"
 GROUP = 64  # of mlx_lm.convert's own default

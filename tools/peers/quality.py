@@ -1,7 +1,7 @@
 """T2 and T3 beside other tools on the same model, the same text and the same questions, in one run.
 
-    python benches/peers/quality.py t3 --task-data arc_easy=FILE.jsonl --task-data hellaswag=FILE.jsonl
-    python benches/peers/quality.py t2 --text FILE
+    python tools/peers/quality.py t3 --task-data arc_easy=FILE.jsonl --task-data hellaswag=FILE.jsonl
+    python tools/peers/quality.py t2 --text FILE
 
 The model is a Llama of 27 million parameters with random weights and Tiny's tokenizer, made on the spot: what is timed
 does not depend on the weights. `--model DIRECTORY` takes another. Peers: `mlx_lm.evaluate` and `mlx_lm.perplexity` as
@@ -15,6 +15,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from lm_eval import evaluator
 
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.catalog.settings import pairs
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
@@ -107,8 +107,7 @@ def t3(directory: Path, files: dict[str, Path], limit: int, repeats: int) -> Non
                 samples = evaluator.evaluate(model, told, samples=chosen, bootstrap_iters=0)["samples"]
             return [[answer[0] for answer in e["filtered_resps"]] for name in files for e in samples[name]]
 
-        tools = {"pytest-quantbench": ours}
-        tools |= {name: lambda model=model: theirs(model) for name, model in peers.items()}
+        tools = {"pytest-quantbench": ours} | {name: partial(theirs, model) for name, model in peers.items()}
         found = side_by_side(tools, repeats)
     table(found, lambda a, b: max(np.abs(np.array(x) - y).max() for x, y in zip(a, b, strict=True)))
 
@@ -119,7 +118,7 @@ def t2(directory: Path, file: Path, tokens: int, repeats: int) -> None:
     from mlx_lm.perplexity import eval_ppl
 
     text = Text(name=file.name, content=file.read_text())
-    model, tokenizer = mlx_lm.load(str(directory))
+    model, tokenizer = mlx_lm.load(str(directory))[:2]
     ids = tokenizer.encode(text.content, add_special_tokens=False)[:tokens]
     windows = mx.array(ids[: len(ids) // 512 * 512]).reshape(-1, 512)
     with tempfile.TemporaryDirectory() as cache:
@@ -146,20 +145,28 @@ def table(found: dict[str, tuple[float, Any]], difference: Callable[[Any, Any], 
         print(f"| {name} | {seconds:.1f} | {seconds / ours:.1f} | {difference(mine, theirs):.2g} |")
 
 
+def named_file(given: str) -> tuple[str, Path]:
+    """`NAME=FILE` as argparse reads it."""
+    name, equals, file = given.partition("=")
+    if not (equals and Path(file).is_file()):
+        raise argparse.ArgumentTypeError(f"{given!r} is not NAME=FILE with a file that exists")
+    return name, Path(file)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("t2", "t3"))
     parser.add_argument("--model", type=Path)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--limit", type=int, default=200)
-    parser.add_argument("--task-data", action="append", default=[])
+    parser.add_argument("--task-data", action="append", type=named_file, default=[], metavar="NAME=FILE")
     parser.add_argument("--text", type=Path, default=TINY_DIRECTORY / "heldout.txt")
     parser.add_argument("--tokens", type=int, default=4096)
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         directory = chosen.model or random_model(Path(made))
         if chosen.what == "t3":
-            t3(directory, pairs(chosen.task_data) or lm_eval_tasks.EMBEDDED, chosen.limit, chosen.repeats)
+            t3(directory, dict(chosen.task_data) or lm_eval_tasks.EMBEDDED, chosen.limit, chosen.repeats)
         else:
             t2(directory, chosen.text, chosen.tokens, chosen.repeats)
 

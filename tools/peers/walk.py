@@ -1,8 +1,8 @@
 """What a walk costs: memory beside a plain load, several recipes beside one, time against tokens and layers.
 
-    python benches/peers/walk.py memory     # 1.5 billion parameters, 2,048 tokens: peak resident memory and seconds
-    python benches/peers/walk.py recipes    # four recipes along one walk against each alone
-    python benches/peers/walk.py growth     # seconds by tokens and by layers
+    python tools/peers/walk.py memory     # 1.5 billion parameters, 2,048 tokens: peak resident memory and seconds
+    python tools/peers/walk.py recipes    # four recipes along one walk against each alone
+    python tools/peers/walk.py growth     # seconds by tokens and by layers
 
 The model has the shape of Qwen2.5-1.5B (3.1 GB in BF16) and random weights, made on the spot; `--layers` takes fewer.
 Every measurement runs in a process of its own, which says how much memory it had at most.
@@ -101,7 +101,7 @@ def plain(directory: Path) -> None:
     """The whole model in memory as mlx-lm loads it, and 64 tokens through it: in bfloat16 a CPU is slow."""
     import mlx_lm
 
-    model, _ = mlx_lm.load(str(directory))
+    model = mlx_lm.load(str(directory))[0]
     mx.eval(model(mx.random.randint(0, 2048, (1, 64))))
 
 

@@ -1,0 +1,141 @@
+"""How a quantized matrix is run without decoding it first: a description in arrays, of which engines build layers.
+
+A layer maps inputs x (…, in) to
+
+    y = scale · grid(r(x · input_scales)) + what `sparse` and `low_rank` add to the matrix, times the same inputs
+
+where r puts the inputs on a grid of their own (`input_rule`). A part that is None is not there. Which kernels run it is
+the engine's business; the method's `decode` says what the result has to be: y = r(x) Wᵀ.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_quantbench.quantizers.numerics.microscaled_formats import Format
+from pytest_quantbench.quantizers.protocol import Array
+
+Matrix = NDArray[np.float32]
+LEAST_SCALE = 1e-30  # a token of zeros has a scale, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Affine:
+    """weight = code × scale + bias. Rows may be longer than the layer's inputs, which are then padded with zeros."""
+
+    codes: NDArray[np.uint32]  # (out, padded in × bits / 32), a little-endian stream of bits
+    scales: Array  # (out, groups) float16, bfloat16 or float32
+    biases: Array  # the same
+    bits: int
+    in_features: int
+
+    @property
+    def group(self) -> int:
+        """How many weights of a row share a scale and a bias."""
+        return int(self.codes.shape[1] * 32 // self.bits // self.scales.shape[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Microscaled:
+    """weight = code × scale in one of the microscaling formats. Rows may be longer than the layer's inputs."""
+
+    codes: NDArray[np.uint32]  # (out, padded in × bits / 32)
+    scales: NDArray[np.uint8]  # (out, groups)
+    form: Format
+    in_features: int
+
+    @property
+    def bits(self) -> int:
+        """Of a code."""
+        return self.form.bits
+
+    @property
+    def group(self) -> int:
+        """How many weights of a row share a scale."""
+        return self.form.group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sparse:
+    """Single weights that are added to the matrix."""
+
+    places: NDArray[np.int32]  # (count, 2): row and column
+    values: Array  # (count,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LowRank:
+    """A product leftᵀ · right that is added to the matrix."""
+
+    left: Matrix  # (rank, out)
+    right: Matrix  # (rank, in)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerToken:
+    """Each token's inputs are rounded to symmetric integers of `bits`, with a scale from its own largest value."""
+
+    bits: int
+
+    @property
+    def top(self) -> int:
+        """The largest integer."""
+        return int(2 ** (self.bits - 1)) - 1
+
+    def rounded(self, inputs: Matrix) -> Matrix:
+        """(…, in) → (…, in): values that the grid can express. Engines compute the same."""
+        scales = np.maximum(np.abs(inputs).max(axis=-1, keepdims=True) / np.float32(self.top), np.float32(LEAST_SCALE))
+        return np.asarray(np.rint(inputs / scales) * scales)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fixed:
+    """All inputs lie on one grid: (code − zero) × step, with codes from 0 to 2^bits − 1."""
+
+    step: float
+    zero: float
+    bits: int
+
+    @property
+    def top(self) -> int:
+        """The largest code."""
+        return int(2**self.bits) - 1
+
+    def rounded(self, inputs: Matrix) -> Matrix:
+        """(…, in) → (…, in): values that the grid can express, cut off at its ends. Engines compute the same."""
+        step, zero = np.float32(self.step), np.float32(self.zero)
+        return np.asarray((np.clip(np.rint(inputs / step) + zero, 0, self.top) - zero) * step)
+
+
+InputRule: TypeAlias = PerToken | Fixed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """What a quantized matrix consists of."""
+
+    grid: Affine | Microscaled | None = None  # None: the decoded matrix
+    input_scales: Array | None = None  # (in,): inputs are multiplied by them
+    input_rule: InputRule | None = None
+    scale: Array | None = None  # (1,): one number for all outputs of the grid
+    sparse: Sparse | None = None
+    low_rank: LowRank | None = None
+
+    @property
+    def is_grid_alone(self) -> bool:
+        """Whether there is nothing beside the grid, and no padding in it."""
+        beside = (self.input_scales, self.input_rule, self.scale, self.sparse, self.low_rank)
+        return self.grid is not None and not padding(self.grid) and all(part is None for part in beside)
+
+
+def padding(grid: Affine | Microscaled) -> int:
+    """By how much the rows of a grid are longer than the layer's inputs."""
+    return int(grid.codes.shape[1] * 32 // grid.bits - grid.in_features)
+
+
+def row_length(arrays: Mapping[str, Array], stored: int) -> int:
+    """The row length before padding, as methods store it (`in_features`); `stored`: that of the arrays."""
+    return int(arrays["in_features"][0]) if "in_features" in arrays else stored
