@@ -32,15 +32,12 @@ LARGEST_DIMENSION = 2**31 - 1  # MLX counts in 32 bits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTensor:
-    """A tensor as a header describes it."""
+    """A tensor as a header describes it; `begin` and `end` count bytes from the header's end."""
 
     dtype: str
     shape: tuple[int, ...]
-
-    @property
-    def stored_bytes(self) -> int:
-        """How many it takes."""
-        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
+    begin: int
+    end: int
 
 
 def read_header(file: Path) -> dict[str, StoredTensor]:
@@ -48,13 +45,19 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     _refuse_false_length(file)
     try:
         with safe_open(file, framework="numpy") as opened:
-            parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
+            parts = {name: opened.get_slice(name) for name in opened.offset_keys()}
             found = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
     except SafetensorError as error:
         raise corrupt(file, f"{error!s:.200}") from error
     except OSError as error:
         raise ModelError(f"{file} cannot be read: {error}.") from error
-    return {name: _tensor(file, name, dtype, shape) for name, (dtype, shape) in found.items()}
+    tensors: dict[str, StoredTensor] = {}
+    end = 0
+    for name, (dtype, shape) in found.items():  # as they lie, without a gap
+        _refuse_unread(file, name, dtype, shape)
+        begin, end = end, end + math.prod(shape) * DTYPE_BYTES[dtype]
+        tensors[name] = StoredTensor(dtype=dtype, shape=shape, begin=begin, end=end)
+    return tensors
 
 
 def _refuse_false_length(file: Path) -> None:
@@ -71,14 +74,14 @@ def _refuse_false_length(file: Path) -> None:
         raise corrupt(file, f"its header should take {length} bytes, of {total} and at most {MOST_HEADER_BYTES}")
 
 
-def _tensor(file: Path, name: str, dtype: str, shape: tuple[int, ...]) -> StoredTensor:
+def _refuse_unread(file: Path, name: str, dtype: str, shape: tuple[int, ...]) -> None:
+    """Raise ModelError for what MLX would take for another tensor than it is."""
     if dtype not in DTYPE_BYTES:
         raise ModelError(
             f"{file} holds {short(name)} as {short(dtype)}. Types that are read: {', '.join(DTYPE_BYTES)}."
         )
     if len(shape) > MOST_DIMENSIONS or max(shape, default=0) > LARGEST_DIMENSION:
         raise corrupt(file, f"{short(name)} has shape {short(list(shape))}")
-    return StoredTensor(dtype=dtype, shape=shape)
 
 
 def short(value: Any) -> str:
