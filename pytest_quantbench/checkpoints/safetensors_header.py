@@ -41,7 +41,7 @@ class StoredTensor:
 
 
 def read_header(file: Path) -> dict[str, StoredTensor]:
-    """Every tensor by name. Raises ModelError naming what is wrong with the header, or that the file is cut."""
+    """Every tensor by name, in the order of their bytes. Raises ModelError naming what is wrong, or that it is cut."""
     _refuse_false_length(file)
     try:
         with safe_open(file, framework="numpy") as opened:
