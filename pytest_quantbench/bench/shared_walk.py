@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T2, T3 = "perplexity_samples", "accuracy_samples"
 SHOWN = {T2: "T2", T3: "T3"}
-VERSIONS = {T2: 2, T3: 2}  # raised when a measure gives other samples for the same work
+VERSIONS = {T2: 2, T3: 3}  # raised when a measure gives other samples for the same work
 Work = Callable[["Walked", str], Mapping[str, Any]]  # of a cell and T2 or T3: all that its samples depend on
 
 

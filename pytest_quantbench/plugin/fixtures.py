@@ -124,11 +124,12 @@ def quantbench_codec(request: pytest.FixtureRequest) -> list[CodecFigures]:
 @pytest.fixture(scope="session")
 def selftest(request: pytest.FixtureRequest, cell: Cell) -> list[Finding]:
     """What the checks say of a cell's model under known damage; the table also goes to the results folder."""
-    from pytest_quantbench.bench.selftest import findings, table
+    from pytest_quantbench.bench.selftest import as_table, findings
+    from pytest_quantbench.report import tables
     from pytest_quantbench.storage.files import write_atomically
 
     found = list(findings(cell))
-    run, lines = run_of(request.config), table(found)
+    run, lines = run_of(request.config), tables.table(*as_table(found))
     run.selftests += lines
     write_atomically(run.settings.results / f"selftest_{cell.id}.md", "\n".join([*lines, ""]).encode())
     return found

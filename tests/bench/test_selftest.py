@@ -17,6 +17,7 @@ from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress.artifact import open_artifact
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.report import tables
 
 
 @pytest.fixture
@@ -97,7 +98,7 @@ def test_every_damage_is_judged_and_the_artifact_stays_whole(cell):
     assert len(set(estimates)) == len(estimates)
     assert abs(estimates[0]) == pytest.approx(cell.reference.floor.perplexity_points)
     assert open_artifact(cell.artifact.directory) is not None
-    lines = selftest.table(found)
+    lines = tables.table(*selftest.as_table(found))
     assert len(lines) == 2 + len(found)
     assert "perplexity delta vs BF16, limit 1 " in lines[0]
 

@@ -1,6 +1,5 @@
 """All that T3 asks of a model: the choices of some tasks, the written answers of others."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from pytest_quantbench.measures.accuracy.lm_eval_tasks import (
 )
 from pytest_quantbench.measures.accuracy.multiple_choice import Choices, hashes
 from pytest_quantbench.measures.accuracy.question_sample import Part, parts_of
+from pytest_quantbench.storage.sealed import json_sha256
 
 CHOICES, WRITING = ("multiple_choice", "loglikelihood"), ("generate_until",)
 
@@ -76,7 +76,7 @@ class Asked:
         """Hash of all that is asked: every question, prompt and choice, and the rules by which answers are judged."""
         choices = [(request.context, request.continuation) for request in self.choices.requests]
         written = [self.writing.prompts, self.writing.limits]
-        return hashlib.sha256(repr([self.available, self._content, choices, written]).encode()).hexdigest()
+        return json_sha256([list(self.available.items()), self._content, choices, written])
 
     @property
     def cut_contexts(self) -> int:
