@@ -44,11 +44,11 @@ class StoredTensor:
 
 
 def read_header(file: Path) -> dict[str, StoredTensor]:
-    """Every tensor by name. Raises ModelError naming what is wrong with the header, or that the file is cut."""
+    """Every tensor by name, in the order of their bytes. Raises ModelError naming what is wrong, or that it is cut."""
     _refuse_false_length(file)
     try:
         with safe_open(file, framework="numpy") as opened:
-            parts = {name: opened.get_slice(name) for name in opened.keys()}  # noqa: SIM118 (it is no mapping)
+            parts = {name: opened.get_slice(name) for name in opened.offset_keys()}
             found = {name: (part.get_dtype(), tuple(part.get_shape())) for name, part in parts.items()}
     except SafetensorError as error:
         raise corrupt(file, f"{error!s:.200}") from error

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,15 @@ class TensorFile:
     def __init__(self, file: Path) -> None:
         self.tensors: Mapping[str, StoredTensor] = read_header(file)
         self._file = file
-        taken = max((tensor.end for tensor in self.tensors.values()), default=0)
-        self._begin = file.stat().st_size - taken  # the header was checked: tensors end where the file does
+        ends = list(accumulate(tensor.stored_bytes for tensor in self.tensors.values()))
+        first = file.stat().st_size - (ends[-1] if ends else 0)  # no gaps, and the last ends where the file does
+        self._begins = dict(zip(self.tensors, (first + end for end in (0, *ends)), strict=False))
 
     def read(self, name: str) -> Array:
         """One tensor. Raises ModelError where the file has become shorter."""
         tensor = self.tensors[name]
         count = math.prod(tensor.shape)
-        values = np.fromfile(self._file, NUMPY[tensor.dtype], count, offset=self._begin + tensor.begin)
+        values = np.fromfile(self._file, NUMPY[tensor.dtype], count, offset=self._begins[name])
         if len(values) != count:
             raise ModelError(f"{self._file} has become shorter since it was opened.")
         return values.reshape(tensor.shape)
