@@ -1,3 +1,4 @@
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_the_plot_is_drawn_with_every_cell_and_limit(folder):
 
 
 def test_without_matplotlib_the_plots_absence_is_said(folder, monkeypatch):
-    monkeypatch.setattr(plots.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert "matplotlib is not installed" in plots.draw_or_say(list(records()), folder / "plot.svg")
 
 

@@ -343,7 +343,7 @@ def architecture(monkeypatch, name, forward):
             return self.model.layers
 
     module = ModuleType(f"mlx_lm.models.{name}")
-    module.Model, module.ModelArgs = Model, llama.ModelArgs
+    vars(module).update(Model=Model, ModelArgs=llama.ModelArgs)
     module.__file__ = llama.__file__  # which keys of a config are read is looked up in a module's source
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return BASE | {"model_type": name}
