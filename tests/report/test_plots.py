@@ -1,3 +1,5 @@
+import importlib.util
+
 import pytest
 from builders import make_perplexity, make_record
 
