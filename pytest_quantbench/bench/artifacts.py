@@ -32,9 +32,9 @@ class Artifacts:
         if target.rounds:
             return self.of(target.plain)  # a walk reads the weights of both once
         if target.damage is not None:
-            return DAMAGES[target.damage](self.of(target.plain), settings.seed)
+            return DAMAGES[target.damage](self.of(target.plain), inputs.opened, settings.seed)
         return compress(
-            inputs.checkpoint,
+            inputs.opened,
             target.recipe,
             settings.seed,
             settings.cache,
@@ -53,7 +53,7 @@ class Artifacts:
 
     def identify(self, target: Target) -> dict[str, Any]:
         """The weights, and the machine and its libraries, as plain JSON values."""
-        machine = msgspec.to_builtins(describe())
+        machine = msgspec.to_builtins(describe(self._inputs.engine))
         return {"artifact": self.key(target), "rounding": target.rounds, "machine": machine}
 
     def calibrated_by(self, target: Target) -> CalibrationSet | None:

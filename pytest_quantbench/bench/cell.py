@@ -16,6 +16,7 @@ from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.criteria import METRICS, limit_for, metric_of
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.engines.machine import describe
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.judge import rules
 from pytest_quantbench.judge.verdict import Verdict
@@ -186,6 +187,7 @@ class Cell:
             calibration_ppl=calibration_perplexity(self.target, schedule),
             noise_floor=self._noise_floor() if self.target.is_reference else None,
             around_texts=lambda: schedule.inputs.around_texts,
+            machine=describe(schedule.inputs.engine),
             seed=schedule.inputs.settings.seed,
         )
 

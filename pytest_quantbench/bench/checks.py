@@ -10,9 +10,10 @@ from pytest_quantbench.bench.target import Target
 from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.prompts import PROMPTS
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.engines.machine import backend
+from pytest_quantbench.engines.protocol import Backend
 from pytest_quantbench.judge import accuracy_drop, interim, rates, rules
 from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.measures import AnyMeasure
 from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, ThroughputSamples
 from pytest_quantbench.stats import series
 
@@ -20,7 +21,12 @@ S = TypeVar("S")
 
 
 class Check(Protocol[S]):
-    """How the samples of one measure are judged."""
+    """How the samples of one measure are judged, where they were taken on this backend."""
+
+    backend: Backend
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
 
     def extent(self, samples: S, settings: Settings) -> tuple[int, int]:
         """How many items the first look has, and how many the last may have."""
@@ -117,7 +123,7 @@ class ThroughputCheck(Check[ThroughputSamples]):
     def extent(self, samples: ThroughputSamples, settings: Settings) -> tuple[int, int]:
         """From `--runs` to `most_runs` of every prompt; on a CPU nothing is judged and nothing added."""
         runs = settings.runs * len(PROMPTS)
-        return runs, runs if backend() == "cpu" else settings.most_runs * len(PROMPTS)
+        return runs, runs if self.backend == "cpu" else settings.most_runs * len(PROMPTS)
 
     def count(self, samples: ThroughputSamples) -> int:
         """Runs."""
@@ -131,7 +137,7 @@ class ThroughputCheck(Check[ThroughputSamples]):
         self, samples: ThroughputSamples, reference: ThroughputSamples, limit: float | None, alpha: float
     ) -> Verdict:
         """Informational on a CPU. With mean rates; the reference's own where they may be compared."""
-        verdict = rules.judge_throughput(samples, reference, limit, backend() != "cpu", alpha)
+        verdict = rules.judge_throughput(samples, reference, limit, self.backend != "cpu", alpha)
         other = replace(reference, runs=samples.reference_runs) if samples.reference_runs else reference
         before = None if rates.suppressed(samples, other) else rates.mean_rate(other)
         return replace(verdict, value=rates.mean_rate(samples), reference_value=before)
@@ -141,10 +147,10 @@ class ThroughputCheck(Check[ThroughputSamples]):
         return bool(samples.reference_runs)
 
 
-CHECKS: Mapping[str, Check[Any]] = {
-    "perplexity": PerplexityCheck(),
-    "accuracy": AccuracyCheck(),
-    "throughput": ThroughputCheck(),
+CHECKS: Mapping[str, type[Check[Any]]] = {
+    "perplexity": PerplexityCheck,
+    "accuracy": AccuracyCheck,
+    "throughput": ThroughputCheck,
 }
 
 
@@ -152,30 +158,27 @@ def decide(
     name: str, target: Target, schedule: Schedule, limit: float | None, deadline_seconds: float | None = None
 ) -> Verdict:
     """The verdict of a check, with as many samples as it takes, up to the settings' bounds or the deadline."""
-    check, pair, settings = CHECKS[name], _Pair(target, schedule, name), schedule.inputs.settings
+    check, settings = CHECKS[name](schedule.inputs.engine.backend), schedule.inputs.settings
+    pair = _Pair(target, schedule, measures.get(name), check)
     own = pair.own()
     first, most = check.extent(own, settings)
     once = settings.fixed or limit is None
-    planned = [first] if once else interim.sizes(first, max(first, most))
-
-    def verdict_at(items: int, alpha: float) -> Verdict:
-        mine, other = (check.first(each, items) for each in pair.both())
-        return check.look(mine, other, limit, alpha)
-
-    def hopeless(items: int) -> bool:
-        return check.hopeless(check.first(pair.both()[1], items), limit)
-
-    return interim.adjusted(
-        interim.follow(planned, pair.grow, verdict_at, deadline_seconds, check.whole(own), hopeless)
+    looks = interim.Looks(
+        [first] if once else interim.sizes(first, max(first, most)), deadline_seconds, check.whole(own)
     )
+    while (wanted := looks.wanted) is not None:
+        items, alpha = looks.at(pair.grow(wanted))
+        mine, other = (check.first(each, items) for each in pair.both())
+        looks.add(items, alpha, check.look(mine, other, limit, alpha), hopeless=check.hopeless(other, limit))
+    return interim.adjusted(looks.verdict)
 
 
 class _Pair:
     """The samples of a target and of its reference, as many of both."""
 
-    def __init__(self, target: Target, schedule: Schedule, name: str) -> None:
+    def __init__(self, target: Target, schedule: Schedule, measure: AnyMeasure, check: Check[Any]) -> None:
         self._target, self._schedule = target, schedule
-        self._check, self._measure = CHECKS[name], measures.get(name)
+        self._measure, self._check = measure, check
 
     def own(self) -> Any:
         """The target's."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable
 from functools import cached_property
 from typing import Any, TypeVar
 
+from pytest_quantbench import engines
 from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.catalog.settings import Settings
@@ -12,6 +13,8 @@ from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer
 from pytest_quantbench.compress.calibration import CalibrationSet
 from pytest_quantbench.compress.calibration_text import Writer, calibration_set
 from pytest_quantbench.compress.pipeline import reference
+from pytest_quantbench.engines.parameters import Capacity
+from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.fetch.download import fetch
 from pytest_quantbench.fetch.evicted import find
@@ -26,6 +29,7 @@ class Inputs:
     def __init__(self, model: Model, settings: Settings) -> None:
         self.model = model
         self.settings = settings
+        self.engine = engines.get()
         self._made: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -42,18 +46,28 @@ class Inputs:
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """The original weights, fetched and checked; what keeps them from being had is found out once."""
-        return self.once("checkpoint", self._fetched)
+        """The files of the original weights."""
+        return self.opened.checkpoint
 
     @property
-    def has_checkpoint(self) -> bool:
-        """Whether the weights were asked for, and could be had."""
-        return isinstance(self._made.get("checkpoint"), Checkpoint)
+    def opened(self) -> Architecture:
+        """The original weights, fetched, checked and opened; what keeps them from being had is found out once."""
+        return self.once("opened", self._opened)
 
-    def _fetched(self) -> Checkpoint:
+    @cached_property
+    def capacity(self) -> Capacity:
+        """Which tokens and how many the model takes."""
+        return self.engine.capacity(self.opened.config)
+
+    @property
+    def is_opened(self) -> bool:
+        """Whether the weights were asked for, and could be had."""
+        return not isinstance(self._made.get("opened", QuantbenchError()), QuantbenchError)
+
+    def _opened(self) -> Architecture:
         settings = self.settings
         known = None if settings.fresh else find(settings.cache, self.model, settings.offline)
-        return known or Checkpoint(*fetch(self.model, settings.offline))
+        return self.engine.open(known or Checkpoint(*fetch(self.model, settings.offline)))
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -77,16 +91,22 @@ class Inputs:
         """The tokens that every text begins with, and those that the tokenizer would put behind it, by name."""
         return frame_of(self.tokenizer).named(self.tokenizer)
 
+    @property
+    def calibration_text(self) -> Text:
+        """The text that recipes are fitted to."""
+        return self.calibration.text
+
     @cached_property
     def calibration(self) -> CalibrationSet:
-        """The text that recipes are fitted to."""
+        """The same, with how many sequences of it are run."""
         settings, model = self.settings, self.model
         return calibration_set(
             settings.calibration,
             model.calibration,
             Writer(
                 name=model.name,
-                reference=lambda: reference(self.checkpoint, REFERENCE, settings.cache),
+                engine=self.engine,
+                reference=lambda: reference(self.opened, REFERENCE, settings.cache),
                 tokenizer=lambda: self.tokenizer,
                 cache=settings.cache,
                 seed=settings.seed,

@@ -19,9 +19,6 @@ from pytest_quantbench.bench.target import Target
 from pytest_quantbench.bench.timing import Timings
 from pytest_quantbench.bench.wants import Lack, Want, doing, references, together, with_reference
 from pytest_quantbench.compress.artifact import Artifact
-from pytest_quantbench.engines.machine import backend
-from pytest_quantbench.engines.mlx.walk import Walk
-from pytest_quantbench.engines.mlx.walk_trial import prove
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.measures import ArtifactMeasure, ResidentMeasure, WalkMeasure
 from pytest_quantbench.measures.integrity.inspection import Inspected
@@ -159,7 +156,7 @@ class Schedule:
         forward pass, which is tried in small when this is first asked; each measure for itself.
         """
         lack.measure.refuse(self.inputs, calibrated=self.artifacts.calibrated_by(lack.target) is not None)
-        proof = prove(artifact.config, artifact.names, backend() == "cpu", Walk)
+        proof = self.inputs.engine.prove(artifact)
         proof.refuse(())
         lack.share.batches(proof)
 
@@ -180,7 +177,7 @@ class Schedule:
         targets = dict.fromkeys(lack.target for lack in lacking)
         measured = [(lack.measure, lack.share) for lack in lacking if lack.target == lacking[0].target]
         tracks = [self._track(target, [measure for measure, _ in measured]) for target in targets]
-        walk = SharedWalk(tracks, measured, memory_bytes=self.inputs.settings.memory_bytes)
+        walk = SharedWalk(self.inputs.engine, tracks, measured, memory_bytes=self.inputs.settings.memory_bytes)
         works = {(lack.target, lack.measure.name): lack for lack in lacking}
         for taken in walk.taken():
             if taken.error is not None:

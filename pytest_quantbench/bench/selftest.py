@@ -63,18 +63,18 @@ def _named(target: Target, schedule: Schedule) -> tuple[str, ...]:
     return () if found is None else found.problems
 
 
-def table(found: list[Finding]) -> list[str]:
-    """Damage against verdict, as markdown."""
+def as_table(found: list[Finding]) -> tuple[list[str], list[list[str]]]:
+    """Damage against verdict: the names of a table's columns, and its rows."""
     checks = [METRICS[verdict.metric] for verdict in found[0].verdicts]
     limits = [verdict.limit for verdict in found[0].verdicts]
     heads = [f"{m.label}, limit {limit:g} {m.unit}".rstrip() for m, limit in zip(checks, limits, strict=True)]
     heads = [f"damage to {found[0].cell}", *heads, "verdict", "integrity"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    rows = []
     for finding in found:
-        cells = [f"{_shown(verdict)} {verdict.outcome}" for verdict in finding.verdicts]
+        shown = [f"{_shown(verdict)} {verdict.outcome}" for verdict in finding.verdicts]
         named = f"{len(finding.named)} findings" if finding.named else "nothing"
-        lines.append(f"| {finding.damage} | {' | '.join(cells)} | {finding.outcome} | {named} |")
-    return lines
+        rows.append([finding.damage, *shown, finding.outcome, named])
+    return heads, rows
 
 
 def _shown(verdict: Verdict) -> str:

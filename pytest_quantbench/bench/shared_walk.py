@@ -12,9 +12,7 @@ from typing import Any
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.batches import behind_each_other
-from pytest_quantbench.engines.machine import backend
-from pytest_quantbench.engines.mlx.walk import Walk
-from pytest_quantbench.engines.protocol import Rounded
+from pytest_quantbench.engines.protocol import Engine, Rounded
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.measures import Measure, Share, WalkMeasure
 from pytest_quantbench.measures.integrity.inspection import Inspected
@@ -53,10 +51,15 @@ class SharedWalk:
     """One walk, for measures with what each has to read."""
 
     def __init__(
-        self, tracks: Sequence[Track], shares: Sequence[tuple[WalkMeasure[Any], Share[Any]]], *, memory_bytes: int
+        self,
+        engine: Engine,
+        tracks: Sequence[Track],
+        shares: Sequence[tuple[WalkMeasure[Any], Share[Any]]],
+        *,
+        memory_bytes: int,
     ) -> None:
-        self._tracks, self._shares = tracks, shares
-        self._walk = Walk(*[track.weights for track in tracks], host=backend() == "cpu", memory_bytes=memory_bytes)
+        self._engine, self._tracks, self._shares = engine, tracks, shares
+        self._walk = engine.walk([track.weights for track in tracks], memory_bytes=memory_bytes)
         self._parts = [share.batches(self._walk.proof) for _, share in shares]
         self._done: dict[tuple[Target, str], Any] = {}  # samples or errors of this walk
         self._seconds_per_token = 0.0  # of one target
@@ -139,7 +142,7 @@ class SharedWalk:
             if isinstance(found, QuantbenchError):
                 continue
             try:
-                whole = share.finished(found, track.artifact, rounding=target.rounds, before=before)
+                whole = share.finished(found, self._engine, track.artifact, rounding=target.rounds, before=before)
                 yield Taken(target=target, measure=measure, samples=whole)
             except QuantbenchError as error:
                 yield Taken(target=target, measure=measure, error=named(target, error))

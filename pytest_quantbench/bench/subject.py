@@ -70,12 +70,13 @@ class Subject:
         settings = self.inputs.settings
         if settings.disk_plan.keeps_bf16:
             return 0
-        if not self.inputs.has_checkpoint:
+        if not self.inputs.is_opened:
             return delete_weights(self.model.source)  # of a model that could not be opened
         commit = self.inputs.checkpoint.revision
         if commit is None or not self.inputs.checkpoint.is_here:
             return 0
         save_manifest(settings.cache, self.reference.artifact.manifest)
+        self.inputs.opened.let_go()
         return delete(settings.cache, self.model.source, commit, self.inputs.checkpoint)
 
 

@@ -3,7 +3,7 @@
 from pytest_quantbench.bench.artifacts import Artifacts
 from pytest_quantbench.bench.inputs import Inputs
 from pytest_quantbench.bench.target import Target
-from pytest_quantbench.engines.machine import backend, memory_bytes
+from pytest_quantbench.engines.machine import memory_bytes
 from pytest_quantbench.measures import throughput
 from pytest_quantbench.measures.samples import ThroughputSamples
 
@@ -24,6 +24,7 @@ class Timings:
         """
         if target not in self._sessions:
             session = throughput.Session(
+                engine=self._inputs.engine,
                 artifact=self._artifacts.of(target),
                 tokenizer_directory=self._inputs.checkpoint.directory,
                 runs=self._inputs.settings.runs,
@@ -37,7 +38,7 @@ class Timings:
     def _beside(self, target: Target) -> Target | None:
         """The reference, where its runs are interleaved with the target's."""
         paired = target.paired
-        if paired is None or backend() == "cpu":
+        if paired is None or self._inputs.engine.backend == "cpu":
             return None
         together = sum(self._artifacts.of(each).manifest.stored_bytes for each in (target, paired))
         return paired if together < MEMORY_SHARE * memory_bytes() else None

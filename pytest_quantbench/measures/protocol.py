@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from pytest_quantbench.catalog.settings import Settings
     from pytest_quantbench.checkpoints.checkpoint import Checkpoint
     from pytest_quantbench.compress.artifact import Artifact
-    from pytest_quantbench.compress.calibration import CalibrationSet
     from pytest_quantbench.engines.batches import Batch
-    from pytest_quantbench.engines.mlx.walk import Walk
+    from pytest_quantbench.engines.parameters import Capacity
     from pytest_quantbench.engines.proof import Proof
+    from pytest_quantbench.engines.protocol import Architecture, Engine, Walk
     from pytest_quantbench.fetch.texts import Text
 
 Needs = Literal["walk", "resident", "artifact"]
@@ -40,8 +40,20 @@ class Inputs(Protocol):
         """The session's options."""
 
     @property
-    def checkpoint(self) -> Checkpoint:
+    def engine(self) -> Engine:
+        """What runs it."""
+
+    @property
+    def opened(self) -> Architecture:
         """The original weights."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Their files."""
+
+    @property
+    def capacity(self) -> Capacity:
+        """Which tokens and how many the model takes."""
 
     @property
     def tokenizer(self) -> Any:
@@ -56,7 +68,7 @@ class Inputs(Protocol):
         """T3's tasks; the first one is judged."""
 
     @property
-    def calibration(self) -> CalibrationSet:
+    def calibration_text(self) -> Text:
         """The text that recipes are fitted to."""
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:
@@ -127,7 +139,7 @@ class Share(Protocol[S]):
         behind those of `before`. `reference`: those of the model in BF16, None where this is that.
         """
 
-    def finished(self, samples: S, artifact: Artifact, *, rounding: bool, before: S | None) -> S:
+    def finished(self, samples: S, engine: Engine, artifact: Artifact, *, rounding: bool, before: S | None) -> S:
         """The samples with what is left to do when the walk is done. `rounding`: with activations in bfloat16."""
         return samples
 

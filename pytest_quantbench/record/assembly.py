@@ -10,7 +10,7 @@ from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.manifest import Manifest
-from pytest_quantbench.engines.machine import describe
+from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.judge import coherence
 from pytest_quantbench.judge.verdict import Verdict
@@ -34,6 +34,7 @@ def summarize(
     calibration_ppl: float | None,
     noise_floor: NoiseFloor | None,
     around_texts: Callable[[], dict[str, tuple[str, ...]]],
+    machine: Machine,
     seed: int,
 ) -> Record:
     """What was measured of a cell, beside the `reference` that it is compared with; None: it is the reference. Parts
@@ -53,7 +54,7 @@ def summarize(
         seed=seed,
         compression=summary.compression(manifest, calibration_ppl),
         verdicts=verdicts,
-        machine=describe(),
+        machine=machine,
         session=SESSION,
         noise_floor=noise_floor,
         tokenizer=around_texts() if any(name in samples for name in TESTS) else None,

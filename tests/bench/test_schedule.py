@@ -6,16 +6,15 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pytest_quantbench.bench import artifacts, schedule
+from pytest_quantbench.bench import artifacts
 from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.engines.mlx import walk
-from pytest_quantbench.engines.mlx.stand_ins import Anatomy
+from pytest_quantbench.engines.mlx import engine, walk
 from pytest_quantbench.engines.mlx.walk import Walk
-from pytest_quantbench.engines.proof import Proof
+from pytest_quantbench.engines.proof import Anatomy, Proof
 from pytest_quantbench.errors import CorpusError, ModelError, OfflineError, QuantbenchError, WeightError
 from pytest_quantbench.measures.accuracy.measure import ACCURACY
 from pytest_quantbench.measures.perplexity import scripts
@@ -336,7 +335,7 @@ def as_proven(monkeypatch):
     """A function that makes every architecture one with this proof."""
 
     def become(proof):
-        for module in (walk, schedule):
+        for module in (walk, engine):
             monkeypatch.setattr(module, "prove", lambda *_: proof)
 
     return become

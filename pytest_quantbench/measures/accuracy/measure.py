@@ -13,8 +13,8 @@ from pytest_quantbench.measures.samples import AccuracySamples
 if TYPE_CHECKING:
     from pytest_quantbench.compress.artifact import Artifact
     from pytest_quantbench.engines.batches import Batch
-    from pytest_quantbench.engines.mlx.walk import Walk
     from pytest_quantbench.engines.proof import Proof
+    from pytest_quantbench.engines.protocol import Engine, Walk
     from pytest_quantbench.measures.accuracy.task_set import Asked
 
 
@@ -52,19 +52,25 @@ class AccuracyShare(Share[AccuracySamples]):
         return replace(found, seconds=found.seconds + seconds)
 
     def finished(
-        self, samples: AccuracySamples, artifact: Artifact, *, rounding: bool, before: AccuracySamples | None
+        self,
+        samples: AccuracySamples,
+        engine: Engine,
+        artifact: Artifact,
+        *,
+        rounding: bool,
+        before: AccuracySamples | None,
     ) -> AccuracySamples:
         """With the answers that are written, behind those of before."""
         from pytest_quantbench.measures.accuracy.score import written
 
-        whole = written(self._asked, artifact, samples, rounding=rounding)
+        whole = written(engine, self._asked, artifact, samples, rounding=rounding)
         return whole if before is None or self._added_to is None else before.joined(self._added_to, whole)
 
 
 class Accuracy(WalkMeasure[AccuracySamples]):
     """T3."""
 
-    name, label, version = "accuracy", "T3", 2
+    name, label, version = "accuracy", "T3", 3
     samples = AccuracySamples
 
     def share(self, inputs: Inputs, items: int | None, before: AccuracySamples | None) -> Share[AccuracySamples] | None:
@@ -89,7 +95,7 @@ def _task_set(inputs: Inputs, tasks: Sequence[str], limit: int, start: int) -> A
     settings = inputs.settings
     return Asked(
         inputs.tokenizer,
-        inputs.checkpoint.config,
+        inputs.capacity,
         tasks,
         settings.task_files,
         limit,

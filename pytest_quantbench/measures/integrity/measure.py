@@ -40,7 +40,7 @@ class Integrity(ArtifactMeasure[IntegritySamples]):
         """The weights for whoever reads them next, to be looked at as they pass."""
         from pytest_quantbench.measures.integrity.inspection import Inspected
 
-        return Inspected(artifact, inputs.checkpoint.tensor)
+        return Inspected(artifact, inputs.opened)
 
 
 INTEGRITY = Integrity()

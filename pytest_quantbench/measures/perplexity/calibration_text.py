@@ -37,7 +37,7 @@ class CalibrationText(WalkMeasure[PerplexitySamples]):
 
         if before is not None:
             return None
-        tokens = tokens_of(inputs, inputs.calibration.text)
+        tokens = tokens_of(inputs, inputs.calibration_text)
         return _Share(Script(tokens, HEAD, there=0), self.version)
 
 

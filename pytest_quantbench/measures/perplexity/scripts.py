@@ -21,12 +21,12 @@ def tokens_of(inputs: Inputs, text: Text) -> Tokens:
 
 
 def _tokens(inputs: Inputs, text: Text) -> Tokens:
-    return Tokens(text, inputs.tokenizer, inputs.checkpoint.config)
+    return Tokens(text, inputs.tokenizer, inputs.capacity)
 
 
 def judged_tokens(inputs: Inputs) -> Tokens:
     """The text that T2 judges by."""
-    _ = inputs.checkpoint  # first: without the model no text is worth fetching
+    _ = inputs.capacity  # first: without the model no text is worth fetching
     return tokens_of(inputs, inputs.texts[0])
 
 
@@ -72,7 +72,7 @@ def refuse_fitted(inputs: Inputs) -> None:
     """Raise CorpusError if calibration and evaluation share text."""
     if is_fitted_to(inputs):
         raise CorpusError(
-            f"The calibration text {inputs.calibration.text.name} and the T2 text "
+            f"The calibration text {inputs.calibration_text.name} and the T2 text "
             f"{' or '.join(text.name for text in inputs.texts)} share "
             f"{OVERLAP_TOKENS} tokens in a row or all there are: the perplexity would be of text that was fitted "
             f"to. Give another text with --calibration FILE."
@@ -81,18 +81,18 @@ def refuse_fitted(inputs: Inputs) -> None:
 
 def is_fitted_to(inputs: Inputs) -> bool:
     """Whether calibration and evaluation share text, as far as that is read."""
-    settings, fitted = inputs.settings, inputs.calibration.text
+    settings, fitted = inputs.settings, inputs.calibration_text
     key = ("fitted", fitted.sha256, settings.tokens, settings.most_tokens, settings.sampling)
     return inputs.once(key, lambda: _is_fitted_to(inputs))
 
 
 def _is_fitted_to(inputs: Inputs) -> bool:
-    fitted = inputs.tokenizer.encode(inputs.calibration.text.content, add_special_tokens=False, verbose=False)
+    fitted = inputs.tokenizer.encode(inputs.calibration_text.content, add_special_tokens=False, verbose=False)
     return any(_shared(inputs, fitted, read) for read in (judged_tokens(inputs), *_other_tokens(inputs)))
 
 
 def _shared(inputs: Inputs, fitted: Sequence[int], read: Tokens) -> bool:
-    if inputs.calibration.text.sha256 == read.text.sha256:
+    if inputs.calibration_text.sha256 == read.text.sha256:
         return True
     settings = inputs.settings
     reach = (settings.tokens, settings.most_tokens)  # None: to the end

@@ -3,7 +3,9 @@
 import dataclasses
 
 import mlx.core as mx
+import numpy as np
 import pytest
+from builders import open_model
 
 from pytest_quantbench.bench import selftest
 from pytest_quantbench.bench.damage import DAMAGES
@@ -11,14 +13,13 @@ from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import user_model
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.manifest import verified_manifest
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.measures.integrity import inspection
 from pytest_quantbench.measures.integrity.inspection import Inspected
 from pytest_quantbench.record import folder as results
 from pytest_quantbench.record import schema
-from pytest_quantbench.report import markdown, terminal
+from pytest_quantbench.report import markdown, tables, terminal
 from pytest_quantbench.storage.files import file_sha256
 from pytest_quantbench.storage.sealed import sealed
 
@@ -118,20 +119,22 @@ def test_what_was_found_is_kept_until_the_files_change(directory, tmp_path, monk
 
 
 def test_weights_that_never_lie_on_disk_are_looked_at_as_they_are_encoded(directory, tmp_path):
-    checkpoint = Checkpoint(directory)
+    source = open_model(directory)
     chosen = recipe("int4-rtn")
-    streamed = compress(checkpoint, chosen, 0, tmp_path / "cache", stored=False)
-    found = Inspected(streamed, checkpoint.tensor).finish()
-    assert (found.problems, found.tensors) == ((), len(checkpoint.names))
+    streamed = compress(source, chosen, 0, tmp_path / "cache", stored=False)
+    found = Inspected(streamed, source).finish()
+    assert (found.problems, found.tensors) == ((), len(source.parameters))
 
 
 def test_every_parameter_is_looked_at_once_and_comes_out_as_it_is(directory, tmp_path, monkeypatch):
-    checkpoint = Checkpoint(directory)
-    artifact = compress(checkpoint, recipe("int4-rtn"), 0, tmp_path / "cache")
+    source = open_model(directory)
+    artifact = compress(source, recipe("int4-rtn"), 0, tmp_path / "cache")
     asked = []
-    inspected = Inspected(artifact, lambda name: asked.append(name) or checkpoint.tensor(name))
+    original = source.array
+    monkeypatch.setattr(source, "array", lambda name: asked.append(name) or original(name))
+    inspected = Inspected(artifact, source)
     for name in [*artifact.names, *artifact.names[:3]]:
-        assert mx.array_equal(inspected.dense(name), artifact.dense(name).astype(mx.float32))
+        np.testing.assert_array_equal(inspected.dense(name), artifact.float32(name))
     inspected.finish()
     assert asked == list(artifact.names)
     assert inspected.tensor(NORM) == artifact.tensor(NORM)
@@ -140,16 +143,16 @@ def test_every_parameter_is_looked_at_once_and_comes_out_as_it_is(directory, tmp
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damage_of_the_self_test_is_named(directory, tmp_path, damage):
-    checkpoint = Checkpoint(directory)
-    artifact = compress(checkpoint, recipe("int4-rtn"), 0, tmp_path / "cache")
-    assert Inspected(DAMAGES[damage](artifact, 0), checkpoint.tensor).finish().problems
+    source = open_model(directory)
+    artifact = compress(source, recipe("int4-rtn"), 0, tmp_path / "cache")
+    assert Inspected(DAMAGES[damage](artifact, source, 0), source).finish().problems
 
 
 def test_the_self_test_says_what_was_named(directory, tmp_path):
     found = list(selftest.findings(cell(directory, tmp_path)))
     assert not found[0].named
     assert all(each.named for each in found[1:])
-    lines = selftest.table(found)
+    lines = tables.table(*selftest.as_table(found))
     assert lines[0].endswith("| verdict | integrity |")
     assert lines[2].endswith("| nothing |")
     assert lines[3].endswith(f"| {len(found[1].named)} findings |")
