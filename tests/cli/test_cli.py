@@ -8,7 +8,6 @@ from builders import make_perplexity, make_record
 from pytest_quantbench.cli.main import main
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record import folder as results
-from pytest_quantbench.report import plots
 
 BENCHES = Path(__file__).parents[2] / "benches"
 
@@ -54,20 +53,6 @@ def test_the_report_is_rebuilt_from_the_json_files_alone(folder, capsys):
 def test_a_folder_without_records_is_one_sentence_and_exit_2(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert "holds no records" in capsys.readouterr().err
-
-
-def test_the_plot_is_drawn_with_every_cell_and_limit(folder):
-    pytest.importorskip("matplotlib")
-    plots.draw(list(records()), folder / "plot.svg")
-    drawn = (folder / "plot.svg").read_text()
-    assert drawn.startswith("<?xml")
-    for colour in ("pass", "undecided", "fail"):
-        assert plots.COLOURS[colour] in drawn
-
-
-def test_without_matplotlib_the_plots_absence_is_said(folder, monkeypatch):
-    monkeypatch.setattr(plots.importlib.util, "find_spec", lambda _: None)
-    assert "matplotlib is not installed" in plots.draw_or_say(list(records()), folder / "plot.svg")
 
 
 def plan(directory, *arguments):
