@@ -32,12 +32,15 @@ LARGEST_DIMENSION = 2**31 - 1  # MLX counts in 32 bits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTensor:
-    """A tensor as a header describes it; `begin` and `end` count bytes from the header's end."""
+    """A tensor as a header describes it."""
 
     dtype: str
     shape: tuple[int, ...]
-    begin: int
-    end: int
+
+    @property
+    def stored_bytes(self) -> int:
+        """How many it takes."""
+        return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
 
 
 def read_header(file: Path) -> dict[str, StoredTensor]:
@@ -51,13 +54,7 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
         raise corrupt(file, f"{error!s:.200}") from error
     except OSError as error:
         raise ModelError(f"{file} cannot be read: {error}.") from error
-    tensors: dict[str, StoredTensor] = {}
-    end = 0
-    for name, (dtype, shape) in found.items():  # as they lie, without a gap
-        _refuse_unread(file, name, dtype, shape)
-        begin, end = end, end + math.prod(shape) * DTYPE_BYTES[dtype]
-        tensors[name] = StoredTensor(dtype=dtype, shape=shape, begin=begin, end=end)
-    return tensors
+    return {name: _tensor(file, name, dtype, shape) for name, (dtype, shape) in found.items()}
 
 
 def _refuse_false_length(file: Path) -> None:
@@ -74,14 +71,14 @@ def _refuse_false_length(file: Path) -> None:
         raise corrupt(file, f"its header should take {length} bytes, of {total} and at most {MOST_HEADER_BYTES}")
 
 
-def _refuse_unread(file: Path, name: str, dtype: str, shape: tuple[int, ...]) -> None:
-    """Raise ModelError for what MLX would take for another tensor than it is."""
+def _tensor(file: Path, name: str, dtype: str, shape: tuple[int, ...]) -> StoredTensor:
     if dtype not in DTYPE_BYTES:
         raise ModelError(
             f"{file} holds {short(name)} as {short(dtype)}. Types that are read: {', '.join(DTYPE_BYTES)}."
         )
     if len(shape) > MOST_DIMENSIONS or max(shape, default=0) > LARGEST_DIMENSION:
         raise corrupt(file, f"{short(name)} has shape {short(list(shape))}")
+    return StoredTensor(dtype=dtype, shape=shape)
 
 
 def short(value: Any) -> str:

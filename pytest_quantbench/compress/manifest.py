@@ -77,7 +77,7 @@ def _check_tensors(directory: Path, manifest: Manifest, planned: Sequence[Planne
         raise RecordError(f"manifest.json and the files do not have the same arrays: {short(odd[0])}")
     for tensor in manifest.tensors:
         held = [stored[array] for array in tensor.arrays]
-        if tensor.stored_bytes != sum(each.end - each.begin for each in held):
+        if tensor.stored_bytes != sum(each.stored_bytes for each in held):
             raise RecordError(f"{short(tensor.name)} does not take {tensor.stored_bytes} bytes")
         if tensor.quantizer is None and [each.shape for each in held] != [tensor.shape]:
             raise RecordError(f"{short(tensor.name)} does not have shape {short(tensor.shape)}")

@@ -1,5 +1,7 @@
 """The plot of a run: every cell, every limit; and what is said where it cannot be drawn."""
 
+import importlib.util
+
 import pytest
 from builders import make_record, make_verdict
 
@@ -49,6 +51,6 @@ def test_a_plot_that_cannot_be_written_is_named(path):
 
 
 def test_without_matplotlib_the_plots_absence_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert "matplotlib is not installed" in plots.draw_or_say(list(records()), tmp_path / "plot.svg")
     assert list(tmp_path.iterdir()) == []

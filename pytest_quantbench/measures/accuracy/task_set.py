@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_quantbench.engines.mlx.skeleton import Config
+from pytest_quantbench.engines.parameters import Capacity
 from pytest_quantbench.errors import UnknownNameError
 from pytest_quantbench.measures.accuracy.generation import Writing
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import (
@@ -34,7 +34,7 @@ class Asked:
     def __init__(
         self,
         tokenizer: Any,
-        config: Config,
+        capacity: Capacity,
         names: Sequence[str],
         files: Mapping[str, Path],
         limit: int,
@@ -55,8 +55,8 @@ class Asked:
                 parts += parts_of(task_name(given), tasks, limit, seed, start)
         for part in parts:
             self._refuse(part)
-        self.choices = Choices(_of_type(parts, CHOICES), tokenizer, config)
-        self.writing = Writing(_of_type(parts, WRITING), tokenizer, config, run_code=run_code)
+        self.choices = Choices(_of_type(parts, CHOICES), tokenizer, capacity)
+        self.writing = Writing(_of_type(parts, WRITING), tokenizer, capacity, run_code=run_code)
         self._content = [
             (part.name, rules(part.task), [hashes(part.task, doc, requests) for _, doc, requests in part.asked])
             for part in parts
