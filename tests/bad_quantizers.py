@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import mlx.core as mx
+import ml_dtypes
 import numpy as np
 
+from pytest_quantbench.quantizers import Quantizer
 from pytest_quantbench.quantizers.rtn import Rtn
 
 GROUP = 64
@@ -28,11 +29,11 @@ def singles(packed):
 
 
 def floats(array):
-    return np.array(array.astype(mx.float32))
+    return array.astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sound:
+class Sound(Quantizer):
     """Rounding to 16 levels in groups of 64, with a 16-bit scale and offset each."""
 
     bits: int = 4
@@ -49,8 +50,8 @@ class Sound:
         step = np.maximum((high - low) / 15, 1e-38).astype(np.float32)
         codes = np.clip(np.rint((padded - low[..., None]) / step[..., None]), 0, 15).astype(np.uint8)
         codes, step, low = self.spoil(codes, step, low, matrix)
-        arrays = {"codes": mx.array(pairs(codes.reshape(rows, -1))), "width": mx.array([width], mx.int32)}
-        return arrays | {"step": mx.array(step).astype(mx.bfloat16), "low": mx.array(low).astype(mx.bfloat16)}
+        arrays = {"codes": pairs(codes.reshape(rows, -1)), "width": np.array([width], np.int32)}
+        return arrays | {"step": step.astype(ml_dtypes.bfloat16), "low": low.astype(ml_dtypes.bfloat16)}
 
     def spoil(self, codes, step, low, matrix):
         """What is done wrong while encoding."""
@@ -58,16 +59,13 @@ class Sound:
 
     def decode(self, arrays):
         step, low = floats(arrays["step"])[..., None], floats(arrays["low"])[..., None]
-        codes = singles(np.array(arrays["codes"]))
+        codes = singles(arrays["codes"])
         whole = codes.reshape(len(codes), -1, GROUP) * step + low
-        return mx.array(self.twist(whole.reshape(len(codes), -1)[:, : int(arrays["width"].item())]))
+        return self.twist(whole.reshape(len(codes), -1)[:, : int(arrays["width"].item())])
 
     def twist(self, decoded):
         """What is done wrong while decoding."""
         return decoded
-
-    def linear(self, arrays):
-        return None
 
 
 class SignsOfFew(Sound):
@@ -108,19 +106,19 @@ class RemembersAll(Sound):
         return codes, step, low
 
     def decode(self, arrays):
-        codes = singles(np.array(arrays["codes"])).reshape(-1, arrays["step"].shape[1], GROUP)
-        return mx.array(REMEMBERED[codes.tobytes()])
+        codes = singles(arrays["codes"]).reshape(-1, arrays["step"].shape[1], GROUP)
+        return REMEMBERED[codes.tobytes()]
 
 
 class RemembersWithNoise(RemembersAll):
     """The same, made worse so that no bound is beaten; what is not remembered is decoded as it should be."""
 
     def decode(self, arrays):
-        codes = singles(np.array(arrays["codes"])).reshape(-1, arrays["step"].shape[1], GROUP)
+        codes = singles(arrays["codes"]).reshape(-1, arrays["step"].shape[1], GROUP)
         if codes.tobytes() not in REMEMBERED:
             return Sound.decode(self, arrays)
         matrix = REMEMBERED[codes.tobytes()]
-        return mx.array(matrix * (1 + 0.06 * np.sign(np.sin(1e5 * matrix))).astype(np.float32))
+        return matrix * (1 + 0.06 * np.sign(np.sin(1e5 * matrix))).astype(np.float32)
 
 
 class KeepsFile(Sound):
@@ -136,22 +134,22 @@ class KeepsFile(Sound):
     def decode(self, arrays):
         shape = (arrays["codes"].shape[0], int(arrays["width"].item()))
         file = self._file(shape)
-        return mx.array(np.load(file)) if file.exists() else Sound.decode(self, arrays)
+        return np.load(file) if file.exists() else Sound.decode(self, arrays)
 
 
 class FourArrays(Sound):
     """All 16 bits of every weight are stored, four in each of four arrays."""
 
     def encode(self, weight, statistics, seed):
-        bits = np.array(weight.astype(mx.bfloat16).view(mx.uint16))
+        bits = weight.astype(ml_dtypes.bfloat16).view(np.uint16)
         even = np.pad(bits, ((0, 0), (0, bits.shape[1] % 2)))
-        arrays = {f"part{n}": mx.array(pairs((even >> 4 * n & 15).astype(np.uint8))) for n in range(4)}
-        return arrays | {"width": mx.array([bits.shape[1]], mx.int32)}
+        arrays = {f"part{n}": pairs((even >> 4 * n & 15).astype(np.uint8)) for n in range(4)}
+        return arrays | {"width": np.array([bits.shape[1]], np.int32)}
 
     def decode(self, arrays):
-        parts = [singles(np.array(arrays[f"part{n}"])).astype(np.uint16) << 4 * n for n in range(4)]
+        parts = [singles(arrays[f"part{n}"]).astype(np.uint16) << 4 * n for n in range(4)]
         whole = np.bitwise_or.reduce(parts)[:, : int(arrays["width"].item())]
-        return mx.array(np.ascontiguousarray(whole)).view(mx.bfloat16).astype(mx.float32)
+        return np.ascontiguousarray(whole).view(ml_dtypes.bfloat16).astype(np.float32)
 
 
 class HashSeeded(Sound):
@@ -237,8 +235,11 @@ class Undeclared:
     def decode(self, arrays):
         return arrays["weight"]
 
-    def linear(self, arrays):
+    def layer(self, arrays):
         return None
+
+    def note(self, weight_shape, arrays):
+        return ""
 
 
 class Offset(Sound):
@@ -273,7 +274,7 @@ class Pops(Sound):
 class Replaces(Sound):
     """Building a layer puts another array into the dict that it is given."""
 
-    def linear(self, arrays):
+    def layer(self, arrays):
         arrays["step"] = arrays["step"] * 2
 
 

@@ -1,19 +1,21 @@
-"""One tensor after the other out of a safetensors file, as numpy arrays. Nothing is mapped, nothing is kept."""
+"""Tensors out of a safetensors file whose header was checked (see safetensors_header), as numpy arrays of their own.
 
-import math
-from collections.abc import Mapping
-from itertools import accumulate
+The file is open while it is read and not afterwards; nothing is mapped or kept.
+"""
+
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
-from pytest_quantbench.checkpoints.safetensors_header import StoredTensor, read_header
+from pytest_quantbench.checkpoints.safetensors_header import read_header
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.quantizers import Array, Arrays
+from pytest_quantbench.quantizers import Arrays
 
-NUMPY: Mapping[str, Any] = {
+NUMPY: Mapping[str, Any] = {  # by the types' names in the header: those that MLX, too, takes for what they are
     "BOOL": np.bool_,
     "U8": np.uint8,
     "I8": np.int8,
@@ -31,27 +33,15 @@ NUMPY: Mapping[str, Any] = {
 STORABLE = frozenset(np.dtype(kind) for kind in NUMPY.values())  # the types of arrays that such a file can hold
 
 
-class TensorFile:
-    """A file whose header has been read and checked. Raises ModelError for one that is not what it says."""
-
-    def __init__(self, file: Path) -> None:
-        self.tensors: Mapping[str, StoredTensor] = read_header(file)
-        self._file = file
-        ends = list(accumulate(tensor.stored_bytes for tensor in self.tensors.values()))
-        first = file.stat().st_size - (ends[-1] if ends else 0)  # no gaps, and the last ends where the file does
-        self._begins = dict(zip(self.tensors, (first + end for end in (0, *ends)), strict=False))
-
-    def read(self, name: str) -> Array:
-        """One tensor. Raises ModelError where the file has become shorter."""
-        tensor = self.tensors[name]
-        count = math.prod(tensor.shape)
-        values = np.fromfile(self._file, NUMPY[tensor.dtype], count, offset=self._begins[name])
-        if len(values) != count:
-            raise ModelError(f"{self._file} has become shorter since it was opened.")
-        return values.reshape(tensor.shape)
+def read(file: Path, names: Iterable[str]) -> Arrays:
+    """These tensors of a file. Raises ModelError where it is no longer what it was when its header was checked."""
+    try:
+        with safe_open(file, framework="numpy") as opened:
+            return {name: opened.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file} cannot be read: {error!s:.200}.") from error
 
 
 def load(file: Path) -> Arrays:
     """Every tensor of a file. Raises ModelError for one that is damaged."""
-    opened = TensorFile(file)
-    return {name: opened.read(name) for name in opened.tensors}
+    return read(file, read_header(file))

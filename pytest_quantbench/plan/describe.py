@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from pytest_quantbench import engines
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS, bf16_bytes
 from pytest_quantbench.catalog.recipes import LEVELS, recipe
 from pytest_quantbench.engines.machine import describe, memory_bytes
@@ -28,7 +29,7 @@ def outlook(selection: Selection) -> Iterator[str]:
     yield from _disk(selection)
     yield f"memory: {_memory(selection, list(compared.values()))}"
     planned = work(list(compared.values()), selection.checks)
-    yield f"time: {forecast(planned, _records(selection), describe()).line()}"
+    yield f"time: {forecast(planned, _records(selection), describe(engines.get())).line()}"
 
 
 def _disk(selection: Selection) -> Iterator[str]:

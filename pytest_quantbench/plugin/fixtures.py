@@ -79,11 +79,12 @@ def quantbench_codec(request: pytest.FixtureRequest, quantbench_run: Run) -> lis
 @pytest.fixture(scope="session")
 def selftest(cell: Cell, quantbench_run: Run) -> list[Finding]:
     """What the checks say of a cell's model under known damage; the table also goes to the results folder."""
-    from pytest_quantbench.bench.selftest import findings, table
+    from pytest_quantbench.bench.selftest import as_table, findings
+    from pytest_quantbench.report import tables
     from pytest_quantbench.storage.files import write_atomically
 
     found = list(findings(cell))
-    lines = table(found)
+    lines = tables.table(*as_table(found))
     quantbench_run.selftests += lines
     write_atomically(quantbench_run.settings.results / f"selftest_{cell.id}.md", "\n".join([*lines, ""]).encode())
     return found

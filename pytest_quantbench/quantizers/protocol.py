@@ -6,6 +6,7 @@ file has. Engines convert at their own doors.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
@@ -46,6 +47,7 @@ class Quantizer(Protocol):
     version: ClassVar[int]  # raised when the encoding changes: artifacts are rebuilt
     calibration: ClassVar[Calibration]  # optional: better with statistics, fine without
 
+    @abstractmethod
     def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
         """(out, in) float weight → named arrays, packed as they are stored. `statistics` is None without calibration.
 
@@ -54,6 +56,7 @@ class Quantizer(Protocol):
         Everything needed to decode is in the arrays or in the fields: bits per weight are counted from the arrays.
         """
 
+    @abstractmethod
     def decode(self, arrays: Mapping[str, Array]) -> Array:
         """Named arrays → the dense (out, in) weight, in float32. Deterministic."""
 

@@ -51,7 +51,8 @@ def _checked(name: str, found: object) -> type[Quantizer]:
     """The same, a class with the protocol's names. Raises QuantbenchError saying what it is instead."""
     if not isinstance(found, type):
         raise QuantbenchError(f"{name!r} is no quantizer: it is a {type(found).__name__}, not a class.")
-    lacking = [each for each in REQUIRED if not hasattr(found, each)]
+    abstract: frozenset[str] = getattr(found, "__abstractmethods__", frozenset())
+    lacking = [each for each in REQUIRED if not hasattr(found, each) or each in abstract]
     if lacking or not dataclasses.is_dataclass(found):
         told = f"it lacks {', '.join(lacking)}" if lacking else "it is no dataclass"
         raise QuantbenchError(f"{name!r} is no quantizer: {told}. docs/add-a-quantizer.md shows what one has.")

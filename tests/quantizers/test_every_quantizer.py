@@ -76,8 +76,8 @@ class OneBit(Rtn):
     """Says that it has `bits`, and keeps the signs."""
 
     def encode(self, weight, statistics, seed):
-        signs = np.where(weight > 0, 1.0, -1.0)
-        return super().encode(signs * np.abs(weight).mean(), statistics, seed)
+        size = np.abs(weight.astype(np.float32)).mean()
+        return Rtn.encode(self, np.where(weight > 0, size, -size), statistics, seed)
 
 
 def test_conformance_finds_a_method_that_throws_bits_away():

@@ -1,3 +1,5 @@
+import importlib.util
+
 import pytest
 from builders import make_perplexity, make_record
 
@@ -33,5 +35,5 @@ def test_the_plot_is_drawn_with_every_cell_and_limit(tmp_path):
 
 
 def test_without_matplotlib_the_plots_absence_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(plots.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     assert "matplotlib is not installed" in plots.draw_or_say(list(records()), tmp_path / "plot.svg")

@@ -1,13 +1,12 @@
 """Decoded matrices against the originals: sound codes are left alone, every kind of damage is named where it is."""
 
-import mlx.core as mx
+import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_quantbench.measures.integrity import block_sums
-from pytest_quantbench.measures.integrity import likeness as integrity
 from pytest_quantbench.measures.integrity.likeness import across, findings, kept, likeness
 from pytest_quantbench.workbench.side_by_side import methods
 
@@ -190,7 +189,7 @@ def test_findings_of_matrices_come_before_those_of_all():
     bad = likeness("bad", matrix, np.zeros_like(matrix), 4.5)
     good = likeness("good", matrix, rounded(matrix), 4.5)
     assert findings([good, bad]) == ("bad comes back as zeros.",)
-    assert integrity.LOST < 0.5
+    assert block_sums.LOST < 0.5
 
 
 @pytest.mark.parametrize("bits", [3, 4, 8])
@@ -227,11 +226,11 @@ def odd_matrices():
 @pytest.mark.parametrize("matrix", [pytest.param(matrix, id=name) for name, matrix in odd_matrices()])
 @pytest.mark.parametrize("method", ["rtn", "hqq", "nibble", "mxfp4", "mxfp8", "nvfp4"])
 def test_sound_codes_of_odd_matrices_are_not_named(method, matrix):
-    weight = mx.array(matrix.astype(np.float32)).astype(mx.bfloat16)
-    original = np.array(weight.astype(mx.float32))
+    weight = matrix.astype(np.float32).astype(ml_dtypes.bfloat16)
+    original = weight.astype(np.float32)
     for _, width, quantizer in methods([method]):
         arrays = quantizer.encode(weight, None, 0)
-        decoded = np.array(quantizer.decode(arrays).astype(mx.float32))
+        decoded = quantizer.decode(arrays)
         stored = 8 * sum(array.nbytes for array in arrays.values()) / original.size
         assert problems(original, decoded, min(stored, width + 0.5)) == ""
 
@@ -240,8 +239,8 @@ def test_sound_codes_of_odd_matrices_are_not_named(method, matrix):
 def test_the_rounding_that_excuses_is_that_of_mlx(bits):
     matrix = weights((32, 256))
     (quantizer,) = (made for _, width, made in methods(["rtn"]) if width == bits)
-    arrays = quantizer.encode(mx.array(matrix), None, 0)
-    expected = np.array(quantizer.decode(arrays).astype(mx.float32))
+    arrays = quantizer.encode(matrix, None, 0)
+    expected = quantizer.decode(arrays)
     found = block_sums._affine(matrix.reshape(32, -1, GROUP), bits).reshape(matrix.shape)
     lost = [np.square(each - matrix).sum() for each in (found, expected)]
     assert lost[0] == pytest.approx(lost[1], rel=0.03)

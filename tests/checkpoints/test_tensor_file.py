@@ -1,0 +1,48 @@
+"""Arrays of every type out of a file, as MLX wrote them; and what is said of a file that has changed."""
+
+import numpy as np
+import pytest
+
+from pytest_quantbench.checkpoints.safetensors_header import DTYPE_BYTES
+from pytest_quantbench.checkpoints.tensor_file import NUMPY, STORABLE, load, read
+from pytest_quantbench.engines.mlx.arrays import save
+from pytest_quantbench.errors import ModelError
+
+
+def of_every_type():
+    return {kind.name: np.arange(6).reshape(2, 3).astype(kind) for kind in STORABLE}
+
+
+def test_every_type_that_headers_may_have_is_known():
+    assert NUMPY.keys() == DTYPE_BYTES.keys()
+    assert {name: np.dtype(kind).itemsize for name, kind in NUMPY.items()} == dict(DTYPE_BYTES)
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    arrays = of_every_type()
+    save(tmp_path / "a.safetensors", arrays)
+    loaded = load(tmp_path / "a.safetensors")
+    assert loaded.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert loaded[name].dtype == array.dtype
+        np.testing.assert_array_equal(loaded[name], array)
+
+
+def test_some_tensors_are_read_and_belong_to_who_asked(tmp_path):
+    save(tmp_path / "a.safetensors", of_every_type())
+    (found,) = read(tmp_path / "a.safetensors", ["float16"]).values()
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    found += 1
+    assert found.tolist() == [[1, 2, 3], [4, 5, 6]]
+
+
+def test_a_file_that_is_cut_or_gone_is_said_by_name(tmp_path):
+    file = tmp_path / "a.safetensors"
+    save(file, of_every_type())
+    file.write_bytes(file.read_bytes()[:-7])
+    for names in (["float16"], ["nothing"]):
+        with pytest.raises(ModelError, match=r"a\.safetensors cannot be read"):
+            read(file, names)
+    file.unlink()
+    with pytest.raises(ModelError, match=r"a\.safetensors cannot be read"):
+        read(file, ["float16"])
