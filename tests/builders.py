@@ -1,12 +1,31 @@
-"""Records, samples and figures as tests want them: all fields filled in, some of them given."""
+"""Records, samples and figures as tests want them: all fields filled in, some of them given; and opened models."""
 
 import json
 
 import numpy as np
 
+from pytest_quantbench import engines
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.measures.samples import PerplexitySamples, Run, TaskSamples, ThroughputSamples
 from pytest_quantbench.record.schema import SCHEMA, Perplexity, Record
 from pytest_quantbench.stats.estimates import Interval
+
+
+def open_model(directory, revision=None):
+    """A model directory as the default engine opens it."""
+    return engines.get().open(Checkpoint(directory, revision))
+
+
+def engine(*, host):
+    """MLX, with products in numpy or without."""
+    from pytest_quantbench.engines.mlx.engine import MlxEngine
+
+    return MlxEngine(host=host)
+
+
+def capacity(config):
+    """How much text a model of this config takes."""
+    return engines.get().capacity(config)
 
 
 def make_record(**changes):

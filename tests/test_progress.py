@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import time
 
 import pytest
 
@@ -17,7 +18,7 @@ class Terminal(io.StringIO):
 def clock(monkeypatch):
     """A clock that goes on by 20 seconds whenever it is looked at."""
     seconds = itertools.count(0, 20)
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(seconds)))
+    monkeypatch.setattr(time, "monotonic", lambda: float(next(seconds)))
     monkeypatch.setattr(progress, "_heard_seconds", 0.0)
     yield
     progress.show_on(None)
@@ -42,7 +43,7 @@ def test_work_of_unknown_length_names_no_time_left(clock):
 
 
 def test_short_work_says_nothing_in_a_log(monkeypatch):
-    monkeypatch.setattr(progress, "_heard_seconds", progress.time.monotonic())
+    monkeypatch.setattr(progress, "_heard_seconds", time.monotonic())
     log = io.StringIO()
     progress.show_on(log)
     list(progress.track(range(1000), what="short", unit="step"))

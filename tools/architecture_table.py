@@ -21,7 +21,7 @@ import mlx_lm
 import mlx_lm.models
 from mlx.utils import tree_flatten
 
-from pytest_quantbench.engines.machine import backend
+from pytest_quantbench.engines.mlx.host_products import backend
 from pytest_quantbench.engines.mlx.small_twin import FOREIGN
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.mlx.walk_trial import prove

@@ -29,7 +29,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import engines, quantizers
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import LEVELS, MIXES, Recipe, recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
@@ -76,7 +76,7 @@ def is_elementwise(made: Recipe) -> bool:
 
 def file_hashes(made: Recipe, cache: Path) -> dict[str, str]:
     """SHA-256 of every file of Tiny's artifact but its manifest, by name; the artifact is made in `cache`."""
-    directory = compress(Checkpoint(Path(TINY.source)), made, 0, cache, _calibration).directory
+    directory = compress(engines.get().open(Checkpoint(Path(TINY.source))), made, 0, cache, _calibration).directory
     assert directory is not None  # stored, so that it lies somewhere
     files = sorted(path for path in directory.iterdir() if path.name != "manifest.json")
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -17,10 +17,10 @@ import mlx.core as mx
 import numpy as np
 from mlx.utils import tree_flatten
 
-from pytest_quantbench.engines.logits import HostLogits
+from pytest_quantbench.engines.logits import LOGITS_AT_ONCE, HostLogits
 from pytest_quantbench.engines.mlx.logits import DeviceLogits
 from pytest_quantbench.engines.mlx.skeleton import skeleton
-from pytest_quantbench.engines.mlx.walk import LOGITS_AT_ONCE, Walk
+from pytest_quantbench.engines.mlx.walk import Walk
 
 CONFIG = {
     "model_type": "llama",
@@ -89,7 +89,7 @@ def timed(walk: Walk, ids: np.ndarray, form: Callable[[mx.array], Any]) -> tuple
     for start in range(0, len(ids) - 1, stretch):
         part = slice(start, min(start + stretch, len(ids) - 1))
         marks = [time.process_time()]
-        logits = form(walk.logits(0, part)[0])
+        logits = form(walk.head(0, part)[0])
         logits.nll(ids[part.start + 1 : part.stop + 1])
         marks.append(time.process_time())
         kept = logits.compact(part.start)
@@ -103,7 +103,7 @@ def timed(walk: Walk, ids: np.ndarray, form: Callable[[mx.array], Any]) -> tuple
 
 def _walked(walk: Walk, ids: np.ndarray) -> float:
     began = time.process_time()
-    walk.run([mx.array(ids[None, :-1])], "")
+    walk.run([ids[None, :-1]], "")
     return time.process_time() - began
 
 

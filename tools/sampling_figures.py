@@ -16,10 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import engines, quantizers
 from pytest_quantbench.catalog.corpora import SCORED_TOKENS, WINDOW_TOKENS
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.recipes import recipe
@@ -44,20 +43,18 @@ SIZES = ((512,), (4096,), (16_384,), (512, 1024, 2048, 4096, 8192, 16_384))
 
 def write_losses(model: Path, text: Path, file: Path, tokens: int, names: Sequence[str]) -> None:
     """(tokens,) losses in nats of every recipe, under its name; the same tokens for all."""
-    checkpoint = Checkpoint(model)
-    cells = {
-        name: compress(checkpoint, recipe(name, quantizers.names()), 0, default_cache()) for name in ("bf16", *names)
-    }
-    read = Tokens(read_text(text, offline=True), load_tokenizer(model), checkpoint.config)
+    opened = engines.get().open(Checkpoint(model))
+    cells = {name: compress(opened, recipe(name, quantizers.names()), 0, default_cache()) for name in ("bf16", *names)}
+    read = Tokens(read_text(text, offline=True), load_tokenizer(model), opened.engine.capacity(opened.config))
     cut = windows(min(tokens, len(read.ids)), WINDOW_TOKENS, WINDOW_TOKENS, bool(read.front))
     found: dict[str, list[np.ndarray]] = {name: [] for name in cells}
     for start in range(0, len(cut), AT_ONCE):
         part = cut[start : start + AT_ONCE]
         walk = Walk(*cells.values(), host=True)
-        walk.run([mx.array([[*read.front, *read.ids[w.begin : w.end - 1]]]) for w in part], f"{start} of {len(cut)}")
+        walk.run([np.array([[*read.front, *read.ids[w.begin : w.end - 1]]]) for w in part], f"{start} of {len(cut)}")
         for track, name in enumerate(cells):
             for index, window in enumerate(part):
-                logits = np.array(walk.logits(index, slice(None), track))[0][-window.scored :].astype(np.float64)
+                logits = np.array(walk.head(index, slice(None), track))[0][-window.scored :].astype(np.float64)
                 largest = logits.max(-1)
                 total = np.log(np.exp(logits - largest[:, None]).sum(-1)) + largest
                 found[name].append(total - logits[np.arange(window.scored), list(read.ids[window.first : window.end])])

@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from pytest_quantbench.engines.machine import backend
-from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.measures.perplexity import score
 from pytest_quantbench.measures.perplexity.reading import HEAD, Script, Tokens
 from pytest_quantbench.measures.samples import PerplexitySamples
@@ -35,9 +33,9 @@ def calibration_perplexity(cell: Cell) -> float | None:
     work = {"version": VERSION, "text": used.text.sha256, "tokens": HEAD.tokens}
     found = memory.recall(NAME, work, PerplexitySamples)
     if found is None:
-        tokens = Tokens(used.text, source.tokenizer, source.checkpoint.config)
+        tokens = Tokens(used.text, source.tokenizer, source.capacity)
         script = Script(tokens, HEAD, there=0)  # as much as there is: this is no measure that a verdict stands on
-        walk = Walk(cell.reference.artifact, host=backend() == "cpu", memory_bytes=source.settings.memory_bytes)
+        walk = source.engine.walk([cell.reference.artifact], memory_bytes=source.settings.memory_bytes)
         walk.run(script.batches(), f"calibration text of {source.model.name}")
         found = score.score(script, walk)
         memory.keep(NAME, work, found)

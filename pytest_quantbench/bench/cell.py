@@ -67,12 +67,13 @@ class Subject(Source):
         settings = self.settings
         if settings.disk_plan.keeps_bf16:
             return 0
-        if "checkpoint" not in self.__dict__:
+        if "opened" not in self.__dict__:
             return delete_weights(self.model.source)  # of a model that could not be opened
         commit = self.checkpoint.revision
         if commit is None or not self.checkpoint.is_here:
             return 0
         save_manifest(settings.cache, self.reference.artifact.manifest)
+        self.opened.let_go()
         return delete(settings.cache, self.model.source, commit, self.checkpoint)
 
     def refuse_identical(self, cell: "Cell") -> None:

@@ -43,7 +43,7 @@ def summarize(cell: Cell) -> Record:
         seed=subject.settings.seed,
         compression=summary.compression(cell.artifact.manifest, _calibration_perplexity(cell)),
         verdicts=tuple(cell.verdicts.values()),
-        machine=describe(),
+        machine=describe(subject.engine),
         session=SESSION,
         **_measured(cell),
     )

@@ -11,7 +11,6 @@ from pytest_quantbench.bench.growth import grow_questions, grow_tokens
 from pytest_quantbench.bench.timing import Measured
 from pytest_quantbench.catalog.prompts import PROMPTS
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.engines.machine import backend
 from pytest_quantbench.judge import accuracy_drop, interim, rates, rules
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.stats import series
@@ -128,7 +127,7 @@ class ThroughputCheck(Check):
     def extent(self, settings: Settings) -> tuple[int, int]:
         """From `--runs` to `most_runs` of every prompt; on a CPU nothing is judged and nothing added."""
         runs = settings.runs * len(PROMPTS)
-        return runs, runs if backend() == "cpu" else settings.most_runs * len(PROMPTS)
+        return runs, runs if self._cell.source.engine.backend == "cpu" else settings.most_runs * len(PROMPTS)
 
     def grow(self, items: int) -> int:
         """Of both, unless the reference's runs are interleaved with the cell's own."""
@@ -138,7 +137,7 @@ class ThroughputCheck(Check):
     def look(self, items: int, limit: float | None, alpha: float) -> Verdict:
         """Informational on a CPU."""
         mine, other = (each.throughput_samples.first(items) for each in (self._cell, self._reference))
-        return rules.judge_throughput(mine, other, limit, backend() != "cpu", alpha)
+        return rules.judge_throughput(mine, other, limit, self._cell.source.engine.backend != "cpu", alpha)
 
     def compared(self, items: int) -> dict[str, Any]:
         """Mean rates; the reference's own where they may be compared."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pytest_quantbench import engines
 from pytest_quantbench.catalog.corpora import HEAD_OF_TEXT
 from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.catalog.recipes import REFERENCE
@@ -13,6 +14,8 @@ from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer
 from pytest_quantbench.compress.calibration import CalibrationSet
 from pytest_quantbench.compress.calibration_text import Writer, calibration_set
 from pytest_quantbench.compress.pipeline import reference
+from pytest_quantbench.engines.parameters import Capacity
+from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import CorpusError, QuantbenchError
 from pytest_quantbench.fetch.download import fetch
 from pytest_quantbench.fetch.evicted import find
@@ -38,18 +41,29 @@ class Source:
         self.settings = settings
         self.expected: dict[Walked, set[str]] = {}  # which samples of which cells this session will ask for
         self.reused: list[str] = []  # what earlier sessions have measured
+        self.engine = engines.get()
         self._no_checkpoint: QuantbenchError | None = None
         self._asked: dict[tuple[tuple[str, ...], int, int], Asked] = {}
 
-    @cached_property
+    @property
     def checkpoint(self) -> Checkpoint:
-        """The original weights, fetched and checked; what keeps them from being had is found out once."""
+        """The files of the original weights."""
+        return self.opened.checkpoint
+
+    @cached_property
+    def capacity(self) -> Capacity:
+        """Which tokens and how many the model takes."""
+        return self.engine.capacity(self.opened.config)
+
+    @cached_property
+    def opened(self) -> Architecture:
+        """The original weights, fetched, checked and opened; what keeps them from being had is found out once."""
         settings = self.settings
         if self._no_checkpoint is not None:
             raise self._no_checkpoint
         try:
             known = None if settings.fresh else find(settings.cache, self.model, settings.offline)
-            return known or Checkpoint(*fetch(self.model, settings.offline))
+            return self.engine.open(known or Checkpoint(*fetch(self.model, settings.offline)))
         except QuantbenchError as error:
             self._no_checkpoint = error
             raise
@@ -84,12 +98,12 @@ class Source:
     @cached_property
     def tokens(self) -> Tokens:
         """The text of T2 as the model sees it."""
-        checkpoint = self.checkpoint  # first: without the model no text is worth fetching
-        return Tokens(self.text, self.tokenizer, checkpoint.config)
+        capacity = self.capacity  # first: without the model no text is worth fetching
+        return Tokens(self.text, self.tokenizer, capacity)
 
     @cached_property
     def _other_tokens(self) -> tuple[Tokens, ...]:
-        return tuple(Tokens(text, self.tokenizer, self.checkpoint.config) for text in self.texts[1:])
+        return tuple(Tokens(text, self.tokenizer, self.capacity) for text in self.texts[1:])
 
     def script(self) -> Script:
         """What T2 reads at first: `--tokens` tokens of every text, and beside them the head of the first."""
@@ -122,7 +136,7 @@ class Source:
         if key not in self._asked:
             self._asked[key] = Asked(
                 self.tokenizer,
-                self.checkpoint.config,
+                self.capacity,
                 tasks,
                 settings.task_files,
                 limit,
@@ -142,7 +156,8 @@ class Source:
             model.calibration,
             Writer(
                 name=model.name,
-                reference=lambda: reference(self.checkpoint, REFERENCE, settings.cache),
+                engine=self.engine,
+                reference=lambda: reference(self.opened, REFERENCE, settings.cache),
                 tokenizer=lambda: self.tokenizer,
                 cache=settings.cache,
                 seed=settings.seed,

@@ -54,7 +54,7 @@ class Walked:
             return self.paired.artifact  # a walk reads the weights of both once
         settings = self.source.settings
         return compress(
-            self.source.checkpoint,
+            self.source.opened,
             self.recipe,
             settings.seed,
             settings.cache,
@@ -80,7 +80,11 @@ class Walked:
     @cached_property
     def memory(self) -> Memory:
         """What earlier sessions have measured of these weights, with these libraries, on such a machine."""
-        subject = {"artifact": self.artifact_key, "rounding": self.rounding, "machine": msgspec.to_builtins(describe())}
+        subject = {
+            "artifact": self.artifact_key,
+            "rounding": self.rounding,
+            "machine": msgspec.to_builtins(describe(self.source.engine)),
+        }
         return Memory(self.source.settings.cache, subject, fresh=self.source.settings.fresh)
 
     @cached_property
@@ -99,7 +103,7 @@ class Walked:
     def integrity(self) -> Integrity:
         """Whether the decoded weights are the source's. Of a reference, which is not decoded, nothing is asked."""
         nothing = self.rounding or self.recipe.is_identity
-        return Integrity(None if nothing else self.artifact, self.source.checkpoint, self.memory)
+        return Integrity(None if nothing else self.artifact, self.source.opened, self.memory)
 
     def taken(self, name: str) -> bool:
         """Whether samples of this name (`perplexity_samples`, …) have been measured in this session."""

@@ -7,8 +7,8 @@ layer or two swapped ones has to fail one. What lies between is the gate's measu
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from pytest_quantbench.bench.cell import Cell
@@ -18,7 +18,7 @@ from pytest_quantbench.bench.timing import Measured
 from pytest_quantbench.catalog.criteria import METRICS, metric_of
 from pytest_quantbench.compress.artifact import Artifact, Opened
 from pytest_quantbench.compress.plan import Tensor
-from pytest_quantbench.engines.mlx.skeleton import decoder_layers, shapes, skeleton
+from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.quantizers import Arrays
@@ -30,7 +30,7 @@ class _Hurt(Opened):
     """Another artifact, with damage that its kinds add."""
 
     def __init__(self, whole: Artifact) -> None:
-        super().__init__(whole.manifest, whole.config)
+        super().__init__(whole.manifest, whole.config, whole.decode)
         self.whole = whole
 
     def arrays(self, name: str) -> Arrays:
@@ -83,13 +83,13 @@ class _ZeroedLayer(_Hurt):
 
     prefix: str
 
-    def dense(self, name: str) -> mx.array:
+    def dense(self, name: str) -> Any:
         """Zeros for the matrices of that layer."""
         dense = super().dense(name)
-        return mx.zeros_like(dense) if name.startswith(self.prefix) and dense.ndim > 1 else dense
+        return 0 * dense if name.startswith(self.prefix) and dense.ndim > 1 else dense
 
 
-def _shuffled(artifact: Artifact, seed: int, share: float) -> Artifact:
+def _shuffled(artifact: Artifact, source: Architecture, seed: int, share: float) -> Artifact:
     if not any(array.endswith(".scales") for tensor in artifact.manifest.tensors for array in tensor.arrays):
         raise QuantbenchError(
             f"{artifact.manifest.recipe} stores no scales of groups to shuffle. Run the self-test on int4 or int4-rtn."
@@ -99,30 +99,32 @@ def _shuffled(artifact: Artifact, seed: int, share: float) -> Artifact:
     return damaged
 
 
-def _zeroed(artifact: Artifact, seed: int) -> Artifact:
+def _zeroed(artifact: Artifact, source: Architecture, seed: int) -> Artifact:
     """The layer in the middle."""
-    path, layers = decoder_layers(skeleton(artifact.config, artifact.names))
     damaged = _ZeroedLayer(artifact)
-    damaged.prefix = f"{path}.{(len(layers) - 1) // 2}."
+    damaged.prefix = source.layers[(len(source.layers) - 1) // 2]
     return damaged
 
 
-def _swapped(artifact: Artifact, seed: int) -> Artifact:
+def _swapped(artifact: Artifact, source: Architecture, seed: int) -> Artifact:
     """Two neighbouring layers in each other's place: those next to the middle that are built alike."""
-    path, layers = decoder_layers(skeleton(artifact.config, artifact.names))
+    layers, shapes = source.layers, [dict[str, tuple[int, ...]]() for _ in source.layers]
+    for each in source.parameters:
+        if each.layer is not None:
+            shapes[each.layer][each.path.removeprefix(layers[each.layer])] = each.shape
     middle = (len(layers) - 1) // 2
-    alike = [k for k in range(len(layers) - 1) if shapes(layers[k]) == shapes(layers[k + 1])]
+    alike = [k for k in range(len(layers) - 1) if shapes[k] == shapes[k + 1]]
     if not alike:
         raise QuantbenchError(f"{artifact.manifest.source} has no two neighbouring layers of one kind to swap.")
     place = min(alike, key=lambda k: abs(k - middle))
     damaged = _SwappedLayers(artifact)
-    damaged.prefixes = (f"{path}.{place}.", f"{path}.{place + 1}.")
+    damaged.prefixes = (layers[place], layers[place + 1])
     return damaged
 
 
 SHARES = (0.001, 0.01, 0.1)  # of the groups of every matrix, two groups at least
 SHUFFLES = tuple(f"scales of {share:.1%} of the groups shuffled" for share in SHARES)
-DAMAGES: Mapping[str, Callable[[Artifact, int], Artifact]] = {
+DAMAGES: Mapping[str, Callable[[Artifact, Architecture, int], Artifact]] = {
     **{name: partial(_shuffled, share=share) for name, share in zip(SHUFFLES, SHARES, strict=True)},
     "two layers swapped": _swapped,
     "one layer's weights zeroed": _zeroed,
@@ -145,7 +147,7 @@ class Damaged(Measured):
     @cached_property
     def artifact(self) -> Artifact:
         """The cell's own, damaged."""
-        return DAMAGES[self._damage](self._whole.artifact, self.source.settings.seed)
+        return DAMAGES[self._damage](self._whole.artifact, self.source.opened, self.source.settings.seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,18 +192,18 @@ def _judged(cell: Cell, damage: str, subject: Measured) -> Finding:
     return Finding(cell=cell.id, damage=damage, verdicts=tuple(verdicts), named=named)
 
 
-def table(found: list[Finding]) -> list[str]:
-    """Damage against verdict, as markdown."""
+def as_table(found: list[Finding]) -> tuple[list[str], list[list[str]]]:
+    """Damage against verdict: the names of a table's columns, and its rows."""
     checks = [METRICS[verdict.metric] for verdict in found[0].verdicts]
     limits = [verdict.limit for verdict in found[0].verdicts]
     heads = [f"{m.label}, limit {limit:g} {m.unit}".rstrip() for m, limit in zip(checks, limits, strict=True)]
     heads = [f"damage to {found[0].cell}", *heads, "verdict", "integrity"]
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    rows = []
     for finding in found:
-        cells = [f"{_shown(verdict)} {verdict.outcome}" for verdict in finding.verdicts]
+        shown = [f"{_shown(verdict)} {verdict.outcome}" for verdict in finding.verdicts]
         named = f"{len(finding.named)} findings" if finding.named else "nothing"
-        lines.append(f"| {finding.damage} | {' | '.join(cells)} | {finding.outcome} | {named} |")
-    return lines
+        rows.append([finding.damage, *shown, finding.outcome, named])
+    return heads, rows
 
 
 def _shown(verdict: Verdict) -> str:

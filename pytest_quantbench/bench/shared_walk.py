@@ -9,14 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import mlx.core as mx
-
 from pytest_quantbench.bench import measuring_locks
 from pytest_quantbench.bench.inputs import Source
-from pytest_quantbench.engines.batches import Batch, behind_each_other
-from pytest_quantbench.engines.machine import backend
-from pytest_quantbench.engines.mlx.walk import Walk
-from pytest_quantbench.engines.mlx.walk_trial import prove
+from pytest_quantbench.engines.batches import Batch, Ids, behind_each_other
 from pytest_quantbench.engines.protocol import Rounded
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.measures.perplexity import score as perplexity
@@ -29,7 +24,7 @@ if TYPE_CHECKING:
 
 T2, T3 = "perplexity_samples", "accuracy_samples"
 SHOWN = {T2: "T2", T3: "T3"}
-VERSIONS = {T2: 2, T3: 2}  # raised when a measure gives other samples for the same work
+VERSIONS = {T2: 2, T3: 3}  # raised when a measure gives other samples for the same work
 Work = Callable[["Walked", str], Mapping[str, Any]]  # of a cell and T2 or T3: all that its samples depend on
 
 
@@ -37,8 +32,7 @@ def refuse_unwalkable(cell: Walked, part: str) -> None:
     """Raise ModelError for an architecture whose walk is not its forward pass; T2 and T3 each for itself. It is tried
     in small when this is first asked.
     """
-    source, artifact = cell.source, cell.artifact
-    proof = prove(artifact.config, artifact.names, backend() == "cpu", Walk)
+    source, proof = cell.source, cell.source.engine.prove(cell.artifact)
     proof.refuse(())
     if part == T3:
         source.questions(source.tasks, source.settings.limit).choices.plan(proof)
@@ -54,10 +48,10 @@ class Shared:
         tracks = [
             Rounded(each.artifact) if each.rounding else self._inspected.get(each, each.artifact) for each in cells
         ]
-        self.walk = Walk(*tracks, host=backend() == "cpu", memory_bytes=source.settings.memory_bytes)
+        self.walk = source.engine.walk(tracks, memory_bytes=source.settings.memory_bytes)
         self._seconds_per_token = 0.0  # of one cell
 
-    def run(self, what: str, *parts: Sequence[Batch | mx.array]) -> None:
+    def run(self, what: str, *parts: Sequence[Batch | Ids]) -> None:
         """Carry the batches through all layers."""
         recipes = ", ".join(dict.fromkeys(each.recipe.id for each in self._cells))
         began = time.perf_counter()
@@ -103,7 +97,7 @@ class Shared:
         self.walk.let_go()
         for each, samples in chosen.items():
             with _told(each, T3):
-                whole = accuracy.written(asked, each.artifact, samples, rounding=each.rounding)
+                whole = accuracy.written(self._source.engine, asked, each.artifact, samples, rounding=each.rounding)
                 each.accuracy_samples = whole if added_to is None else each.accuracy_samples.joined(added_to, whole)
                 each.memory.keep(T3, asking(asked), each.accuracy_samples)
 

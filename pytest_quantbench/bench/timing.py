@@ -5,7 +5,7 @@ from typing import Any
 
 from pytest_quantbench.bench.schedule import Walked
 from pytest_quantbench.catalog.prompts import NEW_TOKENS, PROMPTS
-from pytest_quantbench.engines.machine import backend, memory_bytes
+from pytest_quantbench.engines.machine import memory_bytes
 from pytest_quantbench.measures import throughput, weights
 from pytest_quantbench.measures.samples import SizeSamples, ThroughputSamples, WeightSamples
 
@@ -36,10 +36,11 @@ class Measured(Walked):
     def throughput_session(self) -> throughput.Session:
         """T1, started and warmed up; interleaved where T1 is judged and both models fit in memory."""
         settings, paired, interleave = self.source.settings, self.paired, False
-        if paired is not None and backend() != "cpu":
+        if paired is not None and self.source.engine.backend != "cpu":
             together = self.artifact.manifest.stored_bytes + paired.artifact.manifest.stored_bytes
             interleave = together < MEMORY_SHARE * memory_bytes()
         session = throughput.Session(
+            engine=self.source.engine,
             artifact=self.artifact,
             tokenizer_directory=self.source.checkpoint.directory,
             runs=settings.runs,

@@ -7,7 +7,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from pytest_quantbench.engines.mlx.positions import longest_input as longest_input
 from pytest_quantbench.errors import CorpusError, ModelError
 
 PROBES = ("a", "The fox", "1", "é", "\n\n", "x y.", "Zz, 42")  # they begin and end differently
@@ -131,11 +130,11 @@ def vocabulary(config: Mapping[str, Any]) -> int | None:
     return None if size is None else int(size)
 
 
-def refuse_unknown_tokens(ids: Iterable[int], config: Mapping[str, Any]) -> None:
-    """Raise ModelError for a token that the model has no embedding of. That it has some which no text gives is well:
-    vocabularies are padded.
+def refuse_unknown_tokens(ids: Iterable[int], known: int | None) -> None:
+    """Raise ModelError for a token that the model has no embedding of: it has so many, or None says that this is not
+    known. That it has some which no text gives is well: vocabularies are padded.
     """
-    known, largest = vocabulary(config), max(ids, default=0)
+    largest = max(ids, default=0)
     if known is not None and largest >= known:
         raise ModelError(
             f"The tokenizer gives token {largest}, and the model knows {known}: they do not belong together."

@@ -15,32 +15,33 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Part
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.layer_kinds import for_mlx_lm
 from pytest_quantbench.checkpoints.safetensors_header import read_header
 from pytest_quantbench.checkpoints.tensor_file import read
 from pytest_quantbench.compress.manifest import Manifest, verified_manifest
 from pytest_quantbench.compress.plan import Planned, Tensor
-from pytest_quantbench.engines.mlx import layers
-from pytest_quantbench.engines.mlx.arrays import to_mlx, to_numpy
-from pytest_quantbench.engines.mlx.skeleton import Config
-from pytest_quantbench.engines.mlx.stacks import Encoding, Rules
+from pytest_quantbench.engines.protocol import Architecture, Config, Decode
 from pytest_quantbench.errors import ModelError, RecordError
 from pytest_quantbench.quantizers import Arrays, Quantizer
+from pytest_quantbench.quantizers.encoding import Encoding, Rules
 from pytest_quantbench.storage.files import set_aside
 
 log = logging.getLogger(__name__)
 
 
 class Artifact(ABC):
-    """A compressed model: decodes one parameter at a time and keeps none."""
+    """A compressed model: decodes one parameter at a time and keeps none. `decode` is how: by the method itself, or by
+    an engine's own kernels.
+    """
 
     config: Config
     recipe_id: str
+    decode: Decode
     directory: Path | None = None  # where it lies, if it is on disk by itself
 
     @property
@@ -51,7 +52,7 @@ class Artifact(ABC):
     @property
     @abstractmethod
     def names(self) -> Sequence[str]:
-        """Every parameter's path in the mlx-lm model, what is outside the decoder layers first, then by layer."""
+        """Every parameter's path, what is outside the decoder layers first, then by layer."""
 
     @abstractmethod
     def tensor(self, name: str) -> Tensor:
@@ -80,17 +81,23 @@ class Artifact(ABC):
         encoding = self.encoding(name)
         return None if encoding is None else encoding.inputs()
 
-    def dense(self, name: str) -> mx.array:
-        """One parameter, decoded; (out, in) for a matrix, (experts, out, in) for those of experts."""
+    def dense(self, name: str) -> Any:
+        """One parameter, decoded; (out, in) for a matrix, (experts, out, in) for those of experts. An array of numpy's,
+        or of the engine's that decodes.
+        """
         encoding = self.encoding(name)
-        return to_mlx(next(iter(self.arrays(name).values()))) if encoding is None else layers.dense(encoding)
+        return next(iter(self.arrays(name).values())) if encoding is None else self.decode(encoding)
+
+    def float32(self, name: str) -> NDArray[np.float32]:
+        """The same in float32, in numpy."""
+        return np.asarray(self.dense(name)).astype(np.float32, copy=False)
 
 
 class Opened(Artifact):
     """One whose manifest is there."""
 
-    def __init__(self, manifest: Manifest, config: Config) -> None:
-        self.config, self.recipe_id = config, manifest.recipe
+    def __init__(self, manifest: Manifest, config: Config, decode: Decode = Encoding.dense) -> None:
+        self.config, self.recipe_id, self.decode = config, manifest.recipe, decode
         self._manifest = manifest
         self._tensors = {tensor.name: tensor for tensor in manifest.tensors}
 
@@ -110,22 +117,26 @@ class Opened(Artifact):
 
 
 class Reference(Opened):
-    """A checkpoint as it is."""
+    """An opened checkpoint as it is."""
 
-    def __init__(self, manifest: Manifest, checkpoint: Checkpoint) -> None:
-        super().__init__(manifest, checkpoint.config)
-        self._checkpoint = checkpoint
+    def __init__(self, manifest: Manifest, source: Architecture) -> None:
+        super().__init__(manifest, source.config)
+        self._source = source
 
     def arrays(self, name: str) -> Arrays:
         """The parameter, as the checkpoint holds it."""
-        return {name.rpartition(".")[2]: to_numpy(self._checkpoint.tensor(name))}
+        return {name.rpartition(".")[2]: self._source.array(name)}
 
     def inputs(self, name: str) -> None:
         """Nothing is done to any inputs."""
 
-    def dense(self, name: str) -> mx.array:
-        """The parameter, lazily read."""
-        return self._checkpoint.tensor(name)
+    def dense(self, name: str) -> Any:
+        """The parameter in the engine's own form, lazily read."""
+        return self._source.tensor(name)
+
+    def float32(self, name: str) -> NDArray[np.float32]:
+        """The same in float32, in numpy."""
+        return self._source.array(name).astype(np.float32, copy=False)
 
 
 class Stored(Opened):
@@ -133,8 +144,8 @@ class Stored(Opened):
 
     directory: Path
 
-    def __init__(self, manifest: Manifest, config: Config, directory: Path) -> None:
-        super().__init__(manifest, config)
+    def __init__(self, manifest: Manifest, config: Config, decode: Decode, directory: Path) -> None:
+        super().__init__(manifest, config, decode)
         self.directory = directory
         files = [directory / file for file in manifest.files if file.endswith(".safetensors")]
         self._files = {array: file for file in files for array in read_header(file)}
@@ -146,7 +157,9 @@ class Stored(Opened):
         return {array.rpartition(".")[2]: held[array] for array in stored}
 
 
-def open_artifact(directory: Path, config: Config | None = None, planned: Sequence[Planned] = ()) -> Artifact | None:
+def open_artifact(
+    directory: Path, config: Config | None = None, planned: Sequence[Planned] = (), decode: Decode = Encoding.dense
+) -> Artifact | None:
     """The artifact in a directory, every file's hash checked; None where there is none or it is damaged.
 
     Hashes are no signatures: a manifest is not believed either where it names files outside of the directory, says
@@ -161,7 +174,7 @@ def open_artifact(directory: Path, config: Config | None = None, planned: Sequen
         aside = set_aside(directory)
         log.warning("The artifact %s was damaged (%s): moved to %s, made again.", directory.name, error, aside)
         return None
-    return Stored(manifest, found, directory)
+    return Stored(manifest, found, decode, directory)
 
 
 def _read_config(directory: Path, wanted: Config | None) -> Config:

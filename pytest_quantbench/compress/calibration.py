@@ -1,8 +1,8 @@
 """Calibration: a text that is run through the model, and what every matrix saw of it.
 
-While a layer of the walk runs over all batches, each of its linear layers adds its inputs to the sums here. Matrices
-that share an input (query, key and value; gate and up) share its statistics, which are computed once.
-Costs O(tokens × in²) for every different input; memory: one (in, in) float32 sum for each in the current layer.
+While a layer of the walk runs over all batches, the engine adds the inputs of its linear layers to the sums here.
+Matrices that share an input (query, key and value; gate and up) share its statistics, which are computed once. Costs
+O(tokens × in²) for every different input; memory: one (in, in) float32 sum for each in the current layer.
 
 Every expert of a mixture has the statistics of the tokens that were sent to it. With fewer than two tokens for every
 input the correlations are those of the sample, and fitting to them is worse than rounding: GPTQ's output error on text
@@ -11,23 +11,21 @@ with two (a down projection of SmolLM2-135M at 4 bits; QuIP# and VPTQ at 2 bits 
 """
 
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench.checkpoints.tokenizer import frame_of, longest_input, refuse_unknown_tokens
-from pytest_quantbench.engines.mlx.experts import Routed, named
-from pytest_quantbench.engines.mlx.host_products import view
+from pytest_quantbench.checkpoints.tokenizer import frame_of, refuse_unknown_tokens
+from pytest_quantbench.engines.parameters import Capacity
+from pytest_quantbench.engines.protocol import Rows, Square
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.quantizers import Statistics
+from pytest_quantbench.quantizers.encoding import named
 
-Rows = NDArray[np.float32]
 SEQUENCE_TOKENS = 2048
 BATCH_TOKENS = 4096
 SAMPLE_TOKENS, PEAK_TOKENS = 1024, 16
@@ -48,14 +46,14 @@ class CalibrationSet:
         # Left out where it is the usual: that is how artifacts were always known.
         return told if self.sequence_tokens == SEQUENCE_TOKENS else {**told, "sequence_tokens": self.sequence_tokens}
 
-    def batches(self, tokenizer: Any, config: Mapping[str, Any], seed: int) -> list[mx.array]:
+    def batches(self, tokenizer: Any, capacity: Capacity, seed: int) -> list[NDArray[np.int32]]:
         """(batch, tokens) integers: `sequences` windows of the text, drawn with the seed, each behind the tokens
         that the tokenizer puts in front of a text.
 
         Raises CorpusError where the text is shorter than that, ModelError for tokens that the model does not know.
         """
         front = frame_of(tokenizer).prefix
-        length = min(self.sequence_tokens, longest_input(config, self.sequence_tokens)) - len(front)
+        length = min(self.sequence_tokens, capacity.longest_input(self.sequence_tokens)) - len(front)
         ids = np.array(tokenizer.encode(self.text.content, add_special_tokens=False, verbose=False), np.int32)
         if len(ids) < length * self.sequences:
             raise CorpusError(
@@ -67,9 +65,9 @@ class CalibrationSet:
         chosen = np.sort(np.random.default_rng(seed).permutation(places)[: self.sequences])
         windows = ids[chosen[:, None] + np.arange(length)]  # (sequences, length)
         windows = np.concatenate([np.tile(np.array(front, np.int32), (len(windows), 1)), windows], axis=1)
-        refuse_unknown_tokens(windows.reshape(-1).tolist(), config)
+        refuse_unknown_tokens(windows.reshape(-1).tolist(), capacity.vocabulary)
         together = max(1, BATCH_TOKENS // windows.shape[1])
-        return [mx.array(windows[start : start + together]) for start in range(0, len(windows), together)]
+        return [windows[start : start + together] for start in range(0, len(windows), together)]
 
 
 def needed_tokens(in_features: int) -> int:
@@ -109,13 +107,9 @@ class _Sums:
         self._seen = _Seen(in_features, rows_per_batch, seed)
         self._made: Statistics | None = None
 
-    def add(self, rows: Rows, host: bool) -> None:
+    def add(self, rows: Rows, square: Square) -> None:
         """Add inputs of one batch, (tokens, in)."""
-        if host:
-            self.hessian += rows.T @ rows
-        else:
-            flat = mx.array(rows)
-            self.hessian += np.array(flat.T @ flat)
+        self.hessian += square(rows)
         self._seen.add(rows)
 
     def statistics(self) -> Statistics:
@@ -126,57 +120,46 @@ class _Sums:
         return self._made
 
 
-class Observer:
-    """Collects the statistics of one decoder layer's linear layers; `wrap` puts it into the layer.
+class LayerInputs:
+    """What the matrices of one decoder layer see of a text in so many batches: a walk's `Inputs`.
 
     `experts`: those whose statistics are collected, for all of a large mixture may not fit in memory. The tokens of all
     are counted.
     """
 
-    def __init__(self, batches: int, seed: int, *, host: bool, experts: Container[int] | None = None) -> None:
+    def __init__(self, batches: int, seed: int, *, experts: Container[int] | None = None) -> None:
         self._rows_per_batch = -(-SAMPLE_TOKENS // batches)
         self._seed = seed
-        self._host = host
         self._experts = experts
         self._sums: dict[str, dict[int | None, _Sums]] = {}  # by the first matrix with this input, then by expert
         self._pooled: dict[str, _Seen] = {}  # what all experts together saw
         self._tokens: dict[str, Counter[int]] = {}
         self._owner: dict[str, str] = {}  # path → the path whose sums it shares
-        self._last: tuple[str, mx.array, mx.array | None] | None = None
 
-    def wrap(self, path: str, layer: nn.Module) -> nn.Module:
-        """The layer of this path, reporting its inputs."""
-        return _Observed(self, path, layer)
+    def share(self, path: str, owner: str) -> None:
+        """The layer of this path has the inputs of another one, which are added there."""
+        self._owner[path] = owner
 
-    def see(self, path: str, x: mx.array, indices: mx.array | None = None) -> None:
-        """Add the input of one call; of a layer of experts with `indices`, the expert that each token goes to."""
-        shared = self._last is not None and self._last[1] is x and self._last[2] is indices
-        owner = self._owner.setdefault(path, self._last[0] if shared and self._last else path)
-        if owner != path:
-            return
-        mx.eval(x)
-        if indices is None:
-            self._add(path, None, view(x).reshape(-1, x.shape[-1]))
-        else:
-            self._add_routed(path, x, indices)
-        self._last = (path, x, indices)
+    def add(self, path: str, rows: Rows, square: Square) -> None:
+        """The inputs of one batch, (tokens, in); `square` gives rowsᵀ rows, (in, in)."""
+        self._owner[path] = path
+        self._add(path, None, rows, square)
 
-    def _add_routed(self, path: str, x: mx.array, indices: mx.array) -> None:
-        blocks, routed = view(x).reshape(-1, *x.shape[-2:]), Routed(x, indices)
-        pooled = self._pooled.setdefault(path, _Seen(x.shape[-1], self._rows_per_batch, self._seed))
-        pooled.add(blocks.reshape(-1, x.shape[-1]))
+    def add_routed(self, path: str, rows: Rows, by_expert: Iterable[tuple[int, Rows]], square: Square) -> None:
+        """The inputs of a layer of experts, and those of each expert that has any."""
+        self._owner[path] = path
+        self._pooled.setdefault(path, _Seen(rows.shape[1], self._rows_per_batch, self._seed)).add(rows)
         counts = self._tokens.setdefault(path, Counter())
-        for expert, part in routed:
-            rows = blocks[routed.sources[part]].reshape(-1, x.shape[-1])
-            counts[expert] += len(rows)
+        for expert, own in by_expert:
+            counts[expert] += len(own)
             if self._experts is None or expert in self._experts:
-                self._add(path, expert, rows)
+                self._add(path, expert, own, square)
 
-    def _add(self, path: str, expert: int | None, rows: Rows) -> None:
+    def _add(self, path: str, expert: int | None, rows: Rows, square: Square) -> None:
         sums = self._sums.setdefault(path, {})
         if expert not in sums:
-            sums[expert] = _Sums(rows.shape[-1], self._rows_per_batch, self._seed)
-        sums[expert].add(rows, self._host)
+            sums[expert] = _Sums(rows.shape[1], self._rows_per_batch, self._seed)
+        sums[expert].add(rows, square)
 
     def statistics(self) -> dict[str, Statistics]:
         """Statistics by the path of each matrix that was called, an expert's by its name (`…up_proj[3]`); matrices with
@@ -203,19 +186,3 @@ class Observer:
         """
         pooled = self._pooled[self._owner[path]]
         return pooled.statistics(np.eye(pooled.peaks.shape[1], dtype=np.float32))
-
-
-class _Observed(nn.Module):
-    """Stands in for a linear layer and shows its input to the observer."""
-
-    def __init__(self, observer: Observer, path: str, layer: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._seen_by = (observer, path)  # a tuple: MLX's modules would take anything else for parameters
-        self._inner = (layer,)
-
-    def __call__(self, x: mx.array, *routing: Any, **sorting: Any) -> mx.array:
-        """(…, in) → (…, out); a layer of experts also gets their numbers, and whether those are sorted."""
-        observer, path = self._seen_by
-        observer.see(path, x, *routing[:1])
-        product: mx.array = self._inner[0](x, *routing, **sorting)
-        return product

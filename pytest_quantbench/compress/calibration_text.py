@@ -12,6 +12,7 @@ from typing import Any
 from pytest_quantbench.compress import self_written_text
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.calibration import CalibrationSet
+from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.errors import OfflineError
 from pytest_quantbench.fetch.texts import read_text
 
@@ -24,6 +25,7 @@ class Writer:
     """A model that can write its own calibration text. `reference` and `tokenizer` are called when it does."""
 
     name: str
+    engine: Engine
     reference: Callable[[], Artifact]
     tokenizer: Callable[[], Any]
     cache: Path
@@ -52,6 +54,7 @@ def calibration_set(
 def _self_written(writer: Writer, sequences: int) -> CalibrationSet:
     length = self_written_text.SEQUENCE_TOKENS
     text = self_written_text.sampled_text(
+        writer.engine,
         writer.reference(),
         writer.tokenizer(),
         writer.name,

@@ -11,28 +11,25 @@ some experts at a time. An expert that saw too few tokens is rounded without dat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
-import mlx.core as mx
 import numpy as np
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Part, Recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress import plan
-from pytest_quantbench.compress.calibration import SAMPLE_TOKENS, CalibrationSet, Observer, needed_tokens
+from pytest_quantbench.compress.calibration import SAMPLE_TOKENS, CalibrationSet, LayerInputs, needed_tokens
 from pytest_quantbench.compress.plan import OUTSIDE, Planned, Tensor
-from pytest_quantbench.engines.machine import backend
-from pytest_quantbench.engines.mlx import layers, stacks
-from pytest_quantbench.engines.mlx.arrays import to_numpy
-from pytest_quantbench.engines.mlx.experts import named
-from pytest_quantbench.engines.mlx.stacks import Encoding, Rules
-from pytest_quantbench.engines.mlx.walk import Walk
+from pytest_quantbench.engines import need
 from pytest_quantbench.engines.proof import Proof
-from pytest_quantbench.errors import ModelError, WeightError
+from pytest_quantbench.engines.protocol import Architecture, Walk
+from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers import Array, Arrays, Quantizer, Statistics
+from pytest_quantbench.quantizers.encoding import Encoding, Rules, join, named
+from pytest_quantbench.quantizers.mlx_form import Entry, entry_of
 
-Native = dict[str, dict[str, int | str] | None]  # the `quantization` table of an MLX config.json; None: no entry
+Native = dict[str, Entry | None]  # the `quantization` table of an MLX config.json; None: no entry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +38,7 @@ class Job:
     of the statistics of a layer's experts, whose rest is collected later.
     """
 
-    checkpoint: Checkpoint
+    source: Architecture
     recipe: Recipe
     seed: int
     calibration: CalibrationSet | None
@@ -60,15 +57,16 @@ class Encoded:
 class _Progress:
     """The model while it is compressed: weights of the group just encoded come out decoded, others as they are."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.config = checkpoint.config
-        self.names = checkpoint.names
-        self._checkpoint = checkpoint
+    def __init__(self, source: Architecture) -> None:
+        self.config, self.names = source.config, source.names
+        self._source = source
         self.encoded: dict[str, Encoding] = {}
 
-    def dense(self, name: str) -> mx.array:
+    def dense(self, name: str) -> Any:
         """One parameter."""
-        return layers.dense(self.encoded[name]) if name in self.encoded else self._checkpoint.tensor(name)
+        if name in self.encoded:
+            return self._source.engine.decode(self.encoded[name])
+        return self._source.tensor(name)
 
     def inputs(self, name: str) -> Rules | None:
         """What the parameter's codec does to its layer's inputs."""
@@ -86,7 +84,7 @@ class _Work:
 
     def encoding(self) -> Encoding:
         """When all are there."""
-        arrays = stacks.join(self.made) if self.item.experts else self.made[0]
+        arrays = join(self.made) if self.item.experts else self.made[0]
         self.made = []
         return Encoding(codec=self.codec, arrays=arrays, shape=self.item.shape)
 
@@ -104,23 +102,24 @@ class Encoder:
     """Encodes one group after the other. Groups that were encoded before are taken up with `take_up`."""
 
     def __init__(self, job: Job) -> None:
-        planned = plan.plan(job.checkpoint, job.recipe)
+        planned = plan.plan(job.source, job.recipe)
         self.groups: list[list[Planned]] = [list(group) for _, group in groupby(planned, key=lambda item: item.group)]
         self.calibrated = job.calibration is not None
-        self._checkpoint, self._seed, self._calibration = job.checkpoint, job.seed, job.calibration
+        self._source, self._seed, self._calibration = job.source, job.seed, job.calibration
         self._memory_bytes = job.memory_bytes
-        self._progress = _Progress(job.checkpoint)
+        self._progress = _Progress(job.source)
         self._walk: Walk | None = None
         if self.calibrated:
-            self._walk = Walk(self._progress, host=backend() == "cpu", memory_bytes=job.memory_bytes)
+            need(job.source.engine, "calibrate")
+            self._walk = job.source.engine.walk([self._progress], memory_bytes=job.memory_bytes)
             self._refuse_loops(self._walk.proof)
 
     def _refuse_loops(self, proof: Proof) -> None:
         """Raise ModelError for a model that goes through its decoder layers more than once."""
         if proof.anatomy.loops > 1:
             raise ModelError(
-                f"{self._checkpoint.directory}: {proof.architecture!r} goes {proof.anatomy.loops} times through its "
-                f"decoder layers, and what they see later is known only when all are encoded. Choose a recipe that "
+                f"{self._source.checkpoint.directory}: {proof.architecture!r} goes {proof.anatomy.loops} times through "
+                f"its decoder layers, and what they see later is known only when all are encoded. Choose a recipe that "
                 f"needs no calibration, or --calibration none."
             )
 
@@ -144,11 +143,11 @@ class Encoder:
             note = ""
             if item.name in works:
                 encoding = self._progress.encoded[item.name]
-                native[item.path] = _config_entry(encoding)
+                native[item.path] = entry_of(encoding)
                 note = works[item.name].note(encoding)
                 stored = {item.name.removesuffix("weight") + name: array for name, array in encoding.arrays.items()}
             else:
-                stored = {item.name: to_numpy(self._weight(item))}
+                stored = {item.name: self._source.array(item.name)}
             tensors.append(item.tensor(sum(array.nbytes for array in stored.values()), tuple(stored), note))
             arrays |= stored
         return Encoded(tensors=tuple(tensors), arrays=arrays, native=native)
@@ -164,36 +163,28 @@ class Encoder:
         together = max(1, self._memory_bytes // each) if each else most
         return [range(first, min(first + together, most)) for first in range(0, most, together)]
 
-    def _weight(self, item: Planned) -> mx.array:
-        weight = self._checkpoint.tensor(item.name)
-        # where the sum is a number all are, and it takes a quarter of the time
-        if not (mx.isfinite(mx.sum(weight)).item() or mx.all(mx.isfinite(weight)).item()):
-            source = self._checkpoint.directory
-            raise WeightError(f"{item.name} of {source} has NaN or infinite values: not a usable model.")
-        return weight
-
-    def _encode(self, works: Sequence[_Work], experts: range, observer: Observer | None) -> None:
+    def _encode(self, works: Sequence[_Work], experts: range, seen: LayerInputs | None) -> None:
         """Encode the matrices of these experts, and with the first those that are no expert's."""
-        known = {} if observer is None else observer.statistics()
+        known = {} if seen is None else seen.statistics()
         for work in works:
             mine = range(experts.start, min(experts.stop, work.item.experts or 1))
             if not mine:
                 continue
-            weight = to_numpy(self._weight(work.item))
+            weight = self._source.array(work.item.name)
             for expert in mine:
-                statistics = _statistics(work, expert, observer, known)
+                statistics = _statistics(work, expert, seen, known)
                 arrays = work.codec.encode(weight[expert] if work.item.experts else weight, statistics, self._seed)
                 work.made.append({name: np.asarray(array, order="C") for name, array in arrays.items()})
 
-    def _observe(self, group: int, experts: range) -> Observer | None:
+    def _observe(self, group: int, experts: range) -> LayerInputs | None:
         """What the layer's matrices saw, with its original weights and the encoded layers before it; of the experts',
         only these.
         """
         if self._walk is None or group == OUTSIDE:
             return None
-        observer = Observer(len(self._walk.batches), self._seed, host=backend() == "cpu", experts=experts)
-        self._walk.observe(group, observer.wrap)
-        return observer
+        seen = LayerInputs(len(self._walk.batches), self._seed, experts=experts)
+        self._walk.observe(group, seen)
+        return seen
 
     def take_up(self, tensors: Sequence[Tensor], arrays: Mapping[str, Array]) -> None:
         """Be where the encoder was that made these of a group. Without calibration no group needs the one before."""
@@ -211,32 +202,24 @@ class Encoder:
         if group is self.groups[-1]:
             self._walk.let_go()  # nobody asks for what comes behind
         elif group[0].group == OUTSIDE:
-            tokenizer = load_tokenizer(self._checkpoint.directory)
-            self._walk.begin(self._calibration.batches(tokenizer, self._checkpoint.config, self._seed))
+            tokenizer = load_tokenizer(self._source.checkpoint.directory)
+            capacity = self._source.engine.capacity(self._source.config)
+            self._walk.begin(self._calibration.batches(tokenizer, capacity, self._seed))
         else:
             self._walk.advance(group[0].group)
 
 
 def _statistics(
-    work: _Work, expert: int, observer: Observer | None, known: Mapping[str, Statistics]
+    work: _Work, expert: int, seen: LayerInputs | None, known: Mapping[str, Statistics]
 ) -> Statistics | None:
     """What the method gets to see of a matrix's inputs. An expert that saw too little is put down as starved."""
     path = work.item.path
-    if observer is None or work.codec.calibration == "none":
+    if seen is None or work.codec.calibration == "none":
         return None
-    if not observer.routed(path):
+    if not seen.routed(path):
         return known.get(path)
-    tokens = observer.tokens(path, expert)
+    tokens = seen.tokens(path, expert)
     if tokens >= needed_tokens(work.item.shape[-1]):
         return known[named(path, expert)]
     work.starved[expert] = tokens
-    return observer.without_data(path) if work.codec.calibration == "hessian" else None
-
-
-def _config_entry(encoding: Encoding) -> dict[str, int | str] | None:
-    """The entry in the `quantization` part of an MLX config.json; None where MLX cannot read the arrays."""
-    matrices = encoding.matrices
-    if not {"weight", "scales"} <= matrices[0].keys():
-        return None  # without describing the layer
-    first, *others = [layers.config_entry(encoding.codec.layer(arrays), arrays) for arrays in matrices]
-    return first if all(each == first for each in others) else None
+    return seen.without_data(path) if work.codec.calibration == "hessian" else None

@@ -15,8 +15,8 @@ from pytest_quantbench.compress.encoder import Job
 from pytest_quantbench.compress.manifest import load_manifest
 from pytest_quantbench.compress.streamed import Streamed
 from pytest_quantbench.compress.writer import Build, manifest_of
-from pytest_quantbench.engines.machine import describe
-from pytest_quantbench.engines.mlx.hidden_states import MEMORY_BYTES
+from pytest_quantbench.engines.machine import version_of
+from pytest_quantbench.engines.protocol import MEMORY_BYTES, Architecture
 from pytest_quantbench.errors import DiskError, QuantbenchError
 from pytest_quantbench.storage.cache import ARTIFACTS, LOCKS, UNFINISHED
 from pytest_quantbench.storage.locks import held
@@ -26,24 +26,23 @@ from pytest_quantbench.storage.sealed import json_sha256
 FORMAT = 4
 
 
-def reference(checkpoint: Checkpoint, recipe: Recipe, cache: Path) -> Artifact:
-    """The checkpoint itself as an artifact: identity on every matrix, nothing copied.
+def reference(source: Architecture, recipe: Recipe, cache: Path) -> Artifact:
+    """The opened checkpoint itself as an artifact: identity on every matrix, nothing copied.
 
     Its size is that of the model in BF16, two bytes for a parameter, also where the source stores four (float32): what
     is saved is compared with that everywhere.
     """
+    checkpoint = source.checkpoint
     if not checkpoint.is_here and (kept := load_manifest(cache, checkpoint.sha256)) is not None:
-        return Reference(kept, checkpoint)
-    tensors = [item.tensor(2 * math.prod(item.shape), (item.name,), "") for item in plan.plan(checkpoint, recipe)]
+        return Reference(kept, source)
+    tensors = [item.tensor(2 * math.prod(item.shape), (item.name,), "") for item in plan.plan(source, recipe)]
     stored = sum(tensor.stored_bytes for tensor in tensors)
-    manifest = manifest_of(
-        checkpoint, recipe, tensors, key=checkpoint.sha256, stored_bytes=stored, opens_in_mlx_lm=True
-    )
-    return Reference(manifest, checkpoint)
+    manifest = manifest_of(source, recipe, tensors, key=checkpoint.sha256, stored_bytes=stored, opens_in_mlx_lm=True)
+    return Reference(manifest, source)
 
 
 def compress(
-    checkpoint: Checkpoint,
+    source: Architecture,
     recipe: Recipe,
     seed: int,
     cache: Path,
@@ -52,7 +51,7 @@ def compress(
     stored: bool = True,
     memory_bytes: int = MEMORY_BYTES,
 ) -> Artifact:
-    """The artifact of a checkpoint and a recipe: found in the cache, or made one decoder layer at a time. Without
+    """The artifact of an opened checkpoint and a recipe: found in the cache, or made layer by layer. Without
     `stored`, one that is not there is not written either, but encoded as it is needed (see streamed). `memory_bytes`:
     of the calibration text's hidden states; what is beyond goes to files.
 
@@ -61,14 +60,15 @@ def compress(
     calibration that it needs, DiskError where the cache cannot be written.
     """
     if recipe.is_identity:
-        return reference(checkpoint, recipe, cache)
+        return reference(source, recipe, cache)
+    checkpoint, decode = source.checkpoint, source.engine.decode
     used = used_calibration(recipe, calibration)
     key = key_of(checkpoint, recipe, seed, used)
     directory, building = ARTIFACTS.of(cache, key), UNFINISHED.of(cache, key)
-    job = Job(checkpoint=checkpoint, recipe=recipe, seed=seed, calibration=used, memory_bytes=memory_bytes)
-    planned = plan.plan(checkpoint, recipe) if checkpoint.is_here else ()
+    job = Job(source=source, recipe=recipe, seed=seed, calibration=used, memory_bytes=memory_bytes)
+    planned = plan.plan(source, recipe) if checkpoint.is_here else ()
     with held(LOCKS.of(cache, key), f"compressing {checkpoint.directory.name} to {recipe.id}"):
-        if (found := open_artifact(directory, checkpoint.config, planned)) is not None:
+        if (found := open_artifact(directory, source.config, planned, decode)) is not None:
             return found
         if not stored:
             return Streamed(job, key, cache)
@@ -84,7 +84,7 @@ def compress(
         except QuantbenchError:
             shutil.rmtree(building, ignore_errors=True)  # nothing that could go on
             raise
-        made = open_artifact(directory, checkpoint.config, planned)
+        made = open_artifact(directory, source.config, planned, decode)
     if made is None:
         raise DiskError(f"{directory} is not what was written a moment ago. Set QUANTBENCH_CACHE to another folder.")
     return made
@@ -109,5 +109,5 @@ def key_of(checkpoint: Checkpoint, recipe: Recipe, seed: int, calibration: Calib
         for part in recipe.parts
     ]
     text = calibration.describe() if calibration else {}
-    content = [FORMAT, checkpoint.sha256, parts, recipe.mix, text, seed, describe().versions["mlx"]]
+    content = [FORMAT, checkpoint.sha256, parts, recipe.mix, text, seed, version_of("mlx")]
     return json_sha256(content, sort_keys=False)[:32]  # in the order that earlier versions have it in

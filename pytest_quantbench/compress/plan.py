@@ -5,14 +5,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-import mlx.nn as nn
-
 from pytest_quantbench.catalog.recipes import Part, Recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
-from pytest_quantbench.engines.mlx.experts import is_stack, routers
-from pytest_quantbench.engines.mlx.skeleton import decoder_layers, shapes
+from pytest_quantbench.engines.parameters import Kind, Parameter
+from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import ModelError
 
+ENCODED: tuple[Kind, ...] = ("linear", "embedding", "experts")
 OUTSIDE = -1  # the group of what lies outside the decoder layers
 
 
@@ -65,42 +63,33 @@ class Planned:
         )
 
 
-def plan(checkpoint: Checkpoint, recipe: Recipe) -> list[Planned]:
+def plan(source: Architecture, recipe: Recipe) -> list[Planned]:
     """Every parameter with its part of the recipe: linear layers inside decoder layers, embeddings and head, the rest.
 
     Sorted by group, OUTSIDE first. The matrices of all experts are one parameter, (experts, out, in). Raises ModelError
     for a matrix in a kind of layer that no codec here takes; nothing is passed over in silence.
     """
-    modules = dict(checkpoint.model.named_modules())
-    path, layers = decoder_layers(checkpoint.model)
-    deciding = routers(checkpoint.model, path)
+    parameters, layers = source.parameters, len(source.layers)
+    tied = not any(each.path.endswith("lm_head.weight") for each in parameters)
     planned = []
-    tied = not any(name.endswith("lm_head.weight") for name in checkpoint.names)
-    for name, shape in shapes(checkpoint.model).items():
-        inside = name.startswith(path + ".")
-        layer = int(name[len(path) + 1 :].partition(".")[0]) if inside else None
-        reason = _reason_to_keep(name, shape, modules, deciding)
+    for each in parameters:
+        name, layer, reason = each.path, each.layer, _reason_to_keep(each)
         # Tied embeddings are the output head too, and a mix gives them what it gives the head.
         role = "lm_head.weight" if tied and name.endswith("embed_tokens.weight") else name
-        codec = None if reason else recipe.part_for(role, layer, len(layers))
-        part: Literal["inner", "outer", "kept"] = "kept" if reason else "inner" if inside else "outer"
+        codec = None if reason else recipe.part_for(role, layer, layers)
+        part: Literal["inner", "outer", "kept"] = "kept" if reason else "outer" if layer is None else "inner"
         group = OUTSIDE if layer is None else layer
-        planned.append(Planned(name=name, shape=shape, part=part, codec=codec, reason=reason, group=group))
+        planned.append(Planned(name=name, shape=each.shape, part=part, codec=codec, reason=reason, group=group))
     return sorted(planned, key=lambda item: item.group)
 
 
-def _reason_to_keep(
-    name: str, shape: tuple[int, ...], modules: Mapping[str, nn.Module], deciding: Mapping[str, int]
-) -> str:
+def _reason_to_keep(parameter: Parameter) -> str:
     """Why a parameter is not encoded; empty for the matrices of linear layers, experts and embeddings."""
-    owner, _, kind = name.rpartition(".")
-    layer = type(modules[owner])
-    if kind == "weight" and owner in deciding:
-        return f"router of {deciding[owner]} experts" if deciding[owner] > 1 else "gate of a shared expert"
-    if kind == "weight" and (layer in (nn.Linear, nn.Embedding) or is_stack(modules[owner])):
+    kind, shape, values = parameter.kind, parameter.shape, math.prod(parameter.shape)
+    if kind in ENCODED:
         return ""
-    bias = kind == "bias" and is_stack(modules[owner])  # one for every expert, and still no matrix
-    quantizable = kind == "weight" and hasattr(layer, "to_quantized")  # MLX would
-    if quantizable or (not bias and math.prod(shape) > 64 * max(shape, default=1)):
-        raise ModelError(f"{name} {shape} is in a {layer.__name__}, which no quantizer here takes.")
-    return f"{kind} of {layer.__name__}, {math.prod(shape)} values"
+    if kind == "router":
+        return f"router of {shape[0]} experts" if shape[0] > 1 else "gate of a shared expert"
+    if kind == "foreign" or (kind == "other" and values > 64 * max(shape, default=1)):
+        raise ModelError(f"{parameter.path} {shape} is in a {parameter.owner}, which no quantizer here takes.")
+    return f"{parameter.path.rpartition('.')[2]} of {parameter.owner}, {values} values"

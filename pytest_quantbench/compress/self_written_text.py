@@ -13,15 +13,14 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import msgspec
 import numpy as np
 
-from pytest_quantbench.checkpoints.tokenizer import frame_of, longest_input, vocabulary
+from pytest_quantbench.checkpoints.tokenizer import frame_of
 from pytest_quantbench.compress.artifact import Artifact
-from pytest_quantbench.engines.machine import backend, memory_bytes
-from pytest_quantbench.engines.mlx.generate import ROWS_AT_ONCE, Sampler, generate
-from pytest_quantbench.engines.mlx.resident import load
+from pytest_quantbench.engines import need
+from pytest_quantbench.engines.machine import memory_bytes
+from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.storage.cache import WRITTEN_TEXTS
@@ -30,7 +29,8 @@ from pytest_quantbench.storage.sealed import json_sha256, read_sealed, sealed
 
 VERSION = 1  # raised when the same seed gives another text
 SEQUENCES, SEQUENCE_TOKENS = 32, 512  # by default: sampling is slow, and shorter texts wander less
-MOST_ROUNDS = 8  # of ROWS_AT_ONCE texts beyond those that full lengths would take: a model may end its texts early
+TEXTS_AT_ONCE = 32
+MOST_ROUNDS = 8  # of TEXTS_AT_ONCE texts beyond those that full lengths would take: a model may end its texts early
 MOST_MEMORY = 0.7  # of the machine's, that the model may take
 
 
@@ -41,26 +41,25 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sampled_text(
-    reference: Artifact, tokenizer: Any, name: str, cache: Path, *, tokens: int, length: int, seed: int
+    engine: Engine, reference: Artifact, tokenizer: Any, name: str, cache: Path, *, tokens: int, length: int, seed: int
 ) -> Text:
     """About `tokens` tokens that the model has written, in texts of at most `length`; from the cache if they are there.
 
     Raises CorpusError where the model does not fit into memory, or writes too little.
     """
-    length = min(length, longest_input(reference.config, length))
+    length = min(length, engine.capacity(reference.config).longest_input(length))
     content = [VERSION, reference.manifest.key, tokens, length, seed]
     path = WRITTEN_TEXTS.of(cache, json_sha256(content)[:32])
     kept = read_sealed(path, Kept)
     if kept is None:
-        _refuse_too_large(reference, name)
-        kept = Kept(content=_write(reference, tokenizer, name, tokens, length, seed))
+        _refuse_too_large(engine, reference, name)
+        kept = Kept(content=_write(engine, reference, tokenizer, name, tokens, length, seed))
         write_atomically(path, sealed(kept))
     return Text(name=f"sampled from {name} itself", content=kept.content)
 
 
-def _refuse_too_large(reference: Artifact, name: str) -> None:
-    values = reference.manifest.bf16_bytes // 2
-    needed = values * (4 if backend() == "cpu" else 2)
+def _refuse_too_large(engine: Engine, reference: Artifact, name: str) -> None:
+    needed = engine.answers_bytes(reference.manifest.bf16_bytes // 2)
     if needed > MOST_MEMORY * memory_bytes():
         raise CorpusError(
             f"{name} takes {needed / GB:.1f} GB in memory to write its own calibration text, and this machine has "
@@ -68,17 +67,17 @@ def _refuse_too_large(reference: Artifact, name: str) -> None:
         )
 
 
-def _write(reference: Artifact, tokenizer: Any, name: str, tokens: int, length: int, seed: int) -> str:
-    resident = load(reference, host=backend() == "cpu")
-    known = vocabulary(reference.config) or len(tokenizer)
-    starts, draw = _starts(tokenizer, min(known, len(tokenizer)), seed), _sampler(seed)
+def _write(engine: Engine, reference: Artifact, tokenizer: Any, name: str, tokens: int, length: int, seed: int) -> str:
+    need(engine, "resident")
+    resident = engine.load(reference, "answers")
+    known = engine.capacity(reference.config).vocabulary or len(tokenizer)
+    starts, draw = _starts(tokenizer, min(known, len(tokenizer)), seed), resident.sampler(seed)
     ends = {token for token in (tokenizer.eos_token_id,) if token is not None}
     texts: list[str] = []
     written = 0
-    for _ in range(MOST_ROUNDS + tokens // (length * ROWS_AT_ONCE)):
-        rows = min(ROWS_AT_ONCE, -(-(tokens - written) // length))
-        made = generate(
-            resident,
+    for _ in range(MOST_ROUNDS + tokens // (length * TEXTS_AT_ONCE)):
+        rows = min(TEXTS_AT_ONCE, -(-(tokens - written) // length))
+        made = resident.generate(
             tokenizer,
             [next(starts) for _ in range(rows)],
             stops=[()] * rows,
@@ -108,15 +107,3 @@ def _starts(tokenizer: Any, known: int, seed: int) -> Iterator[tuple[int, ...]]:
         drawn = int(random.integers(known))
         if prefix or drawn not in special:
             yield prefix or (drawn,)
-
-
-def _sampler(seed: int) -> Sampler:
-    """A function (rows, vocabulary) log-probabilities → (rows,) tokens drawn by them."""
-    following = mx.random.key(seed)
-
-    def draw(log_probabilities: mx.array) -> mx.array:
-        nonlocal following
-        following, own = mx.random.split(following)
-        return mx.random.categorical(log_probabilities, key=own)
-
-    return draw

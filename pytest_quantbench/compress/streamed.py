@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-import mlx.core as mx
-
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.encoder import Encoded, Encoder, Job
 from pytest_quantbench.compress.manifest import Manifest, load_manifest, save_manifest
@@ -28,7 +26,7 @@ class Streamed(Artifact):
     """A checkpoint at a recipe, encoded anew by everyone who goes through it; its manifest, once known, is kept."""
 
     def __init__(self, job: Job, key: str, cache: Path) -> None:
-        self.config, self.recipe_id = job.checkpoint.config, job.recipe.id
+        self.config, self.recipe_id, self.decode = job.source.config, job.recipe.id, job.source.engine.decode
         self._job, self._key, self._cache = job, key, cache
         self._at = -1  # the last group that this encoder has encoded and carried the calibration text through
         self._held: dict[int, Encoded] = {}  # the first group, and the one that was asked for last
@@ -47,7 +45,7 @@ class Streamed(Artifact):
 
     @property
     def names(self) -> Sequence[str]:
-        """Every parameter's path in the mlx-lm model."""
+        """Every parameter's path."""
         return list(self._place)
 
     @cached_property
@@ -61,7 +59,7 @@ class Streamed(Artifact):
         calibration = self._job.calibration
         tensors = [self._known[name] for name in self._place]
         made = manifest_of(
-            self._job.checkpoint,
+            self._job.source,
             self._job.recipe,
             tensors,
             key=self._key,
@@ -109,7 +107,7 @@ class Streamed(Artifact):
         self._seconds[place] = time.perf_counter() - began
         self._known |= {tensor.name: tensor for tensor in made.tensors}
         self._held = {first: held for first, held in self._held.items() if first == 0} | {place: made}
-        mx.clear_cache()
+        self._job.source.engine.release()
 
     def _begin_again(self) -> None:
         """Carry the calibration text from its start, through the first group as it was encoded."""

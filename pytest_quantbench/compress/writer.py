@@ -14,23 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mlx.core as mx
 import msgspec
 
 from pytest_quantbench.catalog.recipes import Recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint, tokenizer_files
+from pytest_quantbench.checkpoints.checkpoint import tokenizer_files
 from pytest_quantbench.checkpoints.layer_kinds import for_mlx_lm
 from pytest_quantbench.checkpoints.tensor_file import load
 from pytest_quantbench.compress.encoder import Encoder, Job, Native
 from pytest_quantbench.compress.manifest import Manifest
 from pytest_quantbench.compress.plan import Planned, Tensor
-from pytest_quantbench.engines.machine import describe
-from pytest_quantbench.engines.mlx.arrays import save
+from pytest_quantbench.engines.machine import versions
+from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.progress import track
-from pytest_quantbench.quantizers import Arrays
 from pytest_quantbench.storage.cache import MANIFEST_FILE
-from pytest_quantbench.storage.files import file_sha256, free_bytes, write_atomically
+from pytest_quantbench.storage.files import file_sha256, write_atomically
 from pytest_quantbench.storage.sealed import sealed, unsealed
 
 NOTE = ".done"
@@ -51,7 +49,7 @@ class Build:
     """One compression, from a directory that is empty, or was left behind, to a complete artifact."""
 
     def __init__(self, job: Job, directory: Path) -> None:
-        self.checkpoint, self.recipe, self.calibration = job.checkpoint, job.recipe, job.calibration
+        self.source, self.recipe, self.calibration = job.source, job.recipe, job.calibration
         self.directory = directory
         self.encoder = Encoder(job)
         self.tensors: list[Tensor] = []
@@ -71,9 +69,9 @@ class Build:
             self.tensors += done.tensors
             self.native |= done.native
             self.encoder.carry_on(items)
-            mx.clear_cache()
+            self.source.engine.release()
         if taken_up:
-            cell = f"{self.checkpoint.directory.name} at {self.recipe.id}"
+            cell = f"{self.source.checkpoint.directory.name} at {self.recipe.id}"
             log.warning("%s: %d of %d parts are those of an interrupted compression.", cell, taken_up, len(groups))
         self._write_config()
         self._write_manifest(key, time.perf_counter() - began + earlier)
@@ -103,19 +101,19 @@ class Build:
         """Encode a group, and write down that it is done."""
         began = time.perf_counter()
         made = self.encoder.encode(items)
-        _store(file, made.arrays)
+        self.source.engine.save(file, made.arrays)
         seconds = time.perf_counter() - began
         done = Done(of_file=file_sha256(file), tensors=made.tensors, native=made.native, seconds=seconds)
         write_atomically(_note(file), sealed(done))
         return done
 
     def _write_config(self) -> None:
-        config = for_mlx_lm(self.checkpoint.config)
+        config = for_mlx_lm(self.source.config)
         if self._opens_in_mlx_lm():
             default = list(self.native.values())[-1]
             config["quantization"] = {**(default or {}), **self.native}
         (self.directory / "config.json").write_text(json.dumps(config, indent=2))
-        for file in tokenizer_files(self.checkpoint.directory):
+        for file in tokenizer_files(self.source.checkpoint.directory):
             shutil.copyfile(file, self.directory / file.name)
 
     def _opens_in_mlx_lm(self) -> bool:
@@ -124,7 +122,7 @@ class Build:
     def _write_manifest(self, key: str, seconds: float) -> None:
         written = sorted(file for file in self.directory.iterdir() if file.suffix != NOTE)
         manifest = manifest_of(
-            self.checkpoint,
+            self.source,
             self.recipe,
             self.tensors,
             key=key,
@@ -142,25 +140,17 @@ def _note(file: Path) -> Path:
     return file.with_suffix(NOTE)
 
 
-def _store(file: Path, arrays: Arrays) -> None:
-    """Write a safetensors file. Raises OSError where that fails: MLX says it with a RuntimeError."""
-    try:
-        save(file, arrays, metadata={"format": "mlx"})
-    except RuntimeError as error:
-        free_mb = free_bytes(file.parent) / 1e6
-        raise OSError(f"{file.name}: {str(error).rstrip('.')}, {free_mb:.0f} MB are free") from None
-
-
-def manifest_of(checkpoint: Checkpoint, recipe: Recipe, tensors: Sequence[Tensor], **rest: Any) -> Manifest:
+def manifest_of(source: Architecture, recipe: Recipe, tensors: Sequence[Tensor], **rest: Any) -> Manifest:
     """What an artifact of these tensors is, and of what it was made."""
+    checkpoint = source.checkpoint
     return Manifest(
         source=str(checkpoint.directory),
         revision=checkpoint.revision,
         source_sha256=checkpoint.sha256,
-        source_dtype=checkpoint.dtype,
+        source_dtype=source.dtype,
         recipe=recipe.id,
         tensors=tuple(tensors),
-        versions=describe().versions,
+        versions=versions(source.engine),
         bf16_bytes=2 * sum(math.prod(tensor.shape) for tensor in tensors),
         **rest,
     )

@@ -2,7 +2,7 @@
 
 The numpy form here is the definition. It is what runs on a CPU, where MLX's own sum of exponentials is off by up to
 3e-4 nats over 150,000 words and takes fifteen times as long; on an accelerator the logits stay where they are (see
-devicelogits), and a test holds the two to each other.
+mlx/logits), and a test holds the two to each other.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from pytest_quantbench.engines import divergence
 from pytest_quantbench.engines.divergence import Distributions, Fidelity, Floats, joined
 
+LOGITS_AT_ONCE = 2**24  # float32 values that measures ask a walk for together: 64 MB, of which they make several
 BLOCK = 1024  # float32 numbers that are added up in float32; their sums in float64
 AT_ONCE = 2**17  # float32 values that lie in a core's own cache with what is made of them
 MARGIN = 1e-3  # beyond the rounding of a difference of two logits

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
-PACKAGES = ("pytest-quantbench", "mlx", "mlx-lm", "lm-eval", "transformers", "tokenizers", "datasets", "numpy", "scipy")
+from pytest_quantbench.engines.protocol import Backend, Engine
+
+PACKAGES = ("lm-eval", "transformers", "tokenizers", "datasets", "numpy", "scipy")  # besides the engine's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,31 +22,26 @@ class Machine:
     cores: int
     memory_gb: float
     os: str
-    backend: Literal["metal", "cuda", "cpu"]
+    backend: Backend
     versions: Mapping[str, str]
 
 
-@cache
-def backend() -> Literal["metal", "cuda", "cpu"]:
-    """The MLX backend that arrays land on by default."""
-    import mlx.core as mx
-
-    if mx.default_device() == mx.Device(mx.cpu, 0):
-        return "cpu"
-    return "metal" if mx.metal.is_available() else "cuda"
-
-
-@cache
-def describe() -> Machine:
-    """This machine, with the versions of the packages that the figures depend on."""
+def describe(engine: Engine) -> Machine:
+    """This machine and what runs models on it, with the versions of the packages that the figures depend on."""
     return Machine(
         chip=_chip(),
         cores=os.cpu_count() or 1,
         memory_gb=round(memory_bytes() / 1e9, 1),
         os=f"{platform.system()} {platform.release()} {platform.machine()}",
-        backend=backend(),
-        versions={"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        backend=engine.backend,
+        versions=versions(engine),
     )
+
+
+def versions(engine: Engine) -> dict[str, str]:
+    """Python's version, and those of the packages."""
+    names = ("pytest-quantbench", *engine.packages, *PACKAGES)
+    return {"python": platform.python_version()} | {name: version_of(name) for name in names}
 
 
 def memory_bytes() -> int:
@@ -53,13 +49,16 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _version(package: str) -> str:
+@cache
+def version_of(package: str) -> str:
+    """An installed package's version, or that it is not there."""
     try:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
 
 
+@cache
 def _chip() -> str:
     if platform.system() == "Darwin":
         command = ["/usr/sbin/sysctl", "-n", "machdep.cpu.brand_string"]

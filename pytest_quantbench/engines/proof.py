@@ -1,15 +1,26 @@
-"""What may be done with a model's architecture, and why not more."""
+"""What may be done with a model's architecture, why not more, and how the model goes through its decoder layers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pytest_quantbench.engines.batches import Batch
-from pytest_quantbench.engines.mlx.stand_ins import Anatomy
 from pytest_quantbench.errors import ModelError
 
 Branching = Literal["any", "even", "none"]  # which batches may go on from others
 BRANCHING: tuple[Branching, ...] = ("any", "even", "none")  # whoever can do one can do those behind it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Anatomy:
+    """How a model calls its decoder layers: `loops` times through all of them; each returns its hidden states, or a
+    tuple of `outputs` results of which they are the first (0: no tuple). `place`: where among a layer's arguments its
+    hidden states are, by number or by name; None: they are the first array.
+    """
+
+    loops: int = 1
+    outputs: int = 0
+    place: int | str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,16 +1,81 @@
-"""What a walk gets its weights from."""
+"""What an engine is: one way of running a model. Everything that names MLX or PyTorch lies behind these protocols.
 
-from collections.abc import Sequence
-from typing import Protocol
+A model is opened from a checkpoint's files (`Architecture`), walked layer by layer with several weights at once
+(`Walk`), or held in memory whole (`Resident`). Token ids, losses, statistics and logits that are asked for are numpy
+arrays; weights are handed through in whatever form they are stored. Paths of parameters are the engine's own.
+"""
 
-import mlx.core as mx
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
-from pytest_quantbench.engines.mlx.skeleton import Config
-from pytest_quantbench.engines.mlx.stacks import Rules
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.engines.batches import Batch, Ids
+from pytest_quantbench.engines.logits import Logits
+from pytest_quantbench.engines.parameters import Capacity, Parameter
+from pytest_quantbench.engines.proof import Proof
+from pytest_quantbench.engines.resident import Resident
+from pytest_quantbench.quantizers import Array
+from pytest_quantbench.quantizers.encoding import Encoding, Rules
+
+MEMORY_BYTES = 4 * 2**30  # of hidden states: 128 sequences of 2,048 tokens of a 4,096-wide model are exactly that
+Config = Mapping[str, Any]
+Rows = NDArray[np.float32]
+Square = Callable[[Rows], Rows]  # (tokens, in) → rowsᵀ rows, (in, in): computed where the engine computes fastest
+Decode: TypeAlias = Callable[[Encoding], Any]  # an encoded parameter → its values, an array of numpy's or the engine's
+Backend = Literal["metal", "cuda", "cpu"]
+Ability = Literal["walk", "calibrate", "resident"]
+Use = Literal["timed", "answers", "rounded answers"]
 
 
-class DenseWeights(Protocol):
-    """Where a walk gets its weights: parameters by their path in the mlx-lm model, decoded when asked for."""
+class Architecture(Protocol):
+    """A model as the engine opened it from a checkpoint's files; weights are read when asked for."""
+
+    @property
+    def engine(self) -> "Engine":
+        """What opened it."""
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Its files."""
+
+    @property
+    def config(self) -> Config:
+        """config.json, saying of the output head what is true of the weights."""
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        """Every parameter, in the model's own order."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Their paths."""
+
+    @property
+    def layers(self) -> Sequence[str]:
+        """What the paths of each decoder layer's parameters begin with, such as `model.layers.0.`."""
+
+    @property
+    def dtype(self) -> str:
+        """The type in which most parameters are stored, such as `bfloat16`."""
+
+    def tensor(self, path: str) -> Any:
+        """One parameter as it is stored, in the engine's own form, lazily read, and not kept here afterwards."""
+
+    def array(self, path: str) -> Array:
+        """The same in numpy, of the type in which it is stored; nobody may write into it. Raises WeightError for values
+        that are no numbers.
+        """
+
+    def let_go(self) -> None:
+        """Forget what was read, so that the files can be deleted."""
+
+
+class Weights(Protocol):
+    """Where an engine gets a model's weights: parameters by their path, decoded when asked for."""
 
     @property
     def config(self) -> Config:
@@ -20,15 +85,137 @@ class DenseWeights(Protocol):
     def names(self) -> Sequence[str]:
         """Every parameter's path."""
 
-    def dense(self, name: str) -> mx.array:
-        """One parameter, decoded."""
+    def dense(self, name: str) -> Any:
+        """One parameter, decoded: an array of numpy's or of the engine's."""
 
     def inputs(self, name: str) -> Rules | None:
         """What is done to the inputs of the layer that owns this parameter, or to each expert's; None: nothing."""
 
 
+class EncodedWeights(Weights, Protocol):
+    """Weights that an engine may run as they are stored, where it has a fast layer for them."""
+
+    def encoding(self, name: str) -> Encoding | None:
+        """What the codec made of a parameter; None where it was left as it was."""
+
+
 class Rounded:
     """Weights to be walked with hidden states that are rounded to bfloat16 after every layer."""
 
-    def __init__(self, weights: DenseWeights) -> None:
+    def __init__(self, weights: Weights) -> None:
         self.weights = weights
+
+
+class Inputs(Protocol):
+    """What takes the inputs of a decoder layer's matrices, as a walk shows them batch by batch."""
+
+    def share(self, path: str, owner: str) -> None:
+        """The layer of this path has the inputs of another one, which are added there."""
+
+    def add(self, path: str, rows: Rows, square: Square) -> None:
+        """The inputs of one batch, (tokens, in)."""
+
+    def add_routed(self, path: str, rows: Rows, by_expert: Iterable[tuple[int, Rows]], square: Square) -> None:
+        """The inputs of a layer of experts, and those of each expert that has any."""
+
+
+class Walk(Protocol):
+    """Several models of one architecture, carried through it layer by layer, each with hidden states of its own.
+
+    What one track computes does not depend on the others, to the last bit. A track whose numbers end is left out from
+    there on, and raises WeightError when it is asked for.
+    """
+
+    batches: Sequence[Batch]
+
+    @property
+    def proof(self) -> Proof:
+        """What may be done with the architecture."""
+
+    @property
+    def vocabulary(self) -> int:
+        """How many logits a position has."""
+
+    def __len__(self) -> int:
+        """How many steps there are: one for each decoder layer, as often as the model goes through them."""
+
+    def run(self, batches: Sequence[Batch | Ids], what: str) -> None:
+        """`begin`, and `advance` through all layers; `what` names the bar of progress. A branch stands behind its
+        parent. Raises WeightError where the numbers of all tracks have ended.
+        """
+
+    def begin(self, batches: Sequence[Batch | Ids]) -> None:
+        """Embed the batches."""
+
+    def observe(self, index: int, inputs: Inputs) -> None:
+        """Show what the linear layers of one decoder layer are called with on track 0, and stay here."""
+
+    def advance(self, index: int) -> None:
+        """Carry all batches through one decoder layer, with the weights that `dense` gives now."""
+
+    def logits(self, batch: int, positions: slice, track: int = 0) -> Logits:
+        """The logits at these positions of a batch, row after row."""
+
+    def logits_at(self, batch: int, rows: Ids, places: Ids, track: int = 0) -> Logits:
+        """The logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
+
+    def weights_sha256(self, track: int = 0) -> str:
+        """Hash over path, shape and float32 values of all weights that were run."""
+
+    def let_go(self) -> None:
+        """Forget the hidden states; there are no logits after this."""
+
+
+class Engine(Protocol):
+    """One way of running a model. `packages` are those whose versions its figures depend on."""
+
+    name: ClassVar[str]
+    can: ClassVar[frozenset[Ability]]
+    packages: ClassVar[tuple[str, ...]]
+
+    @property
+    def backend(self) -> Backend:
+        """Where arrays land by default. Timings of a CPU are shown and not judged."""
+
+    def open(self, checkpoint: Checkpoint) -> Architecture:
+        """The model of these files. Raises ModelError for an architecture or a config that the engine would not
+        compute as the model's own code does, and for weights that are missing or of another shape.
+        """
+
+    def capacity(self, config: Config) -> Capacity:
+        """Which tokens and how many the model takes. Raises ModelError for a length that is no number."""
+
+    def prove(self, model: Weights) -> Proof:
+        """Whether a walk of this architecture is its forward pass, tried in small: once in a process."""
+
+    def walk(self, models: Sequence[Weights | Rounded], *, memory_bytes: int = MEMORY_BYTES) -> Walk:
+        """Walk these, tracks 0, 1, …; hidden states beyond `memory_bytes` go to temporary files.
+
+        Raises ModelError for an architecture that cannot be walked.
+        """
+
+    def load(self, model: EncodedWeights, use: Use) -> Resident:
+        """Load a model whole: `timed` as it is deployed; for `answers` as exactly as the machine has it at a bearable
+        speed; for `rounded answers` with the other type of activations, as the noise floor wants it.
+        """
+
+    def decode(self, encoding: Encoding) -> Any:
+        """An encoded parameter's values, by the engine's own kernels where these are faster than the method itself."""
+
+    def save(self, file: Path, arrays: Mapping[str, Array]) -> None:
+        """Write a safetensors file of an artifact. Raises OSError where that fails."""
+
+    def answers_bytes(self, values: int) -> int:
+        """The memory that so many weights take when loaded for answers."""
+
+    def reset_peak(self) -> None:
+        """Begin to look for the peak of memory anew."""
+
+    def peak_bytes(self) -> int:
+        """The most that arrays have taken since."""
+
+    def products_per_second(self, side: int, repeats: int) -> float:
+        """Products of two fixed (side, side) float32 matrices: the best of a few, to compare over time."""
+
+    def release(self) -> None:
+        """Give back memory that is held for reuse."""

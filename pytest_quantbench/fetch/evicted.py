@@ -36,7 +36,6 @@ def delete(cache: Path, source: str, commit: str, checkpoint: Checkpoint) -> int
     """
     note = Note(source=source, commit=commit, weights_sha256=checkpoint.sha256)
     write_atomically(_path(cache, source), sealed(note))
-    checkpoint.let_go()
     return delete_weights(source)
 
 

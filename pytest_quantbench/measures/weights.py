@@ -3,16 +3,14 @@
 import math
 from collections.abc import Iterator
 
-import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.plan import Tensor
-from pytest_quantbench.engines.mlx.experts import named
-from pytest_quantbench.engines.mlx.host_products import view
 from pytest_quantbench.measures.samples import SizeSamples, TensorError, WeightSamples
 from pytest_quantbench.progress import track
+from pytest_quantbench.quantizers.encoding import named
 
 
 def measure(artifact: Artifact, reference: Artifact) -> WeightSamples:
@@ -24,16 +22,16 @@ def measure(artifact: Artifact, reference: Artifact) -> WeightSamples:
 
 def _errors(artifact: Artifact, reference: Artifact, name: str) -> Iterator[TensorError]:
     """Of a matrix, or of every expert's in a stack of them."""
-    decoded, original = artifact.dense(name), reference.dense(name)
+    decoded, original = artifact.float32(name), reference.float32(name)
     if original.ndim == 2:
         yield _compare(artifact.tensor(name), name, decoded, original)
     for expert in range(len(original) if original.ndim == 3 else 0):
         yield _compare(artifact.tensor(name), named(name, expert), decoded[expert], original[expert])
 
 
-def _compare(stored: Tensor, name: str, *matrices: mx.array) -> TensorError:
+def _compare(stored: Tensor, name: str, *matrices: NDArray[np.float32]) -> TensorError:
     """Of a decoded matrix and the original; experts of one stack are taken to be of one size."""
-    decoded, original = (view(matrix.astype(mx.float32)).ravel() for matrix in matrices)
+    decoded, original = (matrix.ravel() for matrix in matrices)
     error = decoded - original
     return TensorError(
         name=name,

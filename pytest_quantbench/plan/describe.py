@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from pytest_quantbench import engines
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS, bf16_bytes
 from pytest_quantbench.catalog.recipes import LEVELS, recipe
 from pytest_quantbench.engines.machine import describe, memory_bytes
@@ -9,7 +10,7 @@ from pytest_quantbench.errors import DiskError
 from pytest_quantbench.fetch.hub_api import hub_cache
 from pytest_quantbench.plan.disk import SCALE_BITS, Cells, compressed, need, shortage, to_fetch
 from pytest_quantbench.plan.duration import forecast, work
-from pytest_quantbench.plugin.collect import Selection
+from pytest_quantbench.plan.selection import Selection
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.storage.files import GB, free_bytes
@@ -28,7 +29,7 @@ def outlook(selection: Selection) -> Iterator[str]:
     yield from _disk(selection)
     yield f"memory: {_memory(selection, list(compared.values()))}"
     planned = work(list(compared.values()), selection.checks)
-    yield f"time: {forecast(planned, _records(selection), describe()).line()}"
+    yield f"time: {forecast(planned, _records(selection), describe(engines.get())).line()}"
 
 
 def _disk(selection: Selection) -> Iterator[str]:
@@ -43,11 +44,13 @@ def _disk(selection: Selection) -> Iterator[str]:
         taken = sum(plan.takes(chosen.level) for _, chosen in selection.cells)
         sizes = f"{taken:5}  {needed.both / GB:5.1f} GB  {needed.left / GB:5.1f} GB"
         yield f"  {plan.name:4}  {sizes}  {'yes' if fits else 'no':4}  {plan.meaning}"
-    yield f"  {'fits: --disk-plan ' + ' or '.join(fitting) if fitting else 'no plan fits: choose fewer models with -k'}"
+    way_out = f"fits: {selection.option_prefix}disk-plan {' or '.join(fitting)}"
+    yield f"  {way_out if fitting else 'no plan fits: choose fewer models with -k'}"
 
 
 def _memory(selection: Selection, compared: Cells) -> str:
-    walk = f"T2, T3 and compression: one decoder layer and up to {selection.settings.memory_bytes / GB:g} GB (--memory)"
+    states = f"{selection.settings.memory_bytes / GB:g} GB ({selection.option_prefix}memory)"
+    walk = f"T2, T3 and compression: one decoder layer and up to {states}"
     if "t1" not in selection.checks:
         return walk
     whole = [(bf16_bytes(m) * min(16, r.bits + SCALE_BITS) / 16, f"{m.name}-{r.id}") for m, r in compared]

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_quantbench.plugin.items import parameters
-
 if TYPE_CHECKING:
     from pytest_quantbench.bench.cell import Cell, Subject
     from pytest_quantbench.bench.selftest import Finding
@@ -22,93 +20,50 @@ if TYPE_CHECKING:
     from pytest_quantbench.record.suite import SuiteVerdict
     from pytest_quantbench.workbench.side_by_side import CodecFigures
 
-OUTCOME = "quantbench_outcome"
 CODEC_SIZES = (64, 256)  # `quantbench weights` takes others
 
 
-def run_of(config: pytest.Config) -> Run:
-    """This session's Run, made from the options and `[tool.quantbench]` when first asked for."""
-    from pytest_quantbench.plugin import run as selection
+@pytest.fixture(scope="session")
+def quantbench_run(request: pytest.FixtureRequest) -> Run:
+    """This session's options, choice and results. Every fixture here stands on it: by its name the plugin tells items
+    of ours from others.
+    """
+    from pytest_quantbench.plugin.run import run_of
 
-    return selection.run_of(config)
+    return run_of(request.config)
 
 
 @pytest.fixture(scope="session")
-def quantbench_subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+def quantbench_subject(request: pytest.FixtureRequest, quantbench_run: Run) -> Iterator[Subject]:
     """A model of the catalogue or the user's own, fetched when a measure first needs it."""
     from pytest_quantbench.bench.cell import Subject
     from pytest_quantbench.fetch.download import in_use
+    from pytest_quantbench.plugin.closing import close_model
     from pytest_quantbench.storage import cache
     from pytest_quantbench.storage.locks import shared
 
-    run = run_of(request.config)
-    subject = Subject(request.param, run.settings)
-    subject.expect(run.expected.get(request.param.name, ()))
-    with shared(cache.in_use(run.settings.cache), f"working in {run.settings.cache}"), ExitStack() as working:
+    subject, folder = Subject(request.param, quantbench_run.settings), quantbench_run.settings.cache
+    subject.expect(quantbench_run.expected.get(request.param.name, ()))
+    with shared(cache.in_use(folder), f"working in {folder}"), ExitStack() as working:
         working.enter_context(in_use(request.param))
-        run.models_in_use[subject.model.name] = subject, working
+        quantbench_run.models_in_use[subject.model.name] = subject, working
         yield subject
         close_model(request.session, subject.model.name)  # of a session that was stopped, else it is done already
 
 
 @pytest.fixture(scope="session")
-def cell(request: pytest.FixtureRequest, quantbench_subject: Subject) -> Iterator[Cell]:
+def cell(request: pytest.FixtureRequest, quantbench_subject: Subject, quantbench_run: Run) -> Iterator[Cell]:
     """One model × one recipe. What was measured of it is written to the results folder when its last test is done."""
+    from pytest_quantbench.plugin.closing import close_cell
+
     opened = quantbench_subject.cell(request.param)
-    run_of(request.config).opened[opened.id] = opened
+    quantbench_run.opened[opened.id] = opened
     yield opened
-    close_cell(request.config, opened.id)
-
-
-def close_after(item: pytest.Item, following: pytest.Item | None) -> None:
-    """Close the cell and the model of an item that no item behind it needs any more: the next one that has a cell has
-    another.
-    """
-    items = item.session.items
-    behind = items[items.index(following) :] if following in items else []
-    needed, wanted = parameters(item), next(filter(None, map(parameters, behind)), None)
-    if needed is None:
-        return
-    (model, recipe), (next_model, next_recipe) = needed, wanted or (None, None)
-    with ExitStack() as closing:  # all of it, whatever one of them raises
-        if next_model is not model:
-            closing.callback(close_model, item.session, model.name)
-        if next_model is not model or next_recipe != recipe:
-            closing.callback(close_cell, item.config, f"{model.name}-{recipe.id}")
-
-
-def close_cell(config: pytest.Config, name: str) -> None:
-    """Write what was measured of a cell and let its samples go: a session goes over many models."""
-    opened = run_of(config).opened.pop(name, None)
-    if opened is not None:
-        _save(config, opened)
-
-
-def close_model(session: pytest.Session, name: str) -> None:
-    """Write the reference's record, which others' measures may have needed, and delete what a disk plan deletes."""
-    run = run_of(session.config)
-    if name not in run.models_in_use:
-        return
-    subject, working = run.models_in_use.pop(name)
-    with working:
-        run.reused += subject.reused
-        _save(session.config, subject.reference)
-    if session.exitstatus == pytest.ExitCode.OK and not (session.shouldstop or session.shouldfail):
-        run.freed += subject.delete_weights()  # a session that was stopped goes on here next time
-
-
-def _save(config: pytest.Config, opened: Cell) -> None:
-    """Write what was measured of a cell, unless that is written already."""
-    from pytest_quantbench.record import folder
-
-    run = run_of(config)
-    if opened.unsaved and not run.selftests:  # a self-test's samples are not a benchmark's
-        run.written.append(folder.save(opened.record(), opened.raw(), run.settings.results))
-        opened.saved()
+    close_cell(quantbench_run, opened.id)
 
 
 @pytest.fixture
-def quantbench_codec(request: pytest.FixtureRequest) -> list[CodecFigures]:
+def quantbench_codec(request: pytest.FixtureRequest, quantbench_run: Run) -> list[CodecFigures]:
     """One quantizer at all its widths on synthetic matrices; the figures also go to `codecs/` in the results folder."""
     from pytest_quantbench.workbench import figures, matrices, side_by_side
 
@@ -117,34 +72,35 @@ def quantbench_codec(request: pytest.FixtureRequest) -> list[CodecFigures]:
         for case in matrices.synthetic(CODEC_SIZES)
         for name, width, quantizer in side_by_side.methods([request.param])
     ]
-    figures.add(rows, run_of(request.config).settings.results / "codecs")
+    figures.add(rows, quantbench_run.settings.results / "codecs")
     return rows
 
 
 @pytest.fixture(scope="session")
-def selftest(request: pytest.FixtureRequest, cell: Cell) -> list[Finding]:
+def selftest(cell: Cell, quantbench_run: Run) -> list[Finding]:
     """What the checks say of a cell's model under known damage; the table also goes to the results folder."""
-    from pytest_quantbench.bench.selftest import findings, table
+    from pytest_quantbench.bench.selftest import as_table, findings
+    from pytest_quantbench.report import tables
     from pytest_quantbench.storage.files import write_atomically
 
     found = list(findings(cell))
-    run, lines = run_of(request.config), table(found)
-    run.selftests += lines
-    write_atomically(run.settings.results / f"selftest_{cell.id}.md", "\n".join([*lines, ""]).encode())
+    lines = tables.table(*as_table(found))
+    quantbench_run.selftests += lines
+    write_atomically(quantbench_run.settings.results / f"selftest_{cell.id}.md", "\n".join([*lines, ""]).encode())
     return found
 
 
 @pytest.fixture
-def quantbench_records(request: pytest.FixtureRequest) -> list[Record]:
+def quantbench_records(request: pytest.FixtureRequest, quantbench_run: Run) -> list[Record]:
     """The records that this session has written so far."""
     if hasattr(request.config, "workerinput"):
         pytest.skip("under pytest-xdist no worker sees all models; the summary and `quantbench report` say it")
+    from pytest_quantbench.plugin.closing import save
     from pytest_quantbench.record.schema import read
 
-    run = run_of(request.config)
-    for opened in run.opened.values():  # the last cell's own teardown is still to come
-        _save(request.config, opened)
-    return [read(path) for path in dict.fromkeys(run.written)]
+    for opened in quantbench_run.opened.values():  # the last cell's own teardown is still to come
+        save(quantbench_run, opened)
+    return [read(path) for path in dict.fromkeys(quantbench_run.written)]
 
 
 @pytest.fixture
@@ -158,16 +114,16 @@ def suite(request: pytest.FixtureRequest, quantbench_records: list[Record]) -> S
 
 
 @pytest.fixture
-def settle(request: pytest.FixtureRequest) -> Callable[[Verdict | SuiteVerdict], None]:
+def settle(request: pytest.FixtureRequest, quantbench_run: Run) -> Callable[[Verdict | SuiteVerdict], None]:
     """Turn a verdict into the test's outcome: fail fails with one sentence, undecided is an outcome of its own."""
-    run = run_of(request.config)
+    from pytest_quantbench.plugin.option_names import as_typed
+    from pytest_quantbench.plugin.outcomes import OUTCOME
+    from pytest_quantbench.report.terminal import explain
 
     def settle_it(verdict: Verdict | SuiteVerdict) -> None:
-        from pytest_quantbench.report.terminal import explain
-
-        failed = verdict.outcome == "fail" or (verdict.outcome == "undecided" and run.undecided_fails)
+        failed = verdict.outcome == "fail" or (verdict.outcome == "undecided" and quantbench_run.undecided_fails)
         request.node.user_properties.append((OUTCOME, verdict.outcome))
         if failed:
-            pytest.fail(f"{verdict.outcome}: {explain(verdict)}", pytrace=False)
+            pytest.fail(as_typed(request.config, f"{verdict.outcome}: {explain(verdict)}"), pytrace=False)
 
     return settle_it

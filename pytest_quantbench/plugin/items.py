@@ -25,6 +25,11 @@ def parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
     return callspec.params["quantbench_subject"], callspec.params["cell"]
 
 
+def is_ours(item: pytest.Item) -> bool:
+    """Whether an item uses any fixture of this plugin."""
+    return "quantbench_run" in getattr(item, "fixturenames", ())
+
+
 def spellings(name: str) -> set[str]:
     """A model's name as `-k` may have it: letters with their accents composed or not (macOS takes them apart), and `_`
     for what an expression cannot hold, such as blanks.
@@ -39,9 +44,13 @@ def needs_suite(item: pytest.Item) -> bool:
 
 
 def is_wanted(item: pytest.Item, plan: DiskPlan, *, selftest: bool) -> bool:
-    """Whether a session runs an item: not what its disk plan has no room for; self-tests only if they are asked for."""
+    """Whether a session runs an item: not a cell that its disk plan has no room for; a self-test only if it is asked
+    for.
+    """
     needed = parameters(item)
-    return (needed is None or plan.takes(needed[1].level)) and (selftest or not item.get_closest_marker("selftest"))
+    if needed is None:
+        return True
+    return plan.takes(needed[1].level) and (selftest or not item.get_closest_marker("selftest"))
 
 
 def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:

@@ -1,20 +1,23 @@
 """What becomes of an item with a cell: skipped, undecided, an error in one sentence; and when its cell is done with.
 
-As light as the plugin, which registers it.
+Registered as a plugin of its own when the first test asks for a fixture of ours. Importing it is light: pytest-xdist's
+controller asks it what a report means.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Generator
 
 import pytest
 
-from pytest_quantbench.plugin.fixtures import OUTCOME, close_after
-from pytest_quantbench.plugin.items import parameters
+from pytest_quantbench.plugin.items import is_ours, parameters
+from pytest_quantbench.plugin.option_names import as_typed
+
+OUTCOME = "quantbench_outcome"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Times that are taken beside other load are worth nothing."""
     if item.get_closest_marker("t1") and parameters(item) and hasattr(item.config, "workerinput"):
         pytest.skip("T1 refuses to run under pytest-xdist: timing beside other load is worthless")
 
@@ -28,6 +31,8 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
         return (yield)
     finally:
         if parameters(item) is not None:
+            from pytest_quantbench.plugin.closing import close_after
+
             close_after(item, nextitem)
 
 
@@ -35,18 +40,21 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """An error of ours says it all in its message: no traceback."""
     report = yield
-    if call.excinfo is not None and "pytest_quantbench.errors" in sys.modules:
+    if call.excinfo is not None and is_ours(item):
         from pytest_quantbench.errors import QuantbenchError
 
         raised = call.excinfo.value
         several = raised.exceptions if isinstance(raised, BaseExceptionGroup) else (raised,)
-        if all(isinstance(error, QuantbenchError) for error in several):  # its message says it all: no traceback
-            report.longrepr = "\n".join(f"{type(error).__name__}: {error}" for error in several)
+        if all(isinstance(error, QuantbenchError) for error in several):
+            told = "\n".join(f"{type(error).__name__}: {error}" for error in several)
+            report.longrepr = as_typed(item.config, told)
     return report
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
+    """A verdict that is undecided passes, under a name of its own."""
     if report.when == "call" and report.passed and (OUTCOME, "undecided") in map(tuple, report.user_properties):
         return "undecided", "u", ("UNDECIDED", {"yellow": True})
     return None

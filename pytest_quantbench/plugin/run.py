@@ -1,33 +1,23 @@
 """What one pytest session runs over: its options and `[tool.quantbench]`, read once into frozen settings."""
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.catalog.disk_plans import disk_plan, in_order
+from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
 from pytest_quantbench.catalog.recipes import LEVELS, Recipe, recipe
-from pytest_quantbench.catalog.settings import (
-    Settings,
-    above_zero,
-    at_least,
-    corpora,
-    named_text,
-    positive,
-    seed,
-    strided,
-    task_files,
-    token_count,
-)
+from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError, unknown
-from pytest_quantbench.plugin.options import dest
+from pytest_quantbench.plugin import option_values
+from pytest_quantbench.plugin.option_names import as_typed, given, settings_given
 from pytest_quantbench.plugin.pyproject_table import SECTION, beside, check_criteria, read_table
-from pytest_quantbench.storage.files import GB
+from pytest_quantbench.plugin.summary import Notices, collect_notices
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -45,6 +35,7 @@ class Run:
     models: dict[str, Model]
     recipes: dict[str, Recipe]
     undecided_fails: bool
+    notices: Notices
     table: Path | None = None  # the pyproject.toml whose [tool.quantbench] holds
     expected: dict[str, list[tuple[Recipe, str]]] = field(default_factory=dict)  # samples, by the model's name
     written: list[Path] = field(default_factory=list)
@@ -54,13 +45,28 @@ class Run:
     freed: int = 0  # bytes of BF16 weights that a disk plan deleted
     reused: list[str] = field(default_factory=list)  # what earlier sessions had measured
     selftests: list[str] = field(default_factory=list)  # their tables
-    closing: list[str] = field(default_factory=list)  # what the terminal summary says
 
     def place(self, model: Model, chosen: Recipe) -> tuple[int, int]:
         """Where a cell stands in the order of the session; recipes that only a test's marker names come last."""
         names = list(self.recipes)
         models = [each.name for each in in_order(list(self.models.values()), self.settings.disk_plan)]
         return models.index(model.name), names.index(chosen.id) if chosen.id in names else len(names)
+
+    def told(self) -> dict[str, Any]:
+        """What a worker of pytest-xdist did, as it can be sent: for `add` in the controller's Run."""
+        return {
+            "written": list(map(str, self.written)),
+            "reused": self.reused,
+            "freed": self.freed,
+            "notices": self.notices.lines,
+        }
+
+    def add(self, told: Mapping[str, Any]) -> None:
+        """Count in what a worker did."""
+        self.written += map(Path, told["written"])
+        self.reused += told["reused"]
+        self.freed += told["freed"]
+        self.notices.lines += told["notices"]
 
 
 RUN = pytest.StashKey[Run]()
@@ -69,72 +75,70 @@ RUN = pytest.StashKey[Run]()
 def run_of(config: pytest.Config) -> Run:
     """This session's Run, made when first asked for. Raises UsageError for a wrong name or number."""
     if RUN not in config.stash:
+        notices = collect_notices(config)
         try:
-            config.stash[RUN] = _read_options(config)
+            config.stash[RUN] = _read(config, notices)
         except QuantbenchError as error:
-            raise pytest.UsageError(str(error)) from error
+            raise pytest.UsageError(as_typed(config, str(error))) from error
     return config.stash[RUN]
 
 
-def _read_options(config: pytest.Config) -> Run:
-    def option(name: str) -> Any:
-        return config.getoption(dest(name))
-
+def _read(config: pytest.Config, notices: Notices) -> Run:
+    """The options and `[tool.quantbench]`. Raises QuantbenchError for what does not exist or does not fit together."""
+    told = given(config)
     folder, table = read_table(config.invocation_params.dir, config.rootpath)
     models = _models(
-        {f"[{SECTION}] models:": [beside(folder, s) for s in table.get("models", [])], "--model": option("model")}
+        {f"[{SECTION}] models:": [beside(folder, s) for s in table.get("models", [])], "--model": told.get("model", ())}
     )
-    methods = quantizers.names()
-    recipes = {name: recipe(name, methods) for name in option("recipe") or LEVELS}
-    for chosen in recipes.values():
-        quantizers.check(chosen)
-    criteria = table.get("criteria", {})
-    check_criteria(criteria, list(models), [*recipes, *(f"{level}-{m}" for level in LEVELS for m in methods)])
-    texts = corpora(option("corpus"))
-    results = config.invocation_params.dir / (option("results") or "results")
-    settings = Settings(
+    recipes = _recipes(told.get("recipe", LEVELS))
+    check_criteria(table.get("criteria", {}), list(models), [*recipes, *_all_recipes()])
+    return Run(
+        settings=_settings(config, folder, table, models),
+        models=models,
+        recipes={"bf16": recipe("bf16", []), **recipes},
+        undecided_fails=told.get("undecided") == "fail",
+        notices=notices,
+        table=folder / "pyproject.toml" if table else None,
+    )
+
+
+def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], models: Mapping[str, Model]) -> Settings:
+    """What options say, else the defaults; `table` lies in `folder`."""
+    told, settings = given(config), Settings(**settings_given(config), criteria=table.get("criteria", {}))
+    option_values.check_windows(settings)
+    if "max-tokens" in told:
+        option_values.check_growth(settings)
+    texts, files = told.get("corpus", ()), told.get("task-data", ())
+    option_values.check_corpora(texts)
+    option_values.check_task_files(files, settings.tasks, models.values())
+    results = config.invocation_params.dir / settings.results
+    return replace(
+        settings,
         results=results,
         report=folder / table["report"] if "report" in table else results / "benchmark_int_quant.md",
-        runs=positive("--runs", option("runs")),
-        limit=positive("--limit", option("limit")),
-        tokens=token_count("--tokens", option("tokens")),
-        sampling=option("sampling"),
-        context=option("context"),
-        stride=strided(option("context"), option("stride"), option("sampling")),
-        fixed=option("fixed"),
-        most_tokens=at_least(option("max-tokens"), option("tokens")),
-        time_budget_seconds=(
-            None if (minutes := option("time-budget")) is None else 60 * above_zero("--time-budget", minutes)
-        ),
-        memory_bytes=round(GB * above_zero("--memory", option("memory"))),
-        seed=seed("--sample-seed", option("sample-seed")),
         corpus=next(iter(texts), None),
         other_corpora=texts[1:],
-        calibration=named_text("--calibration", option("calibration"), "none", "self"),
-        calibration_sequences=(
-            None
-            if (sequences := option("calibration-sequences")) is None
-            else positive("--calibration-sequences", sequences)
-        ),
-        tasks=tuple(option("task")),
-        task_files=task_files(option("task-data"), option("task"), models.values()),
-        run_code=option("run-code"),
-        fresh=option("fresh"),
-        offline=option("offline"),
-        disk_plan=disk_plan(option("disk-plan")),
-        keep_compressed=option("keep-compressed"),
-        criteria=criteria,
+        task_files=dict(files),
     )
-    with_reference = {"bf16": recipe("bf16", []), **recipes}
-    source = folder / "pyproject.toml" if table else None
-    return Run(settings, models, with_reference, option("undecided") == "fail", source)
+
+
+def _recipes(names: Iterable[str]) -> dict[str, Recipe]:
+    """Recipes by name. Raises QuantbenchError for one that does not exist or cannot be made."""
+    recipes = {name: recipe(name, quantizers.names()) for name in names}
+    for chosen in recipes.values():
+        quantizers.check(chosen)
+    return recipes
+
+
+def _all_recipes() -> list[str]:
+    return [f"{level}-{method}" for level in LEVELS for method in quantizers.names()]
 
 
 def _models(sources: Mapping[str, Sequence[str]]) -> dict[str, Model]:
     """The catalogue and the user's own models, whose sources come by where they were given."""
-    for given, several in sources.items():
-        check_models(several, given)
-    return all_models(user_model(source, given) for given, several in sources.items() for source in several)
+    for place, several in sources.items():
+        check_models(several, place)
+    return all_models(user_model(source, place) for place, several in sources.items() for source in several)
 
 
 def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
@@ -154,9 +158,7 @@ def wanted(run: Run, marker: Mapping[str, Any]) -> tuple[dict[str, Model], dict[
     Raises UsageError for a name that does not exist.
     """
     try:
-        named = {name: recipe(name, quantizers.names()) for name in marker.get("recipes") or ()}
-        for chosen in named.values():
-            quantizers.check(chosen)
+        named = _recipes(marker.get("recipes") or ())
         return _chosen("model", marker.get("models"), run.models), named or run.recipes
     except QuantbenchError as error:
         raise pytest.UsageError(str(error)) from error

@@ -7,7 +7,7 @@ They are common words, which another project's conftest.py may use for its own, 
 
 import pytest
 
-from pytest_quantbench.plugin.options import SHORT_PREFIX, add_options
+from pytest_quantbench.plugin.option_names import SHORT_PREFIX, add_options
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

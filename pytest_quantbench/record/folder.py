@@ -142,7 +142,7 @@ def read_all(directory: Path) -> list[Record]:
         except RecordError as error:
             log.warning("Left out: %s", error)
     if not found:
-        raise DiskError(f"{directory} holds no records. Run `pytest benches -k Tiny --results {directory}` first.")
+        raise DiskError(f"{directory} holds no records. Run `quantbench run -k Tiny --results {directory}` first.")
     return in_order(found)
 
 

@@ -6,11 +6,17 @@ from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.prompts import INSENSITIVE_TASKS, SENSITIVE_TASKS
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import holm_outcomes
+from pytest_quantbench.report import tables
 from pytest_quantbench.report.figures import MISSING, TABLES, Table, calibration, mark, number
 from pytest_quantbench.report.terminal import LEGEND, integrity_lines, sentences, suite_lines
 
 OTHER_TEXT = "†"
+OTHER_TEXT_LEGEND = (
+    f"{OTHER_TEXT}: read from another text or in other windows than the BF16 column, not comparable with it; what it "
+    "is compared with was read as it was."
+)
 P_SHOWN = 1e-4  # smaller p values are shown as such
+VERDICT_COLUMNS = tuple("cell,criterion,limit,verdict,after Holm,p of good,p of bad,samples,looks,can tell".split(","))
 VERDICTS_LEGEND = (
     "p of good: how likely such data are if the truth is on the limit, and pass is wrong; p of bad: the same for fail; "
     "both allow for the looks. After Holm: over all criteria of the recipe's models. Can tell: how far from the limit "
@@ -21,23 +27,19 @@ VERDICTS_LEGEND = (
 def _markdown_table(table: Table, records: Sequence[Record]) -> list[str]:
     recipes = list(dict.fromkeys(record.recipe for record in sorted(records, key=lambda record: -record.bits)))
     cells = {(record.model_id, record.recipe): record for record in records}
-    lines = [f"## {table.title}", "", "| model | " + " | ".join(recipe.upper() for recipe in recipes) + " |"]
-    lines.append("|---" * (len(recipes) + 1) + "|")
+    rows = []
     for model in dict.fromkeys(record.model_id for record in records):
-        row = []
+        rows.append([model])
         for recipe in recipes:
             record = cells.get((model, recipe))
             sign = mark(record, table.metric) if record and table.metric else ""
             other = table.metric == "perplexity_delta" and record is not None and _reads_otherwise(record, cells)
             shown = (table.figure(record), sign, OTHER_TEXT if other else "") if record else (MISSING,)
-            row.append(" ".join(filter(None, shown)))
-        lines.append(f"| {model} | " + " | ".join(row) + " |")
-    if any(OTHER_TEXT in line for line in lines):
-        note = f"{OTHER_TEXT}: read from another text or in other windows than the BF16 column, not comparable with it"
-        lines = [*lines[:2], f"{note}; what it is compared with was read as it was.", "", *lines[2:]]
+            rows[-1].append(" ".join(filter(None, shown)))
+    note = [OTHER_TEXT_LEGEND, ""] if any(OTHER_TEXT in cell for row in rows for cell in row) else []
     if table.metric is not None:
-        lines.append("| *limit* | " + " | ".join(_limit(recipe, table.metric, records) for recipe in recipes) + " |")
-    return [*lines, ""]
+        rows.append(["*limit*", *(_limit(recipe, table.metric, records) for recipe in recipes)])
+    return [f"## {table.title}", "", *note, *tables.table(["model", *map(str.upper, recipes)], rows), ""]
 
 
 def _reads_otherwise(record: Record, cells: Mapping[tuple[str, str], Record]) -> bool:
@@ -78,9 +80,7 @@ def markdown(records: Sequence[Record], commands: Sequence[str]) -> str:
 
 def _verdict_table(records: Sequence[Record]) -> list[str]:
     """Every judged criterion: how sure, after how many looks, and what Holm's correction over its recipe leaves."""
-    head = ["cell", "criterion", "limit", "verdict", "after Holm", "p of good", "p of bad", "samples", "looks"]
-    head.append("can tell")
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    rows = []
     corrected = {recipe: holm_outcomes(recipe, records) for recipe in {record.recipe for record in records}}
     for record in records:
         family = corrected[record.recipe]
@@ -92,9 +92,8 @@ def _verdict_table(records: Sequence[Record]) -> list[str]:
             row = [f"{record.model_id}-{record.recipe}", name, _bound(verdict.metric, verdict.limit), verdict.outcome]
             row += [after or MISSING, _probability(verdict.p_good), _probability(verdict.p_bad)]
             row += [f"{verdict.items:,} {metric.items}" if verdict.items else MISSING]
-            row += [str(len(verdict.looks) or 1), number(verdict.detectable, 2)]
-            lines.append(f"| {' | '.join(row)} |")
-    return ["### Verdicts", "", *lines, "", VERDICTS_LEGEND, ""]
+            rows.append([*row, str(len(verdict.looks) or 1), number(verdict.detectable, 2)])
+    return ["### Verdicts", "", *tables.table(VERDICT_COLUMNS, rows), "", VERDICTS_LEGEND, ""]
 
 
 def _probability(p: float | None) -> str:

@@ -13,8 +13,8 @@ from typing import TypeVar
 import ml_dtypes
 import numpy as np
 
+from pytest_quantbench import engines
 from pytest_quantbench.checkpoints.tensor_file import load
-from pytest_quantbench.engines.mlx.arrays import save
 from pytest_quantbench.errors import ConformanceError, QuantbenchError
 from pytest_quantbench.quantizers import REQUIRED, Quantizer
 from pytest_quantbench.workbench.distortion import (
@@ -71,7 +71,7 @@ def survives_a_file(quantizer: Quantizer) -> None:
     expected = decode(quantizer, arrays)
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "arrays.safetensors"
-        save(file, arrays)
+        engines.get().save(file, arrays)
         loaded = load(file)
         encode(quantizer, gaussian((16, 172), seed=1))
         same = np.array_equal(decode(quantizer, loaded), expected)

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from pytest_quantbench import engines
 from pytest_quantbench.checkpoints.tensor_file import load
-from pytest_quantbench.engines.mlx.arrays import save
 from pytest_quantbench.quantizers import Array, Arrays, Quantizer, Statistics
 
 WEIGHTS, GIVEN, DECODED, ENCODED = (f"{name}.safetensors" for name in ("weights", "given", "decoded", "encoded"))
@@ -39,8 +39,8 @@ def main(folder: Path) -> None:
             decoded[name] = quantizer.decode(parts_of(name, given)).astype(np.float32)
         for name in reversed(weights):
             encoded |= named(name, quantizer.encode(weights[name], seen.get(name), task["seed"]))
-    save(folder / DECODED, decoded)
-    save(folder / ENCODED, encoded)
+    engines.get().save(folder / DECODED, decoded)
+    engines.get().save(folder / ENCODED, encoded)
 
 
 def named(matrix: str, arrays: Mapping[str, Array]) -> Arrays:

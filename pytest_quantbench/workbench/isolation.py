@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from pytest_quantbench import engines
 from pytest_quantbench.checkpoints.tensor_file import load
-from pytest_quantbench.engines.mlx.arrays import save
 from pytest_quantbench.quantizers import Array, Quantizer, field_names
 from pytest_quantbench.workbench.isolated_child import (
     DECODED,
@@ -81,9 +81,9 @@ def _write(
     (folder / TASK).write_text(json.dumps(task))
     fields: dict[str, Any] = {f"{n}.{f}": getattr(s, f) for n, s in seen.items() for f in STATISTICS_FIELDS}
     np.savez(folder / STATISTICS, **fields)
-    save(folder / WEIGHTS, weights)
+    engines.get().save(folder / WEIGHTS, weights)
     given = {array: value for name, each in arrays.items() for array, value in named(name, each).items()}
-    save(folder / GIVEN, given)
+    engines.get().save(folder / GIVEN, given)
 
 
 def _run(folder: Path, quantizer: Quantizer) -> None:

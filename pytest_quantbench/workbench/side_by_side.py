@@ -10,23 +10,20 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import engines, quantizers
 from pytest_quantbench.catalog.corpora import CORPORA
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import REFERENCE, Part
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
-from pytest_quantbench.compress.calibration import Observer
+from pytest_quantbench.compress.calibration import LayerInputs
 from pytest_quantbench.compress.calibration_text import SELF, Writer, calibration_set
 from pytest_quantbench.compress.pipeline import reference
 from pytest_quantbench.compress.plan import plan
-from pytest_quantbench.engines.machine import backend
-from pytest_quantbench.engines.mlx.arrays import to_numpy
-from pytest_quantbench.engines.mlx.experts import parsed
-from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.errors import ComparisonError, QuantbenchError
 from pytest_quantbench.measures.weights import cosine, snr_db
 from pytest_quantbench.quantizers import Array, Arrays, Quantizer
+from pytest_quantbench.quantizers.encoding import parsed
 from pytest_quantbench.quantizers.numerics.error_feedback import output_error
 from pytest_quantbench.storage.cache import default_cache
 from pytest_quantbench.workbench.matrices import Case, bound_db
@@ -151,25 +148,32 @@ def model_cases(directory: Path, calibration: str | None, sequences: int = 16) -
     `calibration` is the text that it sees: a file, a corpus or `self`; None: its own in the catalogue, or
     C4, or what the model itself writes.
     """
-    checkpoint, tokenizer, cache = Checkpoint(directory), load_tokenizer(directory), default_cache()
-    source = reference(checkpoint, REFERENCE, cache)
-    writer = Writer(name=directory.name, reference=lambda: source, tokenizer=lambda: tokenizer, cache=cache, seed=0)
+    engine, tokenizer, cache = engines.get(), load_tokenizer(directory), default_cache()
+    opened = engine.open(Checkpoint(directory))
+    source = reference(opened, REFERENCE, cache)
+    writer = Writer(
+        name=directory.name,
+        engine=engine,
+        reference=lambda: source,
+        tokenizer=lambda: tokenizer,
+        cache=cache,
+        seed=0,
+    )
     asked = calibration if calibration is None or calibration in (SELF, *CORPORA) else Path(calibration)
     known = (model.calibration for model in MODELS.values() if model.local and directory.samefile(model.source))
     text = calibration_set(asked, next(known, "c4"), writer, sequences=sequences, usual=sequences, offline=False)
-    batches = text.batches(tokenizer, checkpoint.config, 0)
-    host = backend() == "cpu"
-    encoded = {item.path for item in plan(checkpoint, REFERENCE) if item.codec}
-    walk = Walk(source, host=host)
+    batches = text.batches(tokenizer, engine.capacity(opened.config), 0)
+    encoded = {item.path for item in plan(opened, REFERENCE) if item.codec}
+    walk = engine.walk([source])
     walk.begin(batches)
     for layer in range(len(walk)):
-        observer = Observer(len(batches), 0, host=host)
-        walk.observe(layer, observer.wrap)
-        for path, statistics in observer.statistics().items():
+        seen = LayerInputs(len(batches), 0)
+        walk.observe(layer, seen)
+        for path, statistics in seen.statistics().items():
             owner, expert = parsed(path)
             if owner not in encoded:
                 continue
-            held = checkpoint.tensor(f"{owner}.weight")
+            held = opened.array(f"{owner}.weight")
             matrix = held if expert is None else held[expert]
-            yield Case(name=path, weight=to_numpy(matrix).astype(np.float32), statistics=statistics)
+            yield Case(name=path, weight=matrix.astype(np.float32), statistics=statistics)
         walk.advance(layer)

@@ -7,7 +7,7 @@ import pytest
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.bench import cell as bench
-from pytest_quantbench.bench import shared_walk, timing
+from pytest_quantbench.bench import timing
 from pytest_quantbench.catalog.models import MODELS, Model, user_model
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
@@ -39,15 +39,15 @@ def adjusted(subject, **changes):
 def test_the_reference_is_measured_once_for_all_recipes(subject, monkeypatch):
     """And once more with rounded activations, for the noise floor."""
     calls = []
-    original = shared_walk.Walk
+    original = subject.engine.walk
 
-    def counted(*tracks, **rest):
+    def counted(tracks, **rest):
         plain = [(track.weights, True) if isinstance(track, Rounded) else (track, False) for track in tracks]
         # an architecture is tried in small first, on weights that are no artifact
         calls.extend((each.manifest.recipe, rounding) for each, rounding in plain if isinstance(each, Artifact))
-        return original(*tracks, **rest)
+        return original(tracks, **rest)
 
-    monkeypatch.setattr(shared_walk, "Walk", counted)
+    monkeypatch.setattr(subject.engine, "walk", counted)
     for name in ("int4-rtn", "int3-rtn"):
         cell_of(adjusted(subject, fixed=True), name).judge("perplexity")
     assert sorted(calls) == [("bf16", False), ("bf16", True), ("int3-rtn", False), ("int4-rtn", False)]
@@ -179,7 +179,7 @@ def test_the_reference_has_figures_and_no_delta(subject):
 
 
 def test_throughput_counts_runs_and_pairs_prompts(subject, monkeypatch):
-    monkeypatch.setattr(timing.throughput, "probe_per_second", lambda: 100.0)  # whatever else runs here
+    monkeypatch.setattr(timing.throughput.Session, "_probe", lambda self: 100.0)  # whatever else runs here
     monkeypatch.setattr(timing, "NEW_TOKENS", 8)
     cell = cell_of(subject, "int4-rtn")
     verdict = cell.judge("throughput")
@@ -196,9 +196,9 @@ def test_throughput_counts_runs_and_pairs_prompts(subject, monkeypatch):
 def test_runs_beside_which_the_machine_changed_its_speed_have_no_ratio(subject, monkeypatch):
     """The reference's may be of another day: kept samples have their probes with them."""
     monkeypatch.setattr(timing, "NEW_TOKENS", 8)
-    monkeypatch.setattr(timing.throughput, "probe_per_second", lambda: 100.0)
+    monkeypatch.setattr(timing.throughput.Session, "_probe", lambda self: 100.0)
     _ = subject.reference.throughput_samples
-    monkeypatch.setattr(timing.throughput, "probe_per_second", lambda: 60.0)
+    monkeypatch.setattr(timing.throughput.Session, "_probe", lambda self: 60.0)
     later = bench.Subject(subject.model, subject.settings)
     cell = cell_of(later, "int4-rtn")
     verdict = cell.judge("throughput")

@@ -8,16 +8,14 @@ import pytest
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.bench import cell as bench
-from pytest_quantbench.bench import shared_walk
 from pytest_quantbench.bench.growth import grow_questions, grow_tokens
 from pytest_quantbench.bench.shared_walk import T2, T3
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.engines.mlx import walk
-from pytest_quantbench.engines.mlx.stand_ins import Anatomy
+from pytest_quantbench.engines.mlx import engine, walk
 from pytest_quantbench.engines.mlx.walk import Walk
-from pytest_quantbench.engines.proof import Proof
+from pytest_quantbench.engines.proof import Anatomy, Proof
 from pytest_quantbench.errors import CorpusError, ModelError, OfflineError, QuantbenchError, WeightError
 
 pytestmark = pytest.mark.usefixtures("judged_unread")
@@ -314,7 +312,7 @@ def as_proven(monkeypatch):
     """A function that makes every architecture one with this proof."""
 
     def become(proof):
-        for module in (walk, shared_walk):
+        for module in (walk, engine):
             monkeypatch.setattr(module, "prove", lambda *_: proof)
 
     return become

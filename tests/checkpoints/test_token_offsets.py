@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import small_tokenizers as small
+from builders import capacity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers
@@ -135,7 +136,7 @@ def test_no_tokens_are_no_bytes():
 def test_bits_per_byte_counts_the_texts_own_bytes_in_any_window(name):
     """A window that begins or ends within a character counts the bytes that are its own, not replacement characters."""
     text = Text(name="mixed", content=MIXED * 3)
-    tokens = Tokens(text, EXACT[name], {"vocab_size": 4096})
+    tokens = Tokens(text, EXACT[name], capacity({"vocab_size": 4096}))
     whole = len(text.content.encode())
     cuts = range(len(tokens.ids) + 1)
     assert all(tokens.bytes_of(0, cut) + tokens.bytes_of(cut, len(tokens.ids)) == whole for cut in cuts)

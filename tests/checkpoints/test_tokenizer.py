@@ -7,16 +7,16 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import small_tokenizers as small
+from builders import capacity, engine, open_model
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import engines, quantizers
 from pytest_quantbench.bench.cell import Subject
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.prompts import PROMPTS
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import Frame, end_tokens, frame_of, load_tokenizer
 from pytest_quantbench.compress.calibration import CalibrationSet
 from pytest_quantbench.compress.pipeline import compress
@@ -64,11 +64,11 @@ def test_every_part_begins_with_the_prefix_and_ends_without_the_suffix(framed, t
     """T2's windows, calibration, prompts of T1 and of written answers, contexts and choices of T3."""
     tokenizer, frame = framed
     front, bare = list(frame.prefix), {text: TINY.encode(text, add_special_tokens=False) for text in (*PROMPTS, "Who?")}
-    tokens = Tokens(TEXT, tokenizer, LIMITS)
+    tokens = Tokens(TEXT, tokenizer, capacity(LIMITS))
     script = Script(tokens, Reading(tokens=200, context=40, sampling="head"))
     starts = [batch.tolist()[0] for batch in script.batches()]
     assert starts == [front + tokens.ids[window.begin : window.end - 1] for window in script.whole]
-    windows = CalibrationSet(text=TEXT, sequences=5).batches(tokenizer, LIMITS, seed=0)
+    windows = CalibrationSet(text=TEXT, sequences=5).batches(tokenizer, capacity(LIMITS), seed=0)
     assert all(row[: len(front)] == front and len(row) == 64 for batch in windows for row in batch.tolist())
     for prompt in PROMPTS:
         assert frame.opened(tokenizer, prompt) == front + bare[prompt]
@@ -80,7 +80,7 @@ def test_every_part_begins_with_the_prefix_and_ends_without_the_suffix(framed, t
 def test_windows_leave_room_for_a_prefix_of_several_tokens(framed):
     """The last token of a window is no input: BOS takes its place, and every further token one of the window's own."""
     tokenizer, frame = framed
-    script = Script(Tokens(TEXT, tokenizer, LIMITS), Reading(tokens=200, context=2048, sampling="head"))
+    script = Script(Tokens(TEXT, tokenizer, capacity(LIMITS)), Reading(tokens=200, context=2048, sampling="head"))
     assert script.context == 64 - max(0, len(frame.prefix) - 1)
     assert max(batch.shape[1] for batch in script.batches()) == (64 if frame.prefix else 63)
     assert script.scores_first is bool(frame.prefix)
@@ -89,9 +89,9 @@ def test_windows_leave_room_for_a_prefix_of_several_tokens(framed):
 @pytest.mark.parametrize("template", [("[CLS]", "<s>", "$A", "</s>"), ("$A", "</s>")])
 def test_losses_behind_a_prefix_are_those_of_a_plain_forward(small_model, tmp_path, template):
     directory = small.around(small_model(vocab_size=2050), *template, new=NEW)
-    artifact = compress(Checkpoint(directory), recipe("bf16", []), 0, tmp_path / "cache")
-    tokens = Tokens(TEXT, load_tokenizer(directory), artifact.config)
-    samples = perplexity.measure(artifact, tokens, Reading(tokens=50, context=20, sampling="head"), host=True)
+    artifact = compress(open_model(directory), recipe("bf16", []), 0, tmp_path / "cache")
+    tokens = Tokens(TEXT, load_tokenizer(directory), capacity(artifact.config))
+    samples = perplexity.measure(engine(host=True), artifact, tokens, Reading(tokens=50, context=20, sampling="head"))
     model = resident.load(artifact, host=True).model
     front, expected = list(tokens.frame.prefix), []
     for begin in range(0, 50, 20):
@@ -107,16 +107,18 @@ def test_losses_behind_a_prefix_are_those_of_a_plain_forward(small_model, tmp_pa
 def test_a_prefix_that_the_model_does_not_know_is_refused_everywhere(small_model, tmp_path):
     """Its embedding would be read from behind the table."""
     directory = small.around(small_model(), "[CLS]", "$A", new=NEW)
-    artifact, tokenizer = compress(Checkpoint(directory), recipe("bf16", []), 0, tmp_path), load_tokenizer(directory)
+    artifact, tokenizer = compress(open_model(directory), recipe("bf16", []), 0, tmp_path), load_tokenizer(directory)
     told = "gives token 2048, and the model knows 2048: they do not belong together"
     with pytest.raises(ModelError, match=told):
-        Tokens(TEXT, tokenizer, artifact.config)
+        Tokens(TEXT, tokenizer, capacity(artifact.config))
     with pytest.raises(ModelError, match=told):
-        CalibrationSet(text=TEXT, sequences=2).batches(tokenizer, artifact.config, 0)
+        CalibrationSet(text=TEXT, sequences=2).batches(tokenizer, capacity(artifact.config), 0)
     with pytest.raises(ModelError, match=told):
-        Asked(tokenizer, artifact.config, ["tiny_facts"], {}, 5, 0, offline=True)
+        Asked(tokenizer, capacity(artifact.config), ["tiny_facts"], {}, 5, 0, offline=True)
     with pytest.raises(ModelError, match=told):
-        throughput.Session(artifact=artifact, tokenizer_directory=directory, runs=1, new_tokens=2).start()
+        throughput.Session(
+            engine=engines.get(), artifact=artifact, tokenizer_directory=directory, runs=1, new_tokens=2
+        ).start()
 
 
 def test_without_a_context_there_is_the_prefix_or_bos_or_eos_or_an_error(framed):
@@ -177,7 +179,7 @@ def test_a_tokenizer_whose_special_tokens_change_the_first_piece_is_seen_through
 
 def test_special_tokens_that_a_text_writes_out_are_named(caplog):
     for content, told in ((TEXT.content, False), ("An <s>old</s> price. " * 200, True)):
-        tokens = Tokens(Text(name="prices.txt", content=content), TINY, LIMITS)
+        tokens = Tokens(Text(name="prices.txt", content=content), TINY, capacity(LIMITS))
         protocol = Script(tokens, Reading(tokens=100, sampling="head")).protocol
         assert ("prices.txt contains <s>, </s>: read as special tokens" in caplog.text) is told
         assert (", <s> </s> in the text read as special tokens" in protocol) is told
@@ -188,16 +190,20 @@ def test_a_tokenizer_that_ends_texts_changes_nothing(tmp_path):
     directory = tmp_path / "ending"
     shutil.copytree(TINY_DIRECTORY, directory)
     small.around(directory, "<s>", "$A", "</s>")
-    artifact = compress(Checkpoint(directory), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(open_model(directory), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
     files = {"tiny_facts": EMBEDDED["tiny_facts"]}
     found = [
-        accuracy.measure(artifact, Asked(each, artifact.config, ["tiny_facts"], files, 100, 0, offline=True), host=True)
+        accuracy.measure(
+            engine(host=True),
+            artifact,
+            Asked(each, capacity(artifact.config), ["tiny_facts"], files, 100, 0, offline=True),
+        )
         for each in (TINY, load_tokenizer(directory))
     ]
     plain, ending = (samples.tasks["tiny_facts"] for samples in found)
     assert plain.loglikelihoods == ending.loglikelihoods
     assert ending.correct.mean() > 0.85
-    model = resident.load(artifact).model
+    model = resident.load(artifact)
     runs = [throughput.generate(model, each, 0, 3) for each in (TINY, load_tokenizer(directory))]
     assert runs[0].tokens == runs[1].tokens
     settings = Settings(cache=tmp_path / "cache", tokens=128, fixed=True, corpus="tiny-heldout")

@@ -3,6 +3,7 @@
 import mlx.core as mx
 import numpy as np
 import pytest
+from builders import capacity, open_model
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import CONFIGS
@@ -12,10 +13,10 @@ from pytest_quantbench.bench.cell import Subject
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
-from pytest_quantbench.compress.calibration import CalibrationSet, Observer
+from pytest_quantbench.compress.calibration import CalibrationSet, LayerInputs
 from pytest_quantbench.compress.pipeline import compress
+from pytest_quantbench.engines.mlx.observer import Observer
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.errors import CorpusError, QuantbenchError
 from pytest_quantbench.fetch.texts import Text
@@ -32,20 +33,20 @@ def test_batches_are_seeded_windows_of_the_text_with_bos():
     tokenizer = load_tokenizer(TINY_DIRECTORY)
     config = {"max_position_embeddings": 64}
     ids = tokenizer.encode(TEXT.content, add_special_tokens=False)
-    batches = calibration(70).batches(tokenizer, config, seed=3)
+    batches = calibration(70).batches(tokenizer, capacity(config), seed=3)
     windows = np.concatenate([np.array(batch) for batch in batches])
     assert windows.shape == (70, 64)
     assert (windows[:, 0] == tokenizer.bos_token_id).all()
     joined = " ".join(map(str, ids)) + " "
     assert all(" ".join(map(str, window[1:])) + " " in joined for window in windows)
-    again = np.concatenate([np.array(batch) for batch in calibration(70).batches(tokenizer, config, seed=3)])
+    again = np.concatenate([np.array(batch) for batch in calibration(70).batches(tokenizer, capacity(config), seed=3)])
     np.testing.assert_array_equal(again, windows)
 
 
 def test_a_text_shorter_than_a_sequence_is_refused():
     short = calibration(text=Text(name="short", content="Ara."))
     with pytest.raises(CorpusError, match=r"short has .* tokens, and 4 sequences of 63 were asked for"):
-        short.batches(load_tokenizer(TINY_DIRECTORY), {"max_position_embeddings": 64}, seed=0)
+        short.batches(load_tokenizer(TINY_DIRECTORY), capacity({"max_position_embeddings": 64}), seed=0)
 
 
 def rows_of(path, x, indices=None, sorted_indices=None):
@@ -62,8 +63,7 @@ def rows_of(path, x, indices=None, sorted_indices=None):
 @pytest.mark.parametrize("host", [True, False])
 def test_statistics_are_those_of_the_inputs(small_model, architecture, host):
     """Every linear layer is observed; its Hessian is the mean of x xᵀ, computed here from a spy's inputs."""
-    checkpoint = Checkpoint(small_model(architecture))
-    source = compress(checkpoint, recipe("bf16", []), 0, TINY_DIRECTORY)
+    source = compress(open_model(small_model(architecture)), recipe("bf16", []), 0, TINY_DIRECTORY)
     batches = [mx.array(np.random.default_rng(k).integers(0, 2048, (2, 24))) for k in range(3)]
     walk = Walk(source, host=host)
     walk.begin(batches)
@@ -79,9 +79,10 @@ def test_statistics_are_those_of_the_inputs(small_model, architecture, host):
 
         return type("Spy", (type(wrapped),), {"__call__": lambda self, *a, **k: call(*a, **k)})(observer, path, layer)
 
-    observer = Observer(len(batches), 0, host=host)
-    walk.observe(0, spy)
-    found = observer.statistics()
+    seen = LayerInputs(len(batches), 0)
+    observer = Observer(seen, host=host)
+    walk.wrapped(0, spy)
+    found = seen.statistics()
     assert len(found) == len(spied) >= 4
     for path, inputs in spied.items():
         inputs = np.concatenate(inputs).astype(np.float64)
@@ -96,13 +97,13 @@ def test_statistics_are_those_of_the_inputs(small_model, architecture, host):
 
 
 def test_matrices_with_one_input_share_their_statistics(small_model):
-    checkpoint = Checkpoint(small_model())
-    walk = Walk(compress(checkpoint, recipe("bf16", []), 0, TINY_DIRECTORY), host=True)
+    source = open_model(small_model())
+    walk = Walk(compress(source, recipe("bf16", []), 0, TINY_DIRECTORY), host=True)
     batches = [mx.array([[1, 2, 3]])]
     walk.begin(batches)
-    observer = Observer(len(batches), 0, host=True)
-    walk.observe(1, observer.wrap)
-    found = observer.statistics()
+    seen = LayerInputs(len(batches), 0)
+    walk.observe(1, seen)
+    found = seen.statistics()
     prefix = "model.layers.1."
     assert found[prefix + "self_attn.q_proj"] is found[prefix + "self_attn.v_proj"]
     assert found[prefix + "mlp.gate_proj"] is found[prefix + "mlp.up_proj"]
@@ -110,40 +111,40 @@ def test_matrices_with_one_input_share_their_statistics(small_model):
 
 
 def test_observing_changes_nothing(small_model):
-    source = compress(Checkpoint(small_model()), recipe("bf16", []), 0, TINY_DIRECTORY)
+    source = compress(open_model(small_model()), recipe("bf16", []), 0, TINY_DIRECTORY)
     batches = [mx.array([[5, 6, 7, 8]])]
     plain, observed = Walk(source, host=True), Walk(source, host=True)
     plain.run(batches, "")
     observed.begin(batches)
     for layer in range(len(observed)):
-        observed.observe(layer, Observer(len(batches), 0, host=True).wrap)
+        observed.observe(layer, LayerInputs(len(batches), 0))
         observed.advance(layer)
-    assert mx.array_equal(plain.logits(0, slice(None)), observed.logits(0, slice(None)))
+    assert mx.array_equal(plain.head(0, slice(None)), observed.head(0, slice(None)))
 
 
 def test_a_layer_sees_its_encoded_predecessors(small_model, tmp_path, monkeypatch):
     """The statistics of the last layer are those of a walk whose earlier layers come from the artifact."""
     seen = {}
-    original = Observer.statistics
-    monkeypatch.setattr(Observer, "statistics", lambda self: seen.setdefault(len(seen), original(self)))
-    checkpoint = Checkpoint(small_model())
-    artifact = compress(checkpoint, recipe("int4-static", quantizers.names()), 0, tmp_path / "c", calibration)
-    batches = calibration().batches(load_tokenizer(checkpoint.directory), checkpoint.config, 0)
+    original = LayerInputs.statistics
+    monkeypatch.setattr(LayerInputs, "statistics", lambda self: seen.setdefault(len(seen), original(self)))
+    source = open_model(small_model())
+    artifact = compress(source, recipe("int4-static", quantizers.names()), 0, tmp_path / "c", calibration)
+    batches = calibration().batches(load_tokenizer(source.checkpoint.directory), capacity(source.config), 0)
     walk = Walk(artifact, host=True)
     walk.begin(batches)
     last = len(walk) - 1
     for layer in range(last):
         walk.advance(layer)
-    observer = Observer(len(batches), 0, host=True)
-    walk.observe(last, observer.wrap)
+    own = LayerInputs(len(batches), 0)
+    walk.observe(last, own)
     name = f"model.layers.{last}.self_attn.q_proj"
-    np.testing.assert_allclose(original(observer)[name].hessian, seen[last][name].hessian, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(original(own)[name].hessian, seen[last][name].hessian, rtol=1e-5, atol=1e-7)
     assert artifact.manifest.calibration == calibration().describe()
 
 
 def test_a_method_that_needs_calibration_is_refused_without(small_model, tmp_path):
     with pytest.raises(QuantbenchError, match="int8-static needs calibration: give a text with --calibration FILE"):
-        compress(Checkpoint(small_model()), recipe("int8-static", quantizers.names()), 0, tmp_path)
+        compress(open_model(small_model()), recipe("int8-static", quantizers.names()), 0, tmp_path)
 
 
 def test_calibration_and_evaluation_may_not_share_text(tmp_path):

@@ -3,19 +3,20 @@
 import logging
 
 import mlx.core as mx
-import numpy as np
 import pytest
+from builders import capacity, open_model
 
+from pytest_quantbench import engines
 from pytest_quantbench.bench.cell import Subject
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.recipes import REFERENCE, recipe
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress import self_written_text
 from pytest_quantbench.compress.calibration_text import SELF, Writer, calibration_set
 from pytest_quantbench.compress.pipeline import reference
-from pytest_quantbench.compress.self_written_text import _sampler, _starts, sampled_text
+from pytest_quantbench.compress.self_written_text import _starts, sampled_text
+from pytest_quantbench.engines.mlx import generate, resident
 from pytest_quantbench.errors import CorpusError, OfflineError
 from pytest_quantbench.fetch import texts
 from pytest_quantbench.report import terminal
@@ -24,7 +25,7 @@ from pytest_quantbench.tiny.text import training_text
 
 @pytest.fixture(scope="module")
 def tiny():
-    return reference(Checkpoint(TINY_DIRECTORY), REFERENCE, TINY_DIRECTORY)
+    return reference(open_model(TINY_DIRECTORY), REFERENCE, TINY_DIRECTORY)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def tokenizer():
 
 
 def write(tiny, tokenizer, cache, tokens=96, seed=0):
-    return sampled_text(tiny, tokenizer, "Tiny", cache, tokens=tokens, length=48, seed=seed)
+    return sampled_text(engines.get(), tiny, tokenizer, "Tiny", cache, tokens=tokens, length=48, seed=seed)
 
 
 def test_a_model_writes_text_of_its_own_world(tiny, tokenizer, tmp_path):
@@ -51,7 +52,7 @@ def test_the_same_seed_gives_the_same_text_and_another_seed_another(tiny, tokeni
 
 def test_what_was_written_is_kept(tiny, tokenizer, tmp_path, monkeypatch):
     first = write(tiny, tokenizer, tmp_path)
-    monkeypatch.setattr(self_written_text, "load", None)  # nothing is loaded any more
+    monkeypatch.setattr(resident, "load", None)  # nothing is loaded any more
     assert write(tiny, tokenizer, tmp_path) == first
     (kept,) = (tmp_path / "texts").glob("*.json")
     kept.write_bytes(kept.read_bytes().replace(b"e", b"o", 1))
@@ -67,20 +68,9 @@ def test_a_model_larger_than_memory_is_told_the_way_out(tiny, tokenizer, tmp_pat
 
 def test_a_model_that_ends_its_texts_at_once_is_told_so(tiny, tokenizer, tmp_path, monkeypatch):
     always_end = mx.array([tokenizer.eos_token_id])
-    monkeypatch.setattr(self_written_text, "_sampler", lambda seed: lambda p: mx.repeat(always_end, p.shape[0]))
+    monkeypatch.setattr(generate, "sampler_of", lambda seed: lambda p: mx.repeat(always_end, p.shape[0]))
     with pytest.raises(CorpusError, match="ends its own texts after 0 of the 96 tokens"):
         write(tiny, tokenizer, tmp_path)
-
-
-def test_tokens_are_drawn_by_their_probabilities():
-    probabilities = np.array([0.5, 0.3, 0.15, 0.05])
-    draw = _sampler(7)
-    rows = mx.array(np.tile(np.log(probabilities), (500, 1)).astype(np.float32))
-    drawn = np.concatenate([np.array(draw(rows)) for _ in range(20)])
-    found = np.bincount(drawn, minlength=4)
-    chi2 = ((found - 10_000 * probabilities) ** 2 / (10_000 * probabilities)).sum()
-    assert chi2 < 16.27  # 0.1 % of chi-square with 3 degrees of freedom
-    assert not np.array_equal(drawn[:500], drawn[500:1000])
 
 
 class Bare:
@@ -101,7 +91,14 @@ def test_without_bos_texts_begin_with_any_token_that_is_no_special_one():
 
 
 def writer(tiny, tokenizer, cache):
-    return Writer(name="mine", reference=lambda: tiny, tokenizer=lambda: tokenizer, cache=cache, seed=0)
+    return Writer(
+        name="mine",
+        engine=engines.get(),
+        reference=lambda: tiny,
+        tokenizer=lambda: tokenizer,
+        cache=cache,
+        seed=0,
+    )
 
 
 def test_a_default_that_cannot_be_had_is_replaced_by_the_models_own_text_and_said(
@@ -114,7 +111,7 @@ def test_a_default_that_cannot_be_had_is_replaced_by_the_models_own_text_and_sai
     assert found.text.name == "sampled from mine itself"
     assert "mine is calibrated on text that it writes itself" in caplog.text
     assert found.describe()["sequence_tokens"] == 512
-    (batch,) = found.batches(tokenizer, tiny.config, 0)
+    (batch,) = found.batches(tokenizer, capacity(tiny.config), 0)
     assert batch.shape == (1, 512)
 
 

@@ -5,13 +5,13 @@ import mlx.core as mx
 import mlx_lm
 import numpy as np
 import pytest
+from builders import open_model
 from mlx.utils import tree_flatten
 from small_models import CONFIGS, HEADS, shared
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.artifact import open_artifact
 from pytest_quantbench.compress.pipeline import compress, key_of, reference
 from pytest_quantbench.engines.mlx.skeleton import skeleton
@@ -22,7 +22,7 @@ from pytest_quantbench.record.summary import compression
 
 
 def make(directory, recipe_id, cache, seed=0):
-    return compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), seed, cache)
+    return compress(open_model(directory), recipe(recipe_id, quantizers.names()), seed, cache)
 
 
 def files_in(cache):
@@ -39,7 +39,7 @@ def test_every_architecture_round_trips_and_mlx_lm_agrees(small_model, tmp_path,
     model, _ = mlx_lm.load(str(artifact.directory))
     model.set_dtype(mx.float32)
     expected = np.array(model(tokens))
-    assert np.abs(np.array(walk.logits(0, slice(None))) - expected).max() < 1e-4 * max(1, np.abs(expected).max())
+    assert np.abs(np.array(walk.head(0, slice(None))) - expected).max() < 1e-4 * max(1, np.abs(expected).max())
 
 
 def test_sizes_are_those_of_the_files(small_model, tmp_path):
@@ -47,7 +47,7 @@ def test_sizes_are_those_of_the_files(small_model, tmp_path):
     on_disk = sum(file.stat().st_size for file in artifact.directory.glob("*.safetensors"))
     assert artifact.manifest.stored_bytes == on_disk
     assert sum(tensor.stored_bytes for tensor in artifact.manifest.tensors) < on_disk
-    parameters = sum(array.size for _, array in tree_flatten(Checkpoint(small_model("qwen2")).model.parameters()))
+    parameters = sum(array.size for _, array in tree_flatten(open_model(small_model("qwen2")).model.parameters()))
     assert make(tmp_path / "qwen2-0-0", "bf16", tmp_path).manifest.bf16_bytes == 2 * parameters
 
 
@@ -74,7 +74,7 @@ def test_the_reference_is_the_checkpoint_itself(small_model, tmp_path):
     assert artifact.directory is None
     assert files_in(tmp_path / "cache") == []
     for name in artifact.names:
-        assert mx.array_equal(artifact.dense(name), Checkpoint(directory).tensor(name))
+        assert mx.array_equal(artifact.dense(name), open_model(directory).tensor(name))
 
 
 def test_an_artifact_is_found_again_and_not_made_twice(small_model, tmp_path):
@@ -86,7 +86,7 @@ def test_an_artifact_is_found_again_and_not_made_twice(small_model, tmp_path):
 
 
 def test_the_key_depends_on_all_that_matters(small_model):
-    one, other = Checkpoint(small_model()), Checkpoint(small_model(seed=1))
+    one, other = (open_model(directory).checkpoint for directory in (small_model(), small_model(seed=1)))
     names = quantizers.names()
     keys = {
         key_of(one, recipe(name, names), seed, None) for name in ("int4-rtn", "int3-rtn", "int2-rtn") for seed in (0, 1)
@@ -146,11 +146,11 @@ def test_rows_that_no_group_divides_are_padded_and_the_manifest_says_so(small_mo
 
 
 def test_experts_are_refused_and_not_passed_over(small_model, tmp_path):
-    checkpoint = Checkpoint(small_model())
-    block = checkpoint.model.model.layers[0].mlp
+    source = open_model(small_model())
+    block = source.model.model.layers[0].mlp
     block.experts = mx.zeros((4, 128, 64))
     with pytest.raises(ModelError, match="no quantizer here takes"):
-        compress(checkpoint, recipe("int4-rtn", quantizers.names()), 0, tmp_path)
+        compress(source, recipe("int4-rtn", quantizers.names()), 0, tmp_path)
 
 
 def test_calibrated_methods_are_refused_until_there_is_calibration(small_model, tmp_path):
@@ -166,7 +166,7 @@ def test_real_trained_weights_that_are_awkward_on_purpose(tmp_path):
     assert {t.note for t in artifact.manifest.tensors if t.part == "inner"} == {"", "rows padded from 172 to 192"}
     walk = Walk(artifact, host=True)
     walk.run([mx.array([[1, 2, 3]])], "")
-    assert np.isfinite(np.array(walk.logits(0, slice(None)))).all()
+    assert np.isfinite(np.array(walk.head(0, slice(None)))).all()
 
 
 def test_tiny_at_every_level(tmp_path):
@@ -180,7 +180,7 @@ def test_tiny_at_every_level(tmp_path):
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
 def test_the_reference_has_the_size_of_bf16_whatever_the_source_stores(small_model, tmp_path, dtype):
     """A float32 source is no model twice as large: nothing is saved, and nothing added."""
-    found = reference(Checkpoint(small_model(dtype=dtype)), recipe("bf16", quantizers.names()), tmp_path).manifest
+    found = reference(open_model(small_model(dtype=dtype)), recipe("bf16", quantizers.names()), tmp_path).manifest
     part = compression(found)
     assert (part.ratio, part.bits_per_weight, part.inner_bits_per_weight) == (1, 16, 16)
     assert found.stored_bytes == found.bf16_bytes == sum(tensor.stored_bytes for tensor in found.tensors)

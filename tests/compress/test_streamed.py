@@ -5,11 +5,11 @@ import json
 import mlx.core as mx
 import numpy as np
 import pytest
+from builders import open_model
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.calibration import CalibrationSet
 from pytest_quantbench.compress.encoder import Encoder
 from pytest_quantbench.compress.manifest import load_manifest
@@ -30,7 +30,7 @@ def make(directory, recipe_id, cache, *, stored):
         return CalibrationSet(text=TEXT, sequences=4)
 
     chosen = recipe(recipe_id, quantizers.names())
-    return compress(Checkpoint(directory), chosen, 0, cache, calibration, stored=stored)
+    return compress(open_model(directory), chosen, 0, cache, calibration, stored=stored)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_walks_are_the_same_to_the_last_bit_and_encode_every_group_once(both, re
     for artifact in (written, streamed, streamed):
         walk = Walk(artifact, host=True)
         walk.run([tokens], "")
-        logits.append((np.array(walk.logits(0, slice(None))), walk.weights_sha256()))
+        logits.append((np.array(walk.head(0, slice(None))), walk.weights_sha256()))
     assert encoded == [-1, 0, 1, 2, 0, 1, 2]  # what is outside is kept
     for mine, digest in logits[1:]:
         np.testing.assert_array_equal(mine, logits[0][0])

@@ -2,12 +2,11 @@
 
 import mlx.core as mx
 import pytest
-from builders import artifact_content
+from builders import artifact_content, open_model
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress import writer
 from pytest_quantbench.compress.artifact import open_artifact
 from pytest_quantbench.compress.calibration import CalibrationSet
@@ -31,7 +30,7 @@ def calibration():
 
 
 def make(directory, recipe_id, cache):
-    return compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), 0, cache, calibration)
+    return compress(open_model(directory), recipe(recipe_id, quantizers.names()), 0, cache, calibration)
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ import importlib
 import subprocess
 
 import pytest
-from builders import artifact_content, make_perplexity, make_record
+from builders import artifact_content, make_perplexity, make_record, open_model
 from faults.conftest import TINY
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.fetch import download
@@ -84,13 +83,13 @@ def session(pytester, monkeypatch, small_model):
 
 @pytest.mark.parametrize("kilobytes", [4, 100, 300])
 def test_a_cache_that_is_full_and_then_is_not(small_model, tmp_path, disk, kilobytes):
-    checkpoint, cache = Checkpoint(small_model()), disk("cache", kilobytes)
+    source, cache = open_model(small_model()), disk("cache", kilobytes)
     with pytest.raises(DiskError, match=rf"Cannot write {cache}/artifacts/.*QUANTBENCH_CACHE"):
-        compress(checkpoint, INT4, 0, cache)
+        compress(source, INT4, 0, cache)
     noted = {note: note.with_suffix(".safetensors").stat().st_ino for note in cache.rglob("*.done")}
     assert len(noted) == (4 if kilobytes == 300 else 0)
-    made = compress(checkpoint, INT4, 0, disk("cache", 4000))
-    assert artifact_content(made) == artifact_content(compress(checkpoint, INT4, 0, tmp_path / "other"))
+    made = compress(source, INT4, 0, disk("cache", 4000))
+    assert artifact_content(made) == artifact_content(compress(source, INT4, 0, tmp_path / "other"))
     assert {note.stat().st_ino for note in made.directory.glob("*.safetensors")} >= {*noted.values()}
 
 

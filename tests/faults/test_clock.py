@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from builders import artifact_content
+from builders import artifact_content, open_model
 
 import pytest_quantbench
 from pytest_quantbench import quantizers
@@ -18,7 +18,6 @@ from pytest_quantbench.bench.cell import Subject
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.storage import files, locks
 from pytest_quantbench.storage.cache import SAMPLES
@@ -106,14 +105,14 @@ def test_files_of_another_time_are_taken_for_what_they_hold(small_model, tmp_pat
 
 def test_a_compression_goes_on_whenever_its_layers_were_made(small_model, tmp_path):
     model = small_model()
-    whole = compress(Checkpoint(model), INT4, 0, tmp_path / "other", None)
-    made = compress(Checkpoint(model), INT4, 0, tmp_path / "cache", None)
+    whole = compress(open_model(model), INT4, 0, tmp_path / "other", None)
+    made = compress(open_model(model), INT4, 0, tmp_path / "cache", None)
     manifest = made.directory / "manifest.json"
     building = made.directory.rename(made.directory.with_name(f".building-{made.directory.name}"))
     (building / manifest.name).unlink()
     for path in building.iterdir():
         os.utime(path, (0, 0))
-    resumed = compress(Checkpoint(model), INT4, 0, tmp_path / "cache", None)
+    resumed = compress(open_model(model), INT4, 0, tmp_path / "cache", None)
     assert artifact_content(resumed) == artifact_content(whole)
     assert json.loads(manifest.read_text())["seconds"] >= 0
 

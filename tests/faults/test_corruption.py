@@ -8,11 +8,10 @@ import contextlib
 
 import numpy as np
 import pytest
-from builders import make_perplexity, make_record
+from builders import make_perplexity, make_record, open_model
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.artifact import open_artifact
 from pytest_quantbench.compress.pipeline import compress, key_of
 from pytest_quantbench.compress.plan import plan
@@ -55,13 +54,13 @@ def damaged_files(directory, pattern, damage):
 @pytest.mark.parametrize("damage", [flips, cuts])
 @pytest.mark.parametrize("pattern", ["*.safetensors", "manifest.json", "config.json", "tokenizer*"])
 def test_an_artifact_is_set_aside_or_nothing_that_counts_has_changed(small_model, tmp_path, caplog, pattern, damage):
-    checkpoint = Checkpoint(small_model(**SMALLER))
-    whole = compress(checkpoint, INT4, 0, tmp_path / "cache")
-    planned = plan(checkpoint, INT4)
+    source = open_model(small_model(**SMALLER))
+    whole = compress(source, INT4, 0, tmp_path / "cache")
+    planned = plan(source, INT4)
     harmless = 0
     for _ in damaged_files(whole.directory, pattern, damage):
         caplog.clear()
-        found = open_artifact(whole.directory, checkpoint.config, planned)
+        found = open_artifact(whole.directory, source.config, planned)
         if found is not None:
             assert (found.manifest, found.config) == (whole.manifest, whole.config)
             harmless += 1
@@ -74,14 +73,14 @@ def test_an_artifact_is_set_aside_or_nothing_that_counts_has_changed(small_model
 
 @pytest.mark.parametrize("name", ["model-00002-of-00003.safetensors", "manifest.json", "config.json", "tokenizer.json"])
 def test_what_was_damaged_or_is_gone_is_made_again_with_the_same_bytes(small_model, tmp_path, name):
-    checkpoint = Checkpoint(small_model(**SMALLER))
-    file = compress(checkpoint, INT4, 0, tmp_path / "cache").directory / name
+    source = open_model(small_model(**SMALLER))
+    file = compress(source, INT4, 0, tmp_path / "cache").directory / name
     whole = file.read_bytes()
     for content in (whole[:-2], whole + b"x", None):
         file.unlink()
         if content is not None:
             file.write_bytes(content)
-        compress(checkpoint, INT4, 0, tmp_path / "cache")
+        compress(source, INT4, 0, tmp_path / "cache")
         if name != "manifest.json":  # it says how long it took
             assert file.read_bytes() == whole
     assert len(list(file.parent.parent.glob("damaged-*"))) == 3
@@ -155,12 +154,12 @@ def sharded(tmp_path, sharded_files):
 @pytest.mark.parametrize("pattern", ["*.safetensors", "*.index.json", "config.json", "tokenizer*"])
 def test_a_damaged_model_is_refused_by_name_or_another_model(sharded, pattern, damage):
     """A user's own directory has no checksums: what can be read is what is measured, and is called so by its hash."""
-    before, refused = Checkpoint(sharded), 0
+    before, refused = open_model(sharded), 0
     known = [before.sha256, key_of(before, INT4, 0, None), key_of(before, BF16, 0, None)]
     for _ in damaged_files(sharded, pattern, damage):
         with contextlib.suppress(ModelError):
             refused += 1
-            found = Checkpoint(sharded)
+            found = open_model(sharded)
             refused -= 1
             keys = [found.sha256, key_of(found, INT4, 0, None), key_of(found, BF16, 0, None)]
             if pattern == "*.index.json":  # it only says where things are, and they are there
@@ -175,9 +174,9 @@ def test_a_damaged_model_is_refused_by_name_or_another_model(sharded, pattern, d
 def test_a_damaged_header_is_refused_or_of_another_model(sharded, damage):
     """Weights are most of a file: here every flip is in the header before them."""
     file = sorted(sharded.glob("*.safetensors"))[0]
-    content, before = file.read_bytes(), Checkpoint(sharded).sha256
+    content, before = file.read_bytes(), open_model(sharded).checkpoint.sha256
     end = 8 + int.from_bytes(content[:8], "little")
     for header in damage(content[:end], np.random.default_rng(0)):
         file.write_bytes(header + content[end:])
         with contextlib.suppress(ModelError):
-            assert Checkpoint(sharded).sha256 != before
+            assert open_model(sharded).checkpoint.sha256 != before

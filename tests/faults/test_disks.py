@@ -12,12 +12,11 @@ from contextlib import contextmanager
 import mlx.core as mx
 import numpy as np
 import pytest
-from builders import artifact_content, make_perplexity, make_record
+from builders import artifact_content, make_perplexity, make_record, open_model
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.calibration import CalibrationSet
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.compress.writer import Build
@@ -43,7 +42,7 @@ def no_file_larger_than(size):
 def compressed(directory, cache, recipe_id="int4-rtn", **rest):
     text = Text(name="text", content=(TINY_DIRECTORY / "heldout.txt").read_text())
     calibration = CalibrationSet(text=text, sequences=4)
-    return compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), 0, cache, lambda: calibration, **rest)
+    return compress(open_model(directory), recipe(recipe_id, quantizers.names()), 0, cache, lambda: calibration, **rest)
 
 
 def litter(folder):

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from builders import open_model
 from faults.acts import altered, cut, flipped, redirected, reset, stalled, stalled_midway, status
 from faults.conftest import TINY, contents
 
@@ -333,7 +334,7 @@ def test_a_cache_without_links_works_too(hub, tiny_files, monkeypatch):
     hub.fault(BODY, altered(flipped), times=1)
     directory, _ = download.fetch(TINY, offline=False)
     assert not (directory / "model.safetensors").is_symlink()
-    assert Checkpoint(directory).dtype == "bfloat16"
+    assert open_model(directory).dtype == "bfloat16"
 
 
 def test_a_fetched_model_is_a_checkpoint_with_its_commit(hub, sharded_files):

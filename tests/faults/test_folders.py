@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import make_perplexity, make_record
+from builders import make_perplexity, make_record, open_model
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.artifact import open_artifact
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import DiskError, ModelError, RecordError
@@ -59,32 +58,32 @@ def closed(path):
 
 @pytest.mark.parametrize("name", ["", "manifest.json", "config.json", "model-00001-of-00002.safetensors"])
 def test_an_artifact_that_may_not_be_read_is_named_with_what_to_do(small_model, folder, name):
-    made = compress(Checkpoint(small_model(num_hidden_layers=1)), INT4, 0, folder)
+    made = compress(open_model(small_model(num_hidden_layers=1)), INT4, 0, folder)
     closed(made.directory / name)
     with powerless(), pytest.raises(DiskError, match=rf"{made.directory} .*cannot be moved aside.*: delete it"):
         open_artifact(made.directory)
 
 
 def test_an_artifact_in_the_place_of_which_is_a_file_or_in_which_are_folders(small_model, folder):
-    checkpoint = Checkpoint(small_model(num_hidden_layers=1))
-    made = compress(checkpoint, INT4, 0, folder)
+    source = open_model(small_model(num_hidden_layers=1))
+    made = compress(source, INT4, 0, folder)
     for name in ("manifest.json", "config.json", "model-00001-of-00002.safetensors"):
         (made.directory / name).unlink()
         (made.directory / name).mkdir()
-        made = compress(checkpoint, INT4, 0, folder)
+        made = compress(source, INT4, 0, folder)
     shutil.rmtree(made.directory)
     made.directory.write_text("a file")
-    assert compress(checkpoint, INT4, 0, folder).manifest.key == made.manifest.key
+    assert compress(source, INT4, 0, folder).manifest.key == made.manifest.key
     assert len(list((folder / "artifacts").glob("damaged-*"))) == 4
 
 
 @pytest.mark.parametrize("place", ["cache", "cache/artifacts"])
 def test_a_cache_that_may_not_be_written_is_named(small_model, folder, place):
-    checkpoint = Checkpoint(small_model(num_hidden_layers=1))
-    assert checkpoint.sha256
+    source = open_model(small_model(num_hidden_layers=1))
+    assert source.checkpoint.sha256
     (folder / place).mkdir(parents=True)
     with powerless(), pytest.raises(DiskError, match=rf"Cannot write {folder}/cache/.*denied.*QUANTBENCH_CACHE"):
-        compress(checkpoint, INT4, 0, folder / "cache")
+        compress(source, INT4, 0, folder / "cache")
 
 
 def test_samples_that_may_not_be_read_or_written_are_measured_and_told_of(folder, caplog):
@@ -132,10 +131,10 @@ def test_results_that_are_a_file(folder, inside):
 def test_a_model_that_may_not_be_read_is_named(small_model, folder, name):
     model = folder / "model"
     shutil.copytree(small_model(num_hidden_layers=1), model)
-    assert Checkpoint(model).sha256  # so that everything is imported
+    assert open_model(model).checkpoint.sha256  # so that everything is imported
     closed(model / name)
     with powerless(), pytest.raises(ModelError, match=rf"{model / name} cannot be read: Permission denied"):
-        _ = Checkpoint(model).sha256
+        _ = open_model(model).checkpoint.sha256
 
 
 def test_a_lock_that_may_not_be_taken_keeps_nobody_from_reading(folder):

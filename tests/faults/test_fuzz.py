@@ -7,13 +7,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from builders import open_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import save
 from small_models import CONFIGS
 
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.safetensors_header import MOST_HEADER_BYTES, read_header
 from pytest_quantbench.checkpoints.shards import INDEX, read_index, read_weights
 from pytest_quantbench.errors import ModelError
@@ -150,4 +150,4 @@ def test_configs_with_any_value_changed(small_model, directories, architecture, 
     value = random.draw(JSON | st.sampled_from([0, -1, 10**9, 2**31, 2**63, 1e9, "9" * 9]))
     (directory / "config.json").write_text(json.dumps(CONFIGS[architecture] | {key: value}))
     with contextlib.suppress(ModelError):
-        Checkpoint(directory)
+        open_model(directory)

@@ -4,6 +4,7 @@ import json
 import struct
 
 import pytest
+from builders import open_model
 from faults.conftest import TINY
 
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
@@ -26,7 +27,7 @@ def refused(hub, files, message):
     """Fetching and opening this repository ends with that ModelError."""
     hub.publish("someone/tiny", files)
     with pytest.raises(ModelError, match=message):
-        Checkpoint(*download.fetch(TINY, offline=False))
+        open_model(*download.fetch(TINY, offline=False))
 
 
 @pytest.mark.parametrize(
@@ -125,8 +126,8 @@ def test_code_that_mlx_lm_does_not_need_is_ignored_with_a_sentence(hub, tiny_fil
     files = changed(tiny_files, "config.json", auto_map=auto_map) | {"modeling_tiny.py": b"raise SystemExit"}
     hub.publish("someone/tiny", files)
     with pytest.warns(UserWarning, match=r"brings code of its own \(modeling_tiny\.\w+\), which is not run"):
-        checkpoint = Checkpoint(*download.fetch(TINY, offline=False))
-    assert checkpoint.dtype == "bfloat16"
+        model = open_model(*download.fetch(TINY, offline=False))
+    assert model.dtype == "bfloat16"
     assert hub.asked(r"\.py") == []
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from builders import open_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.artifact import open_artifact
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.compress.plan import plan
@@ -56,12 +56,12 @@ class Case:
     """An artifact in a cache beside which there is a secret."""
 
     def __init__(self, model, folder):
-        self.checkpoint = Checkpoint(model)
-        self.artifact = compress(self.checkpoint, INT4, 0, folder / "cache")
+        self.source = open_model(model)
+        self.artifact = compress(self.source, INT4, 0, folder / "cache")
         self.directory = self.artifact.directory
         self.manifest = self.directory / "manifest.json"
         self.written = self.manifest.read_bytes()
-        self.planned = plan(self.checkpoint, INT4)
+        self.planned = plan(self.source, INT4)
         self.secrets = [folder / "cache" / "secret", self.directory.parent / "secret"]
         for secret in self.secrets:
             secret.write_text("nothing of yours")
@@ -78,7 +78,7 @@ class Case:
         with pytest.MonkeyPatch.context() as patch:
             for module, name in ((io, "open"), (builtins, "open"), (os, "open")):
                 patch.setattr(module, name, self._inside(getattr(module, name)))
-            found = open_artifact(self.directory, self.checkpoint.config, self.planned)
+            found = open_artifact(self.directory, self.source.config, self.planned)
         if found is None:
             (aside,) = self.directory.parent.glob("damaged-*")
             aside.rename(self.directory)

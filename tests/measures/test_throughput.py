@@ -2,12 +2,12 @@ import mlx.core as mx
 import mlx_lm
 import numpy as np
 import pytest
+from builders import open_model
 from mlx_lm.generate import generate_step
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import engines, quantizers
 from pytest_quantbench.catalog.prompts import PROMPTS
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.engines.mlx import resident
 from pytest_quantbench.engines.mlx.walk import Walk
@@ -15,11 +15,12 @@ from pytest_quantbench.measures import throughput
 
 
 def artifact_of(directory, tmp_path, recipe_id="int4-rtn"):
-    return compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
+    return compress(open_model(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
 
 
 def session(directory, tmp_path, **changes):
     fields = {
+        "engine": engines.get(),
         "artifact": artifact_of(directory, tmp_path),
         "tokenizer_directory": directory,
         "runs": 2,
@@ -57,7 +58,7 @@ def test_greedy_generation_is_mlx_lms_own(small_model, tmp_path):
     artifact = artifact_of(directory, tmp_path)
     loaded = resident.load(artifact)
     tokenizer = throughput.load_tokenizer(directory)
-    ours = throughput.generate(loaded.model, tokenizer, 0, 12).text
+    ours = throughput.generate(loaded, tokenizer, 0, 12).text
     model, wrapped = mlx_lm.load(str(artifact.directory))
     model.set_dtype(mx.float32)
     ids = tokenizer.encode(PROMPTS[0])
@@ -87,14 +88,10 @@ def test_the_resident_model_and_the_walk_agree(small_model, tmp_path, architectu
     loaded = resident.load(artifact)
     walk = Walk(artifact, host=True)
     walk.run([tokens], "")
-    expected = np.array(walk.logits(0, slice(None)))
+    expected = np.array(walk.head(0, slice(None)))
     difference = np.abs(np.array(loaded.model(tokens).astype(mx.float32)) - expected).max()
     assert difference < (1e-4 if loaded.activations == "float32" else 0.1) * max(1, np.abs(expected).max())
     assert loaded.dense_layers == 0
-
-
-def test_the_probe_is_a_rate():
-    assert throughput.probe_per_second(side=64) > 0
 
 
 def test_runs_after_the_samples_were_taken_load_the_model_again(small_model, tmp_path):

@@ -3,19 +3,19 @@ import math
 import mlx.core as mx
 import numpy as np
 import pytest
+from builders import open_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import engines, quantizers
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.pipeline import compress
-from pytest_quantbench.engines.machine import Machine, backend, describe
+from pytest_quantbench.engines.machine import Machine, describe
 from pytest_quantbench.measures import weights
 
 
 def artifact_of(directory, tmp_path, recipe_id):
-    return compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
+    return compress(open_model(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
 
 
 def test_nothing_is_lost_by_the_reference(small_model, tmp_path):
@@ -58,9 +58,10 @@ def test_zero_matrices_have_an_answer():
 
 
 def test_the_machine_is_described():
-    machine = describe()
+    engine = engines.get()
+    machine = describe(engine)
     assert isinstance(machine, Machine)
     assert machine.chip
-    assert machine.backend == backend()
+    assert machine.backend == engine.backend
     assert machine.memory_gb > 0.1
     assert machine.versions["mlx"][0].isdigit()

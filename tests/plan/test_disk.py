@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from builders import open_model
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -10,7 +11,6 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS, bf16_bytes, in_order
 from pytest_quantbench.catalog.models import MODELS, user_model
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.plan import disk
@@ -110,7 +110,7 @@ def test_two_disks_are_two(monkeypatch, tmp_path):
 def test_compressed_models_that_are_there_take_no_more_room(small_model, tmp_path):
     """A run that was killed late goes on although the disk is nearly full of what it has made."""
     directory, cache = small_model(), tmp_path / "cache"
-    compress(Checkpoint(directory), recipe("int4-rtn", quantizers.names()), 0, cache)
+    compress(open_model(directory), recipe("int4-rtn", quantizers.names()), 0, cache)
     for name in ("0ab1" * 8, "a-users-own"):
         (cache / "artifacts" / name).mkdir()
         (cache / "artifacts" / name / "manifest.json").write_text("{")

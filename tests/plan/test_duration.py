@@ -7,6 +7,7 @@ from builders import make_perplexity, make_record
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_quantbench import engines
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.engines.machine import describe
@@ -14,7 +15,7 @@ from pytest_quantbench.plan.duration import Forecast, Work, duration, forecast, 
 from pytest_quantbench.record.schema import Compression
 
 SMALL, LARGE = MODELS["Qwen2.5-1.5B-Instruct"], MODELS["Qwen2.5-14B-Instruct"]
-MACHINE = describe()
+MACHINE = describe(engines.get())
 
 
 def measured(model, level, seconds, machine=MACHINE):

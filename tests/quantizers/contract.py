@@ -16,7 +16,7 @@ from pytest_quantbench.checkpoints.tensor_file import load
 from pytest_quantbench.engines.mlx import layers
 from pytest_quantbench.engines.mlx.arrays import save, to_mlx
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers import Quantizer, Statistics
+from pytest_quantbench.quantizers import Quantizer, Statistics, mlx_form
 from pytest_quantbench.quantizers.aqlm import Aqlm
 from pytest_quantbench.quantizers.awq import Awq
 from pytest_quantbench.quantizers.gptq import Gptq
@@ -92,7 +92,7 @@ def layer_outputs(quantizer, arrays, inputs):
 
 def config_entry(quantizer, arrays):
     """What an MLX config.json says of these arrays."""
-    return layers.config_entry(quantizer.layer(arrays), arrays)
+    return mlx_form.config_entry(quantizer.layer(arrays), arrays)
 
 
 def any_shape_goes_there_and_back(quantizer, shape):

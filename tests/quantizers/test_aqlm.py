@@ -78,15 +78,15 @@ def slow_aqlm(weight, hessian, length, stages, words, start, rounds=8):
     rng = np.random.default_rng(start)
     scales = np.full((len(weight), 1), np.sqrt(np.square(weight).mean()))
     points = (weight / scales).reshape(-1, length).astype(np.float64)
-    books, rest = [], points
+    found, rest = [], points
     for _ in range(stages):
         book = rest[rng.choice(len(rest), words, replace=False)]
         for _ in range(30):
             code = np.square(rest[:, None] - book).sum(2).argmin(1)
             book = np.stack([rest[code == k].mean(0) if (code == k).any() else book[k] for k in range(words)])
-        books.append(book)
+        found.append(book)
         rest = rest - book[np.square(rest[:, None] - book).sum(2).argmin(1)]
-    books = np.stack(books)
+    books = np.stack(found)
     pairs = np.stack(np.divmod(np.arange(words**2), words), axis=1)
     decoded, root = (points - rest).reshape(weight.shape) * scales, np.linalg.cholesky(hessian)
     codes = np.zeros((len(weight), weight.shape[1] // length), int)

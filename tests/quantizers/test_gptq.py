@@ -256,7 +256,7 @@ def peers_gptq(weight, hessian, bits, group, monkeypatch):
     model.layers[0].weight = mx.array(weight).astype(mx.bfloat16)
     layer = peer.gptq_quantize(model, mx.zeros((1, 1, weight.shape[1])), bits, group, 6, 64)[0].layers[0]
     return np.array(
-        mx.dequantize(layer.weight, *(layer[n].astype(mx.float32) for n in ("scales", "biases")), group, bits)
+        mx.dequantize(layer.weight, layer.scales.astype(mx.float32), layer.biases.astype(mx.float32), group, bits)
     )
 
 

@@ -11,7 +11,7 @@ from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.record import text_summary
-from pytest_quantbench.report import terminal
+from pytest_quantbench.report import figures, terminal
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_other_texts_are_other_perplexities_and_the_first_is_judged(cells, text)
     assert np.exp(raw["perplexity/second.txt/nll_nats"].mean(dtype=np.float64)) == pytest.approx(other.ppl)
     line = terminal.terminal_line(record)
     assert "second.txt" not in line
-    shown = {table.title: table.figure(record) for table in terminal.TABLES}
+    shown = {table.title: table.figure(record) for table in figures.TABLES}
     assert f"second.txt {other.ppl:.3f} (512 tokens), Δ " in shown["Other texts, not judged: perplexity and delta"]
     assert "(512 tokens), Δ " in shown["Perplexity of the text's first tokens alone, not judged"]
 

@@ -141,7 +141,7 @@ def test_items_needed_follows_the_square_root_law():
 
 
 def scipy_interval(estimate, half):
-    return series.Interval(estimate=estimate, low=estimate - half, high=estimate + half)
+    return Interval(estimate=estimate, low=estimate - half, high=estimate + half)
 
 
 def test_holm_of_a_worked_example():

@@ -4,11 +4,10 @@ import subprocess
 import sys
 
 import pytest
+from builders import open_model
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
-from pytest_quantbench.cli.main import main
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import DiskError, UnknownNameError
 from pytest_quantbench.storage.cache import in_use
@@ -23,7 +22,7 @@ def cache(small_model, tmp_path, monkeypatch):
     """An artifact, what an interruption left, samples, something damaged, and things that are none of ours."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("QUANTBENCH_CACHE", str(folder))
-    compress(Checkpoint(small_model()), recipe("int4-rtn", quantizers.names()), 0, folder)
+    compress(open_model(small_model()), recipe("int4-rtn", quantizers.names()), 0, folder)
     (folder / "measurements").mkdir()
     (folder / "measurements" / f"{KEY}.samples").write_bytes(b"12345")
     (folder / "measurements" / f"damaged-{KEY}.samples-1").write_bytes(b"123")
@@ -100,15 +99,6 @@ def test_nothing_is_deleted_while_a_session_is_at_work(cache):
 def test_other_kinds_are_refused(cache):
     with pytest.raises(UnknownNameError, match="Choose from: all, artifacts"):
         prune(cache, ["models"])
-
-
-def test_the_command_shows_and_deletes(cache, capsys):
-    assert main(["prune"]) == 0
-    assert "artifacts: 1, " in capsys.readouterr().out
-    assert main(["prune", "samples", "damaged"]) == 0
-    assert capsys.readouterr().out == f"0.000 GB freed at {cache}\n"
-    assert main(["prune", "nothing"]) == 2
-    assert "Unknown kind" in capsys.readouterr().err
 
 
 def test_an_empty_cache_is_no_error(tmp_path):

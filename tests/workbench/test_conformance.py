@@ -107,7 +107,7 @@ def test_rounding_is_what_rounding_is_measured_against():
 def test_further_weights_cost_what_is_stored_for_each():
     assert distortion.marginal_bits(Rtn(bits=4)) == 4.5
     assert distortion.marginal_bits(bad_quantizers.FourArrays()) == 16
-    vectors = next(made for *_, made in methods(["aqlm"]) if made.bits == 2)
+    vectors = next(made for _, bits, made in methods(["aqlm"]) if bits == 2)
     assert distortion.marginal_bits(vectors) < trials.trial(vectors, trials.MAIN).bits_per_weight
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
-from pytest_quantbench.cli.main import main
 from pytest_quantbench.errors import ComparisonError, RecordError, UnknownNameError
 from pytest_quantbench.quantizers import Quantizer
 from pytest_quantbench.quantizers.rtn import Rtn
@@ -106,20 +105,3 @@ def test_every_expert_of_a_model_is_a_matrix(small_model):
     case = found["model.layers.2.block_sparse_moe.switch_mlp.down_proj[3]"]
     assert case.weight.shape == (64, 128)
     assert case.statistics.hessian.shape == (128, 128)
-
-
-def test_the_command_compares_and_says_where_the_files_are(tmp_path, capsys):
-    assert main(["weights", "--method", "rtn", "--size", "64", "--results", str(tmp_path)]) == 0
-    printed = capsys.readouterr().out
-    assert "Gaussian 64²: rtn 2: 2.500 bpw" in printed
-    assert str(tmp_path / "codecs.svg") in printed
-
-
-def test_conform_reports_every_check(capsys):
-    assert main(["conform", "rtn"]) == 0
-    printed = capsys.readouterr().out
-    assert "ok     rtn at 4 bits: layer_agrees" in printed
-    assert main(["conform", f"{__name__}:Cheat"]) == 2
-    failed = capsys.readouterr()
-    assert "FAILED" in failed.out
-    assert "checks failed for" in failed.err

@@ -23,12 +23,12 @@ import mlx.core as mx
 import numpy as np
 from lm_eval import evaluator
 
+from pytest_quantbench import engines
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
-from pytest_quantbench.engines.machine import backend
 from pytest_quantbench.engines.mlx.skeleton import shapes, skeleton
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.measures.accuracy import lm_eval_tasks
@@ -86,8 +86,9 @@ def t3(directory: Path, files: dict[str, Path], limit: int, repeats: int) -> Non
     from lm_eval.models.huggingface import HFLM
     from mlx_lm.evaluate import MLXLM
 
+    engine = engines.get()
     with tempfile.TemporaryDirectory() as cache:
-        artifact = compress(Checkpoint(directory), recipe("bf16", []), 0, Path(cache))
+        artifact = compress(engine.open(Checkpoint(directory)), recipe("bf16", []), 0, Path(cache))
         tokenizer = load_tokenizer(directory)
         peers = {
             "mlx_lm.evaluate": MLXLM(str(directory), use_chat_template=False),
@@ -97,8 +98,8 @@ def t3(directory: Path, files: dict[str, Path], limit: int, repeats: int) -> Non
         chosen = {name: lm_eval_tasks.sample(len(task.eval_docs), limit, 0) for name, task in loaded.items()}
 
         def ours() -> Any:
-            asked = Asked(tokenizer, artifact.config, list(files), files, limit, 0, offline=True)
-            samples = accuracy.measure(artifact, asked, host=backend() == "cpu")
+            asked = Asked(tokenizer, engine.capacity(artifact.config), list(files), files, limit, 0, offline=True)
+            samples = accuracy.measure(engine, artifact, asked)
             return [question for name in files for question in samples.tasks[name].loglikelihoods]
 
         def theirs(model: Any) -> Any:
@@ -121,14 +122,15 @@ def t2(directory: Path, file: Path, tokens: int, repeats: int) -> None:
     model, tokenizer = mlx_lm.load(str(directory))[:2]
     ids = tokenizer.encode(text.content, add_special_tokens=False)[:tokens]
     windows = mx.array(ids[: len(ids) // 512 * 512]).reshape(-1, 512)
+    engine = engines.get()
     with tempfile.TemporaryDirectory() as cache:
-        artifact = compress(Checkpoint(directory), recipe("bf16", []), 0, Path(cache))
+        artifact = compress(engine.open(Checkpoint(directory)), recipe("bf16", []), 0, Path(cache))
         own_tokenizer = load_tokenizer(directory)
 
         def ours() -> float:
-            read = Tokens(text, own_tokenizer, artifact.config)
+            read = Tokens(text, own_tokenizer, engine.capacity(artifact.config))
             how = Reading(tokens=tokens, context=512, sampling="head")
-            samples = perplexity.measure(artifact, read, how, host=backend() == "cpu")
+            samples = perplexity.measure(engine, artifact, read, how)
             return float(np.exp(samples.nll_nats.mean()))
 
         found = side_by_side(

@@ -22,15 +22,13 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import engines, quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
-from pytest_quantbench.engines.machine import backend
 from pytest_quantbench.engines.mlx.skeleton import shapes, skeleton
-from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.measures.perplexity import score
 from pytest_quantbench.measures.perplexity.reading import Reading, Script, Tokens
@@ -80,13 +78,16 @@ def measure(directory: Path, cache: Path, recipes: Sequence[str], tokens: int) -
         began = time.perf_counter()
         plain(directory)
     else:
-        artifacts = [compress(Checkpoint(directory), recipe(name, quantizers.names()), 0, cache) for name in recipes]
+        engine = engines.get()
+        opened = engine.open(Checkpoint(directory))
+        artifacts = [compress(opened, recipe(name, quantizers.names()), 0, cache) for name in recipes]
         began = time.perf_counter()
         text = Text(name="Tiny's", content=(TINY_DIRECTORY / "heldout.txt").read_text())
         script = Script(
-            Tokens(text, load_tokenizer(directory), artifacts[0].config), Reading(tokens=tokens, sampling="head")
+            Tokens(text, load_tokenizer(directory), engine.capacity(opened.config)),
+            Reading(tokens=tokens, sampling="head"),
         )
-        walk = Walk(*artifacts, host=backend() == "cpu")
+        walk = engine.walk(artifacts)
         walk.run(script.batches(), "")
         reference = None
         for track in range(len(artifacts)):
@@ -168,7 +169,7 @@ def main() -> None:
             random_model(directory, chosen.layers)
         cache = chosen.cache or Path(made) / "cache"
         for name in RECIPES:  # so that nothing that is measured compresses
-            compress(Checkpoint(directory), recipe(name, quantizers.names()), 0, cache)
+            compress(engines.get().open(Checkpoint(directory)), recipe(name, quantizers.names()), 0, cache)
         WHAT[chosen.what](directory, cache, chosen.tokens, chosen.repeats)
 
 

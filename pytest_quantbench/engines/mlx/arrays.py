@@ -3,9 +3,8 @@
 MLX keeps its arrays where the host can read them: what goes to numpy is not copied, only looked at.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import ml_dtypes
 import mlx.core as mx
@@ -14,6 +13,7 @@ import numpy as np
 from pytest_quantbench.checkpoints.tensor_file import STORABLE
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Array
+from pytest_quantbench.storage.files import free_bytes
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -35,12 +35,17 @@ def to_mlx(array: Array) -> mx.array:
     return mx.array(array)
 
 
-def _named(kinds: Iterable[np.dtype[Any]]) -> str:
-    return ", ".join(sorted(kind.name for kind in kinds))
+def as_mlx(array: mx.array | Array) -> mx.array:
+    """MLX's own as it is, a copy of numpy's."""
+    return array if isinstance(array, mx.array) else to_mlx(array)
 
 
 def save(file: Path, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file. Raises RuntimeError where that fails."""
+    """Write a safetensors file. Raises OSError where that fails: MLX says it with a RuntimeError."""
     held = {name: to_mlx(array) for name, array in arrays.items()}
     mx.eval(held)
-    mx.save_safetensors(str(file), held, metadata=None if metadata is None else dict(metadata))
+    try:
+        mx.save_safetensors(str(file), held, metadata=None if metadata is None else dict(metadata))
+    except RuntimeError as error:
+        free_mb = free_bytes(file.parent) / 1e6
+        raise OSError(f"{file.name}: {str(error).rstrip('.')}, {free_mb:.0f} MB are free") from None

@@ -2,7 +2,7 @@
 
 mlx-lm keeps one projection of all experts as one array (experts, out, in) in a `SwitchLinear`, which is called with
 inputs and, for each of them, the number of the expert that takes it. Here such an array is a stack of matrices like
-any other: `parsed` and `named` say which one is meant.
+any other.
 """
 
 import math
@@ -15,18 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 Places = NDArray[np.intp]
-_NUMBERED = re.compile(r"(.+)\[(\d+)\]")
-
-
-def named(path: str, expert: int) -> str:
-    """The name of one expert's matrix, or of its layer: `…switch_mlp.up_proj[3]`."""
-    return f"{path}[{expert}]"
-
-
-def parsed(name: str) -> tuple[str, int | None]:
-    """The path and the expert of a name; None where it is not one expert's."""
-    found = _NUMBERED.fullmatch(name)
-    return (found[1], int(found[2])) if found else (name, None)
 
 
 def is_stack(module: nn.Module) -> bool:

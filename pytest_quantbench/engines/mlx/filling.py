@@ -8,17 +8,20 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_unflatten
 
+from pytest_quantbench.engines.mlx.arrays import as_mlx
 from pytest_quantbench.engines.mlx.experts import multiplies
 from pytest_quantbench.engines.mlx.host_products import on_host, view
 from pytest_quantbench.engines.mlx.layers import ruled
 from pytest_quantbench.engines.mlx.skeleton import shapes
-from pytest_quantbench.engines.protocol import DenseWeights
+from pytest_quantbench.engines.mlx.stand_ins import Injector, Recorder
+from pytest_quantbench.engines.proof import Anatomy
+from pytest_quantbench.engines.protocol import Weights
 
 
 class Filler:
     """Weights of several tracks. `host`: dense layers and embeddings multiply in numpy."""
 
-    def __init__(self, weights: Sequence[DenseWeights], host: bool) -> None:
+    def __init__(self, weights: Sequence[Weights], host: bool) -> None:
         self.weights, self._host = weights, host
         self._digests: list[dict[str, str]] = [{} for _ in weights]
 
@@ -44,7 +47,7 @@ class Filler:
         module.update_modules(tree_unflatten(list(placed.items())))
 
     def _dense(self, name: str, tracks: Sequence[int]) -> mx.array:
-        array = mx.contiguous(self.weights[tracks[0]].dense(name).astype(mx.float32))
+        array = mx.contiguous(as_mlx(self.weights[tracks[0]].dense(name)).astype(mx.float32))
         mx.eval(array)
         if any(name not in self._digests[track] for track in tracks):
             digest = hashlib.sha256(f"{name}{array.shape}".encode())
@@ -56,15 +59,18 @@ class Filler:
 
 class Outside:
     """What lies outside a model's decoder layers (whose parameters' paths begin with `inside`), filled with one track's
-    weights at a time.
+    weights at a time. `slots` is the model's own list of its decoder layers.
     """
 
-    def __init__(self, model: nn.Module, inside: Sequence[str], filler: Filler) -> None:
-        self._model, self._filler = model, filler
+    def __init__(
+        self, model: nn.Module, inside: Sequence[str], slots: list[Any], anatomy: Anatomy, filler: Filler
+    ) -> None:
+        self._model, self._slots, self._anatomy, self._filler = model, slots, anatomy, filler
+        self._layers: list[nn.Module] = list(slots)
         self._names = [name for name in shapes(model) if not name.startswith(tuple(inside))]
         around = tuple(name.rpartition(".")[0] + "." for name in self._names)  # modules that have such parameters
         self._leaves = [leaf for leaf in leaves(model) if f"{leaf[0]}.".startswith(around)]
-        self._filled: DenseWeights | None = None  # whose weights are there
+        self._filled: Weights | None = None  # whose weights are there
 
     def fill(self, track: int) -> None:
         """Put a track's weights there, unless they are. Raises what keeps them from being had."""
@@ -77,6 +83,16 @@ class Outside:
         sharing = [number for number, each in enumerate(self._filler.weights) if each is weights]
         self._filler.fill(self._model, "", self._names, sharing)
         self._filled = weights
+
+    def logits(self, track: int, states: mx.array) -> mx.array:
+        """What the model's own norm and head make of hidden states: (…, hidden) → (…, vocabulary), float32."""
+        self.fill(track)
+        recorders = [Recorder(layer, i, self._anatomy) for i, layer in enumerate(self._layers[:-1])]
+        injector = Injector(self._layers[-1], len(self._layers) - 1, self._anatomy)
+        injector.answer = states
+        self._slots[:] = [*recorders, injector]
+        logits: mx.array = self._model(mx.zeros((1, 1), mx.int32))  # any tokens: their embeddings are replaced
+        return logits
 
 
 def leaves(module: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -6,18 +6,19 @@ likely, that noise can decide between them.
 """
 
 import math
+import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
 from pytest_quantbench.checkpoints.tokenizer import added_tokens
 from pytest_quantbench.engines.mlx.host_kernels import host_kernels, replaced
-from pytest_quantbench.engines.mlx.resident import Resident
+from pytest_quantbench.engines.resident import Ending, Generation, Sampler, Timed
 from pytest_quantbench.errors import CorpusError, WeightError
 from pytest_quantbench.progress import track
 
@@ -25,20 +26,6 @@ ROWS_AT_ONCE = 32
 KEYS_AT_ONCE = 2**15  # tokens whose keys and values are held: 4 GB for an 8B model with grouped queries in 16 bits
 PREFILL_ROWS, PREFILL_TOKENS = 4, 512  # prompts taken together, and how much of each: bounds the attention scores
 MARGIN_TOKENS = 8  # decoded before those that can hold a stop string: some add no character, one may begin within one
-Ending = Literal["stop", "eos", "length"]
-Sampler = Callable[[mx.array], mx.array]  # (rows, vocabulary) log-probabilities → (rows,) tokens
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Generation:
-    """One answer: its text up to the first stop string, all tokens that were generated, and what ended it.
-
-    The end-of-sequence token (or a special token that was given as a stop string) is not among `tokens`.
-    """
-
-    text: str
-    tokens: tuple[int, ...]
-    ended: Ending
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,7 +70,7 @@ class _Answer:
 
 
 def generate(
-    resident: Resident,
+    model: nn.Module,
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
     *,
@@ -92,16 +79,10 @@ def generate(
     what: str,
     end_tokens: Collection[int] | None = None,
     sampler: Sampler | None = None,
+    host: bool = False,
 ) -> list[Generation]:
-    """The likeliest next token, or the one that `sampler` draws, again and again, after every prompt (token ids); the
-    answers in the prompts' order.
-
-    Answer i ends before the first of `stops[i]`, at one of `end_tokens` (by default the tokenizer's own), or after
-    `new_tokens` tokens. Prompt and answer together must fit the model's positions: cut prompts beforehand. `what` names
-    the bar of progress.
-
-    Raises CorpusError for a prompt without tokens or an answer that may have none, WeightError where logits are no
-    numbers.
+    """As `Resident.generate`. Prompt and answer together must fit the model's positions: cut prompts beforehand.
+    `host`: the model's layers multiply in numpy.
     """
     most = [new_tokens] * len(prompts) if isinstance(new_tokens, int) else new_tokens
     ends = {tokenizer.eos_token_id} - {None} if end_tokens is None else end_tokens
@@ -111,8 +92,8 @@ def generate(
         for place, (prompt, until, length) in enumerate(zip(prompts, stops, most, strict=True))
     ]
     waiting.sort(key=lambda answer: answer.need, reverse=True)
-    with replaced(host_kernels() if resident.host else []):
-        answers = _answers(resident.model, tokenizer, deque(waiting), sampler)
+    with replaced(host_kernels() if host else []):
+        answers = _answers(model, tokenizer, deque(waiting), sampler)
         done = dict(track(answers, what=what, unit="answer", total=len(prompts)))
     return [done[place] for place in range(len(prompts))]
 
@@ -190,3 +171,28 @@ def _has_any(text: str, stops: Iterable[str]) -> bool:
 def _decoded(tokenizer: Any, tokens: Sequence[int]) -> str:
     """Text as lm-eval decodes it."""
     return str(tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def sampler_of(seed: int) -> Sampler:
+    """Draws tokens by their probabilities: (rows, vocabulary) log-probabilities → (rows,)."""
+    following = mx.random.key(seed)
+
+    def draw(log_probabilities: mx.array) -> mx.array:
+        nonlocal following
+        following, own = mx.random.split(following)
+        return mx.random.categorical(log_probabilities, key=own)
+
+    return draw
+
+
+def timed(model: nn.Module, prompt: Sequence[int], new_tokens: int) -> Timed:
+    """One generation through mlx-lm's own generation step."""
+    from mlx_lm.generate import generate_step
+
+    tokens: list[int] = []
+    seconds: list[float] = []
+    began = time.perf_counter()
+    for token, _ in generate_step(mx.array(list(prompt)), model, max_tokens=new_tokens):
+        tokens.append(int(token))
+        seconds.append(time.perf_counter() - began)
+    return Timed(tokens=tuple(tokens), seconds=tuple(seconds))

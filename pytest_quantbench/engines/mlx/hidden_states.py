@@ -8,8 +8,6 @@ import numpy as np
 from pytest_quantbench.engines.mlx.host_products import view
 from pytest_quantbench.errors import DiskError
 
-MEMORY_BYTES = 4 * 2**30  # 128 sequences of 2,048 tokens of a 4,096-wide model are exactly that
-
 
 class HiddenStates:
     """A list of float32 arrays that keeps its first `memory_bytes` in memory. `TMPDIR` says where the files go."""
@@ -51,3 +49,8 @@ class HiddenStates:
             self._held[batch] = state
         else:
             held[:] = view(state)
+
+
+def finite(states: mx.array) -> bool:
+    """Whether all of them are numbers, by their sum."""
+    return bool(np.isfinite(view(states).sum(dtype=np.float64)))

@@ -5,12 +5,23 @@ float32 MLX array is a numpy view at no cost, so only the product's result is co
 quality measures and of calibration, never by T1.
 """
 
+from functools import cache
+
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.engines.mlx.experts import Routed, is_stack
+from pytest_quantbench.engines.protocol import Backend
+
+
+@cache
+def backend() -> Backend:
+    """Where MLX's arrays land by default."""
+    if mx.default_device() == mx.Device(mx.cpu, 0):
+        return "cpu"
+    return "metal" if mx.metal.is_available() else "cuda"
 
 
 def view(array: mx.array) -> NDArray[np.float32]:

@@ -4,7 +4,7 @@ What is MLX's own storage and nothing else becomes MLX's quantized layer. Whatev
 that layer, or a dense one, in an `Around`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import mlx.core as mx
@@ -12,40 +12,15 @@ import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench.engines.machine import backend
 from pytest_quantbench.engines.mlx.arrays import to_mlx
 from pytest_quantbench.engines.mlx.experts import Routed
-from pytest_quantbench.engines.mlx.stacks import Encoding, Rules
-from pytest_quantbench.quantizers import Affine, Array, InputRule, Layer, Microscaled, PerToken
+from pytest_quantbench.engines.mlx.host_products import backend
+from pytest_quantbench.quantizers import Array, InputRule, Layer, PerToken
+from pytest_quantbench.quantizers.encoding import Encoding, Rules
 from pytest_quantbench.quantizers.layer import LEAST_SCALE, Fixed, padding
+from pytest_quantbench.quantizers.mlx_form import kind_of, stored
 
-Grid: TypeAlias = Affine | Microscaled
 Rounding: TypeAlias = Callable[[mx.array], mx.array]
-
-
-def kind_of(grid: Grid) -> tuple[int, int, str]:
-    """A grid's group, bits and mode, as MLX calls them."""
-    return grid.group, grid.bits, "affine" if isinstance(grid, Affine) else grid.form.name
-
-
-def stored(grid: Grid) -> dict[str, Array]:
-    """A grid's arrays under MLX's names."""
-    arrays = {"weight": grid.codes, "scales": grid.scales}
-    return {**arrays, "biases": grid.biases} if isinstance(grid, Affine) else arrays
-
-
-def config_entry(layer: Layer | None, arrays: Mapping[str, Array]) -> dict[str, int | str] | None:
-    """The entry in the `quantization` part of an MLX config.json of a matrix that is stored as these arrays; None where
-    they are not MLX's own form, so that it cannot open them.
-    """
-    if layer is None or layer.grid is None or not layer.is_grid_alone:
-        return None
-    own = stored(layer.grid)
-    if own.keys() != arrays.keys() or any(own[name] is not arrays[name] for name in own):
-        return None
-    group, bits, mode = kind_of(layer.grid)
-    entry: dict[str, int | str] = {"group_size": group, "bits": bits}
-    return entry if mode == "affine" else {**entry, "mode": mode}
 
 
 def rounding(rule: InputRule) -> Rounding:
@@ -136,14 +111,14 @@ def native_experts(encoding: Encoding) -> nn.Module | None:
     return experts
 
 
-def dense(encoding: Encoding) -> mx.array:
-    """The decoded parameter. On a CPU by the method itself; elsewhere by MLX's kernels where they can, for what goes
-    through numpy goes through the host.
+def dense(encoding: Encoding) -> mx.array | Array:
+    """The decoded parameter. On a CPU by the method itself, in numpy; elsewhere by MLX's kernels where they can, for
+    what goes through numpy goes through the host.
     """
     parts = [decoded(layer) for layer in encoding.layers()] if backend() != "cpu" else [None]
     known = [part for part in parts if part is not None]
     if len(known) < len(parts):
-        return to_mlx(encoding.dense())
+        return encoding.dense()
     return mx.stack(known) if len(encoding.shape) == 3 else known[0]
 
 

@@ -7,8 +7,7 @@ import numpy as np
 
 from pytest_quantbench.engines.divergence import Distributions, Fidelity
 from pytest_quantbench.engines.logits import BLOCK, Doubles, HostLogits, Logits, Tokens, compared
-from pytest_quantbench.engines.machine import backend
-from pytest_quantbench.engines.mlx.host_products import view
+from pytest_quantbench.engines.mlx.host_products import backend, view
 
 
 class DeviceLogits:

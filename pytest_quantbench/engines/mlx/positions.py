@@ -1,12 +1,10 @@
 """How long a text may be for a model: every spelling of a limit in config.json, and the limits of the engine itself.
 
-Within the least of them a figure is the model's own. Beyond a table of learned positions there is nothing; beyond a
-window that mlx-lm's module does not have, beyond the length that `longrope` was first trained for, the engine computes
-something else than the model would.
+Within the least of them a figure is the model's own. Beyond a window that mlx-lm's module does not have, and beyond the
+length that `longrope` was first trained for, the engine computes something else than the model would.
 """
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_quantbench.checkpoints.layer_kinds import PATTERN
@@ -17,7 +15,6 @@ from pytest_quantbench.engines.mlx.config_reads import reads, text_table
 Config = Mapping[str, Any]
 
 WINDOWED = {SLIDING, "chunked_attention"}
-TABLE = re.compile(r"(.*\.)?(wpe|(embed_)?positions?(_embeddings?)?|pos_emb(ed|edding|eddings)?)\.weight")
 MOST = 2**31  # some files say 10^30 for "none"
 
 
@@ -33,19 +30,6 @@ def limits(config: Config) -> dict[str, int]:
         if LENGTHS.fullmatch(key) and type(value) in (int, float) and 0 < value < MOST
     }
     return found | dict(_longrope(text)) | dict(_window(config, text))
-
-
-def longest_input(config: Config, otherwise: int) -> int:
-    """How many positions the model takes, begin-of-sequence included; `otherwise` where nothing limits them."""
-    return min(limits(config).values(), default=otherwise)
-
-
-def learned_positions(shapes: Mapping[str, Sequence[int]]) -> int | None:
-    """How many positions the model has learned embeddings of, by its parameters' shapes; None where it has none.
-
-    Nothing stands behind that table: an engine that reads there computes with whatever lies in memory.
-    """
-    return min((int(shape[0]) for name, shape in shapes.items() if TABLE.fullmatch(name)), default=None)
 
 
 def _longrope(text: Config) -> Iterator[tuple[str, int]]:

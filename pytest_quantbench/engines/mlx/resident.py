@@ -4,20 +4,24 @@ On a CPU quality is not measured on that: MLX's quantized products sum in the ac
 noisier than the quantizers under test. Answers are generated there on decoded weights, multiplied in numpy: `host`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
-from pytest_quantbench.compress.artifact import Artifact
-from pytest_quantbench.engines.machine import backend
-from pytest_quantbench.engines.mlx.arrays import to_mlx
+from pytest_quantbench.engines.mlx import generate
+from pytest_quantbench.engines.mlx.arrays import as_mlx, to_mlx
 from pytest_quantbench.engines.mlx.experts import is_stack, multiplies
-from pytest_quantbench.engines.mlx.host_products import on_host
-from pytest_quantbench.engines.mlx.layers import config_entry, kind_of, native, native_experts, ruled
+from pytest_quantbench.engines.mlx.host_products import backend, on_host
+from pytest_quantbench.engines.mlx.layers import native, native_experts, ruled
 from pytest_quantbench.engines.mlx.skeleton import skeleton
-from pytest_quantbench.engines.mlx.stacks import Encoding
+from pytest_quantbench.engines.protocol import EncodedWeights
+from pytest_quantbench.engines.resident import Generation, Sampler, Timed
+from pytest_quantbench.quantizers.encoding import Encoding
+from pytest_quantbench.quantizers.mlx_form import config_entry, kind_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,26 +33,38 @@ class Resident:
     dense_layers: int
     host: bool = False
 
+    def generate(self, tokenizer: Any, prompts: Sequence[Sequence[int]], **how: Any) -> list[Generation]:
+        """Answers to prompts, several at a time (see generate)."""
+        return generate.generate(self.model, tokenizer, prompts, host=self.host, **how)
 
-def load(artifact: Artifact, *, host: bool = False, other_activations: bool = False) -> Resident:
-    """Load an artifact whole. Activations are float32 on a CPU, where 16-bit products are ten times slower, bfloat16
+    def sampler(self, seed: int) -> Sampler:
+        """Draws tokens by their probabilities."""
+        return generate.sampler_of(seed)
+
+    def timed(self, prompt: Sequence[int], new_tokens: int) -> Timed:
+        """One greedy generation, timed token by token."""
+        return generate.timed(self.model, prompt, new_tokens)
+
+
+def load(weights: EncodedWeights, *, host: bool = False, other_activations: bool = False) -> Resident:
+    """Load a model whole. Activations are float32 on a CPU, where 16-bit products are ten times slower, bfloat16
     elsewhere; `other_activations`: the other way round, for the noise floor.
 
     `host` decodes every matrix and multiplies in numpy (see host_products), in float32.
     """
-    model = skeleton(artifact.config, artifact.names)
+    model = skeleton(weights.config, weights.names)
     modules = dict(model.named_modules())
     native: dict[str, nn.Module] = {}
     dense: list[tuple[str, mx.array]] = []
     dense_layers = 0
-    for name in artifact.names:
+    for name in weights.names:
         path = name.rpartition(".")[0]
-        encoding = artifact.encoding(name)
+        encoding = weights.encoding(name)
         layer = None if encoding is None or host else _native(modules[path], encoding)
         if layer is not None:
             native[path] = layer
         else:
-            dense.append((name, artifact.dense(name)))
+            dense.append((name, as_mlx(weights.dense(name))))
             dense_layers += encoding is not None and encoding.codec.name != "identity"
     biases = dict(dense)
     for path, layer in native.items():
@@ -59,19 +75,19 @@ def load(artifact: Artifact, *, host: bool = False, other_activations: bool = Fa
     activations = mx.float32 if host or (backend() == "cpu") != other_activations else mx.bfloat16
     model.set_dtype(activations)
     mx.eval(model.parameters())
-    _place(model, artifact, host)
+    _place(model, weights, host)
     name_of_type = str(activations).removeprefix("mlx.core.")
     return Resident(model=model, activations=name_of_type, dense_layers=dense_layers, host=host)
 
 
-def _place(model: nn.Module, artifact: Artifact, host: bool) -> None:
+def _place(model: nn.Module, weights: EncodedWeights, host: bool) -> None:
     """With `host`, put numpy twins in the place of dense layers and embeddings. Quantized activations get their input
     rules in front of dense layers there, and in front of experts everywhere: other native layers have theirs within.
     """
     placed: dict[str, nn.Module] = {}
     for path, leaf in model.named_modules():
         twin = on_host(leaf) if host else None
-        rules = artifact.inputs(f"{path}.weight") if is_stack(leaf) or (host and multiplies(leaf)) else None
+        rules = weights.inputs(f"{path}.weight") if is_stack(leaf) or (host and multiplies(leaf)) else None
         if rules is not None:
             placed[path] = ruled(rules, leaf if twin is None else twin)
         elif twin is not None:

@@ -9,9 +9,10 @@ from mlx.utils import tree_flatten, tree_unflatten
 from numpy.typing import NDArray
 
 from pytest_quantbench.engines.mlx.skeleton import Config, decoder_layers, skeleton
-from pytest_quantbench.engines.mlx.stacks import Rules
-from pytest_quantbench.engines.mlx.stand_ins import Anatomy, Seen, Spy
+from pytest_quantbench.engines.mlx.stand_ins import Seen, Spy
+from pytest_quantbench.engines.proof import Anatomy
 from pytest_quantbench.errors import ModelError
+from pytest_quantbench.quantizers.encoding import Rules
 
 FOREIGN = (  # what code of mlx-lm raises that is given something it does not expect
     TypeError,

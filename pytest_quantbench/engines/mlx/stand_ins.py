@@ -7,17 +7,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Anatomy:
-    """How a model calls its decoder layers: `loops` times through all of them; each returns its hidden states, or a
-    tuple of `outputs` results of which they are the first (0: no tuple). `place`: where among a layer's arguments its
-    hidden states are, by number or by name; None: they are the first array.
-    """
-
-    loops: int = 1
-    outputs: int = 0
-    place: int | str | None = None
+from pytest_quantbench.engines.proof import Anatomy
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,23 +18,24 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_map, tree_unflatten
-from numpy.typing import NDArray
 
-from pytest_quantbench.engines.batches import Batch, KeysValues, Places, behind_each_other, caches
+from pytest_quantbench.engines.batches import Batch, Ids, Places, behind_each_other
+from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.mlx.experts import multiplies
 from pytest_quantbench.engines.mlx.filling import Filler, Outside, leaves
-from pytest_quantbench.engines.mlx.hidden_states import MEMORY_BYTES, HiddenStates
+from pytest_quantbench.engines.mlx.hidden_states import HiddenStates, finite
 from pytest_quantbench.engines.mlx.host_kernels import host_kernels, replaced
-from pytest_quantbench.engines.mlx.host_products import view
+from pytest_quantbench.engines.mlx.kv_cache import KeysValues, Positions, caches
+from pytest_quantbench.engines.mlx.logits import logits_of
+from pytest_quantbench.engines.mlx.observer import Observer
 from pytest_quantbench.engines.mlx.skeleton import decoder_layers, shapes, skeleton
-from pytest_quantbench.engines.mlx.stand_ins import Injector, Later, Recorder, Stopped, Stopper
+from pytest_quantbench.engines.mlx.stand_ins import Later, Recorder, Stopped, Stopper
 from pytest_quantbench.engines.mlx.walk_trial import prove
 from pytest_quantbench.engines.proof import Proof
-from pytest_quantbench.engines.protocol import DenseWeights, Rounded
+from pytest_quantbench.engines.protocol import MEMORY_BYTES, Inputs, Rounded, Weights
 from pytest_quantbench.errors import QuantbenchError, WeightError
 from pytest_quantbench.progress import track as shown
 
-LOGITS_AT_ONCE = 2**24  # float32 values that measures ask a walk for together: 64 MB, of which they make several
 Wrap = Callable[[str, nn.Module], nn.Module]  # a linear layer's path and the layer → what stands in for it
 
 
@@ -47,11 +48,11 @@ class Walk:
     """
 
     def __init__(
-        self, *tracks: DenseWeights | Rounded, host: bool, memory_bytes: int = MEMORY_BYTES, proof: Proof | None = None
+        self, *tracks: Weights | Rounded, host: bool, memory_bytes: int = MEMORY_BYTES, proof: Proof | None = None
     ) -> None:
         self._weights = [each.weights if isinstance(each, Rounded) else each for each in tracks]
         self._rounding = [isinstance(each, Rounded) for each in tracks]
-        self._filler = Filler(self._weights, host)
+        self._host, self._filler = host, Filler(self._weights, host)
         config, names = self._weights[0].config, self._weights[0].names
         self.proof = proof or prove(config, names, host, Walk)
         self.proof.refuse(())
@@ -61,7 +62,7 @@ class Walk:
         self._layers: list[nn.Module] = list(self._slots)
         self._prefixes = [f"{path}.{index}." for index in range(len(self._layers))]
         self._kernels = host_kernels() if host else []
-        self._outside = Outside(self._model, self._prefixes, self._filler)
+        self._outside = Outside(self._model, self._prefixes, self._slots, self._anatomy, self._filler)
         self._recorders: list[list[Recorder]] = [[] for _ in tracks]
         self._memory_bytes = memory_bytes
         self._states: list[HiddenStates] = []
@@ -78,7 +79,7 @@ class Walk:
         """Hash over name, shape and float32 values of all weights that were filled in."""
         return self._filler.sha256(track)
 
-    def run(self, batches: Sequence[Batch | mx.array], what: str) -> None:
+    def run(self, batches: Sequence[Batch | Ids], what: str) -> None:
         """Carry batches through all decoder layers; `what` names the bar of progress.
 
         A branch stands behind its parent. Raises WeightError naming the layer whose result is not a number.
@@ -87,16 +88,16 @@ class Walk:
         for index in shown(range(len(self)), what=what, unit="layer"):
             self.advance(index)
 
-    def begin(self, batches: Sequence[Batch | mx.array]) -> None:
+    def begin(self, batches: Sequence[Batch | Ids]) -> None:
         """Embed the batches, and learn with which arguments the model calls its decoder layers."""
         self.batches = behind_each_other(batches)
         self.proof.refuse(self.batches)
         share = self._memory_bytes // len(self._weights)
         self._states = [HiddenStates(share) for _ in self._weights]
         self._results = [[{} for _ in self.batches] for _ in self._weights]
-        places = Places.of(self.batches)
+        positions = [Positions(places) for places in Places.of(self.batches)]
         count = len(self._model.make_cache()) if hasattr(self._model, "make_cache") else len(self)
-        self._caches = [caches(self.batches, places, count) for _ in self._weights]
+        self._caches = [caches(self.batches, positions, count) for _ in self._weights]
         self._enter(0)
 
     def _enter(self, turn: int) -> None:
@@ -118,9 +119,9 @@ class Walk:
                 each.turns = 0
             stopper.answer = states[number] if turn else None
             with suppress(Stopped):
-                self._model(batch.tokens, cache=held)
+                self._model(mx.array(np.asarray(batch.tokens, np.int32)), cache=held)
             entered = recorders[0].entered
-            if not _finite(entered):
+            if not finite(entered):
                 raise WeightError("The embeddings are no numbers: not a usable model.")
             if turn:
                 states[number] = entered
@@ -150,7 +151,7 @@ class Walk:
 
     def _carry(self, layer: nn.Module, index: int, track: int) -> None:
         for batch, state in enumerate(self._through(layer, index, track)):
-            if not _finite(state):
+            if not finite(state):
                 raise WeightError(f"Decoder layer {index} gives values that are no numbers; the first such layer.")
             self._states[track][batch] = state
         awaited = self._awaited(index, track)
@@ -175,7 +176,11 @@ class Walk:
         """Forget the hidden states; there are no logits after this."""
         self._states = [HiddenStates(0) for _ in self._weights]
 
-    def observe(self, index: int, wrap: Wrap) -> None:
+    def observe(self, index: int, inputs: Inputs) -> None:
+        """Show what the linear layers of one decoder layer are called with, and stay here."""
+        self.wrapped(index, Observer(inputs, host=self._host).wrap)
+
+    def wrapped(self, index: int, wrap: Wrap) -> None:
         """Run all batches of track 0 through one decoder layer, every linear layer in it wrapped, and stay here."""
         with self._layer(index, [0], wrap) as layer:
             for _ in self._through(layer, index, 0):
@@ -213,35 +218,31 @@ class Walk:
                 mx.eval(state)
             yield state
 
-    def logits(self, batch: int, positions: slice, track: int = 0) -> mx.array:
-        """(rows, positions, vocabulary) float32 logits: norm and head run at these positions only.
+    def logits(self, batch: int, positions: slice, track: int = 0) -> Logits:
+        """The logits at these positions of a batch, row after row. Raises WeightError for a track that was left out."""
+        found = self.head(batch, positions, track)
+        return logits_of(found.reshape(-1, found.shape[-1]))
 
-        Raises WeightError for a track that was left out.
-        """
-        return self._head(track, lambda: self._states[track][batch][..., positions, :])
+    def logits_at(self, batch: int, rows: Ids, places: Ids, track: int = 0) -> Logits:
+        """The logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
+        return logits_of(self.head_at(batch, rows, places, track))
 
-    def logits_at(self, batch: int, rows: NDArray[np.integer], places: NDArray[np.integer], track: int = 0) -> mx.array:
+    def head(self, batch: int, positions: slice, track: int = 0) -> mx.array:
+        """(rows, positions, vocabulary) float32 logits: norm and head run at these positions only."""
+        return self._logits(track, lambda: self._states[track][batch][..., positions, :])
+
+    def head_at(self, batch: int, rows: Ids, places: Ids, track: int = 0) -> mx.array:
         """(count, vocabulary) float32 logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
         chosen = mx.array(rows), mx.array(places)
-        return self._head(track, lambda: mx.expand_dims(self._states[track][batch][..., *chosen, :], -3))[0]
+        return self._logits(track, lambda: mx.expand_dims(self._states[track][batch][..., *chosen, :], -3))[0]
 
     @cached_property
     def vocabulary(self) -> int:
         """How many logits a position has."""
         alive = [track for track in range(len(self._weights)) if track not in self._failed]
-        return int(self.logits(0, slice(0, 1), alive[0] if alive else 0).shape[-1])
+        return int(self.head(0, slice(0, 1), alive[0] if alive else 0).shape[-1])
 
-    def _head(self, track: int, states: Callable[[], mx.array]) -> mx.array:
+    def _logits(self, track: int, states: Callable[[], mx.array]) -> mx.array:
         if track in self._failed:
             raise self._failed[track]
-        self._outside.fill(track)
-        recorders = [Recorder(layer, i, self._anatomy) for i, layer in enumerate(self._layers[:-1])]
-        injector = Injector(self._layers[-1], len(self._layers) - 1, self._anatomy)
-        injector.answer = states()
-        self._slots[:] = [*recorders, injector]
-        logits: mx.array = self._model(mx.zeros((1, 1), mx.int32))  # any tokens: their embeddings are replaced
-        return logits
-
-
-def _finite(states: mx.array) -> bool:
-    return bool(np.isfinite(view(states).sum(dtype=np.float64)))
+        return self._outside.logits(track, states())

@@ -20,8 +20,7 @@ from pytest_quantbench.engines.batches import Batch
 from pytest_quantbench.engines.mlx.narrow_config import kinds, named_words, smaller
 from pytest_quantbench.engines.mlx.skeleton import Config, skeleton
 from pytest_quantbench.engines.mlx.small_twin import FOREIGN, Twin, losses_of
-from pytest_quantbench.engines.mlx.stand_ins import Anatomy
-from pytest_quantbench.engines.proof import BRANCHING, Branching, Proof
+from pytest_quantbench.engines.proof import BRANCHING, Anatomy, Branching, Proof
 from pytest_quantbench.errors import ModelError, QuantbenchError
 
 CLOSE_NATS = 1e-4
@@ -40,16 +39,16 @@ class Walks(Protocol):
     def __len__(self) -> int:
         """Steps."""
 
-    def begin(self, batches: Sequence[Batch | mx.array]) -> None:
+    def begin(self, batches: Sequence[Batch | Ids]) -> None:
         """Embed the batches."""
 
     def advance(self, index: int) -> None:
         """Carry them on."""
 
-    def logits(self, batch: int, positions: slice) -> mx.array:
+    def head(self, batch: int, positions: slice) -> mx.array:
         """(rows, positions, vocabulary)."""
 
-    def logits_at(self, batch: int, rows: NDArray[np.integer], places: NDArray[np.integer]) -> mx.array:
+    def head_at(self, batch: int, rows: NDArray[np.integer], places: NDArray[np.integer]) -> mx.array:
         """(count, vocabulary)."""
 
 
@@ -137,7 +136,7 @@ class _Trial:
         _compare(plain[0][:, :-CHANGED], plain[1][:, :-CHANGED], "its losses depend on tokens that come later")
         for order in (range(len(texts)), reversed(range(len(texts)))):
             numbers = list(order)
-            walked = self._walked([Batch(tokens=mx.array(texts[number])) for number in numbers], proof)
+            walked = self._walked([Batch(tokens=texts[number]) for number in numbers], proof)
             for number, losses in zip(numbers, walked, strict=True):
                 for found in losses:
                     _compare(plain[number], found, "layer by layer its losses are not those of mlx-lm's forward pass")
@@ -170,7 +169,7 @@ class _Trial:
     ) -> tuple[Batch, list[Ids]]:
         own = [self._text(1, length)[0] for length in lengths]
         padded = np.stack([np.pad(each, (0, max(lengths) - len(each))) for each in own])
-        batch = Batch(tokens=mx.array(padded), parent=parent, rows=rows, lengths=tuple(lengths))
+        batch = Batch(tokens=padded, parent=parent, rows=rows, lengths=tuple(lengths))
         whole = [np.concatenate([above[row], each]) for row, each in zip(rows, own, strict=True)] if rows else own
         return batch, whole
 
@@ -187,9 +186,9 @@ class _Trial:
         for number, batch in enumerate(batches):
             rows, length = batch.tokens.shape
             places = np.repeat(np.arange(rows), length), np.tile(np.arange(length), rows)
-            single = np.array(walk.logits_at(number, *places)).reshape(rows, length, -1)
+            single = np.array(walk.head_at(number, *places)).reshape(rows, length, -1)
             parts = [slice(start, start + STRETCH) for start in range(0, length, STRETCH)]
-            stretches = [np.array(walk.logits(number, part)) for part in parts]
+            stretches = [np.array(walk.head(number, part)) for part in parts]
             found.append((_losses(single), _losses(np.concatenate(stretches, axis=1))))
         return found
 

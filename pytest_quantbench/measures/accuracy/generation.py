@@ -13,12 +13,11 @@ from typing import Any
 from jinja2 import TemplateError
 
 from pytest_quantbench.catalog.corpora import CONTEXT_TOKENS
-from pytest_quantbench.checkpoints.tokenizer import end_tokens, frame_of, longest_input, refuse_unknown_tokens
+from pytest_quantbench.checkpoints.tokenizer import end_tokens, frame_of, refuse_unknown_tokens
 from pytest_quantbench.compress.artifact import Artifact
-from pytest_quantbench.engines.machine import backend
-from pytest_quantbench.engines.mlx.generate import generate
-from pytest_quantbench.engines.mlx.resident import load
-from pytest_quantbench.engines.mlx.skeleton import Config
+from pytest_quantbench.engines import need
+from pytest_quantbench.engines.parameters import Capacity
+from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.errors import CorpusError, QuantbenchError
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import CODE
 from pytest_quantbench.measures.accuracy.multiple_choice import by_task, is_right
@@ -33,21 +32,21 @@ PROGRAM_SECONDS, PROGRAM_BYTES = 5.0, 2**30  # what a program may take
 class Writing:
     """Tasks whose answers are written. Raises QuantbenchError for programs that may not be run."""
 
-    def __init__(self, parts: Sequence[Part], tokenizer: Any, config: Config, *, run_code: bool) -> None:
+    def __init__(self, parts: Sequence[Part], tokenizer: Any, capacity: Capacity, *, run_code: bool) -> None:
         _refuse_code([part.name for part in parts], run_code)
         self._parts, self._tokenizer = parts, tokenizer
         for part in parts:
             _refuse(part)
         self._instances = [instance for part in parts for instance in part.task.instances]
         told = [instance.args[1] for instance in self._instances]
-        longest = longest_input(config, CONTEXT_TOKENS)
+        longest = capacity.longest_input(CONTEXT_TOKENS)
         # an answer takes at most half of the model's positions: without its question it would be of nothing
         self._new_tokens = [min(int(each.get("max_gen_toks", NEW_TOKENS)), longest // 2) for each in told]
         self._stops = [_stops(each) for each in told]
         frame = frame_of(tokenizer)
         opened = [frame.opened(tokenizer, instance.args[0]) for instance in self._instances]
         whole = [tuple(ids or frame.start(tokenizer)) for ids in opened]
-        refuse_unknown_tokens((token for ids in whole for token in ids), config)
+        refuse_unknown_tokens((token for ids in whole for token in ids), capacity.vocabulary)
         self.prompts = [ids[new - longest :] for ids, new in zip(whole, self._new_tokens, strict=True)]
         self.cut_contexts = sum(a != b for a, b in zip(whole, self.prompts, strict=True))
 
@@ -56,10 +55,10 @@ class Writing:
         """Every answer's stop words and its most tokens."""
         return list(zip(self._stops, self._new_tokens, strict=True))
 
-    def answer(self, artifact: Artifact, *, rounding: bool = False) -> dict[str, TaskSamples]:
+    def answer(self, engine: Engine, artifact: Artifact, *, rounding: bool = False) -> dict[str, TaskSamples]:
         """What a model writes and what is made of it, by task. `rounding`: with the other type of activations."""
-        found = generate(
-            load(artifact, host=backend() == "cpu" and not rounding, other_activations=rounding),
+        need(engine, "resident")
+        found = engine.load(artifact, "rounded answers" if rounding else "answers").generate(
             self._tokenizer,
             self.prompts,
             stops=self._stops,

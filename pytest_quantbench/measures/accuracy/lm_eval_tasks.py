@@ -1,5 +1,6 @@
 """lm-eval's tasks: found by name or in a YAML file, with questions from the Hub or from a file of one's own."""
 
+import json
 import logging
 import os
 import re
@@ -148,11 +149,13 @@ def members(task: str) -> list[str]:
 
 
 def rules(task: Any) -> str:
-    """All that a task's definition says, its functions as source; where it lies and its questions are left out."""
+    """All that a task's definition says, as JSON, its functions as source; where it lies and its questions are left
+    out.
+    """
     where = ("dataset_kwargs", "custom_dataset")
     told = {name: value for name, value in task.dump_config().items() if name not in where}
     metadata = {name: value for name, value in (told.get("metadata") or {}).items() if name != "config_source"}
-    return repr({**told, "metadata": metadata})
+    return json.dumps({**told, "metadata": metadata}, sort_keys=True, default=str)
 
 
 @contextmanager

@@ -17,8 +17,8 @@ from lm_eval.utils import handle_non_serializable, hash_string
 from msgspec import json
 
 from pytest_quantbench.catalog.corpora import CONTEXT_TOKENS
-from pytest_quantbench.checkpoints.tokenizer import frame_of, longest_input, refuse_unknown_tokens
-from pytest_quantbench.engines.mlx.skeleton import Config
+from pytest_quantbench.checkpoints.tokenizer import frame_of, refuse_unknown_tokens
+from pytest_quantbench.engines.parameters import Capacity
 from pytest_quantbench.engines.proof import Branching, Proof
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import quiet_lm_eval
@@ -87,7 +87,7 @@ class Choices:
     does not say of an answer whether it is right.
     """
 
-    def __init__(self, parts: Sequence[Part], tokenizer: Any, config: Config) -> None:
+    def __init__(self, parts: Sequence[Part], tokenizer: Any, capacity: Capacity) -> None:
         self._parts = parts
         self._instances = [instance for part in parts for instance in part.task.instances]
         for part in parts:
@@ -95,8 +95,8 @@ class Choices:
             _rehearse(part)
         whole = _Encoder(tokenizer).encoded(self._instances)
         _refuse_empty(self._instances, whole)
-        refuse_unknown_tokens((t for each in whole for t in each.context + each.continuation), config)
-        longest = longest_input(config, CONTEXT_TOKENS)
+        refuse_unknown_tokens((t for each in whole for t in each.context + each.continuation), capacity.vocabulary)
+        longest = capacity.longest_input(CONTEXT_TOKENS)
         self.requests = [cut(request, longest) for request in whole]
         self._plans: dict[Branching, Plan] = {}
         self.cut_contexts = sum(a != b for a, b in zip(whole, self.requests, strict=True))

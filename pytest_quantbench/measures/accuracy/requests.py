@@ -10,13 +10,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantbench.engines.batches import Batch
-from pytest_quantbench.engines.mlx.logits import logits_of
-from pytest_quantbench.engines.mlx.walk import LOGITS_AT_ONCE, Walk
+from pytest_quantbench.engines.logits import LOGITS_AT_ONCE
 from pytest_quantbench.engines.proof import Branching
+from pytest_quantbench.engines.protocol import Walk
 from pytest_quantbench.errors import CorpusError, WeightError
 
 TOKENS_AT_ONCE = 4096
@@ -77,7 +77,7 @@ def answers(plan: Plan, walk: Walk, *, track: int = 0, first: int = 0) -> list[A
     for number, scored in enumerate(plan.scored, first):
         for part in _parts(scored, walk.vocabulary):
             rows, places, asked, tokens = (np.array(column) for column in zip(*part, strict=True))
-            logits = logits_of(walk.logits_at(number, rows, places, track))
+            logits = walk.logits_at(number, rows, places, track)
             np.subtract.at(sums, asked, logits.nll(tokens))
             np.logical_and.at(greedy, asked, logits.likeliest() == tokens)
     if not np.isfinite(sums).all():
@@ -106,7 +106,7 @@ def planned(requests: Sequence[Request], branching: Branching = "any") -> Plan:
     for index, request in enumerate(requests):
         asked[request.context].append(index)
     for preamble, contexts in _by_preamble(list(asked)):
-        root = plan.add(Batch(tokens=mx.array([preamble]))) if preamble else None
+        root = plan.add(Batch(tokens=np.array([preamble], np.int32))) if preamble else None
         own = [context[len(preamble) :] for context in contexts]
         for together in _of_similar_length(own, len(preamble), longer):
             tokens, lengths = _padded([own[place] for place in together])
@@ -173,10 +173,10 @@ def _plan_choices(
             plan.scored[branch] += [(row, place, index, token) for place, token in enumerate(following)]
 
 
-def _padded(rows: Sequence[Ids]) -> tuple[mx.array, tuple[int, ...]]:
+def _padded(rows: Sequence[Ids]) -> tuple[NDArray[np.int32], tuple[int, ...]]:
     """(rows, longest) token ids, zeros behind the shorter ones, and every row's length."""
     lengths = tuple(map(len, rows))
-    return mx.array([[*ids, *(0,) * (max(lengths) - len(ids))] for ids in rows]), lengths
+    return np.array([[*ids, *(0,) * (max(lengths) - len(ids))] for ids in rows], np.int32), lengths
 
 
 def _of_similar_length(sequences: Sequence[Ids], before: int, longer: float = LONGER) -> Iterator[list[int]]:

@@ -8,18 +8,18 @@ import time
 from dataclasses import replace
 
 from pytest_quantbench.compress.artifact import Artifact
-from pytest_quantbench.engines.mlx.walk import Walk
+from pytest_quantbench.engines.protocol import Engine, Walk
 from pytest_quantbench.measures.accuracy.requests import answers
 from pytest_quantbench.measures.accuracy.task_set import Asked
 from pytest_quantbench.measures.samples import AccuracySamples
 
 
-def measure(artifact: Artifact, asked: Asked, *, host: bool) -> AccuracySamples:
+def measure(engine: Engine, artifact: Artifact, asked: Asked) -> AccuracySamples:
     """One artifact's answers, on a walk of its own. Raises WeightError where a logit is not a number."""
     began = time.perf_counter()
-    walk = Walk(artifact, host=host)
+    walk = engine.walk([artifact])
     walk.run(asked.choices.plan(walk.proof).batches, f"T3 {artifact.recipe_id}")
-    return replace(written(asked, artifact, chosen(asked, walk)), seconds=time.perf_counter() - began)
+    return replace(written(engine, asked, artifact, chosen(asked, walk)), seconds=time.perf_counter() - began)
 
 
 def chosen(asked: Asked, walk: Walk, *, track: int = 0, first: int = 0) -> AccuracySamples:
@@ -34,10 +34,12 @@ def chosen(asked: Asked, walk: Walk, *, track: int = 0, first: int = 0) -> Accur
     )
 
 
-def written(asked: Asked, artifact: Artifact, samples: AccuracySamples, *, rounding: bool = False) -> AccuracySamples:
+def written(
+    engine: Engine, asked: Asked, artifact: Artifact, samples: AccuracySamples, *, rounding: bool = False
+) -> AccuracySamples:
     """With what the artifact's model writes; its tasks in the order in which they were asked for."""
     began = time.perf_counter()
-    texts = asked.writing.answer(artifact, rounding=rounding) if asked.writing.prompts else {}
+    texts = asked.writing.answer(engine, artifact, rounding=rounding) if asked.writing.prompts else {}
     found = {**samples.tasks, **texts}
     tasks = {name: found[name] for name in asked.available}
     return replace(samples, tasks=tasks, seconds=samples.seconds + time.perf_counter() - began)

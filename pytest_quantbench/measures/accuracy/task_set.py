@@ -1,11 +1,10 @@
 """All that T3 asks of a model: the choices of some tasks, the written answers of others."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_quantbench.engines.mlx.skeleton import Config
+from pytest_quantbench.engines.parameters import Capacity
 from pytest_quantbench.errors import UnknownNameError
 from pytest_quantbench.measures.accuracy.generation import Writing
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import (
@@ -19,6 +18,7 @@ from pytest_quantbench.measures.accuracy.lm_eval_tasks import (
 )
 from pytest_quantbench.measures.accuracy.multiple_choice import Choices, hashes
 from pytest_quantbench.measures.accuracy.question_sample import Part, parts_of
+from pytest_quantbench.storage.sealed import json_sha256
 
 CHOICES, WRITING = ("multiple_choice", "loglikelihood"), ("generate_until",)
 
@@ -34,7 +34,7 @@ class Asked:
     def __init__(
         self,
         tokenizer: Any,
-        config: Config,
+        capacity: Capacity,
         names: Sequence[str],
         files: Mapping[str, Path],
         limit: int,
@@ -55,8 +55,8 @@ class Asked:
                 parts += parts_of(task_name(given), tasks, limit, seed, start)
         for part in parts:
             self._refuse(part)
-        self.choices = Choices(_of_type(parts, CHOICES), tokenizer, config)
-        self.writing = Writing(_of_type(parts, WRITING), tokenizer, config, run_code=run_code)
+        self.choices = Choices(_of_type(parts, CHOICES), tokenizer, capacity)
+        self.writing = Writing(_of_type(parts, WRITING), tokenizer, capacity, run_code=run_code)
         self._content = [
             (part.name, rules(part.task), [hashes(part.task, doc, requests) for _, doc, requests in part.asked])
             for part in parts
@@ -76,7 +76,7 @@ class Asked:
         """Hash of all that is asked: every question, prompt and choice, and the rules by which answers are judged."""
         choices = [(request.context, request.continuation) for request in self.choices.requests]
         written = [self.writing.prompts, self.writing.limits]
-        return hashlib.sha256(repr([self.available, self._content, choices, written]).encode()).hexdigest()
+        return json_sha256([list(self.available.items()), self._content, choices, written])
 
     @property
     def cut_contexts(self) -> int:

@@ -5,35 +5,34 @@ decodes what nobody has asked for. Encoded matrices are judged by `likeness.like
 same.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.manifest import Manifest
 from pytest_quantbench.compress.plan import Tensor
-from pytest_quantbench.engines.mlx.host_products import view
-from pytest_quantbench.engines.mlx.stacks import Rules
+from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.measures.integrity import likeness
 from pytest_quantbench.measures.integrity.likeness import Likeness
 from pytest_quantbench.measures.samples import IntegritySamples
 from pytest_quantbench.quantizers import Arrays
+from pytest_quantbench.quantizers.encoding import Rules
 from pytest_quantbench.storage.samples_cache import Memory
 
+Matrix = NDArray[np.float32]
 NAME, VERSION = "integrity", 2  # raised when other things are found in the same weights
 BEYOND_WIDTH = 0.5  # bits per weight for scales: what is stored beyond is codebooks, which do not make weights better
 
 
 class Inspected(Artifact):
-    """An artifact whose weights come out in float32 and looked at. `original` gives the source's parameter."""
+    """An artifact whose weights come out in float32 and looked at, beside those of the source."""
 
-    def __init__(self, artifact: Artifact, original: Callable[[str], mx.array]) -> None:
+    def __init__(self, artifact: Artifact, source: Architecture) -> None:
         self.config, self.recipe_id, self.directory = artifact.config, artifact.recipe_id, artifact.directory
-        self._artifact, self._original = artifact, original
+        self._artifact, self._source = artifact, source
         self._found: dict[str, Likeness] = {}
 
     @property
@@ -58,11 +57,17 @@ class Inspected(Artifact):
         """What is done to the inputs of the layer that owns this parameter, or to each expert's."""
         return self._artifact.inputs(name)
 
-    def dense(self, name: str) -> mx.array:
+    def dense(self, name: str) -> Matrix:
         """One parameter, decoded."""
-        decoded = _float32(self._artifact.dense(name))
+        return self.float32(name)
+
+    def float32(self, name: str) -> Matrix:
+        """One parameter, decoded, in numpy."""
+        decoded = self._artifact.float32(name)
         if name not in self._found:
-            self._found[name] = _compared(self._artifact.tensor(name), _float32(self._original(name)), decoded)
+            self._found[name] = _compared(
+                self._artifact.tensor(name), self._source.array(name).astype(np.float32, copy=False), decoded
+            )
         return decoded
 
     def finish(self) -> IntegritySamples:
@@ -70,18 +75,12 @@ class Inspected(Artifact):
         for name in self.names:
             if name not in self._found:
                 self.dense(name)
-                mx.clear_cache()
+                self._source.engine.release()
         found = [self._found[name] for name in self.names]
         return IntegritySamples(tensors=len(found), problems=likeness.findings(found))
 
 
-def _float32(array: mx.array) -> mx.array:
-    floats = mx.contiguous(array.astype(mx.float32))
-    mx.eval(floats)
-    return floats
-
-
-def _compared(tensor: Tensor, original: mx.array, decoded: mx.array) -> Likeness:
+def _compared(tensor: Tensor, original: Matrix, decoded: Matrix) -> Likeness:
     before, after = _viewed(original), _viewed(decoded)
     if tensor.quantizer is None:
         return likeness.kept(tensor.name, before, after)
@@ -92,9 +91,8 @@ def _compared(tensor: Tensor, original: mx.array, decoded: mx.array) -> Likeness
     return likeness.likeness(tensor.name, before, after, bits, code)
 
 
-def _viewed(array: mx.array) -> NDArray[np.float32]:
+def _viewed(seen: Matrix) -> Matrix:
     """(out, in) or (n,) values; the matrices of a stack of experts stand below each other."""
-    seen: NDArray[np.float32] = view(array)
     return seen.reshape(-1, seen.shape[-1]) if seen.ndim == 3 else np.atleast_1d(seen)
 
 
@@ -104,8 +102,8 @@ class Integrity:
     Without an artifact nothing is asked, and where the source's weights have been deleted nothing can be found out.
     """
 
-    def __init__(self, artifact: Artifact | None, checkpoint: Checkpoint, memory: Memory) -> None:
-        self._artifact, self._checkpoint, self._memory = artifact, checkpoint, memory
+    def __init__(self, artifact: Artifact | None, source: Architecture, memory: Memory) -> None:
+        self._artifact, self._source, self._memory = artifact, source, memory
         self.found: IntegritySamples | None = None
 
     @property
@@ -118,9 +116,9 @@ class Integrity:
         if self._artifact is None or self.found is not None:
             return None
         self.found = self._memory.recall(NAME, self._work(self._artifact), IntegritySamples)
-        if self.found is not None or not self._checkpoint.is_here:
+        if self.found is not None or not self._source.checkpoint.is_here:
             return None
-        return Inspected(self._artifact, self._checkpoint.tensor)
+        return Inspected(self._artifact, self._source)
 
     def keep(self, found: IntegritySamples) -> None:
         """Keep what was found, also for later sessions."""

@@ -18,19 +18,13 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantbench.catalog.corpora import CONTEXT_TOKENS, HEAD_TOKENS, SCORED_TOKENS, WINDOW_TOKENS, Sampling
 from pytest_quantbench.checkpoints.token_offsets import Offsets, byte_offsets
-from pytest_quantbench.checkpoints.tokenizer import (
-    frame_of,
-    longest_input,
-    refuse_unknown_tokens,
-    special_in,
-    vocabulary,
-)
-from pytest_quantbench.engines.mlx.skeleton import Config
+from pytest_quantbench.checkpoints.tokenizer import frame_of, refuse_unknown_tokens, special_in
+from pytest_quantbench.engines.parameters import Capacity
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.measures.perplexity.windows import check_length, check_windows, grid, still_open, windows
@@ -58,15 +52,15 @@ HEAD = Reading(tokens=HEAD_TOKENS, sampling="head")
 
 
 class Tokens:
-    """A text as one model's tokenizer sees it."""
+    """A text as one model's tokenizer sees it; `capacity` says how much of it the model takes at once."""
 
-    def __init__(self, text: Text, tokenizer: Any, config: Config) -> None:
+    def __init__(self, text: Text, tokenizer: Any, capacity: Capacity) -> None:
         self.text = text
         self.tokenizer = tokenizer
-        self.config = config
+        self.capacity = capacity
         self.ids: Sequence[int] = tokenizer.encode(text.content, add_special_tokens=False, verbose=False)
         self.frame = frame_of(tokenizer)
-        refuse_unknown_tokens([*self.front, *self.ids], config)
+        refuse_unknown_tokens([*self.front, *self.ids], capacity.vocabulary)
         self.special = special_in(tokenizer, text.content, self.ids)
         if self.special:
             log.warning(
@@ -100,7 +94,7 @@ class Tokens:
     @cached_property
     def unigram_nats(self) -> "np.ndarray[Any, np.dtype[np.float64]]":
         """(tokens,) the loss of each by how often it occurs in the rest of the text, whatever stands before it."""
-        return unigram_nats(np.asarray(self.ids), vocabulary(self.config) or max(self.ids) + 1)
+        return unigram_nats(np.asarray(self.ids), self.capacity.vocabulary or max(self.ids) + 1)
 
 
 class Script:
@@ -123,7 +117,7 @@ class Script:
         drawing = reading.sampling == "windows"
         context = reading.context or (WINDOW_TOKENS if drawing else CONTEXT_TOKENS)
         # a window's last token is no input: a prefix of one token takes its place, a longer one more of the window's
-        room = longest_input(tokens.config, context) - max(0, len(tokens.front) - 1)
+        room = tokens.capacity.longest_input(context) - max(0, len(tokens.front) - 1)
         self.context = min(context, room)
         if self.context < 2:
             raise CorpusError(
@@ -159,12 +153,14 @@ class Script:
             counts=np.array([window.scored for window in self.whole]),
         )
 
-    def batches(self) -> list[mx.array]:
+    def batches(self) -> list[NDArray[np.int32]]:
         """(1, tokens) inputs of every open window, those of the texts beside behind them: the prefix first, and not the
         last token.
         """
         tokens = self.tokens
-        own = [mx.array([[*tokens.front, *tokens.ids[window.begin : window.end - 1]]]) for window in self.open]
+        own = [
+            np.array([[*tokens.front, *tokens.ids[window.begin : window.end - 1]]], np.int32) for window in self.open
+        ]
         return own + [batch for script in self.beside.values() for batch in script.batches()]
 
     def __len__(self) -> int:

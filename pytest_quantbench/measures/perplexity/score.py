@@ -8,26 +8,26 @@ import numpy as np
 
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.divergence import Distributions, Fidelity, joined
-from pytest_quantbench.engines.mlx.logits import logits_of
-from pytest_quantbench.engines.mlx.walk import LOGITS_AT_ONCE, Walk
+from pytest_quantbench.engines.logits import LOGITS_AT_ONCE
+from pytest_quantbench.engines.protocol import Engine, Walk
 from pytest_quantbench.errors import WeightError
 from pytest_quantbench.measures.perplexity.reading import Reading, Script, Tokens, protocol_sha256
 from pytest_quantbench.measures.samples import Floats, PerplexitySamples
 
 
 def measure(
+    engine: Engine,
     artifact: Artifact,
     tokens: Tokens,
     reading: Reading,
     *,
-    host: bool,
     before: PerplexitySamples | None = None,
     reference: PerplexitySamples | None = None,
 ) -> PerplexitySamples:
     """One artifact's losses, on a walk of its own: see Script for what is read, and `score` for the rest."""
     began = time.perf_counter()
     script = Script(tokens, reading, None if before is None else len(before.nll_nats))
-    walk = Walk(artifact, host=host)
+    walk = engine.walk([artifact])
     walk.run(script.batches(), f"T2 {artifact.recipe_id}")
     return score(script, walk, before=before, reference=reference, seconds=time.perf_counter() - began)
 
@@ -103,8 +103,7 @@ def _scored(script: Script, walk: Walk, track: int, first: int, reference: Perpl
     for index, window in enumerate(script.open, first):
         for start in range(window.first + again, window.end, stretch):
             end = min(start + stretch, window.end)
-            rows = walk.logits(index, slice(start - window.begin - ahead, end - window.begin - ahead), track)
-            logits = logits_of(rows[0])
+            logits = walk.logits(index, slice(start - window.begin - ahead, end - window.begin - ahead), track)
             nll = logits.nll(np.array(script.tokens.ids[start:end])).astype(np.float32)
             kept = found = None
             if reference is None:

@@ -12,6 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from builders import open_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from lm_eval.models.utils import postprocess_generated_text
@@ -21,15 +22,15 @@ from small_models import CONFIGS, HEADS
 from pytest_quantbench import progress, quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.engines.mlx import generate as decoding
 from pytest_quantbench.engines.mlx import resident
-from pytest_quantbench.engines.mlx.generate import Generation, cut, generate
+from pytest_quantbench.engines.mlx.generate import cut
 from pytest_quantbench.engines.mlx.host_products import on_host
 from pytest_quantbench.engines.mlx.resident import Resident
 from pytest_quantbench.engines.mlx.skeleton import skeleton
+from pytest_quantbench.engines.resident import Generation
 from pytest_quantbench.errors import CorpusError, WeightError
 
 NEAR_TIE = 1e-4  # of a logit; float noise is about 1e-5 here
@@ -62,8 +63,8 @@ def said(starts, stops=(), script=SCRIPT, new_tokens=200, **more):
     model = Script(script)
     held = Resident(model=model, activations="float32", dense_layers=0)
     each = [stops] * len(starts)
-    answers = generate(
-        held, TOKENIZER, [[2] * start for start in starts], stops=each, new_tokens=new_tokens, what="", **more
+    answers = held.generate(
+        TOKENIZER, [[2] * start for start in starts], stops=each, new_tokens=new_tokens, what="", **more
     )
     return answers, model.seen
 
@@ -81,7 +82,7 @@ def in_memory(architecture, host=False):
 
 def loaded(recipe_id, tmp_path_factory, host):
     parsed = recipe(recipe_id, quantizers.names())
-    artifact = compress(Checkpoint(TINY_DIRECTORY), parsed, 0, tmp_path_factory.mktemp("cache"))
+    artifact = compress(open_model(TINY_DIRECTORY), parsed, 0, tmp_path_factory.mktemp("cache"))
     return resident.load(artifact, host=host)
 
 
@@ -112,7 +113,7 @@ def slow(model, prompt, count):
 
 
 def never_ending(held, prompts, new_tokens):
-    return generate(held, TOKENIZER, prompts, stops=[()] * len(prompts), new_tokens=new_tokens, what="", end_tokens=())
+    return held.generate(TOKENIZER, prompts, stops=[()] * len(prompts), new_tokens=new_tokens, what="", end_tokens=())
 
 
 LENGTHS = [9, 14, 3, 20, 1, 12, 16, 10]
@@ -154,7 +155,7 @@ def test_tiny_answers_as_it_does_one_at_a_time(recipe_id, host, tmp_path_factory
     held, prompts = loaded(recipe_id, tmp_path_factory, host), questions(3)
     expected = [slow(held.model, prompt, 8) for prompt in prompts]
     assert [answer.tokens for answer in never_ending(held, prompts, 8)] == expected
-    answers = generate(held, TOKENIZER, prompts, stops=[["\n"]] * 3, new_tokens=8, what="")
+    answers = held.generate(TOKENIZER, prompts, stops=[["\n"]] * 3, new_tokens=8, what="")
     for answer, tokens in zip(answers, expected, strict=True):
         assert answer.text == TOKENIZER.decode(tokens).partition("\n")[0]
         assert answer.tokens == tokens[: len(answer.tokens)]
@@ -163,7 +164,7 @@ def test_tiny_answers_as_it_does_one_at_a_time(recipe_id, host, tmp_path_factory
 
 def test_tiny_knows_what_it_was_asked(tiny):
     lines = [json.loads(line) for line in (TINY_DIRECTORY / "facts.jsonl").read_text().splitlines()[:20]]
-    answers = generate(tiny, TOKENIZER, questions(20), stops=[["\n"]] * 20, new_tokens=10, what="")
+    answers = tiny.generate(TOKENIZER, questions(20), stops=[["\n"]] * 20, new_tokens=10, what="")
     right = [a.text.strip() == line["choices"][line["gold"]] for a, line in zip(answers, lines, strict=True)]
     assert sum(right) >= 14  # of 20; it is right about nine in ten when it is given the choices
 
@@ -204,7 +205,7 @@ def test_a_stop_string_at_once_leaves_no_text():
 def test_every_answer_has_stop_strings_of_its_own():
     model = Resident(model=Script(), activations="float32", dense_layers=0)
     stops = [["Question:"], [], ["", "class"]]
-    answers = generate(model, TOKENIZER, [[2]] * 3, stops=stops, new_tokens=60, what="")
+    answers = model.generate(TOKENIZER, [[2]] * 3, stops=stops, new_tokens=60, what="")
     assert [answer.ended for answer in answers] == ["stop", "length", "stop"]
     assert answers[1].text.startswith(answers[2].text + "class")
     assert answers[2].text.startswith(answers[0].text + "Question:")
@@ -246,7 +247,7 @@ def test_no_answer_is_longer_than_allowed(count):
 def test_a_finished_sequence_leaves_the_batch():
     model, stops = Script(), [[TOKENIZER.decode(SCRIPT[1:4])], []]
     held = Resident(model=model, activations="float32", dense_layers=0)
-    stopped, _ = generate(held, TOKENIZER, [[2], [2]], stops=stops, new_tokens=30, what="")
+    stopped, _ = held.generate(TOKENIZER, [[2], [2]], stops=stops, new_tokens=30, what="")
     assert len(stopped.tokens) == 3
     assert sum(rows == 2 for rows, _, _ in model.seen) == 4  # mlx-lm is always one token ahead
     assert sum(rows == 1 for rows, _, _ in model.seen) == 27
@@ -291,7 +292,7 @@ def test_a_terminal_sees_answers_and_time_left_and_a_log_nothing(monkeypatch, ca
     screen = Terminal()
     monkeypatch.setattr(progress, "_terminal", screen)
     held = Resident(model=Script(), activations="float32", dense_layers=0)
-    generate(held, TOKENIZER, [[2]] * 3, stops=[()] * 3, new_tokens=2, what="T3 int4")
+    held.generate(TOKENIZER, [[2]] * 3, stops=[()] * 3, new_tokens=2, what="T3 int4")
     assert "T3 int4" in screen.getvalue()
     assert "3 [" in screen.getvalue()
     assert "answer" in screen.getvalue()
@@ -303,3 +304,14 @@ def test_a_terminal_sees_answers_and_time_left_and_a_log_nothing(monkeypatch, ca
 @given(st.text("ab\n", max_size=12), st.lists(st.text("ab\n", max_size=3), max_size=3))
 def test_the_cut_is_lm_evals(text, stops):
     assert cut(text, stops) == postprocess_generated_text(text, stops, None)
+
+
+def test_tokens_are_drawn_by_their_probabilities():
+    probabilities = np.array([0.5, 0.3, 0.15, 0.05])
+    draw = decoding.sampler_of(7)
+    rows = mx.array(np.tile(np.log(probabilities), (500, 1)).astype(np.float32))
+    drawn = np.concatenate([np.array(draw(rows)) for _ in range(20)])
+    found = np.bincount(drawn, minlength=4)
+    chi2 = ((found - 10_000 * probabilities) ** 2 / (10_000 * probabilities)).sum()
+    assert chi2 < 16.27  # 0.1 % of chi-square with 3 degrees of freedom
+    assert not np.array_equal(drawn[:500], drawn[500:1000])

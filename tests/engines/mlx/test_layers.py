@@ -11,10 +11,11 @@ import pytest
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Part
 from pytest_quantbench.engines.mlx import layers
-from pytest_quantbench.engines.mlx.arrays import to_mlx, to_numpy
-from pytest_quantbench.engines.mlx.stacks import Encoding, join
+from pytest_quantbench.engines.mlx.arrays import as_mlx, to_mlx, to_numpy
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Fixed, Layer, LowRank, PerToken, Sparse
+from pytest_quantbench.quantizers.encoding import Encoding, join
+from pytest_quantbench.quantizers.mlx_form import config_entry
 from pytest_quantbench.quantizers.numerics import affine
 from pytest_quantbench.quantizers.rtn import Rtn
 from pytest_quantbench.workbench.side_by_side import methods
@@ -50,7 +51,7 @@ def test_mlx_opens_what_is_stored_as_its_own_and_nothing_else(method):
     bits = 8 if method in ("int8", "mxfp8") else 4
     codec, arrays = encoded(method, bits)
     expected = {"group_size": 32, "bits": bits}
-    entry = layers.config_entry(codec.layer(arrays), arrays)
+    entry = config_entry(codec.layer(arrays), arrays)
     if method in ("mxfp4", "mxfp8"):
         assert entry == expected | {"mode": method}
     else:
@@ -60,7 +61,7 @@ def test_mlx_opens_what_is_stored_as_its_own_and_nothing_else(method):
 @pytest.mark.parametrize("method", ["rtn", "mxfp4", "mxfp8"])
 def test_padding_keeps_mlx_from_opening_it(method):
     codec, arrays = encoded(method, 8 if method == "mxfp8" else 4, (8, 60))
-    assert layers.config_entry(codec.layer(arrays), arrays) is None
+    assert config_entry(codec.layer(arrays), arrays) is None
 
 
 def test_what_is_a_grid_alone_is_mlx_s_own_layer():
@@ -137,7 +138,10 @@ def test_a_walk_gets_what_decode_gives_on_every_device(method, accelerated, monk
     made = [codec.encode(gaussian((16, 60), seed), statistics(codec, 60), 0) for seed in range(2)]
     for arrays, shape in ((made[0], (16, 60)), (join(made), (2, 16, 60))):
         encoding = Encoding(codec=codec, arrays=arrays, shape=shape)
-        dense, expected = np.array(layers.dense(encoding).astype(mx.float32)), encoding.dense().astype(np.float32)
+        dense, expected = (
+            np.array(as_mlx(layers.dense(encoding)).astype(mx.float32)),
+            encoding.dense().astype(np.float32),
+        )
         assert dense.shape == shape
         if not accelerated or method in ("vptq", "dynamic", "identity"):
             np.testing.assert_array_equal(dense, expected)

@@ -4,19 +4,20 @@ import json
 
 import mlx.core as mx
 import pytest
+from builders import capacity, open_model
 from mlx.utils import tree_flatten
 from published_configs import CATALOGUE, FAMILIES
 from small_models import CONFIGS
 
+from pytest_quantbench import engines
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
-from pytest_quantbench.checkpoints.tokenizer import longest_input
 from pytest_quantbench.compress.pipeline import reference
-from pytest_quantbench.engines.mlx.positions import learned_positions, limits
+from pytest_quantbench.engines.mlx.positions import limits
 from pytest_quantbench.engines.mlx.skeleton import skeleton
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.measures import throughput
+from pytest_quantbench.measures.throughput import learned_positions
 
 GPT2 = {
     "model_type": "gpt2",
@@ -29,6 +30,10 @@ GPT2 = {
     "vocab_size": 2048,
 }
 LAYERS = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 16}
+
+
+def longest_input(config, otherwise):
+    return capacity(config).longest_input(otherwise)
 
 
 @pytest.mark.parametrize(
@@ -103,11 +108,12 @@ def test_throughput_beyond_a_table_of_positions_is_refused(tmp_path):
     (directory / "config.json").write_text(json.dumps(GPT2))
     for file in TINY_DIRECTORY.glob("tokenizer*"):
         (directory / file.name).write_bytes(file.read_bytes())
-    artifact = reference(Checkpoint(directory), recipe("bf16", []), tmp_path)
-    session = throughput.Session(artifact=artifact, tokenizer_directory=directory, runs=1, new_tokens=256)
+    artifact = reference(open_model(directory), recipe("bf16", []), tmp_path)
+    both = {"engine": engines.get(), "artifact": artifact, "tokenizer_directory": directory, "runs": 1}
+    session = throughput.Session(**both, new_tokens=256)
     with pytest.raises(ModelError, match=r"T1 needs \d+ positions, 256 of them for new tokens, .* learned 64"):
         session.start()
-    short = throughput.Session(artifact=artifact, tokenizer_directory=directory, runs=1, new_tokens=2)
+    short = throughput.Session(**both, new_tokens=2)
     assert len(short.finish().runs) == 5
 
 

@@ -4,10 +4,10 @@ import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 import pytest
+from builders import open_model
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.engines.mlx import resident
 from pytest_quantbench.engines.mlx.host_kernels import host_kernels, replaced
@@ -20,14 +20,14 @@ from pytest_quantbench.engines.mlx.walk import Walk
 @pytest.mark.parametrize("recipe_id", ["bf16", "int4-rtn", "int2-rtn", "int8-dynamic"])
 def test_on_the_host_it_agrees_with_the_walk(small_model, tmp_path, architecture, recipe_id):
     directory = small_model(architecture, intermediate_size=172)
-    artifact = compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(open_model(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
     loaded = resident.load(artifact, host=True)
     tokens = mx.array(np.random.default_rng(0).integers(0, 2048, (1, 12)))
     walk = Walk(artifact, host=True)
     walk.run([tokens], "")
     with replaced(host_kernels()):  # as answers are generated; rounded activations jump where a sum differs by a bit
         logits = np.array(loaded.model(tokens))
-    np.testing.assert_allclose(logits, np.array(walk.logits(0, slice(None))), atol=1e-4)
+    np.testing.assert_allclose(logits, np.array(walk.head(0, slice(None))), atol=1e-4)
     assert loaded.host
     assert loaded.activations == "float32"
     assert (loaded.dense_layers > 0) == (recipe_id != "bf16")
@@ -35,7 +35,7 @@ def test_on_the_host_it_agrees_with_the_walk(small_model, tmp_path, architecture
 
 @pytest.mark.parametrize(("recipe_id", "expected"), [("int4-rtn", HostLinear), ("int8-dynamic", RuledInputs)])
 def test_on_the_host_no_dense_product_is_left_to_mlx(small_model, tmp_path, recipe_id, expected):
-    artifact = compress(Checkpoint(small_model("qwen2")), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(open_model(small_model("qwen2")), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
     leaves = [leaf for _, leaf in resident.load(artifact, host=True).model.named_modules()]
     assert not [leaf for leaf in leaves if isinstance(leaf, (nn.Linear, nn.Embedding, nn.QuantizedLinear))]
     assert any(isinstance(leaf, HostEmbedding) for leaf in leaves)

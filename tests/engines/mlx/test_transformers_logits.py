@@ -7,20 +7,20 @@ import json
 import mlx.core as mx
 import numpy as np
 import pytest
+from builders import open_model
 from mlx.utils import tree_unflatten
 from transformers_models import REFUSED, SMALL, older, save
 
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.errors import ModelError
 
 TOKENS = np.random.default_rng(0).integers(3, 300, 40)[None]
 
 
 def ours(directory):
-    checkpoint = Checkpoint(directory)
-    parameters = [(name, checkpoint.tensor(name)) for name in checkpoint.names]
-    checkpoint.model.update(tree_unflatten(parameters))
-    return np.array(checkpoint.model(mx.array(TOKENS)))[0]
+    opened = open_model(directory)
+    parameters = [(name, opened.tensor(name)) for name in opened.names]
+    opened.model.update(tree_unflatten(parameters))
+    return np.array(opened.model(mx.array(TOKENS)))[0]
 
 
 def losses(logits):
@@ -46,4 +46,4 @@ def test_what_the_engine_does_otherwise_is_refused_by_name(tmp_path, name):
     changes, key = REFUSED[name]
     save(tmp_path, changes, TOKENS)
     with pytest.raises(ModelError, match=key):
-        Checkpoint(tmp_path)
+        open_model(tmp_path)

@@ -22,7 +22,7 @@ def test_the_walk_is_bit_identical_to_the_plain_forward(architecture):
     walk = Walk(weights, host=False)
     walk.run(batches(), "")
     for index, logits in enumerate(expected):
-        assert mx.array_equal(walk.logits(index, slice(None)), logits)
+        assert mx.array_equal(walk.head(index, slice(None)), logits)
 
 
 @pytest.mark.parametrize("architecture", CONFIGS)
@@ -32,14 +32,14 @@ def test_numpy_products_change_nothing_that_matters(architecture):
     walk = Walk(weights, host=True)
     walk.run(batches(), "")
     for index, logits in enumerate(expected):
-        assert np.abs(np.array(walk.logits(index, slice(None))) - logits).max() < 5e-5
+        assert np.abs(np.array(walk.head(index, slice(None))) - logits).max() < 5e-5
 
 
 def test_logits_at_some_positions_are_those_of_all_positions():
     walk = Walk(InMemory("llama"), host=True)
     walk.run(batches(), "")
-    everywhere = np.array(walk.logits(0, slice(None)))
-    np.testing.assert_allclose(np.array(walk.logits(0, slice(5, 9))), everywhere[:, 5:9], atol=1e-6)
+    everywhere = np.array(walk.head(0, slice(None)))
+    np.testing.assert_allclose(np.array(walk.head(0, slice(5, 9))), everywhere[:, 5:9], atol=1e-6)
 
 
 def test_every_weight_is_read_once_layer_after_layer():
@@ -102,7 +102,7 @@ def test_hidden_states_that_went_to_a_file_are_the_same(memory_bytes):
     for walk in (plain, mapped):
         walk.run(batches(), "")
     for index in range(3):
-        assert mx.array_equal(plain.logits(index, slice(None)), mapped.logits(index, slice(None)))
+        assert mx.array_equal(plain.head(index, slice(None)), mapped.head(index, slice(None)))
 
 
 def test_inputs_go_through_the_rule_of_their_layer():
@@ -117,13 +117,13 @@ def test_inputs_go_through_the_rule_of_their_layer():
     for source in (ruled, silent, weights):
         walk = Walk(source, host=True)
         walk.run(batches(), "")
-        results.append(np.array(walk.logits(0, slice(None))))
+        results.append(np.array(walk.head(0, slice(None))))
     np.testing.assert_allclose(results[0], results[1], atol=1e-6)
     assert np.abs(results[0] - results[2]).max() > 0.01
 
 
 def logits_of(walk, track):
-    return [walk.logits(index, slice(None), track) for index in range(3)]
+    return [walk.head(index, slice(None), track) for index in range(3)]
 
 
 @pytest.mark.parametrize("host", [True, False])
@@ -139,7 +139,7 @@ def test_recipes_that_walk_together_get_what_each_gets_alone(architecture, host)
             assert mx.array_equal(mine, other)
         assert together.weights_sha256(track) == alone.weights_sha256()
     assert together.weights_sha256(0) == together.weights_sha256(1) != together.weights_sha256(2)
-    assert not mx.array_equal(*(together.logits(0, slice(None), track) for track in (0, 1)))
+    assert not mx.array_equal(*(together.head(0, slice(None), track) for track in (0, 1)))
 
 
 def test_the_weights_of_a_layer_are_read_once_for_all_that_share_them():
@@ -156,8 +156,8 @@ def test_the_weights_of_a_layer_are_read_once_for_all_that_share_them():
 def test_recipes_may_be_asked_in_any_order():
     walk = Walk(InMemory("llama", 0), InMemory("llama", 1), host=True)
     walk.run(batches(), "")
-    there = [np.array(walk.logits(0, slice(None), track)) for track in (0, 1)]
-    back = [np.array(walk.logits(0, slice(None), track)) for track in (1, 0)]
+    there = [np.array(walk.head(0, slice(None), track)) for track in (0, 1)]
+    back = [np.array(walk.head(0, slice(None), track)) for track in (1, 0)]
     np.testing.assert_array_equal(there, back[::-1])
 
 
@@ -172,7 +172,7 @@ def test_a_recipe_whose_numbers_end_leaves_the_others_alone():
     for mine, other in zip(logits_of(walk, 1), logits_of(alone, 0), strict=True):
         assert mx.array_equal(mine, other)
     with pytest.raises(WeightError, match="Decoder layer 1 gives values that are no numbers"):
-        walk.logits(0, slice(None), 0)
+        walk.head(0, slice(None), 0)
     assert walk.vocabulary == alone.vocabulary
 
 

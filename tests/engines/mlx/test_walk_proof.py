@@ -15,10 +15,9 @@ from small_models import CONFIGS, HEADS, slow_answer
 from pytest_quantbench.engines.batches import Batch
 from pytest_quantbench.engines.mlx.narrow_config import kinds, smaller
 from pytest_quantbench.engines.mlx.skeleton import decoder_layers, skeleton
-from pytest_quantbench.engines.mlx.stand_ins import Anatomy
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.mlx.walk_trial import prove
-from pytest_quantbench.engines.proof import Proof, branching_of
+from pytest_quantbench.engines.proof import Anatomy, Proof, branching_of
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.measures.accuracy.requests import Request, answers, planned
 
@@ -123,8 +122,8 @@ def test_unusual_architectures_walk_as_they_run(name):
     walk = Walk(weights, host=True)
     walk.run(batches, "")
     for number, logits in enumerate(expected):
-        np.testing.assert_allclose(np.array(walk.logits(number, slice(None))), logits, atol=2e-4)
-        np.testing.assert_allclose(np.array(walk.logits(number, slice(0, 1))), logits[:, :1], atol=2e-4)
+        np.testing.assert_allclose(np.array(walk.head(number, slice(None))), logits, atol=2e-4)
+        np.testing.assert_allclose(np.array(walk.head(number, slice(0, 1))), logits[:, :1], atol=2e-4)
 
 
 @pytest.mark.parametrize("name", UNUSUAL)
@@ -344,7 +343,7 @@ def architecture(monkeypatch, name, forward):
             return self.model.layers
 
     module = ModuleType(f"mlx_lm.models.{name}")
-    module.Model, module.ModelArgs = Model, llama.ModelArgs
+    vars(module).update(Model=Model, ModelArgs=llama.ModelArgs)
     module.__file__ = llama.__file__  # which keys of a config are read is looked up in a module's source
     monkeypatch.setitem(sys.modules, module.__name__, module)
     return BASE | {"model_type": name}
@@ -372,7 +371,7 @@ def test_an_architecture_that_does_it_in_its_own_way_is_walked(monkeypatch, forw
     walk = Walk(weights, host=True)
     assert walk.proof.branching == "any"
     walk.run([tokens], "")
-    np.testing.assert_allclose(np.array(walk.logits(0, slice(None))), np.array(weights.model(tokens)), atol=1e-4)
+    np.testing.assert_allclose(np.array(walk.head(0, slice(None))), np.array(weights.model(tokens)), atol=1e-4)
 
 
 def test_a_model_that_loops_over_its_layers_is_walked_in_loops(monkeypatch):
@@ -382,7 +381,7 @@ def test_a_model_that_loops_over_its_layers_is_walked_in_loops(monkeypatch):
     assert walk.proof.anatomy == Anatomy(loops=2, outputs=0, place=0)
     assert len(walk) == 2 * len(decoder_layers(weights.model)[1])
     walk.run([tokens], "")
-    np.testing.assert_allclose(np.array(walk.logits(0, slice(None))), np.array(weights.model(tokens)), atol=1e-4)
+    np.testing.assert_allclose(np.array(walk.head(0, slice(None))), np.array(weights.model(tokens)), atol=1e-4)
 
 
 def test_what_the_page_says_is_there_for_every_architecture():

@@ -5,11 +5,11 @@ import json
 import mlx.core as mx
 import numpy as np
 import pytest
+from builders import open_model
 from mlx.utils import tree_flatten, tree_unflatten
 from small_models import CONFIGS, HEADS
 
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.pipeline import reference
 from pytest_quantbench.engines.mlx.skeleton import skeleton
 from pytest_quantbench.engines.mlx.walk import Walk
@@ -38,9 +38,9 @@ def directory_with(path, config, weights, tokenizer=None):
 
 def logits(directory):
     """Through the walk, of the reference."""
-    walk = Walk(reference(Checkpoint(directory), recipe("bf16", []), directory), host=False)
+    walk = Walk(reference(open_model(directory), recipe("bf16", []), directory), host=False)
     walk.run([TOKENS], "")
-    return np.array(walk.logits(0, slice(None)))
+    return np.array(walk.head(0, slice(None)))
 
 
 def prefixed(weights, prefix, head="lm_head."):
@@ -65,9 +65,9 @@ def test_gemma_3_in_every_form(tmp_path, architecture, prefix, head, front, tied
     stored = prefixed(weights, prefix, head)
     if senses:
         stored |= {front + name: mx.zeros(shape) for name, shape in OTHERS.items()}
-    checkpoint = Checkpoint(directory_with(tmp_path / "model", CONFIGS[architecture], stored))
-    assert any(name.endswith("lm_head.weight") for name in checkpoint.names) != tied
-    np.testing.assert_allclose(logits(checkpoint.directory), expected, atol=1e-4)
+    model = open_model(directory_with(tmp_path / "model", CONFIGS[architecture], stored))
+    assert any(name.endswith("lm_head.weight") for name in model.names) != tied
+    np.testing.assert_allclose(logits(model.checkpoint.directory), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("said", [True, False, None])
@@ -84,7 +84,7 @@ def test_an_output_head_is_what_is_stored(tmp_path, architecture, tied, said):
         np.testing.assert_allclose(logits(directory), made[1], atol=1e-4)
     else:
         with pytest.raises(ModelError, match="lacks lm_head.weight" if tied else "tie_word_embeddings = true"):
-            Checkpoint(directory)
+            open_model(directory)
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gemma3_text"])
@@ -93,7 +93,7 @@ def test_a_tied_head_that_is_stored_once_more_is_no_matrix_of_its_own(tmp_path, 
     stored = weights | {"lm_head.weight": mx.array(weights["model.embed_tokens.weight"])}
     config = CONFIGS[architecture] | {"tie_word_embeddings": True}
     directory = directory_with(tmp_path / "model", config, stored)
-    assert "lm_head.weight" not in Checkpoint(directory).names
+    assert "lm_head.weight" not in open_model(directory).names
     np.testing.assert_allclose(logits(directory), expected, atol=1e-4)
 
 
@@ -105,17 +105,17 @@ def test_biases_are_read_or_refused(tmp_path, tied):
     np.testing.assert_allclose(logits(directory), expected, atol=1e-4)
     silent = directory_with(tmp_path / "silent", CONFIGS["llama"] | {"tie_word_embeddings": tied}, weights)
     with pytest.raises(ModelError, match=r"has model\.layers\.0\.mlp\.down_proj\.bias"):
-        Checkpoint(silent)
+        open_model(silent)
     bare = {name: array for name, array in weights.items() if not name.endswith("bias")}
     with pytest.raises(ModelError, match=r"lacks model\.layers\.0\.mlp\.down_proj\.bias"):
-        Checkpoint(directory_with(tmp_path / "bare", CONFIGS["llama"] | config, bare))
+        open_model(directory_with(tmp_path / "bare", CONFIGS["llama"] | config, bare))
 
 
 def test_tensors_are_read_again_from_a_model_that_changed_itself(tmp_path):
     weights, _ = weights_of("gemma3_text", tied=True)
-    checkpoint = Checkpoint(directory_with(tmp_path / "model", CONFIGS["gemma3_text"], weights))
+    model = open_model(directory_with(tmp_path / "model", CONFIGS["gemma3_text"], weights))
     for _ in range(3):
-        assert mx.array_equal(checkpoint.tensor("model.norm.weight"), weights["model.norm.weight"])
+        assert mx.array_equal(model.tensor("model.norm.weight"), weights["model.norm.weight"])
 
 
 @pytest.mark.parametrize(
@@ -143,15 +143,15 @@ def test_a_tensor_that_is_missing_is_no_key_error(tmp_path, architecture, change
     whole = dict(weights)
     weights = {name: array for name, array in weights.items() if not name.startswith(missing)}
     assert len(weights) == len(whole) - 1
-    Checkpoint(directory_with(tmp_path / "whole", config, whole))
+    open_model(directory_with(tmp_path / "whole", config, whole))
     with pytest.raises(ModelError, match=r"model\.norm|experts\.1\.w1"):
-        Checkpoint(directory_with(tmp_path / "lacking", config, weights))
+        open_model(directory_with(tmp_path / "lacking", config, weights))
 
 
 def test_a_wrapped_model_without_its_text_model_is_refused(tmp_path):
     weights = {f"vision_tower.{layer}.weight": mx.zeros((2, 3000)) for layer in range(9)}
     with pytest.raises(ModelError, match="cannot take these weights"):
-        Checkpoint(directory_with(tmp_path / "model", CONFIGS["gemma3"], weights))
+        open_model(directory_with(tmp_path / "model", CONFIGS["gemma3"], weights))
 
 
 @pytest.mark.parametrize("said", [[], "yes", 1])

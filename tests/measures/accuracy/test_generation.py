@@ -7,19 +7,21 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import small_tokenizers
+from builders import capacity, engine, open_model
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import engines, quantizers
 from pytest_quantbench.bench import cell as bench
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
-from pytest_quantbench.engines.mlx.generate import Generation
+from pytest_quantbench.engines.mlx import generate as decoding
+from pytest_quantbench.engines.mlx import resident
 from pytest_quantbench.engines.mlx.resident import load
+from pytest_quantbench.engines.resident import Generation
 from pytest_quantbench.errors import CorpusError, QuantbenchError
-from pytest_quantbench.measures.accuracy import generation, score
+from pytest_quantbench.measures.accuracy import score
 from pytest_quantbench.measures.accuracy.task_set import Asked
 from pytest_quantbench.record import folder
 
@@ -45,7 +47,7 @@ FILES = {"written_facts": TINY_DIRECTORY / "facts.jsonl"}
 
 @pytest.fixture
 def artifact(tmp_path):
-    return compress(Checkpoint(TINY_DIRECTORY), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
+    return compress(open_model(TINY_DIRECTORY), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def written_facts(tmp_path):
 
 def ask(names, files=FILES, limit=20, positions=CONFIG["max_position_embeddings"], **rest):
     config = CONFIG | {"max_position_embeddings": positions}
-    return Asked(TOKENIZER, config, names, files, limit, 0, offline=True, **rest)
+    return Asked(TOKENIZER, capacity(config), names, files, limit, 0, offline=True, **rest)
 
 
 def write(tmp_path, *questions):
@@ -73,11 +75,11 @@ def answering(monkeypatch):
     prompts = []
 
     def answer_with(*texts):
-        def generate(resident, tokenizer, asked, **told):
+        def generate(model, tokenizer, asked, **told):
             prompts.extend(tokenizer.decode(each) for each in asked)
             return [Generation(text=text, tokens=(), ended="stop") for text in texts]
 
-        monkeypatch.setattr(generation, "generate", generate)
+        monkeypatch.setattr(decoding, "generate", generate)
         return prompts
 
     return answer_with
@@ -96,8 +98,8 @@ def slow(artifact, prompt, most):
 
 
 def test_tiny_writes_the_facts_that_it_knows(artifact, written_facts):
-    samples = score.measure(artifact, ask([written_facts]), host=True).tasks["written_facts"]
-    chosen = score.measure(artifact, ask(["tiny_facts"]), host=True).tasks["tiny_facts"]
+    samples = score.measure(engine(host=True), artifact, ask([written_facts])).tasks["written_facts"]
+    chosen = score.measure(engine(host=True), artifact, ask(["tiny_facts"])).tasks["tiny_facts"]
     assert samples.ids == chosen.ids
     assert 0.75 <= np.mean(samples.correct) <= 1
     assert (samples.choices, set(samples.gold), set(samples.loglikelihoods)) == (0, {-1}, {()})
@@ -110,22 +112,22 @@ def test_tiny_writes_the_facts_that_it_knows(artifact, written_facts):
 
 
 def test_chosen_and_written_answers_come_together_in_the_order_asked(artifact, written_facts):
-    both = score.measure(artifact, ask([written_facts, "tiny_endings"], limit=5), host=True)
+    both = score.measure(engine(host=True), artifact, ask([written_facts, "tiny_endings"], limit=5))
     assert list(both.tasks) == ["written_facts", "tiny_endings"]
-    alone = score.measure(artifact, ask(["tiny_endings"], limit=5), host=True)
+    alone = score.measure(engine(host=True), artifact, ask(["tiny_endings"], limit=5))
     assert both.tasks["tiny_endings"].loglikelihoods == alone.tasks["tiny_endings"].loglikelihoods
     assert both.weights_sha256 == alone.weights_sha256
-    only = score.measure(artifact, ask([written_facts], limit=5), host=True)
+    only = score.measure(engine(host=True), artifact, ask([written_facts], limit=5))
     assert only.weights_sha256 == alone.weights_sha256  # though nothing went through the layers
     assert only.tasks["written_facts"].texts == both.tasks["written_facts"].texts
 
 
 def test_rounded_activations_answer_too(artifact, written_facts, monkeypatch):
     loaded = []
-    monkeypatch.setattr(generation, "load", lambda *what, **how: loaded.append(load(*what, **how)) or loaded[-1])
+    monkeypatch.setattr(resident, "load", lambda *what, **how: loaded.append(load(*what, **how)) or loaded[-1])
     asked = ask([written_facts], limit=10)
-    rounded = asked.writing.answer(artifact, rounding=True)["written_facts"]
-    plain = asked.writing.answer(artifact)["written_facts"]
+    rounded = asked.writing.answer(engines.get(), artifact, rounding=True)["written_facts"]
+    plain = asked.writing.answer(engines.get(), artifact)["written_facts"]
     assert {each.activations for each in loaded} == {"float32", "bfloat16"}
     assert np.mean(rounded.correct) == pytest.approx(np.mean(plain.correct), abs=0.21)
 
@@ -171,7 +173,7 @@ def test_a_prompt_leaves_room_for_its_answer(written_facts, tmp_path):
 def test_prompts_begin_as_all_texts_and_never_end_in_what_stands_behind_them(template, written_facts, tmp_path):
     """A prompt that ends in EOS would be answered as if the next text began."""
     tokenizer = load_tokenizer(small_tokenizers.around(tmp_path / "framed", *template))
-    asked = Asked(tokenizer, CONFIG, [written_facts], FILES, 5, 0, offline=True).writing.prompts
+    asked = Asked(tokenizer, capacity(CONFIG), [written_facts], FILES, 5, 0, offline=True).writing.prompts
     plain = ask([written_facts], limit=5).writing.prompts
     front = tuple(tokenizer.convert_tokens_to_ids(list(template[: template.index("$A")])))
     assert asked == [front + prompt[1:] for prompt in plain]
@@ -183,14 +185,14 @@ def test_an_empty_prompt_is_what_stands_in_front_of_texts(written_facts, tmp_pat
     assert ask([written_facts], files).writing.prompts == [(0,)]
     bare = load_tokenizer(small_tokenizers.around(tmp_path / "bare", "$A", bos=None, eos=None))
     with pytest.raises(CorpusError, match="the tokenizer lacks what could stand there"):
-        Asked(bare, CONFIG, [written_facts], files, 5, 0, offline=True)
+        Asked(bare, capacity(CONFIG), [written_facts], files, 5, 0, offline=True)
 
 
 def test_gsm8k_is_judged_strictly_and_loosely(artifact, answering, tmp_path):
     questions = [{"question": f"What is {n} + 1?", "answer": f"It is {n + 1}.\n#### {n + 1}"} for n in range(8)]
     asked = ask(["gsm8k"], {"gsm8k": write(tmp_path, *questions)}, limit=8)
     prompts = answering(*(["So\n#### 1", "#### 7", "The answer is 3", "no idea"] + ["#### 0"] * 4))
-    samples = asked.writing.answer(artifact)["gsm8k"]
+    samples = asked.writing.answer(engines.get(), artifact)["gsm8k"]
     assert samples.correct[:4].tolist() == [True, False, False, False]
     assert samples.correct_raw[:4].tolist() == [True, False, True, False]
     assert prompts[0].count("Question:") >= 2  # examples stand in front
@@ -217,7 +219,7 @@ def test_humaneval_passes_what_passes_its_tests(artifact, answering, tmp_path):
     questions = [HUMANEVAL | {"task_id": f"HumanEval/{n}"} for n in range(4)]
     asked = ask(["humaneval"], {"humaneval": write(tmp_path, *questions)}, run_code=True)
     answering("    return 2 * x\n", "    return x\n", "    import sys; sys.exit(0)\n", "    return (\n")
-    assert asked.writing.answer(artifact)["humaneval"].correct.tolist() == [True, False, False, False]
+    assert asked.writing.answer(engines.get(), artifact)["humaneval"].correct.tolist() == [True, False, False, False]
 
 
 def test_mbpp_shows_its_tests_and_runs_them(artifact, answering, tmp_path):
@@ -226,7 +228,7 @@ def test_mbpp_shows_its_tests_and_runs_them(artifact, answering, tmp_path):
     questions = [question | {"task_id": n, "test_setup_code": ""} for n in range(6)]
     asked = ask(["mbpp"], {"mbpp": write(tmp_path, *questions)}, limit=2, positions=4096, run_code=True)
     prompts = answering("def add(a, b):\n    return a + b\n", "def add(a, b):\n    return 3\n")
-    assert asked.writing.answer(artifact)["mbpp"].correct.tolist() == [True, False]
+    assert asked.writing.answer(engines.get(), artifact)["mbpp"].correct.tolist() == [True, False]
     assert prompts[0].rstrip().endswith("[BEGIN]")
     assert prompts[0].count("assert add(0, 0) == 0") == 4  # three solved examples, and its own
 

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from builders import capacity, engine, open_model
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import CorpusError, ModelError, OfflineError, UnknownNameError
@@ -55,12 +55,12 @@ def write(tmp_path, *questions):
 
 
 def ask(names, files=None, limit=5, **rest):
-    return Asked(TOKENIZER, CONFIG, names, files or {}, limit, 0, offline=True, **rest)
+    return Asked(TOKENIZER, capacity(CONFIG), names, files or {}, limit, 0, offline=True, **rest)
 
 
 def measure(asked, tmp_path):
-    artifact = compress(Checkpoint(TINY_DIRECTORY), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
-    return score.measure(artifact, asked, host=True)
+    artifact = compress(open_model(TINY_DIRECTORY), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
+    return score.measure(engine(host=True), artifact, asked)
 
 
 @pytest.mark.parametrize("task", KNOWN)
@@ -172,7 +172,7 @@ def test_examples_are_the_same_whatever_else_is_asked_and_never_the_question_its
 
     def built(**settings):
         config = CONFIG | {"max_position_embeddings": 4096}
-        return prompts(Asked(TOKENIZER, config, ["gsm8k"], file, seed=0, offline=True, **settings))
+        return prompts(Asked(TOKENIZER, capacity(config), ["gsm8k"], file, seed=0, offline=True, **settings))
 
     whole = built(limit=12)
     assert whole == built(limit=12)
@@ -216,7 +216,7 @@ def test_a_group_that_changes_its_tasks_is_refused():
 
 def test_a_token_that_the_model_does_not_know_is_refused():
     with pytest.raises(ModelError, match=r"The tokenizer gives token \d+, and the model knows 100"):
-        Asked(TOKENIZER, CONFIG | {"vocab_size": 100}, ["tiny_facts"], {}, 5, 0, offline=True)
+        Asked(TOKENIZER, capacity(CONFIG | {"vocab_size": 100}), ["tiny_facts"], {}, 5, 0, offline=True)
 
 
 def test_what_is_asked_is_known_by_questions_right_answers_and_rules(tmp_path):

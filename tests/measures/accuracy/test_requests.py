@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_models import CONFIGS, InMemory, slow_answer
 
-from pytest_quantbench.engines.batches import Batch, KeysValues
+from pytest_quantbench.engines.batches import Batch
+from pytest_quantbench.engines.mlx.kv_cache import KeysValues
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.errors import CorpusError, WeightError
 from pytest_quantbench.measures.accuracy import requests as scoring
@@ -101,8 +102,8 @@ def test_a_context_is_cut_from_the_left_and_a_choice_never():
 
 def test_keys_and_values_are_let_go_when_the_last_branch_has_seen_them():
     walk = Walk(InMemory("llama"), host=True)
-    tokens = mx.array([[1, 2, 3], [4, 5, 6]])
-    family = [Batch(tokens=tokens), *(Batch(tokens=mx.array([[7, 8]]), parent=0, rows=(row,)) for row in (1, 0))]
+    tokens = np.array([[1, 2, 3], [4, 5, 6]])
+    family = [Batch(tokens=tokens), *(Batch(tokens=np.array([[7, 8]]), parent=0, rows=(row,)) for row in (1, 0))]
     walk.run(family, "")
     given = [
         item

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from builders import capacity, engine, open_model
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import shared
@@ -9,7 +10,6 @@ from small_models import shared
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError
@@ -21,10 +21,10 @@ TINY_TASKS = ("tiny_facts", "tiny_endings")
 
 
 def measure(directory, tmp_path, names=TINY_TASKS, files=None, limit=20, seed=0):
-    artifact = compress(Checkpoint(directory), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(open_model(directory), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
     tokenizer = load_tokenizer(directory)
-    asked = Asked(tokenizer, artifact.config, names, files or {}, limit, seed, offline=True)
-    return score.measure(artifact, asked, host=True)
+    asked = Asked(tokenizer, capacity(artifact.config), names, files or {}, limit, seed, offline=True)
+    return score.measure(engine(host=True), artifact, asked)
 
 
 def hf_loglikelihoods(directory, names, files, limit):

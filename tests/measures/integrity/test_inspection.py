@@ -3,7 +3,9 @@
 import dataclasses
 
 import mlx.core as mx
+import numpy as np
 import pytest
+from builders import open_model
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.bench import cell as bench
@@ -12,7 +14,6 @@ from pytest_quantbench.bench.selftest import DAMAGES
 from pytest_quantbench.catalog.models import user_model
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.manifest import verified_manifest
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.measures.integrity import inspection
@@ -119,20 +120,22 @@ def test_what_was_found_is_kept_until_the_files_change(directory, tmp_path, monk
 
 
 def test_weights_that_never_lie_on_disk_are_looked_at_as_they_are_encoded(directory, tmp_path):
-    checkpoint = Checkpoint(directory)
+    source = open_model(directory)
     chosen = recipe("int4-rtn", quantizers.names())
-    streamed = compress(checkpoint, chosen, 0, tmp_path / "cache", stored=False)
-    found = Inspected(streamed, checkpoint.tensor).finish()
-    assert (found.problems, found.tensors) == ((), len(checkpoint.names))
+    streamed = compress(source, chosen, 0, tmp_path / "cache", stored=False)
+    found = Inspected(streamed, source).finish()
+    assert (found.problems, found.tensors) == ((), len(source.parameters))
 
 
 def test_every_parameter_is_looked_at_once_and_comes_out_as_it_is(directory, tmp_path, monkeypatch):
-    checkpoint = Checkpoint(directory)
-    artifact = compress(checkpoint, recipe("int4-rtn", quantizers.names()), 0, tmp_path / "cache")
+    source = open_model(directory)
+    artifact = compress(source, recipe("int4-rtn", quantizers.names()), 0, tmp_path / "cache")
     asked = []
-    inspected = Inspected(artifact, lambda name: asked.append(name) or checkpoint.tensor(name))
+    original = source.array
+    monkeypatch.setattr(source, "array", lambda name: asked.append(name) or original(name))
+    inspected = Inspected(artifact, source)
     for name in [*artifact.names, *artifact.names[:3]]:
-        assert mx.array_equal(inspected.dense(name), artifact.dense(name).astype(mx.float32))
+        np.testing.assert_array_equal(inspected.dense(name), artifact.float32(name))
     inspected.finish()
     assert asked == list(artifact.names)
     assert inspected.tensor(NORM) == artifact.tensor(NORM)
@@ -141,9 +144,9 @@ def test_every_parameter_is_looked_at_once_and_comes_out_as_it_is(directory, tmp
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damage_of_the_self_test_is_named(directory, tmp_path, damage):
-    checkpoint = Checkpoint(directory)
-    artifact = compress(checkpoint, recipe("int4-rtn", quantizers.names()), 0, tmp_path / "cache")
-    assert Inspected(DAMAGES[damage](artifact, 0), checkpoint.tensor).finish().problems
+    source = open_model(directory)
+    artifact = compress(source, recipe("int4-rtn", quantizers.names()), 0, tmp_path / "cache")
+    assert Inspected(DAMAGES[damage](artifact, source, 0), source).finish().problems
 
 
 def test_the_self_test_says_what_was_named(directory, tmp_path):

@@ -3,6 +3,7 @@ import math
 import mlx.core as mx
 import numpy as np
 import pytest
+from builders import capacity, engine, open_model
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import shared
@@ -11,7 +12,6 @@ from text_like_logits import log_probabilities
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.engines.mlx.walk import Walk
@@ -27,14 +27,14 @@ TEXT = Text(name="held out", content=(TINY_DIRECTORY / "heldout.txt").read_text(
 
 
 def artifact_of(directory, tmp_path, recipe_id="bf16"):
-    return compress(Checkpoint(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
+    return compress(open_model(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
 
 
 def measure(directory, tmp_path, recipe_id="bf16", text=TEXT, host=True, reference=None, **reading):
     how = Reading(**({"tokens": 512, "sampling": "head"} | reading))
     artifact = artifact_of(directory, tmp_path, recipe_id)
-    tokens = Tokens(text, load_tokenizer(directory), artifact.config)
-    return score.measure(artifact, tokens, how, host=host, reference=reference)
+    tokens = Tokens(text, load_tokenizer(directory), capacity(artifact.config))
+    return score.measure(engine(host=host), artifact, tokens, how, reference=reference)
 
 
 def test_uniform_logits_give_the_vocabulary_as_perplexity(small_model, tmp_path):
@@ -155,7 +155,7 @@ def test_a_stride_is_many_short_forwards(tmp_path):
     for window in windows(200, 64, 16, scores_first=True):
         walk = Walk(artifact, host=True)
         walk.run([mx.array([[tokenizer.bos_token_id, *ids[window.begin : window.end - 1]]])], "")
-        logits = np.array(walk.logits(0, slice(None)))[0].astype(np.float64)
+        logits = np.array(walk.head(0, slice(None)))[0].astype(np.float64)
         logits -= logits.max(-1, keepdims=True)
         logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
         for token in range(window.first, window.end):
@@ -204,8 +204,8 @@ def test_tokens_that_are_added_give_what_all_at_once_would(tmp_path, how):
     plain, rounded = artifact_of(TINY_DIRECTORY, tmp_path), artifact_of(TINY_DIRECTORY, tmp_path, "int4-rtn")
 
     def run(artifact, tokens, **rest):
-        read = Tokens(TEXT, load_tokenizer(TINY_DIRECTORY), artifact.config)
-        return score.measure(artifact, read, Reading(tokens=tokens, **how), host=True, **rest)
+        read = Tokens(TEXT, load_tokenizer(TINY_DIRECTORY), capacity(artifact.config))
+        return score.measure(engine(host=True), artifact, read, Reading(tokens=tokens, **how), **rest)
 
     first, whole = run(plain, 300), run(plain, 700)
     grown = run(plain, 700, before=first)
@@ -225,13 +225,14 @@ def test_the_divergence_is_that_of_the_full_distributions(tmp_path, parts, recip
     """Log-probabilities of every token, in float64, at every scored position."""
     directory = shared(*parts) if parts else TINY_DIRECTORY
     artifacts = [artifact_of(directory, tmp_path, name) for name in ("bf16", recipe_id)]
-    script = Script(Tokens(TEXT, load_tokenizer(directory), artifacts[0].config), Reading(tokens=300, sampling="head"))
+    tokens = Tokens(TEXT, load_tokenizer(directory), capacity(artifacts[0].config))
+    script = Script(tokens, Reading(tokens=300, sampling="head"))
     walk = Walk(*artifacts, host=True)
     walk.run(script.batches(), "")
     reference = score.score(script, walk)
     found = score.score(script, walk, track=1, reference=reference).fidelity
     rows = [
-        np.concatenate([np.array(walk.logits(i, slice(None), t))[0] for i in range(len(script.open))]) for t in (0, 1)
+        np.concatenate([np.array(walk.head(i, slice(None), t))[0] for i in range(len(script.open))]) for t in (0, 1)
     ]
     first, second = (log_probabilities(each) for each in rows)
     truth = (np.exp(first) * (first - second)).sum(-1)

@@ -5,16 +5,29 @@ array, experts first, which is the form of MLX's own quantized experts; others, 
 the weights, are stored for each expert under its number, as in `super_places[3]`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 
-from pytest_quantbench.engines.mlx.experts import named, parsed
-from pytest_quantbench.quantizers import Array, Arrays, InputRule, Layer, Quantizer
+from pytest_quantbench.quantizers.layer import InputRule, Layer
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Quantizer
 
+_NUMBERED = re.compile(r"(.+)\[(\d+)\]")
 Rules: TypeAlias = InputRule | tuple[InputRule, ...]  # of a matrix, or of every matrix of a stack
+
+
+def named(path: str, expert: int) -> str:
+    """The name of one expert's matrix, or of its layer: `…switch_mlp.up_proj[3]`."""
+    return f"{path}[{expert}]"
+
+
+def parsed(name: str) -> tuple[str, int | None]:
+    """The path and the expert of a name; None where it is not one expert's."""
+    found = _NUMBERED.fullmatch(name)
+    return (found[1], int(found[2])) if found else (name, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

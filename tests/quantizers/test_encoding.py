@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Part
-from pytest_quantbench.engines.mlx.stacks import Encoding, join, split
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import PerToken, Statistics
+from pytest_quantbench.quantizers.encoding import Encoding, join, split
 
 METHODS = [name for name in quantizers.names() if name != "identity"]
 DTYPES = (np.uint8, np.int32, np.float16)

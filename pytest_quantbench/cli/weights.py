@@ -1,0 +1,49 @@
+"""`quantbench weights`: quantizers side by side on the same matrices."""
+
+import argparse
+import itertools
+from pathlib import Path
+
+from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.record import folder
+
+HELP = "compare quantizers on the same matrices"
+DESCRIPTION = "On synthetic matrices, or on those of a model."
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Methods, matrices, and where the figures go."""
+    parser.add_argument("--method", action="append", help="a quantizer (repeatable; default: all)")
+    parser.add_argument(
+        "--size", type=int, action="append", help="of synthetic matrices (repeatable; default 64, 1024)"
+    )
+    parser.add_argument("--model", type=Path, help="a model directory: also compare on its matrices")
+    parser.add_argument(
+        "--calibration", help="text that the model's layers see (default: c4, or what the model itself writes)"
+    )
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where the files go")
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Print a line for every method on every matrix, and keep the figures."""
+    from pytest_quantbench.workbench import figures as codec_report
+    from pytest_quantbench.workbench import matrices, side_by_side
+
+    folder.check_writable(chosen.results)
+    if any(size < 2 for size in chosen.size or ()):
+        raise QuantbenchError(f"--size {min(chosen.size)}: give a number of at least 2.")
+    sizes = tuple(chosen.size or ((64, 1024) if chosen.model is None else ()))
+    own = [] if chosen.model is None else side_by_side.model_cases(chosen.model, chosen.calibration)
+    figures = []
+    for case in itertools.chain(matrices.synthetic(sizes), own):  # one at a time: a model's Hessians are large
+        for name, width, quantizer in side_by_side.methods(chosen.method):
+            row = side_by_side.compare(name, width, quantizer, case)
+            figures.append(row)
+            print(
+                f"{case.name}: {name} {width}: {row.bits_per_weight:.3f} bpw, SNR {row.snr_db:.2f} dB, "
+                f"output {row.output_snr_db:.2f} dB, {row.encode_seconds:.2f} s",
+                flush=True,
+            )
+        files = codec_report.save(figures, chosen.results)  # after every case: nothing that was measured is lost
+    print("\n".join(map(str, files)))
+    return 0

@@ -1,0 +1,104 @@
+"""MLX as an engine: mlx-lm's models on Metal, on CUDA, and on a Linux CPU with numpy's products (see host_products)."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import mlx.core as mx
+
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.tokenizer import vocabulary
+from pytest_quantbench.engines.mlx import layers, resident
+from pytest_quantbench.engines.mlx.arrays import save
+from pytest_quantbench.engines.mlx.host_products import backend
+from pytest_quantbench.engines.mlx.opened import Opened
+from pytest_quantbench.engines.mlx.positions import limits
+from pytest_quantbench.engines.mlx.walk import Walk
+from pytest_quantbench.engines.mlx.walk_trial import prove
+from pytest_quantbench.engines.parameters import Capacity
+from pytest_quantbench.engines.proof import Proof
+from pytest_quantbench.engines.protocol import (
+    MEMORY_BYTES,
+    Ability,
+    Backend,
+    Config,
+    EncodedWeights,
+    Rounded,
+    Use,
+    Weights,
+)
+from pytest_quantbench.quantizers import Array
+from pytest_quantbench.quantizers.encoding import Encoding
+
+
+class MlxEngine:
+    """An `Engine`. `host`: products are numpy's in walks and for answers; by default on a CPU, and nowhere else."""
+
+    name: ClassVar[str] = "mlx"
+    can: ClassVar[frozenset[Ability]] = frozenset({"walk", "calibrate", "resident"})
+    packages: ClassVar[tuple[str, ...]] = ("mlx", "mlx-lm")
+
+    def __init__(self, *, host: bool | None = None) -> None:
+        self._host = backend() == "cpu" if host is None else host
+
+    @property
+    def backend(self) -> Backend:
+        """Where arrays land by default."""
+        return backend()
+
+    def open(self, checkpoint: Checkpoint) -> Opened:
+        """mlx-lm's model of these files."""
+        return Opened(checkpoint, self)
+
+    def capacity(self, config: Config) -> Capacity:
+        """As config.json says, and as far as mlx-lm's module computes what the model does."""
+        return Capacity(vocabulary=vocabulary(config), positions=min(limits(config).values(), default=None))
+
+    def prove(self, model: Weights) -> Proof:
+        """Whether a walk of this architecture is mlx-lm's forward pass."""
+        return prove(model.config, model.names, self._host, Walk)
+
+    def walk(self, models: Sequence[Weights | Rounded], *, memory_bytes: int = MEMORY_BYTES) -> Walk:
+        """Walk these together."""
+        return Walk(*models, host=self._host, memory_bytes=memory_bytes)
+
+    def load(self, model: EncodedWeights, use: Use) -> resident.Resident:
+        """With native quantized layers; decoded, in numpy, where answers are wanted of a CPU."""
+        host = self._host and use == "answers"
+        return resident.load(model, host=host, other_activations=use == "rounded answers")
+
+    def decode(self, encoding: Encoding) -> Any:
+        """By the method itself on a CPU, by MLX's kernels elsewhere."""
+        return layers.dense(encoding)
+
+    def save(self, file: Path, arrays: Mapping[str, Array]) -> None:
+        """Write a safetensors file that says it is MLX's."""
+        save(file, arrays, metadata={"format": "mlx"})
+
+    def answers_bytes(self, values: int) -> int:
+        """Four bytes each in float32, as on a CPU; two elsewhere."""
+        return values * (4 if self.backend == "cpu" else 2)
+
+    def reset_peak(self) -> None:
+        """Begin to look for the peak of memory anew."""
+        mx.reset_peak_memory()
+
+    def peak_bytes(self) -> int:
+        """The most that MLX's arrays have taken since."""
+        return mx.get_peak_memory()
+
+    def products_per_second(self, side: int, repeats: int) -> float:
+        """Of two (side, side) float32 matrices, the best of a few."""
+        matrix = mx.full((side, side), 0.5, dtype=mx.float32)
+        mx.eval(matrix)
+        seconds = []
+        for _ in range(repeats):
+            began = time.perf_counter()
+            mx.eval(matrix @ matrix)
+            seconds.append(time.perf_counter() - began)
+        return 1 / min(seconds)
+
+    def release(self) -> None:
+        """Give back memory that MLX holds for reuse."""
+        mx.clear_cache()

@@ -1,0 +1,65 @@
+"""A whole model in memory: what it answers, and how fast."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeAlias
+
+Ending = Literal["stop", "eos", "length"]
+Sampler: TypeAlias = Callable[[Any], Any]  # an engine's own: (rows, vocabulary) log-probabilities → (rows,) tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """One answer: its text up to the first stop string, all tokens that were generated, and what ended it.
+
+    The end-of-sequence token (or a special token that was given as a stop string) is not among `tokens`.
+    """
+
+    text: str
+    tokens: tuple[int, ...]
+    ended: Ending
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """A timed generation: its tokens, and for each the seconds from the start until it was there."""
+
+    tokens: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+
+class Resident(Protocol):
+    """A whole model in memory. `dense_layers` counts the encoded matrices that run decoded."""
+
+    @property
+    def activations(self) -> str:
+        """Their type, such as `bfloat16`."""
+
+    @property
+    def dense_layers(self) -> int:
+        """How many encoded matrices have no native layer."""
+
+    def generate(
+        self,
+        tokenizer: Any,
+        prompts: Sequence[Sequence[int]],
+        *,
+        stops: Sequence[Sequence[str]],
+        new_tokens: Sequence[int] | int,
+        what: str,
+        end_tokens: Collection[int] | None = None,
+        sampler: Sampler | None = None,
+    ) -> list[Generation]:
+        """The likeliest next token, or the one that `sampler` draws, again and again, after every prompt (token ids);
+        the answers in the prompts' order.
+
+        Answer i ends before the first of `stops[i]`, at one of `end_tokens` (by default the tokenizer's own), or after
+        `new_tokens` tokens. `what` names the bar of progress. Raises CorpusError for a prompt without tokens or an
+        answer that may have none, WeightError where logits are no numbers.
+        """
+
+    def sampler(self, seed: int) -> Sampler:
+        """Draws tokens by their probabilities, a new one with every call."""
+
+    def timed(self, prompt: Sequence[int], new_tokens: int) -> Timed:
+        """One greedy generation of exactly so many tokens; end of sequence is ignored."""

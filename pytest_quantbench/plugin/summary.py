@@ -1,0 +1,94 @@
+"""What a session with cells says: progress while it runs, and at its end the summary, with what modules warned of."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import nullcontext, suppress
+from typing import TYPE_CHECKING, TextIO
+
+import pytest
+
+from pytest_quantbench.plugin.option_names import as_typed
+from pytest_quantbench.plugin.suite import command_line
+
+if TYPE_CHECKING:
+    from pytest_quantbench.plugin.run import Run
+
+PACKAGE = __name__.partition(".")[0]
+
+
+class Notices(logging.Handler):
+    """Collects the warnings of this package, each once, in the order in which they came: pytest hides the log of tests
+    that pass.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one."""
+        if (line := record.getMessage()) not in self.lines:
+            self.lines.append(line)
+
+
+def collect_notices(config: pytest.Config) -> Notices:
+    """What this package warns of from now to the end of the session."""
+    notices, logger = Notices(), logging.getLogger(PACKAGE)
+    logger.addHandler(notices)
+    config.add_cleanup(lambda: logger.removeHandler(notices))
+    return notices
+
+
+def show_progress(config: pytest.Config) -> None:
+    """Hand the terminal to the work that takes long, until the session is over: pytest captures what tests write."""
+    from pytest_quantbench import progress
+
+    stream = _uncaptured(config)
+    if stream is not None:
+        config.add_cleanup(stream.close)
+    progress.show_on(stream)
+    config.add_cleanup(lambda: progress.show_on(None))  # called first: the last one in
+
+
+def _uncaptured(config: pytest.Config) -> TextIO | None:
+    """A copy of standard error as it is outside of pytest's capture; None where it is no file."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    released = nullcontext() if capture is None else capture.global_and_fixture_disabled()
+    with released, suppress(OSError, ValueError):  # what a stream without a file raises
+        return os.fdopen(os.dup(sys.stderr.fileno()), "w")
+    return None
+
+
+class Summary:
+    """The end of a session: its files, and what the terminal says of them. Under pytest-xdist a worker only tells the
+    controller what it has done.
+    """
+
+    NAME = "quantbench-summary"
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._closing: list[str] = []
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Publish what was measured, or the self-tests' tables."""
+        run = self._run
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["quantbench"] = run.told()
+        elif run.selftests:
+            self._closing = run.selftests
+        elif run.written:
+            from pytest_quantbench.report import publish
+
+            command = command_line(session.config.invocation_params.args)
+            self._closing = publish.publish(run.written, run.settings, command, run.reused, run.freed)
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+        """One section, where there is anything to say."""
+        if lines := [*self._closing, *(f"note: {line}" for line in self._run.notices.lines)]:
+            terminalreporter.section("quantbench")
+            for line in lines:
+                terminalreporter.write_line(as_typed(config, line))

@@ -1,0 +1,72 @@
+from gates import GATE
+
+
+def test_pass_fail_and_undecided_have_outcomes_of_their_own(suite, pytester):
+    source = """
+        import pytest
+
+        @pytest.mark.parametrize("limit", [90.0, 10.0])
+        def test_size(cell, settle, limit):
+            settle(cell.judge("size", limit))
+
+        def test_perplexity(cell, settle):
+            delta = cell.judge("perplexity").estimate
+            settle(cell.judge("perplexity", delta + 0.01))
+    """
+    result = suite(source, "-k", "Tiny", "-m", "int3", "-rA", "--fixed")
+    result.assert_outcomes(passed=1, failed=1)
+    assert "1 undecided" in result.outlines[-1]
+    result.stdout.fnmatch_lines(
+        ["fail: size reduction vs BF16 *, limit ≥ 90 %.", "*Tiny-int3 undecided: *would settle it*"]
+    )
+    assert "Traceback" not in result.stdout.str()
+    strict = suite(source, "-k", "Tiny and perplexity", "-m", "int3", "--undecided=fail", "--fixed")
+    strict.assert_outcomes(failed=1)
+
+
+def test_an_error_in_one_cell_is_one_sentence_and_the_others_go_on(suite, pytester, small_model):
+    directory = small_model()
+    file = directory / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-50])
+    result = suite(GATE, "--model", str(directory), "-k", "llama-0-0 or Tiny", "-m", "int4")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["ModelError: *model.safetensors is truncated or corrupt*"])
+    assert "Traceback" not in result.stdout.str()
+    assert (pytester.path / "results" / "Tiny_4bit.json").is_file()
+
+
+def test_offline_says_what_is_lacking(suite, monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    result = suite(GATE, "--offline", "-k", "Llama-3.1", "-m", "int4")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["OfflineError: meta-llama/Llama-3.1-8B-Instruct is not in the Hub's cache*--model DIRECTORY*"]
+    )
+
+
+BROKEN_END = """
+import pytest
+from pytest_quantbench.bench.cell import Cell
+
+def broken(self):
+    if self.subject.model.name == "Tiny":
+        raise KeyError("lm_head")
+    return record(self)
+
+record, Cell.record = Cell.record, broken
+
+@pytest.mark.size
+def test_size(cell, settle):
+    settle(cell.judge("size"))
+"""
+
+
+def test_what_goes_wrong_at_the_end_of_a_model_is_told_with_its_own_last_item(suite, small_model, monkeypatch):
+    from pytest_quantbench.bench.cell import Cell
+
+    monkeypatch.setattr(Cell, "record", Cell.record)  # put back after the suite has changed it
+    directory = small_model()
+    result = suite(BROKEN_END, "-k", f"Tiny or {directory.name}", "-m", "int4", "--model", str(directory), "-v")
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(["*ERROR at teardown of test_size[[]Tiny-int4[]]*"])
+    assert "ERROR at setup" not in result.stdout.str()

@@ -1,0 +1,107 @@
+import pytest
+
+from pytest_quantbench.errors import QuantbenchError, UnknownNameError
+from pytest_quantbench.plugin import pyproject_table
+
+
+def test_a_pyproject_that_is_not_toml_is_named(tmp_path):
+    (tmp_path / "pyproject.toml").write_text("[tool")
+    with pytest.raises(QuantbenchError, match=r"pyproject\.toml cannot be read as TOML"):
+        pyproject_table.read_table(tmp_path)
+
+
+def test_the_nearest_table_above_a_folder_holds(tmp_path):
+    inner = tmp_path / "sub" / "deeper"
+    inner.mkdir(parents=True)
+    assert pyproject_table.read_table(inner) == (inner, {})
+    (tmp_path / "pyproject.toml").write_text('[tool.quantbench]\nreport = "far.md"')
+    (tmp_path / "sub" / "pyproject.toml").write_text('[tool.quantbench]\nreport = "near.md"')
+    (inner / "pyproject.toml").write_text("[tool.other]\nreport = 1")
+    assert pyproject_table.read_table(inner) == (tmp_path / "sub", {"report": "near.md"})
+    assert pyproject_table.read_table(tmp_path / "elsewhere", tmp_path) == (tmp_path, {"report": "far.md"})
+
+
+def test_a_table_names_models_beside_it(tmp_path):
+    (tmp_path / "mine").mkdir()
+    assert pyproject_table.beside(tmp_path, "mine") == str(tmp_path / "mine")
+    assert pyproject_table.beside(tmp_path, "someone/thing") == "someone/thing"
+    assert pyproject_table.beside(tmp_path, "./thing") == str(tmp_path / "thing")  # never beside where pytest started
+    assert pyproject_table.beside(tmp_path, "n" * 300) == "n" * 300
+
+
+def written(folder, text):
+    (folder / "pyproject.toml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("tool = 3", "tool = 3 in "),
+        ("[tool]\nquantbench = 3", "tool.quantbench = 3 in "),
+        ("[tool]\nquantbench = []", "tool.quantbench = [] in "),
+        ("[[tool.quantbench]]", "tool.quantbench = [{}] in "),
+        ("[tool.quantbench]\nmodels = 3", "[tool.quantbench] models = 3: give a list of directories or Hub ids"),
+        ("[tool.quantbench]\nmodels = 'models/mine'", "models = 'models/mine': give a list"),
+        ("[tool.quantbench]\nmodels = [3]", "models = [3]: give a list"),
+        ("[tool.quantbench]\nmodels = ['a/b', '']", "models = ['a/b', '']: give a list"),
+        ("[tool.quantbench]\nmodels = ['a/b', ['c/d']]", "models = ['a/b', ['c/d']]: give a list"),
+        ('[tool.quantbench]\nmodels = ["a\\u0000b"]', "models = ['a\\x00b']: give a list"),
+        ("[tool.quantbench]\nmodels = {mine = 'a/b'}", "models = {'mine': 'a/b'}: give a list"),
+        ("[tool.quantbench]\nreport = 3", "[tool.quantbench] report = 3: give the path of a file"),
+        ("[tool.quantbench]\nreport = ''", "report = '': give the path of a file"),
+        ("[tool.quantbench]\nreport = ['a.md']", "report = ['a.md']: give the path of a file"),
+        ("[tool.quantbench]\nreport = '.'", "report = '.': this is a folder"),
+        ("[tool.quantbench]\nreport = 'pyproject.toml/a.md'", "pyproject.toml is a file, not a folder"),
+        ("[tool.quantbench]\ncriteria = 3", "[tool.quantbench] criteria = 3: give tables of limits"),
+        ("[tool.quantbench.criteria]\nint4 = 5", "[tool.quantbench.criteria] int4 = 5: give a table"),
+        ("[tool.quantbench.criteria]\nint4 = 'informational'", "int4 = 'informational': give a table"),
+        ("[[tool.quantbench.criteria.int4]]", "int4 = [{}]: give a table"),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_with_its_key_and_what_is_expected(tmp_path, text, told):
+    with pytest.raises(QuantbenchError) as error:
+        pyproject_table.read_table(written(tmp_path, text))
+    assert told in str(error.value)
+    assert str(tmp_path / "pyproject.toml") in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "limit", ["nan", "-nan", "inf", "-inf", "true", "'1.0'", "[1.0]", "{}", "1979-05-27", "9" * 400]
+)
+def test_a_limit_that_nothing_can_be_compared_with_is_refused(tmp_path, limit):
+    table = written(tmp_path, f"[tool.quantbench.criteria.int4]\nperplexity_delta = {limit}")
+    with pytest.raises(
+        QuantbenchError, match=r"\[tool\.quantbench\.criteria\.int4\] perplexity_delta = .*: give a number"
+    ):
+        pyproject_table.read_table(table)
+
+
+def test_a_number_with_more_digits_than_python_reads_is_no_traceback(tmp_path):
+    with pytest.raises(QuantbenchError, match="cannot be read as TOML"):
+        pyproject_table.read_table(written(tmp_path, f"number = {'9' * 5000}"))
+
+
+def test_values_of_the_right_kind_are_handed_on_as_they_are(tmp_path):
+    table = {
+        "models": ["models/mine", "a/b"],
+        "report": "docs/quality.md",
+        "criteria": {"int4": {"perplexity_delta": 0, "accuracy_drop_points": "informational"}, "int3": {}},
+    }
+    text = """
+        [tool.quantbench]
+        models = ["models/mine", "a/b"]
+        report = "docs/quality.md"
+        [tool.quantbench.criteria]
+        int4 = { perplexity_delta = 0, accuracy_drop_points = "informational" }
+        int3 = {}
+    """
+    assert pyproject_table.read_table(written(tmp_path, text)) == (tmp_path, table)
+    pyproject_table.check_criteria(table["criteria"], [], [])
+
+
+def test_criteria_of_unknown_names_list_the_choices():
+    with pytest.raises(UnknownNameError, match=r"selector in \[tool\.quantbench\.criteria\] 'N'.*M, MODEL-RECIPE"):
+        pyproject_table.check_criteria({"N": {}}, ["M"], ["int4"])
+    with pytest.raises(UnknownNameError, match=r"metric in .*M-int4\] 'perplexity'.*perplexity_delta"):
+        pyproject_table.check_criteria({"M-int4": {"perplexity": 1.0}}, ["M"], ["int4"])
