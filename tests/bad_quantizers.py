@@ -5,7 +5,7 @@ Classes of a module, since a fresh process has to import them.
 
 import tempfile
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -276,6 +276,14 @@ class Replaces(Sound):
 
     def layer(self, arrays):
         arrays["step"] = arrays["step"] * 2
+
+
+class OtherLayer(Rtn):
+    """Its layer has the grids of the groups next to each."""
+
+    def layer(self, arrays):
+        described = Rtn.layer(self, arrays)
+        return replace(described, grid=replace(described.grid, scales=np.roll(arrays["scales"], 1, axis=0)))
 
 
 class Uncalibrated(Rtn):

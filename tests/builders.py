@@ -10,8 +10,10 @@ from pytest_quantbench.bench.target import Target
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.samples import PerplexitySamples, Run, TaskSamples, ThroughputSamples
-from pytest_quantbench.record.schema import SCHEMA, Perplexity, Record
+from pytest_quantbench.record.perplexity_schema import Perplexity
+from pytest_quantbench.record.schema import SCHEMA, Record
 from pytest_quantbench.stats.estimates import Interval
 
 
@@ -167,3 +169,8 @@ def make_target(recipe_id="int4-rtn", **changes):
 def make_store(cache, identity="s", fresh=False):
     """Samples of targets whose weights and machine are called `identity`."""
     return Samples(cache, lambda target: {"subject": identity, "target": target.id}, fresh=fresh)
+
+
+def make_verdict(metric, outcome="pass", **changes):
+    fields = {"metric": metric, "outcome": outcome, "limit": 2.0, "estimate": 1.0, "low": 0.5, "high": 1.5}
+    return Verdict(**(fields | {"confidence": 0.9, "sentence": "It is so."} | changes))

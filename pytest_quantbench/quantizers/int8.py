@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.quantizers.layer import Affine, Layer
 from pytest_quantbench.quantizers.numerics import affine, float16_scales
+from pytest_quantbench.quantizers.numerics.row_blocks import over_rows
 from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics, check_width
 
 LIMIT = 127  # −128 stays unused: the range is symmetric
-ROWS = 256  # taken together, so that temporaries stay small
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,9 +47,11 @@ class Int8(Quantizer):
         scales = float16_scales.join(stored, exponents)  # (out, 1), as they decode
         divisors = np.where(scales > 0, scales, np.float32(np.inf))  # without a scale every code is zero
         codes = np.empty(source.shape, np.int8)
-        for start in range(0, len(source), ROWS):
-            rows = slice(start, start + ROWS)
+
+        def work(rows: slice) -> None:
             codes[rows] = np.clip(np.rint(source[rows] / divisors[rows]), -LIMIT, LIMIT)
+
+        over_rows(work, *source.shape)
         arrays: Arrays = {"codes": codes, "scales": stored}
         return {**arrays, "exponents": exponents} if exponents.any() else arrays
 

@@ -112,8 +112,9 @@ class Milo(Quantizer):
     def decode(self, arrays: Mapping[str, Array]) -> Matrix:
         """The dense (out, in) weight in float32."""
         dense = affine.decode(arrays, self.bits)
-        beside = low_rank.compensator(arrays, *dense.shape)
-        return dense if beside is None else dense + beside.left.T @ beside.right
+        if (beside := low_rank.compensator(arrays, *dense.shape)) is not None:
+            low_rank.add(dense, beside)
+        return dense
 
     def layer(self, arrays: Mapping[str, Array]) -> Layer:
         """The grid, and the low-rank product in two thin ones."""

@@ -9,9 +9,7 @@ grid that it met: a result is never worse than its start.
 Groups are (out, groups, group) float32, their scales, biases and losses (out, groups).
 """
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -20,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.quantizers.numerics.bit_packing import Codes
+from pytest_quantbench.quantizers.numerics.row_blocks import over_rows
 from pytest_quantbench.quantizers.protocol import Array
 
 Matrix = NDArray[np.float32]
 Kind: TypeAlias = np.dtype[Any]
 FLOAT16, BFLOAT16 = np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)
-BLOCK = 1 << 18  # weights worked on at a time: the few buffers of this size stay in the processor's cache
 TOP = 30  # weights are scaled to a largest one of about 2^TOP, and steps below FLAT count as none: between them lie
 FLAT = 2.0**-120  # all steps that a bfloat16 matrix can have beside its largest weight, and their inverses are float32
 Starts = tuple[tuple[float, float], ...]
@@ -181,10 +179,8 @@ def _sums(values: Matrix, weights: Matrix | None) -> Matrix:
 
 
 def blockwise(groups: Matrix, solve: Callable[[slice], Grids]) -> Grids:
-    """Solve a few rows at a time, on as many as four cores at once. `solve` gets their place in the array."""
-    rows = max(1, BLOCK * len(groups) // max(groups.size, 1))
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        found = list(pool.map(solve, (slice(first, first + rows) for first in range(0, len(groups), rows))))
+    """Solve a few rows at a time, on several cores at once. `solve` gets their place in the array."""
+    found = over_rows(solve, len(groups), groups[0].size)
     return Grids(
         scales=np.concatenate([grids.scales for grids in found]),
         biases=np.concatenate([grids.biases for grids in found]),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pytest_quantbench.quantizers.layer import LowRank
 from pytest_quantbench.quantizers.numerics.bit_packing import pack, unpack
 from pytest_quantbench.quantizers.numerics.grid_fitting import Kind, Matrix, rounded
+from pytest_quantbench.quantizers.numerics.row_blocks import over_rows
 from pytest_quantbench.quantizers.protocol import Array, Arrays
 
 GROUP = 64  # entries that share a scale
@@ -171,6 +172,20 @@ def compensator(arrays: Mapping[str, Array], outs: int, ins: int) -> LowRank | N
         return None
     left, right = (_loaded(arrays[name], arrays[f"{name}_scales"]) for name in ("left", "right"))
     return LowRank(left=left[:, :outs], right=right[:, :ins])
+
+
+def add(dense: Matrix, beside: LowRank) -> None:
+    """Add the product to an (out, in) matrix, component after component: the same to the last bit on every machine,
+    which no BLAS promises. O(rank × out × in).
+    """
+
+    def work(rows: slice) -> None:
+        total = np.zeros_like(dense[rows])
+        for left, right in zip(beside.left, beside.right, strict=True):
+            total += left[rows, None] * right
+        dense[rows] += total
+
+    over_rows(work, *dense.shape)
 
 
 def _loaded(packed: NDArray[np.uint8], scales: Array) -> Matrix:

@@ -15,21 +15,23 @@ CORES = 4
 Result = TypeVar("Result")
 
 
-def rows_at_once(columns: int, weights: int = BLOCK) -> int:
-    """How many rows of this length make about so many weights: at least one."""
-    return max(1, weights // max(columns, 1))
+def places(rows: int, columns: int) -> list[slice]:
+    """The blocks of a (rows, columns) matrix: whole rows, of about BLOCK weights together but at least one, in their
+    order. They do not depend on the machine, and so no result does.
+    """
+    step = max(1, BLOCK // max(columns, 1))
+    return [slice(first, min(first + step, rows)) for first in range(0, rows, step)]
 
 
 def over_rows(work: Callable[[slice], Result], rows: int, columns: int) -> list[Result]:
     """What `work` returns for each block of rows of a (rows, columns) matrix, in their order.
 
     `work` gets the rows' place in the matrix, and may be called for several blocks at the same time: it writes, if at
-    all, into those rows of an array that is there already.
+    all, into those rows of an array that is there already. What it raises is raised here.
     """
-    step = rows_at_once(columns)
-    places = [slice(first, min(first + step, rows)) for first in range(0, rows, step)]
-    threads = min(CORES, os.cpu_count() or 1, len(places))
+    blocks = places(rows, columns)
+    threads = min(CORES, os.cpu_count() or 1, len(blocks))
     if threads < 2:
-        return [work(place) for place in places]
+        return [work(block) for block in blocks]
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(work, places))
+        return list(pool.map(work, blocks))

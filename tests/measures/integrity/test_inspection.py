@@ -49,7 +49,7 @@ def tampered(artifact):
         arrays = dict(mx.load(str(file)))
         for name in arrays:
             if name in (f"{DOWN}.scales", f"{DOWN}.biases"):
-                arrays[name] = mx.roll(arrays[name], 1, axis=1)
+                arrays[name] = mx.roll(arrays[name], 1, 1)
             if name == NORM:
                 arrays[name] = mx.zeros_like(arrays[name])
         mx.eval(arrays)

@@ -18,9 +18,11 @@ from pytest_quantbench.errors import CorpusError, ModelError, WeightError
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.judge import rules
 from pytest_quantbench.measures.perplexity import score
-from pytest_quantbench.measures.perplexity.reading import Reading, Script, Tokens, check_length, windows
+from pytest_quantbench.measures.perplexity.reading import Reading, Script, Tokens
+from pytest_quantbench.measures.perplexity.windows import check_length, windows
 from pytest_quantbench.measures.samples import PerplexitySamples
 from pytest_quantbench.record import text_summary
+from pytest_quantbench.record.raw import raw_perplexity
 
 TEXT = Text(name="held out", content=(TINY_DIRECTORY / "heldout.txt").read_text())
 
@@ -305,7 +307,7 @@ def test_losses_can_be_found_again_in_the_text(tmp_path):
     small, large = (measure(TINY_DIRECTORY, tmp_path, tokens=n, sampling="windows") for n in (256, 512))
     at = dict(zip(large.drawn.scored(), large.nll_nats, strict=True))
     np.testing.assert_allclose(small.nll_nats, [at[place] for place in small.drawn.scored()], atol=1e-5)
-    raw = text_summary.raw_perplexity(small)
+    raw = raw_perplexity(small)
     np.testing.assert_array_equal(raw["perplexity/window_begins"], small.drawn.begins)
     assert raw["perplexity/window_counts"].sum() == len(raw["perplexity/nll_nats"])
     np.testing.assert_array_equal(large.as_of(256).nll_nats, large.nll_nats[:256])

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from pytest_quantbench.quantizers.numerics import grid_fitting
+from pytest_quantbench.quantizers.numerics import grid_fitting, row_blocks
 
 HALF = np.float16
 
@@ -185,7 +185,7 @@ def test_blocks_make_no_difference(monkeypatch):
     weights = gaussian((50, 2, 32))
     fit = lambda rows: grid_fitting.fit(weights[rows], 3, HALF, grid_fitting.Squared())  # noqa: E731
     whole = grid_fitting.blockwise(weights, fit)
-    monkeypatch.setattr(grid_fitting, "BLOCK", 7 * 64)
+    monkeypatch.setattr(row_blocks, "BLOCK", 7 * 64)
     parts = grid_fitting.blockwise(weights, fit)
     np.testing.assert_array_equal(whole.scales, parts.scales)
     np.testing.assert_array_equal(whole.losses, parts.losses)

@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from pytest_quantbench.quantizers import LowRank
 from pytest_quantbench.quantizers.numerics import low_rank
 from pytest_quantbench.quantizers.numerics.grid_fitting import rounded
 
@@ -153,3 +154,15 @@ def test_rank_beyond_what_is_there_and_zeros():
 
 def test_without_a_stored_product_nothing_is_added():
     assert low_rank.compensator({}, 6, 10) is None
+
+
+def test_the_product_is_summed_in_the_order_of_its_components():
+    """To the last bit as one component after the other gives it, on a matrix of several blocks."""
+    left, right, dense = gaussian((5, 700)), gaussian((5, 1000), 1), gaussian((700, 1000), 2)
+    total = np.zeros((700, 1000), np.float32)
+    for component in range(5):
+        total += np.multiply.outer(left[component], right[component])
+    found = dense.copy()
+    low_rank.add(found, LowRank(left=left, right=right))
+    np.testing.assert_array_equal(found, dense + total)
+    np.testing.assert_allclose(found, dense + left.T @ right, rtol=1e-4, atol=1e-4)
