@@ -6,8 +6,10 @@ import numpy as np
 
 from pytest_quantbench import engines
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.samples import PerplexitySamples, Run, TaskSamples, ThroughputSamples
-from pytest_quantbench.record.schema import SCHEMA, Perplexity, Record
+from pytest_quantbench.record.schema import SCHEMA, Record
+from pytest_quantbench.record.text_schema import Perplexity
 from pytest_quantbench.stats.estimates import Interval
 
 
@@ -154,3 +156,8 @@ def make_scored(nll, distributions=None, fidelity=None):
         distributions=distributions,
         fidelity=fidelity,
     )
+
+
+def make_verdict(metric, outcome="pass", **changes):
+    fields = {"metric": metric, "outcome": outcome, "limit": 2.0, "estimate": 1.0, "low": 0.5, "high": 1.5}
+    return Verdict(**(fields | {"confidence": 0.9, "sentence": "It is so."} | changes))

@@ -34,7 +34,7 @@ STRICT = (
 # Single tests elsewhere are marked `slow` where they stand.
 SLOW = {TESTS / "faults", TESTS / "engines/mlx/test_transformers_logits.py"}
 # Where models are run; elsewhere it is what uses the fixture `small_model`.
-MODEL = {TESTS / each for each in ("bench", "compress", "engines", "measures", "plugin", "sessions", "workbench")}
+MODEL = {TESTS / each for each in ("bench", "compress", "engines", "measures", "plugin", "tiny", "workbench")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -32,6 +32,7 @@ from pytest_quantbench.judge.rules import judged
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.perplexity.reading import Tokens
 from pytest_quantbench.measures.perplexity.windows import windows
+from pytest_quantbench.report import tables
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.window_sampling import Drawn, order
 from pytest_quantbench.storage.cache import default_cache
@@ -115,8 +116,7 @@ def table(files: Sequence[Path], draws: int) -> list[str]:
         "Share of samples with a wrong verdict, the limit at the text's own delta: 5 % is what is promised of either",
         f"side. {draws:,} samples of each kind (standard error {(0.05 * 0.95 / draws) ** 0.5:.1%}).",
         "",
-        "| losses | recipe | delta | tokens | in a row: pass | fail | windows drawn: pass | fail |",
-        "|---" * 8 + "|",
+        *tables.head(["losses", "recipe", "delta", "tokens", "in a row: pass", "fail", "windows drawn: pass", "fail"]),
     ]
     for file in files:
         with np.load(file) as arrays:
@@ -128,8 +128,8 @@ def table(files: Sequence[Path], draws: int) -> list[str]:
                 row, spread = (rates(losses, planned, draws, spread=each) for each in (False, True))
                 shown = [f"{share:.1%}" for share in (*row, *spread)]
                 tokens = f"{planned[-1]:,}" if len(planned) == 1 else f"{planned[0]} to {planned[-1]:,}"
-                head = f"{file.stem}, {size:,} tokens | {name} | {losses.limit:.3g} | {tokens}"
-                lines.append(f"| {head} | {' | '.join(shown)} |")
+                head = [f"{file.stem}, {size:,} tokens", name, f"{losses.limit:.3g}", tokens]
+                lines.append(tables.row([*head, *shown]))
                 print(lines[-1], flush=True)
     return lines
 

@@ -26,7 +26,7 @@ from pytest_quantbench.errors import RecordError
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.older_schemas import as_current
-from pytest_quantbench.record.text_schema import Perplexity
+from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.storage.sealed import unsealed
 

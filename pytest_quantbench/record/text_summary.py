@@ -8,7 +8,7 @@ import numpy as np
 
 from pytest_quantbench.catalog.corpora import HEAD_OF_TEXT, HEAD_TOKENS
 from pytest_quantbench.measures.samples import PerplexitySamples
-from pytest_quantbench.record.text_schema import Divergence, Head, Perplexity
+from pytest_quantbench.record.perplexity_schema import Divergence, Head, Perplexity
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.estimates import Interval, Ratio
 from pytest_quantbench.stats.proportions import share_of

@@ -31,6 +31,9 @@ WIDTH = {"int8": 8, "mxfp8": 8}  # of the others, 4 is one
 STACK = "model.layers.1.block_sparse_moe.switch_mlp"  # in the small Mixtral
 
 
+SEARCHED = [pytest.param(each, marks=pytest.mark.slow) for each in ("int4", "int8-static")]
+
+
 def calibration(sequences=4):
     return CalibrationSet(text=TEXT, sequences=sequences)
 
@@ -132,7 +135,7 @@ def assert_close(found, expected):
     np.testing.assert_allclose(*map(np.array, losses), atol=1e-4)
 
 
-@pytest.mark.parametrize("recipe_id", ["int4-gptq", "int4", "int8-static"])
+@pytest.mark.parametrize("recipe_id", ["int4-gptq", *SEARCHED])
 def test_the_bytes_are_the_same_in_portions_streamed_and_after_an_interruption(bf16, tmp_path, monkeypatch, recipe_id):
     directory, _ = bf16("mixtral")
     whole = made(directory, recipe_id, tmp_path / "whole")

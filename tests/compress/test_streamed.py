@@ -21,7 +21,8 @@ from pytest_quantbench.errors import WeightError
 from pytest_quantbench.fetch.texts import Text
 
 TEXT = Text(name="text", content=(TINY_DIRECTORY / "heldout.txt").read_text())
-RECIPES = ("int4-rtn", "int4", "int4-gptq", "int4-static", "int2")
+FITTED = [pytest.param(each, marks=pytest.mark.slow) for each in ("int4", "int4-static", "int2")]
+RECIPES = ["int4-rtn", "int4-gptq", *FITTED]
 GROUPS = 4  # of a model with three layers: what is outside of them, and each
 
 

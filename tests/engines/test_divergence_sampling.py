@@ -11,7 +11,7 @@ from text_like_logits import compact, quick_kl, text_like
 from pytest_quantbench.engines.divergence import Fidelity
 from pytest_quantbench.engines.logits import HostLogits
 from pytest_quantbench.record import text_summary
-from pytest_quantbench.record.text_schema import Divergence
+from pytest_quantbench.record.perplexity_schema import Divergence
 from pytest_quantbench.report import figures
 from pytest_quantbench.stats import series
 

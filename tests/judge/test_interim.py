@@ -93,6 +93,7 @@ def test_adjusted_p_values_say_what_the_looks_said():
     assert {("pass", True), ("fail", True)} <= seen
 
 
+@pytest.mark.slow
 def test_adjusted_p_values_are_p_values():
     """With the truth on the limit they are below u no more often than u, wherever the looking stopped."""
     rng, found = np.random.default_rng(6), []

@@ -8,6 +8,7 @@ from mlx_lm.generate import generate_step
 from pytest_quantbench import engines, quantizers
 from pytest_quantbench.catalog.prompts import PROMPTS
 from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.engines.mlx import resident
 from pytest_quantbench.engines.mlx.walk import Walk
@@ -57,7 +58,7 @@ def test_greedy_generation_is_mlx_lms_own(small_model, tmp_path):
     directory = small_model()
     artifact = artifact_of(directory, tmp_path)
     loaded = resident.load(artifact)
-    tokenizer = throughput.load_tokenizer(directory)
+    tokenizer = load_tokenizer(directory)
     ours = throughput.generate(loaded, tokenizer, 0, 12).text
     model, wrapped = mlx_lm.load(str(artifact.directory))
     model.set_dtype(mx.float32)

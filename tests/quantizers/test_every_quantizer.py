@@ -32,7 +32,7 @@ EVERY = [
 # One scale for a whole row is fewer bits than any group, and floating-point levels suit heavier tails than these.
 WORSE_ON_GAUSSIANS = {"int8", "dynamic", "static", "mxfp4", "mxfp8", "nvfp4"}
 CALIBRATED = correlated_inputs(256)
-SEARCHING = {"aqlm", "awq", "kquant", "milo", "quip", "static", "vptq"}  # seconds to minutes for a check
+SEARCHING = {"aqlm", "awq", "gptq", "kquant", "milo", "quip", "static", "vptq"}  # seconds to minutes for a check
 
 
 def paced(quantizer):

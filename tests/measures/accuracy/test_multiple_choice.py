@@ -392,7 +392,7 @@ def test_questions_that_cannot_be_fetched_are_waited_for_once(monkeypatch):
             tried.append(told)
             raise ConnectionError("no route")
 
-    monkeypatch.setattr(lm_eval_tasks.lm_eval_tasks, "TaskManager", Manager)
+    monkeypatch.setattr("lm_eval.tasks.TaskManager", Manager)
     monkeypatch.setattr(lm_eval_tasks, "_unreached", {})
     for _ in range(3):
         with pytest.raises(OfflineError, match=r"arc_easy cannot be fetched \(no route\)"):

@@ -20,7 +20,7 @@ from pytest_quantbench.measures.integrity import inspection
 from pytest_quantbench.measures.integrity.inspection import Inspected
 from pytest_quantbench.record import folder as results
 from pytest_quantbench.record import schema
-from pytest_quantbench.report import markdown, terminal
+from pytest_quantbench.report import markdown, tables, terminal
 from pytest_quantbench.storage.files import file_sha256
 from pytest_quantbench.storage.sealed import sealed
 
@@ -50,7 +50,7 @@ def tampered(artifact):
         arrays = dict(mx.load(str(file)))
         for name in arrays:
             if name in (f"{DOWN}.scales", f"{DOWN}.biases"):
-                arrays[name] = mx.roll(arrays[name], 1, axis=1)
+                arrays[name] = mx.roll(arrays[name], 1, 1)
             if name == NORM:
                 arrays[name] = mx.zeros_like(arrays[name])
         mx.eval(arrays)
@@ -153,7 +153,7 @@ def test_the_self_test_says_what_was_named(directory, tmp_path):
     found = list(selftest.findings(cell(directory, tmp_path)))
     assert not found[0].named
     assert all(each.named for each in found[1:])
-    lines = selftest.table(found)
+    lines = tables.table(*selftest.as_table(found))
     assert lines[0].endswith("| verdict | integrity |")
     assert lines[2].endswith("| nothing |")
     assert lines[3].endswith(f"| {len(found[1].named)} findings |")

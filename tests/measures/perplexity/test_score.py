@@ -19,7 +19,8 @@ from pytest_quantbench.errors import CorpusError, ModelError, WeightError
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.judge import rules
 from pytest_quantbench.measures.perplexity import score
-from pytest_quantbench.measures.perplexity.reading import Reading, Script, Tokens, check_length, windows
+from pytest_quantbench.measures.perplexity.reading import Reading, Script, Tokens
+from pytest_quantbench.measures.perplexity.windows import check_length, windows
 from pytest_quantbench.measures.samples import PerplexitySamples
 from pytest_quantbench.record import text_summary
 

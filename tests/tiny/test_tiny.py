@@ -144,6 +144,7 @@ def test_it_behaves_like_a_language_model_under_quantization(tmp_path):
     assert nll[1] - nll[0] < nll[2] - nll[0] < nll[3] - nll[0]
 
 
+@pytest.mark.slow
 def test_its_accuracy_leaves_room_on_both_sides(tmp_path):
     artifact = artifact_of("bf16", tmp_path)
     tokenizer = load_tokenizer(TINY_DIRECTORY)
