@@ -70,7 +70,7 @@ class Walked:
     @property
     def artifact_key(self) -> str:
         """The artifact's, known before it is made."""
-        return key_of(self.source.checkpoint, self.recipe, self.source.settings.seed, self.calibrated_by)
+        return key_of(self.source.opened, self.recipe, self.source.settings.seed, self.calibrated_by)
 
     @property
     def calibrated_by(self) -> CalibrationSet | None:
