@@ -18,7 +18,7 @@ from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.parameters import Capacity, Parameter
 from pytest_quantbench.engines.proof import Proof
 from pytest_quantbench.engines.resident import Resident
-from pytest_quantbench.quantizers import Array
+from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.encoding import Encoding, Rules
 
 MEMORY_BYTES = 4 * 2**30  # of hidden states: 128 sequences of 2,048 tokens of a 4,096-wide model are exactly that
@@ -207,6 +207,14 @@ class Engine(Protocol):
 
     def decode(self, encoding: Encoding) -> Any:
         """An encoded parameter's values, by the engine's own kernels where these are faster than the method itself."""
+
+    def outputs(self, layer: Layer, decode: Callable[[], Array], inputs: Rows) -> Rows:
+        """(…, in) → (…, out) in float32, by what the engine builds of a described layer; `decode` gives the method's
+        own matrix, where the layer needs it.
+        """
+
+    def matrix(self, layer: Layer) -> Rows | None:
+        """A described layer's (out, in) matrix by the engine's own kernels; None where it has none for it."""
 
     def save(self, file: Path, arrays: Mapping[str, Array]) -> None:
         """Write a safetensors file of an artifact. Raises OSError where that fails."""

@@ -1,7 +1,7 @@
 """MLX as an engine: mlx-lm's models on Metal, on CUDA, and on a Linux CPU with numpy's products (see host_products)."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,10 +26,11 @@ from pytest_quantbench.engines.protocol import (
     Config,
     EncodedWeights,
     Rounded,
+    Rows,
     Use,
     Weights,
 )
-from pytest_quantbench.quantizers import Array
+from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.encoding import Encoding
 
 
@@ -77,6 +78,14 @@ class MlxEngine:
     def decode(self, encoding: Encoding) -> Any:
         """By the method itself on a CPU, by MLX's kernels elsewhere."""
         return layers.dense(encoding)
+
+    def outputs(self, layer: Layer, decode: Callable[[], Array], inputs: Rows) -> Rows:
+        """By MLX's layers, with native products where there are any."""
+        return layers.outputs(layer, decode, inputs)
+
+    def matrix(self, layer: Layer) -> Rows | None:
+        """By MLX's kernels."""
+        return layers.matrix(layer)
 
     def save(self, file: Path, arrays: Mapping[str, Array]) -> None:
         """Write a safetensors file that says it is MLX's."""
