@@ -174,6 +174,12 @@ class Engine(Protocol):
     packages: ClassVar[tuple[str, ...]]
 
     @property
+    def version(self) -> str:
+        """What the key of an artifact says of the engine, in whose names and on whose calibration it was made. Other
+        engines and versions have other texts.
+        """
+
+    @property
     def backend(self) -> Backend:
         """Where arrays land by default. Timings of a CPU are shown and not judged."""
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import vocabulary
+from pytest_quantbench.engines.machine import version_of
 from pytest_quantbench.engines.mlx import layers, resident
 from pytest_quantbench.engines.mlx.arrays import save, to_mlx
 from pytest_quantbench.engines.mlx.host_products import backend
@@ -43,6 +44,11 @@ class MlxEngine:
 
     def __init__(self, *, host: bool | None = None) -> None:
         self._host = backend() == "cpu" if host is None else host
+
+    @property
+    def version(self) -> str:
+        """MLX's own."""
+        return version_of("mlx")
 
     @property
     def backend(self) -> Backend:
