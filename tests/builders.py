@@ -8,8 +8,8 @@ from pytest_quantbench import engines
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.samples import PerplexitySamples, Run, TaskSamples, ThroughputSamples
+from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.schema import SCHEMA, Record
-from pytest_quantbench.record.text_schema import Perplexity
 from pytest_quantbench.stats.estimates import Interval
 
 
