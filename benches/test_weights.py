@@ -6,13 +6,13 @@ pytestmark = pytest.mark.weights
 
 
 def test_weights(cell):
-    for tensor in cell.weight_samples.tensors:
+    for tensor in cell.samples("weights").tensors:
         assert tensor.snr_db > 0, f"{tensor.name}: decoding gives more noise than weight ({tensor.snr_db:.1f} dB)"
 
 
 def test_integrity(cell):
-    cell.integrity.settle()
-    assert not cell.integrity.problems, "\n".join(cell.integrity.problems)
+    problems = cell.problems
+    assert not problems, "\n".join(problems)
 
 
 def test_codec(quantbench_codec):

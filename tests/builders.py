@@ -5,6 +5,10 @@ import json
 import numpy as np
 
 from pytest_quantbench import engines
+from pytest_quantbench.bench.samples import Samples
+from pytest_quantbench.bench.target import Target
+from pytest_quantbench.catalog.models import MODELS
+from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.samples import PerplexitySamples, Run, TaskSamples, ThroughputSamples
@@ -156,6 +160,15 @@ def make_scored(nll, distributions=None, fidelity=None):
         distributions=distributions,
         fidelity=fidelity,
     )
+
+
+def make_target(recipe_id="int4-rtn", **changes):
+    return Target(model=MODELS["Tiny"], recipe=recipe(recipe_id), **changes)
+
+
+def make_store(cache, identity="s", fresh=False):
+    """Samples of targets whose weights and machine are called `identity`."""
+    return Samples(cache, lambda target: {"subject": identity, "target": target.id}, fresh=fresh)
 
 
 def make_verdict(metric, outcome="pass", **changes):

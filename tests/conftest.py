@@ -14,9 +14,9 @@ from hypothesis import settings
 from mlx.utils import tree_flatten
 from small_models import CONFIGS, HEADS, MIXTURES, REFUSED
 
-from pytest_quantbench.bench.inputs import Source
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.engines.mlx.skeleton import skeleton
+from pytest_quantbench.measures.perplexity import scripts
 
 TESTS = Path(__file__).parent
 # Hypothesis tries the same examples every time, so that no run fails by luck; to search among others, with a seed that
@@ -84,4 +84,4 @@ def small_model(tmp_path) -> Callable[..., Path]:
 @pytest.fixture
 def judged_unread(monkeypatch):
     """Random models read no text better than word frequencies do: here they are judged by their losses all the same."""
-    monkeypatch.setattr(Source, "refuse_unreadable_text", lambda self, reference: None)
+    monkeypatch.setattr(scripts, "refuse_unreadable", lambda inputs, reference: None)

@@ -57,7 +57,7 @@ def recipes() -> Iterator[Recipe]:
         others = [name for name in methods if name not in (level.quantizer, "identity")]
         mixes = [name for name, mix in MIXES.items() if mix.inner.parameters["bits"] == level.bits]
         for name in [level.name, *(f"{level.name}-{method}" for method in (*others, *mixes))]:
-            if level.bits < 16 and _can_be_had(made := recipe(name, methods)):
+            if level.bits < 16 and _can_be_had(made := recipe(name)):
                 yield made
 
 

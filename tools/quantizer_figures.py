@@ -30,7 +30,8 @@ import mlx.nn as nn
 import numpy as np
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.bench import cell as bench
+from pytest_quantbench.bench.cell import Cell
+from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog import models
 from pytest_quantbench.catalog.models import user_model
 from pytest_quantbench.catalog.recipes import Part, recipe
@@ -262,18 +263,17 @@ def perplexity(directory: Path | None) -> None:
         if directory is not None:
             texts = [_written_by(directory, Path(work) / f"{name}.txt", seed) for seed, name in enumerate(("a", "b"))]
             settings = dataclasses.replace(settings, corpus=texts[0], calibration=texts[1], calibration_sequences=32)
-        subject = bench.Subject(model, settings)
+        subject = Subject(model, settings)
         lines = ["| recipe | bits per weight of the decoder | perplexity | nats above BF16 | nats above rtn |"]
         lines.append("|---|---|---|---|---|")
-        known = quantizers.names()
-        before = subject.cell(recipe("bf16", known)).perplexity_samples.nll_nats
+        before = subject.cell(recipe("bf16")).samples("perplexity").nll_nats
         lines.append(f"| bf16 | 16 | {np.exp(before.mean()):.3f} | | |")
         for width in (4, 3, 2):
             rounded = None
             for name in METHODS:
                 try:
-                    cell = subject.cell(recipe(f"int{width}-{name}", known))
-                    after = cell.perplexity_samples.nll_nats
+                    cell = subject.cell(recipe(f"int{width}-{name}"))
+                    after = cell.samples("perplexity").nll_nats
                 except QuantbenchError as error:  # a width that the method does not have
                     print(error)
                     continue
@@ -293,7 +293,7 @@ def _paired(after: Any, before: Any) -> str:
     return f"{interval.estimate:+.4f} ± {interval.high - interval.estimate:.4f}"
 
 
-def _decoder_bits(cell: bench.Cell) -> float:
+def _decoder_bits(cell: Cell) -> float:
     tensors = [tensor for tensor in cell.artifact.manifest.tensors if tensor.part == "inner"]
     return 8 * sum(t.stored_bytes for t in tensors) / sum(math.prod(t.shape) for t in tensors)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_quantbench import engines, quantizers
+from pytest_quantbench import engines
 from pytest_quantbench.catalog.corpora import SCORED_TOKENS, WINDOW_TOKENS
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.recipes import recipe
@@ -45,7 +45,7 @@ SIZES = ((512,), (4096,), (16_384,), (512, 1024, 2048, 4096, 8192, 16_384))
 def write_losses(model: Path, text: Path, file: Path, tokens: int, names: Sequence[str]) -> None:
     """(tokens,) losses in nats of every recipe, under its name; the same tokens for all."""
     opened = engines.get().open(Checkpoint(model))
-    cells = {name: compress(opened, recipe(name, quantizers.names()), 0, default_cache()) for name in ("bf16", *names)}
+    cells = {name: compress(opened, recipe(name), 0, default_cache()) for name in ("bf16", *names)}
     read = Tokens(read_text(text, offline=True), load_tokenizer(model), opened.engine.capacity(opened.config))
     cut = windows(min(tokens, len(read.ids)), WINDOW_TOKENS, WINDOW_TOKENS, bool(read.front))
     found: dict[str, list[np.ndarray]] = {name: [] for name in cells}
@@ -101,7 +101,11 @@ def outcome(losses: Losses, planned: tuple[int, ...], seed: int, *, spread: bool
         assert estimate is not None
         return judged(METRICS["perplexity_delta"], estimate, losses.limit, "", alpha, items)
 
-    return interim.follow(planned, lambda items: items, verdict_at, whole=count if spread else None).outcome
+    looks = interim.Looks(planned, whole=count if spread else None)
+    while (items := looks.wanted) is not None:
+        _, alpha = looks.at(items)
+        looks.add(items, alpha, verdict_at(items, alpha))
+    return looks.verdict.outcome
 
 
 def rates(losses: Losses, planned: tuple[int, ...], draws: int, *, spread: bool) -> tuple[float, float]:

@@ -87,7 +87,11 @@ def _follow(setting: Setting, drawn: Drawn) -> Verdict:
             )
         return judged(metric, estimate, setting.limit, "", alpha, items)
 
-    return interim.follow(setting.planned, lambda items: items, verdict_at, whole=setting.whole)
+    looks = interim.Looks(setting.planned, whole=setting.whole)
+    while (items := looks.wanted) is not None:
+        _, alpha = looks.at(items)
+        looks.add(items, alpha, verdict_at(items, alpha))
+    return looks.verdict
 
 
 def answers(flipped: float, limit: float, planned: tuple[int, ...], drop: float | None = None) -> Setting:

@@ -4,47 +4,41 @@ A text of another kind than the model shows as a perplexity far above the one on
 are then fitted to what the model never sees. Costs one walk of the reference over 512 tokens, kept between sessions.
 """
 
-from __future__ import annotations
-
 import logging
-from typing import TYPE_CHECKING
 
-from pytest_quantbench.measures.perplexity import score
-from pytest_quantbench.measures.perplexity.reading import HEAD, Script, Tokens
-from pytest_quantbench.measures.samples import PerplexitySamples
+from pytest_quantbench.bench.schedule import Schedule
+from pytest_quantbench.bench.target import Target
+from pytest_quantbench.bench.wants import Want
+from pytest_quantbench.measures.perplexity.calibration_text import CALIBRATION_TEXT
+from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 from pytest_quantbench.stats import series
 
-if TYPE_CHECKING:
-    from pytest_quantbench.bench.cell import Cell
-
-NAME, VERSION = "calibration_text", 1  # raised when the same text gives other samples
 FAR = 3.0  # × the perplexity on T2's text
 log = logging.getLogger(__name__)
 
 
-def calibration_perplexity(cell: Cell) -> float | None:
-    """The reference's perplexity on the first 512 tokens of the text that a cell was calibrated on; None where it was
-    not calibrated, or the perplexity overflows. A text far beyond the model is warned about.
+def calibration_perplexity(target: Target, schedule: Schedule) -> float | None:
+    """The reference's perplexity on the text that a target was calibrated on, as far as it is measured; None where it
+    was not calibrated, or the perplexity overflows.
     """
-    used = cell.calibrated_by
-    if used is None:
+    found = schedule.samples.get(target.reference, CALIBRATION_TEXT)
+    if found is None or schedule.artifacts.calibrated_by(target) is None:
         return None
-    source, memory = cell.source, cell.reference.memory
-    work = {"version": VERSION, "text": used.text.sha256, "tokens": HEAD.tokens}
-    found = memory.recall(NAME, work, PerplexitySamples)
-    if found is None:
-        tokens = Tokens(used.text, source.tokenizer, source.capacity)
-        script = Script(tokens, HEAD, there=0)  # as much as there is: this is no measure that a verdict stands on
-        walk = source.engine.walk([cell.reference.artifact], memory_bytes=source.settings.memory_bytes)
-        walk.run(script.batches(), f"calibration text of {source.model.name}")
-        found = score.score(script, walk)
-        memory.keep(NAME, work, found)
-    fitted, natural = (series.perplexity(s.nll_nats) for s in (found, cell.reference.perplexity_samples))
-    if natural is not None and (fitted is None or fitted > FAR * natural):
+    return series.perplexity(found.nll_nats)
+
+
+def warn_of_foreign_text(target: Target, schedule: Schedule) -> None:
+    """Measure the calibration text of a target that has one, and say so where it is far beyond the model."""
+    used, inputs, reference = schedule.artifacts.calibrated_by(target), schedule.inputs, target.reference
+    if used is None:
+        return
+    schedule.ensure([Want(target=reference, measure=CALIBRATION_TEXT)])
+    found, natural = (schedule.samples.need(reference, each) for each in (CALIBRATION_TEXT, PERPLEXITY))
+    fitted, known = (series.perplexity(each.nll_nats) for each in (found, natural))
+    if known is not None and (fitted is None or fitted > FAR * known):
         shown = "overflows" if fitted is None else f"is {fitted:,.1f}"
         log.warning(
-            f"{cell.id} is calibrated on {used.text.name}, where the perplexity of BF16 {shown}, and on "
-            f"{source.text.name} it is {natural:,.1f}: a text of another kind. Give one that the model knows with "
+            f"{target.id} is calibrated on {used.text.name}, where the perplexity of BF16 {shown}, and on "
+            f"{inputs.texts[0].name} it is {known:,.1f}: a text of another kind. Give one that the model knows with "
             f"--calibration FILE, or --calibration self."
         )
-    return fitted

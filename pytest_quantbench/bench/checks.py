@@ -1,154 +1,153 @@
-"""T1, T2 and T3 as verdicts see them: how many samples there are and may be, how to get more, and one look at them.
-
-A check holds a cell and its reference, and sees to it that both have the same items.
-"""
+"""T1, T2 and T3 as verdicts see them: how many samples there are and may be, how to get more, and one look at them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from pytest_quantbench.bench.growth import grow_questions, grow_tokens
-from pytest_quantbench.bench.timing import Measured
+from pytest_quantbench import measures
+from pytest_quantbench.bench.schedule import Schedule
+from pytest_quantbench.bench.target import Target
+from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.prompts import PROMPTS
 from pytest_quantbench.catalog.settings import Settings
+from pytest_quantbench.engines.protocol import Backend
 from pytest_quantbench.judge import accuracy_drop, interim, rates, rules
 from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.measures import AnyMeasure
+from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, ThroughputSamples
 from pytest_quantbench.stats import series
 
+S = TypeVar("S")
 
-class Check(Protocol):
-    """One check of one cell."""
 
-    def __init__(self, cell: Measured, reference: Measured) -> None: ...
+class Check(Protocol[S]):
+    """How the samples of one measure are judged, where they were taken on this backend."""
 
-    def extent(self, settings: Settings) -> tuple[int, int]:
+    backend: Backend
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    def extent(self, samples: S, settings: Settings) -> tuple[int, int]:
         """How many items the first look has, and how many the last may have."""
 
-    @property
-    def whole(self) -> int | None:
+    def whole(self, samples: S) -> int | None:
         """How many items are all that there is to know, where samples are drawn from so many; None: of none."""
+        return None
 
-    def grow(self, items: int) -> int:
-        """More samples of the cell and of the reference; returns how many both have."""
+    def count(self, samples: S) -> int:
+        """How many items there are."""
 
-    def look(self, items: int, limit: float | None, alpha: float) -> Verdict:
-        """The verdict on the first so many items of both."""
+    def first(self, samples: S, items: int) -> S:
+        """The samples of the first so many: there may be more, for another target or another limit."""
 
-    def hopeless(self, items: int, limit: float | None) -> bool:
-        """Whether a verdict that is undecided after so many items stays so, however many are added."""
+    def look(self, samples: S, reference: S, limit: float | None, alpha: float) -> Verdict:
+        """The verdict on the same items of both, with what it is `of`, and its `value` and `reference_value`."""
+
+    def hopeless(self, reference: S, limit: float | None) -> bool:
+        """Whether a verdict that is undecided on these items stays so, however many are added."""
         return False
 
-    def compared(self, items: int) -> dict[str, Any]:
-        """What the verdict is `of`, and the figures of these items: `value` and `reference_value` of a Verdict."""
+    def is_whole_pair(self, samples: S) -> bool:
+        """Whether the reference's items are among these samples, so that none of its own are added."""
+        return False
 
 
-class PerplexityCheck(Check):
+class PerplexityCheck(Check[PerplexitySamples]):
     """T2: items are tokens of the corpus; of windows that are drawn, as many as whole windows score."""
 
-    def __init__(self, cell: Measured, reference: Measured) -> None:
-        self._cell, self._reference = cell, reference
-
-    def extent(self, settings: Settings) -> tuple[int, int]:
+    def extent(self, samples: PerplexitySamples, settings: Settings) -> tuple[int, int]:
         """From `--tokens` to `--max-tokens`, or to the end of the corpus."""
-        samples = self._cell.perplexity_samples
         available, window = samples.available_tokens, 1 if samples.drawn is None else samples.drawn.tokens
         first, most = (-(-(each or available) // window) * window for each in (settings.tokens, settings.most_tokens))
         return min(first, available), min(most, available)
 
-    @property
-    def whole(self) -> int | None:
+    def whole(self, samples: PerplexitySamples) -> int | None:
         """The corpus, where windows are drawn from it."""
-        samples = self._cell.perplexity_samples
         return None if samples.drawn is None else samples.available_tokens
 
-    def grow(self, items: int) -> int:
-        """Of both, as far as the corpus has them."""
-        return grow_tokens((self._reference, self._cell), items)
+    def count(self, samples: PerplexitySamples) -> int:
+        """Tokens that were read."""
+        return samples.text_tokens
 
-    def look(self, items: int, limit: float | None, alpha: float) -> Verdict:
-        """Either may have gone further, for another cell or another limit."""
-        scored, paired = (each.perplexity_samples.as_of(items) for each in (self._cell, self._reference))
-        return rules.judge_perplexity(scored, paired, limit, alpha)
+    def first(self, samples: PerplexitySamples, items: int) -> PerplexitySamples:
+        """What reading so many tokens gave."""
+        return samples.as_of(items)
 
-    def compared(self, items: int) -> dict[str, Any]:
-        """Perplexities of the text."""
-        scored, paired = (each.perplexity_samples.as_of(items) for each in (self._cell, self._reference))
-        ppl, before = series.perplexity(scored.nll_nats), series.perplexity(paired.nll_nats)
-        return {"of": scored.corpus, "value": ppl, "reference_value": before}
+    def look(
+        self, samples: PerplexitySamples, reference: PerplexitySamples, limit: float | None, alpha: float
+    ) -> Verdict:
+        """With both perplexities of the text."""
+        verdict = rules.judge_perplexity(samples, reference, limit, alpha)
+        ppl, before = series.perplexity(samples.nll_nats), series.perplexity(reference.nll_nats)
+        return replace(verdict, of=samples.corpus, value=ppl, reference_value=before)
 
 
-class AccuracyCheck(Check):
+class AccuracyCheck(Check[AccuracySamples]):
     """T3: items are questions of the first task, which is the one that is judged."""
 
-    whole = None  # a task's questions stand for others
-
-    def __init__(self, cell: Measured, reference: Measured) -> None:
-        self._cell, self._reference = cell, reference
-
-    def extent(self, settings: Settings) -> tuple[int, int]:
+    def extent(self, samples: AccuracySamples, settings: Settings) -> tuple[int, int]:
         """From `--limit` to all questions of the task."""
-        available = self._cell.accuracy_samples.available[self._judged]
+        available = samples.available[_judged(samples)]
         return min(settings.limit, available), available
 
-    def grow(self, items: int) -> int:
-        """Of both, as far as the task has them."""
-        return grow_questions((self._reference, self._cell), items)
+    def count(self, samples: AccuracySamples) -> int:
+        """Questions that were answered."""
+        return len(samples.tasks[_judged(samples)].ids)
 
-    def look(self, items: int, limit: float | None, alpha: float) -> Verdict:
-        """Either may have gone further, for another cell or another limit."""
-        name = self._judged
-        answered, before = (each.accuracy_samples.tasks[name].first(items) for each in (self._cell, self._reference))
-        available = self._cell.accuracy_samples.available[name]
-        return accuracy_drop.judge_accuracy(name, answered, before, limit, alpha, available)
+    def first(self, samples: AccuracySamples, items: int) -> AccuracySamples:
+        """Of the judged task alone."""
+        name = _judged(samples)
+        return replace(samples, tasks={name: samples.tasks[name].first(items)})
 
-    def hopeless(self, items: int, limit: float | None) -> bool:
+    def look(self, samples: AccuracySamples, reference: AccuracySamples, limit: float | None, alpha: float) -> Verdict:
+        """With both accuracies on the task, as fractions."""
+        name = _judged(samples)
+        mine, before = samples.tasks[name], reference.tasks[name]
+        verdict = accuracy_drop.judge_accuracy(name, mine, before, limit, alpha, samples.available[name])
+        value, reference_value = (float(each.correct.mean()) for each in (mine, before))
+        return replace(verdict, of=name, value=value, reference_value=reference_value)
+
+    def hopeless(self, reference: AccuracySamples, limit: float | None) -> bool:
         """Where the reference guesses."""
-        return accuracy_drop.hopeless(self._reference.accuracy_samples.tasks[self._judged].first(items), limit)
-
-    def compared(self, items: int) -> dict[str, Any]:
-        """Accuracies on the task, as fractions."""
-        name = self._judged
-        mine, other = (each.accuracy_samples.tasks[name].first(items) for each in (self._cell, self._reference))
-        return {"of": name, "value": float(mine.correct.mean()), "reference_value": float(other.correct.mean())}
-
-    @property
-    def _judged(self) -> str:
-        return next(iter(self._cell.accuracy_samples.tasks))
+        return accuracy_drop.hopeless(reference.tasks[_judged(reference)], limit)
 
 
-class ThroughputCheck(Check):
+def _judged(samples: AccuracySamples) -> str:
+    return next(iter(samples.tasks))
+
+
+class ThroughputCheck(Check[ThroughputSamples]):
     """T1: items are runs over all prompts."""
 
-    whole = None
-
-    def __init__(self, cell: Measured, reference: Measured) -> None:
-        self._cell, self._reference = cell, reference
-
-    def extent(self, settings: Settings) -> tuple[int, int]:
+    def extent(self, samples: ThroughputSamples, settings: Settings) -> tuple[int, int]:
         """From `--runs` to `most_runs` of every prompt; on a CPU nothing is judged and nothing added."""
         runs = settings.runs * len(PROMPTS)
-        return runs, runs if self._cell.source.engine.backend == "cpu" else settings.most_runs * len(PROMPTS)
+        return runs, runs if self.backend == "cpu" else settings.most_runs * len(PROMPTS)
 
-    def grow(self, items: int) -> int:
-        """Of both, unless the reference's runs are interleaved with the cell's own."""
-        interleaved = self._cell.throughput_samples.reference_runs
-        return min(each.grow_runs(items) for each in ((self._cell,) if interleaved else (self._reference, self._cell)))
+    def count(self, samples: ThroughputSamples) -> int:
+        """Runs."""
+        return len(samples.runs)
 
-    def look(self, items: int, limit: float | None, alpha: float) -> Verdict:
-        """Informational on a CPU."""
-        mine, other = (each.throughput_samples.first(items) for each in (self._cell, self._reference))
-        return rules.judge_throughput(mine, other, limit, self._cell.source.engine.backend != "cpu", alpha)
+    def first(self, samples: ThroughputSamples, items: int) -> ThroughputSamples:
+        """With the reference's, where they are interleaved."""
+        return samples.first(items)
 
-    def compared(self, items: int) -> dict[str, Any]:
-        """Mean rates; the reference's own where they may be compared."""
-        mine, other = (each.throughput_samples.first(items) for each in (self._cell, self._reference))
-        if mine.reference_runs:
-            other = replace(other, runs=mine.reference_runs)
-        before = None if rates.suppressed(mine, other) else rates.mean_rate(other)
-        return {"value": rates.mean_rate(mine), "reference_value": before}
+    def look(
+        self, samples: ThroughputSamples, reference: ThroughputSamples, limit: float | None, alpha: float
+    ) -> Verdict:
+        """Informational on a CPU. With mean rates; the reference's own where they may be compared."""
+        verdict = rules.judge_throughput(samples, reference, limit, self.backend != "cpu", alpha)
+        other = replace(reference, runs=samples.reference_runs) if samples.reference_runs else reference
+        before = None if rates.suppressed(samples, other) else rates.mean_rate(other)
+        return replace(verdict, value=rates.mean_rate(samples), reference_value=before)
+
+    def is_whole_pair(self, samples: ThroughputSamples) -> bool:
+        """Where they are interleaved."""
+        return bool(samples.reference_runs)
 
 
-CHECKS: Mapping[str, type[Check]] = {
+CHECKS: Mapping[str, type[Check[Any]]] = {
     "perplexity": PerplexityCheck,
     "accuracy": AccuracyCheck,
     "throughput": ThroughputCheck,
@@ -156,23 +155,43 @@ CHECKS: Mapping[str, type[Check]] = {
 
 
 def decide(
-    name: str,
-    cell: Measured,
-    reference: Measured,
-    limit: float | None,
-    settings: Settings,
-    deadline_seconds: float | None = None,
+    name: str, target: Target, schedule: Schedule, limit: float | None, deadline_seconds: float | None = None
 ) -> Verdict:
     """The verdict of a check, with as many samples as it takes, up to the settings' bounds or the deadline."""
-    check = CHECKS[name](cell, reference)
-    first, most = check.extent(settings)
+    check, settings = CHECKS[name](schedule.inputs.engine.backend), schedule.inputs.settings
+    pair = _Pair(target, schedule, measures.get(name), check)
+    own = pair.own()
+    first, most = check.extent(own, settings)
     once = settings.fixed or limit is None
-    planned = [first] if once else interim.sizes(first, max(first, most))
+    looks = interim.Looks(
+        [first] if once else interim.sizes(first, max(first, most)), deadline_seconds, check.whole(own)
+    )
+    while (wanted := looks.wanted) is not None:
+        items, alpha = looks.at(pair.grow(wanted))
+        mine, other = (check.first(each, items) for each in pair.both())
+        looks.add(items, alpha, check.look(mine, other, limit, alpha), hopeless=check.hopeless(other, limit))
+    return interim.adjusted(looks.verdict)
 
-    def verdict_at(items: int, alpha: float) -> Verdict:
-        return replace(check.look(items, limit, alpha), **check.compared(items))
 
-    def hopeless(items: int) -> bool:
-        return check.hopeless(items, limit)
+class _Pair:
+    """The samples of a target and of its reference, as many of both."""
 
-    return interim.adjusted(interim.follow(planned, check.grow, verdict_at, deadline_seconds, check.whole, hopeless))
+    def __init__(self, target: Target, schedule: Schedule, measure: AnyMeasure, check: Check[Any]) -> None:
+        self._target, self._schedule = target, schedule
+        self._measure, self._check = measure, check
+
+    def own(self) -> Any:
+        """The target's."""
+        self._schedule.ensure([Want(target=self._target, measure=self._measure)])
+        return self._schedule.samples.need(self._target, self._measure)
+
+    def both(self) -> list[Any]:
+        """What there is of both."""
+        return [self._schedule.samples.need(each, self._measure) for each in (self._target, self._target.reference)]
+
+    def grow(self, items: int) -> int:
+        """See to it that there are so many of both, as far as there are; returns how many both have."""
+        alone = self._check.is_whole_pair(self.own())
+        reference = Want(target=self._target.reference, measure=self._measure, items=None if alone else items)
+        self._schedule.ensure([reference, Want(target=self._target, measure=self._measure, items=items)])
+        return min(map(self._check.count, [self.own()] if alone else self.both()))

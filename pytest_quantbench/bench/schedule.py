@@ -1,206 +1,211 @@
-"""T2 and T3 of several cells of one model, along one walk.
+"""Which samples are needed, and the shortest way to them: what is kept is taken, the rest shares walks.
 
-Which cells a session will ask for is known before the first is measured (`Source.expected`): the first that is asked
-for its losses or its answers takes along all that lack the same. What one cell gets does not depend on the others, to
-the last bit; what a check adds later is scored in other windows and batches, which is the same to rounding. A cell that
-cannot be measured (its compression fails, its numbers end) is left out, and whoever asks for it is told why.
+Which targets a session will ask for is known before the first is measured (`expected`): the first that is asked for
+takes along all that lack the same. A target that cannot be measured (its compression fails, its numbers end) is left
+out, and whoever asks for it is told why. What is added later is scored in other windows and batches than what was
+there, which is the same to rounding.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import msgspec
-
-from pytest_quantbench.bench.inputs import Source
-from pytest_quantbench.bench.shared_walk import SHOWN, T2, T3, Shared, alone, first_work, refuse_unwalkable
-from pytest_quantbench.catalog.recipes import Recipe
+from pytest_quantbench.bench import measuring_locks
+from pytest_quantbench.bench.artifacts import Artifacts
+from pytest_quantbench.bench.inputs import Inputs
+from pytest_quantbench.bench.samples import Samples
+from pytest_quantbench.bench.shared_walk import SharedWalk, Track, named
+from pytest_quantbench.bench.target import Target
+from pytest_quantbench.bench.timing import Timings
+from pytest_quantbench.bench.wants import Lack, Want, doing, references, together, with_reference
 from pytest_quantbench.compress.artifact import Artifact
-from pytest_quantbench.compress.calibration import CalibrationSet
-from pytest_quantbench.compress.pipeline import compress, key_of, used_calibration
-from pytest_quantbench.engines.machine import describe
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.measures.integrity.inspection import Integrity
-from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples
-from pytest_quantbench.storage.samples_cache import Memory
-
-CHECKED = {T2: "perplexity", T3: "accuracy"}  # by which checks they are judged
-KINDS: Mapping[str, Any] = {T2: PerplexitySamples, T3: AccuracySamples}
+from pytest_quantbench.measures import ArtifactMeasure, ResidentMeasure, WalkMeasure
+from pytest_quantbench.measures.integrity.inspection import Inspected
+from pytest_quantbench.measures.integrity.measure import INTEGRITY
 
 
-class Walked:
-    """One model × one recipe, compressed when first measured. `rounding` rounds activations to bfloat16 (see Walk);
-    `paired` is the reference that T2's distributions are compared with, for all but the reference itself.
-    """
+class Schedule:
+    """One model's: what is measured of it, in which order. `expected`: what this session will ask for."""
 
-    def __init__(
-        self, source: Source, recipe: Recipe, *, paired: "Walked | None" = None, rounding: bool = False
-    ) -> None:
-        self.source = source
-        self.recipe = recipe
-        self.rounding = rounding
-        self.failed: dict[str, QuantbenchError] = {}  # what kept samples from being measured, by their name
-        self._paired = paired
+    def __init__(self, inputs: Inputs) -> None:
+        self.inputs = inputs
+        self.artifacts = Artifacts(inputs)
+        self.timings = Timings(inputs, self.artifacts)
+        self.samples = Samples(inputs.settings.cache, self.artifacts.identify, fresh=inputs.settings.fresh)
+        self.expected: list[Want] = []
 
-    @property
-    def paired(self) -> "Walked | None":
-        """The reference."""
-        return self._paired
+    def ensure(self, wants: Sequence[Want]) -> None:
+        """See to it that these samples are there, of this session or an earlier one, or why they are not.
 
-    @cached_property
-    def artifact(self) -> Artifact:
-        """The compressed model, found in the cache or made."""
-        if self.rounding and self.paired is not None and self.paired.recipe == self.recipe:
-            return self.paired.artifact  # a walk reads the weights of both once
-        settings = self.source.settings
-        return compress(
-            self.source.opened,
-            self.recipe,
-            settings.seed,
-            settings.cache,
-            self._calibration,
-            stored=settings.writes.stores,
-            memory_bytes=settings.memory_bytes,
+        Along a walk, first samples come before more of them, and what is expected comes along. The reference is wanted
+        wherever something is that it is compared with, and comes first.
+        """
+        for want in wants:
+            if self.samples.why_not(want.target, want.measure) is None:
+                try:
+                    self._take(want)
+                except QuantbenchError as error:
+                    self.samples.fail(want.target, want.measure, error)
+        walked = [want for want in wants if want.measure.needs == "walk"]
+        if walked:
+            self._walk_for([replace(want, items=None) for want in walked], self.expected)
+        if more := [want for want in walked if want.items is not None]:
+            self._walk_for(more)
+
+    def _take(self, want: Want) -> None:
+        """Samples that take no walk, one target after the other."""
+        measure = want.measure
+        if measure.needs == "resident":
+            self._timed(want.target, measure, want.items)
+        elif measure.needs == "artifact":
+            self._looked_at(want.target, measure)
+
+    def _timed(self, target: Target, measure: ResidentMeasure[Any], items: int | None) -> None:
+        before = self.samples.get(target, measure)
+        if before is None or measure.lacks(self.inputs, items, before):
+            work = measure.work(self.inputs, items)
+            if not self.samples.recall(target, measure, work):
+                self.samples.put(target, measure, self.timings.measured(target, work["runs"]), work)
+
+    def _looked_at(self, target: Target, measure: ArtifactMeasure[Any]) -> None:
+        if not self._is_kept(target, measure) and measure.can_be_taken(target.recipe, self.inputs):
+            artifact, reference = self.artifacts.of(target), self.artifacts.of(target.reference)
+            samples = measure.measure(artifact, reference, self.inputs)
+            self.samples.put(target, measure, samples, measure.work(artifact))
+
+    def _is_kept(self, target: Target, measure: ArtifactMeasure[Any]) -> bool:
+        if self.samples.get(target, measure) is not None:
+            return True
+        return self.samples.recall(target, measure, measure.work(self.artifacts.of(target)))
+
+    def _walk_for(self, asked: Sequence[Want], along: Sequence[Want] = ()) -> None:
+        """Samples along walks. Where what is asked for cannot be read, nothing is walked for the others' sake alone."""
+        wants = [each for want in (*along, *asked) for each in with_reference(want)]
+        lacking = list(self._lacking(sorted(dict.fromkeys(wants), key=lambda want: want.target.paired is not None)))
+        if any(self.samples.why_not(want.target, want.measure) for want in asked):
+            return
+        possible = list(self._possible(lacking))  # what has to be compressed is, before others are kept waiting
+        with measuring_locks.alone(self.inputs.settings.cache, self._locks(possible), references(possible)):
+            for walk in together([lack for lack in possible if not self._recalled(lack)]):
+                self._walk(walk)
+
+    def _lacking(self, wants: Sequence[Want]) -> Iterator[Lack]:
+        """What nobody has, and earlier sessions have not measured."""
+        for want in wants:
+            if self.samples.why_not(want.target, want.measure) is None:
+                try:
+                    lack = self._lack(want)
+                except QuantbenchError as error:
+                    self.samples.fail(want.target, want.measure, error)
+                    continue
+                if lack is not None and not self._recalled(lack):
+                    yield lack
+
+    def _lack(self, want: Want) -> Lack | None:
+        """What has to be read for a want. Raises QuantbenchError where it cannot be read, and where the reference that
+        it would be compared with has no samples.
+        """
+        target, measure = want.target, want.measure
+        if measure.needs != "walk":
+            return None
+        before = self.samples.get(target, measure)
+        share = measure.share(self.inputs, want.items, before)
+        if share is None:
+            return None
+        if measure.paired and target.paired and (error := self.samples.why_not(target.paired, measure)) is not None:
+            raise named(target, error)
+        if not share.reads:
+            self.samples.put(target, measure, share.unread(before))
+            return None
+        return Lack(target=target, measure=measure, share=share)
+
+    def _recalled(self, lack: Lack) -> bool:
+        try:
+            return self.samples.recall(lack.target, lack.measure, self._work(lack))
+        except QuantbenchError:
+            return False  # it cannot be compressed, which is told when it is tried
+
+    def _work(self, lack: Lack) -> Mapping[str, Any]:
+        """All that the samples depend on besides the model."""
+        if not lack.measure.paired:
+            return lack.share.work
+        paired = lack.target.paired
+        return {**lack.share.work, "reference": paired and self.samples.key(paired, lack.measure)}
+
+    def _possible(self, lacking: Sequence[Lack]) -> Iterator[Lack]:
+        """What of it can be measured. What keeps a target from the rest is kept, for whoever asks."""
+        for target in dict.fromkeys(lack.target for lack in lacking):
+            own = [lack for lack in lacking if lack.target == target]
+            try:
+                artifact = self.artifacts.of(target)
+            except QuantbenchError as error:
+                for lack in own:
+                    self.samples.fail(target, lack.measure, error)
+                continue
+            for lack in own:
+                try:
+                    self._refuse(lack, artifact)
+                except QuantbenchError as error:
+                    self.samples.fail(target, lack.measure, error)
+                else:
+                    yield lack
+
+    def _refuse(self, lack: Lack, artifact: Artifact) -> None:
+        """Raise QuantbenchError for a text that the target was fitted to, and for an architecture whose walk is not its
+        forward pass, which is tried in small when this is first asked; each measure for itself.
+        """
+        lack.measure.refuse(self.inputs, calibrated=self.artifacts.calibrated_by(lack.target) is not None)
+        proof = self.inputs.engine.prove(artifact)
+        proof.refuse(())
+        lack.share.batches(proof)
+
+    def _locks(self, lacking: Sequence[Lack]) -> dict[str, Mapping[str, Any]]:
+        """What no other session is to measure meanwhile: all that samples depend on, by what they are told."""
+        return {
+            doing(lack): {
+                "of": lack.measure.name,
+                "artifact": self.artifacts.key(lack.target),
+                "rounding": lack.target.rounds,
+                "work": lack.share.work,
+            }
+            for lack in lacking
+        }
+
+    def _walk(self, lacking: Sequence[Lack]) -> None:
+        """Take what targets lack that lack the same."""
+        targets = dict.fromkeys(lack.target for lack in lacking)
+        measured = [(lack.measure, lack.share) for lack in lacking if lack.target == lacking[0].target]
+        tracks = [self._track(target, [measure for measure, _ in measured]) for target in targets]
+        walk = SharedWalk(self.inputs.engine, tracks, measured, memory_bytes=self.inputs.settings.memory_bytes)
+        works = {(lack.target, lack.measure.name): lack for lack in lacking}
+        for taken in walk.taken():
+            if taken.error is not None:
+                self.samples.fail(taken.target, taken.measure, taken.error)
+            elif taken.measure is INTEGRITY:
+                self.samples.put(
+                    taken.target, INTEGRITY, taken.samples, INTEGRITY.work(self.artifacts.of(taken.target))
+                )
+            else:
+                work = self._work(works[taken.target, taken.measure.name])
+                self.samples.put(taken.target, taken.measure, taken.samples, work)
+
+    def _track(self, target: Target, measured: Sequence[WalkMeasure[Any]]) -> Track:
+        samples, paired = self.samples, target.paired
+        return Track(
+            target=target,
+            artifact=self.artifacts.of(target),
+            inspected=self._inspected(target),
+            before={measure.name: samples.get(target, measure) for measure in measured},
+            reference={
+                measure.name: samples.why_not(paired, measure) or samples.get(paired, measure)
+                for measure in measured
+                if paired is not None
+            },
         )
 
-    @property
-    def _calibration(self) -> Callable[[], CalibrationSet] | None:
-        return None if self.source.settings.calibration == "none" else lambda: self.source.calibration
-
-    @property
-    def artifact_key(self) -> str:
-        """The artifact's, known before it is made."""
-        return key_of(self.source.checkpoint, self.recipe, self.source.settings.seed, self.calibrated_by)
-
-    @property
-    def calibrated_by(self) -> CalibrationSet | None:
-        """The text that the recipe is fitted to, if it is."""
-        return used_calibration(self.recipe, self._calibration)
-
-    @cached_property
-    def memory(self) -> Memory:
-        """What earlier sessions have measured of these weights, with these libraries, on such a machine."""
-        subject = {
-            "artifact": self.artifact_key,
-            "rounding": self.rounding,
-            "machine": msgspec.to_builtins(describe(self.source.engine)),
-        }
-        return Memory(self.source.settings.cache, subject, fresh=self.source.settings.fresh)
-
-    @cached_property
-    def perplexity_samples(self) -> PerplexitySamples:
-        """T2's samples: of `--tokens` tokens, or of more after `grow_tokens`."""
-        found: PerplexitySamples = _taken(self, T2)
-        return found
-
-    @cached_property
-    def accuracy_samples(self) -> AccuracySamples:
-        """T3's samples: of `--limit` questions of every task, or of more of the first after `grow_questions`."""
-        found: AccuracySamples = _taken(self, T3)
-        return found
-
-    @cached_property
-    def integrity(self) -> Integrity:
-        """Whether the decoded weights are the source's. Of a reference, which is not decoded, nothing is asked."""
-        nothing = self.rounding or self.recipe.is_identity
-        return Integrity(None if nothing else self.artifact, self.source.opened, self.memory)
-
-    def taken(self, name: str) -> bool:
-        """Whether samples of this name (`perplexity_samples`, …) have been measured in this session."""
-        return name in self.__dict__
-
-
-def _taken(cell: Walked, name: str) -> Any:
-    """Measure T2 or T3 of a cell, and with it all that expected cells lack; those that lack the same share a walk.
-
-    Raises what kept the cell from being measured, now or before.
-    """
-    source = cell.source
-    wanted = {each: set(names) for each, names in source.expected.items()}
-    for each in (cell, cell.paired):
-        if each is not None:
-            wanted.setdefault(each, set()).add(name)
-    cells = sorted(wanted, key=lambda each: each.paired is not None)  # references first: others need theirs
-    parts = [part for part in (T2, T3) if any(part in names for names in wanted.values())]
-    parts = [part for part in parts if _can_be_asked(source, part, name)]
-    wants = {each: [part for part in parts if part in names] for each, names in wanted.items()}
-    # What has to be compressed is compressed before others are kept waiting.
-    possible = {each: _possible(each, [part for part in wants[each] if not _is_there(each, part)]) for each in cells}
-    with alone([(each, part) for each in cells for part in possible[each]]):
-        lacking: dict[tuple[str, ...], list[Walked]] = {}
-        for each in cells:
-            missing = tuple(part for part in possible[each] if not _is_there(each, part))
-            lacking.setdefault(missing, []).append(each)
-        for missing_parts, together in lacking.items():
-            if missing_parts:
-                _measure(source, missing_parts, together)
-    if name in cell.failed:
-        raise cell.failed[name]
-    return cell.__dict__[name]
-
-
-def _is_there(cell: Walked, part: str) -> bool:
-    """Whether a cell has first samples, or has been told why not; those of an earlier session are taken."""
-    if cell.taken(part) or part in cell.failed:
-        return True
-    try:
-        return recalled(cell, part, first_work(cell, part))
-    except QuantbenchError:
-        return False  # it cannot be compressed, which is told when it is tried
-
-
-def recalled(cell: Walked, part: str, work: Mapping[str, Any]) -> bool:
-    """Whether samples of this work are in the cache, in which case the cell has them from there."""
-    found = cell.memory.recall(part, work, KINDS[part])
-    if found is not None:
-        setattr(cell, part, found)
-        cell.source.reused.append(f"{SHOWN[part]} of {cell.source.model.name}-{cell.recipe.id}")
-    return found is not None
-
-
-def _can_be_asked(source: Source, part: str, name: str) -> bool:
-    """Whether there is a text, or questions. What keeps us from `name` is raised now, the rest when it is asked for."""
-    try:
-        _ = source.script() if part == T2 else source.questions(source.tasks, source.settings.limit)
-    except QuantbenchError:
-        if part == name:
-            raise
-        return False
-    return True
-
-
-def _possible(cell: Walked, missing: Sequence[str]) -> tuple[str, ...]:
-    """What of it can be measured. What keeps a cell from the rest is kept, for whoever asks."""
-    if not missing:
-        return ()
-    try:
-        _ = cell.artifact
-    except QuantbenchError as error:
-        cell.failed |= dict.fromkeys(missing, error)
-        return ()
-    if T2 in missing and cell.calibrated_by is not None:
-        try:
-            cell.source.refuse_fitted_text()
-        except QuantbenchError as error:
-            cell.failed[T2] = error
-    for part in missing:
-        try:
-            refuse_unwalkable(cell, part)
-        except QuantbenchError as error:
-            cell.failed.setdefault(part, error)
-    return tuple(part for part in missing if part not in cell.failed)
-
-
-def _measure(source: Source, parts: Sequence[str], cells: Sequence[Walked]) -> None:
-    """Take T2 and T3, or one of them, of cells that have neither."""
-    shared = Shared(source, cells)
-    script = source.script() if T2 in parts else None
-    asked = source.questions(source.tasks, source.settings.limit) if T3 in parts else None
-    windows = script.batches() if script else []
-    shared.run(
-        "+".join(SHOWN[part] for part in parts), windows, asked.choices.plan(shared.walk.proof).batches if asked else []
-    )
-    if script is not None:
-        shared.keep_losses(script)
-    if asked is not None:
-        shared.keep_answers(asked, first=len(windows))
+    def _inspected(self, target: Target) -> Inspected | None:
+        """The weights of a target, to be looked at as they pass; None where that has been done, or cannot be."""
+        if self._is_kept(target, INTEGRITY) or not INTEGRITY.can_be_taken(target.recipe, self.inputs):
+            return None
+        return INTEGRITY.inspected(self.artifacts.of(target), self.inputs)

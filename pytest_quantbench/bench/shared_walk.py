@@ -1,161 +1,154 @@
-"""One walk that several cells share, and what becomes of it: their losses, their answers, kept for later sessions."""
+"""One walk for several targets of one model: each decoder layer is read once, and carries all of them along.
 
-from __future__ import annotations
+It returns samples, or what kept a target from them, one after the other as they are there, and sets nothing. What one
+target gets does not depend on the others, to the last bit.
+"""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from pytest_quantbench.bench import measuring_locks
-from pytest_quantbench.bench.inputs import Source
-from pytest_quantbench.engines.batches import Batch, Ids, behind_each_other
-from pytest_quantbench.engines.protocol import Rounded
+from pytest_quantbench.bench.target import Target
+from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.engines.batches import behind_each_other
+from pytest_quantbench.engines.protocol import Engine, Rounded
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.measures.perplexity import score as perplexity
-from pytest_quantbench.measures.perplexity.reading import Script
-from pytest_quantbench.measures.samples import AccuracySamples
-
-if TYPE_CHECKING:
-    from pytest_quantbench.bench.schedule import Walked
-    from pytest_quantbench.measures.accuracy.task_set import Asked
-
-T2, T3 = "perplexity_samples", "accuracy_samples"
-SHOWN = {T2: "T2", T3: "T3"}
-VERSIONS = {T2: 2, T3: 3}  # raised when a measure gives other samples for the same work
-Work = Callable[["Walked", str], Mapping[str, Any]]  # of a cell and T2 or T3: all that its samples depend on
+from pytest_quantbench.measures import Measure, Share, WalkMeasure
+from pytest_quantbench.measures.integrity.inspection import Inspected
+from pytest_quantbench.measures.integrity.measure import INTEGRITY
 
 
-def refuse_unwalkable(cell: Walked, part: str) -> None:
-    """Raise ModelError for an architecture whose walk is not its forward pass; T2 and T3 each for itself. It is tried
-    in small when this is first asked.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Track:
+    """One target on a walk. `inspected`: its weights where they are to be looked at as they pass. By the measure's
+    name: the samples that it has `before`, and those (or the error) of the reference that is not on this walk.
     """
-    source, proof = cell.source, cell.source.engine.prove(cell.artifact)
-    proof.refuse(())
-    if part == T3:
-        source.questions(source.tasks, source.settings.limit).choices.plan(proof)
+
+    target: Target
+    artifact: Artifact
+    inspected: Inspected | None
+    before: Mapping[str, Any]
+    reference: Mapping[str, Any]
+
+    @property
+    def weights(self) -> Any:
+        """What the walk reads."""
+        return Rounded(self.artifact) if self.target.rounds else self.inspected or self.artifact
 
 
-class Shared:
-    """One walk that several cells share."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What a measure gave of a target: its samples, or why there are none."""
 
-    def __init__(self, source: Source, cells: Sequence[Walked]) -> None:
-        self._source = source
-        self._cells = cells
-        self._inspected = {each: found for each in cells if (found := each.integrity.pending()) is not None}
-        tracks = [
-            Rounded(each.artifact) if each.rounding else self._inspected.get(each, each.artifact) for each in cells
-        ]
-        self.walk = source.engine.walk(tracks, memory_bytes=source.settings.memory_bytes)
-        self._seconds_per_token = 0.0  # of one cell
+    target: Target
+    measure: Measure[Any]
+    samples: Any = None
+    error: QuantbenchError | None = None
 
-    def run(self, what: str, *parts: Sequence[Batch | Ids]) -> None:
-        """Carry the batches through all layers."""
-        recipes = ", ".join(dict.fromkeys(each.recipe.id for each in self._cells))
+
+class SharedWalk:
+    """One walk, for measures with what each has to read."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        tracks: Sequence[Track],
+        shares: Sequence[tuple[WalkMeasure[Any], Share[Any]]],
+        *,
+        memory_bytes: int,
+    ) -> None:
+        self._engine, self._tracks, self._shares = engine, tracks, shares
+        self._walk = engine.walk([track.weights for track in tracks], memory_bytes=memory_bytes)
+        self._parts = [share.batches(self._walk.proof) for _, share in shares]
+        self._done: dict[tuple[Target, str], Any] = {}  # samples or errors of this walk
+        self._seconds_per_token = 0.0  # of one target
+
+    @property
+    def labels(self) -> str:
+        """Of the measures, as `T2+T3`."""
+        return "+".join(measure.label for measure, _ in self._shares)
+
+    def taken(self) -> Iterator[Taken]:
+        """Carry all batches through the layers, and give what came of it: of each measure the reference first."""
+        yield from self._run()
+        waiting: list[tuple[WalkMeasure[Any], Share[Any]]] = []
+        first = 0
+        for (measure, share), batches in zip(self._shares, self._parts, strict=True):
+            for number, track in enumerate(self._tracks):
+                taken = self._scored(measure, share, number, track, first, len(batches))
+                if taken.error is not None or not share.wants_model:
+                    yield taken
+            waiting += [(measure, share)] if share.wants_model else []
+            first += len(batches)
+        self._walk.let_go()
+        for measure, share in waiting:
+            yield from self._finished(measure, share)
+
+    def _run(self) -> Iterator[Taken]:
+        """The walk itself, and what was found in the weights meanwhile."""
+        recipes = ", ".join(dict.fromkeys(track.target.recipe.id for track in self._tracks))
         began = time.perf_counter()
         try:
-            self.walk.run(behind_each_other(*parts), f"{what} {self._source.model.name} {recipes}")
+            model = self._tracks[0].target.model.name
+            self._walk.run(behind_each_other(*self._parts), f"{self.labels} {model} {recipes}")
         except QuantbenchError:
             return  # all have failed, and each is told when its logits are asked for
-        for each, inspected in self._inspected.items():
-            with _told(each, "integrity"):
-                each.integrity.keep(inspected.finish())
-        tokens = sum(batch.tokens.size for batch in self.walk.batches)
-        self._seconds_per_token = (time.perf_counter() - began) / len(self._cells) / max(1, tokens)
+        for track in self._tracks:
+            if track.inspected is not None:
+                try:
+                    yield Taken(target=track.target, measure=INTEGRITY, samples=track.inspected.finish())
+                except QuantbenchError as error:
+                    yield Taken(target=track.target, measure=INTEGRITY, error=named(track.target, error))
+        tokens = sum(batch.tokens.size for batch in self._walk.batches)
+        self._seconds_per_token = (time.perf_counter() - began) / len(self._tracks) / max(1, tokens)
 
-    def keep_losses(self, script: Script) -> None:
-        """T2 of every cell, from the first batches, behind what was scored before."""
-        for track, each in enumerate(self._cells):
-            with _told(each, T2):
-                if each.paired is not None and T2 in each.paired.failed:  # there is nothing to compare with
-                    raise each.paired.failed[T2]
-                each.perplexity_samples = perplexity.score(
-                    script,
-                    self.walk,
-                    track=track,
-                    before=each.perplexity_samples if script.there else None,
-                    reference=None if each.paired is None else each.paired.perplexity_samples,
-                    seconds=self._seconds(0, len(script)),
-                )
-                each.memory.keep(T2, reading(each, script), each.perplexity_samples)
+    def _scored(
+        self, measure: WalkMeasure[Any], share: Share[Any], number: int, track: Track, first: int, batches: int
+    ) -> Taken:
+        """One target's logits → samples, compared with the reference's."""
+        target, name = track.target, measure.name
+        tokens = sum(batch.tokens.size for batch in self._walk.batches[first : first + batches])
+        try:
+            found = share.scored(
+                self._walk,
+                track=number,
+                first=first,
+                seconds=self._seconds_per_token * tokens,
+                before=track.before.get(name),
+                reference=self._reference(measure, track),
+            )
+        except QuantbenchError as error:
+            self._done[target, name] = named(target, error)
+            return Taken(target=target, measure=measure, error=self._done[target, name])
+        self._done[target, name] = found
+        return Taken(target=target, measure=measure, samples=found)
 
-    def keep_answers(self, asked: Asked, first: int = 0, added_to: str | None = None) -> None:
-        """T3 of every cell, from the batches from `first` on; behind the answers to one task, if that is named.
+    def _reference(self, measure: WalkMeasure[Any], track: Track) -> Any:
+        """The samples that a target is compared with. Raises what kept the reference from them."""
+        paired = track.target.paired
+        if paired is None or not measure.paired:
+            return None
+        found = self._done.get((paired, measure.name), track.reference.get(measure.name))
+        if isinstance(found, QuantbenchError):
+            raise found
+        return found
 
-        Models that write are loaded one after the other when the walk is done with.
-        """
-        from pytest_quantbench.measures.accuracy import score as accuracy  # lm-eval takes seconds to import
-
-        seconds = self._seconds(first, len(self.walk.batches))
-        chosen: dict[Walked, AccuracySamples] = {}
-        for track, each in enumerate(self._cells):
-            with _told(each, T3):
-                found = accuracy.chosen(asked, self.walk, track=track, first=first)
-                chosen[each] = replace(found, seconds=found.seconds + seconds)
-        self.walk.let_go()
-        for each, samples in chosen.items():
-            with _told(each, T3):
-                whole = accuracy.written(self._source.engine, asked, each.artifact, samples, rounding=each.rounding)
-                each.accuracy_samples = whole if added_to is None else each.accuracy_samples.joined(added_to, whole)
-                each.memory.keep(T3, asking(asked), each.accuracy_samples)
-
-    def _seconds(self, first: int, stop: int) -> float:
-        """A cell's share of the time that some of the batches took."""
-        return self._seconds_per_token * sum(batch.tokens.size for batch in self.walk.batches[first:stop])
-
-
-@contextmanager
-def _told(cell: Walked, name: str) -> Iterator[None]:
-    """Keep why a cell has no samples."""
-    try:
-        yield
-    except QuantbenchError as error:
-        told = f"{cell.source.model.name} at {cell.recipe.id}: "
-        cell.failed[name] = type(error)(f"{told}{str(error).removeprefix(told)}")
+    def _finished(self, measure: WalkMeasure[Any], share: Share[Any]) -> Iterator[Taken]:
+        """What needs a model in memory, one after the other, now that the walk is done with."""
+        for track in self._tracks:
+            target, before = track.target, track.before.get(measure.name)
+            found = self._done[target, measure.name]
+            if isinstance(found, QuantbenchError):
+                continue
+            try:
+                whole = share.finished(found, self._engine, track.artifact, rounding=target.rounds, before=before)
+                yield Taken(target=target, measure=measure, samples=whole)
+            except QuantbenchError as error:
+                yield Taken(target=target, measure=measure, error=named(target, error))
 
 
-def reading(cell: Walked, script: Script) -> dict[str, Any]:
-    """All that T2's samples depend on besides the model: the protocol, the text, the reference's samples."""
-    paired, text = cell.paired, script.tokens.text
-    return {
-        "version": VERSIONS[T2],
-        "protocol": script.protocol,
-        "text": [text.name, text.revision, text.sha256],
-        "tokens": script.wanted,
-        "there": script.there,
-        "beside": {
-            name: [other.protocol, other.tokens.text.sha256, other.wanted] for name, other in script.beside.items()
-        },
-        "reference": None if paired is None else paired.memory.keys.get(T2),
-    }
-
-
-def asking(asked: Asked) -> dict[str, Any]:
-    """All that T3's samples depend on besides the model."""
-    return {"version": VERSIONS[T3], "asked": asked.sha256}
-
-
-def first_work(cell: Walked, part: str) -> Mapping[str, Any]:
-    """What the first samples depend on."""
-    source = cell.source
-    if part == T2:
-        return reading(cell, source.script())
-    return asking(source.questions(source.tasks, source.settings.limit))
-
-
-def alone(absent: Sequence[tuple[Walked, str]], work: Work = first_work) -> AbstractContextManager[None]:
-    """Wait until no other session takes these samples; for the reference's only where nothing else is wanted."""
-    wanted: dict[str, Mapping[str, Any]] = {}
-    references: set[str] = set()
-    for each, part in absent:
-        with suppress(QuantbenchError):  # it cannot be compressed, which is told when it is tried
-            told = {name: value for name, value in work(each, part).items() if name != "reference"}
-            content = {"of": part, "artifact": each.artifact_key, "rounding": each.rounding, "work": told}
-            doing = f"measuring {SHOWN[part]} of {each.source.model.name}-{each.recipe.id}"
-            doing += " with rounded activations" if each.rounding else ""
-            wanted[doing] = content
-            references |= {doing} if each.recipe.is_identity else set()
-    along = references if references < wanted.keys() else set()
-    return measuring_locks.alone(absent[0][0].source.settings.cache if absent else Path(), wanted, along)
+def named(target: Target, error: QuantbenchError) -> QuantbenchError:
+    """The error with the model and the recipe that it is of."""
+    told = f"{target.model.name} at {target.recipe.id}: "
+    return type(error)(f"{told}{str(error).removeprefix(told)}")

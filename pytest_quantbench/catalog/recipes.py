@@ -1,10 +1,10 @@
 """Recipes: a quantizer with its parameters, what is done to embeddings and head, and the mixes of GGUF files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from pytest_quantbench.errors import unknown
+from pytest_quantbench.errors import UnknownNameError, unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,18 +125,16 @@ MIXES: Mapping[str, Mix] = MappingProxyType(
 )
 
 
-def recipe(recipe_id: str, methods: "list[str] | tuple[str, ...]") -> Recipe:
-    """The recipe called `int4` (a level's default), `int4-gptq` (a level and a method) or `int4-q4_k_m` (and a mix).
+def recipe(recipe_id: str) -> Recipe:
+    """The recipe called `int4` (a level's default), `int4-gptq` (a level and a method) or `int4-q4_k_m` (and a mix); a
+    method may also be `package.module:Class`. Whether there is such a method, `quantizers.recipe_of` checks.
 
-    Raises UnknownNameError for a level or method that does not exist; a method may also be `package.module:Class`.
+    Raises UnknownNameError for a level that does not exist, or a method where there can be none.
     """
     level_name, _, method = recipe_id.partition("-")
     level = LEVELS.get(level_name)
-    known = ":" in method or method in (*methods, *MIXES)
-    if level is None or (method and (level_name == "bf16" or not known)):
-        choices = [*LEVELS, *(f"LEVEL-{method}" for method in (*methods, *MIXES) if method != "identity")]
-        hint = "A quantizer of your own is LEVEL-package.module:Class."
-        raise unknown("recipe", recipe_id, choices, hint)
+    if level is None or (method and level_name == "bf16"):
+        raise unknown_recipe(recipe_id, MIXES)
     if method in MIXES:
         mix = MIXES[method]
         return Recipe(id=recipe_id, level=level_name, method=method, inner=mix.inner, outer=mix.outer, mix=method)
@@ -146,8 +144,14 @@ def recipe(recipe_id: str, methods: "list[str] | tuple[str, ...]") -> Recipe:
     return Recipe(id=recipe_id, level=level_name, method=method or None, inner=inner, outer=outer)
 
 
+def unknown_recipe(recipe_id: str, methods: Iterable[str]) -> UnknownNameError:
+    """What is raised for a recipe that does not exist: levels are choices, and each with one of these methods."""
+    choices = [*LEVELS, *(f"LEVEL-{method}" for method in methods if method != "identity")]
+    return unknown("recipe", recipe_id, choices, "A quantizer of your own is LEVEL-package.module:Class.")
+
+
 def _outer(level: Level) -> Part:
     return Part(quantizer="rtn", parameters={"bits": level.outer_bits, "group_size": 64})
 
 
-REFERENCE = recipe("bf16", [])
+REFERENCE = recipe("bf16")

@@ -6,7 +6,7 @@ looks stays what it is for a single one. The measure hands over samples; it know
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pytest_quantbench.judge.verdict import Look, Verdict
 from pytest_quantbench.stats import sequential
@@ -25,45 +25,62 @@ def sizes(first: int, most: int, factor: int = 2) -> list[int]:
     return planned
 
 
-def follow(
-    planned: Sequence[int],
-    grow: Callable[[int], int],
-    verdict_at: Callable[[int, float], Verdict],
-    deadline_seconds: float | None = None,
-    whole: int | None = None,
-    hopeless: Callable[[int], bool] = lambda items: False,
-) -> Verdict:
-    """Look until the verdict is decided, the plan is done, or `time.monotonic()` is beyond the deadline.
+class Looks:
+    """The looks of one verdict: whoever has the samples takes one after the other, until there is none `wanted`.
 
-    `grow(n)` sees to it that there are n samples and returns how many there are; fewer than asked for means that there
-    are no more. `verdict_at(n, alpha)` judges the first n. The last look spends what is left of the error
-    probability: when it is the last depends on the clock or the end of the data, never on the samples.
+    They end when the verdict is decided, the plan is done, or `time.monotonic()` is beyond the deadline. The last look
+    spends what is left of the error probability: when it is the last depends on the clock or the end of the data, never
+    on the samples.
 
     `whole` items are all that there are to know, where samples are drawn without replacement from so many: a look at
-    them is exact, and the looks before it share the error probability among themselves. A verdict that is undecided
-    after n samples stays so where `hopeless(n)` says that no more of them would help.
+    them is exact, and the looks before it share the error probability among themselves.
     """
-    most = max((items for items in planned if whole is None or items < whole), default=planned[-1] - 1)
-    fractions: list[float] = []
-    seen: list[Look] = []
-    for wanted in planned:
-        items = min(grow(wanted), wanted)  # there may be more, from looks of another limit
-        if items == whole:
-            verdict = verdict_at(items, ALPHA)
-            seen.append(_look(verdict, items, 1.0, ALPHA, ended=True))
-            break
-        fraction = information(items, whole) / information(most, whole)
-        if fractions and fraction <= fractions[-1]:  # nothing was added: the look before was the last
-            del fractions[-1], seen[-1]
-        fractions.append(fraction)
-        late = deadline_seconds is not None and time.monotonic() > deadline_seconds
-        ended = wanted == planned[-1] or items < wanted or late
-        alpha = sequential.levels(fractions, ALPHA, ended=ended)[-1]
-        verdict = verdict_at(items, alpha)
-        seen.append(_look(verdict, items, fraction, alpha, ended=ended))
-        if verdict.outcome != "undecided" or ended or hopeless(items):
-            break
-    return dataclasses.replace(verdict, looks=tuple(seen))
+
+    def __init__(self, planned: Sequence[int], deadline_seconds: float | None = None, whole: int | None = None) -> None:
+        self._planned, self._deadline_seconds, self._whole = list(planned), deadline_seconds, whole
+        self._most = max((items for items in planned if whole is None or items < whole), default=planned[-1] - 1)
+        self._fractions: list[float] = []
+        self._seen: list[Look] = []
+        self._verdict: Verdict | None = None
+        self._next = 0
+        self._ended = False
+
+    @property
+    def wanted(self) -> int | None:
+        """How many items the next look is to have; None: there is no other look."""
+        return None if self._ended else self._planned[self._next]
+
+    def at(self, there: int) -> tuple[int, float]:
+        """The next look: how many items, and the error probability that it may spend, where so many items are there.
+
+        Fewer than wanted means that there are no more; there may be more, from looks of another limit.
+        """
+        wanted = self._planned[self._next]
+        items = min(there, wanted)
+        if items == self._whole:
+            self._fractions.append(1.0)
+            self._ended = True
+            return items, ALPHA
+        fraction = information(items, self._whole) / information(self._most, self._whole)
+        if self._fractions and fraction <= self._fractions[-1]:  # nothing was added: the look before was the last
+            del self._fractions[-1], self._seen[-1]
+        self._fractions.append(fraction)
+        late = self._deadline_seconds is not None and time.monotonic() > self._deadline_seconds
+        self._ended = wanted == self._planned[-1] or items < wanted or late
+        return items, sequential.levels(self._fractions, ALPHA, ended=self._ended)[-1]
+
+    def add(self, items: int, alpha: float, verdict: Verdict, *, hopeless: bool = False) -> None:
+        """The verdict of this look. One that is undecided stays so where it is `hopeless`: no more items would help."""
+        self._seen.append(_look(verdict, items, self._fractions[-1], alpha, ended=self._ended))
+        self._verdict = verdict
+        self._next += 1
+        self._ended = self._ended or verdict.outcome != "undecided" or hopeless
+
+    @property
+    def verdict(self) -> Verdict:
+        """The last look's, with all looks."""
+        assert self._verdict is not None  # a plan has one look at least
+        return dataclasses.replace(self._verdict, looks=tuple(self._seen))
 
 
 def information(items: int, whole: int | None) -> float:

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from pytest_quantbench.catalog.prompts import PROMPTS
+from pytest_quantbench.catalog.prompts import NEW_TOKENS, PROMPTS
 from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer, refuse_unknown_tokens
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines import need
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.engines.resident import Resident
 from pytest_quantbench.errors import ModelError
+from pytest_quantbench.measures.protocol import Inputs, ResidentMeasure
 from pytest_quantbench.measures.samples import Run, ThroughputSamples
 
 PROBE_SIDE, PROBES = 512, 5
@@ -158,3 +159,32 @@ def learned_positions(shapes: Mapping[str, Sequence[int]]) -> int | None:
     Nothing stands behind that table: an engine that reads there computes with whatever lies in memory.
     """
     return min((int(shape[0]) for name, shape in shapes.items() if TABLE.fullmatch(name)), default=None)
+
+
+class Throughput(ResidentMeasure[ThroughputSamples]):
+    """T1 as a measure: its items are runs over all prompts."""
+
+    name, label, version = "throughput", "T1", 2
+    samples = ThroughputSamples
+    new_tokens = NEW_TOKENS
+
+    def work(self, inputs: Inputs, items: int | None) -> Mapping[str, Any]:
+        """The runs, and whether loading takes longer because it encodes."""
+        return {
+            "version": self.version,
+            "runs": self.runs(inputs, items),
+            "prompts": PROMPTS,
+            "new_tokens": self.new_tokens,
+            "stored": inputs.settings.writes.stores,
+        }
+
+    def lacks(self, inputs: Inputs, items: int | None, before: ThroughputSamples) -> bool:
+        """Whether there are fewer runs over all prompts."""
+        return items is not None and len(before.runs) < items
+
+    def runs(self, inputs: Inputs, items: int | None) -> int:
+        """How many runs of every prompt make so many items."""
+        return inputs.settings.runs if items is None else -(-items // len(PROMPTS))
+
+
+THROUGHPUT = Throughput()

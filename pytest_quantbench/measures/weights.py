@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.plan import Tensor
+from pytest_quantbench.measures.protocol import ArtifactMeasure, Inputs
 from pytest_quantbench.measures.samples import SizeSamples, TensorError, WeightSamples
 from pytest_quantbench.progress import track
 from pytest_quantbench.quantizers.encoding import named
@@ -64,3 +65,17 @@ def cosine(first: NDArray[np.float32], second: NDArray[np.float32]) -> float:
 def size(artifact: Artifact) -> SizeSamples:
     """Bytes on disk against two bytes per parameter."""
     return SizeSamples(stored_bytes=artifact.manifest.stored_bytes, bf16_bytes=artifact.manifest.bf16_bytes)
+
+
+class WeightErrors(ArtifactMeasure[WeightSamples]):
+    """Every encoded matrix against the original, as a measure."""
+
+    name, label, version = "weights", "weights", 1
+    samples = WeightSamples
+
+    def measure(self, artifact: Artifact, reference: Artifact, inputs: Inputs) -> WeightSamples:
+        """All of them."""
+        return measure(artifact, reference)
+
+
+WEIGHTS = WeightErrors()

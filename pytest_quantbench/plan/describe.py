@@ -20,7 +20,7 @@ def outlook(selection: Selection) -> Iterator[str]:
     """The lines that `quantbench plan` prints."""
     cells = selection.cells
     models = {model.name: model for model, _ in cells}
-    compared = {(model.name, each.id): (model, each) for model, r in cells for each in (recipe("bf16", []), r)}
+    compared = {(model.name, each.id): (model, each) for model, r in cells for each in (recipe("bf16"), r)}
     levels = [level for level in LEVELS if any(chosen.level == level for _, chosen in cells)]
     yield f"selection: {len(cells)} cells, {len(models)} models at {', '.join(levels)}"
     missing = to_fetch(cells)

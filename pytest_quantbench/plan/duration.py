@@ -4,14 +4,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
+from pytest_quantbench import measures
 from pytest_quantbench.catalog.disk_plans import bf16_bytes
 from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.storage.files import GB
-
-PARTS = {"compression": "compression", "t1": "throughput", "t2": "perplexity", "t3": "accuracy"}  # of a record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +44,10 @@ class Forecast:
 
 def work(cells: Sequence[tuple[Model, Recipe]], checks: Collection[str]) -> list[Work]:
     """What a session over these cells does, as far as it takes time."""
-    found = []
+    found, timed = [], sorted(_parts().keys() & checks)
     for model, recipe in cells:
         compressed = [] if recipe.level == "bf16" else ["compression"]
-        found += [Work(model=model, recipe=recipe, part=part) for part in [*compressed, *sorted(PARTS.keys() & checks)]]
+        found += [Work(model=model, recipe=recipe, part=part) for part in [*compressed, *timed]]
     return found
 
 
@@ -70,8 +69,14 @@ def forecast(planned: Sequence[Work], records: Sequence[Record], machine: Machin
 
 def _spent(record: Record, part: str) -> float | None:
     """Seconds that a part took; None where it was not measured."""
-    found = getattr(record, PARTS[part])
+    found = getattr(record, _parts()[part])
     return None if found is None else found.time_sec
+
+
+def _parts() -> dict[str, str]:
+    """By the name of a piece of work: the part of a record that says how long it took."""
+    timed = {measure.label.lower(): measure.name for measure in measures.every() if measure.needs != "artifact"}
+    return {"compression": "compression", **timed}
 
 
 def _rates(records: Sequence[Record], part: str) -> list[float]:

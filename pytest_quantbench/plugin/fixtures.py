@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from pytest_quantbench.bench.cell import Cell, Subject
+    from pytest_quantbench.bench.cell import Cell
     from pytest_quantbench.bench.selftest import Finding
+    from pytest_quantbench.bench.subject import Subject
     from pytest_quantbench.judge.verdict import Verdict
     from pytest_quantbench.plugin.run import Run
     from pytest_quantbench.record.schema import Record
@@ -36,7 +37,7 @@ def quantbench_run(request: pytest.FixtureRequest) -> Run:
 @pytest.fixture(scope="session")
 def quantbench_subject(request: pytest.FixtureRequest, quantbench_run: Run) -> Iterator[Subject]:
     """A model of the catalogue or the user's own, fetched when a measure first needs it."""
-    from pytest_quantbench.bench.cell import Subject
+    from pytest_quantbench.bench.subject import Subject
     from pytest_quantbench.fetch.download import in_use
     from pytest_quantbench.plugin.closing import close_model
     from pytest_quantbench.storage import cache

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from pytest_quantbench.catalog.models import Model
     from pytest_quantbench.catalog.recipes import Recipe
 
-SAMPLES = {"t2": "perplexity_samples", "t3": "accuracy_samples"}  # what items with these markers are measured for
-
 
 def parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
     """The model and the recipe of an item's cell; None for an item without a cell."""
@@ -60,11 +58,14 @@ def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:
 
 
 def expected(items: Sequence[pytest.Item]) -> dict[str, list[tuple[Recipe, str]]]:
-    """By model: the recipes, each with the name of samples that an item will ask for."""
+    """By model: the recipes, each with the name of a measure along a walk that an item is marked with (`t2`, …)."""
+    from pytest_quantbench import measures
+
+    walked = {measure.label.lower(): measure.name for measure in measures.every() if measure.needs == "walk"}
     found: dict[str, list[tuple[Recipe, str]]] = {}
     for item in items:
         needed = parameters(item)
-        for marker, name in SAMPLES.items():
-            if needed is not None and item.get_closest_marker(marker):
-                found.setdefault(needed[0].name, []).append((needed[1], name))
+        for mark in item.iter_markers() if needed is not None else ():
+            if needed is not None and mark.name in walked:
+                found.setdefault(needed[0].name, []).append((needed[1], walked[mark.name]))
     return found

@@ -11,7 +11,7 @@ import pytest
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
-from pytest_quantbench.catalog.recipes import LEVELS, Recipe, recipe
+from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError, unknown
 from pytest_quantbench.plugin import option_values
@@ -22,7 +22,8 @@ from pytest_quantbench.plugin.summary import Notices, collect_notices
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
-    from pytest_quantbench.bench.cell import Cell, Subject
+    from pytest_quantbench.bench.cell import Cell
+    from pytest_quantbench.bench.subject import Subject
 
 T = TypeVar("T")
 
@@ -95,7 +96,7 @@ def _read(config: pytest.Config, notices: Notices) -> Run:
     return Run(
         settings=_settings(config, folder, table, models),
         models=models,
-        recipes={"bf16": recipe("bf16", []), **recipes},
+        recipes={"bf16": REFERENCE, **recipes},
         undecided_fails=told.get("undecided") == "fail",
         notices=notices,
         table=folder / "pyproject.toml" if table else None,
@@ -124,10 +125,7 @@ def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], mod
 
 def _recipes(names: Iterable[str]) -> dict[str, Recipe]:
     """Recipes by name. Raises QuantbenchError for one that does not exist or cannot be made."""
-    recipes = {name: recipe(name, quantizers.names()) for name in names}
-    for chosen in recipes.values():
-        quantizers.check(chosen)
-    return recipes
+    return {name: quantizers.recipe_of(name) for name in names}
 
 
 def _all_recipes() -> list[str]:

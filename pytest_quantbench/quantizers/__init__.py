@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics, check_width
-from pytest_quantbench.quantizers.registry import GROUP, REQUIRED, check, field_names, get, make, names
+from pytest_quantbench.quantizers.registry import GROUP, REQUIRED, check, field_names, get, make, names, recipe_of
 
 if TYPE_CHECKING:
     from pytest_quantbench.quantizers.layer import (
@@ -46,6 +46,7 @@ __all__ = [
     "get",
     "make",
     "names",
+    "recipe_of",
 ]
 OF_LAYERS = ("Affine", "Fixed", "InputRule", "Layer", "LowRank", "Microscaled", "PerToken", "Sparse")
 

@@ -13,10 +13,10 @@ from importlib.metadata import entry_points
 from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
-from pytest_quantbench.errors import QuantbenchError, unknown
+from pytest_quantbench.catalog.recipes import MIXES, Part, Recipe, recipe, unknown_recipe
+from pytest_quantbench.errors import QuantbenchError, UnknownNameError, unknown
 
 if TYPE_CHECKING:
-    from pytest_quantbench.catalog.recipes import Part, Recipe
     from pytest_quantbench.quantizers.protocol import Quantizer
 
 GROUP = "pytest_quantbench.quantizers"
@@ -83,19 +83,36 @@ def make(part: Part) -> Quantizer:
         raise QuantbenchError(f"{part.quantizer} cannot be made with {shown}: {error}.") from error
 
 
-def check(recipe: Recipe) -> None:
+def recipe_of(recipe_id: str) -> Recipe:
+    """The recipe of this id, whose methods are registered, or a mix's, or can be imported.
+
+    Raises UnknownNameError for a level or a method that does not exist, naming those that do; QuantbenchError for one
+    that cannot be had, or cannot have the level's width.
+    """
+    known = (*names(), *MIXES)
+    try:
+        chosen = recipe(recipe_id)
+    except UnknownNameError as error:
+        raise unknown_recipe(recipe_id, known) from error
+    if chosen.method is not None and ":" not in chosen.method and chosen.method not in known:
+        raise unknown_recipe(recipe_id, known)
+    check(chosen)
+    return chosen
+
+
+def check(chosen: Recipe) -> None:
     """Raise QuantbenchError for a recipe whose quantizers cannot be had, or cannot have its width.
 
     Imports them, unless they are the level's own, which need no check.
     """
-    if recipe.method is None:
+    if chosen.method is None:
         return
-    method, colon, _ = recipe.method.partition(":")
+    method, colon, _ = chosen.method.partition(":")
     if colon and method in names():
         fields = ", ".join(field_names(get(method)))
         raise QuantbenchError(
-            f"The recipe {recipe.id!r} gives parameters, which recipes do not take; {method} has {fields}. Choose "
-            f"{recipe.level}-{method}, which has its defaults, or name a quantizer of your own as package.module:Class."
+            f"The recipe {chosen.id!r} gives parameters, which recipes do not take; {method} has {fields}. Choose "
+            f"{chosen.level}-{method}, which has its defaults, or name a quantizer of your own as package.module:Class."
         )
-    for part in recipe.parts:
+    for part in chosen.parts:
         make(part)

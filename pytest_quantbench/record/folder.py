@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
+from pytest_quantbench import measures
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import LEVELS
@@ -23,7 +24,7 @@ from pytest_quantbench.storage.sealed import sealed
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-PARTS = ("throughput", "perplexity", "accuracy", "weights")
+PARTS = tuple(name for name in measures.names() if name in {each.name for each in fields(Record)})  # what is measured
 COMBINED = "combined.json"
 
 
@@ -73,7 +74,6 @@ def _completed_by(
             coherence=_completed(record.coherence, old.coherence),
             compression=_completed(record.compression, old.compression),
             tokenizer=record.tokenizer or old.tokenizer,
-            integrity=old.integrity if record.integrity is None else record.integrity,
             verdicts=(*verdicts, *record.verdicts),
             weights_sha256=record.weights_sha256 or old.weights_sha256,
         )
@@ -127,14 +127,14 @@ def _readable_arrays(path: Path, record: Record | None) -> dict[str, Any] | None
         return {name: old[name] for name in old.files}
 
 
-def read_all(directory: Path) -> list[Record]:
+def read_all(directory: Path | str) -> list[Record]:
     """Every record of a folder, in the catalogue's order, then by level and recipe.
 
     A file that is no record, or of another schema, is left out with a warning in the log. Raises DiskError where there
     is no such folder or no record in it.
     """
     found = []
-    for path in sorted(directory.glob("*.json")):
+    for path in sorted(Path(directory).glob("*.json")):
         if path.name == COMBINED:
             continue
         try:

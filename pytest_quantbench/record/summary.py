@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -142,34 +141,3 @@ def weights(samples: WeightSamples) -> Weights:
         mean_cosine=_mean([tensor.cosine for tensor in samples.tensors]),
         largest_error=max(tensor.largest_error for tensor in samples.tensors),
     )
-
-
-def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
-    """(runs,) rates and times of T1, (runs, new tokens − 1) gaps between tokens, and the reference's interleaved runs,
-    of which there are none where they were not.
-    """
-    runs = samples.runs
-    return {
-        "throughput/prompt": np.array([run.prompt for run in runs]),
-        "throughput/tokens_per_second": np.array([run.tokens_per_second for run in runs]),
-        "throughput/first_token_seconds": np.array([run.first_token_seconds for run in runs]),
-        "throughput/latencies_seconds": np.stack([run.latencies_seconds for run in runs]),
-        "throughput/warm_up_tokens_per_second": np.array(samples.warm_up.tokens_per_second),
-        "throughput/reference_prompt": np.array([run.prompt for run in samples.reference_runs], np.int64),
-        "throughput/reference_tokens_per_second": np.array([run.tokens_per_second for run in samples.reference_runs]),
-    }
-
-
-def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:
-    """Per task of T3: (questions,) ids, right answers and gold; log-likelihoods end to end, `choices` per question."""
-    arrays: dict[str, Any] = {}
-    for name, task in samples.tasks.items():
-        arrays[f"accuracy/{name}/ids"] = np.array(task.ids)
-        arrays[f"accuracy/{name}/hashes"] = np.array(task.hashes)
-        arrays[f"accuracy/{name}/correct"] = task.correct
-        arrays[f"accuracy/{name}/correct_raw"] = task.correct_raw
-        arrays[f"accuracy/{name}/texts"] = np.array(task.texts)
-        arrays[f"accuracy/{name}/gold"] = np.array(task.gold)
-        arrays[f"accuracy/{name}/choices"] = np.array([len(question) for question in task.loglikelihoods])
-        arrays[f"accuracy/{name}/loglikelihoods"] = np.concatenate([np.array(q) for q in task.loglikelihoods])
-    return arrays

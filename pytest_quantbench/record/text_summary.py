@@ -1,8 +1,7 @@
 """T2's samples → its parts of a record: figures with their intervals. Computes no verdict."""
 
 import math
-from dataclasses import fields, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 
@@ -96,17 +95,3 @@ def _divergence(samples: PerplexitySamples, reference: PerplexitySamples) -> Div
 
 def _wider(interval: Interval, by: float) -> Interval:
     return replace(interval, low=interval.low - by, high=interval.high + by)
-
-
-def raw_perplexity(samples: PerplexitySamples) -> dict[str, Any]:
-    """(tokens,) negative log-likelihoods of T2, and divergences from the reference; of windows that were drawn, where
-    in the text each one's scored tokens begin, and how many they are. The same of what was read beside.
-    """
-    arrays: dict[str, Any] = {}
-    for part, each in {"perplexity": samples, **{f"perplexity/{n}": s for n, s in samples.beside.items()}}.items():
-        arrays[f"{part}/nll_nats"] = each.nll_nats
-        if each.fidelity is not None:
-            arrays |= {f"{part}/{field.name}": getattr(each.fidelity, field.name) for field in fields(each.fidelity)}
-        if each.drawn is not None:
-            arrays |= {f"{part}/window_begins": each.drawn.begins, f"{part}/window_counts": each.drawn.counts}
-    return arrays

@@ -68,33 +68,3 @@ def load(cache: Path, key: str, kind: type[S]) -> S | None:
     except DiskError as error:
         log.warning("Kept samples are measured again. %s", error)
     return None
-
-
-class Memory:
-    """The kept samples of one cell: of the artifact, on the machine that `subject` says. `keys` tells by name which of
-    them the cell has now; with `fresh`, none are taken from earlier sessions.
-    """
-
-    def __init__(self, cache: Path, subject: Mapping[str, Any], *, fresh: bool) -> None:
-        self._cache, self._subject, self._fresh = cache, subject, fresh
-        self.keys: dict[str, str] = {}
-
-    def recall(self, name: str, work: Mapping[str, Any], kind: type[S]) -> S | None:
-        """What this work gave in an earlier session, behind what the cell has; None: there is nothing."""
-        key = self._key(name, work)
-        found = None if self._fresh else load(self._cache, key, kind)
-        if found is not None:
-            self.keys[name] = key
-        return found
-
-    def keep(self, name: str, work: Mapping[str, Any], samples: object) -> None:
-        """Keep what this work gave, behind what the cell had. Where it cannot be kept, this session has it still."""
-        key = self._key(name, work)
-        self.keys[name] = key
-        try:
-            save(self._cache, key, samples)
-        except DiskError as error:
-            log.warning("Samples are not kept for later sessions. %s", error)
-
-    def _key(self, name: str, work: Mapping[str, Any]) -> str:
-        return key_of({"of": name, "subject": self._subject, "work": work, "behind": self.keys.get(name)})

@@ -5,15 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pytest_quantbench import quantizers
-from pytest_quantbench.bench import cell as bench
-from pytest_quantbench.bench import timing
+from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import MODELS, Model, user_model
-from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.protocol import Rounded
 from pytest_quantbench.errors import ComparisonError, CorpusError
+from pytest_quantbench.measures import throughput
+from pytest_quantbench.measures.accuracy.measure import ACCURACY
+from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
+from pytest_quantbench.measures.throughput import THROUGHPUT
 
 pytestmark = pytest.mark.usefixtures("judged_unread")
 
@@ -24,22 +25,27 @@ def subject(small_model, tmp_path):
     model = dataclasses.replace(
         user_model(str(small_model())), corpus="tiny-heldout", tasks=("tiny_facts", "tiny_endings")
     )
-    return bench.Subject(model, Settings(cache=tmp_path / "cache", limit=10, tokens=128, runs=1))
+    return Subject(model, Settings(cache=tmp_path / "cache", limit=10, tokens=128, runs=1))
 
 
 def cell_of(subject, recipe_id):
-    return subject.cell(recipe(recipe_id, quantizers.names()))
+    return subject.cell(recipe_id)
+
+
+def put(cell, measure, samples):
+    """Samples that nobody has measured."""
+    cell.schedule.samples.put(cell.target, measure, samples)
 
 
 def adjusted(subject, **changes):
-    subject.settings = dataclasses.replace(subject.settings, **changes)
+    subject.inputs.settings = dataclasses.replace(subject.inputs.settings, **changes)
     return subject
 
 
 def test_the_reference_is_measured_once_for_all_recipes(subject, monkeypatch):
     """And once more with rounded activations, for the noise floor."""
     calls = []
-    original = subject.engine.walk
+    original = subject.inputs.engine.walk
 
     def counted(tracks, **rest):
         plain = [(track.weights, True) if isinstance(track, Rounded) else (track, False) for track in tracks]
@@ -47,7 +53,7 @@ def test_the_reference_is_measured_once_for_all_recipes(subject, monkeypatch):
         calls.extend((each.manifest.recipe, rounding) for each, rounding in plain if isinstance(each, Artifact))
         return original(tracks, **rest)
 
-    monkeypatch.setattr(subject.engine, "walk", counted)
+    monkeypatch.setattr(subject.inputs.engine, "walk", counted)
     for name in ("int4-rtn", "int3-rtn"):
         cell_of(adjusted(subject, fixed=True), name).judge("perplexity")
     assert sorted(calls) == [("bf16", False), ("bf16", True), ("int3-rtn", False), ("int4-rtn", False)]
@@ -55,15 +61,15 @@ def test_the_reference_is_measured_once_for_all_recipes(subject, monkeypatch):
 
 def test_an_undecided_check_goes_on_and_the_next_recipe_finds_the_reference_there(subject):
     first = cell_of(adjusted(subject, most_tokens=512), "int4-rtn")
-    after, before = (np.exp(cell.perplexity_samples.nll_nats.mean()) for cell in (first, subject.reference))
+    after, before = (np.exp(cell.samples("perplexity").nll_nats.mean()) for cell in (first, subject.reference))
     verdict = first.judge("perplexity", float(after - before))  # the limit is where 128 tokens say that it is
     assert [look.items for look in verdict.looks] == [128, 256, 512][: len(verdict.looks)]
     assert len(verdict.looks) > 1
-    assert verdict.items == len(first.perplexity_samples.nll_nats)
+    assert verdict.items == len(first.samples("perplexity").nll_nats)
     second = cell_of(adjusted(subject, fixed=True), "int3-rtn")
     assert second.judge("perplexity", 1e6).looks[0].items == 128
-    assert second.record().perplexity.tokens == len(second.perplexity_samples.nll_nats) == 128
-    assert len(subject.reference.perplexity_samples.nll_nats) > 128
+    assert second.record().perplexity.tokens == len(second.samples("perplexity").nll_nats) == 128
+    assert len(subject.reference.samples("perplexity").nll_nats) > 128
 
 
 def test_questions_are_added_until_it_is_decided(subject):
@@ -74,7 +80,7 @@ def test_questions_are_added_until_it_is_decided(subject):
     part = cell.record().accuracy
     assert part.tasks["tiny_facts"].questions == verdict.items
     assert part.tasks["tiny_endings"].questions == 40  # is not judged
-    assert len(set(cell.accuracy_samples.tasks["tiny_facts"].ids)) == verdict.items
+    assert len(set(cell.samples("accuracy").tasks["tiny_facts"].ids)) == verdict.items
     drop = part.tasks["tiny_facts"].drop_points
     assert drop.estimate == pytest.approx(verdict.estimate)
 
@@ -89,7 +95,7 @@ def test_fixed_looks_once_and_a_spent_budget_ends_it(subject):
 def test_two_widths_with_the_same_losses_are_an_error(subject):
     first, second = cell_of(adjusted(subject, fixed=True), "int4-rtn"), cell_of(subject, "int3-rtn")
     first.judge("perplexity", 1e6)
-    second.__dict__["perplexity_samples"] = first.perplexity_samples
+    put(second, PERPLEXITY, first.samples("perplexity"))
     with pytest.raises(ComparisonError, match=r"llama-0-0-int3-rtn and llama-0-0-int4-rtn .* bit-identical"):
         second.judge("perplexity", 1e6)
 
@@ -112,7 +118,7 @@ def test_judging_again_looks_from_the_start_again(subject):
     cell = cell_of(adjusted(subject, most_tokens=512), "int4-rtn")
     alone = cell_of(subject, "int3-rtn").judge("perplexity", 1e6)
     cell.judge("perplexity", 5.0)
-    assert len(cell.perplexity_samples.nll_nats) > 128
+    assert len(cell.samples("perplexity").nll_nats) > 128
     again = cell.judge("perplexity", 1e6)
     assert [look.items for look in again.looks] == [look.items for look in alone.looks]
     assert [look.alpha for look in again.looks] == [look.alpha for look in alone.looks]
@@ -121,16 +127,18 @@ def test_judging_again_looks_from_the_start_again(subject):
 def test_the_identity_never_passes_for_a_quantized_model(subject):
     reference = subject.reference
     cell = cell_of(adjusted(subject, fixed=True), "int4-rtn")
-    cell.__dict__["perplexity_samples"] = reference.perplexity_samples
+    put(cell, PERPLEXITY, reference.samples("perplexity"))
     with pytest.raises(ComparisonError, match="bit-identical"):
         cell.judge("perplexity", 1e6)
 
 
 def test_a_limit_below_the_noise_floor_is_refused(subject):
-    floor = subject.reference.floor.perplexity_points
+    cell = cell_of(subject, "int4-rtn")
+    cell.judge("perplexity", 1e6)
+    floor = subject.reference.record().noise_floor.perplexity_points
     assert floor > 0
     with pytest.raises(ComparisonError, match="tighter than the noise floor"):
-        cell_of(subject, "int4-rtn").judge("perplexity", floor / 2)
+        cell.judge("perplexity", floor / 2)
     noise = subject.reference.record().noise_floor
     assert (noise.perplexity_points, noise.flipped_points) == (floor, None)
 
@@ -179,8 +187,8 @@ def test_the_reference_has_figures_and_no_delta(subject):
 
 
 def test_throughput_counts_runs_and_pairs_prompts(subject, monkeypatch):
-    monkeypatch.setattr(timing.throughput.Session, "_probe", lambda self: 100.0)  # whatever else runs here
-    monkeypatch.setattr(timing, "NEW_TOKENS", 8)
+    monkeypatch.setattr(throughput.Session, "_probe", lambda self: 100.0)  # whatever else runs here
+    monkeypatch.setattr(THROUGHPUT, "new_tokens", 8)
     cell = cell_of(subject, "int4-rtn")
     verdict = cell.judge("throughput")
     part = cell.record().throughput
@@ -195,11 +203,11 @@ def test_throughput_counts_runs_and_pairs_prompts(subject, monkeypatch):
 
 def test_runs_beside_which_the_machine_changed_its_speed_have_no_ratio(subject, monkeypatch):
     """The reference's may be of another day: kept samples have their probes with them."""
-    monkeypatch.setattr(timing, "NEW_TOKENS", 8)
-    monkeypatch.setattr(timing.throughput.Session, "_probe", lambda self: 100.0)
-    _ = subject.reference.throughput_samples
-    monkeypatch.setattr(timing.throughput.Session, "_probe", lambda self: 60.0)
-    later = bench.Subject(subject.model, subject.settings)
+    monkeypatch.setattr(THROUGHPUT, "new_tokens", 8)
+    monkeypatch.setattr(throughput.Session, "_probe", lambda self: 100.0)
+    _ = subject.reference.samples("throughput")
+    monkeypatch.setattr(throughput.Session, "_probe", lambda self: 60.0)
+    later = Subject(subject.model, subject.inputs.settings)
     cell = cell_of(later, "int4-rtn")
     verdict = cell.judge("throughput")
     assert later.reused == [f"T1 of {subject.model.name}-bf16"]
@@ -211,50 +219,50 @@ def test_runs_beside_which_the_machine_changed_its_speed_have_no_ratio(subject, 
 
 
 def test_runs_of_an_earlier_session_are_taken_and_the_model_is_not_loaded(subject, monkeypatch):
-    monkeypatch.setattr(timing, "NEW_TOKENS", 8)
-    before = cell_of(subject, "int4-rtn").throughput_samples
-    monkeypatch.setattr(timing.throughput.Session, "start", None)
-    later = bench.Subject(subject.model, dataclasses.replace(subject.settings, fresh=False))
-    after = cell_of(later, "int4-rtn").throughput_samples
+    monkeypatch.setattr(THROUGHPUT, "new_tokens", 8)
+    before = cell_of(subject, "int4-rtn").samples("throughput")
+    started = []
+    monkeypatch.setattr(throughput.Session, "start", lambda self: started.append(self))
+    later = Subject(subject.model, dataclasses.replace(subject.inputs.settings, fresh=False))
+    after = cell_of(later, "int4-rtn").samples("throughput")
     assert [run.tokens for run in after.runs] == [run.tokens for run in before.runs]
     assert later.reused == [f"T1 of {subject.model.name}-int4-rtn"]
-    others = (dataclasses.replace(later.settings, runs=2), dataclasses.replace(later.settings, fresh=True))
-    for settings in others:
-        assert cell_of(bench.Subject(subject.model, settings), "int4-rtn").kept_throughput is None
+    assert (cell_of(later, "int4-rtn").throughput_session, started) == (None, [])
+    for changes in ({"runs": 2}, {"fresh": True}):
+        settings = dataclasses.replace(later.inputs.settings, **changes)
+        assert cell_of(Subject(subject.model, settings), "int4-rtn").throughput_session is not None
 
 
 def test_different_weights_in_t2_and_t3_are_an_error(subject):
     cell = cell_of(subject, "int4-rtn")
     cell.judge("perplexity")
     cell.judge("accuracy")
-    cell.__dict__["accuracy_samples"] = dataclasses.replace(cell.accuracy_samples, weights_sha256="other")
+    put(cell, ACCURACY, dataclasses.replace(cell.samples("accuracy"), weights_sha256="other"))
     with pytest.raises(ComparisonError, match="evaluated different weights"):
         cell.record()
 
 
 def test_weights_say_what_was_lost(subject):
     cell = cell_of(subject, "int3-rtn")
-    assert len(cell.weight_samples.tensors) == 3 * 7 + 2
+    assert len(cell.samples("weights").tensors) == 3 * 7 + 2
     part = cell.record().weights
     assert part.worst_snr_db <= part.median_snr_db
     assert 0.9 < part.mean_cosine < 1
     assert subject.reference.record().weights is None
-    _ = subject.reference.weight_samples
+    _ = subject.reference.samples("weights")
     assert subject.reference.record().weights.median_snr_db is None
 
 
 def test_criteria_may_be_overridden_per_cell(subject):
     cell = cell_of(subject, "int4-rtn")
     assert cell.limit("perplexity_delta") == 1.0
-    subject.settings = dataclasses.replace(
-        subject.settings, criteria={"llama-0-0-int4-rtn": {"perplexity_delta": 0.25}}
-    )
+    adjusted(subject, criteria={"llama-0-0-int4-rtn": {"perplexity_delta": 0.25}})
     assert cell.limit("perplexity_delta") == 0.25
 
 
 def test_a_corpus_that_is_too_short_is_an_error_of_this_cell(subject, tmp_path):
     (tmp_path / "short.txt").write_text("too short")
-    subject.settings = dataclasses.replace(subject.settings, corpus=tmp_path / "short.txt")
+    adjusted(subject, corpus=tmp_path / "short.txt")
     with pytest.raises(CorpusError, match=r"short\.txt has \d+ tokens"):
         cell_of(subject, "int4-rtn").judge("perplexity")
 
@@ -272,7 +280,7 @@ def test_the_catalogue_has_the_ten_models_and_tiny():
 def test_two_gates_on_one_cell_are_two_entries_and_the_lax_one_covers_nothing_up(subject):
     cell = cell_of(adjusted(subject, fixed=True), "int4-rtn")
     delta = cell.judge("perplexity", 1e6).estimate
-    floor = subject.reference.floor.perplexity_points
+    floor = subject.reference.record().noise_floor.perplexity_points
     strict = floor + 1e-9
     outcomes = [cell.judge("perplexity", limit).outcome for limit in (strict, 1e6, None)]
     record = cell.record()
@@ -289,13 +297,13 @@ def test_the_figures_of_a_verdict_are_of_its_own_look(subject):
     """The reference and the cell are read further for another limit; the first verdict keeps its own figures."""
     cell = cell_of(adjusted(subject, fixed=True), "int4-rtn")
     first = cell.judge("perplexity", 1e6)
-    before = np.exp(cell.perplexity_samples.nll_nats.astype(np.float64).mean())
+    before = np.exp(cell.samples("perplexity").nll_nats.astype(np.float64).mean())
     adjusted(subject, fixed=False, most_tokens=512)
     cell.judge("perplexity", float(first.estimate))
-    assert len(cell.perplexity_samples.nll_nats) > first.items
+    assert len(cell.samples("perplexity").nll_nats) > first.items
     (kept,) = (verdict for verdict in cell.record().verdicts if verdict.limit == 1e6)
     assert (kept.items, kept.value) == (first.items, pytest.approx(before))
     answers = cell.judge("accuracy", 50.0)
     assert answers.of == "tiny_facts"
-    assert answers.value == cell.accuracy_samples.tasks["tiny_facts"].first(answers.items).correct.mean()
+    assert answers.value == cell.samples("accuracy").tasks["tiny_facts"].first(answers.items).correct.mean()
     assert answers.reference_value - answers.value == pytest.approx(answers.estimate / 100)

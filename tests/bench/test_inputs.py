@@ -8,26 +8,25 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pytest_quantbench import quantizers
-from pytest_quantbench.bench import cell as bench
+from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
-from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import CorpusError
+from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 
 VOCABULARY = 2048
 
 
 @pytest.fixture
-def judge(tmp_path):
-    """A function that judges a model directory by Tiny's text and returns its int4-rtn cell."""
+def opened(tmp_path):
+    """A function that opens a model directory, to be judged by Tiny's text."""
 
-    def judged(directory, tokens=512, sampling="windows"):
+    def opened(directory, tokens=512, sampling="windows"):
         model = dataclasses.replace(user_model(str(directory)), corpus="tiny-heldout")
         settings = Settings(cache=tmp_path / "cache", tokens=tokens, fixed=True, sampling=sampling)
-        return bench.Subject(model, settings).cell(recipe("int4-rtn", quantizers.names()))
+        return Subject(model, settings)
 
-    return judged
+    return opened
 
 
 def copy_of_tiny(tmp_path, change=None, **config):
@@ -61,27 +60,29 @@ def foreign_head(weights):
 
 @pytest.mark.parametrize("sampling", ["windows", "head"])
 @pytest.mark.parametrize("change", [foreign_tokens, foreign_head])
-def test_weights_that_do_not_belong_to_the_tokenizer_are_refused(tmp_path, judge, change, sampling):
+def test_weights_that_do_not_belong_to_the_tokenizer_are_refused(tmp_path, opened, change, sampling):
     """Their perplexity is below twice the vocabulary, or not far above it."""
-    cell = judge(copy_of_tiny(tmp_path, change, tie_word_embeddings=change is not foreign_head), sampling=sampling)
+    directory = copy_of_tiny(tmp_path, change, tie_word_embeddings=change is not foreign_head)
+    subject = opened(directory, sampling=sampling)
+    cell, reference = subject.cell("int4-rtn"), subject.reference
     with pytest.raises(CorpusError, match=r"comes of knowing no more than how frequent each token is"):
         cell.judge("perplexity", 1e6)
     with pytest.raises(CorpusError, match="cannot read the text tiny-heldout"):
-        cell.reference.judge("perplexity")
-    assert cell.taken("perplexity_samples")
-    for each in (cell, cell.reference):  # nor do its figures stand anywhere
+        reference.judge("perplexity")
+    assert cell.schedule.samples.get(cell.target, PERPLEXITY) is not None
+    for each in (cell, reference):  # nor do its figures stand anywhere
         assert each.record().perplexity is None
         assert not each.record().perplexities
 
 
-def test_a_random_model_is_refused(small_model, judge):
+def test_a_random_model_is_refused(small_model, opened):
     with pytest.raises(CorpusError, match="cannot read"):
-        judge(small_model()).judge("perplexity")
+        opened(small_model()).cell("int4-rtn").judge("perplexity")
 
 
 @pytest.mark.parametrize("sampling", ["windows", "head"])
 @pytest.mark.parametrize("tokens", [128, 512])
-def test_a_model_that_reads_is_not_refused(judge, tokens, sampling):
-    cell = judge(TINY_DIRECTORY, tokens, sampling)
+def test_a_model_that_reads_is_not_refused(opened, tokens, sampling):
+    cell = opened(TINY_DIRECTORY, tokens, sampling).cell("int4-rtn")
     cell.judge("perplexity")
     assert cell.record().perplexity.ppl < 30

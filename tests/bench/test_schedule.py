@@ -6,10 +6,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from pytest_quantbench import quantizers
-from pytest_quantbench.bench import cell as bench
-from pytest_quantbench.bench.growth import grow_questions, grow_tokens
-from pytest_quantbench.bench.shared_walk import T2, T3
+from pytest_quantbench.bench import artifacts
+from pytest_quantbench.bench.subject import Subject
+from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
@@ -17,14 +16,18 @@ from pytest_quantbench.engines.mlx import engine, walk
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.proof import Anatomy, Proof
 from pytest_quantbench.errors import CorpusError, ModelError, OfflineError, QuantbenchError, WeightError
+from pytest_quantbench.measures.accuracy.measure import ACCURACY
+from pytest_quantbench.measures.perplexity import scripts
+from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 
 pytestmark = pytest.mark.usefixtures("judged_unread")
 
+T2, T3 = "perplexity", "accuracy"
 RECIPES = ("bf16", "int4-rtn", "int3-rtn", "int2-rtn")
 
 
 def recipe_of(name):
-    return recipe(name, quantizers.names())
+    return recipe(name)
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def open_subject(small_model, tmp_path):
 
     def opened(**changes):
         model = dataclasses.replace(user_model(directory), corpus="tiny-heldout", tasks=("tiny_facts", "tiny_endings"))
-        return bench.Subject(
+        return Subject(
             model, dataclasses.replace(Settings(cache=tmp_path / "cache", limit=10, tokens=128, fresh=True), **changes)
         )
 
@@ -60,10 +63,25 @@ def expecting_all(subject, names=(T2, T3)):
     return subject
 
 
+def grow(cells, measure, items):
+    """More samples of some cells; returns how many the last one has."""
+    scheduled = cells[0].schedule
+    scheduled.ensure([Want(target=cell.target, measure=measure, items=items) for cell in cells])
+    return [scheduled.samples.need(cell.target, measure) for cell in cells][-1]
+
+
+def grow_tokens(cells, tokens):
+    return grow(cells, PERPLEXITY, tokens).text_tokens
+
+
+def grow_questions(cells, questions):
+    return len(grow(cells, ACCURACY, questions).tasks["tiny_facts"].ids)
+
+
 def samples_of(cell):
-    answers = cell.accuracy_samples
+    answers = cell.samples("accuracy")
     return (
-        cell.perplexity_samples.nll_nats,
+        cell.samples("perplexity").nll_nats,
         np.concatenate([np.concatenate(task.loglikelihoods) for task in answers.tasks.values()]),
     )
 
@@ -79,9 +97,9 @@ def test_one_walk_gives_every_recipe_what_it_gets_alone_to_the_last_bit(open_sub
         for mine, other in zip(shared[name], samples_of(cell), strict=True):
             np.testing.assert_array_equal(mine, other)
         mine, other = shared_walk.cell(recipe_of(name)), cell
-        assert mine.perplexity_samples.weights_sha256 == other.accuracy_samples.weights_sha256
+        assert mine.samples("perplexity").weights_sha256 == other.samples("accuracy").weights_sha256
         if name != "bf16":
-            fidelity, alone = (each.perplexity_samples.fidelity.kl_nats for each in (mine, other))
+            fidelity, alone = (each.samples("perplexity").fidelity.kl_nats for each in (mine, other))
             np.testing.assert_array_equal(fidelity, alone)
     assert len(walks) > 1 + len(RECIPES)
 
@@ -92,23 +110,24 @@ def test_the_noise_floor_walks_along_and_is_the_same(open_subject):
     for subject in (shared_walk, apart):
         subject.cell(recipe_of("int4-rtn")).judge("perplexity", 1e6)
         subject.cell(recipe_of("int4-rtn")).judge("accuracy", 100.0)
-        floors.append(subject.reference.floor.figures())
+        floors.append(subject.reference.record().noise_floor)
     assert floors[0] == floors[1]
     assert floors[0].perplexity_points > 0
 
 
 def test_only_what_is_expected_is_taken_along(open_subject, walks):
     subject = expecting_all(open_subject(), names=(T2,))
-    _ = subject.reference.perplexity_samples
-    assert not subject.cell(recipe_of("int4-rtn")).taken(T3)
-    _ = subject.cell(recipe_of("int3-rtn")).accuracy_samples
+    _ = subject.reference.samples("perplexity")
+    int4 = subject.cell(recipe_of("int4-rtn"))
+    assert int4.schedule.samples.get(int4.target, ACCURACY) is None
+    _ = subject.cell(recipe_of("int3-rtn")).samples("accuracy")
     assert [(what.split()[0], tracks) for what, tracks, _ in walks] == [("T2", 5), ("T3", 2)]  # with its reference
 
 
 def test_both_grow_along_one_walk_and_one_that_is_ahead_waits(open_subject, walks):
     subject = expecting_all(open_subject(), names=(T2,))
     reference, first, second = (subject.cell(recipe_of(name)) for name in RECIPES[:3])
-    _ = reference.perplexity_samples
+    _ = reference.samples("perplexity")
     assert grow_tokens((reference, first), 256) == 256
     assert grow_tokens((reference, second), 190) == 192  # only whole windows
     assert grow_tokens((reference, second), 400) == 448
@@ -116,41 +135,41 @@ def test_both_grow_along_one_walk_and_one_that_is_ahead_waits(open_subject, walk
     assert [(tracks, batches) for _, tracks, batches in walks] == [(5, 4), (2, 2), (1, 1), (1, 3), (1, 4)]
     whole = open_subject(tokens=400)
     for name in (RECIPES[0], RECIPES[2]):
-        expected, grown = (each.cell(recipe_of(name)).perplexity_samples for each in (whole, subject))
+        expected, grown = (each.cell(recipe_of(name)).samples("perplexity") for each in (whole, subject))
         np.testing.assert_allclose(grown.nll_nats, expected.nll_nats, atol=2e-5)
-    kl = second.perplexity_samples.fidelity.kl_nats
-    np.testing.assert_allclose(kl, whole.cell(recipe_of(RECIPES[2])).perplexity_samples.fidelity.kl_nats, atol=2e-5)
+    kl = second.samples("perplexity").fidelity.kl_nats
+    np.testing.assert_allclose(kl, whole.cell(recipe_of(RECIPES[2])).samples("perplexity").fidelity.kl_nats, atol=2e-5)
 
 
 def test_questions_that_are_added_are_those_of_a_larger_limit(open_subject):
     subject, larger = open_subject(), open_subject(limit=30)
     cells = subject.reference, subject.cell(recipe_of("int4-rtn"))
     assert grow_questions(cells, 30) == 30
-    task = cells[1].accuracy_samples.tasks["tiny_facts"]
-    whole = larger.cell(recipe_of("int4-rtn")).accuracy_samples.tasks["tiny_facts"]
+    task = cells[1].samples("accuracy").tasks["tiny_facts"]
+    whole = larger.cell(recipe_of("int4-rtn")).samples("accuracy").tasks["tiny_facts"]
     grown = dict(zip(task.ids, task.loglikelihoods, strict=True))
     assert grown.keys() == set(whole.ids)
     for question, expected in zip(whole.ids, whole.loglikelihoods, strict=True):
         np.testing.assert_allclose(grown[question], expected, atol=1e-4)
-    assert len(cells[1].accuracy_samples.tasks["tiny_endings"].ids) == 10
+    assert len(cells[1].samples("accuracy").tasks["tiny_endings"].ids) == 10
 
 
 def test_a_recipe_that_cannot_be_compressed_is_left_out_and_told_when_it_asks(open_subject, walks):
     subject = open_subject(calibration="none")
     subject.expect([(recipe_of(name), T2) for name in ("int4-rtn", "int4-gptq")])
-    assert len(subject.cell(recipe_of("int4-rtn")).perplexity_samples.nll_nats) == 128
+    assert len(subject.cell(recipe_of("int4-rtn")).samples("perplexity").nll_nats) == 128
     assert [tracks for _, tracks, _ in walks] == [3]
     with pytest.raises(QuantbenchError, match="int4-gptq needs calibration"):
-        _ = subject.cell(recipe_of("int4-gptq")).perplexity_samples
+        _ = subject.cell(recipe_of("int4-gptq")).samples("perplexity")
 
 
 def test_questions_that_cannot_be_had_do_not_keep_t2_from_its_text(open_subject):
     subject = expecting_all(open_subject(offline=True))
-    subject.model = dataclasses.replace(subject.model, tasks=("arc_easy",))
+    subject.inputs.settings = dataclasses.replace(subject.inputs.settings, tasks=("arc_easy",))
     cell = subject.cell(recipe_of("int4-rtn"))
-    assert len(cell.perplexity_samples.nll_nats) == 128
+    assert len(cell.samples("perplexity").nll_nats) == 128
     with pytest.raises(OfflineError, match="arc_easy"):
-        _ = cell.accuracy_samples
+        _ = cell.samples("accuracy")
 
 
 def test_a_recipe_whose_numbers_end_is_told_so_and_the_others_are_measured(open_subject, monkeypatch, walks):
@@ -162,10 +181,10 @@ def test_a_recipe_whose_numbers_end_is_told_so_and_the_others_are_measured(open_
         return dense(name) * (mx.nan if "layers.1.mlp.down_proj" in name else 1)
 
     monkeypatch.setattr(broken.artifact, "dense", spoilt)
-    assert np.isfinite(whole.perplexity_samples.nll_nats).all()
+    assert np.isfinite(whole.samples("perplexity").nll_nats).all()
     for name in (T2, T3, T2):
         with pytest.raises(WeightError, match="llama-0-0 at int3-rtn: Decoder layer 1 gives values that are no num"):
-            getattr(broken, name)
+            broken.samples(name)
     assert len(walks) == 1  # and it is not tried again
 
 
@@ -176,11 +195,11 @@ def test_what_an_earlier_session_measured_is_taken_from_there(open_subject, walk
     def session(**changes):
         subject = expecting_all(open_subject(limit=5, **changes))
         reference, cell = subject.cell(recipe_of("bf16")), subject.cell(recipe_of("int4-rtn"))
-        _ = reference.perplexity_samples
+        _ = reference.samples("perplexity")
         grow_tokens((reference, cell), 256)
         grow_questions((reference, cell), 9)
         cell.judge("perplexity", 1e6)
-        return subject, [samples_of(subject.cell(recipe_of(name))) for name in RECIPES], reference.floor.figures()
+        return subject, [samples_of(subject.cell(recipe_of(name))) for name in RECIPES], reference.record().noise_floor
 
     _, before, floor = session(fresh=True)
     walked = len(walks)
@@ -195,13 +214,13 @@ def test_what_an_earlier_session_measured_is_taken_from_there(open_subject, walk
 
 def test_a_session_that_asks_for_more_walks_for_what_is_new_only(open_subject, walks):
     expecting_all(open_subject())
-    _ = expecting_all(open_subject()).reference.perplexity_samples
+    _ = expecting_all(open_subject()).reference.samples("perplexity")
     walks.clear()
     more = open_subject(fresh=False)
     more.expect([(recipe_of(name), T2) for name in ("int4-rtn", "int8")])
-    assert len(more.cell(recipe_of("int8")).perplexity_samples.nll_nats) == 128
+    assert len(more.cell(recipe_of("int8")).samples("perplexity").nll_nats) == 128
     assert [(what, tracks) for what, tracks, _ in walks] == [("T2 llama-0-0 int8", 1)]
-    assert len(more.cell(recipe_of("int8")).perplexity_samples.fidelity.kl_nats) == 128
+    assert len(more.cell(recipe_of("int8")).samples("perplexity").fidelity.kl_nats) == 128
 
 
 @pytest.mark.parametrize(
@@ -223,12 +242,12 @@ def test_other_work_is_not_taken_for_it(open_subject, walks, change):
 
 
 def test_damaged_models_are_not_taken_for_whole_ones(open_subject):
-    from pytest_quantbench.bench.selftest import Damaged
-
     subject = open_subject(fresh=False)
     cell = subject.cell(recipe_of("int4-rtn"))
-    whole = cell.perplexity_samples.nll_nats
-    damaged = Damaged(cell, "one layer's weights zeroed").perplexity_samples.nll_nats
+    whole = cell.samples("perplexity").nll_nats
+    target = cell.target.damaged("one layer's weights zeroed")
+    cell.schedule.ensure([Want(target=target, measure=PERPLEXITY)])
+    damaged = cell.schedule.samples.need(target, PERPLEXITY).nll_nats
     assert np.abs(damaged - whole).max() > 0.01
 
 
@@ -245,9 +264,9 @@ def test_where_the_reference_ends_all_are_told_and_none_is_walked_twice(open_sub
     spoil(monkeypatch, subject.reference, "lm_head", "embed_tokens")
     for cell in map(subject.cell, map(recipe_of, RECIPES)):
         with pytest.raises(WeightError, match="llama-0-0 at bf16: "):
-            _ = cell.perplexity_samples
+            _ = cell.samples("perplexity")
     assert len(walks) == 1
-    assert len(subject.cell(recipe_of("int4-rtn")).accuracy_samples.tasks) == 2  # which needs no reference
+    assert len(subject.cell(recipe_of("int4-rtn")).samples("accuracy").tasks) == 2  # which needs no reference
 
 
 def test_where_everything_ends_the_place_is_named(open_subject, monkeypatch, walks):
@@ -257,7 +276,7 @@ def test_where_everything_ends_the_place_is_named(open_subject, monkeypatch, wal
     for cell in map(subject.cell, map(recipe_of, RECIPES)):
         for samples in (T2, T3):
             with pytest.raises(WeightError, match="Decoder layer 0 gives values that are no numbers"):
-                getattr(cell, samples)
+                cell.samples(samples)
     assert len(walks) == 1
 
 
@@ -265,14 +284,14 @@ def test_embeddings_that_are_no_numbers_are_named(open_subject, monkeypatch):
     subject = open_subject()
     spoil(monkeypatch, subject.reference, "embed_tokens")
     with pytest.raises(WeightError, match="The embeddings are no numbers"):
-        _ = subject.reference.perplexity_samples
+        _ = subject.reference.samples("perplexity")
 
 
 def test_every_weight_is_read_once_with_the_noise_floor_along(open_subject, monkeypatch):
     subject, asked = expecting_all(open_subject(), names=(T2,)), []
     dense = subject.reference.artifact.dense
     monkeypatch.setattr(subject.reference.artifact, "dense", lambda name: asked.append(name) or dense(name))
-    _ = subject.reference.perplexity_samples
+    _ = subject.reference.samples("perplexity")
     layers = [name for name in asked if ".layers." in name]
     assert sorted(layers) == sorted(name for name in subject.reference.artifact.names if ".layers." in name)
 
@@ -281,22 +300,26 @@ def test_text_that_a_recipe_was_fitted_to_keeps_it_from_t2_only(open_subject, tm
     subject = open_subject(calibration="tiny-heldout", calibration_sequences=2)
     subject.expect([(recipe_of("int4-gptq"), name) for name in (T2, T3)])
     cell = subject.cell(recipe_of("int4-gptq"))
-    assert len(cell.accuracy_samples.tasks) == 2
+    assert len(cell.samples("accuracy").tasks) == 2
     with pytest.raises(CorpusError, match="share"):
-        _ = cell.perplexity_samples
+        _ = cell.samples("perplexity")
 
 
 def test_a_compression_that_fails_is_tried_once(open_subject, monkeypatch):
-    tried = []
+    tried, compress = [], artifacts.compress
+
+    def counted(checkpoint, chosen, *given, **rest):
+        tried.append(chosen.id)
+        return compress(checkpoint, chosen, *given, **rest)
+
+    monkeypatch.setattr(artifacts, "compress", counted)
     subject = open_subject(calibration="none")
     subject.expect([(recipe_of("int4-gptq"), name) for name in (T2, T3)])
     cell = subject.cell(recipe_of("int4-gptq"))
-    calibrated = type(cell)._calibration.fget
-    monkeypatch.setattr(type(cell), "_calibration", property(lambda self: tried.append(self) or calibrated(self)))
     for name in (T2, T3, T2):
         with pytest.raises(QuantbenchError, match="needs calibration"):
-            getattr(cell, name)
-    assert tried.count(cell) <= 7  # for each part a key to recall, to lock and to recall again; and one compression
+            cell.samples(name)
+    assert tried.count("int4-gptq") == 1
 
 
 @pytest.mark.parametrize(("tokens", "most"), [(None, 64), (200, None), (200, 64)])
@@ -304,7 +327,7 @@ def test_the_overlap_is_looked_for_as_far_as_is_read(open_subject, tmp_path, tok
     """What stands behind the first tokens counts where it is read."""
     (tmp_path / "late.txt").write_text((TINY_DIRECTORY / "heldout.txt").read_text()[300:1500])
     subject = open_subject(calibration=tmp_path / "late.txt", tokens=tokens, most_tokens=most, sampling="head")
-    assert subject.fitted_to_text
+    assert scripts.is_fitted_to(subject.inputs)
 
 
 @pytest.fixture
@@ -323,8 +346,8 @@ def test_an_architecture_without_a_way_for_choices_keeps_its_t2(open_subject, wa
     subject = expecting_all(open_subject())
     cell = subject.cell(recipe_of("int4-rtn"))
     with pytest.raises(ModelError, match="'odd' cannot be asked for choices \\(T3\\): nothing fits"):
-        _ = cell.accuracy_samples
-    assert len(cell.perplexity_samples.nll_nats) == 128
+        _ = cell.samples("accuracy")
+    assert len(cell.samples("perplexity").nll_nats) == 128
     assert [what.partition(" ")[0] for what, _, _ in walks] == ["T2"]
 
 
@@ -333,7 +356,7 @@ def test_an_architecture_that_cannot_be_walked_has_neither(open_subject, walks, 
     cell = expecting_all(open_subject()).cell(recipe_of("int4-rtn"))
     for name in (T2, T3):
         with pytest.raises(ModelError, match="'odd' cannot be walked: its layers are apart"):
-            getattr(cell, name)
+            cell.samples(name)
     assert not walks
 
 

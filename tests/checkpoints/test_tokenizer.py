@@ -11,8 +11,8 @@ from builders import capacity, engine, open_model
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 
-from pytest_quantbench import engines, quantizers
-from pytest_quantbench.bench.cell import Subject
+from pytest_quantbench import engines
+from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.prompts import PROMPTS
 from pytest_quantbench.catalog.recipes import recipe
@@ -89,7 +89,7 @@ def test_windows_leave_room_for_a_prefix_of_several_tokens(framed):
 @pytest.mark.parametrize("template", [("[CLS]", "<s>", "$A", "</s>"), ("$A", "</s>")])
 def test_losses_behind_a_prefix_are_those_of_a_plain_forward(small_model, tmp_path, template):
     directory = small.around(small_model(vocab_size=2050), *template, new=NEW)
-    artifact = compress(open_model(directory), recipe("bf16", []), 0, tmp_path / "cache")
+    artifact = compress(open_model(directory), recipe("bf16"), 0, tmp_path / "cache")
     tokens = Tokens(TEXT, load_tokenizer(directory), capacity(artifact.config))
     samples = perplexity.measure(engine(host=True), artifact, tokens, Reading(tokens=50, context=20, sampling="head"))
     model = resident.load(artifact, host=True).model
@@ -107,7 +107,7 @@ def test_losses_behind_a_prefix_are_those_of_a_plain_forward(small_model, tmp_pa
 def test_a_prefix_that_the_model_does_not_know_is_refused_everywhere(small_model, tmp_path):
     """Its embedding would be read from behind the table."""
     directory = small.around(small_model(), "[CLS]", "$A", new=NEW)
-    artifact, tokenizer = compress(open_model(directory), recipe("bf16", []), 0, tmp_path), load_tokenizer(directory)
+    artifact, tokenizer = compress(open_model(directory), recipe("bf16"), 0, tmp_path), load_tokenizer(directory)
     told = "gives token 2048, and the model knows 2048: they do not belong together"
     with pytest.raises(ModelError, match=told):
         Tokens(TEXT, tokenizer, capacity(artifact.config))
@@ -190,7 +190,7 @@ def test_a_tokenizer_that_ends_texts_changes_nothing(tmp_path):
     directory = tmp_path / "ending"
     shutil.copytree(TINY_DIRECTORY, directory)
     small.around(directory, "<s>", "$A", "</s>")
-    artifact = compress(open_model(directory), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(open_model(directory), recipe("bf16"), 0, tmp_path / "cache")
     files = {"tiny_facts": EMBEDDED["tiny_facts"]}
     found = [
         accuracy.measure(
@@ -207,7 +207,7 @@ def test_a_tokenizer_that_ends_texts_changes_nothing(tmp_path):
     runs = [throughput.generate(model, each, 0, 3) for each in (TINY, load_tokenizer(directory))]
     assert runs[0].tokens == runs[1].tokens
     settings = Settings(cache=tmp_path / "cache", tokens=128, fixed=True, corpus="tiny-heldout")
-    cell = Subject(user_model(str(directory)), settings).cell(recipe("bf16", []))
+    cell = Subject(user_model(str(directory)), settings).cell(recipe("bf16"))
     assert cell.record().tokenizer is None  # nothing was read
     cell.judge("perplexity")
     assert cell.record().tokenizer == {"prefix": ("<s>",), "suffix_left_out": ("</s>",)}

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import CONFIGS
 
-from pytest_quantbench import quantizers
-from pytest_quantbench.bench.cell import Subject
+from pytest_quantbench.bench.inputs import Inputs
+from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
@@ -21,6 +21,7 @@ from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.errors import CorpusError, QuantbenchError
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.measures.perplexity.contamination import shared_run
+from pytest_quantbench.measures.perplexity.scripts import is_fitted_to
 
 TEXT = Text(name="some text", content="The town of Ara is northern. 3 plus 4 is 7. " * 600)
 
@@ -63,7 +64,7 @@ def rows_of(path, x, indices=None, sorted_indices=None):
 @pytest.mark.parametrize("host", [True, False])
 def test_statistics_are_those_of_the_inputs(small_model, architecture, host):
     """Every linear layer is observed; its Hessian is the mean of x xᵀ, computed here from a spy's inputs."""
-    source = compress(open_model(small_model(architecture)), recipe("bf16", []), 0, TINY_DIRECTORY)
+    source = compress(open_model(small_model(architecture)), recipe("bf16"), 0, TINY_DIRECTORY)
     batches = [mx.array(np.random.default_rng(k).integers(0, 2048, (2, 24))) for k in range(3)]
     walk = Walk(source, host=host)
     walk.begin(batches)
@@ -98,7 +99,7 @@ def test_statistics_are_those_of_the_inputs(small_model, architecture, host):
 
 def test_matrices_with_one_input_share_their_statistics(small_model):
     source = open_model(small_model())
-    walk = Walk(compress(source, recipe("bf16", []), 0, TINY_DIRECTORY), host=True)
+    walk = Walk(compress(source, recipe("bf16"), 0, TINY_DIRECTORY), host=True)
     batches = [mx.array([[1, 2, 3]])]
     walk.begin(batches)
     seen = LayerInputs(len(batches), 0)
@@ -111,7 +112,7 @@ def test_matrices_with_one_input_share_their_statistics(small_model):
 
 
 def test_observing_changes_nothing(small_model):
-    source = compress(open_model(small_model()), recipe("bf16", []), 0, TINY_DIRECTORY)
+    source = compress(open_model(small_model()), recipe("bf16"), 0, TINY_DIRECTORY)
     batches = [mx.array([[5, 6, 7, 8]])]
     plain, observed = Walk(source, host=True), Walk(source, host=True)
     plain.run(batches, "")
@@ -128,7 +129,7 @@ def test_a_layer_sees_its_encoded_predecessors(small_model, tmp_path, monkeypatc
     original = LayerInputs.statistics
     monkeypatch.setattr(LayerInputs, "statistics", lambda self: seen.setdefault(len(seen), original(self)))
     source = open_model(small_model())
-    artifact = compress(source, recipe("int4-static", quantizers.names()), 0, tmp_path / "c", calibration)
+    artifact = compress(source, recipe("int4-static"), 0, tmp_path / "c", calibration)
     batches = calibration().batches(load_tokenizer(source.checkpoint.directory), capacity(source.config), 0)
     walk = Walk(artifact, host=True)
     walk.begin(batches)
@@ -144,7 +145,7 @@ def test_a_layer_sees_its_encoded_predecessors(small_model, tmp_path, monkeypatc
 
 def test_a_method_that_needs_calibration_is_refused_without(small_model, tmp_path):
     with pytest.raises(QuantbenchError, match="int8-static needs calibration: give a text with --calibration FILE"):
-        compress(open_model(small_model()), recipe("int8-static", quantizers.names()), 0, tmp_path)
+        compress(open_model(small_model()), recipe("int8-static"), 0, tmp_path)
 
 
 def test_calibration_and_evaluation_may_not_share_text(tmp_path):
@@ -153,12 +154,12 @@ def test_calibration_and_evaluation_may_not_share_text(tmp_path):
     shared.write_text(TEXT.content + held_out.read_text()[:2000])
     apart.write_text(TEXT.content)
     for file, expected in ((shared, True), (apart, False), (held_out, True)):
-        assert Subject(MODELS["Tiny"], Settings(calibration=file)).fitted_to_text is expected
+        assert is_fitted_to(Inputs(MODELS["Tiny"], Settings(calibration=file))) is expected
     cell = Subject(MODELS["Tiny"], Settings(calibration=held_out, cache=tmp_path, calibration_sequences=2)).cell(
-        recipe("int8-static", quantizers.names())
+        recipe("int8-static")
     )
     with pytest.raises(CorpusError, match=r"heldout\.txt and the T2 text tiny-heldout share 50 tokens in a row"):
-        cell.perplexity_samples  # noqa: B018
+        cell.samples("perplexity")
 
 
 def slow_shared(first, second, length):

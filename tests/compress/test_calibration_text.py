@@ -7,9 +7,9 @@ import pytest
 from builders import capacity, open_model
 
 from pytest_quantbench import engines
-from pytest_quantbench.bench.cell import Subject
+from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY, user_model
-from pytest_quantbench.catalog.recipes import REFERENCE, recipe
+from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress import self_written_text
@@ -163,7 +163,7 @@ def subject(tmp_path):
 def test_a_text_of_another_kind_is_warned_about_and_both_perplexities_are_said(subject, caplog):
     """Tiny knows English letters, but no Latin: its own world's text passes, this one does not."""
     latin = "Gallia est omnis divisa in partes tres, quarum unam incolunt Belgae, aliam Aquitani. " * 200
-    cell = subject(latin).cell(recipe("int4-gptq", ["gptq"]))
+    cell = subject(latin).cell("int4-gptq")
     with caplog.at_level(logging.WARNING):
         cell.judge("perplexity")
     assert "Tiny-int4-gptq is calibrated on text.txt, where the perplexity of BF16 is" in caplog.text
@@ -176,9 +176,10 @@ def test_a_text_of_another_kind_is_warned_about_and_both_perplexities_are_said(s
 
 
 def test_a_text_of_the_models_own_kind_is_not_warned_about(subject, caplog):
-    cell = subject(training_text()[:20_000]).cell(recipe("int4-gptq", ["gptq"]))
+    opened = subject(training_text()[:20_000])
+    cell = opened.cell("int4-gptq")
     with caplog.at_level(logging.WARNING):
         cell.judge("perplexity")
     assert "another kind" not in caplog.text
     assert 0 < cell.record().compression.calibration_ppl < 3 * cell.record().perplexity.bf16_ppl
-    assert cell.reference.record().compression.calibration is None
+    assert opened.reference.record().compression.calibration is None

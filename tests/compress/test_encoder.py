@@ -39,7 +39,7 @@ def calibration(sequences=4):
 
 
 def chosen(recipe_id):
-    return recipe(recipe_id, quantizers.names())
+    return recipe(recipe_id)
 
 
 def made(directory, recipe_id, cache, **options):
@@ -193,7 +193,7 @@ def test_an_expert_is_fitted_to_the_tokens_that_were_sent_to_it(bf16, tmp_path):
     text = calibration()
     batches = text.batches(load_tokenizer(directory), capacity(source.config), 0)
     kept = Part(quantizer="identity")
-    gptq = recipe("int4-gptq", quantizers.names())
+    gptq = recipe("int4-gptq")
     job = Job(
         source=source,
         recipe=type(gptq)(id="x", level="int4", method="gptq", inner=gptq.inner, outer=kept),

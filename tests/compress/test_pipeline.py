@@ -9,7 +9,6 @@ from builders import open_model
 from mlx.utils import tree_flatten
 from small_models import CONFIGS, HEADS, shared
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.artifact import open_artifact
@@ -22,7 +21,7 @@ from pytest_quantbench.record.summary import compression
 
 
 def make(directory, recipe_id, cache, seed=0):
-    return compress(open_model(directory), recipe(recipe_id, quantizers.names()), seed, cache)
+    return compress(open_model(directory), recipe(recipe_id), seed, cache)
 
 
 def files_in(cache):
@@ -87,11 +86,8 @@ def test_an_artifact_is_found_again_and_not_made_twice(small_model, tmp_path):
 
 def test_the_key_depends_on_all_that_matters(small_model):
     one, other = (open_model(directory).checkpoint for directory in (small_model(), small_model(seed=1)))
-    names = quantizers.names()
-    keys = {
-        key_of(one, recipe(name, names), seed, None) for name in ("int4-rtn", "int3-rtn", "int2-rtn") for seed in (0, 1)
-    }
-    assert len(keys | {key_of(other, recipe("int4-rtn", names), 0, None)}) == 7
+    keys = {key_of(one, recipe(name), seed, None) for name in ("int4-rtn", "int3-rtn", "int2-rtn") for seed in (0, 1)}
+    assert len(keys | {key_of(other, recipe("int4-rtn"), 0, None)}) == 7
 
 
 def test_a_damaged_artifact_is_put_aside_and_made_again(small_model, tmp_path, caplog):
@@ -150,7 +146,7 @@ def test_experts_are_refused_and_not_passed_over(small_model, tmp_path):
     block = source.model.model.layers[0].mlp
     block.experts = mx.zeros((4, 128, 64))
     with pytest.raises(ModelError, match="no quantizer here takes"):
-        compress(source, recipe("int4-rtn", quantizers.names()), 0, tmp_path)
+        compress(source, recipe("int4-rtn"), 0, tmp_path)
 
 
 def test_calibrated_methods_are_refused_until_there_is_calibration(small_model, tmp_path):
@@ -180,7 +176,7 @@ def test_tiny_at_every_level(tmp_path):
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
 def test_the_reference_has_the_size_of_bf16_whatever_the_source_stores(small_model, tmp_path, dtype):
     """A float32 source is no model twice as large: nothing is saved, and nothing added."""
-    found = reference(open_model(small_model(dtype=dtype)), recipe("bf16", quantizers.names()), tmp_path).manifest
+    found = reference(open_model(small_model(dtype=dtype)), recipe("bf16"), tmp_path).manifest
     part = compression(found)
     assert (part.ratio, part.bits_per_weight, part.inner_bits_per_weight) == (1, 16, 16)
     assert found.stored_bytes == found.bf16_bytes == sum(tensor.stored_bytes for tensor in found.tensors)

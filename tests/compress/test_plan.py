@@ -3,17 +3,16 @@
 import pytest
 from builders import open_model
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import gets_more_bits, recipe
 from pytest_quantbench.compress.plan import OUTSIDE, plan
 
 
 def planned(directory, recipe_id):
-    return {item.name: item for item in plan(open_model(directory), recipe(recipe_id, quantizers.names()))}
+    return {item.name: item for item in plan(open_model(directory), recipe(recipe_id))}
 
 
 def test_groups_are_the_decoder_layers_and_the_rest_comes_first(small_model):
-    items = plan(open_model(small_model()), recipe("int4", quantizers.names()))
+    items = plan(open_model(small_model()), recipe("int4"))
     groups = [item.group for item in items]
     assert groups == sorted(groups)
     assert set(groups) == {OUTSIDE, 0, 1, 2}

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from builders import open_model
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.calibration import CalibrationSet
@@ -30,7 +29,7 @@ def make(directory, recipe_id, cache, *, stored):
     def calibration():
         return CalibrationSet(text=TEXT, sequences=4)
 
-    chosen = recipe(recipe_id, quantizers.names())
+    chosen = recipe(recipe_id)
     return compress(open_model(directory), chosen, 0, cache, calibration, stored=stored)
 
 

@@ -4,7 +4,6 @@ import mlx.core as mx
 import pytest
 from builders import artifact_content, open_model
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress import writer
@@ -30,7 +29,7 @@ def calibration():
 
 
 def make(directory, recipe_id, cache):
-    return compress(open_model(directory), recipe(recipe_id, quantizers.names()), 0, cache, calibration)
+    return compress(open_model(directory), recipe(recipe_id), 0, cache, calibration)
 
 
 @pytest.fixture

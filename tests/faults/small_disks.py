@@ -10,7 +10,6 @@ import pytest
 from builders import artifact_content, make_perplexity, make_record, open_model
 from faults.conftest import TINY
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.pipeline import compress
@@ -23,10 +22,10 @@ from pytest_quantbench.storage.cache import SAMPLES
 # pytester forgets modules that a run imports, and some bear being imported only once.
 for module in ("matplotlib.pyplot", "mlx_lm.models.llama", "scipy.stats", "transformers.models.llama"):
     importlib.import_module(module)
-for module in ("bench.cell", "report.plots", "report.publish", "plugin.run"):
+for module in ("bench.subject", "report.plots", "report.publish", "plugin.run"):
     importlib.import_module(f"pytest_quantbench.{module}")
 
-INT4 = recipe("int4-rtn", quantizers.names())
+INT4 = recipe("int4-rtn")
 GATE = """
 import pytest
 

@@ -12,18 +12,17 @@ import pytest
 from builders import artifact_content, open_model
 
 import pytest_quantbench
-from pytest_quantbench import quantizers
-from pytest_quantbench.bench import cell_record
-from pytest_quantbench.bench.cell import Subject
+from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress.pipeline import compress
+from pytest_quantbench.record import assembly
 from pytest_quantbench.storage import files, locks
 from pytest_quantbench.storage.cache import SAMPLES
 
 PACKAGE = Path(pytest_quantbench.__file__).parent
-INT4 = recipe("int4-rtn", quantizers.names())
+INT4 = recipe("int4-rtn")
 WALL_CLOCK = {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "time.clock_gettime"}
 
 
@@ -39,7 +38,7 @@ def backwards(monkeypatch):
 
     monkeypatch.setattr(time, "time", lambda: 1.8e9 - 86_400 * next(days))
     monkeypatch.setattr(time, "time_ns", lambda: 1_800_000_000 * 10**9 - 86_400 * 10**9 * next(days))
-    for module in (cell_record, locks):
+    for module in (assembly, locks):
         monkeypatch.setattr(module, "datetime", Backwards)
 
 
@@ -56,7 +55,7 @@ def measured(model, cache):
     cell = Subject(user_model(str(model)), settings).cell(INT4)
     for check in ("size", "perplexity"):
         cell.judge(check)
-    assert cell.weight_samples
+    assert cell.samples("weights")
     return cell
 
 
@@ -68,10 +67,10 @@ def test_a_clock_that_goes_backwards_changes_nothing(small_model, tmp_path, requ
     assert artifact_content(now.artifact) == artifact_content(before.artifact)
     assert timeless(now) == timeless(before)
     assert now.figures("weights") == before.figures("weights")
-    assert now.perplexity_samples.seconds >= 0
+    assert now.samples("perplexity").seconds >= 0
     assert now.artifact.manifest.seconds > 0
     again = measured(model, tmp_path / "now")
-    assert again.subject.reused
+    assert again.schedule.samples.reused
     assert timeless(again) == timeless(before)
     dated = [cell.record().timestamp for cell in (now, again)]
     assert dated == sorted(dated, reverse=True)  # as the clock says
@@ -92,7 +91,7 @@ def test_files_of_another_time_are_taken_for_what_they_hold(small_model, tmp_pat
         os.utime(path, (seconds, seconds))
     again = measured(model, cache)
     assert artifact_content(again.artifact) == artifact_content(first.artifact)
-    assert set(again.subject.reused) == {
+    assert set(again.schedule.samples.reused) == {
         "T2 of llama-0-0-bf16",
         "T2 of llama-0-0-int4-rtn",
         "weights of llama-0-0-int4-rtn",
@@ -129,4 +128,4 @@ def clocks(path):
 def test_durations_are_of_clocks_that_only_go_forward():
     """There is one look at the wall: for the date of a record."""
     found = {use for path in PACKAGE.rglob("*.py") for use in clocks(path)}
-    assert found == {("cell_record.py", "datetime.now"), ("locks.py", "datetime.now")}
+    assert found == {("assembly.py", "datetime.now"), ("locks.py", "datetime.now")}

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from builders import make_perplexity, make_record, open_model
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.artifact import open_artifact
 from pytest_quantbench.compress.pipeline import compress, key_of
@@ -23,7 +22,7 @@ from pytest_quantbench.storage import samples_cache
 from pytest_quantbench.storage.cache import SAMPLES
 
 TIMES = 200
-INT4, BF16 = (recipe(name, quantizers.names()) for name in ("int4-rtn", "bf16"))
+INT4, BF16 = (recipe(name) for name in ("int4-rtn", "bf16"))
 SMALLER = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "head_dim": 8}
 
 

@@ -8,9 +8,7 @@ import pytest
 from faults.acts import status
 from faults.conftest import TINY
 
-from pytest_quantbench import quantizers
-from pytest_quantbench.bench import cell as bench
-from pytest_quantbench.bench.shared_walk import T2, T3
+from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
@@ -38,7 +36,7 @@ def opened(tmp_path):
             calibration_sequences=1,
             disk_plan=DISK_PLANS[plan],
         )
-        return bench.Subject(MODEL, dataclasses.replace(made, **changes))
+        return Subject(MODEL, dataclasses.replace(made, **changes))
 
     return subject
 
@@ -47,14 +45,14 @@ def record_of(cell):
     cell.judge("size")
     cell.judge("perplexity", 1e6)
     cell.judge("accuracy", 100.0)
-    _ = cell.weight_samples
+    _ = cell.samples("weights")
     return dataclasses.replace(cell.record(), timestamp="")
 
 
 def session(subject):
     """Everything but T1 of every recipe, and then what the disk plan says."""
-    chosen = [recipe(name, quantizers.names()) for name in RECIPES]
-    subject.expect([(each, name) for each in chosen for name in (T2, T3)])
+    chosen = [recipe(name) for name in RECIPES]
+    subject.expect([(each, name) for each in chosen for name in ("perplexity", "accuracy")])
     records = [record_of(subject.cell(each)) for each in chosen]
     return records, subject.delete_weights()
 
@@ -87,7 +85,7 @@ def test_streaming_measures_what_stored_models_measure(hub, tiny_files, opened):
     hub.publish(TINY.source, tiny_files)
     stored, freed = session(opened("A"))
     assert freed == 0
-    cache = opened("A").settings.cache.with_name("other")
+    cache = opened("A").inputs.settings.cache.with_name("other")
     streamed, _ = session(opened("S", cache=cache))
     for mine, other in zip(streamed, stored, strict=True):
         for part in ("perplexity", "accuracy"):
@@ -106,13 +104,11 @@ def test_what_is_lacking_brings_the_weights_back(hub, tiny_files, opened):
     session(opened("B"))
     fetched = bodies(hub)
     later = opened("B")
-    losses = later.cell(recipe("int3-rtn", quantizers.names())).perplexity_samples.nll_nats
+    losses = later.cell(recipe("int3-rtn")).samples("perplexity").nll_nats
     assert bodies(hub) == fetched + 1
     assert later.delete_weights() > 0
-    fresh = opened("A", cache=later.settings.cache.with_name("other"))
-    np.testing.assert_array_equal(
-        losses, fresh.cell(recipe("int3-rtn", quantizers.names())).perplexity_samples.nll_nats
-    )
+    fresh = opened("A", cache=later.inputs.settings.cache.with_name("other"))
+    np.testing.assert_array_equal(losses, fresh.cell(recipe("int3-rtn")).samples("perplexity").nll_nats)
 
 
 def test_weights_that_were_here_before_stay(hub, tiny_files, tmp_path, opened, monkeypatch):
@@ -127,7 +123,7 @@ def test_weights_that_were_here_before_stay(hub, tiny_files, tmp_path, opened, m
 def test_weights_that_another_snapshot_has_too_stay(hub, tiny_files, opened):
     hub.publish(TINY.source, tiny_files)
     subject = opened("B")
-    snapshot = subject.checkpoint.directory
+    snapshot = subject.inputs.checkpoint.directory
     other = snapshot.with_name("0" * 40)
     other.mkdir()
     (other / "model.safetensors").symlink_to((snapshot / "model.safetensors").readlink())
@@ -138,8 +134,8 @@ def test_weights_that_another_snapshot_has_too_stay(hub, tiny_files, opened):
 def test_a_directory_of_the_users_stays(small_model, tmp_path):
     directory = small_model()
     model = dataclasses.replace(MODEL, source=str(directory))
-    subject = bench.Subject(model, Settings(cache=tmp_path / "cache", disk_plan=DISK_PLANS["S"]))
-    assert subject.checkpoint.sha256
+    subject = Subject(model, Settings(cache=tmp_path / "cache", disk_plan=DISK_PLANS["S"]))
+    assert subject.inputs.checkpoint.sha256
     assert subject.delete_weights() == 0
     assert (directory / "model.safetensors").is_file()
 
@@ -155,7 +151,7 @@ def test_a_newer_commit_is_fetched(hub, tiny_files, opened):
     session(opened("B"))
     config = json.loads(tiny_files["config.json"]) | {"rope_theta": 20_000.0}
     commit = hub.publish(TINY.source, tiny_files | {"config.json": json.dumps(config).encode()})
-    assert opened("B").checkpoint.revision == commit
+    assert opened("B").inputs.checkpoint.revision == commit
 
 
 def test_a_hub_that_does_not_answer_is_no_obstacle(hub, tiny_files, opened, caplog):
@@ -171,24 +167,24 @@ def test_weights_that_changed_behind_the_note_are_refused(hub, tiny_files, opene
     hub.publish(TINY.source, tiny_files)
     subject = opened("B")
     session(subject)
-    path = evicted._path(subject.settings.cache, TINY.source)
+    path = evicted._path(subject.inputs.settings.cache, TINY.source)
     note = dataclasses.replace(read_sealed(path, evicted.Note), weights_sha256="0" * 64)
     path.write_bytes(sealed(note))
-    checkpoint = opened("B").checkpoint
+    checkpoint = opened("B").inputs.checkpoint
     for _ in range(2):  # asking again does not help
         with pytest.raises(ModelError, match="other weights than when it was measured"):
             checkpoint.be_here()
-    assert opened("B", fresh=True).checkpoint.files
+    assert opened("B", fresh=True).inputs.checkpoint.files
 
 
 def test_a_damaged_note_is_moved_aside_and_the_model_fetched(hub, tiny_files, opened, caplog):
     hub.publish(TINY.source, tiny_files)
     subject = opened("B")
     session(subject)
-    path = evicted._path(subject.settings.cache, TINY.source)
+    path = evicted._path(subject.inputs.settings.cache, TINY.source)
     path.write_bytes(path.read_bytes()[:-9])
     fetched = bodies(hub)
-    assert isinstance(opened("B").checkpoint, Checkpoint)
+    assert isinstance(opened("B").inputs.checkpoint, Checkpoint)
     assert bodies(hub) == fetched + 1
     assert "was damaged" in caplog.text
 
@@ -196,7 +192,7 @@ def test_a_damaged_note_is_moved_aside_and_the_model_fetched(hub, tiny_files, op
 def test_weights_that_another_session_works_with_stay(hub, tiny_files, tmp_path, opened):
     hub.publish(TINY.source, tiny_files)
     subject = opened("B")
-    assert subject.checkpoint.sha256
+    assert subject.inputs.checkpoint.sha256
     with download.in_use(MODEL):  # a lock of another file handle, as another process would have
         assert subject.delete_weights() == 0
     assert len(weight_files(tmp_path)) == 1
@@ -207,7 +203,7 @@ def test_weights_of_a_model_that_cannot_be_opened_are_deleted_too(hub, tiny_file
     hub.publish(TINY.source, tiny_files | {"config.json": json.dumps(config).encode()})
     subject = opened("B")
     with pytest.raises(ModelError):
-        _ = subject.checkpoint
+        _ = subject.inputs.checkpoint
     assert subject.delete_weights() == len(tiny_files["model.safetensors"])
     assert weight_files(tmp_path) == []
 
@@ -219,7 +215,7 @@ def test_a_full_cache_does_not_keep_a_streamed_cell_from_its_record(hub, tiny_fi
         raise DiskError("no room")
 
     monkeypatch.setattr("pytest_quantbench.compress.streamed.save_manifest", full)
-    cell = opened("S").cell(recipe("int4-rtn", quantizers.names()))
+    cell = opened("S").cell(recipe("int4-rtn"))
     cell.judge("size")
     assert cell.record().compression.times_smaller > 1
     assert "is not kept for later sessions. no room" in caplog.text

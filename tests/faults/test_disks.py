@@ -12,9 +12,16 @@ from contextlib import contextmanager
 import mlx.core as mx
 import numpy as np
 import pytest
-from builders import artifact_content, make_perplexity, make_record, open_model
+from builders import (
+    artifact_content,
+    make_losses,
+    make_perplexity,
+    make_record,
+    make_store,
+    make_target,
+    open_model,
+)
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.calibration import CalibrationSet
@@ -23,9 +30,9 @@ from pytest_quantbench.compress.writer import Build
 from pytest_quantbench.engines.mlx.hidden_states import HiddenStates
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.fetch.texts import Text
+from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 from pytest_quantbench.record import folder as results
 from pytest_quantbench.record.schema import read
-from pytest_quantbench.storage import samples_cache
 
 
 @contextmanager
@@ -42,7 +49,7 @@ def no_file_larger_than(size):
 def compressed(directory, cache, recipe_id="int4-rtn", **rest):
     text = Text(name="text", content=(TINY_DIRECTORY / "heldout.txt").read_text())
     calibration = CalibrationSet(text=text, sequences=4)
-    return compress(open_model(directory), recipe(recipe_id, quantizers.names()), 0, cache, lambda: calibration, **rest)
+    return compress(open_model(directory), recipe(recipe_id), 0, cache, lambda: calibration, **rest)
 
 
 def litter(folder):
@@ -85,12 +92,13 @@ def test_a_layer_that_is_cut_short_is_never_noted_as_done(small_model, tmp_path,
 
 
 def test_samples_for_which_there_is_no_room_are_not_kept_and_no_error(tmp_path, caplog):
-    memory = samples_cache.Memory(tmp_path, {}, fresh=False)
+    store, target, losses = make_store(tmp_path), make_target(), make_losses(np.arange(1000))
     with no_file_larger_than(100):
-        memory.keep("T2", {}, {"losses": np.arange(1000)})
+        store.put(target, PERPLEXITY, losses, {})
+    assert store.get(target, PERPLEXITY) is losses
     assert "Samples are not kept for later sessions. Cannot write" in caplog.text
     assert litter(tmp_path) == []
-    memory.keep("T2", {}, {"losses": np.arange(1000)})
+    store.put(target, PERPLEXITY, losses, {})
     assert len(list((tmp_path / "measurements").iterdir())) == 1
 
 

@@ -9,20 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from builders import make_perplexity, make_record, open_model
+from builders import make_losses, make_perplexity, make_record, make_store, make_target, open_model
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.artifact import open_artifact
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import DiskError, ModelError, RecordError
+from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 from pytest_quantbench.record import folder as results
 from pytest_quantbench.record.schema import read
 from pytest_quantbench.storage import samples_cache
 from pytest_quantbench.storage.cache import SAMPLES
 from pytest_quantbench.storage.locks import held
 
-INT4 = recipe("int4-rtn", quantizers.names())
+INT4 = recipe("int4-rtn")
 NOBODY = 65534
 
 
@@ -91,7 +91,7 @@ def test_samples_that_may_not_be_read_or_written_are_measured_and_told_of(folder
     closed(SAMPLES.of(folder, "key"))
     with powerless():
         assert samples_cache.load(folder, "key", dict) is None
-        samples_cache.Memory(folder, {}, fresh=False).keep("T2", {}, {"losses": np.arange(3)})
+        make_store(folder).put(make_target(), PERPLEXITY, make_losses(np.arange(3)), {})
     assert "Kept samples cannot be read" in caplog.text
     assert "Samples are not kept for later sessions" in caplog.text
 
@@ -99,8 +99,6 @@ def test_samples_that_may_not_be_read_or_written_are_measured_and_told_of(folder
 def test_samples_in_the_place_of_which_is_a_folder(folder, caplog):
     SAMPLES.of(folder, "key").mkdir(parents=True)
     assert samples_cache.load(folder, "key", dict) is None
-    memory = samples_cache.Memory(folder, {}, fresh=False)
-    memory.keep("T2", {}, {"losses": np.arange(3)})
     assert "Kept samples cannot be read" in caplog.text
 
 

@@ -18,7 +18,6 @@ from builders import open_model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.artifact import open_artifact
 from pytest_quantbench.compress.pipeline import compress
@@ -26,7 +25,7 @@ from pytest_quantbench.compress.plan import plan
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.storage.sealed import SEAL, sealed
 
-INT4 = recipe("int4-rtn", quantizers.names())
+INT4 = recipe("int4-rtn")
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**65), 2**65) | st.floats() | st.text(max_size=8),

@@ -17,7 +17,7 @@ from tools.kill_runs import Place, arguments, kill
 KILLS = 3
 ALL = ("-m", "not t1")
 WITHOUT_QUESTIONS = ("-m", "size or t2 or weights")
-WALKS = ["Shared T2+T3"]  # of all three cells together
+WALKS = ["SharedWalk T2+T3"]  # of all three cells together
 
 
 @pytest.fixture(scope="module")
@@ -112,5 +112,5 @@ def test_workers_give_the_same_records_and_build_everything_once(without_questio
     assert place.content() == without_questions
     assert sorted(each for each in counted(place) if each.startswith("Build")) == sorted(builds(place))
     if scheduling == "loadgroup":  # one worker has all cells of the model, and one walk
-        assert [each for each in counted(place) if each.startswith("Shared")] == ["Shared T2"]
+        assert [each for each in counted(place) if each.startswith("SharedWalk")] == ["SharedWalk T2"]
     assert place.litter() == []

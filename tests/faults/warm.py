@@ -25,7 +25,7 @@ MODULES = (
     "faults.counted",
     *(
         f"pytest_quantbench.{name}"
-        for name in ("bench.cell", "measures.accuracy.score", "report.plots", "report.publish", "plugin.run")
+        for name in ("bench.subject", "measures.accuracy.score", "report.plots", "report.publish", "plugin.run")
     ),
 )
 

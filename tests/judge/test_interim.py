@@ -21,6 +21,15 @@ def test_sizes_double_up_to_all(first, most, planned):
     assert interim.sizes(first, most) == planned
 
 
+def follow(planned, grow, verdict_at, deadline_seconds=None, whole=None, hopeless=lambda items: False):
+    """All looks, as whoever has the samples takes them."""
+    looks = interim.Looks(planned, deadline_seconds, whole)
+    while (wanted := looks.wanted) is not None:
+        items, alpha = looks.at(grow(wanted))
+        looks.add(items, alpha, verdict_at(items, alpha), hopeless=hopeless(items))
+    return looks.verdict
+
+
 class Answers:
     """Right and wrong answers of two models with these flip rates, handed over as they are asked for."""
 
@@ -43,7 +52,7 @@ class Answers:
 
 def run(rng, lost, gained, questions=1600):
     answers = Answers(rng, questions, lost, gained)
-    return interim.follow(interim.sizes(200, questions), answers.grow, answers.verdict_at)
+    return follow(interim.sizes(200, questions), answers.grow, answers.verdict_at)
 
 
 def test_a_clear_case_stops_early_and_lists_its_looks():
@@ -59,25 +68,25 @@ def test_a_clear_case_stops_early_and_lists_its_looks():
 
 def test_data_that_end_early_spend_what_is_left():
     answers = Answers(np.random.default_rng(1), 300, 0.0, 0.0)
-    verdict = interim.follow([200, 400, 800], answers.grow, answers.verdict_at)
+    verdict = follow([200, 400, 800], answers.grow, answers.verdict_at)
     assert verdict.looks[-1].items == 300
     assert verdict.looks[-1].alpha == pytest.approx(0.05, abs=0.001)
     answers = Answers(np.random.default_rng(1), 200, 0.0, 0.0)  # the second look brings nothing new
-    verdict = interim.follow([200, 400, 800], answers.grow, answers.verdict_at)
+    verdict = follow([200, 400, 800], answers.grow, answers.verdict_at)
     assert [look.items for look in verdict.looks] == [200]
     assert verdict.looks[0].alpha == pytest.approx(0.05)
 
 
 def test_the_clock_ends_it_with_a_last_look():
     answers = Answers(np.random.default_rng(2), 1600, 0.05, 0.02)
-    verdict = interim.follow([200, 400, 1600], answers.grow, answers.verdict_at, time.monotonic() - 1)
+    verdict = follow([200, 400, 1600], answers.grow, answers.verdict_at, time.monotonic() - 1)
     assert len(verdict.looks) == 1
     assert verdict.looks[0].alpha == pytest.approx(0.05)
 
 
 def test_one_look_is_the_plain_test():
     answers = Answers(np.random.default_rng(3), 400, 0.02, 0.02)
-    once, plain = interim.follow([400], answers.grow, answers.verdict_at), answers.verdict_at(400, 0.05)
+    once, plain = follow([400], answers.grow, answers.verdict_at), answers.verdict_at(400, 0.05)
     assert (once.outcome, once.low, once.high, once.p_good) == (plain.outcome, plain.low, plain.high, plain.p_good)
 
 
@@ -99,7 +108,7 @@ def test_adjusted_p_values_are_p_values():
     rng, found = np.random.default_rng(6), []
     for _ in range(400):
         answers = Answers(rng, 800, 0.075, 0.045)
-        verdict = interim.follow([400, 800], answers.grow, answers.verdict_at)
+        verdict = follow([400, 800], answers.grow, answers.verdict_at)
         found.append(interim.adjusted(verdict).p_bad)
     for u in (0.02, 0.05, 0.2):
         assert np.mean(np.array(found) <= u) < u + 3 * np.sqrt(u * (1 - u) / 400)
@@ -107,7 +116,7 @@ def test_adjusted_p_values_are_p_values():
 
 def test_a_single_look_at_all_there_is_needs_no_adjustment():
     answers = Answers(np.random.default_rng(3), 400, 0.02, 0.02)
-    verdict = interim.follow([400], answers.grow, answers.verdict_at)
+    verdict = follow([400], answers.grow, answers.verdict_at)
     assert interim.adjusted(verdict) == verdict
 
 
@@ -128,7 +137,7 @@ def test_a_look_at_all_that_there_is_is_exact_and_costs_nothing():
         estimate = Exact(value=1.1) if items == 1000 else Student(value=1.1, standard_error=1.0, degrees=items - 1)
         return judged(METRICS["perplexity_delta"], estimate, 1.0, "", alpha, items)
 
-    verdict = interim.adjusted(interim.follow([200, 400, 800, 1000], lambda items: items, verdict_at, whole=1000))
+    verdict = interim.adjusted(follow([200, 400, 800, 1000], lambda items: items, verdict_at, whole=1000))
     assert (verdict.outcome, verdict.p_good, verdict.p_bad) == ("fail", 1.0, 0.0)
     assert [look.items for look in verdict.looks] == [200, 400, 800, 1000]
     shares = [look.fraction for look in verdict.looks[:3]]
@@ -146,7 +155,7 @@ def test_where_the_plan_ends_before_the_text_does_the_last_look_spends_what_is_l
         estimate = Student(value=1.0, standard_error=1.0, degrees=9)
         return judged(METRICS["perplexity_delta"], estimate, 1.0, "", alpha, items)
 
-    verdict = interim.follow([200, 400], lambda items: items, verdict_at, whole=1000)
+    verdict = follow([200, 400], lambda items: items, verdict_at, whole=1000)
     assert [look.fraction for look in verdict.looks] == pytest.approx([250 / (400 / 0.6), 1.0])
     assert verdict.looks[-1].last
 
@@ -163,6 +172,6 @@ def test_a_hopeless_check_is_not_gone_on_with():
             METRICS["accuracy_drop_points"], flips(np.ones(items, bool), np.ones(items, bool)), 0.0, "", alpha
         )
 
-    verdict = interim.follow([200, 400, 800], grow, undecided, hopeless=lambda items: items >= 400)
+    verdict = follow([200, 400, 800], grow, undecided, hopeless=lambda items: items >= 400)
     assert asked == [200, 400]
     assert verdict.outcome == "undecided"

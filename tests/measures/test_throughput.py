@@ -5,7 +5,7 @@ import pytest
 from builders import open_model
 from mlx_lm.generate import generate_step
 
-from pytest_quantbench import engines, quantizers
+from pytest_quantbench import engines
 from pytest_quantbench.catalog.prompts import PROMPTS
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
@@ -16,7 +16,7 @@ from pytest_quantbench.measures import throughput
 
 
 def artifact_of(directory, tmp_path, recipe_id="int4-rtn"):
-    return compress(open_model(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
+    return compress(open_model(directory), recipe(recipe_id), 0, tmp_path / "cache")
 
 
 def session(directory, tmp_path, **changes):

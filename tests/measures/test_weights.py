@@ -7,7 +7,7 @@ from builders import open_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_quantbench import engines, quantizers
+from pytest_quantbench import engines
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.engines.machine import Machine, describe
@@ -15,7 +15,7 @@ from pytest_quantbench.measures import weights
 
 
 def artifact_of(directory, tmp_path, recipe_id):
-    return compress(open_model(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
+    return compress(open_model(directory), recipe(recipe_id), 0, tmp_path / "cache")
 
 
 def test_nothing_is_lost_by_the_reference(small_model, tmp_path):

@@ -17,7 +17,7 @@ def lines(monkeypatch, tmp_path):
             monkeypatch.setattr(f"pytest_quantbench.plan.{module}.free_bytes", lambda _: free)
         selection = Selection(
             settings=Settings(cache=tmp_path / "cache", results=tmp_path / "none", memory_bytes=2_000_000_000),
-            cells=[(MODELS["phi-4"], recipe(level, [])) for level in levels],
+            cells=[(MODELS["phi-4"], recipe(level)) for level in levels],
             checks=frozenset(checks),
             option_prefix=prefix,
         )

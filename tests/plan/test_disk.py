@@ -7,7 +7,6 @@ from builders import open_model
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS, bf16_bytes, in_order
 from pytest_quantbench.catalog.models import MODELS, user_model
 from pytest_quantbench.catalog.recipes import recipe
@@ -22,7 +21,7 @@ LLAMA = MODELS["Llama-3.1-8B-Instruct"]
 
 
 def cells_of(models, *names):
-    return [(model, recipe(name, [])) for model in models for name in names]
+    return [(model, recipe(name)) for model in models for name in names]
 
 
 ALL = cells_of(TEN, "bf16", "int4", "int3", "int2")
@@ -110,12 +109,12 @@ def test_two_disks_are_two(monkeypatch, tmp_path):
 def test_compressed_models_that_are_there_take_no_more_room(small_model, tmp_path):
     """A run that was killed late goes on although the disk is nearly full of what it has made."""
     directory, cache = small_model(), tmp_path / "cache"
-    compress(open_model(directory), recipe("int4-rtn", quantizers.names()), 0, cache)
+    compress(open_model(directory), recipe("int4-rtn"), 0, cache)
     for name in ("0ab1" * 8, "a-users-own"):
         (cache / "artifacts" / name).mkdir()
         (cache / "artifacts" / name / "manifest.json").write_text("{")
-    model, names = user_model(str(directory)), quantizers.names()
-    cells = [(model, recipe(name, names)) for name in ("int4-rtn", "int3-rtn")]
+    model = user_model(str(directory))
+    cells = [(model, recipe(name)) for name in ("int4-rtn", "int3-rtn")]
     have = disk.compressed(cache)
     assert [step.what for step in events(cells, DISK_PLANS["A"], have)] == ["compress llama-0-0 to int3-rtn"]
     of_the_hub = ("models--meta-llama--Llama-3.1-8B-Instruct", "int4")

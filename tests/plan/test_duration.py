@@ -37,11 +37,11 @@ def measured(model, level, seconds, machine=MACHINE):
 
 
 def piece(model, level="int4"):
-    return Work(model=model, recipe=recipe(level, []), part="t2")
+    return Work(model=model, recipe=recipe(level), part="t2")
 
 
 def test_a_session_is_compression_and_checks_of_every_cell():
-    cells = [(SMALL, recipe("bf16", [])), (SMALL, recipe("int4", []))]
+    cells = [(SMALL, recipe("bf16")), (SMALL, recipe("int4"))]
     parts = [(each.recipe.id, each.part) for each in work(cells, {"t2", "t3", "int4", "size"})]
     assert parts == [("bf16", "t2"), ("bf16", "t3"), ("int4", "compression"), ("int4", "t2"), ("int4", "t3")]
 
@@ -76,7 +76,7 @@ def test_other_libraries_do():
 
 def test_what_is_not_known_is_not_in_the_sum_and_is_told():
     found = forecast(
-        [piece(SMALL), Work(model=SMALL, recipe=recipe("int4", []), part="t3")],
+        [piece(SMALL), Work(model=SMALL, recipe=recipe("int4"), part="t3")],
         [measured(SMALL, "int4", 40.0)],
         MACHINE,
     )

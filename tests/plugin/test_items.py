@@ -9,7 +9,7 @@ from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.plugin import items
 
 TINY, PHI = MODELS["Tiny"], MODELS["phi-4"]
-INT3, INT4 = recipe("int3", []), recipe("int4", [])
+INT3, INT4 = recipe("int3"), recipe("int4")
 
 
 def item(*cell, fixtures=(), markers=()):

@@ -71,7 +71,7 @@ def test_its_error_falls_with_bits(widths):
 
 def test_a_recipe_names_it_by_its_class(folder, tmp_path):
     source = open_model(TINY_DIRECTORY)
-    artifact = compress(source, recipe(f"int4-{NAME}", quantizers.names()), 0, tmp_path)
+    artifact = compress(source, recipe(f"int4-{NAME}"), 0, tmp_path)
     name = next(name for name in artifact.names if name.endswith("layers.1.mlp.down_proj.weight"))
     assert artifact.tensor(name).quantizer == NAME
     original, decoded = source.array(name).astype("float32").ravel(), artifact.float32(name).ravel()

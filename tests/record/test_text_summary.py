@@ -1,14 +1,10 @@
 """T2's parts of a record: the judged text, its head, and other texts beside it."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from pytest_quantbench import quantizers
-from pytest_quantbench.bench import cell as bench
+from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
-from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.record import text_summary
 from pytest_quantbench.report import figures, terminal
@@ -24,19 +20,24 @@ def text(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def cells(tmp_path_factory, text):
-    """A function from the sampling to Tiny's int4-rtn cell, judged by its own text with another beside."""
+def subjects(tmp_path_factory, text):
+    """A function from the sampling to Tiny, whose int4-rtn cell is judged by its own text with another beside."""
     cache, opened = tmp_path_factory.mktemp("cache"), {}
 
     def of(sampling):
         if sampling not in opened:
             settings = Settings(cache=cache, fixed=True, sampling=sampling, other_corpora=(text,))
-            cell = bench.Subject(MODELS["Tiny"], settings).cell(recipe("int4-rtn", quantizers.names()))
-            cell.judge("perplexity", 10.0)
-            opened[sampling] = cell
+            opened[sampling] = Subject(MODELS["Tiny"], settings)
+            opened[sampling].cell("int4-rtn").judge("perplexity", 10.0)
         return opened[sampling]
 
     return of
+
+
+@pytest.fixture
+def cells(subjects):
+    """A function from the sampling to that cell."""
+    return lambda sampling: subjects(sampling).cell("int4-rtn")
 
 
 def test_the_head_stands_beside_and_is_what_a_reading_of_it_gives(cells):
@@ -79,17 +80,18 @@ def test_other_texts_are_other_perplexities_and_the_first_is_judged(cells, text)
     assert "(512 tokens), Δ " in shown["Perplexity of the text's first tokens alone, not judged"]
 
 
-def test_another_text_alone_gives_the_same(cells, text, tmp_path):
+def test_another_text_alone_gives_the_same(subjects, text, tmp_path):
     settings = Settings(cache=tmp_path, fixed=True, corpus=text)
-    alone = bench.Subject(MODELS["Tiny"], settings).reference
-    beside = cells("windows").reference.perplexity_samples.beside["second.txt"]
-    np.testing.assert_allclose(alone.perplexity_samples.nll_nats, beside.nll_nats, atol=1e-5)
+    alone = Subject(MODELS["Tiny"], settings).reference
+    beside = subjects("windows").reference.samples("perplexity").beside["second.txt"]
+    np.testing.assert_allclose(alone.samples("perplexity").nll_nats, beside.nll_nats, atol=1e-5)
 
 
-def test_samples_that_are_kept_hold_what_was_read_beside(cells, text):
-    cell = cells("windows")
-    again = bench.Subject(MODELS["Tiny"], dataclasses.replace(cell.subject.settings)).cell(cell.recipe)
-    assert again.perplexity_samples.beside.keys() == cell.perplexity_samples.beside.keys()
-    assert again.subject.reused
-    before = again.reference.perplexity_samples
-    assert text_summary.perplexities(again.perplexity_samples, before).keys() == {"second.txt"}
+def test_samples_that_are_kept_hold_what_was_read_beside(subjects, text):
+    subject = subjects("windows")
+    again = Subject(MODELS["Tiny"], subject.inputs.settings)
+    before, found = (each.cell("int4-rtn").samples("perplexity") for each in (subject, again))
+    assert found.beside.keys() == before.beside.keys()
+    assert again.reused
+    reference = again.reference.samples("perplexity")
+    assert text_summary.perplexities(found, reference).keys() == {"second.txt"}

@@ -6,7 +6,6 @@ import sys
 import pytest
 from builders import open_model
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import DiskError, UnknownNameError
@@ -22,7 +21,7 @@ def cache(small_model, tmp_path, monkeypatch):
     """An artifact, what an interruption left, samples, something damaged, and things that are none of ours."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("QUANTBENCH_CACHE", str(folder))
-    compress(open_model(small_model()), recipe("int4-rtn", quantizers.names()), 0, folder)
+    compress(open_model(small_model()), recipe("int4-rtn"), 0, folder)
     (folder / "measurements").mkdir()
     (folder / "measurements" / f"{KEY}.samples").write_bytes(b"12345")
     (folder / "measurements" / f"damaged-{KEY}.samples-1").write_bytes(b"123")

@@ -13,7 +13,7 @@ from pytest_quantbench.engines.divergence import Distributions
 from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, Run, TaskSamples, ThroughputSamples
 from pytest_quantbench.storage import samples_cache
 from pytest_quantbench.storage.cache import SAMPLES
-from pytest_quantbench.storage.samples_cache import Memory, key_of, load, save
+from pytest_quantbench.storage.samples_cache import key_of, load, save
 
 
 def same(first, second):
@@ -131,40 +131,3 @@ def test_another_layout_is_another_key(monkeypatch):
     before = key_of({"a": 1})
     monkeypatch.setattr(samples_cache, "FORMAT", samples_cache.FORMAT + 1)
     assert key_of({"a": 1}) != before
-
-
-def memory(tmp_path, subject="s", fresh=False):
-    return Memory(tmp_path, {"subject": subject}, fresh=fresh)
-
-
-def test_what_was_added_to_is_found_along_the_same_way_only(tmp_path):
-    """4 tokens behind 2 were scored in other windows than 4 at once: what differs in the last bits is not mixed up."""
-    first = memory(tmp_path)
-    first.keep("T2", {"tokens": 2}, make_scored([1, 2]))
-    first.keep("T2", {"tokens": 4}, make_scored([1, 2, 3, 4]))
-    again = memory(tmp_path)
-    assert again.recall("T2", {"tokens": 4}, PerplexitySamples) is None
-    assert len(again.recall("T2", {"tokens": 2}, PerplexitySamples).nll_nats) == 2
-    assert len(again.recall("T2", {"tokens": 4}, PerplexitySamples).nll_nats) == 4
-    assert again.keys == first.keys
-
-
-def test_other_subjects_names_and_work_find_nothing_and_neither_does_fresh(tmp_path):
-    memory(tmp_path).keep("T2", {"tokens": 2}, make_scored([1, 2]))
-    assert memory(tmp_path).recall("T2", {"tokens": 2}, PerplexitySamples) is not None
-    for other, name, work in (
-        (memory(tmp_path, "other"), "T2", {"tokens": 2}),
-        (memory(tmp_path), "T3", {"tokens": 2}),
-        (memory(tmp_path), "T2", {"tokens": 3}),
-        (memory(tmp_path, fresh=True), "T2", {"tokens": 2}),
-    ):
-        assert other.recall(name, work, PerplexitySamples) is None
-
-
-def test_a_session_that_cannot_keep_its_samples_has_them_still(tmp_path, caplog):
-    (tmp_path / "cache").write_text("a file, not a folder")
-    memory = Memory(tmp_path / "cache", {}, fresh=False)
-    memory.keep("T2", {"tokens": 1}, make_scored([1.0]))
-    assert "Samples are not kept for later sessions. Cannot write" in caplog.text
-    assert memory.keys["T2"]  # what is compared with these samples is known by them
-    assert Memory(tmp_path / "cache", {}, fresh=False).recall("T2", {"tokens": 1}, PerplexitySamples) is None

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from builders import capacity, engine, open_model
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
@@ -127,7 +126,7 @@ def test_draws_are_stable_and_count_their_nats():
 
 
 def artifact_of(level, tmp_path):
-    return compress(open_model(TINY_DIRECTORY), recipe(level, quantizers.names()), 0, tmp_path)
+    return compress(open_model(TINY_DIRECTORY), recipe(level), 0, tmp_path)
 
 
 @pytest.mark.slow

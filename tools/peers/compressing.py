@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from pytest_quantbench import engines, quantizers
+from pytest_quantbench import engines
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.pipeline import compress
@@ -34,7 +34,7 @@ def once(directory: Path, name: str) -> None:
 
             mlx_lm.convert(str(directory), f"{made}/converted", quantize=True, q_bits=4, q_group_size=GROUP)
         else:
-            compress(engines.get().open(Checkpoint(directory)), recipe(name, quantizers.names()), 0, Path(made))
+            compress(engines.get().open(Checkpoint(directory)), recipe(name), 0, Path(made))
     seconds = time.perf_counter() - began
     unit = 1 if sys.platform == "darwin" else 1024
     print(json.dumps({"seconds": seconds, "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}))

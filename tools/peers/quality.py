@@ -88,7 +88,7 @@ def t3(directory: Path, files: dict[str, Path], limit: int, repeats: int) -> Non
 
     engine = engines.get()
     with tempfile.TemporaryDirectory() as cache:
-        artifact = compress(engine.open(Checkpoint(directory)), recipe("bf16", []), 0, Path(cache))
+        artifact = compress(engine.open(Checkpoint(directory)), recipe("bf16"), 0, Path(cache))
         tokenizer = load_tokenizer(directory)
         peers = {
             "mlx_lm.evaluate": MLXLM(str(directory), use_chat_template=False),
@@ -124,7 +124,7 @@ def t2(directory: Path, file: Path, tokens: int, repeats: int) -> None:
     windows = mx.array(ids[: len(ids) // 512 * 512]).reshape(-1, 512)
     engine = engines.get()
     with tempfile.TemporaryDirectory() as cache:
-        artifact = compress(engine.open(Checkpoint(directory)), recipe("bf16", []), 0, Path(cache))
+        artifact = compress(engine.open(Checkpoint(directory)), recipe("bf16"), 0, Path(cache))
         own_tokenizer = load_tokenizer(directory)
 
         def ours() -> float:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-from pytest_quantbench import engines, quantizers
+from pytest_quantbench import engines
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
@@ -80,7 +80,7 @@ def measure(directory: Path, cache: Path, recipes: Sequence[str], tokens: int) -
     else:
         engine = engines.get()
         opened = engine.open(Checkpoint(directory))
-        artifacts = [compress(opened, recipe(name, quantizers.names()), 0, cache) for name in recipes]
+        artifacts = [compress(opened, recipe(name), 0, cache) for name in recipes]
         began = time.perf_counter()
         text = Text(name="Tiny's", content=(TINY_DIRECTORY / "heldout.txt").read_text())
         script = Script(
@@ -169,7 +169,7 @@ def main() -> None:
             random_model(directory, chosen.layers)
         cache = chosen.cache or Path(made) / "cache"
         for name in RECIPES:  # so that nothing that is measured compresses
-            compress(engines.get().open(Checkpoint(directory)), recipe(name, quantizers.names()), 0, cache)
+            compress(engines.get().open(Checkpoint(directory)), recipe(name), 0, cache)
         WHAT[chosen.what](directory, cache, chosen.tokens, chosen.repeats)
 
 

@@ -6,7 +6,6 @@ same.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +19,8 @@ from pytest_quantbench.measures.integrity.likeness import Likeness
 from pytest_quantbench.measures.samples import IntegritySamples
 from pytest_quantbench.quantizers import Arrays
 from pytest_quantbench.quantizers.encoding import Rules
-from pytest_quantbench.storage.samples_cache import Memory
 
 Matrix = NDArray[np.float32]
-NAME, VERSION = "integrity", 2  # raised when other things are found in the same weights
 BEYOND_WIDTH = 0.5  # bits per weight for scales: what is stored beyond is codebooks, which do not make weights better
 
 
@@ -94,43 +91,3 @@ def _compared(tensor: Tensor, original: Matrix, decoded: Matrix) -> Likeness:
 def _viewed(seen: Matrix) -> Matrix:
     """(out, in) or (n,) values; the matrices of a stack of experts stand below each other."""
     return seen.reshape(-1, seen.shape[-1]) if seen.ndim == 3 else np.atleast_1d(seen)
-
-
-class Integrity:
-    """Whether an artifact's weights are the source's: found along a walk, in an earlier session, or when settled.
-
-    Without an artifact nothing is asked, and where the source's weights have been deleted nothing can be found out.
-    """
-
-    def __init__(self, artifact: Artifact | None, source: Architecture, memory: Memory) -> None:
-        self._artifact, self._source, self._memory = artifact, source, memory
-        self.found: IntegritySamples | None = None
-
-    @property
-    def problems(self) -> tuple[str, ...] | None:
-        """What is wrong, a sentence each; None if that is not known."""
-        return None if self.found is None else self.found.problems
-
-    def pending(self) -> Inspected | None:
-        """The weights for whoever reads them next, to be looked at; None if that has been done, or cannot be."""
-        if self._artifact is None or self.found is not None:
-            return None
-        self.found = self._memory.recall(NAME, self._work(self._artifact), IntegritySamples)
-        if self.found is not None or not self._source.checkpoint.is_here:
-            return None
-        return Inspected(self._artifact, self._source)
-
-    def keep(self, found: IntegritySamples) -> None:
-        """Keep what was found, also for later sessions."""
-        self.found = found
-        if self._artifact is not None:
-            self._memory.keep(NAME, self._work(self._artifact), found)
-
-    def settle(self) -> None:
-        """Look at the weights now, unless that has been done."""
-        if (inspected := self.pending()) is not None:
-            self.keep(inspected.finish())
-
-    def _work(self, artifact: Artifact) -> dict[str, Any]:
-        """All that the findings depend on besides the artifact's key: the very files, where it has any."""
-        return {"version": VERSION, "files": dict(artifact.manifest.files) if artifact.directory is not None else {}}

@@ -13,7 +13,6 @@ from mlx.utils import tree_flatten, tree_unflatten
 from mlx_lm.models.switch_layers import SwitchGLU, SwitchLinear
 from small_models import CONFIGS, HEADS, MIXTURES
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.compress.plan import plan
@@ -104,7 +103,7 @@ def test_every_expert_has_its_own_rule_for_its_inputs():
 
 @pytest.mark.parametrize("architecture", WITH_EXPERTS)
 def test_experts_are_encoded_and_what_chooses_them_is_not(small_model, architecture):
-    items = plan(open_model(small_model(architecture)), recipe("int4", quantizers.names()))
+    items = plan(open_model(small_model(architecture)), recipe("int4"))
     stacks = [item for item in items if item.experts]
     assert stacks
     assert {item.part for item in stacks} == {"inner"}
@@ -157,14 +156,13 @@ def test_a_model_without_experts_has_no_router(architecture):
 
 def test_many_experts_biases_and_routers_are_kept_and_other_stacks_refused_by_name(small_model):
     """A bias for each of 128 experts is as large as a matrix, and is none; nor is a router of 128 experts refused."""
-    names = quantizers.names()
-    items = plan(open_model(small_model("gpt_oss", num_local_experts=128)), recipe("int4", names))
+    items = plan(open_model(small_model("gpt_oss", num_local_experts=128)), recipe("int4"))
     kept = {item.name: item.reason for item in items if item.part == "kept"}
     assert kept["model.layers.0.mlp.experts.down_proj.bias"] == "bias of SwitchLinear, 8192 values"
-    items = plan(open_model(small_model("deepseek_v2", n_routed_experts=128)), recipe("int4", names))
+    items = plan(open_model(small_model("deepseek_v2", n_routed_experts=128)), recipe("int4"))
     assert {item.name: item.reason for item in items}["model.layers.1.mlp.gate.weight"] == "router of 128 experts"
     with pytest.raises(ModelError, match=r"self_attn\.embed_q\.weight .* is in a MultiLinear, which no quantizer here"):
-        plan(open_model(small_model("deepseek_v3")), recipe("int4", names))
+        plan(open_model(small_model("deepseek_v3")), recipe("int4"))
 
 
 def hub_names(weights, block, form):
@@ -221,7 +219,7 @@ def test_one_layers_experts_are_in_memory_at_a_time(small_model, tmp_path):
     mx.clear_cache()
     before = mx.get_active_memory()
     mx.reset_peak_memory()
-    artifact = compress(open_model(directory), recipe("int4-rtn", quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(open_model(directory), recipe("int4-rtn"), 0, tmp_path / "cache")
     assert mx.get_peak_memory() - before < whole / 3
     mx.reset_peak_memory()
     Walk(artifact, host=True).run([mx.zeros((1, 2), mx.int32)], "")

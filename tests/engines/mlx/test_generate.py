@@ -19,7 +19,7 @@ from lm_eval.models.utils import postprocess_generated_text
 from mlx.utils import tree_flatten, tree_unflatten
 from small_models import CONFIGS, HEADS
 
-from pytest_quantbench import progress, quantizers
+from pytest_quantbench import progress
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
@@ -81,7 +81,7 @@ def in_memory(architecture, host=False):
 
 
 def loaded(recipe_id, tmp_path_factory, host):
-    parsed = recipe(recipe_id, quantizers.names())
+    parsed = recipe(recipe_id)
     artifact = compress(open_model(TINY_DIRECTORY), parsed, 0, tmp_path_factory.mktemp("cache"))
     return resident.load(artifact, host=host)
 

@@ -108,7 +108,7 @@ def test_throughput_beyond_a_table_of_positions_is_refused(tmp_path):
     (directory / "config.json").write_text(json.dumps(GPT2))
     for file in TINY_DIRECTORY.glob("tokenizer*"):
         (directory / file.name).write_bytes(file.read_bytes())
-    artifact = reference(open_model(directory), recipe("bf16", []), tmp_path)
+    artifact = reference(open_model(directory), recipe("bf16"), tmp_path)
     both = {"engine": engines.get(), "artifact": artifact, "tokenizer_directory": directory, "runs": 1}
     session = throughput.Session(**both, new_tokens=256)
     with pytest.raises(ModelError, match=r"T1 needs \d+ positions, 256 of them for new tokens, .* learned 64"):

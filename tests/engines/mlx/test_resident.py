@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from builders import open_model
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.engines.mlx import resident
@@ -20,7 +19,7 @@ from pytest_quantbench.engines.mlx.walk import Walk
 @pytest.mark.parametrize("recipe_id", ["bf16", "int4-rtn", "int2-rtn", "int8-dynamic"])
 def test_on_the_host_it_agrees_with_the_walk(small_model, tmp_path, architecture, recipe_id):
     directory = small_model(architecture, intermediate_size=172)
-    artifact = compress(open_model(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(open_model(directory), recipe(recipe_id), 0, tmp_path / "cache")
     loaded = resident.load(artifact, host=True)
     tokens = mx.array(np.random.default_rng(0).integers(0, 2048, (1, 12)))
     walk = Walk(artifact, host=True)
@@ -35,7 +34,7 @@ def test_on_the_host_it_agrees_with_the_walk(small_model, tmp_path, architecture
 
 @pytest.mark.parametrize(("recipe_id", "expected"), [("int4-rtn", HostLinear), ("int8-dynamic", RuledInputs)])
 def test_on_the_host_no_dense_product_is_left_to_mlx(small_model, tmp_path, recipe_id, expected):
-    artifact = compress(open_model(small_model("qwen2")), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(open_model(small_model("qwen2")), recipe(recipe_id), 0, tmp_path / "cache")
     leaves = [leaf for _, leaf in resident.load(artifact, host=True).model.named_modules()]
     assert not [leaf for leaf in leaves if isinstance(leaf, (nn.Linear, nn.Embedding, nn.QuantizedLinear))]
     assert any(isinstance(leaf, HostEmbedding) for leaf in leaves)

@@ -38,7 +38,7 @@ def directory_with(path, config, weights, tokenizer=None):
 
 def logits(directory):
     """Through the walk, of the reference."""
-    walk = Walk(reference(open_model(directory), recipe("bf16", []), directory), host=False)
+    walk = Walk(reference(open_model(directory), recipe("bf16"), directory), host=False)
     walk.run([TOKENS], "")
     return np.array(walk.head(0, slice(None)))
 

@@ -9,8 +9,8 @@ import pytest
 import small_tokenizers
 from builders import capacity, engine, open_model
 
-from pytest_quantbench import engines, quantizers
-from pytest_quantbench.bench import cell as bench
+from pytest_quantbench import engines
+from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
@@ -47,7 +47,7 @@ FILES = {"written_facts": TINY_DIRECTORY / "facts.jsonl"}
 
 @pytest.fixture
 def artifact(tmp_path):
-    return compress(open_model(TINY_DIRECTORY), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
+    return compress(open_model(TINY_DIRECTORY), recipe("bf16"), 0, tmp_path / "cache")
 
 
 @pytest.fixture
@@ -136,7 +136,7 @@ def test_a_record_holds_what_was_written(artifact, written_facts, tmp_path):
     """And judges it: nobody guesses what has to be written."""
     model = dataclasses.replace(MODELS["Tiny"], tasks=(written_facts,))
     settings = Settings(cache=tmp_path / "cache", limit=10, fixed=True, task_files=FILES, fresh=True)
-    cell = bench.Subject(model, settings).cell(recipe("int4-rtn", quantizers.names()))
+    cell = Subject(model, settings).cell("int4-rtn")
     assert cell.judge("accuracy", 50.0).items == 10
     record = cell.record()
     assert (record.accuracy.tasks["written_facts"].chance, record.coherence.guesses) == (0.0, False)

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from builders import capacity, engine, open_model
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
@@ -59,7 +58,7 @@ def ask(names, files=None, limit=5, **rest):
 
 
 def measure(asked, tmp_path):
-    artifact = compress(open_model(TINY_DIRECTORY), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(open_model(TINY_DIRECTORY), recipe("bf16"), 0, tmp_path / "cache")
     return score.measure(engine(host=True), artifact, asked)
 
 

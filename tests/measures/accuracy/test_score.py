@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import shared
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
@@ -21,7 +20,7 @@ TINY_TASKS = ("tiny_facts", "tiny_endings")
 
 
 def measure(directory, tmp_path, names=TINY_TASKS, files=None, limit=20, seed=0):
-    artifact = compress(open_model(directory), recipe("bf16", quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(open_model(directory), recipe("bf16"), 0, tmp_path / "cache")
     tokenizer = load_tokenizer(directory)
     asked = Asked(tokenizer, capacity(artifact.config), names, files or {}, limit, seed, offline=True)
     return score.measure(engine(host=True), artifact, asked)

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from builders import open_model
 
-from pytest_quantbench import quantizers
-from pytest_quantbench.bench import cell as bench
 from pytest_quantbench.bench import selftest
-from pytest_quantbench.bench.selftest import DAMAGES
+from pytest_quantbench.bench.damage import DAMAGES
+from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import user_model
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
@@ -36,11 +35,11 @@ def directory(small_model):
 def subject(directory, tmp_path, **changes):
     model = dataclasses.replace(user_model(str(directory)), corpus="tiny-heldout", tasks=("tiny_facts",))
     settings = Settings(cache=tmp_path / "cache", limit=10, tokens=128, fixed=True, **changes)
-    return bench.Subject(model, settings)
+    return Subject(model, settings)
 
 
 def cell(directory, tmp_path, **changes):
-    return subject(directory, tmp_path, **changes).cell(recipe("int4-rtn", quantizers.names()))
+    return subject(directory, tmp_path, **changes).cell("int4-rtn")
 
 
 def tampered(artifact):
@@ -74,7 +73,7 @@ def test_a_walk_finds_what_is_wrong_and_the_record_says_it(directory, tmp_path):
     found = cell(directory, tmp_path)
     verdict = found.judge("perplexity", 1e9)
     assert verdict.outcome == "pass"  # damage that the gate does not see is named all the same
-    names_both(found.integrity.problems)
+    names_both(found.problems)
     written = found.record()
     names_both(written.integrity)
     saved = schema.read(results.save(written, found.raw(), tmp_path / "results"))
@@ -85,11 +84,11 @@ def test_a_walk_finds_what_is_wrong_and_the_record_says_it(directory, tmp_path):
 
 
 def test_sound_weights_have_nothing_said_against_them(directory, tmp_path):
-    found = cell(directory, tmp_path)
+    opened = subject(directory, tmp_path)
+    found, reference = opened.cell("int4-rtn"), opened.reference
     found.judge("perplexity", 1e9)
-    assert found.integrity.problems == found.record().integrity == ()
+    assert found.problems == found.record().integrity == ()
     assert "integrity: all decoded weights are the source's, but for rounding" in terminal.summary([found.record()])
-    reference = found.reference
     reference.judge("size")
     assert reference.record().integrity is None
     assert terminal.integrity_lines([reference.record()]) == []
@@ -99,8 +98,8 @@ def test_sound_weights_have_nothing_said_against_them(directory, tmp_path):
 def test_without_a_walk_the_weights_are_looked_at_too(directory, tmp_path, check):
     tampered(cell(directory, tmp_path).artifact)
     found = cell(directory, tmp_path)
-    _ = found.judge("size") if check == "size" else found.weight_samples
-    names_both(found.integrity.problems)
+    _ = found.judge("size") if check == "size" else found.samples("weights")
+    names_both(found.problems)
 
 
 def test_what_was_found_is_kept_until_the_files_change(directory, tmp_path, monkeypatch):
@@ -110,18 +109,18 @@ def test_what_was_found_is_kept_until_the_files_change(directory, tmp_path, monk
     monkeypatch.setattr(inspection, "_compared", lambda *each: looked.append(each[0].name))
     again = cell(directory, tmp_path)
     again.judge("size")
-    assert again.integrity.problems == ()
+    assert again.problems == ()
     assert looked == []
     monkeypatch.undo()
     tampered(first.artifact)
     names = cell(directory, tmp_path)
     names.judge("size")
-    names_both(names.integrity.problems)
+    names_both(names.problems)
 
 
 def test_weights_that_never_lie_on_disk_are_looked_at_as_they_are_encoded(directory, tmp_path):
     source = open_model(directory)
-    chosen = recipe("int4-rtn", quantizers.names())
+    chosen = recipe("int4-rtn")
     streamed = compress(source, chosen, 0, tmp_path / "cache", stored=False)
     found = Inspected(streamed, source).finish()
     assert (found.problems, found.tensors) == ((), len(source.parameters))
@@ -129,7 +128,7 @@ def test_weights_that_never_lie_on_disk_are_looked_at_as_they_are_encoded(direct
 
 def test_every_parameter_is_looked_at_once_and_comes_out_as_it_is(directory, tmp_path, monkeypatch):
     source = open_model(directory)
-    artifact = compress(source, recipe("int4-rtn", quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(source, recipe("int4-rtn"), 0, tmp_path / "cache")
     asked = []
     original = source.array
     monkeypatch.setattr(source, "array", lambda name: asked.append(name) or original(name))
@@ -145,7 +144,7 @@ def test_every_parameter_is_looked_at_once_and_comes_out_as_it_is(directory, tmp
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_every_damage_of_the_self_test_is_named(directory, tmp_path, damage):
     source = open_model(directory)
-    artifact = compress(source, recipe("int4-rtn", quantizers.names()), 0, tmp_path / "cache")
+    artifact = compress(source, recipe("int4-rtn"), 0, tmp_path / "cache")
     assert Inspected(DAMAGES[damage](artifact, source, 0), source).finish().problems
 
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from small_models import shared
 from text_like_logits import log_probabilities
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
@@ -23,12 +22,13 @@ from pytest_quantbench.measures.perplexity.reading import Reading, Script, Token
 from pytest_quantbench.measures.perplexity.windows import check_length, windows
 from pytest_quantbench.measures.samples import PerplexitySamples
 from pytest_quantbench.record import text_summary
+from pytest_quantbench.record.raw import raw_perplexity
 
 TEXT = Text(name="held out", content=(TINY_DIRECTORY / "heldout.txt").read_text())
 
 
 def artifact_of(directory, tmp_path, recipe_id="bf16"):
-    return compress(open_model(directory), recipe(recipe_id, quantizers.names()), 0, tmp_path / "cache")
+    return compress(open_model(directory), recipe(recipe_id), 0, tmp_path / "cache")
 
 
 def measure(directory, tmp_path, recipe_id="bf16", text=TEXT, host=True, reference=None, **reading):
@@ -307,7 +307,7 @@ def test_losses_can_be_found_again_in_the_text(tmp_path):
     small, large = (measure(TINY_DIRECTORY, tmp_path, tokens=n, sampling="windows") for n in (256, 512))
     at = dict(zip(large.drawn.scored(), large.nll_nats, strict=True))
     np.testing.assert_allclose(small.nll_nats, [at[place] for place in small.drawn.scored()], atol=1e-5)
-    raw = text_summary.raw_perplexity(small)
+    raw = raw_perplexity(small)
     np.testing.assert_array_equal(raw["perplexity/window_begins"], small.drawn.begins)
     assert raw["perplexity/window_counts"].sum() == len(raw["perplexity/nll_nats"])
     np.testing.assert_array_equal(large.as_of(256).nll_nats, large.nll_nats[:256])

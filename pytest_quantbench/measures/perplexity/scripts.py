@@ -1,0 +1,123 @@
+"""What T2 reads of the model under test, made once for all recipes, and the texts that it may not be judged by."""
+
+from collections.abc import Sequence
+
+from pytest_quantbench.catalog.corpora import HEAD_OF_TEXT
+from pytest_quantbench.errors import CorpusError
+from pytest_quantbench.fetch.texts import Text
+from pytest_quantbench.measures.perplexity.contamination import shared_run
+from pytest_quantbench.measures.perplexity.reading import HEAD, Reading, Script, Tokens
+from pytest_quantbench.measures.protocol import Inputs
+from pytest_quantbench.measures.samples import PerplexitySamples
+from pytest_quantbench.stats import series
+from pytest_quantbench.stats.estimates import ALPHA
+
+OVERLAP_TOKENS = 50  # in a row: no two texts share so many by chance
+
+
+def tokens_of(inputs: Inputs, text: Text) -> Tokens:
+    """A text as the model sees it."""
+    return inputs.once(("tokens", text.name, text.sha256), lambda: _tokens(inputs, text))
+
+
+def _tokens(inputs: Inputs, text: Text) -> Tokens:
+    return Tokens(text, inputs.tokenizer, inputs.capacity)
+
+
+def judged_tokens(inputs: Inputs) -> Tokens:
+    """The text that T2 judges by."""
+    _ = inputs.capacity  # first: without the model no text is worth fetching
+    return tokens_of(inputs, inputs.texts[0])
+
+
+def _other_tokens(inputs: Inputs) -> list[Tokens]:
+    return [tokens_of(inputs, text) for text in inputs.texts[1:]]
+
+
+def first_script(inputs: Inputs) -> Script:
+    """What T2 reads at first: `--tokens` tokens of every text, and beside them the head of the first."""
+    judged, reading = judged_tokens(inputs), _reading(inputs, inputs.settings.tokens)
+    others = _other_tokens(inputs)
+    key = ("script", reading, *((tokens.text.name, tokens.text.sha256) for tokens in (judged, *others)))
+    return inputs.once(key, lambda: _first_script(judged, others, reading))
+
+
+def _first_script(judged: Tokens, others: Sequence[Tokens], reading: Reading) -> Script:
+    beside = {other.text.name: Script(other, reading) for other in others}
+    own, head = Script(judged, reading), Script(judged, HEAD, there=0)
+    if own.protocol != head.protocol or own.wanted < head.wanted:
+        beside[HEAD_OF_TEXT] = head
+    return Script(judged, reading, beside=beside)
+
+
+def rest(inputs: Inputs, tokens: int, there: int) -> Script:
+    """What is left to read of so many tokens of the first text where `there` are scored."""
+    judged, reading = judged_tokens(inputs), _reading(inputs, tokens)
+    key = ("rest", reading, there, judged.text.name, judged.text.sha256)
+    return inputs.once(key, lambda: Script(judged, reading, there))
+
+
+def _reading(inputs: Inputs, tokens: int | None) -> Reading:
+    settings = inputs.settings
+    return Reading(
+        tokens=tokens,
+        context=settings.context,
+        stride=settings.stride,
+        sampling=settings.sampling,
+        seed=settings.seed,
+    )
+
+
+def refuse_fitted(inputs: Inputs) -> None:
+    """Raise CorpusError if calibration and evaluation share text."""
+    if is_fitted_to(inputs):
+        raise CorpusError(
+            f"The calibration text {inputs.calibration_text.name} and the T2 text "
+            f"{' or '.join(text.name for text in inputs.texts)} share "
+            f"{OVERLAP_TOKENS} tokens in a row or all there are: the perplexity would be of text that was fitted "
+            f"to. Give another text with --calibration FILE."
+        )
+
+
+def is_fitted_to(inputs: Inputs) -> bool:
+    """Whether calibration and evaluation share text, as far as that is read."""
+    settings, fitted = inputs.settings, inputs.calibration_text
+    key = ("fitted", fitted.sha256, settings.tokens, settings.most_tokens, settings.sampling)
+    return inputs.once(key, lambda: _is_fitted_to(inputs))
+
+
+def _is_fitted_to(inputs: Inputs) -> bool:
+    fitted = inputs.tokenizer.encode(inputs.calibration_text.content, add_special_tokens=False, verbose=False)
+    return any(_shared(inputs, fitted, read) for read in (judged_tokens(inputs), *_other_tokens(inputs)))
+
+
+def _shared(inputs: Inputs, fitted: Sequence[int], read: Tokens) -> bool:
+    if inputs.calibration_text.sha256 == read.text.sha256:
+        return True
+    settings = inputs.settings
+    reach = (settings.tokens, settings.most_tokens)  # None: to the end
+    everywhere = settings.sampling == "windows" or None in reach
+    judged = read.ids[: None if everywhere else max(each for each in reach if each is not None)]
+    return shared_run(fitted, judged, min(OVERLAP_TOKENS, len(judged)))
+
+
+def refuse_unreadable(inputs: Inputs, reference: PerplexitySamples) -> None:
+    """Raise CorpusError for a text that the model itself cannot read: losses on it say nothing.
+
+    A model that reads a text tells its tokens better than their frequencies do; that has to be clear of the same
+    tokens, with the error that a verdict may have.
+    """
+    script = Script(judged_tokens(inputs), _reading(inputs, reference.text_tokens), there=0)
+    places = script.places[: len(reference.nll_nats)]
+    frequencies = script.tokens.unigram_nats[places]
+    better = series.mean(reference.nll_nats - frequencies, reference.drawn)
+    if better is None or better.p_below(0.0) < ALPHA:  # None: so few tokens that nothing is judged by them
+        return
+    shown, known = (series.perplexity(nats) for nats in (reference.nll_nats, frequencies))
+    perplexity = "overflows" if shown is None else f"is {shown:,.0f}"
+    raise CorpusError(
+        f"{inputs.model.name} in BF16 cannot read the text {reference.corpus}: its perplexity {perplexity} on "
+        f"{len(places):,} tokens, and {known:,.0f} comes of knowing no more than how frequent each token is. "
+        f"Either weights and tokenizer do not belong together, or the text is of another kind than the model: give "
+        f"another with --corpus FILE."
+    )

@@ -1,0 +1,93 @@
+"""A cell's samples by the measure's name → its record. Each part is summarized in its own module; judges nothing."""
+
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pytest_quantbench.catalog.models import Model
+from pytest_quantbench.catalog.recipes import Recipe
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.compress.manifest import Manifest
+from pytest_quantbench.engines.machine import Machine
+from pytest_quantbench.errors import ComparisonError
+from pytest_quantbench.judge import coherence
+from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.record import summary, text_summary
+from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, Record
+
+SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex  # xdist's name for a run, or one of our own
+TESTS = ("throughput", "perplexity", "accuracy")  # T1, T2 and T3: they let the model read or write
+
+
+def summarize(
+    model: Model,
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    manifest: Manifest,
+    *,
+    samples: Mapping[str, Any],
+    reference: Mapping[str, Any] | None,
+    verdicts: tuple[Verdict, ...],
+    weights_sha256: str | None,
+    calibration_ppl: float | None,
+    noise_floor: NoiseFloor | None,
+    around_texts: Callable[[], dict[str, tuple[str, ...]]],
+    machine: Machine,
+    seed: int,
+) -> Record:
+    """What was measured of a cell, beside the `reference` that it is compared with; None: it is the reference. Parts
+    that were not measured are null.
+    """
+    return Record(
+        schema=SCHEMA,
+        model_id=model.name,
+        bits=recipe.bits,
+        timestamp=datetime.now(UTC).isoformat(timespec="seconds"),
+        recipe=recipe.id,
+        level=recipe.level,
+        source="embedded" if model.name == "Tiny" else model.source,
+        revision=checkpoint.revision,
+        source_sha256=checkpoint.sha256,
+        weights_sha256=weights_sha256,
+        seed=seed,
+        compression=summary.compression(manifest, calibration_ppl),
+        verdicts=verdicts,
+        machine=machine,
+        session=SESSION,
+        noise_floor=noise_floor,
+        tokenizer=around_texts() if any(name in samples for name in TESTS) else None,
+        **_parts(samples, reference),
+    )
+
+
+def _parts(samples: Mapping[str, Any], reference: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The record's parts of what was measured, by name."""
+    other, found = reference or {}, dict[str, Any]()
+    if (runs := samples.get("throughput")) is not None:
+        found["throughput"] = summary.throughput(runs, other.get("throughput"))
+    if (losses := samples.get("perplexity")) is not None:
+        paired = None if (before := other.get("perplexity")) is None else before.first(len(losses.nll_nats))
+        found["perplexity"] = text_summary.perplexity(losses, paired)
+        found["perplexities"] = text_summary.perplexities(losses, paired)
+    if (answers := samples.get("accuracy")) is not None:
+        known = None if (before := other.get("accuracy")) is None else before.as_far_as(answers)
+        found["accuracy"] = summary.accuracy(answers, known)
+    if (errors := samples.get("weights")) is not None:
+        found["weights"] = summary.weights(errors)
+    if (looked_at := samples.get("integrity")) is not None:
+        found["integrity"] = looked_at.problems
+    if runs is not None or answers is not None:
+        compared = samples if reference is None else reference
+        before = compared.get("throughput"), compared.get("accuracy")
+        found["coherence"] = coherence.of(runs, answers, *before)
+    return found
+
+
+def evaluated_weights(cell: str, samples: Mapping[str, Any]) -> str | None:
+    """Hash of the decoded weights that were evaluated. Raises ComparisonError if T2 and T3 saw different ones."""
+    hashes = {samples[name].weights_sha256 for name in ("perplexity", "accuracy") if name in samples}
+    if len(hashes) > 1:
+        raise ComparisonError(f"{cell}: T2 and T3 evaluated different weights ({sorted(hashes)}).")
+    return next(iter(hashes), None)

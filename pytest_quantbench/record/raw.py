@@ -1,0 +1,85 @@
+"""The raw samples beside a record: named arrays, `part/name`, as they go into its npz."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, ThroughputSamples
+
+
+def raw(samples: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays of what was measured, given by the measure's name."""
+    arrays: dict[str, Any] = {}
+    for name, found in samples.items():
+        arrays |= RAW[name](found) if name in RAW else _fields(name, found)
+    return arrays
+
+
+def _fields(name: str, samples: Any) -> dict[str, Any]:
+    """Every field that is an array."""
+    found = {each.name: getattr(samples, each.name) for each in fields(samples)}
+    return {f"{name}/{field}": value for field, value in found.items() if isinstance(value, np.ndarray)}
+
+
+def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
+    """(runs,) rates and times of T1, (runs, new tokens − 1) gaps between tokens, and the reference's interleaved runs,
+    of which there are none where they were not.
+    """
+    runs = samples.runs
+    return {
+        "throughput/prompt": np.array([run.prompt for run in runs]),
+        "throughput/tokens_per_second": np.array([run.tokens_per_second for run in runs]),
+        "throughput/first_token_seconds": np.array([run.first_token_seconds for run in runs]),
+        "throughput/latencies_seconds": np.stack([run.latencies_seconds for run in runs]),
+        "throughput/warm_up_tokens_per_second": np.array(samples.warm_up.tokens_per_second),
+        "throughput/reference_prompt": np.array([run.prompt for run in samples.reference_runs], np.int64),
+        "throughput/reference_tokens_per_second": np.array([run.tokens_per_second for run in samples.reference_runs]),
+    }
+
+
+def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:
+    """Per task of T3: (questions,) ids, right answers and gold; log-likelihoods end to end, `choices` per question."""
+    arrays: dict[str, Any] = {}
+    for name, task in samples.tasks.items():
+        arrays[f"accuracy/{name}/ids"] = np.array(task.ids)
+        arrays[f"accuracy/{name}/hashes"] = np.array(task.hashes)
+        arrays[f"accuracy/{name}/correct"] = task.correct
+        arrays[f"accuracy/{name}/correct_raw"] = task.correct_raw
+        arrays[f"accuracy/{name}/texts"] = np.array(task.texts)
+        arrays[f"accuracy/{name}/gold"] = np.array(task.gold)
+        arrays[f"accuracy/{name}/choices"] = np.array([len(question) for question in task.loglikelihoods])
+        arrays[f"accuracy/{name}/loglikelihoods"] = np.concatenate([np.array(q) for q in task.loglikelihoods])
+    return arrays
+
+
+def raw_perplexity(samples: PerplexitySamples) -> dict[str, Any]:
+    """(tokens,) negative log-likelihoods of T2, and divergences from the reference; of windows that were drawn, where
+    in the text each one's scored tokens begin, and how many they are. The same of what was read beside.
+    """
+    arrays: dict[str, Any] = {}
+    for part, each in {"perplexity": samples, **{f"perplexity/{n}": s for n, s in samples.beside.items()}}.items():
+        arrays[f"{part}/nll_nats"] = each.nll_nats
+        if each.fidelity is not None:
+            arrays |= {f"{part}/{field.name}": getattr(each.fidelity, field.name) for field in fields(each.fidelity)}
+        if each.drawn is not None:
+            arrays |= {f"{part}/window_begins": each.drawn.begins, f"{part}/window_counts": each.drawn.counts}
+    return arrays
+
+
+def nothing(samples: Any) -> dict[str, Any]:
+    """No arrays."""
+    return {}
+
+
+# Of measures whose arrays have names of their own; of others, every field that is an array.
+RAW: Mapping[str, Callable[[Any], dict[str, Any]]] = MappingProxyType(
+    {
+        "throughput": raw_throughput,
+        "perplexity": raw_perplexity,
+        "accuracy": raw_accuracy,
+        "calibration_text": nothing,  # of a text that nothing is judged by
+    }
+)
