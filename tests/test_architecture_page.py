@@ -10,8 +10,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
 PLACE = re.compile(r"`([\w/]+\.py): ([\w.]+)`")
+# The stops of every walk, by its title.
 WALKS = {
-    title: PLACE.findall(section)
+    title: re.findall(r"^\d+\. .+$", section, flags=re.MULTILINE)
     for title, section in re.findall(r"^## The way of (.+?)\n(.+?)(?=^## )", PAGE, flags=re.DOTALL | re.MULTILINE)
 }
 
@@ -36,19 +37,17 @@ def test_every_place_exists(file, name):
     assert name in names_in(file)
 
 
-def test_every_stop_of_a_walk_is_a_place_and_they_are_counted():
-    for title, section in re.findall(r"^## The way of (.+?)\n(.+?)(?=^## )", PAGE, flags=re.DOTALL | re.MULTILINE):
-        stops = re.findall(r"^(\d+)\. (.+)$", section, flags=re.MULTILINE)
-        assert [int(number) for number, _ in stops] == list(range(1, len(stops) + 1)), title
-        assert all(PLACE.match(stop) for _, stop in stops), title
+def test_there_are_three_walks():
     assert list(WALKS) == ["a weight matrix", "a token's loss", "an option"]
 
 
-def test_no_walk_comes_back_to_a_file_that_it_left_and_a_loss_takes_at_most_fourteen_stops():
-    for title, stops in WALKS.items():
-        files = [file for file, _ in stops]
-        assert len(set(files)) == len(files), title
-        assert 4 <= len(files) <= 14, title
+@pytest.mark.parametrize("stops", WALKS.values(), ids=WALKS)
+def test_a_walk_is_a_list_of_places_that_comes_back_to_no_file_that_it_left(stops):
+    assert [int(stop.partition(".")[0]) for stop in stops] == list(range(1, len(stops) + 1))
+    files = [PLACE.search(stop)[1] for stop in stops]
+    assert all(stop.partition(" ")[2].startswith("`") for stop in stops)
+    assert len(set(files)) == len(files)
+    assert 4 <= len(files) <= 14
 
 
 def test_the_page_names_every_folder_that_it_sends_a_reader_to():

@@ -12,6 +12,7 @@ from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
+from pytest_quantbench.compress import pipeline
 from pytest_quantbench.engines.mlx import engine, walk
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.proof import Anatomy, Proof
@@ -306,7 +307,7 @@ def test_text_that_a_recipe_was_fitted_to_keeps_it_from_t2_only(open_subject, tm
 
 
 def test_a_compression_that_fails_is_tried_once(open_subject, monkeypatch):
-    tried, compress = [], artifacts.compress
+    tried, compress = [], pipeline.compress
 
     def counted(checkpoint, chosen, *given, **rest):
         tried.append(chosen.id)

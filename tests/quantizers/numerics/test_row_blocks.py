@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_quantbench.quantizers.numerics import row_blocks
 from pytest_quantbench.quantizers.numerics.row_blocks import BLOCK, over_rows, places
 
 
@@ -18,7 +17,7 @@ def test_blocks_are_whole_rows_one_after_the_other(rows, columns):
 
 @pytest.mark.parametrize("cores", [1, 2, 8, None])
 def test_results_come_in_order_on_any_number_of_cores(cores, monkeypatch):
-    monkeypatch.setattr(row_blocks.os, "cpu_count", lambda: cores)
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
     matrix = np.arange(40 * BLOCK // 8).reshape(40, -1)
     sums = over_rows(lambda rows: matrix[rows].sum(), *matrix.shape)
     assert len(sums) == 5
