@@ -48,7 +48,7 @@ class Artifacts:
         calibration text where there is none.
         """
         inputs = self._inputs
-        key = key_of(inputs.checkpoint, target.recipe, inputs.settings.seed, self.calibrated_by(target))
+        key = key_of(inputs.opened, target.recipe, inputs.settings.seed, self.calibrated_by(target))
         return key if target.damage is None else f"{key} {target.damage}"
 
     def identify(self, target: Target) -> dict[str, Any]:

@@ -62,6 +62,8 @@ class Cell:
         there is nothing to measure. Raises what keeps the cell from being measured.
         """
         wanted = measures.get(measure) if isinstance(measure, str) else measure
+        if wanted.needs == "artifact":  # the weights are decoded anyway: they are looked at, too
+            self.schedule.ensure([Want(target=self.target, measure=INTEGRITY)])
         self.schedule.ensure([Want(target=self.target, measure=wanted)])
         if (error := self.schedule.samples.why_not(self.target, wanted)) is not None:
             raise error
@@ -101,7 +103,7 @@ class Cell:
         assembly.evaluated_weights(self.id, self._measured())  # one and the same model in T2 and T3, or an error
         walk_to_come = any(want.target == self.target for want in self.schedule.expected)
         if not walk_to_come or check in (PERPLEXITY.name, ACCURACY.name):
-            self.schedule.ensure([Want(target=self.target, measure=INTEGRITY)])
+            _ = self.problems
         if check == THROUGHPUT.name:
             self.schedule.timings.let_go(self.target)  # runs after `finish` load the model again
         return verdict

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress import plan
 from pytest_quantbench.compress.artifact import Artifact, Reference, open_artifact
 from pytest_quantbench.compress.calibration import CalibrationSet
@@ -15,7 +14,6 @@ from pytest_quantbench.compress.encoder import Job
 from pytest_quantbench.compress.manifest import load_manifest
 from pytest_quantbench.compress.streamed import Streamed
 from pytest_quantbench.compress.writer import Build, manifest_of
-from pytest_quantbench.engines.machine import version_of
 from pytest_quantbench.engines.protocol import MEMORY_BYTES, Architecture
 from pytest_quantbench.errors import DiskError, QuantbenchError
 from pytest_quantbench.storage.cache import ARTIFACTS, LOCKS, UNFINISHED
@@ -63,7 +61,7 @@ def compress(
         return reference(source, recipe, cache)
     checkpoint, decode = source.checkpoint, source.engine.decode
     used = used_calibration(recipe, calibration)
-    key = key_of(checkpoint, recipe, seed, used)
+    key = key_of(source, recipe, seed, used)
     directory, building = ARTIFACTS.of(cache, key), UNFINISHED.of(cache, key)
     job = Job(source=source, recipe=recipe, seed=seed, calibration=used, memory_bytes=memory_bytes)
     planned = plan.plan(source, recipe) if checkpoint.is_here else ()
@@ -100,14 +98,15 @@ def used_calibration(recipe: Recipe, calibration: Callable[[], CalibrationSet] |
     return calibration() if calibration is not None and wishes != {"none"} else None
 
 
-def key_of(checkpoint: Checkpoint, recipe: Recipe, seed: int, calibration: CalibrationSet | None) -> str:
+def key_of(source: Architecture, recipe: Recipe, seed: int, calibration: CalibrationSet | None) -> str:
     """Hash of everything that the artifact's content depends on; of the reference, the checkpoint's own."""
+    sha256 = source.checkpoint.sha256
     if recipe.is_identity:
-        return checkpoint.sha256
+        return sha256
     parts = [
         (part.quantizer, sorted(part.parameters.items()), quantizers.get(part.quantizer).version)
         for part in recipe.parts
     ]
     text = calibration.describe() if calibration else {}
-    content = [FORMAT, checkpoint.sha256, parts, recipe.mix, text, seed, version_of("mlx")]
+    content = [FORMAT, sha256, parts, recipe.mix, text, seed, source.engine.version]
     return json_sha256(content, sort_keys=False)[:32]  # in the order that earlier versions have it in

@@ -13,7 +13,7 @@ from typing import cast
 from pytest_quantbench.engines.protocol import Ability, Engine
 from pytest_quantbench.errors import QuantbenchError, unknown
 
-__all__ = ["Engine", "get", "need"]
+__all__ = ["Engine", "get", "installed", "need"]
 ABILITIES: Mapping[Ability, str] = {
     "walk": "carry several recipes of a model through it layer by layer",
     "calibrate": "show what a layer's matrices get to see of a text",
@@ -50,6 +50,11 @@ def get(name: str | None = None) -> Engine:
     if name not in MEMBERS:
         raise unknown("engine", name, list(MEMBERS))
     return _made(MEMBERS[name])
+
+
+def installed() -> list[Engine]:
+    """Every engine whose package is here."""
+    return [get(name) for name, member in MEMBERS.items() if member.is_installed]
 
 
 def need(engine: Engine, ability: Ability) -> None:

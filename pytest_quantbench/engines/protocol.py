@@ -18,7 +18,7 @@ from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.parameters import Capacity, Parameter
 from pytest_quantbench.engines.proof import Proof
 from pytest_quantbench.engines.resident import Resident
-from pytest_quantbench.quantizers import Array
+from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.encoding import Encoding, Rules
 
 MEMORY_BYTES = 4 * 2**30  # of hidden states: 128 sequences of 2,048 tokens of a 4,096-wide model are exactly that
@@ -174,6 +174,12 @@ class Engine(Protocol):
     packages: ClassVar[tuple[str, ...]]
 
     @property
+    def version(self) -> str:
+        """What the key of an artifact says of the engine, in whose names and on whose calibration it was made. Other
+        engines and versions have other texts.
+        """
+
+    @property
     def backend(self) -> Backend:
         """Where arrays land by default. Timings of a CPU are shown and not judged."""
 
@@ -201,6 +207,14 @@ class Engine(Protocol):
 
     def decode(self, encoding: Encoding) -> Any:
         """An encoded parameter's values, by the engine's own kernels where these are faster than the method itself."""
+
+    def outputs(self, layer: Layer, decode: Callable[[], Array], inputs: Rows) -> Rows:
+        """(…, in) → (…, out) in float32, by what the engine builds of a described layer; `decode` gives the decoded
+        matrix, where the layer needs that. What is timed is built so, and held to the method's decode by conformance.
+        """
+
+    def matrix(self, layer: Layer) -> Rows | None:
+        """The (out, in) matrix of a described layer in float32, by the engine's own kernels; None where it has none."""
 
     def save(self, file: Path, arrays: Mapping[str, Array]) -> None:
         """Write a safetensors file of an artifact. Raises OSError where that fails."""

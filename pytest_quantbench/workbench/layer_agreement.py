@@ -4,39 +4,18 @@
 own decoding of the layer's matrix (what a walk on an accelerator uses).
 """
 
-import importlib
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench.quantizers import Array, Layer, Quantizer
+from pytest_quantbench import engines
+from pytest_quantbench.quantizers import Layer, Quantizer
 from pytest_quantbench.workbench.trials import decode, demand, encode, gaussian
 
 Matrix = NDArray[np.float32]
 SHAPES = ((64, 64), (8, 128), (1, 64), (3, 172), (5, 1), (17, 33))
 TOLERANCE = 1e-4  # of the largest output or weight, in float32
-# An engine's package, which has to be installed, and its module that builds layers: `outputs` and `matrix`.
-BUILDERS: Mapping[str, tuple[str, str]] = {"mlx": ("mlx", "pytest_quantbench.engines.mlx.layers")}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Builder:
-    """What an engine makes of a layer: its outputs (…, out) for inputs (…, in), and its (out, in) matrix, or None."""
-
-    engine: str
-    outputs: Callable[[Layer, Callable[[], Array], Matrix], Matrix]
-    matrix: Callable[[Layer], Matrix | None]
-
-
-def installed() -> Iterator[Builder]:
-    """Of every engine that this environment has."""
-    for engine, (package, name) in BUILDERS.items():
-        if find_spec(package) is not None:
-            module = importlib.import_module(name)
-            yield Builder(engine=engine, outputs=module.outputs, matrix=module.matrix)
 
 
 def layer_agrees(quantizer: Quantizer) -> None:
@@ -50,15 +29,15 @@ def layer_agrees(quantizer: Quantizer) -> None:
         weight = decode(quantizer, arrays)
         inputs = np.random.default_rng(1).standard_normal((4, shape[1]), np.float32)
         given = inputs if layer.input_rule is None else layer.input_rule.rounded(inputs)
-        for builder in installed():
-            found = builder.outputs(layer, lambda arrays=arrays: quantizer.decode(dict(arrays)), inputs)  # type: ignore[misc]
-            _demand_close(f"the layer of a {shape} matrix", builder.engine, found, given @ weight.T)
-            if (matrix := builder.matrix(layer)) is not None:
-                _demand_close(f"the layer's own {shape} matrix", builder.engine, matrix, weight)
+        for engine in engines.installed():
+            found = engine.outputs(layer, partial(quantizer.decode, dict(arrays)), inputs)
+            _demand_close(f"the layer of a {shape} matrix on {engine.name}", found, given @ weight.T)
+            if (matrix := engine.matrix(layer)) is not None:
+                _demand_close(f"the {shape} matrix of a layer on {engine.name}", matrix, weight)
 
 
-def _demand_close(what: str, engine: str, found: Matrix, expected: Matrix) -> None:
-    demand(found.shape == expected.shape, f"{what} on {engine} has shape {found.shape}, not {expected.shape}")
+def _demand_close(what: str, found: Matrix, expected: Matrix) -> None:
+    demand(found.shape == expected.shape, f"{what} has shape {found.shape}, not {expected.shape}")
     error = np.abs(found - expected).max()
     limit = TOLERANCE * np.abs(expected).max() + 1e-7
-    demand(error <= limit, f"{what} on {engine} differs from decode by {error:.2e}, more than {limit:.2e}")
+    demand(error <= limit, f"{what} differs from decode by {error:.2e}, more than {limit:.2e}")

@@ -84,10 +84,13 @@ def test_an_artifact_is_found_again_and_not_made_twice(small_model, tmp_path):
     assert again.manifest == first.manifest
 
 
-def test_the_key_depends_on_all_that_matters(small_model):
-    one, other = (open_model(directory).checkpoint for directory in (small_model(), small_model(seed=1)))
+def test_the_key_depends_on_all_that_matters(small_model, monkeypatch):
+    one, other = open_model(small_model()), open_model(small_model(seed=1))
     keys = {key_of(one, recipe(name), seed, None) for name in ("int4-rtn", "int3-rtn", "int2-rtn") for seed in (0, 1)}
     assert len(keys | {key_of(other, recipe("int4-rtn"), 0, None)}) == 7
+    monkeypatch.setattr(type(one.engine), "version", "another engine's")
+    assert key_of(one, recipe("int4-rtn"), 0, None) not in keys
+    assert key_of(one, recipe("bf16"), 0, None) == one.checkpoint.sha256
 
 
 def test_a_damaged_artifact_is_put_aside_and_made_again(small_model, tmp_path, caplog):

@@ -153,16 +153,16 @@ def sharded(tmp_path, sharded_files):
 @pytest.mark.parametrize("pattern", ["*.safetensors", "*.index.json", "config.json", "tokenizer*"])
 def test_a_damaged_model_is_refused_by_name_or_another_model(sharded, pattern, damage):
     """A user's own directory has no checksums: what can be read is what is measured, and is called so by its hash."""
-    before, refused = open_model(sharded).checkpoint, 0
-    known = [before.sha256, key_of(before, INT4, 0, None), key_of(before, BF16, 0, None)]
+    before, refused = open_model(sharded), 0
+    known = [before.checkpoint.sha256, key_of(before, INT4, 0, None), key_of(before, BF16, 0, None)]
     for _ in damaged_files(sharded, pattern, damage):
         with contextlib.suppress(ModelError):
             refused += 1
-            found = open_model(sharded).checkpoint
+            found = open_model(sharded)
             refused -= 1
-            keys = [found.sha256, key_of(found, INT4, 0, None), key_of(found, BF16, 0, None)]
+            keys = [found.checkpoint.sha256, key_of(found, INT4, 0, None), key_of(found, BF16, 0, None)]
             if pattern == "*.index.json":  # it only says where things are, and they are there
-                assert (keys, found.files) == (known, before.files)
+                assert (keys, found.checkpoint.files) == (known, before.checkpoint.files)
             else:
                 assert not {*keys} & {*known}
     if damage is cuts:

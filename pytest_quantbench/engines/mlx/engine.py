@@ -1,16 +1,19 @@
 """MLX as an engine: mlx-lm's models on Metal, on CUDA, and on a Linux CPU with numpy's products (see host_products)."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import vocabulary
+from pytest_quantbench.engines.machine import version_of
 from pytest_quantbench.engines.mlx import layers, resident
-from pytest_quantbench.engines.mlx.arrays import save
+from pytest_quantbench.engines.mlx.arrays import save, to_mlx
 from pytest_quantbench.engines.mlx.host_products import backend
 from pytest_quantbench.engines.mlx.opened import Opened
 from pytest_quantbench.engines.mlx.positions import limits
@@ -28,7 +31,7 @@ from pytest_quantbench.engines.protocol import (
     Use,
     Weights,
 )
-from pytest_quantbench.quantizers import Array
+from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.encoding import Encoding
 
 
@@ -41,6 +44,11 @@ class MlxEngine:
 
     def __init__(self, *, host: bool | None = None) -> None:
         self._host = backend() == "cpu" if host is None else host
+
+    @property
+    def version(self) -> str:
+        """MLX's own."""
+        return version_of("mlx")
 
     @property
     def backend(self) -> Backend:
@@ -71,6 +79,17 @@ class MlxEngine:
     def decode(self, encoding: Encoding) -> Any:
         """By the method itself on a CPU, by MLX's kernels elsewhere."""
         return layers.dense(encoding)
+
+    def outputs(self, layer: Layer, decode: Callable[[], Array], inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """By the module that takes the place of mlx-lm's linear layer."""
+        built = layers.module(layer, decode)
+        built.set_dtype(mx.float32)
+        return np.array(built(to_mlx(inputs)))
+
+    def matrix(self, layer: Layer) -> NDArray[np.float32] | None:
+        """By MLX's dequantization, where the layer has a grid."""
+        found = layers.decoded(layer)
+        return None if found is None else np.array(found)
 
     def save(self, file: Path, arrays: Mapping[str, Array]) -> None:
         """Write a safetensors file that says it is MLX's."""

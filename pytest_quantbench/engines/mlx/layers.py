@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from numpy.typing import NDArray
 
 from pytest_quantbench.engines.mlx.arrays import to_mlx
 from pytest_quantbench.engines.mlx.experts import Routed
@@ -147,19 +146,6 @@ def _with_the_rest(dense: mx.array, layer: Layer) -> mx.array:
     if layer.low_rank is not None:
         dense = dense + to_mlx(layer.low_rank.left).T @ to_mlx(layer.low_rank.right)
     return dense if layer.input_scales is None else dense * to_mlx(layer.input_scales).astype(mx.float32)
-
-
-def outputs(layer: Layer, decode: Callable[[], Array], inputs: Array) -> NDArray[np.float32]:
-    """(…, in) → (…, out) by the layer, in float32."""
-    built = module(layer, decode)
-    built.set_dtype(mx.float32)
-    return np.array(built(to_mlx(inputs)))
-
-
-def matrix(layer: Layer) -> NDArray[np.float32] | None:
-    """What `decoded` gives, for whoever compares it."""
-    found = decoded(layer)
-    return None if found is None else np.array(found)
 
 
 class RuledInputs(nn.Module):

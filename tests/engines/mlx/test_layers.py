@@ -12,6 +12,7 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Part
 from pytest_quantbench.engines.mlx import layers
 from pytest_quantbench.engines.mlx.arrays import as_mlx, to_mlx, to_numpy
+from pytest_quantbench.engines.mlx.engine import MlxEngine
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Fixed, Layer, LowRank, PerToken, Sparse
 from pytest_quantbench.quantizers.encoding import Encoding, join
@@ -94,9 +95,9 @@ def test_every_part_of_a_layer_does_its_share(rule):
     x = np.random.default_rng(1).standard_normal((2, 3, 50), np.float32)
     scaled = x * layer.input_scales.astype(np.float32)
     expected = (scaled if rule is None else rule.rounded(scaled)) @ matrix.T
-    found = layers.outputs(layer, lambda: matrix, x)
+    found = MlxEngine().outputs(layer, lambda: matrix, x)
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-4 * np.abs(expected).max())
-    decoded = layers.matrix(layer)
+    decoded = MlxEngine().matrix(layer)
     np.testing.assert_allclose(decoded, matrix * layer.input_scales.astype(np.float32), rtol=1e-4, atol=1e-5)
 
 

@@ -99,6 +99,7 @@ def test_without_a_walk_the_weights_are_looked_at_too(directory, tmp_path, check
     tampered(cell(directory, tmp_path).artifact)
     found = cell(directory, tmp_path)
     _ = found.judge("size") if check == "size" else found.samples("weights")
+    names_both(found.record().integrity)
     names_both(found.problems)
 
 
