@@ -67,6 +67,7 @@ def transformers_nll(directory, text, tokens, context):
     return np.array(nll)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", [True, False])
 def test_tiny_agrees_with_transformers(tmp_path, host):
     ours = measure(TINY_DIRECTORY, tmp_path, tokens=600, host=host).nll_nats
