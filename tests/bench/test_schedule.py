@@ -15,7 +15,7 @@ from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress import pipeline
 from pytest_quantbench.engines.mlx import engine, walk
 from pytest_quantbench.engines.mlx.walk import Walk
-from pytest_quantbench.engines.proof import Anatomy, Proof
+from pytest_quantbench.engines.walk_proof import Anatomy, Proof
 from pytest_quantbench.errors import CorpusError, ModelError, OfflineError, QuantbenchError, WeightError
 from pytest_quantbench.measures.accuracy.measure import ACCURACY
 from pytest_quantbench.measures.perplexity import scripts

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.engines.batches import Batch
 from pytest_quantbench.engines.logits import LOGITS_AT_ONCE
-from pytest_quantbench.engines.proof import Branching
 from pytest_quantbench.engines.protocol import Walk
+from pytest_quantbench.engines.walk_proof import Branching
 from pytest_quantbench.errors import CorpusError, WeightError
 
 TOKENS_AT_ONCE = 4096
