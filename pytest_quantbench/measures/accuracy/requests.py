@@ -93,7 +93,7 @@ def _parts(scored: Sequence[Place], vocabulary: int) -> Iterator[Sequence[Place]
 
 def planned(requests: Sequence[Request], branching: Branching = "any") -> Plan:
     """The batches that a walk goes through, and where each request is answered. `branching`: what the model's
-    architecture takes (see proof): branches of contexts of any lengths, of contexts of one length, or none, which
+    architecture takes (see walk_proof): branches of contexts of any lengths, of contexts of one length, or none, which
     computes a context again for each of its choices.
     """
     if branching == "none":
