@@ -16,9 +16,8 @@ import numpy as np
 from numpy.random import Generator
 from scipy.signal import lfilter
 
-from pytest_quantbench.catalog.corpora import SCORED_TOKENS
+from pytest_quantbench.catalog.corpora import PROMPTS, SCORED_TOKENS
 from pytest_quantbench.catalog.criteria import METRICS
-from pytest_quantbench.catalog.prompts import PROMPTS
 from pytest_quantbench.judge import interim
 from pytest_quantbench.judge.rules import judged
 from pytest_quantbench.judge.verdict import Verdict

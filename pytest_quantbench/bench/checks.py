@@ -8,7 +8,7 @@ from pytest_quantbench import measures
 from pytest_quantbench.bench.schedule import Schedule
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.bench.wants import Want
-from pytest_quantbench.catalog.prompts import PROMPTS
+from pytest_quantbench.catalog.corpora import PROMPTS
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.engines.protocol import Backend
 from pytest_quantbench.judge import accuracy_drop, interim, rates, rules

@@ -4,16 +4,23 @@ What earlier sessions have measured is found by a hash of everything that it dep
 and its libraries, the work that the measure describes, and what it was added to. What is added later is scored in other
 windows and batches than all at once, which is the same to rounding and not to the last bit; so its key is one of the
 way by which it came about.
+
+Two sessions never take the same samples at once: the second waits for the first, and finds them in the cache. What
+differs in recipe, text, questions or how many of them goes on side by side. The reference is taken along on every
+recipe's walk, so nobody waits for it alone: what another session is measuring of it is measured here once more.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.errors import DiskError, QuantbenchError
 from pytest_quantbench.measures import Measure
+from pytest_quantbench.storage.cache import LOCKS
+from pytest_quantbench.storage.locks import held
 from pytest_quantbench.storage.samples_cache import key_of, load, save
 
 S = TypeVar("S")
@@ -117,3 +124,16 @@ class Samples:
         behind = None if measure.needs == "resident" else self.key(target, measure)
         content = {"of": f"{measure.name}_samples", "subject": self._identify(target), "work": work, "behind": behind}
         return key_of(content)
+
+
+@contextmanager
+def alone(cache: Path, wanted: Mapping[str, Mapping[str, Any]], along: Set[str]) -> Iterator[None]:
+    """Hold the locks of all these samples. `wanted`: by what a waiting session says that it is doing, all that the
+    samples depend on; `along`: those of it that are not waited for. Every session takes its locks in the same order, so
+    that no two wait for each other.
+    """
+    paths = {LOCKS.of(cache, f"measuring-{key_of(content)}"): doing for doing, content in wanted.items()}
+    with ExitStack() as locks:
+        for path in sorted(paths):
+            locks.enter_context(held(path, paths[path], waits=paths[path] not in along))
+        yield

@@ -10,10 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_quantbench.bench import measuring_locks
 from pytest_quantbench.bench.artifacts import Artifacts
 from pytest_quantbench.bench.inputs import Inputs
-from pytest_quantbench.bench.sample_store import Samples
+from pytest_quantbench.bench.sample_store import Samples, alone
 from pytest_quantbench.bench.shared_walk import SharedWalk, Track, named
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.bench.timing import Timings
@@ -86,7 +85,7 @@ class Schedule:
         if any(self.samples.why_not(want.target, want.measure) for want in asked):
             return
         possible = list(self._possible(lacking))  # what has to be compressed is, before others are kept waiting
-        with measuring_locks.alone(self.inputs.settings.cache, self._locks(possible), references(possible)):
+        with alone(self.inputs.settings.cache, self._locks(possible), references(possible)):
             for walk in together([lack for lack in possible if not self._recalled(lack)]):
                 self._walk(walk)
 

@@ -1,4 +1,4 @@
-"""The texts that T2 reads and methods are calibrated on, and how much of them a window holds. You edit this file."""
+"""The texts that T2 reads, methods are calibrated on and T1 goes on from, and how they are cut. You edit this file."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -86,3 +86,13 @@ HEAD_TOKENS = 512  # of a text, whose perplexity is what published tables of qua
 
 
 HEAD_OF_TEXT = "(head)"  # what stands for a text's first tokens beside the names of other texts
+
+# What T1 lets a model go on from, and for how many tokens.
+PROMPTS = (
+    "Explain the theory of relativity in simple terms.",
+    "Write a Python function to compute Fibonacci numbers.",
+    "What are the pros and cons of electric vehicles?",
+    "Summarise the French Revolution in 3 sentences.",
+    "What is the difference between supervised and unsupervised learning?",
+)
+NEW_TOKENS = 256

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pytest_quantbench.catalog.prompts import NEW_TOKENS, PROMPTS
+from pytest_quantbench.catalog.corpora import NEW_TOKENS, PROMPTS
 from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer, refuse_unknown_tokens
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines import need

@@ -1,19 +1,31 @@
 """`quantbench plan`: what a selection will fetch, how much disk each plan takes, how much memory, how long it takes."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from pytest_quantbench import engines
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS, bf16_bytes
-from pytest_quantbench.catalog.recipes import LEVELS, recipe
+from pytest_quantbench.catalog.models import Model
+from pytest_quantbench.catalog.recipes import LEVELS, Recipe, recipe
+from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.engines.machine import describe, memory_bytes
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.fetch.hub_api import hub_cache
 from pytest_quantbench.plan.disk import SCALE_BITS, Cells, compressed, need, shortage, to_fetch
 from pytest_quantbench.plan.duration import forecast, work
-from pytest_quantbench.plan.selection import Selection
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.storage.files import GB, free_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """The cells that are selected, the checks that any of their tests makes (`t1`, …), and the session's options."""
+
+    settings: Settings
+    cells: Sequence[tuple[Model, Recipe]]
+    checks: frozenset[str]
+    option_prefix: str = "--"  # what its options begin with where it is selected
 
 
 def outlook(selection: Selection) -> Iterator[str]:

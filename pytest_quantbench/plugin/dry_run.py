@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.plan.selection import Selection
+from pytest_quantbench.plan.describe import Selection
 from pytest_quantbench.plugin.item_needs import cells_of, is_ours
 from pytest_quantbench.plugin.option_names import option_prefix
 from pytest_quantbench.plugin.run import run_of

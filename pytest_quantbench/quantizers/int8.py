@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.quantizers.layer import Affine, Layer
-from pytest_quantbench.quantizers.numerics import affine, float16_scales
+from pytest_quantbench.quantizers.numerics import affine
 from pytest_quantbench.quantizers.numerics.row_blocks import over_rows
 from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics, check_width
 
@@ -43,8 +43,8 @@ class Int8(Quantizer):
         `exponents` (out, 1) int8 only where some scale needs a power of two beside it.
         """
         source = weight.astype(np.float32)
-        stored, exponents = float16_scales.split(np.abs(source).max(axis=1, keepdims=True) / np.float32(LIMIT))
-        scales = float16_scales.join(stored, exponents)  # (out, 1), as they decode
+        stored, exponents = affine.halved_scales(np.abs(source).max(axis=1, keepdims=True) / np.float32(LIMIT))
+        scales = affine.whole_scales(stored, exponents)  # (out, 1), as they decode
         divisors = np.where(scales > 0, scales, np.float32(np.inf))  # without a scale every code is zero
         codes = np.empty(source.shape, np.int8)
 
@@ -79,4 +79,4 @@ def _scales(arrays: Mapping[str, Array]) -> Array:
     """(out, 1): float16 as stored, or float32 where a power of two belongs to them."""
     if "exponents" not in arrays:
         return arrays["scales"]
-    return float16_scales.join(arrays["scales"], arrays["exponents"])
+    return affine.whole_scales(arrays["scales"], arrays["exponents"])

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers.layer import Layer, Sparse
-from pytest_quantbench.quantizers.numerics import affine, float16_scales
+from pytest_quantbench.quantizers.numerics import affine
 from pytest_quantbench.quantizers.numerics.bit_packing import pack
 from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics, check_width
 
@@ -88,8 +88,8 @@ class Nibble(Quantizer):
             rest = np.pad(rest, ((0, 0), (0, padded - in_features)))
             importance = np.pad(importance, (0, padded - in_features))
         scales = _search(rest, importance, group, PLAIN if statistics is None else CALIBRATED)
-        stored, exponents = float16_scales.split(scales)
-        codes = _codes(rest, float16_scales.join(stored, exponents))
+        stored, exponents = affine.halved_scales(scales)
+        codes = _codes(rest, affine.whole_scales(stored, exponents))
         arrays: Arrays = {"weight": pack(codes, BITS).view(np.uint32), "scales": stored}
         if exponents.any():
             arrays["exponents"] = exponents
@@ -217,6 +217,6 @@ def _affine(arrays: Mapping[str, Array]) -> Arrays:
     """The arrays of MLX's affine storage: a level's code is level + 8, so a bias is −8 scales."""
     scales: Array = arrays["scales"]
     if "exponents" in arrays:
-        scales = float16_scales.join(scales, arrays["exponents"])
+        scales = affine.whole_scales(scales, arrays["exponents"])
     stored = {"weight": arrays["weight"], "scales": scales, "biases": LOWEST * scales}
     return {**stored, "in_features": arrays["in_features"]} if "in_features" in arrays else stored

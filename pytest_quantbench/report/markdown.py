@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from pytest_quantbench.catalog.criteria import METRICS
-from pytest_quantbench.catalog.prompts import INSENSITIVE_TASKS, SENSITIVE_TASKS
+from pytest_quantbench.catalog.criteria import INSENSITIVE_TASKS, METRICS, SENSITIVE_TASKS
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import holm_outcomes
 from pytest_quantbench.report import markdown_table

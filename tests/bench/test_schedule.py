@@ -18,7 +18,7 @@ from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.walk_proof import Anatomy, Proof
 from pytest_quantbench.errors import CorpusError, ModelError, OfflineError, QuantbenchError, WeightError
 from pytest_quantbench.measures.accuracy.measure import ACCURACY
-from pytest_quantbench.measures.perplexity import scripts
+from pytest_quantbench.measures.perplexity import contamination
 from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 
 pytestmark = pytest.mark.usefixtures("judged_unread")
@@ -328,7 +328,7 @@ def test_the_overlap_is_looked_for_as_far_as_is_read(open_subject, tmp_path, tok
     """What stands behind the first tokens counts where it is read."""
     (tmp_path / "late.txt").write_text((TINY_DIRECTORY / "heldout.txt").read_text()[300:1500])
     subject = open_subject(calibration=tmp_path / "late.txt", tokens=tokens, most_tokens=most, sampling="head")
-    assert scripts.is_fitted_to(subject.inputs)
+    assert contamination.is_fitted_to(subject.inputs)
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from lm_eval.api.model import TemplateLM
 
 from pytest_quantbench import engines
 from pytest_quantbench.bench.subject import Subject
+from pytest_quantbench.catalog.corpora import PROMPTS
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
-from pytest_quantbench.catalog.prompts import PROMPTS
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.checkpoints.tokenizer import Frame, end_tokens, frame_of, load_tokenizer

@@ -20,8 +20,7 @@ from pytest_quantbench.engines.mlx.observer import Observer
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.errors import CorpusError, QuantbenchError
 from pytest_quantbench.fetch.texts import Text
-from pytest_quantbench.measures.perplexity.contamination import shared_run
-from pytest_quantbench.measures.perplexity.scripts import is_fitted_to
+from pytest_quantbench.measures.perplexity.contamination import is_fitted_to, shared_run
 
 TEXT = Text(name="some text", content="The town of Ara is northern. 3 plus 4 is 7. " * 600)
 

@@ -6,7 +6,7 @@ from builders import open_model
 from mlx_lm.generate import generate_step
 
 from pytest_quantbench import engines
-from pytest_quantbench.catalog.prompts import PROMPTS
+from pytest_quantbench.catalog.corpora import PROMPTS
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress

@@ -3,8 +3,7 @@ import pytest
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.plan.describe import outlook
-from pytest_quantbench.plan.selection import Selection
+from pytest_quantbench.plan.describe import Selection, outlook
 
 
 @pytest.fixture

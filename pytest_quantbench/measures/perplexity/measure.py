@@ -91,10 +91,10 @@ class Perplexity(WalkMeasure[PerplexitySamples]):
 
     def refuse(self, inputs: Inputs, *, calibrated: bool) -> None:
         """Raise CorpusError for a recipe that was fitted to the text."""
-        from pytest_quantbench.measures.perplexity import scripts
+        from pytest_quantbench.measures.perplexity import contamination
 
         if calibrated:
-            scripts.refuse_fitted(inputs)
+            contamination.refuse_fitted(inputs)
 
     def refuse_reference(self, inputs: Inputs, samples: PerplexitySamples) -> None:
         """Raise CorpusError for a text that the model itself cannot read."""

@@ -1,18 +1,15 @@
-"""What T2 reads of the model under test, made once for all recipes, and the texts that it may not be judged by."""
+"""What T2 reads of the model under test, made once for all recipes, and whether the model can read it."""
 
 from collections.abc import Sequence
 
 from pytest_quantbench.catalog.corpora import HEAD_OF_TEXT
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.fetch.texts import Text
-from pytest_quantbench.measures.perplexity.contamination import shared_run
 from pytest_quantbench.measures.perplexity.reading import HEAD, Reading, Script, Tokens
 from pytest_quantbench.measures.protocol import Inputs
 from pytest_quantbench.measures.samples import PerplexitySamples
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.estimates import ALPHA
-
-OVERLAP_TOKENS = 50  # in a row: no two texts share so many by chance
 
 
 def tokens_of(inputs: Inputs, text: Text) -> Tokens:
@@ -30,14 +27,15 @@ def judged_tokens(inputs: Inputs) -> Tokens:
     return tokens_of(inputs, inputs.texts[0])
 
 
-def _other_tokens(inputs: Inputs) -> list[Tokens]:
+def other_tokens(inputs: Inputs) -> list[Tokens]:
+    """The texts that are measured beside it."""
     return [tokens_of(inputs, text) for text in inputs.texts[1:]]
 
 
 def first_script(inputs: Inputs) -> Script:
     """What T2 reads at first: `--tokens` tokens of every text, and beside them the head of the first."""
     judged, reading = judged_tokens(inputs), _reading(inputs, inputs.settings.tokens)
-    others = _other_tokens(inputs)
+    others = other_tokens(inputs)
     key = ("script", reading, *((tokens.text.name, tokens.text.sha256) for tokens in (judged, *others)))
     return inputs.once(key, lambda: _first_script(judged, others, reading))
 
@@ -66,39 +64,6 @@ def _reading(inputs: Inputs, tokens: int | None) -> Reading:
         sampling=settings.sampling,
         seed=settings.seed,
     )
-
-
-def refuse_fitted(inputs: Inputs) -> None:
-    """Raise CorpusError if calibration and evaluation share text."""
-    if is_fitted_to(inputs):
-        raise CorpusError(
-            f"The calibration text {inputs.calibration_text.name} and the T2 text "
-            f"{' or '.join(text.name for text in inputs.texts)} share "
-            f"{OVERLAP_TOKENS} tokens in a row or all there are: the perplexity would be of text that was fitted "
-            f"to. Give another text with --calibration FILE."
-        )
-
-
-def is_fitted_to(inputs: Inputs) -> bool:
-    """Whether calibration and evaluation share text, as far as that is read."""
-    settings, fitted = inputs.settings, inputs.calibration_text
-    key = ("fitted", fitted.sha256, settings.tokens, settings.most_tokens, settings.sampling)
-    return inputs.once(key, lambda: _is_fitted_to(inputs))
-
-
-def _is_fitted_to(inputs: Inputs) -> bool:
-    fitted = inputs.tokenizer.encode(inputs.calibration_text.content, add_special_tokens=False, verbose=False)
-    return any(_shared(inputs, fitted, read) for read in (judged_tokens(inputs), *_other_tokens(inputs)))
-
-
-def _shared(inputs: Inputs, fitted: Sequence[int], read: Tokens) -> bool:
-    if inputs.calibration_text.sha256 == read.text.sha256:
-        return True
-    settings = inputs.settings
-    reach = (settings.tokens, settings.most_tokens)  # None: to the end
-    everywhere = settings.sampling == "windows" or None in reach
-    judged = read.ids[: None if everywhere else max(each for each in reach if each is not None)]
-    return shared_run(fitted, judged, min(OVERLAP_TOKENS, len(judged)))
 
 
 def refuse_unreadable(inputs: Inputs, reference: PerplexitySamples) -> None:

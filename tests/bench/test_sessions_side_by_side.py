@@ -4,7 +4,7 @@ import time
 
 from lock_holder import lock_holder
 
-from pytest_quantbench.bench.measuring_locks import alone
+from pytest_quantbench.bench.sample_store import alone
 from pytest_quantbench.storage.samples_cache import key_of
 
 
