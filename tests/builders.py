@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from pytest_quantbench import engines
-from pytest_quantbench.bench.samples import Samples
+from pytest_quantbench.bench.sample_store import Samples
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import recipe

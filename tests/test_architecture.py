@@ -35,6 +35,18 @@ def test_files_and_functions_are_short():
                 assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
 
 
+def test_the_import_contracts_name_what_is_there():
+    """A name that is gone makes import-linter check nothing at all, which `make test` shall see, too."""
+    with PACKAGE.parent.joinpath("pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    for contract in (each for each in contracts if each["type"] == "layers"):
+        for container in contract["containers"]:
+            folder = PACKAGE.parent.joinpath(*container.split("."))
+            there = {path.stem for path in folder.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+            listed = {name.strip() for layer in contract["layers"] for name in layer.split("|")}
+            assert listed == there - {"__init__"}, contract["name"]
+
+
 def test_the_contract_on_methods_names_every_method():
     """A method that is added is held to it too: import-linter checks the modules that are listed."""
     with PACKAGE.parent.joinpath("pyproject.toml").open("rb") as file:

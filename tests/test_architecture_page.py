@@ -37,8 +37,14 @@ def test_every_place_exists(file, name):
     assert name in names_in(file)
 
 
-def test_there_are_three_walks():
-    assert list(WALKS) == ["a weight matrix", "a token's loss", "an option"]
+def test_there_is_a_way_for_everything_that_goes_through():
+    assert list(WALKS) == [
+        "a weight matrix",
+        "a token's loss",
+        "an option",
+        "a cell into a pytest item",
+        "a record into a report",
+    ]
 
 
 @pytest.mark.parametrize("stops", WALKS.values(), ids=WALKS)

@@ -25,7 +25,7 @@ from pytest_quantbench.engines.mlx.host_products import backend
 from pytest_quantbench.engines.mlx.small_twin import FOREIGN
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.mlx.walk_trial import prove
-from pytest_quantbench.engines.proof import Proof
+from pytest_quantbench.engines.walk_proof import Proof
 from pytest_quantbench.errors import ModelError
 from tools.architecture_configs import BY_TYPE, NESTED, OWN, PLAUSIBLE
 

@@ -15,7 +15,7 @@ import numpy as np
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Part
 from pytest_quantbench.measures.weights import snr_db
-from pytest_quantbench.report import tables
+from pytest_quantbench.report import markdown_table
 from pytest_quantbench.workbench import side_by_side
 from pytest_quantbench.workbench.matrices import Case
 
@@ -30,12 +30,12 @@ def main(directory: Path, text: str) -> None:
         over = [snr - _at(bits, case, name) for name in ("rtn", "hqq")]
         margins.setdefault(case.name.rsplit(".", 1)[-1], []).append((bits, snr, over[0], over[1]))
         print(f"{case.name}: {bits:.3f} bits, {snr:.2f} dB, above rtn {over[0]:+.2f}, hqq {over[1]:+.2f}", flush=True)
-    lines = tables.head(["matrices", "bits per weight", "milo, dB", "above rtn, dB", "above hqq, dB"])
+    lines = markdown_table.head(["matrices", "bits per weight", "milo, dB", "above rtn, dB", "above hqq, dB"])
     for kind, rows in margins.items():
         bits_mean, snr_mean, _, _ = np.mean(rows, axis=0)
         _, _, rtn, hqq = np.min(rows, axis=0)
         shown = [f"{bits_mean:.2f}", f"{snr_mean:.2f}", f"{rtn:+.2f}", f"{hqq:+.2f}"]
-        lines.append(tables.row([f"{len(rows)} × `{kind}`", *shown]))
+        lines.append(markdown_table.row([f"{len(rows)} × `{kind}`", *shown]))
     (FIGURES / f"milo-{directory.name}.md").write_text("\n".join(lines) + "\n")
 
 

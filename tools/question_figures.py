@@ -17,7 +17,7 @@ from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.judge import accuracy_drop
 from pytest_quantbench.judge.rules import judged
 from pytest_quantbench.measures.samples import TaskSamples
-from pytest_quantbench.report import tables
+from pytest_quantbench.report import markdown_table
 from pytest_quantbench.stats.estimates import ALPHA, Estimate
 from pytest_quantbench.stats.proportions import GUESSING_P, above_chance_p, flips
 from tools.verdict_figures import FIGURES, Drawn, Setting, simulate
@@ -126,7 +126,7 @@ def guessing(questions: int, truth: float, draws: int, seed: int = 0) -> tuple[f
 
 
 def _rows(draws: int) -> list[str]:
-    lines = tables.head(["questions", "correlation", "looks", "pass, before", "pass", "fail, before", "fail"])
+    lines = markdown_table.head(["questions", "correlation", "looks", "pass, before", "pass", "fail, before", "fail"])
     growing = Passages(passages=120, fewest=10, most=10, correlation=0.5, flipped=0.12)
     cases: list[tuple[Passages, tuple[int, ...], str]] = [(each, (EVERY,), "one") for each in SETTINGS]
     cases += [
@@ -136,17 +136,17 @@ def _rows(draws: int) -> list[str]:
     for each, planned, shown in cases:
         before, now = (simulate(setting(each, planned, clustered=flag), draws) for flag in (False, True))
         rates = [f"{rate:.1%}" for rate in (before.passed, now.passed, before.failed, now.failed)]
-        lines.append(tables.row([each.name, f"{each.correlation:g}", shown, *rates]))
+        lines.append(markdown_table.row([each.name, f"{each.correlation:g}", shown, *rates]))
         print(lines[-1], flush=True)
     return lines
 
 
 def _guessers(draws: int) -> list[str]:
-    lines = tables.head(["questions", "the reference's true accuracy", "passes, before", "passes"])
+    lines = markdown_table.head(["questions", "the reference's true accuracy", "passes, before", "passes"])
     for questions in (200, 2376, 10_042):
         for truth in (0.25, 0.265, 0.28):
             before, now = guessing(questions, truth, draws)
-            lines.append(tables.row([f"{questions:,}", f"{truth:.1%}", f"{before:.1%}", f"{now:.1%}"]))
+            lines.append(markdown_table.row([f"{questions:,}", f"{truth:.1%}", f"{before:.1%}", f"{now:.1%}"]))
             print(lines[-1], flush=True)
     return lines
 

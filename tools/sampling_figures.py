@@ -32,7 +32,7 @@ from pytest_quantbench.judge.rules import judged
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.perplexity.reading import Tokens
 from pytest_quantbench.measures.perplexity.windows import windows
-from pytest_quantbench.report import tables
+from pytest_quantbench.report import markdown_table
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.window_sampling import Drawn, order
 from pytest_quantbench.storage.cache import default_cache
@@ -120,7 +120,9 @@ def table(files: Sequence[Path], draws: int) -> list[str]:
         "Share of samples with a wrong verdict, the limit at the text's own delta: 5 % is what is promised of either",
         f"side. {draws:,} samples of each kind (standard error {(0.05 * 0.95 / draws) ** 0.5:.1%}).",
         "",
-        *tables.head(["losses", "recipe", "delta", "tokens", "in a row: pass", "fail", "windows drawn: pass", "fail"]),
+        *markdown_table.head(
+            ["losses", "recipe", "delta", "tokens", "in a row: pass", "fail", "windows drawn: pass", "fail"]
+        ),
     ]
     for file in files:
         with np.load(file) as arrays:
@@ -133,7 +135,7 @@ def table(files: Sequence[Path], draws: int) -> list[str]:
                 shown = [f"{share:.1%}" for share in (*row, *spread)]
                 tokens = f"{planned[-1]:,}" if len(planned) == 1 else f"{planned[0]} to {planned[-1]:,}"
                 head = [f"{file.stem}, {size:,} tokens", name, f"{losses.limit:.3g}", tokens]
-                lines.append(tables.row([*head, *shown]))
+                lines.append(markdown_table.row([*head, *shown]))
                 print(lines[-1], flush=True)
     return lines
 

@@ -22,7 +22,7 @@ from pytest_quantbench.catalog.prompts import PROMPTS
 from pytest_quantbench.judge import interim
 from pytest_quantbench.judge.rules import judged
 from pytest_quantbench.judge.verdict import Verdict
-from pytest_quantbench.report import tables
+from pytest_quantbench.report import markdown_table
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.estimates import ALPHA, Estimate
 from pytest_quantbench.stats.proportions import Flips, unpaired_z
@@ -258,12 +258,14 @@ def _costs(draws: int, flipped: float) -> list[str]:
         f"{flipped:.0%} flips, limit 3 points, ARC-Easy's 2,376 questions: looked at after 200, 400, …, or all at once:"
     ]
     lines.append("")
-    lines += tables.head(["true drop", "pass", "fail", "questions used", "pass, all at once", "fail, all at once"])
+    lines += markdown_table.head(
+        ["true drop", "pass", "fail", "questions used", "pass, all at once", "fail, all at once"]
+    )
     for drop in (0.0, 1.5, 3.0, 4.5, 6.0):
         growing = simulate(answers(flipped, 3.0, GROWING, drop=drop), draws)
         fixed = simulate(answers(flipped, 3.0, (ALL_QUESTIONS,), drop=drop), draws)
         cells = [f"{drop:g}", f"{growing.passed:.1%}", f"{growing.failed:.1%}", f"{growing.items:.0f}"]
-        lines.append(tables.row([*cells, f"{fixed.passed:.1%}", f"{fixed.failed:.1%}"]))
+        lines.append(markdown_table.row([*cells, f"{fixed.passed:.1%}", f"{fixed.failed:.1%}"]))
         print(lines[-1], flush=True)
     return lines
 
@@ -272,11 +274,11 @@ def main(draws: int) -> None:
     """All tables."""
     noise = math.sqrt(ALPHA * (1 - ALPHA) / draws)
     lines = [f"The truth exactly on the limit, {draws:,} draws for each row (standard error {noise:.2%} at 5 %):", ""]
-    lines += tables.head(["data", "limit", "pass", "fail", "gate on the estimate alone passes"])
+    lines += markdown_table.head(["data", "limit", "pass", "fail", "gate on the estimate alone passes"])
     for setting in (*AT_THE_LIMIT, *IN_A_ROW):
         rates = simulate(setting, draws)
         shown = [f"{rates.passed:.2%}", f"{rates.failed:.2%}", f"{rates.point_passed:.1%}"]
-        lines.append(tables.row([setting.name, f"{setting.limit:g} {METRICS[setting.metric].unit}", *shown]))
+        lines.append(markdown_table.row([setting.name, f"{setting.limit:g} {METRICS[setting.metric].unit}", *shown]))
         print(lines[-1], flush=True)
     lines += ["", *_power(draws), "", *_costs(draws, 0.06), "", *_costs(draws, 0.12)]
     FIGURES.mkdir(parents=True, exist_ok=True)

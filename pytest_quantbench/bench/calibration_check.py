@@ -9,7 +9,7 @@ import logging
 from pytest_quantbench.bench.schedule import Schedule
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.bench.wants import Want
-from pytest_quantbench.measures.perplexity.calibration_text import CALIBRATION_TEXT
+from pytest_quantbench.measures.perplexity.calibration_fit import CALIBRATION_TEXT
 from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 from pytest_quantbench.stats import series
 

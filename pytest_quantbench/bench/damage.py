@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pytest_quantbench.compress.artifact import Artifact, Opened
-from pytest_quantbench.compress.plan import Tensor
+from pytest_quantbench.compress.assignment import Tensor
 from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Arrays

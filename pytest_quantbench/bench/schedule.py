@@ -13,7 +13,7 @@ from typing import Any
 from pytest_quantbench.bench import measuring_locks
 from pytest_quantbench.bench.artifacts import Artifacts
 from pytest_quantbench.bench.inputs import Inputs
-from pytest_quantbench.bench.samples import Samples
+from pytest_quantbench.bench.sample_store import Samples
 from pytest_quantbench.bench.shared_walk import SharedWalk, Track, named
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.bench.timing import Timings

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytest_quantbench.checkpoints.checksums import named_digest
 from pytest_quantbench.checkpoints.config import check_sizes, read_config
+from pytest_quantbench.checkpoints.hub_cache_file import named_digest
 from pytest_quantbench.checkpoints.shards import read_weights
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.storage.files import file_sha256

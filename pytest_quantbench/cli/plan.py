@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """Print the lines of the plan."""
     from pytest_quantbench.plan.describe import outlook
-    from pytest_quantbench.plugin.collect import collect
+    from pytest_quantbench.plugin.dry_run import collect
     from pytest_quantbench.plugin.suite import suite_arguments
 
     own_tests = chosen.rest and not chosen.rest[0].startswith("-")

@@ -26,8 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Print a line for every method on every matrix, and keep the figures."""
-    from pytest_quantbench.workbench import figures as codec_report
-    from pytest_quantbench.workbench import matrices, side_by_side
+    from pytest_quantbench.workbench import codec_report, matrices, side_by_side
 
     folder.check_writable(chosen.results)
     if any(size < 2 for size in chosen.size or ()):

@@ -23,8 +23,8 @@ from pytest_quantbench.catalog.recipes import Part
 from pytest_quantbench.checkpoints.layer_kinds import for_mlx_lm
 from pytest_quantbench.checkpoints.safetensors_header import read_header
 from pytest_quantbench.checkpoints.tensor_file import read
+from pytest_quantbench.compress.assignment import Planned, Tensor
 from pytest_quantbench.compress.manifest import Manifest, verified_manifest
-from pytest_quantbench.compress.plan import Planned, Tensor
 from pytest_quantbench.engines.protocol import Architecture, Config, Decode
 from pytest_quantbench.errors import ModelError, RecordError
 from pytest_quantbench.quantizers import Arrays, Quantizer

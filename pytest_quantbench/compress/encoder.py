@@ -18,12 +18,12 @@ import numpy as np
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Part, Recipe
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
-from pytest_quantbench.compress import plan
+from pytest_quantbench.compress import assignment
+from pytest_quantbench.compress.assignment import OUTSIDE, Planned, Tensor
 from pytest_quantbench.compress.calibration import SAMPLE_TOKENS, CalibrationSet, LayerInputs, needed_tokens
-from pytest_quantbench.compress.plan import OUTSIDE, Planned, Tensor
 from pytest_quantbench.engines import need
-from pytest_quantbench.engines.proof import Proof
 from pytest_quantbench.engines.protocol import Architecture, Walk
+from pytest_quantbench.engines.walk_proof import Proof
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers import Array, Arrays, Quantizer, Statistics
 from pytest_quantbench.quantizers.encoding import Encoding, Rules, join, named
@@ -102,7 +102,7 @@ class Encoder:
     """Encodes one group after the other. Groups that were encoded before are taken up with `take_up`."""
 
     def __init__(self, job: Job) -> None:
-        planned = plan.plan(job.source, job.recipe)
+        planned = assignment.plan(job.source, job.recipe)
         self.groups: list[list[Planned]] = [list(group) for _, group in groupby(planned, key=lambda item: item.group)]
         self.calibrated = job.calibration is not None
         self._source, self._seed, self._calibration = job.source, job.seed, job.calibration

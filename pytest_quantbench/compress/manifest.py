@@ -13,11 +13,11 @@ import msgspec
 
 from pytest_quantbench.catalog.recipes import Part
 from pytest_quantbench.checkpoints.safetensors_header import StoredTensor, read_header, short
-from pytest_quantbench.compress.plan import Planned, Tensor
+from pytest_quantbench.compress.assignment import Planned, Tensor
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.storage.cache import MANIFEST_FILE, MANIFESTS
 from pytest_quantbench.storage.files import file_sha256, write_atomically
-from pytest_quantbench.storage.sealed import read_sealed, sealed, unsealed
+from pytest_quantbench.storage.sealed_json import read_sealed, sealed, unsealed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Recipe
-from pytest_quantbench.compress import plan
+from pytest_quantbench.compress import assignment
 from pytest_quantbench.compress.artifact import Artifact, Reference, open_artifact
 from pytest_quantbench.compress.calibration import CalibrationSet
 from pytest_quantbench.compress.encoder import Job
@@ -18,7 +18,7 @@ from pytest_quantbench.engines.protocol import MEMORY_BYTES, Architecture
 from pytest_quantbench.errors import DiskError, QuantbenchError
 from pytest_quantbench.storage.cache import ARTIFACTS, LOCKS, UNFINISHED
 from pytest_quantbench.storage.locks import held
-from pytest_quantbench.storage.sealed import json_sha256
+from pytest_quantbench.storage.sealed_json import json_sha256
 
 # Raised when the layout of an artifact changes, or what is made of the same weights and text by the same methods.
 FORMAT = 4
@@ -33,7 +33,7 @@ def reference(source: Architecture, recipe: Recipe, cache: Path) -> Artifact:
     checkpoint = source.checkpoint
     if not checkpoint.is_here and (kept := load_manifest(cache, checkpoint.sha256)) is not None:
         return Reference(kept, source)
-    tensors = [item.tensor(2 * math.prod(item.shape), (item.name,), "") for item in plan.plan(source, recipe)]
+    tensors = [item.tensor(2 * math.prod(item.shape), (item.name,), "") for item in assignment.plan(source, recipe)]
     stored = sum(tensor.stored_bytes for tensor in tensors)
     manifest = manifest_of(source, recipe, tensors, key=checkpoint.sha256, stored_bytes=stored, opens_in_mlx_lm=True)
     return Reference(manifest, source)
@@ -64,7 +64,7 @@ def compress(
     key = key_of(source, recipe, seed, used)
     directory, building = ARTIFACTS.of(cache, key), UNFINISHED.of(cache, key)
     job = Job(source=source, recipe=recipe, seed=seed, calibration=used, memory_bytes=memory_bytes)
-    planned = plan.plan(source, recipe) if checkpoint.is_here else ()
+    planned = assignment.plan(source, recipe) if checkpoint.is_here else ()
     with held(LOCKS.of(cache, key), f"compressing {checkpoint.directory.name} to {recipe.id}"):
         if (found := open_artifact(directory, source.config, planned, decode)) is not None:
             return found

@@ -25,7 +25,7 @@ from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.storage.cache import WRITTEN_TEXTS
 from pytest_quantbench.storage.files import GB, write_atomically
-from pytest_quantbench.storage.sealed import json_sha256, read_sealed, sealed
+from pytest_quantbench.storage.sealed_json import json_sha256, read_sealed, sealed
 
 VERSION = 1  # raised when the same seed gives another text
 SEQUENCES, SEQUENCE_TOKENS = 32, 512  # by default: sampling is slow, and shorter texts wander less

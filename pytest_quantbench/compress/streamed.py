@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 
 from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.compress.assignment import Tensor
 from pytest_quantbench.compress.encoder import Encoded, Encoder, Job
 from pytest_quantbench.compress.manifest import Manifest, load_manifest, save_manifest
-from pytest_quantbench.compress.plan import Tensor
 from pytest_quantbench.compress.writer import manifest_of
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.quantizers import Arrays

@@ -20,16 +20,16 @@ from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.checkpoints.checkpoint import tokenizer_files
 from pytest_quantbench.checkpoints.layer_kinds import for_mlx_lm
 from pytest_quantbench.checkpoints.tensor_file import load
+from pytest_quantbench.compress.assignment import Planned, Tensor
 from pytest_quantbench.compress.encoder import Encoder, Job, Native
 from pytest_quantbench.compress.manifest import Manifest
-from pytest_quantbench.compress.plan import Planned, Tensor
 from pytest_quantbench.engines.machine import versions
 from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.progress import track
 from pytest_quantbench.storage.cache import MANIFEST_FILE
 from pytest_quantbench.storage.files import file_sha256, write_atomically
-from pytest_quantbench.storage.sealed import sealed, unsealed
+from pytest_quantbench.storage.sealed_json import sealed, unsealed
 
 NOTE = ".done"
 log = logging.getLogger(__name__)

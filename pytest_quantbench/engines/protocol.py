@@ -16,8 +16,8 @@ from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.engines.batches import Batch, Ids
 from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.parameters import Capacity, Parameter
-from pytest_quantbench.engines.proof import Proof
 from pytest_quantbench.engines.resident import Resident
+from pytest_quantbench.engines.walk_proof import Proof
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.encoding import Encoding, Rules
 

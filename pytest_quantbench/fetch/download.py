@@ -13,8 +13,8 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from pytest_quantbench.catalog.models import Model
-from pytest_quantbench.checkpoints.checksums import is_shared, mismatch, remove
 from pytest_quantbench.checkpoints.config import read_config
+from pytest_quantbench.checkpoints.hub_cache_file import is_shared, mismatch, remove
 from pytest_quantbench.checkpoints.shards import (
     INDEX,
     chosen_names,

@@ -16,7 +16,7 @@ from pytest_quantbench.fetch.download import delete_weights, fetch, is_here, sma
 from pytest_quantbench.fetch.hub_api import listing
 from pytest_quantbench.storage.cache import DELETED_MODELS
 from pytest_quantbench.storage.files import write_atomically
-from pytest_quantbench.storage.sealed import read_sealed, sealed
+from pytest_quantbench.storage.sealed_json import read_sealed, sealed
 
 log = logging.getLogger(__name__)
 

@@ -41,7 +41,7 @@ MEMBERS: Mapping[str, str] = MappingProxyType(
         "accuracy": "accuracy.measure:ACCURACY",
         "weights": "weights:WEIGHTS",
         "integrity": "integrity.measure:INTEGRITY",
-        "calibration_text": "perplexity.calibration_text:CALIBRATION_TEXT",
+        "calibration_text": "perplexity.calibration_fit:CALIBRATION_TEXT",
     }
 )
 

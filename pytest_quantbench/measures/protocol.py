@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pytest_quantbench.compress.artifact import Artifact
     from pytest_quantbench.engines.batches import Batch
     from pytest_quantbench.engines.parameters import Capacity
-    from pytest_quantbench.engines.proof import Proof
     from pytest_quantbench.engines.protocol import Architecture, Engine, Walk
+    from pytest_quantbench.engines.walk_proof import Proof
     from pytest_quantbench.fetch.texts import Text
 
 Needs = Literal["walk", "resident", "artifact"]

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.compress.artifact import Artifact
-from pytest_quantbench.compress.plan import Tensor
+from pytest_quantbench.compress.assignment import Tensor
 from pytest_quantbench.measures.protocol import ArtifactMeasure, Inputs
 from pytest_quantbench.measures.samples import SizeSamples, TensorError, WeightSamples
 from pytest_quantbench.progress import track

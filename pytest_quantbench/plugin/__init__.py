@@ -39,7 +39,7 @@ def pytest_xdist_setupnodes(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One item for every cell, level or method that a test's fixtures of ours range over."""
     if "quantbench_run" in metafunc.fixturenames:
-        from pytest_quantbench.plugin import collection
+        from pytest_quantbench.plugin import parametrize
 
-        collection.begin(metafunc.config)
-        collection.parametrize(metafunc)
+        parametrize.begin(metafunc.config)
+        parametrize.parametrize(metafunc)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_quantbench.plugin.items import parameters
+from pytest_quantbench.plugin.item_needs import parameters
 from pytest_quantbench.plugin.run import Run, run_of
 from pytest_quantbench.record import folder
 

@@ -66,14 +66,14 @@ def cell(request: pytest.FixtureRequest, quantbench_subject: Subject, quantbench
 @pytest.fixture
 def quantbench_codec(request: pytest.FixtureRequest, quantbench_run: Run) -> list[CodecFigures]:
     """One quantizer at all its widths on synthetic matrices; the figures also go to `codecs/` in the results folder."""
-    from pytest_quantbench.workbench import figures, matrices, side_by_side
+    from pytest_quantbench.workbench import codec_report, matrices, side_by_side
 
     rows = [
         side_by_side.compare(name, width, quantizer, case)
         for case in matrices.synthetic(CODEC_SIZES)
         for name, width, quantizer in side_by_side.methods([request.param])
     ]
-    figures.add(rows, quantbench_run.settings.results / "codecs")
+    codec_report.add(rows, quantbench_run.settings.results / "codecs")
     return rows
 
 
@@ -81,11 +81,11 @@ def quantbench_codec(request: pytest.FixtureRequest, quantbench_run: Run) -> lis
 def selftest(cell: Cell, quantbench_run: Run) -> list[Finding]:
     """What the checks say of a cell's model under known damage; the table also goes to the results folder."""
     from pytest_quantbench.bench.selftest import as_table, findings
-    from pytest_quantbench.report import tables
+    from pytest_quantbench.report import markdown_table
     from pytest_quantbench.storage.files import write_atomically
 
     found = list(findings(cell))
-    lines = tables.table(*as_table(found))
+    lines = markdown_table.table(*as_table(found))
     quantbench_run.selftests += lines
     write_atomically(quantbench_run.settings.results / f"selftest_{cell.id}.md", "\n".join([*lines, ""]).encode())
     return found

@@ -10,7 +10,7 @@ from collections.abc import Generator
 
 import pytest
 
-from pytest_quantbench.plugin.items import is_ours, parameters
+from pytest_quantbench.plugin.item_needs import is_ours, parameters
 from pytest_quantbench.plugin.option_names import as_typed
 
 OUTCOME = "quantbench_outcome"

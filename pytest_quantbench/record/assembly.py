@@ -14,7 +14,7 @@ from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.judge import coherence
 from pytest_quantbench.judge.verdict import Verdict
-from pytest_quantbench.record import summary, text_summary
+from pytest_quantbench.record import perplexity_summary, summary
 from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, Record
 
 SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex  # xdist's name for a run, or one of our own
@@ -69,8 +69,8 @@ def _parts(samples: Mapping[str, Any], reference: Mapping[str, Any] | None) -> d
         found["throughput"] = summary.throughput(runs, other.get("throughput"))
     if (losses := samples.get("perplexity")) is not None:
         paired = None if (before := other.get("perplexity")) is None else before.first(len(losses.nll_nats))
-        found["perplexity"] = text_summary.perplexity(losses, paired)
-        found["perplexities"] = text_summary.perplexities(losses, paired)
+        found["perplexity"] = perplexity_summary.perplexity(losses, paired)
+        found["perplexities"] = perplexity_summary.perplexities(losses, paired)
     if (answers := samples.get("accuracy")) is not None:
         known = None if (before := other.get("accuracy")) is None else before.as_far_as(answers)
         found["accuracy"] = summary.accuracy(answers, known)

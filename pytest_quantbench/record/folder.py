@@ -20,7 +20,7 @@ from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.schema import SCHEMA, Record, read
 from pytest_quantbench.storage.files import write_atomically
 from pytest_quantbench.storage.locks import held_folder
-from pytest_quantbench.storage.sealed import sealed
+from pytest_quantbench.storage.sealed_json import sealed
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.stats.estimates import Interval
-from pytest_quantbench.storage.sealed import unsealed
+from pytest_quantbench.storage.sealed_json import unsealed
 
 SCHEMA = 4
 

@@ -6,8 +6,8 @@ from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.prompts import INSENSITIVE_TASKS, SENSITIVE_TASKS
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import holm_outcomes
-from pytest_quantbench.report import tables
-from pytest_quantbench.report.figures import MISSING, TABLES, Table, calibration, mark, number
+from pytest_quantbench.report import markdown_table
+from pytest_quantbench.report.tables import MISSING, TABLES, Table, calibration, mark, number
 from pytest_quantbench.report.terminal import LEGEND, integrity_lines, sentences, suite_lines
 
 OTHER_TEXT = "†"
@@ -39,7 +39,7 @@ def _markdown_table(table: Table, records: Sequence[Record]) -> list[str]:
     note = [OTHER_TEXT_LEGEND, ""] if any(OTHER_TEXT in cell for row in rows for cell in row) else []
     if table.metric is not None:
         rows.append(["*limit*", *(_limit(recipe, table.metric, records) for recipe in recipes)])
-    return [f"## {table.title}", "", *note, *tables.table(["model", *map(str.upper, recipes)], rows), ""]
+    return [f"## {table.title}", "", *note, *markdown_table.table(["model", *map(str.upper, recipes)], rows), ""]
 
 
 def _reads_otherwise(record: Record, cells: Mapping[tuple[str, str], Record]) -> bool:
@@ -93,7 +93,7 @@ def _verdict_table(records: Sequence[Record]) -> list[str]:
             row += [after or MISSING, _probability(verdict.p_good), _probability(verdict.p_bad)]
             row += [f"{verdict.items:,} {metric.items}" if verdict.items else MISSING]
             rows.append([*row, str(len(verdict.looks) or 1), number(verdict.detectable, 2)])
-    return ["### Verdicts", "", *tables.table(VERDICT_COLUMNS, rows), "", VERDICTS_LEGEND, ""]
+    return ["### Verdicts", "", *markdown_table.table(VERDICT_COLUMNS, rows), "", VERDICTS_LEGEND, ""]
 
 
 def _probability(p: float | None) -> str:

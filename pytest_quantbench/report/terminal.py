@@ -6,7 +6,7 @@ from pytest_quantbench.catalog.criteria import CRITERIA
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import SuiteVerdict, judge_suite
-from pytest_quantbench.report.figures import MISSING, TABLES, calibration, coherence, mark
+from pytest_quantbench.report.tables import MISSING, TABLES, calibration, coherence, mark
 
 FINDINGS_SHOWN = 5  # of a cell, in the terminal
 LEGEND = (

@@ -19,7 +19,7 @@ import numpy as np
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.storage.cache import SAMPLES
 from pytest_quantbench.storage.files import set_aside, write_atomically
-from pytest_quantbench.storage.sealed import json_sha256
+from pytest_quantbench.storage.sealed_json import json_sha256
 
 S = TypeVar("S")
 log = logging.getLogger(__name__)

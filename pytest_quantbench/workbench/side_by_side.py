@@ -16,10 +16,10 @@ from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import REFERENCE, Part
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
+from pytest_quantbench.compress.assignment import plan
 from pytest_quantbench.compress.calibration import LayerInputs
 from pytest_quantbench.compress.calibration_text import SELF, Writer, calibration_set
 from pytest_quantbench.compress.pipeline import reference
-from pytest_quantbench.compress.plan import plan
 from pytest_quantbench.errors import ComparisonError, QuantbenchError
 from pytest_quantbench.measures.weights import cosine, snr_db
 from pytest_quantbench.quantizers import Array, Arrays, Quantizer

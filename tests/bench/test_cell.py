@@ -166,7 +166,7 @@ def test_a_record_holds_what_was_measured_and_null_for_the_rest(subject):
 
 
 def test_accuracy_has_every_task_and_judges_the_first(subject):
-    cell = cell_of(subject, "int2")
+    cell = cell_of(subject, "int2-rtn")
     assert cell.judge("accuracy").outcome == "informational"
     part = cell.record().accuracy
     assert list(part.tasks) == ["tiny_facts", "tiny_endings"]

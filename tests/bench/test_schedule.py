@@ -15,7 +15,7 @@ from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress import pipeline
 from pytest_quantbench.engines.mlx import engine, walk
 from pytest_quantbench.engines.mlx.walk import Walk
-from pytest_quantbench.engines.proof import Anatomy, Proof
+from pytest_quantbench.engines.walk_proof import Anatomy, Proof
 from pytest_quantbench.errors import CorpusError, ModelError, OfflineError, QuantbenchError, WeightError
 from pytest_quantbench.measures.accuracy.measure import ACCURACY
 from pytest_quantbench.measures.perplexity import scripts
@@ -228,11 +228,11 @@ def test_a_session_that_asks_for_more_walks_for_what_is_new_only(open_subject, w
     "change",
     [
         {"tokens": 200},
-        {"sampling": "head"},
-        {"context": 64},
         {"seed": 1, "limit": 9},
-        {"corpus": "tiny-train"},
-        {"other_corpora": ("tiny-train",)},
+        pytest.param({"sampling": "head"}, marks=pytest.mark.slow),
+        pytest.param({"context": 64}, marks=pytest.mark.slow),
+        pytest.param({"corpus": "tiny-train"}, marks=pytest.mark.slow),
+        pytest.param({"other_corpora": ("tiny-train",)}, marks=pytest.mark.slow),
     ],
 )
 def test_other_work_is_not_taken_for_it(open_subject, walks, change):

@@ -16,7 +16,7 @@ from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress.artifact import open_artifact
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.report import tables
+from pytest_quantbench.report import markdown_table
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_every_damage_is_judged_and_the_artifact_stays_whole(subject, cell):
     assert len(set(estimates)) == len(estimates)
     assert abs(estimates[0]) == pytest.approx(subject.reference.record().noise_floor.perplexity_points)
     assert open_artifact(cell.artifact.directory) is not None
-    lines = tables.table(*selftest.as_table(found))
+    lines = markdown_table.table(*selftest.as_table(found))
     assert len(lines) == 2 + len(found)
     assert "perplexity delta vs BF16, limit 1 " in lines[0]
 

@@ -13,6 +13,7 @@ from pytest_quantbench.record import folder
 README = Path(__file__).parents[2] / "README.md"
 
 
+@pytest.mark.slow
 def test_the_lines_of_the_readme_do_what_they_say(tmp_path, monkeypatch, capsys):
     (lines,) = re.findall(r"## From Python\n\n```python\n(.*?)```", README.read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)

@@ -5,7 +5,7 @@ import numpy as np
 from pytest_quantbench.engines.batches import behind_each_other
 from pytest_quantbench.engines.logits import HostLogits
 from pytest_quantbench.engines.parameters import Capacity
-from pytest_quantbench.engines.proof import Proof
+from pytest_quantbench.engines.walk_proof import Proof
 
 
 class FakeEngine:

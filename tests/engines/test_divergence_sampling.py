@@ -10,15 +10,15 @@ from text_like_logits import compact, quick_kl, text_like
 
 from pytest_quantbench.engines.divergence import Fidelity
 from pytest_quantbench.engines.logits import HostLogits
-from pytest_quantbench.record import text_summary
+from pytest_quantbench.record import perplexity_summary
 from pytest_quantbench.record.perplexity_schema import Divergence
-from pytest_quantbench.report import figures
+from pytest_quantbench.report import tables
 from pytest_quantbench.stats import series
 
 
 def divergence(fidelity, count) -> Divergence:
     nll = np.full(count, 2.0, np.float32)
-    found = text_summary.perplexity(make_scored(nll, fidelity=fidelity), make_scored(nll)).divergence
+    found = perplexity_summary.perplexity(make_scored(nll, fidelity=fidelity), make_scored(nll)).divergence
     assert found is not None
     return found
 
@@ -51,8 +51,8 @@ def test_the_report_says_what_was_sampled():
     lines = []
     for error in (0.0, 0.1):
         found = divergence(Fidelity(kl_nats=kl, error_nats=np.full_like(kl, error), same_top=kl > 0), 640)
-        lines.append(figures._divergence(SimpleNamespace(perplexity=SimpleNamespace(divergence=found))))
+        lines.append(tables._divergence(SimpleNamespace(perplexity=SimpleNamespace(divergence=found))))
     assert "sampling" not in lines[0]
     assert "(± 0.008 by sampling)" in lines[1]
     before = SimpleNamespace(divergence=replace(found, sampled_nats=0.0, missed_nats=0.03))
-    assert "at most 0.03 more" in figures._divergence(SimpleNamespace(perplexity=before))
+    assert "at most 0.03 more" in tables._divergence(SimpleNamespace(perplexity=before))

@@ -12,8 +12,8 @@ from builders import make_perplexity, make_record, open_model
 
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.artifact import open_artifact
+from pytest_quantbench.compress.assignment import plan
 from pytest_quantbench.compress.pipeline import compress, key_of
-from pytest_quantbench.compress.plan import plan
 from pytest_quantbench.engines.divergence import Fidelity
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.record import folder

@@ -15,7 +15,7 @@ from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.errors import DiskError, ModelError
 from pytest_quantbench.fetch import download, evicted
-from pytest_quantbench.storage.sealed import read_sealed, sealed
+from pytest_quantbench.storage.sealed_json import read_sealed, sealed
 
 MODEL = dataclasses.replace(TINY, corpus="tiny-heldout", tasks=("tiny_facts",))
 RECIPES = ("bf16", "int4-gptq")

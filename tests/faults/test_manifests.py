@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.artifact import open_artifact
+from pytest_quantbench.compress.assignment import plan
 from pytest_quantbench.compress.pipeline import compress
-from pytest_quantbench.compress.plan import plan
 from pytest_quantbench.errors import RecordError
-from pytest_quantbench.storage.sealed import SEAL, sealed
+from pytest_quantbench.storage.sealed_json import SEAL, sealed
 
 INT4 = recipe("int4-rtn")
 FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -6,7 +6,7 @@ from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY, user_model
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.fetch import evicted, hub_api
 from pytest_quantbench.storage.files import write_atomically
-from pytest_quantbench.storage.sealed import sealed
+from pytest_quantbench.storage.sealed_json import sealed
 
 MODEL = user_model("someone/tiny")
 COMMIT = "ab" * 20

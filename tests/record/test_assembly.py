@@ -8,7 +8,7 @@ from builders import make_losses, make_throughput
 
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.compress.plan import Tensor
+from pytest_quantbench.compress.assignment import Tensor
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.measures.samples import IntegritySamples
 from pytest_quantbench.record.assembly import evaluated_weights, summarize

@@ -10,8 +10,8 @@ from pytest_quantbench.errors import DiskError
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, read
-from pytest_quantbench.report import figures, markdown
-from pytest_quantbench.storage.sealed import sealed
+from pytest_quantbench.report import markdown, tables
+from pytest_quantbench.storage.sealed_json import sealed
 
 
 def test_a_part_measured_yesterday_is_kept(tmp_path):
@@ -42,7 +42,7 @@ def test_verdicts_by_several_limits_stay_beside_each_other(tmp_path):
         path = folder.save(make_record(perplexity=make_perplexity(), verdicts=(each,)), samples, tmp_path)
     record = read(path)
     assert [(v.limit, v.outcome) for v in record.verdicts] == [(2.0, "pass"), (1e-4, "fail"), (9.0, "pass")]
-    assert figures.mark(record, "perplexity_delta") == "✗"
+    assert tables.mark(record, "perplexity_delta") == "✗"
     text = markdown.markdown([record], ["c"])
     assert "| *limit* | < 2, < 0.0001, < 9 |" in text
     assert "| Tiny-int4 | perplexity delta vs BF16, c | < 0.0001 | fail |" in text

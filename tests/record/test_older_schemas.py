@@ -12,7 +12,7 @@ from pytest_quantbench.record import folder
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.schema import SCHEMA, read
 from pytest_quantbench.report import terminal
-from pytest_quantbench.storage.sealed import sealed, unsealed
+from pytest_quantbench.storage.sealed_json import sealed, unsealed
 
 OLD = Path(__file__).parents[1] / "recorded" / "schema3_Tiny_4bit.json"
 

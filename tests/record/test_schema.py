@@ -10,7 +10,7 @@ from builders import make_perplexity, make_record
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.record.schema import Record, read
 from pytest_quantbench.storage.files import write_atomically
-from pytest_quantbench.storage.sealed import sealed
+from pytest_quantbench.storage.sealed_json import sealed
 
 
 def recorded(kind):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from builders import make_losses, make_task, make_throughput
 
-from pytest_quantbench.compress.plan import Tensor
+from pytest_quantbench.compress.assignment import Tensor
 from pytest_quantbench.measures.samples import AccuracySamples
-from pytest_quantbench.record import summary, text_summary
+from pytest_quantbench.record import perplexity_summary, summary
 
 PLAN = {  # what the plan's records have, by part
     "compression": {"original_gb", "compressed_gb", "ratio", "time_sec"},
@@ -63,7 +63,7 @@ def test_perplexity_delta_is_in_points():
         make_losses([math.log(6.0), math.log(24.0)] * 64),
         make_losses([math.log(5.0), math.log(20.0)] * 64),
     )
-    values = has_the_plans_names(text_summary.perplexity(quantized, reference), "perplexity")
+    values = has_the_plans_names(perplexity_summary.perplexity(quantized, reference), "perplexity")
     assert (values["ppl"], values["bf16_ppl"]) == (pytest.approx(12.0, rel=1e-6), pytest.approx(10.0, rel=1e-6))
     assert values["delta"] == pytest.approx(2.0, rel=1e-5)
 

@@ -4,7 +4,7 @@ from builders import make_perplexity, make_record, make_verdict
 
 from pytest_quantbench.record.schema import Accuracy, Compression, TaskAccuracy
 from pytest_quantbench.report import markdown, terminal
-from pytest_quantbench.report.figures import TABLES
+from pytest_quantbench.report.tables import TABLES
 
 
 def test_missing_figures_are_a_dash_and_never_a_guess():

@@ -12,8 +12,7 @@ from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.errors import ComparisonError, RecordError, UnknownNameError
 from pytest_quantbench.quantizers import Quantizer
 from pytest_quantbench.quantizers.rtn import Rtn
-from pytest_quantbench.workbench import figures as codec_report
-from pytest_quantbench.workbench import matrices, side_by_side
+from pytest_quantbench.workbench import codec_report, matrices, side_by_side
 
 GAUSS, STUDENT, CORRELATED = matrices.synthetic((64,))
 

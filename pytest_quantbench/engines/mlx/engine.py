@@ -15,12 +15,11 @@ from pytest_quantbench.engines.machine import version_of
 from pytest_quantbench.engines.mlx import layers, resident
 from pytest_quantbench.engines.mlx.arrays import save, to_mlx
 from pytest_quantbench.engines.mlx.host_products import backend
-from pytest_quantbench.engines.mlx.opened import Opened
+from pytest_quantbench.engines.mlx.opened_checkpoint import Opened
 from pytest_quantbench.engines.mlx.positions import limits
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.mlx.walk_trial import prove
 from pytest_quantbench.engines.parameters import Capacity
-from pytest_quantbench.engines.proof import Proof
 from pytest_quantbench.engines.protocol import (
     MEMORY_BYTES,
     Ability,
@@ -31,6 +30,7 @@ from pytest_quantbench.engines.protocol import (
     Use,
     Weights,
 )
+from pytest_quantbench.engines.walk_proof import Proof
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.encoding import Encoding
 

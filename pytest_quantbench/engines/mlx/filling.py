@@ -14,8 +14,8 @@ from pytest_quantbench.engines.mlx.host_products import on_host, view
 from pytest_quantbench.engines.mlx.layers import ruled
 from pytest_quantbench.engines.mlx.skeleton import shapes
 from pytest_quantbench.engines.mlx.stand_ins import Injector, Recorder
-from pytest_quantbench.engines.proof import Anatomy
 from pytest_quantbench.engines.protocol import Weights
+from pytest_quantbench.engines.walk_proof import Anatomy
 
 
 class Filler:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.engines.mlx.skeleton import Config, decoder_layers, skeleton
 from pytest_quantbench.engines.mlx.stand_ins import Seen, Spy
-from pytest_quantbench.engines.proof import Anatomy
+from pytest_quantbench.engines.walk_proof import Anatomy
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers.encoding import Rules
 

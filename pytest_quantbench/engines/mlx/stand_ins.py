@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 
-from pytest_quantbench.engines.proof import Anatomy
+from pytest_quantbench.engines.walk_proof import Anatomy
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,8 @@ from pytest_quantbench.engines.mlx.observer import Observer
 from pytest_quantbench.engines.mlx.skeleton import decoder_layers, shapes, skeleton
 from pytest_quantbench.engines.mlx.stand_ins import Later, Recorder, Stopped, Stopper
 from pytest_quantbench.engines.mlx.walk_trial import prove
-from pytest_quantbench.engines.proof import Proof
 from pytest_quantbench.engines.protocol import MEMORY_BYTES, Inputs, Rounded, Weights
+from pytest_quantbench.engines.walk_proof import Proof
 from pytest_quantbench.errors import QuantbenchError, WeightError
 from pytest_quantbench.progress import track as shown
 

@@ -20,7 +20,7 @@ from pytest_quantbench.engines.batches import Batch
 from pytest_quantbench.engines.mlx.narrow_config import kinds, named_words, smaller
 from pytest_quantbench.engines.mlx.skeleton import Config, skeleton
 from pytest_quantbench.engines.mlx.small_twin import FOREIGN, Twin, losses_of
-from pytest_quantbench.engines.proof import BRANCHING, Anatomy, Branching, Proof
+from pytest_quantbench.engines.walk_proof import BRANCHING, Anatomy, Branching, Proof
 from pytest_quantbench.errors import ModelError, QuantbenchError
 
 CLOSE_NATS = 1e-4

@@ -13,8 +13,8 @@ from pytest_quantbench.measures.samples import AccuracySamples
 if TYPE_CHECKING:
     from pytest_quantbench.compress.artifact import Artifact
     from pytest_quantbench.engines.batches import Batch
-    from pytest_quantbench.engines.proof import Proof
     from pytest_quantbench.engines.protocol import Engine, Walk
+    from pytest_quantbench.engines.walk_proof import Proof
     from pytest_quantbench.measures.accuracy.task_set import Asked
 
 

@@ -19,7 +19,7 @@ from msgspec import json
 from pytest_quantbench.catalog.corpora import CONTEXT_TOKENS
 from pytest_quantbench.checkpoints.tokenizer import frame_of, refuse_unknown_tokens
 from pytest_quantbench.engines.parameters import Capacity
-from pytest_quantbench.engines.proof import Branching, Proof
+from pytest_quantbench.engines.walk_proof import Branching, Proof
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import quiet_lm_eval
 from pytest_quantbench.measures.accuracy.question_sample import Part, not_readable

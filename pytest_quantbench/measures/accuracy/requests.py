@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.engines.batches import Batch
 from pytest_quantbench.engines.logits import LOGITS_AT_ONCE
-from pytest_quantbench.engines.proof import Branching
 from pytest_quantbench.engines.protocol import Walk
+from pytest_quantbench.engines.walk_proof import Branching
 from pytest_quantbench.errors import CorpusError, WeightError
 
 TOKENS_AT_ONCE = 4096
@@ -93,7 +93,7 @@ def _parts(scored: Sequence[Place], vocabulary: int) -> Iterator[Sequence[Place]
 
 def planned(requests: Sequence[Request], branching: Branching = "any") -> Plan:
     """The batches that a walk goes through, and where each request is answered. `branching`: what the model's
-    architecture takes (see proof): branches of contexts of any lengths, of contexts of one length, or none, which
+    architecture takes (see walk_proof): branches of contexts of any lengths, of contexts of one length, or none, which
     computes a context again for each of its choices.
     """
     if branching == "none":

@@ -18,7 +18,7 @@ from pytest_quantbench.measures.accuracy.lm_eval_tasks import (
 )
 from pytest_quantbench.measures.accuracy.multiple_choice import Choices, hashes
 from pytest_quantbench.measures.accuracy.question_sample import Part, parts_of
-from pytest_quantbench.storage.sealed import json_sha256
+from pytest_quantbench.storage.sealed_json import json_sha256
 
 CHOICES, WRITING = ("multiple_choice", "loglikelihood"), ("generate_until",)
 

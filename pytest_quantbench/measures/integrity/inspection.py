@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.compress.assignment import Tensor
 from pytest_quantbench.compress.manifest import Manifest
-from pytest_quantbench.compress.plan import Tensor
 from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.measures.integrity import likeness
 from pytest_quantbench.measures.integrity.likeness import Likeness

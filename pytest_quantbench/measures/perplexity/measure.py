@@ -12,8 +12,8 @@ from pytest_quantbench.measures.samples import PerplexitySamples
 
 if TYPE_CHECKING:
     from pytest_quantbench.engines.batches import Batch
-    from pytest_quantbench.engines.proof import Proof
     from pytest_quantbench.engines.protocol import Walk
+    from pytest_quantbench.engines.walk_proof import Proof
     from pytest_quantbench.measures.perplexity.reading import Script
 
 

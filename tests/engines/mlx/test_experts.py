@@ -14,8 +14,8 @@ from mlx_lm.models.switch_layers import SwitchGLU, SwitchLinear
 from small_models import CONFIGS, HEADS, MIXTURES
 
 from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.compress.assignment import plan
 from pytest_quantbench.compress.pipeline import compress
-from pytest_quantbench.compress.plan import plan
 from pytest_quantbench.engines.mlx.experts import Routed, routers
 from pytest_quantbench.engines.mlx.host_products import HostExperts, on_host
 from pytest_quantbench.engines.mlx.layers import rounding, ruled

@@ -17,7 +17,7 @@ from pytest_quantbench.engines.mlx.narrow_config import kinds, smaller
 from pytest_quantbench.engines.mlx.skeleton import decoder_layers, skeleton
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.mlx.walk_trial import prove
-from pytest_quantbench.engines.proof import Anatomy, Proof, branching_of
+from pytest_quantbench.engines.walk_proof import Anatomy, Proof, branching_of
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.measures.accuracy.requests import Request, answers, planned
 

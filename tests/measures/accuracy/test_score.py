@@ -51,6 +51,7 @@ def compare(ours, theirs):
             assert np.abs(np.array(mine) - other).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_tiny_agrees_with_the_hugging_face_backend(tmp_path):
     ours = measure(TINY_DIRECTORY, tmp_path)
     compare(ours, hf_loglikelihoods(TINY_DIRECTORY, TINY_TASKS, {}, 20))

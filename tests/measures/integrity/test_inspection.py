@@ -19,9 +19,9 @@ from pytest_quantbench.measures.integrity import inspection
 from pytest_quantbench.measures.integrity.inspection import Inspected
 from pytest_quantbench.record import folder as results
 from pytest_quantbench.record import schema
-from pytest_quantbench.report import markdown, tables, terminal
+from pytest_quantbench.report import markdown, markdown_table, terminal
 from pytest_quantbench.storage.files import file_sha256
-from pytest_quantbench.storage.sealed import sealed
+from pytest_quantbench.storage.sealed_json import sealed
 
 pytestmark = pytest.mark.usefixtures("judged_unread")
 DOWN, NORM = "model.layers.1.mlp.down_proj", "model.layers.2.input_layernorm.weight"
@@ -153,7 +153,7 @@ def test_the_self_test_says_what_was_named(directory, tmp_path):
     found = list(selftest.findings(cell(directory, tmp_path)))
     assert not found[0].named
     assert all(each.named for each in found[1:])
-    lines = tables.table(*selftest.as_table(found))
+    lines = markdown_table.table(*selftest.as_table(found))
     assert lines[0].endswith("| verdict | integrity |")
     assert lines[2].endswith("| nothing |")
     assert lines[3].endswith(f"| {len(found[1].named)} findings |")

@@ -21,7 +21,7 @@ from pytest_quantbench.measures.perplexity import score
 from pytest_quantbench.measures.perplexity.reading import Reading, Script, Tokens
 from pytest_quantbench.measures.perplexity.windows import check_length, windows
 from pytest_quantbench.measures.samples import PerplexitySamples
-from pytest_quantbench.record import text_summary
+from pytest_quantbench.record import perplexity_summary
 from pytest_quantbench.record.raw import raw_perplexity
 
 TEXT = Text(name="held out", content=(TINY_DIRECTORY / "heldout.txt").read_text())
@@ -67,6 +67,7 @@ def transformers_nll(directory, text, tokens, context):
     return np.array(nll)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", [True, False])
 def test_tiny_agrees_with_transformers(tmp_path, host):
     ours = measure(TINY_DIRECTORY, tmp_path, tokens=600, host=host).nll_nats
@@ -294,7 +295,7 @@ def test_all_of_a_text_is_read_once_and_leaves_no_interval(tmp_path):
     assert sorted(samples.drawn.scored()) == list(range(samples.available_tokens))
     assert samples.text_tokens == len(samples.nll_nats) == samples.available_tokens
     rounded = measure(TINY_DIRECTORY, tmp_path, "int3-rtn", text=text, tokens=None, sampling="windows")
-    figures = text_summary.perplexity(rounded, samples)
+    figures = perplexity_summary.perplexity(rounded, samples)
     assert figures.delta_interval.low == figures.delta_interval.high == pytest.approx(figures.delta)
     verdict = rules.judge_perplexity(rounded, samples, figures.delta + 1e-6)
     assert (verdict.outcome, verdict.confidence) == ("pass", 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from pytest_quantbench.errors import RecordError
-from pytest_quantbench.report import tables
+from pytest_quantbench.report import markdown_table
 from pytest_quantbench.storage.files import write_atomically
 from pytest_quantbench.workbench.side_by_side import CodecFigures
 
@@ -83,7 +83,7 @@ def markdown(figures: Sequence[CodecFigures]) -> str:
     """A table for every case, the published figures below the 64 × 64 Gaussian one."""
     lines = ["# Quantizers on the same matrices", ""]
     for case, rows in groupby(sorted(figures, key=lambda row: row.case), key=lambda row: row.case):
-        lines += [f"## {case}", "", *tables.head(COLUMNS)]
+        lines += [f"## {case}", "", *markdown_table.head(COLUMNS)]
         lines += [_row(row) for row in sorted(rows, key=lambda row: (-row.bits_per_weight, -row.output_snr_db))]
         if case == "Gaussian 64²":
             lines += [*map(_published, PUBLISHED), "", "Published for AQLM: not implemented."]
@@ -103,13 +103,13 @@ def _row(row: CodecFigures) -> str:
     ]
     figures += [f"{row.relative_output_error:.4f}", f"{row.cosine:.5f}", f"{row.smallest_row_cosine:.5f}"]
     figures += [f"{row.largest_error:.2e}", f"{row.encode_seconds:.2f}", f"{row.decode_seconds:.2f}"]
-    return tables.row([f"{row.method} {row.width}", *figures, f"{row.peak_bytes / 1e6:.0f}"])
+    return markdown_table.row([f"{row.method} {row.width}", *figures, f"{row.peak_bytes / 1e6:.0f}"])
 
 
 def _published(row: Published) -> str:
     gap = DB_PER_BIT * row.bits_per_weight - row.snr_db
     shown = [f"*{row.label}*", f"{row.bits_per_weight:.2f}", f"{row.snr_db:.1f}", f"{gap:.1f}"]
-    return tables.row([*shown, *["–"] * (len(COLUMNS) - len(shown))])
+    return markdown_table.row([*shown, *["–"] * (len(COLUMNS) - len(shown))])
 
 
 def draw(figures: Sequence[CodecFigures], path: Path) -> None:

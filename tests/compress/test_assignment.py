@@ -4,7 +4,7 @@ import pytest
 from builders import open_model
 
 from pytest_quantbench.catalog.recipes import gets_more_bits, recipe
-from pytest_quantbench.compress.plan import OUTSIDE, plan
+from pytest_quantbench.compress.assignment import OUTSIDE, plan
 
 
 def planned(directory, recipe_id):

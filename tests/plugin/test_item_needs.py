@@ -6,7 +6,7 @@ import pytest
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.plugin import items
+from pytest_quantbench.plugin import item_needs
 
 TINY, PHI = MODELS["Tiny"], MODELS["phi-4"]
 INT3, INT4 = recipe("int3"), recipe("int4")
@@ -23,9 +23,9 @@ def item(*cell, fixtures=(), markers=()):
 
 
 def test_an_items_cell_is_its_parameters():
-    assert items.parameters(item(TINY, INT4)) == (TINY, INT4)
-    assert items.parameters(item()) is None
-    assert items.parameters(SimpleNamespace(callspec=SimpleNamespace(params={"cell": 1}))) is None
+    assert item_needs.parameters(item(TINY, INT4)) == (TINY, INT4)
+    assert item_needs.parameters(item()) is None
+    assert item_needs.parameters(SimpleNamespace(callspec=SimpleNamespace(params={"cell": 1}))) is None
 
 
 @pytest.mark.parametrize(
@@ -33,15 +33,15 @@ def test_an_items_cell_is_its_parameters():
     [("Tiny", "Tiny"), ("my model (2)", "my_model__2_"), ("a#b", "a_b"), ("Qwen2.5-1.5B", "Qwen2.5-1.5B")],
 )
 def test_a_name_is_spelled_as_an_expression_can_hold_it(name, typed):
-    assert items.spellings(name) == {name, typed}
+    assert item_needs.spellings(name) == {name, typed}
 
 
 def test_letters_with_accents_are_spelled_composed_and_not():
-    assert items.spellings("ünï") >= {unicodedata.normalize(form, "ünï") for form in ("NFC", "NFD")}
+    assert item_needs.spellings("ünï") >= {unicodedata.normalize(form, "ünï") for form in ("NFC", "NFD")}
 
 
 def test_each_cell_counts_once():
-    assert items.cells_of([item(TINY, INT4), item(), item(PHI, INT4), item(TINY, INT4), item(TINY, INT3)]) == [
+    assert item_needs.cells_of([item(TINY, INT4), item(), item(PHI, INT4), item(TINY, INT4), item(TINY, INT3)]) == [
         (TINY, INT4),
         (PHI, INT4),
         (TINY, INT3),
@@ -60,17 +60,17 @@ def test_each_cell_counts_once():
     ],
 )
 def test_what_a_session_runs(each, plan, asked, wanted):
-    assert items.is_wanted(each, DISK_PLANS[plan], selftest=asked) == wanted
+    assert item_needs.is_wanted(each, DISK_PLANS[plan], selftest=asked) == wanted
 
 
 def test_items_of_ours_are_known_by_their_fixtures():
-    assert items.is_ours(item(fixtures=("cell", "quantbench_subject", "quantbench_run")))
-    assert not items.is_ours(item(fixtures=("cell",)))
-    assert items.needs_suite(item(fixtures=("suite", "quantbench_records", "quantbench_run")))
+    assert item_needs.is_ours(item(fixtures=("cell", "quantbench_subject", "quantbench_run")))
+    assert not item_needs.is_ours(item(fixtures=("cell",)))
+    assert item_needs.needs_suite(item(fixtures=("suite", "quantbench_records", "quantbench_run")))
 
 
 def test_what_the_items_of_a_model_will_ask_for():
-    found = items.expected(
+    found = item_needs.expected(
         [item(TINY, INT4, markers=("t2",)), item(TINY, INT3, markers=("size",)), item(markers=("t2",))]
     )
     assert list(found) == ["Tiny"]

@@ -13,7 +13,7 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.criteria import CRITERIA
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.plugin import outcomes
-from pytest_quantbench.plugin.items import cells_of, expected, is_wanted, needs_suite, parameters, spellings
+from pytest_quantbench.plugin.item_needs import cells_of, expected, is_wanted, needs_suite, parameters, spellings
 from pytest_quantbench.plugin.option_names import as_typed
 from pytest_quantbench.plugin.run import Run, check_marker_expression, run_of, wanted
 from pytest_quantbench.plugin.summary import Summary, show_progress

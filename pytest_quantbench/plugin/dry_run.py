@@ -8,7 +8,7 @@ import pytest
 
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.plan.selection import Selection
-from pytest_quantbench.plugin.items import cells_of, is_ours
+from pytest_quantbench.plugin.item_needs import cells_of, is_ours
 from pytest_quantbench.plugin.option_names import option_prefix
 from pytest_quantbench.plugin.run import run_of
 from pytest_quantbench.plugin.suite import QUIET_ON_IMPORTS, command_line

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_quantbench.errors import RecordError
-from pytest_quantbench.storage.sealed import json_sha256, read_sealed, sealed, unsealed
+from pytest_quantbench.storage.sealed_json import json_sha256, read_sealed, sealed, unsealed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,8 @@ import pytest
 from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.record import text_summary
-from pytest_quantbench.report import figures, terminal
+from pytest_quantbench.record import perplexity_summary
+from pytest_quantbench.report import tables, terminal
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_other_texts_are_other_perplexities_and_the_first_is_judged(cells, text)
     assert np.exp(raw["perplexity/second.txt/nll_nats"].mean(dtype=np.float64)) == pytest.approx(other.ppl)
     line = terminal.terminal_line(record)
     assert "second.txt" not in line
-    shown = {table.title: table.figure(record) for table in figures.TABLES}
+    shown = {table.title: table.figure(record) for table in tables.TABLES}
     assert f"second.txt {other.ppl:.3f} (512 tokens), Δ " in shown["Other texts, not judged: perplexity and delta"]
     assert "(512 tokens), Δ " in shown["Perplexity of the text's first tokens alone, not judged"]
 
@@ -94,4 +94,4 @@ def test_samples_that_are_kept_hold_what_was_read_beside(subjects, text):
     assert found.beside.keys() == before.beside.keys()
     assert again.reused
     reference = again.reference.samples("perplexity")
-    assert text_summary.perplexities(found, reference).keys() == {"second.txt"}
+    assert perplexity_summary.perplexities(found, reference).keys() == {"second.txt"}

@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from pytest_quantbench.checkpoints.checksums import mismatch, named_digest, remove
+from pytest_quantbench.checkpoints.hub_cache_file import mismatch, named_digest, remove
 
 CONTENT = b"weights"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
