@@ -6,7 +6,7 @@ import pytest
 
 # pytester forgets modules that a run imports, and MLX, SciPy and matplotlib bear being imported only once.
 for module in (
-    "bench.cell",
+    "bench.subject",
     "measures.accuracy.score",
     "plan.disk",
     "plugin.collection",

@@ -27,7 +27,7 @@ def test_a_streamed_run_writes_no_compressed_model_unless_asked(suite, pytester,
 @pytest.mark.parametrize(("arguments", "deletes"), [((), True), (("-x",), False)])
 def test_a_session_that_is_stopped_deletes_no_weights(suite, monkeypatch, arguments, deletes):
     seen = []
-    monkeypatch.setattr("pytest_quantbench.bench.cell.Subject.delete_weights", lambda self: seen.append(self) or 0)
+    monkeypatch.setattr("pytest_quantbench.bench.subject.Subject.delete_weights", lambda self: seen.append(self) or 0)
     source = GATE + "\n@pytest.mark.size\ndef test_fails(cell): assert False\ndef test_more(cell): pass\n"
     suite(source, "-k", "Tiny", "-m", "bf16", "--disk-plan", "B", *arguments)
     assert bool(seen) == deletes
@@ -73,7 +73,7 @@ def test_a_check_behind_an_item_without_a_cell_is_recorded_all_the_same(suite, p
             pass
 
         def test_weights(cell):
-            assert cell.weight_samples.tensors
+            assert cell.samples("weights").tensors
     """
     result = suite(source, "-k", "Tiny-int4 or own", "--recipe", "int4-rtn")
     result.assert_outcomes(passed=3, deselected=result.parseoutcomes().get("deselected", 0))

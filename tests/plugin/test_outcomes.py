@@ -49,7 +49,7 @@ import pytest
 from pytest_quantbench.bench.cell import Cell
 
 def broken(self):
-    if self.subject.model.name == "Tiny":
+    if self.target.model.name == "Tiny":
         raise KeyError("lm_head")
     return record(self)
 

@@ -82,7 +82,7 @@ def test_items_of_a_model_run_on_one_worker(pytester):
         @pytest.mark.quantbench(models=["Tiny", "phi-4"], recipes=["int4"])
         def test_where(quantbench_subject, cell, number):
             with open("workers", "a") as file:
-                file.write(f"{cell.subject.model.name} {os.environ['PYTEST_XDIST_WORKER']}\\n")
+                file.write(f"{cell.target.model.name} {os.environ['PYTEST_XDIST_WORKER']}\\n")
     """
     pytester.makepyfile(source)
     arguments = ("-n", "2", "--dist", "loadgroup", "--qb-disk-plan", "S", "-p", "no:cacheprovider", "-W", "ignore")
