@@ -81,6 +81,19 @@ def test_a_model_that_is_done_is_not_fetched_again(hub, tiny_files, tmp_path, op
     assert any((tmp_path / "cache").rglob("model-*.safetensors")) == DISK_PLANS[plan].stores
 
 
+def test_a_config_that_leaves_the_head_open_is_that_of_its_artifacts(hub, tiny_files, opened, tmp_path):
+    """Artifacts say whether the head is the embeddings, which only the weights showed: they are not there any more."""
+    config = json.loads(tiny_files["config.json"])
+    del config["tie_word_embeddings"]
+    hub.publish(TINY.source, {**tiny_files, "config.json": json.dumps(config).encode()})
+    before, _ = session(opened("B"))
+    fetched = bodies(hub)
+    after, _ = session(opened("B"))
+    assert after == before
+    assert bodies(hub) == fetched
+    assert not list((tmp_path / "cache" / "artifacts").glob("damaged-*"))
+
+
 def test_streaming_measures_what_stored_models_measure(hub, tiny_files, opened):
     hub.publish(TINY.source, tiny_files)
     stored, freed = session(opened("A"))
