@@ -9,7 +9,7 @@ for module in (
     "bench.subject",
     "measures.accuracy.score",
     "plan.disk",
-    "plugin.collection",
+    "plugin.parametrize",
     "report.plots",
     "report.publish",
 ):
