@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from pytest_quantbench.compress.artifact import Artifact, Opened
+from pytest_quantbench.compress.artifact import Artifact, OpenedArtifact
 from pytest_quantbench.compress.assignment import Tensor
 from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Arrays
 
 
-class _Hurt(Opened):
+class _Hurt(OpenedArtifact):
     """Another artifact, with damage that its kinds add."""
 
     def __init__(self, whole: Artifact) -> None:

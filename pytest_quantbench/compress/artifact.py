@@ -93,7 +93,7 @@ class Artifact(ABC):
         return np.asarray(self.dense(name)).astype(np.float32, copy=False)
 
 
-class Opened(Artifact):
+class OpenedArtifact(Artifact):
     """One whose manifest is there."""
 
     def __init__(self, manifest: Manifest, config: Config, decode: Decode = Encoding.dense) -> None:
@@ -116,7 +116,7 @@ class Opened(Artifact):
         return self._tensors[name]
 
 
-class Reference(Opened):
+class Reference(OpenedArtifact):
     """An opened checkpoint as it is."""
 
     def __init__(self, manifest: Manifest, source: Architecture) -> None:
@@ -139,7 +139,7 @@ class Reference(Opened):
         return self._source.array(name).astype(np.float32, copy=False)
 
 
-class Stored(Opened):
+class Stored(OpenedArtifact):
     """What lies in a directory."""
 
     directory: Path

@@ -106,7 +106,7 @@ class Rounded:
         self.weights = weights
 
 
-class Inputs(Protocol):
+class InputSink(Protocol):
     """What takes the inputs of a decoder layer's matrices, as a walk shows them batch by batch."""
 
     def share(self, path: str, owner: str) -> None:
@@ -147,7 +147,7 @@ class Walk(Protocol):
     def begin(self, batches: Sequence[Batch | Ids]) -> None:
         """Embed the batches."""
 
-    def observe(self, index: int, inputs: Inputs) -> None:
+    def observe(self, index: int, inputs: InputSink) -> None:
         """Show what the linear layers of one decoder layer are called with on track 0, and stay here."""
 
     def advance(self, index: int) -> None:

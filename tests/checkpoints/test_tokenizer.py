@@ -27,7 +27,7 @@ from pytest_quantbench.measures import throughput
 from pytest_quantbench.measures.accuracy import score as accuracy
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import EMBEDDED
 from pytest_quantbench.measures.accuracy.multiple_choice import _Encoder
-from pytest_quantbench.measures.accuracy.task_set import Asked
+from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.measures.perplexity import score as perplexity
 from pytest_quantbench.measures.perplexity.reading import Reading, Script, Tokens
 
@@ -114,7 +114,7 @@ def test_a_prefix_that_the_model_does_not_know_is_refused_everywhere(small_model
     with pytest.raises(ModelError, match=told):
         CalibrationSet(text=TEXT, sequences=2).batches(tokenizer, capacity(artifact.config), 0)
     with pytest.raises(ModelError, match=told):
-        Asked(tokenizer, capacity(artifact.config), ["tiny_facts"], {}, 5, 0, offline=True)
+        TaskSet(tokenizer, capacity(artifact.config), ["tiny_facts"], {}, 5, 0, offline=True)
     with pytest.raises(ModelError, match=told):
         throughput.Session(
             engine=engines.get(), artifact=artifact, tokenizer_directory=directory, runs=1, new_tokens=2
@@ -196,7 +196,7 @@ def test_a_tokenizer_that_ends_texts_changes_nothing(tmp_path):
         accuracy.measure(
             engine(host=True),
             artifact,
-            Asked(each, capacity(artifact.config), ["tiny_facts"], files, 100, 0, offline=True),
+            TaskSet(each, capacity(artifact.config), ["tiny_facts"], files, 100, 0, offline=True),
         )
         for each in (TINY, load_tokenizer(directory))
     ]

@@ -14,7 +14,7 @@ from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.errors import CorpusError, ModelError
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.measures.accuracy import score as accuracy
-from pytest_quantbench.measures.accuracy.task_set import Asked
+from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.measures.perplexity import score as perplexity
 from pytest_quantbench.measures.perplexity.reading import Reading, Tokens
 
@@ -65,7 +65,7 @@ def test_divergence_from_a_reference_that_knows_nothing():
 
 
 def asked(engine, limit):
-    return Asked(TOKENIZER, engine.capacity({}), ["tiny_facts"], {}, limit, 0, offline=True)
+    return TaskSet(TOKENIZER, engine.capacity({}), ["tiny_facts"], {}, limit, 0, offline=True)
 
 
 def answers(engine, limit):

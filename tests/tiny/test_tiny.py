@@ -15,7 +15,7 @@ from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.fetch.texts import read_text
 from pytest_quantbench.measures.accuracy import score as accuracy
-from pytest_quantbench.measures.accuracy.task_set import Asked
+from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.measures.perplexity import score as perplexity
 from pytest_quantbench.measures.perplexity.reading import Reading, Tokens
 from pytest_quantbench.stats import series
@@ -147,7 +147,7 @@ def test_it_behaves_like_a_language_model_under_quantization(tmp_path):
 def test_its_accuracy_leaves_room_on_both_sides(tmp_path):
     artifact = artifact_of("bf16", tmp_path)
     tokenizer = load_tokenizer(TINY_DIRECTORY)
-    asked = Asked(tokenizer, capacity(artifact.config), MODELS["Tiny"].tasks, {}, 200, 0, offline=True)
+    asked = TaskSet(tokenizer, capacity(artifact.config), MODELS["Tiny"].tasks, {}, 200, 0, offline=True)
     samples = accuracy.measure(engine(host=True), artifact, asked)
     for task in samples.tasks.values():
         assert 0.75 <= np.mean(task.correct) <= 0.97

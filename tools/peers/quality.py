@@ -33,7 +33,7 @@ from pytest_quantbench.engines.mlx.skeleton import shapes, skeleton
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.measures.accuracy import lm_eval_tasks
 from pytest_quantbench.measures.accuracy import score as accuracy
-from pytest_quantbench.measures.accuracy.task_set import Asked
+from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.measures.perplexity import score as perplexity
 from pytest_quantbench.measures.perplexity.reading import Reading, Tokens
 
@@ -98,7 +98,7 @@ def t3(directory: Path, files: dict[str, Path], limit: int, repeats: int) -> Non
         chosen = {name: lm_eval_tasks.sample(len(task.eval_docs), limit, 0) for name, task in loaded.items()}
 
         def ours() -> Any:
-            asked = Asked(tokenizer, engine.capacity(artifact.config), list(files), files, limit, 0, offline=True)
+            asked = TaskSet(tokenizer, engine.capacity(artifact.config), list(files), files, limit, 0, offline=True)
             samples = accuracy.measure(engine, artifact, asked)
             return [question for name in files for question in samples.tasks[name].loglikelihoods]
 

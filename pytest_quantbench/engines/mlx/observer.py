@@ -9,13 +9,13 @@ import numpy as np
 
 from pytest_quantbench.engines.mlx.experts import Routed
 from pytest_quantbench.engines.mlx.host_products import view
-from pytest_quantbench.engines.protocol import Inputs, Rows
+from pytest_quantbench.engines.protocol import InputSink, Rows
 
 
 class Observer:
     """Tells `inputs` what the layers that it wraps are called with. `host`: products of inputs are numpy's."""
 
-    def __init__(self, inputs: Inputs, *, host: bool) -> None:
+    def __init__(self, inputs: InputSink, *, host: bool) -> None:
         self._inputs = inputs
         self._square = _square_on_host if host else _square
         self._owner: dict[str, str] = {}  # path → the path that is called with the same inputs, and called first

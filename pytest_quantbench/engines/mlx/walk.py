@@ -31,7 +31,7 @@ from pytest_quantbench.engines.mlx.observer import Observer
 from pytest_quantbench.engines.mlx.skeleton import decoder_layers, shapes, skeleton
 from pytest_quantbench.engines.mlx.stand_ins import Later, Recorder, Stopped, Stopper
 from pytest_quantbench.engines.mlx.walk_trial import prove
-from pytest_quantbench.engines.protocol import MEMORY_BYTES, Inputs, Rounded, Weights
+from pytest_quantbench.engines.protocol import MEMORY_BYTES, InputSink, Rounded, Weights
 from pytest_quantbench.engines.walk_proof import Proof
 from pytest_quantbench.errors import QuantbenchError, WeightError
 from pytest_quantbench.progress import track as shown
@@ -176,7 +176,7 @@ class Walk:
         """Forget the hidden states; there are no logits after this."""
         self._states = [HiddenStates(0) for _ in self._weights]
 
-    def observe(self, index: int, inputs: Inputs) -> None:
+    def observe(self, index: int, inputs: InputSink) -> None:
         """Show what the linear layers of one decoder layer are called with, and stay here."""
         self.wrapped(index, Observer(inputs, host=self._host).wrap)
 

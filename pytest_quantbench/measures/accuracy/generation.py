@@ -21,7 +21,7 @@ from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.errors import CorpusError, QuantbenchError
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import CODE
 from pytest_quantbench.measures.accuracy.multiple_choice import by_task, is_right
-from pytest_quantbench.measures.accuracy.question_sample import Part, not_readable
+from pytest_quantbench.measures.accuracy.question_sample import TaskPart, not_readable
 from pytest_quantbench.measures.accuracy.sandbox import run_all
 from pytest_quantbench.measures.samples import TaskSamples
 
@@ -32,7 +32,7 @@ PROGRAM_SECONDS, PROGRAM_BYTES = 5.0, 2**30  # what a program may take
 class Writing:
     """Tasks whose answers are written. Raises QuantbenchError for programs that may not be run."""
 
-    def __init__(self, parts: Sequence[Part], tokenizer: Any, capacity: Capacity, *, run_code: bool) -> None:
+    def __init__(self, parts: Sequence[TaskPart], tokenizer: Any, capacity: Capacity, *, run_code: bool) -> None:
         _refuse_code([part.name for part in parts], run_code)
         self._parts, self._tokenizer = parts, tokenizer
         for part in parts:
@@ -83,7 +83,7 @@ class Writing:
         return {key: result.passed for key, result in zip(programs, results, strict=True)}
 
 
-def _refuse(part: Part) -> None:
+def _refuse(part: TaskPart) -> None:
     """Raise CorpusError for what cannot be judged, before anything is written."""
     told = part.task.config.generation_kwargs or {}
     if part.task.config.repeats > 1 or told.get("do_sample"):
@@ -119,7 +119,7 @@ def _stops(told: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _row(
-    part: Part, index: int, doc: Any, instances: Sequence[Any], passed: Mapping[tuple[str, int], bool]
+    part: TaskPart, index: int, doc: Any, instances: Sequence[Any], passed: Mapping[tuple[str, int], bool]
 ) -> dict[str, Any]:
     (instance,) = instances
     if part.name in CODE:
@@ -130,6 +130,6 @@ def _row(
     return {"correct": strict, "correct_raw": loose, "loglikelihoods": (), "texts": str(instance.resps[0]), "gold": -1}
 
 
-def _right(part: Part, doc: Any, answer: Any) -> bool:
+def _right(part: TaskPart, doc: Any, answer: Any) -> bool:
     """By the task's first metric."""
     return is_right(part, next(iter(part.task.process_results(doc, [answer]).values())))

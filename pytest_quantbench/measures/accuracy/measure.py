@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.engines.batches import Batch
     from pytest_quantbench.engines.protocol import Engine, Walk
     from pytest_quantbench.engines.walk_proof import Proof
-    from pytest_quantbench.measures.accuracy.task_set import Asked
+    from pytest_quantbench.measures.accuracy.task_set import TaskSet
 
 
 class AccuracyShare(Share[AccuracySamples]):
@@ -23,7 +23,7 @@ class AccuracyShare(Share[AccuracySamples]):
 
     wants_model = True
 
-    def __init__(self, asked: Asked, version: int, added_to: str | None = None) -> None:
+    def __init__(self, asked: TaskSet, version: int, added_to: str | None = None) -> None:
         self._asked, self._version, self._added_to = asked, version, added_to
 
     @cached_property
@@ -84,16 +84,16 @@ class Accuracy(WalkMeasure[AccuracySamples]):
         return AccuracyShare(_asked(inputs, inputs.tasks[:1], items, start), self.version, added_to=name)
 
 
-def _asked(inputs: Inputs, tasks: Sequence[str], limit: int, start: int = 0) -> Asked:
+def _asked(inputs: Inputs, tasks: Sequence[str], limit: int, start: int = 0) -> TaskSet:
     """What is asked of these tasks, made once for all recipes."""
     return inputs.once(("questions", tuple(tasks), limit, start), lambda: _task_set(inputs, tasks, limit, start))
 
 
-def _task_set(inputs: Inputs, tasks: Sequence[str], limit: int, start: int) -> Asked:
-    from pytest_quantbench.measures.accuracy.task_set import Asked  # lm-eval takes seconds to import
+def _task_set(inputs: Inputs, tasks: Sequence[str], limit: int, start: int) -> TaskSet:
+    from pytest_quantbench.measures.accuracy.task_set import TaskSet  # lm-eval takes seconds to import
 
     settings = inputs.settings
-    return Asked(
+    return TaskSet(
         inputs.tokenizer,
         inputs.capacity,
         tasks,

@@ -22,11 +22,11 @@ from pytest_quantbench.engines.parameters import Capacity
 from pytest_quantbench.engines.walk_proof import Branching, Proof
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import quiet_lm_eval
-from pytest_quantbench.measures.accuracy.question_sample import Part, not_readable
+from pytest_quantbench.measures.accuracy.question_sample import TaskPart, not_readable
 from pytest_quantbench.measures.accuracy.requests import Answer, Plan, Request, cut, planned
 from pytest_quantbench.measures.samples import TaskSamples
 
-Row = Callable[[Part, int, Any, list[Any]], dict[str, Any]]  # of a question: what is kept of it
+Row = Callable[[TaskPart, int, Any, list[Any]], dict[str, Any]]  # of a question: what is kept of it
 
 
 class _Encoder(TemplateLM):  # type: ignore[misc]
@@ -80,14 +80,14 @@ class _Encoder(TemplateLM):  # type: ignore[misc]
     loglikelihood_rolling = generate_until = _refused
 
 
-class Choices:
+class MultipleChoice:
     """Tasks whose answers are given, and judged by their log-likelihoods.
 
     Raises CorpusError for a question without the choice that is to be right, for an empty choice, and for a task that
     does not say of an answer whether it is right.
     """
 
-    def __init__(self, parts: Sequence[Part], tokenizer: Any, capacity: Capacity) -> None:
+    def __init__(self, parts: Sequence[TaskPart], tokenizer: Any, capacity: Capacity) -> None:
         self._parts = parts
         self._instances = [instance for part in parts for instance in part.task.instances]
         for part in parts:
@@ -117,7 +117,7 @@ class Choices:
         return by_task(self._parts, _row)
 
 
-def by_task(parts: Sequence[Part], row: Row) -> dict[str, TaskSamples]:
+def by_task(parts: Sequence[TaskPart], row: Row) -> dict[str, TaskSamples]:
     """Samples of every task, from a row for each of its questions, after lm-eval's filters have run."""
     rows: dict[str, list[dict[str, Any]]] = {}
     versions = {part.name: str(part.task.VERSION) for part in parts}
@@ -137,7 +137,7 @@ def by_task(parts: Sequence[Part], row: Row) -> dict[str, TaskSamples]:
     return {name: _samples(found, versions[name], keys.get(name, "")) for name, found in rows.items()}
 
 
-def _row(part: Part, index: int, doc: Any, instances: Sequence[Any]) -> dict[str, Any]:
+def _row(part: TaskPart, index: int, doc: Any, instances: Sequence[Any]) -> dict[str, Any]:
     answers = [instance.filtered_resps["none"] for instance in instances]
     metrics = part.task.process_results(doc, answers)
     return {
@@ -149,7 +149,7 @@ def _row(part: Part, index: int, doc: Any, instances: Sequence[Any]) -> dict[str
     }
 
 
-def is_right(part: Part, value: Any) -> bool:
+def is_right(part: TaskPart, value: Any) -> bool:
     """A task's metric as right or wrong. Raises CorpusError for one that is neither 0 nor 1."""
     if isinstance(value, bool | int | float | np.bool_) and value in (0, 1):
         return bool(value)
@@ -159,7 +159,7 @@ def is_right(part: Part, value: Any) -> bool:
     )
 
 
-def _rehearse(part: Part) -> None:
+def _rehearse(part: TaskPart) -> None:
     """Judge a first question as if every choice were as likely: a metric that says not what is right is refused before
     the walk, not after it.
     """
@@ -175,7 +175,7 @@ def hashes(task: Any, doc: Any, instances: Sequence[Any]) -> str:
     return "".join(map(hash_string, (content, instances[0].args[0], str(task.doc_to_target(doc)))))
 
 
-def _refuse_wrong_gold(part: Part) -> None:
+def _refuse_wrong_gold(part: TaskPart) -> None:
     try:
         for _, doc, _ in part.asked:
             _gold(part.task, doc)

@@ -12,7 +12,7 @@ from pytest_quantbench.measures.accuracy.passages import FEWEST_TOPICS, Sources,
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class TaskPart:
     """One of lm-eval's tasks, whole or as a member of a group: which of its questions are asked."""
 
     name: str  # the task's or the group's
@@ -42,7 +42,7 @@ class Part:
             yield index, self.task.eval_docs[index], sorted(requests[place], key=lambda request: request.idx)
 
 
-def parts_of(name: str, tasks: Mapping[str, Any], limit: int, seed: int, start: int) -> list[Part]:
+def parts_of(name: str, tasks: Mapping[str, Any], limit: int, seed: int, start: int) -> list[TaskPart]:
     """A seeded sample of the questions of a task, or of all members of a group, in the order of the members."""
     sizes = [len(task.eval_docs) for task in tasks.values()]
     chosen, begin, found = sample(sum(sizes), limit, seed, start), 0, []
@@ -52,12 +52,12 @@ def parts_of(name: str, tasks: Mapping[str, Any], limit: int, seed: int, start: 
         if own:
             label = f"{member}/" if len(tasks) > 1 else ""
             told = sources(member, task.eval_docs)
-            found.append(Part(name=name, label=label, task=task, chosen=own, sources=told, members=len(tasks)))
+            found.append(TaskPart(name=name, label=label, task=task, chosen=own, sources=told, members=len(tasks)))
             _build(found[-1])
     return found
 
 
-def _build(part: Part) -> None:
+def _build(part: TaskPart) -> None:
     """Have lm-eval make its requests. A question's examples are drawn with a seed of its own, so that they are the same
     whatever else is asked. Raises CorpusError where a question is not what the task reads.
     """
@@ -75,7 +75,7 @@ def _build(part: Part) -> None:
         raise not_readable(part, error) from error
 
 
-def not_readable(part: Part, error: Exception) -> CorpusError:
+def not_readable(part: TaskPart, error: Exception) -> CorpusError:
     """The error of a question that lacks something."""
     return CorpusError(
         f"A question of {part.label or part.name} is not what the task reads: {error!r}. Give its questions as a file "

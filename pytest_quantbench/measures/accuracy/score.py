@@ -10,11 +10,11 @@ from dataclasses import replace
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.protocol import Engine, Walk
 from pytest_quantbench.measures.accuracy.requests import answers
-from pytest_quantbench.measures.accuracy.task_set import Asked
+from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.measures.samples import AccuracySamples
 
 
-def measure(engine: Engine, artifact: Artifact, asked: Asked) -> AccuracySamples:
+def measure(engine: Engine, artifact: Artifact, asked: TaskSet) -> AccuracySamples:
     """One artifact's answers, on a walk of its own. Raises WeightError where a logit is not a number."""
     began = time.perf_counter()
     walk = engine.walk([artifact])
@@ -22,7 +22,7 @@ def measure(engine: Engine, artifact: Artifact, asked: Asked) -> AccuracySamples
     return replace(written(engine, asked, artifact, chosen(asked, walk)), seconds=time.perf_counter() - began)
 
 
-def chosen(asked: Asked, walk: Walk, *, track: int = 0, first: int = 0) -> AccuracySamples:
+def chosen(asked: TaskSet, walk: Walk, *, track: int = 0, first: int = 0) -> AccuracySamples:
     """The answers of one track of a walk, whose batches from `first` on are the choices'."""
     plan, began = asked.choices.plan(walk.proof), time.perf_counter()
     return AccuracySamples(
@@ -35,7 +35,7 @@ def chosen(asked: Asked, walk: Walk, *, track: int = 0, first: int = 0) -> Accur
 
 
 def written(
-    engine: Engine, asked: Asked, artifact: Artifact, samples: AccuracySamples, *, rounding: bool = False
+    engine: Engine, asked: TaskSet, artifact: Artifact, samples: AccuracySamples, *, rounding: bool = False
 ) -> AccuracySamples:
     """With what the artifact's model writes; its tasks in the order in which they were asked for."""
     began = time.perf_counter()

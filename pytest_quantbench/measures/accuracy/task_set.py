@@ -16,14 +16,14 @@ from pytest_quantbench.measures.accuracy.lm_eval_tasks import (
     rules,
     task_name,
 )
-from pytest_quantbench.measures.accuracy.multiple_choice import Choices, hashes
-from pytest_quantbench.measures.accuracy.question_sample import Part, parts_of
+from pytest_quantbench.measures.accuracy.multiple_choice import MultipleChoice, hashes
+from pytest_quantbench.measures.accuracy.question_sample import TaskPart, parts_of
 from pytest_quantbench.storage.sealed_json import json_sha256
 
 CHOICES, WRITING = ("multiple_choice", "loglikelihood"), ("generate_until",)
 
 
-class Asked:
+class TaskSet:
     """Questions `start` to `limit` (as far as there are so many) of each task's seeded order. Tasks are names of
     lm-eval's tasks and groups, or YAML files that define one; samples and `files` go by the task's own name.
 
@@ -45,7 +45,7 @@ class Asked:
         run_code: bool = False,
     ) -> None:
         self.available: dict[str, int] = {}
-        parts: list[Part] = []
+        parts: list[TaskPart] = []
         with quiet_lm_eval():
             for given in names:
                 if task_name(given) in self.available:
@@ -55,7 +55,7 @@ class Asked:
                 parts += parts_of(task_name(given), tasks, limit, seed, start)
         for part in parts:
             self._refuse(part)
-        self.choices = Choices(_of_type(parts, CHOICES), tokenizer, capacity)
+        self.choices = MultipleChoice(_of_type(parts, CHOICES), tokenizer, capacity)
         self.writing = Writing(_of_type(parts, WRITING), tokenizer, capacity, run_code=run_code)
         self._content = [
             (part.name, rules(part.task), [hashes(part.task, doc, requests) for _, doc, requests in part.asked])
@@ -63,7 +63,7 @@ class Asked:
         ]
 
     @staticmethod
-    def _refuse(part: Part) -> None:
+    def _refuse(part: TaskPart) -> None:
         if part.task.OUTPUT_TYPE not in CHOICES + WRITING:
             raise UnknownNameError(f"{part.name} scores whole texts, which T2 does: --corpus FILE.")
         if getattr(part.task, "UNSAFE_CODE", False):
@@ -89,5 +89,5 @@ def _file(task: str, files: Mapping[str, Path]) -> Path | None:
     return files.get(name, EMBEDDED.get(name))
 
 
-def _of_type(parts: Sequence[Part], types: Sequence[str]) -> list[Part]:
+def _of_type(parts: Sequence[TaskPart], types: Sequence[str]) -> list[TaskPart]:
     return [part for part in parts if part.task.OUTPUT_TYPE in types]

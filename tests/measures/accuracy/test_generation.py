@@ -22,7 +22,7 @@ from pytest_quantbench.engines.mlx.resident import load
 from pytest_quantbench.engines.resident import Generation
 from pytest_quantbench.errors import CorpusError, QuantbenchError
 from pytest_quantbench.measures.accuracy import score
-from pytest_quantbench.measures.accuracy.task_set import Asked
+from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.record import folder
 
 TOKENIZER = load_tokenizer(TINY_DIRECTORY)
@@ -60,7 +60,7 @@ def written_facts(tmp_path):
 
 def ask(names, files=FILES, limit=20, positions=CONFIG["max_position_embeddings"], **rest):
     config = CONFIG | {"max_position_embeddings": positions}
-    return Asked(TOKENIZER, capacity(config), names, files, limit, 0, offline=True, **rest)
+    return TaskSet(TOKENIZER, capacity(config), names, files, limit, 0, offline=True, **rest)
 
 
 def write(tmp_path, *questions):
@@ -173,7 +173,7 @@ def test_a_prompt_leaves_room_for_its_answer(written_facts, tmp_path):
 def test_prompts_begin_as_all_texts_and_never_end_in_what_stands_behind_them(template, written_facts, tmp_path):
     """A prompt that ends in EOS would be answered as if the next text began."""
     tokenizer = load_tokenizer(small_tokenizers.around(tmp_path / "framed", *template))
-    asked = Asked(tokenizer, capacity(CONFIG), [written_facts], FILES, 5, 0, offline=True).writing.prompts
+    asked = TaskSet(tokenizer, capacity(CONFIG), [written_facts], FILES, 5, 0, offline=True).writing.prompts
     plain = ask([written_facts], limit=5).writing.prompts
     front = tuple(tokenizer.convert_tokens_to_ids(list(template[: template.index("$A")])))
     assert asked == [front + prompt[1:] for prompt in plain]
@@ -185,7 +185,7 @@ def test_an_empty_prompt_is_what_stands_in_front_of_texts(written_facts, tmp_pat
     assert ask([written_facts], files).writing.prompts == [(0,)]
     bare = load_tokenizer(small_tokenizers.around(tmp_path / "bare", "$A", bos=None, eos=None))
     with pytest.raises(CorpusError, match="the tokenizer lacks what could stand there"):
-        Asked(bare, capacity(CONFIG), [written_facts], files, 5, 0, offline=True)
+        TaskSet(bare, capacity(CONFIG), [written_facts], files, 5, 0, offline=True)
 
 
 def test_gsm8k_is_judged_strictly_and_loosely(artifact, answering, tmp_path):

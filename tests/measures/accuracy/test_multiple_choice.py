@@ -16,7 +16,7 @@ from pytest_quantbench.measures.accuracy import lm_eval_tasks, score, task_set
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import load_task, members
 from pytest_quantbench.measures.accuracy.multiple_choice import _Encoder, _refuse_empty
 from pytest_quantbench.measures.accuracy.question_sample import parts_of
-from pytest_quantbench.measures.accuracy.task_set import Asked
+from pytest_quantbench.measures.accuracy.task_set import TaskSet
 
 TOKENIZER = load_tokenizer(TINY_DIRECTORY)
 CONFIG = json.loads((TINY_DIRECTORY / "config.json").read_text())
@@ -54,7 +54,7 @@ def write(tmp_path, *questions):
 
 
 def ask(names, files=None, limit=5, **rest):
-    return Asked(TOKENIZER, capacity(CONFIG), names, files or {}, limit, 0, offline=True, **rest)
+    return TaskSet(TOKENIZER, capacity(CONFIG), names, files or {}, limit, 0, offline=True, **rest)
 
 
 def measure(asked, tmp_path):
@@ -171,7 +171,7 @@ def test_examples_are_the_same_whatever_else_is_asked_and_never_the_question_its
 
     def built(**settings):
         config = CONFIG | {"max_position_embeddings": 4096}
-        return prompts(Asked(TOKENIZER, capacity(config), ["gsm8k"], file, seed=0, offline=True, **settings))
+        return prompts(TaskSet(TOKENIZER, capacity(config), ["gsm8k"], file, seed=0, offline=True, **settings))
 
     whole = built(limit=12)
     assert whole == built(limit=12)
@@ -215,7 +215,7 @@ def test_a_group_that_changes_its_tasks_is_refused():
 
 def test_a_token_that_the_model_does_not_know_is_refused():
     with pytest.raises(ModelError, match=r"The tokenizer gives token \d+, and the model knows 100"):
-        Asked(TOKENIZER, capacity(CONFIG | {"vocab_size": 100}), ["tiny_facts"], {}, 5, 0, offline=True)
+        TaskSet(TOKENIZER, capacity(CONFIG | {"vocab_size": 100}), ["tiny_facts"], {}, 5, 0, offline=True)
 
 
 def test_what_is_asked_is_known_by_questions_right_answers_and_rules(tmp_path):

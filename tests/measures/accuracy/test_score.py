@@ -14,7 +14,7 @@ from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError
 from pytest_quantbench.measures.accuracy import requests, score
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import EMBEDDED, load_task, quiet_lm_eval, sample
-from pytest_quantbench.measures.accuracy.task_set import Asked
+from pytest_quantbench.measures.accuracy.task_set import TaskSet
 
 TINY_TASKS = ("tiny_facts", "tiny_endings")
 
@@ -22,7 +22,7 @@ TINY_TASKS = ("tiny_facts", "tiny_endings")
 def measure(directory, tmp_path, names=TINY_TASKS, files=None, limit=20, seed=0):
     artifact = compress(open_model(directory), recipe("bf16"), 0, tmp_path / "cache")
     tokenizer = load_tokenizer(directory)
-    asked = Asked(tokenizer, capacity(artifact.config), names, files or {}, limit, seed, offline=True)
+    asked = TaskSet(tokenizer, capacity(artifact.config), names, files or {}, limit, seed, offline=True)
     return score.measure(engine(host=True), artifact, asked)
 
 
