@@ -10,7 +10,7 @@ ALWAYS = {
     "pytest_quantbench",
     *(f"pytest_quantbench.plugin{name}" for name in ("", ".fixtures", ".options", ".option_names", ".option_values")),
 }
-CONTROLLER = {f"pytest_quantbench.plugin.{name}" for name in ("items", "outcomes", "xdist")}
+CONTROLLER = {f"pytest_quantbench.plugin.{name}" for name in ("item_needs", "outcomes", "xdist")}
 CONFTEST = """
 import json
 import os
