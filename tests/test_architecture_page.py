@@ -1,11 +1,12 @@
-"""docs/architecture.md tells the truth: every place that it names exists, its ways are as short as they claim, and where
-they go up is marked.
+"""docs/architecture.md tells the truth: every place that it names exists, its ways are as short as they claim, and
+where they go up is marked.
 """
 
 import ast
 import re
 import tomllib
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -70,13 +71,22 @@ def packages_from_above():
 def test_a_stop_is_marked_where_a_way_goes_up(stops):
     order = packages_from_above()
     heights = [order.index(PLACE.search(stop)[1].partition("/")[0]) for stop in stops]
-    ups = [False, *(here < before for before, here in zip(heights, heights[1:], strict=False))]
+    ups = [False, *(here < before for before, here in pairwise(heights))]
     assert ["↑" in stop for stop in stops] == ups
 
 
 def test_the_loss_of_a_token_goes_up_no_more_than_four_times():
     """To the shared walk, to the measure, to the samples that are kept, to the record: a fifth is to be noticed."""
     assert sum("↑" in stop for stop in WAYS["a token's loss"]) <= 4
+
+
+def test_the_page_says_where_the_code_left_its_first_design_and_why():
+    section = PAGE.partition("## Where this differs from its first design\n")[2].partition("\n## ")[0]
+    points = section.split("\n- ")[1:]
+    assert len(points) >= 8
+    assert all(point.startswith("**") for point in points)
+    for subject in ("Settings", "_fetched", "show_on", "Script", "Writing", "held", "wilson", "hub_cache", "bench"):
+        assert subject in section
 
 
 def test_the_page_names_every_folder_that_it_sends_a_reader_to():
