@@ -12,6 +12,9 @@ SCRIPTS = sorted(path.relative_to(ROOT) for path in FILES)
 PROGRAMS = [script for script in SCRIPTS if "__main__" in ROOT.joinpath(script).read_text()]
 
 
+# PyTorch warns of itself while it is imported, by what was imported before it: it is no script's doing.
+@pytest.mark.filterwarnings("ignore:Warning only once for all operators:UserWarning")
+@pytest.mark.filterwarnings(r"ignore::UserWarning:torch\..*")
 @pytest.mark.parametrize("script", SCRIPTS, ids=str)
 def test_a_script_can_be_imported(script, monkeypatch):
     """Under another name than `__main__`, with which it would run."""
