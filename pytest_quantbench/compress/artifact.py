@@ -127,6 +127,9 @@ class Reference(OpenedArtifact):
         """The parameter, as the checkpoint holds it."""
         return {name.rpartition(".")[2]: self._source.array(name)}
 
+    def encoding(self, name: str) -> None:
+        """None: everything was left as it was."""
+
     def inputs(self, name: str) -> None:
         """Nothing is done to any inputs."""
 
