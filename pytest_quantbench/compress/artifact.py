@@ -78,6 +78,9 @@ class Artifact(ABC):
 
     def inputs(self, name: str) -> Rules | None:
         """What is done to the inputs of the layer that owns this parameter, or to each expert's; None: nothing."""
+        quantizer = self.quantizer(name)
+        if quantizer is None or not quantizer.has_input_rule:
+            return None  # without reading any arrays
         encoding = self.encoding(name)
         return None if encoding is None else encoding.inputs()
 
