@@ -18,7 +18,7 @@ class _Hurt(OpenedArtifact):
     """Another artifact, with damage that its kinds add."""
 
     def __init__(self, whole: Artifact) -> None:
-        super().__init__(whole.manifest, whole.config, whole.decode)
+        super().__init__(whole.manifest, whole.config, whole.decoder)
         self.whole = whole
 
     def arrays(self, name: str) -> Arrays:

@@ -59,14 +59,14 @@ def compress(
     """
     if recipe.is_identity:
         return reference(source, recipe, cache)
-    checkpoint, decode = source.checkpoint, source.engine.decode
+    checkpoint = source.checkpoint
     used = used_calibration(recipe, calibration)
     key = key_of(source, recipe, seed, used)
     directory, building = ARTIFACTS.of(cache, key), UNFINISHED.of(cache, key)
     job = Job(source=source, recipe=recipe, seed=seed, calibration=used, memory_bytes=memory_bytes)
     planned = assignment.plan(source, recipe) if checkpoint.is_here else ()
     with held(LOCKS.of(cache, key), f"compressing {checkpoint.directory.name} to {recipe.id}"):
-        if (found := open_artifact(directory, source.config, planned, decode)) is not None:
+        if (found := open_artifact(directory, source.config, planned, source.engine)) is not None:
             return found
         if not stored:
             return Streamed(job, key, cache)
@@ -82,7 +82,7 @@ def compress(
         except QuantbenchError:
             shutil.rmtree(building, ignore_errors=True)  # nothing that could go on
             raise
-        made = open_artifact(directory, source.config, planned, decode)
+        made = open_artifact(directory, source.config, planned, source.engine)
     if made is None:
         raise DiskError(f"{directory} is not what was written a moment ago. Set QUANTBENCH_CACHE to another folder.")
     return made

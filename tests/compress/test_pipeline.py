@@ -5,7 +5,7 @@ import mlx.core as mx
 import mlx_lm
 import numpy as np
 import pytest
-from builders import open_model
+from builders import Device, open_model
 from mlx.utils import tree_flatten
 from small_models import CONFIGS, HEADS, shared
 
@@ -63,6 +63,16 @@ def test_input_rules_are_read_where_the_method_has_some_and_nowhere_else(
     with_rules = [name for name in artifact.names if artifact.inputs(name) is not None]
     assert asked == with_rules
     assert len(with_rules) == (3 * 7 if has_rules else 0)
+
+
+def test_arrays_of_an_engine_come_to_the_host_by_the_engine(small_model, tmp_path):
+    artifact = make(small_model(), "int4-rtn", tmp_path / "cache")
+    expected = {name: artifact.float32(name) for name in artifact.names}
+    artifact.decoder = Device()
+    for name, values in expected.items():
+        found = artifact.float32(name)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, values)
 
 
 def test_a_rule_that_a_walk_would_leave_out_is_refused(small_model, tmp_path):
