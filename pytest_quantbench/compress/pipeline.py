@@ -35,7 +35,14 @@ def reference(source: Architecture, recipe: Recipe, cache: Path) -> Artifact:
         return Reference(kept, source)
     tensors = [item.tensor(2 * math.prod(item.shape), (item.name,), "") for item in assignment.plan(source, recipe)]
     stored = sum(tensor.stored_bytes for tensor in tensors)
-    manifest = manifest_of(source, recipe, tensors, key=checkpoint.sha256, stored_bytes=stored, opens_in_mlx_lm=True)
+    manifest = manifest_of(
+        source,
+        recipe,
+        tensors,
+        key=checkpoint.sha256,
+        stored_bytes=stored,
+        opens_in_mlx_lm=source.engine.paths_are_mlx_lms,
+    )
     return Reference(manifest, source)
 
 

@@ -178,11 +178,14 @@ class Decoder(Protocol):
 
 
 class Engine(Decoder, Protocol):
-    """One way of running a model. `packages` are those whose versions its figures depend on."""
+    """One way of running a model. `packages` are those whose versions its figures depend on. `paths_are_mlx_lms`: its
+    parameters have mlx-lm's names and shapes, so what it opens mlx-lm does, and artifacts say how to.
+    """
 
     name: ClassVar[str]
     can: ClassVar[frozenset[Ability]]
     packages: ClassVar[tuple[str, ...]]
+    paths_are_mlx_lms: ClassVar[bool]
 
     @property
     def version(self) -> str:

@@ -13,6 +13,7 @@ from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.artifact import Stored, open_artifact
 from pytest_quantbench.compress.pipeline import compress, key_of, reference
+from pytest_quantbench.engines.mlx.engine import MlxEngine
 from pytest_quantbench.engines.mlx.skeleton import skeleton
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.errors import DiskError, ModelError, QuantbenchError, WeightError
@@ -73,6 +74,20 @@ def test_arrays_of_an_engine_come_to_the_host_by_the_engine(small_model, tmp_pat
         found = artifact.float32(name)
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, values)
+
+
+def test_an_engine_with_other_names_does_not_tell_mlx_lm_to_open_its_artifacts(small_model, tmp_path, monkeypatch):
+    directory = small_model()
+    mine = make(directory, "int4-rtn", tmp_path / "cache")
+    monkeypatch.setattr(MlxEngine, "paths_are_mlx_lms", False)
+    others = make(directory, "int4-rtn", tmp_path / "other")
+    assert mine.manifest.opens_in_mlx_lm
+    assert not others.manifest.opens_in_mlx_lm
+    assert not make(directory, "bf16", tmp_path / "other").manifest.opens_in_mlx_lm
+    (of_mine, of_others) = (json.loads((each.directory / "config.json").read_text()) for each in (mine, others))
+    assert of_mine.pop("quantization")
+    assert of_others == of_mine
+    assert others.manifest.tensors == mine.manifest.tensors
 
 
 def test_a_rule_that_a_walk_would_leave_out_is_refused(small_model, tmp_path):

@@ -41,6 +41,7 @@ class MlxEngine:
     name: ClassVar[str] = "mlx"
     can: ClassVar[frozenset[Ability]] = frozenset({"walk", "calibrate", "resident"})
     packages: ClassVar[tuple[str, ...]] = ("mlx", "mlx-lm")
+    paths_are_mlx_lms: ClassVar[bool] = True
 
     def __init__(self, *, host: bool | None = None) -> None:
         self._host = backend() == "cpu" if host is None else host
