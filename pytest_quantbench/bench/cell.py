@@ -65,6 +65,8 @@ class Cell:
         if wanted.needs == "artifact":  # the weights are decoded anyway: they are looked at, too
             self.schedule.ensure([Want(target=self.target, measure=INTEGRITY)])
         self.schedule.ensure([Want(target=self.target, measure=wanted)])
+        if wanted.needs == "resident":  # the record compares the two; along a walk the reference comes by itself
+            self.schedule.ensure([Want(target=self.target.reference, measure=wanted)])
         if (error := self.schedule.samples.why_not(self.target, wanted)) is not None:
             raise error
         return self.schedule.samples.get(self.target, wanted)
