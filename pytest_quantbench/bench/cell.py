@@ -76,7 +76,11 @@ class Cell:
         """T1, started and warmed up, for whoever times its runs; None where an earlier session's are taken."""
         samples, work = self.schedule.samples, THROUGHPUT.work(self.schedule.inputs, None)
         there = samples.get(self.target, THROUGHPUT) is not None or samples.recall(self.target, THROUGHPUT, work)
-        return None if there else self.schedule.timings.session(self.target)
+        if there:
+            return None
+        session = self.schedule.timings.trial(self.target, THROUGHPUT)
+        assert isinstance(session, Session)
+        return session
 
     @property
     def problems(self) -> tuple[str, ...] | None:
