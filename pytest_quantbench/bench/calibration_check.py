@@ -28,17 +28,20 @@ def calibration_perplexity(target: Target, schedule: Schedule) -> float | None:
 
 
 def warn_of_foreign_text(target: Target, schedule: Schedule) -> None:
-    """Measure the calibration text of a target that has one, and say so where it is far beyond the model."""
-    used, inputs, reference = schedule.artifacts.calibrated_by(target), schedule.inputs, target.reference
-    if used is None:
-        return
+    """Measure the calibration text of a target that has one, and say so, once, where it is far beyond the model."""
+    if (used := schedule.artifacts.calibrated_by(target)) is not None:
+        schedule.inputs.once(("warned of foreign text", target), lambda: _warn(target, schedule, used.text.name))
+
+
+def _warn(target: Target, schedule: Schedule, text: str) -> None:
+    reference = target.reference
     schedule.ensure([Want(target=reference, measure=CALIBRATION_TEXT)])
     found, natural = (schedule.samples.need(reference, each) for each in (CALIBRATION_TEXT, PERPLEXITY))
     fitted, known = (series.perplexity(each.nll_nats) for each in (found, natural))
     if known is not None and (fitted is None or fitted > FAR * known):
         shown = "overflows" if fitted is None else f"is {fitted:,.1f}"
         log.warning(
-            f"{target.id} is calibrated on {used.text.name}, where the perplexity of BF16 {shown}, and on "
-            f"{inputs.texts[0].name} it is {known:,.1f}: a text of another kind. Give one that the model knows with "
-            f"--calibration FILE, or --calibration self."
+            f"{target.id} is calibrated on {text}, where the perplexity of BF16 {shown}, and on "
+            f"{schedule.inputs.texts[0].name} it is {known:,.1f}: a text of another kind. Give one that the model "
+            f"knows with --calibration FILE, or --calibration self."
         )

@@ -65,6 +65,8 @@ class Cell:
         if wanted.needs == "artifact":  # the weights are decoded anyway: they are looked at, too
             self.schedule.ensure([Want(target=self.target, measure=INTEGRITY)])
         self.schedule.ensure([Want(target=self.target, measure=wanted)])
+        if wanted.needs == "resident":  # the record compares the two; along a walk the reference comes by itself
+            self.schedule.ensure([Want(target=self.target.reference, measure=wanted)])
         if (error := self.schedule.samples.why_not(self.target, wanted)) is not None:
             raise error
         return self.schedule.samples.get(self.target, wanted)
@@ -74,7 +76,11 @@ class Cell:
         """T1, started and warmed up, for whoever times its runs; None where an earlier session's are taken."""
         samples, work = self.schedule.samples, THROUGHPUT.work(self.schedule.inputs, None)
         there = samples.get(self.target, THROUGHPUT) is not None or samples.recall(self.target, THROUGHPUT, work)
-        return None if there else self.schedule.timings.session(self.target)
+        if there:
+            return None
+        session = self.schedule.timings.trial(self.target, THROUGHPUT)
+        assert isinstance(session, Session)
+        return session
 
     @property
     def problems(self) -> tuple[str, ...] | None:

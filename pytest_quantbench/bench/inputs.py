@@ -1,7 +1,6 @@
 """One model under test with all that measuring it needs: its weights, its texts, its tasks, the calibration text."""
 
 from collections.abc import Callable, Hashable
-from functools import cached_property
 from typing import Any, TypeVar
 
 from pytest_quantbench import engines
@@ -24,7 +23,9 @@ T = TypeVar("T")
 
 
 class Inputs:
-    """Everything is fetched or read when first asked for, and kept. Raises ModelError or OfflineError then."""
+    """Everything is fetched or read when first asked for, and kept. What cannot be had is found out once, too: the
+    ModelError or OfflineError is raised again for whoever asks.
+    """
 
     def __init__(self, model: Model, settings: Settings) -> None:
         self.model = model
@@ -54,10 +55,10 @@ class Inputs:
         """The original weights, fetched, checked and opened; what keeps them from being had is found out once."""
         return self.once("opened", self._opened)
 
-    @cached_property
+    @property
     def capacity(self) -> Capacity:
         """Which tokens and how many the model takes."""
-        return self.engine.capacity(self.opened.config)
+        return self.once("capacity", lambda: self.engine.capacity(self.opened.config))
 
     @property
     def is_opened(self) -> bool:
@@ -81,24 +82,27 @@ class Inputs:
         chosen = (settings.corpus or self.model.corpus, *settings.other_corpora)
         return self.once(("texts", chosen), lambda: tuple(read_text(each, settings.offline) for each in chosen))
 
-    @cached_property
+    @property
     def tokenizer(self) -> Any:
         """The model's own."""
-        return load_tokenizer(self.checkpoint.directory)
+        return self.once("tokenizer", lambda: load_tokenizer(self.checkpoint.directory))
 
-    @cached_property
+    @property
     def around_texts(self) -> dict[str, tuple[str, ...]]:
         """The tokens that every text begins with, and those that the tokenizer would put behind it, by name."""
-        return frame_of(self.tokenizer).named(self.tokenizer)
+        return self.once("around texts", lambda: frame_of(self.tokenizer).named(self.tokenizer))
 
     @property
     def calibration_text(self) -> Text:
         """The text that recipes are fitted to."""
         return self.calibration.text
 
-    @cached_property
+    @property
     def calibration(self) -> CalibrationSet:
         """The same, with how many sequences of it are run."""
+        return self.once("calibration", self._calibration)
+
+    def _calibration(self) -> CalibrationSet:
         settings, model = self.settings, self.model
         return calibration_set(
             settings.calibration,

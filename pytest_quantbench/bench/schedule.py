@@ -65,7 +65,7 @@ class Schedule:
         if before is None or measure.lacks(self.inputs, items, before):
             work = measure.work(self.inputs, items)
             if not self.samples.recall(target, measure, work):
-                self.samples.put(target, measure, self.timings.measured(target, work["runs"]), work)
+                self.samples.put(target, measure, self.timings.measured(target, measure, items), work)
 
     def _looked_at(self, target: Target, measure: ArtifactMeasure[Any]) -> None:
         if not self._is_kept(target, measure) and measure.can_be_taken(target.recipe, self.inputs):

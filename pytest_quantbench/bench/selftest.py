@@ -57,8 +57,10 @@ def findings(cell: Cell) -> Iterator[Finding]:
 
 
 def _named(target: Target, schedule: Schedule) -> tuple[str, ...]:
-    """What the integrity check says of a target's weights."""
+    """What the integrity check says of a target's weights. Raises what keeps them from being looked at."""
     schedule.ensure([Want(target=target, measure=INTEGRITY)])
+    if (error := schedule.samples.why_not(target, INTEGRITY)) is not None:
+        raise error
     found = schedule.samples.get(target, INTEGRITY)
     return () if found is None else found.problems
 

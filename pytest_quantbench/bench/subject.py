@@ -9,7 +9,7 @@ from pytest_quantbench.bench.inputs import Inputs
 from pytest_quantbench.bench.schedule import Schedule
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.bench.wants import Want
-from pytest_quantbench.catalog.criteria import metric_of
+from pytest_quantbench.catalog.criteria import METRICS, metric_of
 from pytest_quantbench.catalog.models import MODELS, Model, check_models, user_model
 from pytest_quantbench.catalog.recipes import REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
@@ -58,10 +58,11 @@ class Subject:
 
     def expect(self, wanted: Sequence[tuple[Recipe, str]]) -> None:
         """Say of which recipes this session will ask for samples of which measure: they are taken along one walk."""
+        judged = {metric.check for metric in METRICS.values()}  # of these, the reference's noise floor too
         for chosen, name in wanted:
             cell, measure = self.cell(chosen), measures.get(name)
             targets = [cell.target]
-            if cell.limit(metric_of(name)) is not None:
+            if name in judged and cell.limit(metric_of(name)) is not None:
                 targets.append(cell.target.rounded)
             self.schedule.expected += [Want(target=target, measure=measure) for target in targets]
 

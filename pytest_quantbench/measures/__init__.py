@@ -17,6 +17,7 @@ from pytest_quantbench.measures.protocol import (
     Measure,
     ResidentMeasure,
     Share,
+    Trial,
     WalkMeasure,
 )
 
@@ -27,6 +28,7 @@ __all__ = [
     "Measure",
     "ResidentMeasure",
     "Share",
+    "Trial",
     "WalkMeasure",
     "every",
     "get",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 Needs = Literal["walk", "resident", "artifact"]
 S = TypeVar("S")
 T = TypeVar("T")
+S_co = TypeVar("S_co", covariant=True)
 
 
 class Inputs(Protocol):
@@ -103,6 +104,19 @@ class ArtifactMeasure(Measure[S], Protocol[S]):
         """The samples of an artifact, with the reference's beside it."""
 
 
+class Trial(Protocol[S_co]):
+    """A model that is measured in memory, item after item. It is kept, so that more items are added to what it did."""
+
+    def start(self) -> None:
+        """Load what is measured. Raises ModelError for a model that this cannot be done with."""
+
+    def finish(self, items: int | None) -> S_co:
+        """The samples of all items, at least so many (None: as many as the settings say); the model is let go."""
+
+    def let_go(self) -> None:
+        """Drop the model; later items load it again."""
+
+
 class ResidentMeasure(Measure[S], Protocol[S]):
     """One that runs the whole model in memory, item after item. It is of the machine as much as of the model: with more
     items, its samples are others, kept for themselves.
@@ -115,6 +129,11 @@ class ResidentMeasure(Measure[S], Protocol[S]):
 
     def lacks(self, inputs: Inputs, items: int | None, before: S) -> bool:
         """Whether these samples are fewer than so many items."""
+
+    def trial(self, artifact: Artifact, reference: Artifact | None, inputs: Inputs) -> Trial[S]:
+        """What measures an artifact, not started yet. `reference`: what may be run beside it, item by item; None where
+        there is none, or both do not fit in memory.
+        """
 
 
 class Share(Protocol[S]):

@@ -21,7 +21,7 @@ from pytest_quantbench.engines import need
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.engines.resident import Resident
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.measures.protocol import Inputs, ResidentMeasure
+from pytest_quantbench.measures.protocol import Inputs, ResidentMeasure, Trial
 from pytest_quantbench.measures.samples import Run, ThroughputSamples
 
 PROBE_SIDE, PROBES = 512, 5
@@ -29,7 +29,7 @@ TABLE = re.compile(r"(.*\.)?(wpe|(embed_)?positions?(_embeddings?)?|pos_emb(ed|e
 
 
 @dataclass(slots=True, kw_only=True)
-class Session:
+class Session(Trial[ThroughputSamples]):
     """T1 in progress: the caller decides when each run happens, so that a benchmark fixture can time it.
 
     With a `reference`, `run_reference` runs the same prompt on the reference model just before, for pairing.
@@ -105,8 +105,9 @@ class Session:
         self.done.append(self._generate(self._loaded, len(self.done) % len(PROMPTS)))
         return self.done[-1]
 
-    def finish(self) -> ThroughputSamples:
-        """Whatever runs are left, then the samples; the models are let go."""
+    def finish(self, items: int | None = None) -> ThroughputSamples:
+        """Whatever runs are left, or are missing for so many, then the samples; the models are let go."""
+        self.runs = max(self.runs, runs_for(items or 0))
         while len(self.done) < self.rounds:
             self.run_reference()
             self.run()
@@ -133,6 +134,11 @@ class Session:
         """Drop the models."""
         self._loaded = self._reference_loaded = None
         self.engine.release()
+
+
+def runs_for(items: int) -> int:
+    """How many runs of every prompt make so many runs in all."""
+    return -(-items // len(PROMPTS))
 
 
 def generate(model: Resident, tokenizer: Any, prompt: int, new_tokens: int) -> Run:
@@ -184,7 +190,18 @@ class Throughput(ResidentMeasure[ThroughputSamples]):
 
     def runs(self, inputs: Inputs, items: int | None) -> int:
         """How many runs of every prompt make so many items."""
-        return inputs.settings.runs if items is None else -(-items // len(PROMPTS))
+        return inputs.settings.runs if items is None else runs_for(items)
+
+    def trial(self, artifact: Artifact, reference: Artifact | None, inputs: Inputs) -> Session:
+        """A session over the prompts, whose runs are interleaved with the reference's where there is one."""
+        return Session(
+            engine=inputs.engine,
+            artifact=artifact,
+            tokenizer_directory=inputs.checkpoint.directory,
+            runs=inputs.settings.runs,
+            new_tokens=self.new_tokens,
+            reference=reference,
+        )
 
 
 THROUGHPUT = Throughput()

@@ -68,8 +68,8 @@ def forecast(planned: Sequence[Work], records: Sequence[Record], machine: Machin
 
 
 def _spent(record: Record, part: str) -> float | None:
-    """Seconds that a part took; None where it was not measured."""
-    found = getattr(record, _parts()[part])
+    """Seconds that a part took; None where it was not measured, or is of a measure that no record has a part of."""
+    found = getattr(record, _parts()[part], None)
     return None if found is None else found.time_sec
 
 

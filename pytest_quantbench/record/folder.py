@@ -77,8 +77,14 @@ def _completed_by(
             verdicts=(*verdicts, *record.verdicts),
             weights_sha256=record.weights_sha256 or old.weights_sha256,
         )
-        arrays = {name: array for name, array in old_arrays.items() if name.partition("/")[0] in kept} | arrays
+        measured = {_part(name) for name in arrays} | (set(PARTS) - set(kept))
+        arrays = {name: array for name, array in old_arrays.items() if _part(name) not in measured} | arrays
     return replace(record, verdicts=tuple(sorted(record.verdicts, key=_place))), arrays
+
+
+def _part(array: str) -> str:
+    """The measure that an array is of, which the record itself need not have a part of."""
+    return array.partition("/")[0]
 
 
 def _place(verdict: Verdict) -> tuple[int, str, bool, float]:

@@ -201,6 +201,16 @@ def test_throughput_counts_runs_and_pairs_prompts(subject, monkeypatch):
     assert sorted(raw["throughput/prompt"]) == [0, 1, 2, 3, 4]
 
 
+def test_runs_that_nobody_judges_stand_beside_the_references(subject, monkeypatch):
+    monkeypatch.setattr(throughput.Session, "_probe", lambda self: 100.0)
+    monkeypatch.setattr(THROUGHPUT, "new_tokens", 8)
+    cell = cell_of(subject, "int4-rtn")
+    runs = cell.samples("throughput")
+    part = cell.record().throughput
+    assert part.mean_tps == pytest.approx(np.mean([run.tokens_per_second for run in runs.runs]))
+    assert part.ratio.low < part.ratio.estimate < part.ratio.high
+
+
 def test_runs_beside_which_the_machine_changed_its_speed_have_no_ratio(subject, monkeypatch):
     """The reference's may be of another day: kept samples have their probes with them."""
     monkeypatch.setattr(THROUGHPUT, "new_tokens", 8)
@@ -226,7 +236,7 @@ def test_runs_of_an_earlier_session_are_taken_and_the_model_is_not_loaded(subjec
     later = Subject(subject.model, dataclasses.replace(subject.inputs.settings, fresh=False))
     after = cell_of(later, "int4-rtn").samples("throughput")
     assert [run.tokens for run in after.runs] == [run.tokens for run in before.runs]
-    assert later.reused == [f"T1 of {subject.model.name}-int4-rtn"]
+    assert later.reused == [f"T1 of {subject.model.name}-{name}" for name in ("int4-rtn", "bf16")]
     assert (cell_of(later, "int4-rtn").throughput_session, started) == (None, [])
     for changes in ({"runs": 2}, {"fresh": True}):
         settings = dataclasses.replace(later.inputs.settings, **changes)

@@ -8,10 +8,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from pytest_quantbench.bench import inputs
 from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.errors import CorpusError
+from pytest_quantbench.errors import CorpusError, OfflineError
 from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 
 VOCABULARY = 2048
@@ -86,3 +87,36 @@ def test_a_model_that_reads_is_not_refused(opened, tokens, sampling):
     cell = opened(TINY_DIRECTORY, tokens, sampling).cell("int4-rtn")
     cell.judge("perplexity")
     assert cell.record().perplexity.ppl < 30
+
+
+@pytest.mark.parametrize("name", ["capacity", "tokenizer", "around_texts", "calibration", "texts", "opened"])
+def test_what_cannot_be_had_is_asked_for_once(tmp_path, monkeypatch, name):
+    """A calibration text that no network reaches is asked for by every key of a recipe that is fitted to it."""
+    makers = {
+        "tokenizer": "load_tokenizer",
+        "around_texts": "frame_of",
+        "calibration": "calibration_set",
+        "texts": "read_text",
+        "opened": "find",
+    }
+    asked = []
+
+    def unreached(*_, **__):
+        asked.append(name)
+        raise OfflineError("There is no route.")
+
+    subject = Subject("Tiny", Settings(cache=tmp_path / "cache"))
+    if name == "capacity":
+        monkeypatch.setattr(subject.inputs.engine, "capacity", unreached)
+    else:
+        monkeypatch.setattr(inputs, makers[name], unreached)
+    for _ in range(2):
+        with pytest.raises(OfflineError, match="There is no route"):
+            getattr(subject.inputs, name)
+    assert asked == [name]
+
+
+@pytest.mark.parametrize("name", ["capacity", "tokenizer", "around_texts", "calibration", "texts", "opened"])
+def test_what_is_there_is_read_once(tmp_path, name):
+    subject = Subject("Tiny", Settings(cache=tmp_path / "cache"))
+    assert getattr(subject.inputs, name) is getattr(subject.inputs, name)

@@ -15,7 +15,8 @@ from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress.artifact import open_artifact
 from pytest_quantbench.compress.pipeline import compress
-from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.errors import QuantbenchError, WeightError
+from pytest_quantbench.measures.integrity.measure import INTEGRITY
 from pytest_quantbench.report import markdown_table
 
 
@@ -116,3 +117,9 @@ def test_a_method_without_scales_of_groups_is_refused(subject):
     other.artifact._manifest = stripped
     with pytest.raises(QuantbenchError, match="int8 stores no scales of groups to shuffle"):
         DAMAGES["scales of 1.0% of the groups shuffled"](other.artifact, other.schedule.inputs.opened, 0)
+
+
+def test_weights_that_cannot_be_looked_at_are_not_called_sound(cell):
+    cell.schedule.samples.fail(cell.target.rounded, INTEGRITY, WeightError("Its scales cannot be read."))
+    with pytest.raises(WeightError, match=r"Its scales cannot be read\."):
+        next(selftest.findings(cell))

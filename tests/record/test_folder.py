@@ -67,6 +67,21 @@ def test_what_a_later_session_did_not_measure_is_kept(tmp_path):
     assert (kept.tokenizer, kept.integrity) == (told, ("odd",))
 
 
+def test_samples_that_the_record_has_no_figures_of_are_kept_too(tmp_path):
+    """Of a measure that was added, say: until it is measured anew, or the cell is another one."""
+
+    def saved(arrays, **changes):
+        path = folder.save(make_record(**changes), arrays, tmp_path)
+        return dict(np.load(path.with_suffix(".npz")))
+
+    saved({"hits/hits": np.ones(3), "hits/others": np.ones(1), "perplexity/nll_nats": np.ones(3)})
+    later = saved({"perplexity/nll_nats": np.zeros(2)}, perplexity=make_perplexity())
+    assert set(later) == {"hits/hits", "hits/others", "perplexity/nll_nats"}
+    np.testing.assert_array_equal(later["perplexity/nll_nats"], np.zeros(2))
+    assert set(saved({"hits/hits": np.zeros(2)})) == {"hits/hits", "perplexity/nll_nats"}
+    assert saved({}, source_sha256="another") == {}
+
+
 @pytest.mark.parametrize("change", [{"source_sha256": "bb"}, {"seed": 1}, {"weights_sha256": "other"}])
 def test_parts_of_other_weights_are_not_kept(tmp_path, change):
     folder.save(make_record(perplexity=make_perplexity(), weights_sha256="w"), {}, tmp_path)
