@@ -227,7 +227,7 @@ class Lacking:
 class Undeclared:
     """The names of a quantizer, and no dataclass."""
 
-    name, version, calibration = "undeclared", 1, "none"
+    name, version, calibration, has_input_rule = "undeclared", 1, "none", False
 
     def encode(self, weight, statistics, seed):
         return {"weight": weight}
