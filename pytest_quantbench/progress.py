@@ -1,6 +1,7 @@
 """Progress of long work: a bar with time left in a terminal, a line now and then in a log.
 
-pytest captures what tests write, so the plugin keeps a copy of standard error from before and hands it in here.
+pytest captures what tests write, so the plugin hands in a copy of standard error as it is outside of that, for as long
+as a session with cells runs.
 """
 
 import sys

@@ -12,7 +12,7 @@ from typing import ClassVar
 import ml_dtypes
 import numpy as np
 
-from pytest_quantbench.quantizers import Quantizer
+from pytest_quantbench.quantizers import PerToken, Quantizer
 from pytest_quantbench.quantizers.rtn import Rtn
 
 GROUP = 64
@@ -276,6 +276,13 @@ class Replaces(Sound):
 
     def layer(self, arrays):
         arrays["step"] = arrays["step"] * 2
+
+
+class QuietRule(Rtn):
+    """Its layer rounds the inputs, of which the class says nothing."""
+
+    def layer(self, arrays):
+        return replace(Rtn.layer(self, arrays), input_rule=PerToken(bits=8))
 
 
 class OtherLayer(Rtn):

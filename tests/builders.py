@@ -29,6 +29,29 @@ def engine(*, host):
     return MlxEngine(host=host)
 
 
+class Device:
+    """Decodes into arrays that numpy cannot read by itself, as those on an accelerator are; `fetched` are asked for."""
+
+    class Array:
+        def __init__(self, values):
+            self.values = values
+
+        def __array__(self, *given, **named):
+            raise TypeError("Cannot convert an array of a device to numpy: copy it to the host first.")
+
+    def __init__(self):
+        self.fetched = []
+
+    def decode(self, encoding):
+        return self.Array(encoding.dense())
+
+    def to_host(self, array):
+        if not isinstance(array, self.Array):
+            return array
+        self.fetched.append(array)
+        return array.values
+
+
 def capacity(config):
     """How much text a model of this config takes."""
     return engines.get().capacity(config)

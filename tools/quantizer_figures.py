@@ -1,15 +1,12 @@
-"""The figures of docs/quantizers.md: quality on one hard layer, speed and memory on 4096², perplexity on small models.
+"""Figures of docs/quantizers.md: quality on one hard layer, speed and memory on 4096² (see also quantizer_perplexity).
 
     python tools/quantizer_figures.py speed                     # first: it counts the bits on 4096²
     python tools/quantizer_figures.py layer --problem FILE      # FILE: a layer problem, see `_problem`; or without
-    python tools/quantizer_figures.py perplexity                # of Tiny
-    python tools/quantizer_figures.py perplexity DIRECTORY      # of another small model, on text that it wrote itself
 
 Each writes a markdown table below docs/figures/.
 """
 
 import argparse
-import dataclasses
 import importlib.util
 import json
 import math
@@ -17,7 +14,6 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,16 +26,9 @@ import mlx.nn as nn
 import numpy as np
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.bench.cell import Cell
-from pytest_quantbench.bench.subject import Subject
-from pytest_quantbench.catalog import models
-from pytest_quantbench.catalog.models import user_model
-from pytest_quantbench.catalog.recipes import Part, recipe
-from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.catalog.recipes import Part
 from pytest_quantbench.measures.weights import snr_db
 from pytest_quantbench.quantizers import Quantizer, Statistics
-from pytest_quantbench.stats import series
 from pytest_quantbench.workbench import matrices, side_by_side
 from pytest_quantbench.workbench.matrices import Case
 
@@ -82,11 +71,8 @@ def layer(problem: Path | None) -> None:
         quantizer = quantizers.make(Part(quantizer=name, parameters=parameters))
         bits = counted_bits[_label(name, parameters)]
         found = [_quality(quantizer, case, counted) for case in settings]
-        bound = (
-            matrices.bound_db(settings[0].statistics.hessian, bits)
-            if counted == "output"
-            else 20 * math.log10(2) * bits
-        )
+        of_weights = 20 * math.log10(2) * bits
+        bound = matrices.bound_db(settings[0].statistics.hessian, bits) if counted == "output" else of_weights
         row = [name, f"{bits:.3f}", counted, f"{goal:.1f}", *(f"{each:.2f}" for each in found), f"{bound:.1f}"]
         print(*row, flush=True)
         lines.append(f"| {' | '.join(row)} |")
@@ -236,87 +222,6 @@ def _against_mlx_lm(repeats: int) -> tuple[float, float]:
     return statistics.median(ours), statistics.median(theirs)
 
 
-TOKENS = 16_384
-METHODS = (
-    "rtn",
-    "hqq",
-    "nibble",
-    "milo",
-    "kquant",
-    "mxfp4",
-    "nvfp4",
-    "awq",
-    "gptq",
-    "vptq",
-    "aqlm",
-    "quip",
-    "dynamic",
-    "static",
-)
-
-
-def perplexity(directory: Path | None) -> None:
-    """All methods at 4, 3 and 2 bits on one model, paired with rounding at the same width."""
-    model = models.MODELS["Tiny"] if directory is None else user_model(str(directory))
-    with tempfile.TemporaryDirectory() as work:
-        settings = Settings(cache=Path(work), tokens=TOKENS)
-        if directory is not None:
-            texts = [_written_by(directory, Path(work) / f"{name}.txt", seed) for seed, name in enumerate(("a", "b"))]
-            settings = dataclasses.replace(settings, corpus=texts[0], calibration=texts[1], calibration_sequences=32)
-        subject = Subject(model, settings)
-        lines = ["| recipe | bits per weight of the decoder | perplexity | nats above BF16 | nats above rtn |"]
-        lines.append("|---|---|---|---|---|")
-        before = subject.cell(recipe("bf16")).samples("perplexity").nll_nats
-        lines.append(f"| bf16 | 16 | {np.exp(before.mean()):.3f} | | |")
-        for width in (4, 3, 2):
-            rounded = None
-            for name in METHODS:
-                try:
-                    cell = subject.cell(recipe(f"int{width}-{name}"))
-                    after = cell.samples("perplexity").nll_nats
-                except QuantbenchError as error:  # a width that the method does not have
-                    print(error)
-                    continue
-                rounded = after if name == "rtn" else rounded
-                row = [cell.recipe.id, f"{_decoder_bits(cell):.2f}", f"{np.exp(after.mean()):.3f}"]
-                row += [_paired(after, other) for other in (before, rounded)]
-                print(*row, flush=True)
-                lines.append(f"| {' | '.join(row)} |")
-    _write(f"perplexity-{model.name}.md", lines)
-
-
-def _paired(after: Any, before: Any) -> str:
-    difference = series.mean(after - before)
-    if difference is None:  # the same, token by token
-        return "+0.0000 ± 0.0000"
-    interval = difference.interval()
-    return f"{interval.estimate:+.4f} ± {interval.high - interval.estimate:.4f}"
-
-
-def _decoder_bits(cell: Cell) -> float:
-    tensors = [tensor for tensor in cell.artifact.manifest.tensors if tensor.part == "inner"]
-    return 8 * sum(t.stored_bytes for t in tensors) / sum(math.prod(t.shape) for t in tensors)
-
-
-def _written_by(directory: Path, file: Path, seed: int, sequences: int = 96, length: int = 400) -> Path:
-    """A text file of samples from the model itself at temperature 1, some at a time."""
-    from mlx_lm import load
-    from mlx_lm.models.cache import make_prompt_cache
-
-    model, tokenizer = load(str(directory))[:2]
-    mx.random.seed(seed)
-    cache = make_prompt_cache(model)
-    tokens = mx.full((sequences, 1), tokenizer.bos_token_id)
-    written = [tokens]
-    for _ in range(length):
-        tokens = mx.random.categorical(model(tokens, cache=cache)[:, -1:])
-        mx.eval(tokens)
-        written.append(tokens)
-    stories = np.array(mx.concatenate(written, axis=1))[:, 1:].tolist()
-    file.write_text("\n".join(tokenizer.decode(story) for story in stories))
-    return file
-
-
 def _write(name: str, lines: list[str]) -> None:
     FIGURES.mkdir(parents=True, exist_ok=True)
     (FIGURES / name).write_text("\n".join(lines) + "\n")
@@ -331,14 +236,11 @@ def main() -> None:
     single.add_argument("name")
     single.add_argument("parameters", type=json.loads)
     single.add_argument("repeats", type=int)
-    commands.add_parser("perplexity").add_argument("directory", type=Path, nargs="?")
     chosen = parser.parse_args()
     if chosen.command == "layer":
         layer(chosen.problem)
     elif chosen.command == "speed":
         speed(chosen.repeats)
-    elif chosen.command == "perplexity":
-        perplexity(chosen.directory)
     else:
         one(chosen.name, chosen.parameters, chosen.repeats)
 

@@ -20,7 +20,8 @@ from pytest_quantbench.measures.samples import TaskSamples
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.stats.estimates import ALPHA, Estimate
 from pytest_quantbench.stats.proportions import GUESSING_P, above_chance_p, flips
-from tools.verdict_figures import FIGURES, Drawn, Setting, simulate
+from tools.verdict_figures import FIGURES, simulate
+from tools.verdict_settings import Drawn, Setting
 
 LIMIT = 3.0  # points
 

@@ -11,13 +11,14 @@ from pytest_quantbench.compress.assignment import Tensor
 from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Arrays
+from pytest_quantbench.quantizers.encoding import Encoding
 
 
 class _Hurt(OpenedArtifact):
     """Another artifact, with damage that its kinds add."""
 
     def __init__(self, whole: Artifact) -> None:
-        super().__init__(whole.manifest, whole.config, whole.decode)
+        super().__init__(whole.manifest, whole.config, whole.decoder)
         self.whole = whole
 
     def arrays(self, name: str) -> Arrays:
@@ -70,9 +71,13 @@ class _ZeroedLayer(_Hurt):
 
     prefix: str
 
+    def encoding(self, name: str) -> Encoding | None:
+        """None for the matrices of that layer, so that nobody runs them as they are stored."""
+        return None if name.startswith(self.prefix) else super().encoding(name)
+
     def dense(self, name: str) -> Any:
         """Zeros for the matrices of that layer."""
-        dense = super().dense(name)
+        dense = self.whole.dense(name)
         return 0 * dense if name.startswith(self.prefix) and dense.ndim > 1 else dense
 
 

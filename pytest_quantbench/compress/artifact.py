@@ -25,23 +25,35 @@ from pytest_quantbench.checkpoints.safetensors_header import read_header
 from pytest_quantbench.checkpoints.tensor_file import read
 from pytest_quantbench.compress.assignment import Planned, Tensor
 from pytest_quantbench.compress.manifest import Manifest, verified_manifest
-from pytest_quantbench.engines.protocol import Architecture, Config, Decode
+from pytest_quantbench.engines.protocol import Architecture, Config, Decoder
 from pytest_quantbench.errors import ModelError, RecordError
-from pytest_quantbench.quantizers import Arrays, Quantizer
+from pytest_quantbench.quantizers import Array, Arrays, Quantizer
 from pytest_quantbench.quantizers.encoding import Encoding, Rules
 from pytest_quantbench.storage.files import set_aside
 
 log = logging.getLogger(__name__)
 
 
+class InNumpy:
+    """Decodes by the methods themselves."""
+
+    def decode(self, encoding: Encoding) -> Array:
+        """An encoded parameter's values, as its method defines them."""
+        return encoding.dense()
+
+    def to_host(self, array: Array) -> Array:
+        """The same."""
+        return array
+
+
 class Artifact(ABC):
-    """A compressed model: decodes one parameter at a time and keeps none. `decode` is how: by the method itself, or by
-    an engine's own kernels.
+    """A compressed model: decodes one parameter at a time and keeps none. `decoder` is how: the method itself, or an
+    engine with kernels of its own.
     """
 
     config: Config
     recipe_id: str
-    decode: Decode
+    decoder: Decoder
     directory: Path | None = None  # where it lies, if it is on disk by itself
 
     @property
@@ -78,6 +90,9 @@ class Artifact(ABC):
 
     def inputs(self, name: str) -> Rules | None:
         """What is done to the inputs of the layer that owns this parameter, or to each expert's; None: nothing."""
+        quantizer = self.quantizer(name)
+        if quantizer is None or not quantizer.has_input_rule:
+            return None  # without reading any arrays
         encoding = self.encoding(name)
         return None if encoding is None else encoding.inputs()
 
@@ -86,18 +101,18 @@ class Artifact(ABC):
         or of the engine's that decodes.
         """
         encoding = self.encoding(name)
-        return next(iter(self.arrays(name).values())) if encoding is None else self.decode(encoding)
+        return next(iter(self.arrays(name).values())) if encoding is None else self.decoder.decode(encoding)
 
     def float32(self, name: str) -> NDArray[np.float32]:
         """The same in float32, in numpy."""
-        return np.asarray(self.dense(name)).astype(np.float32, copy=False)
+        return self.decoder.to_host(self.dense(name)).astype(np.float32, copy=False)
 
 
 class OpenedArtifact(Artifact):
     """One whose manifest is there."""
 
-    def __init__(self, manifest: Manifest, config: Config, decode: Decode = Encoding.dense) -> None:
-        self.config, self.recipe_id, self.decode = config, manifest.recipe, decode
+    def __init__(self, manifest: Manifest, config: Config, decoder: Decoder | None = None) -> None:
+        self.config, self.recipe_id, self.decoder = config, manifest.recipe, decoder or InNumpy()
         self._manifest = manifest
         self._tensors = {tensor.name: tensor for tensor in manifest.tensors}
 
@@ -120,12 +135,15 @@ class Reference(OpenedArtifact):
     """An opened checkpoint as it is."""
 
     def __init__(self, manifest: Manifest, source: Architecture) -> None:
-        super().__init__(manifest, source.config)
+        super().__init__(manifest, source.config, source.engine)
         self._source = source
 
     def arrays(self, name: str) -> Arrays:
         """The parameter, as the checkpoint holds it."""
         return {name.rpartition(".")[2]: self._source.array(name)}
+
+    def encoding(self, name: str) -> None:
+        """None: everything was left as it was."""
 
     def inputs(self, name: str) -> None:
         """Nothing is done to any inputs."""
@@ -144,8 +162,8 @@ class Stored(OpenedArtifact):
 
     directory: Path
 
-    def __init__(self, manifest: Manifest, config: Config, decode: Decode, directory: Path) -> None:
-        super().__init__(manifest, config, decode)
+    def __init__(self, manifest: Manifest, config: Config, decoder: Decoder | None, directory: Path) -> None:
+        super().__init__(manifest, config, decoder)
         self.directory = directory
         files = [directory / file for file in manifest.files if file.endswith(".safetensors")]
         self._files = {array: file for file in files for array in read_header(file)}
@@ -158,12 +176,13 @@ class Stored(OpenedArtifact):
 
 
 def open_artifact(
-    directory: Path, config: Config | None = None, planned: Sequence[Planned] = (), decode: Decode = Encoding.dense
+    directory: Path, config: Config | None = None, planned: Sequence[Planned] = (), decoder: Decoder | None = None
 ) -> Artifact | None:
     """The artifact in a directory, every file's hash checked; None where there is none or it is damaged.
 
     Hashes are no signatures: a manifest is not believed either where it names files outside of the directory, says
     otherwise than the files' headers, or than `planned` and `config`, the model and the recipe that are asked for.
+    Without a `decoder` the methods decode in numpy.
     """
     try:
         if not directory.exists():
@@ -174,7 +193,7 @@ def open_artifact(
         aside = set_aside(directory)
         log.warning("The artifact %s was damaged (%s): moved to %s, made again.", directory.name, error, aside)
         return None
-    return Stored(manifest, found, decode, directory)
+    return Stored(manifest, found, decoder, directory)
 
 
 def _read_config(directory: Path, wanted: Config | None) -> Config:

@@ -125,13 +125,15 @@ class Encoder:
 
     def encode(self, group: Sequence[Planned]) -> Encoded:
         """Encode a group; of calibrated recipes, the one behind the last that was carried on. Raises WeightError for
-        NaN or infinite weights.
+        NaN or infinite weights, QuantbenchError for a method whose input rule would be left out.
         """
         self._progress.encoded = {}
         works = [_Work(item=item, codec=quantizers.make(item.codec)) for item in group if item.codec]
         for experts in self._portions(group):
             self._encode(works, experts, self._observe(group[0].group, experts))
         self._progress.encoded = {work.item.name: work.encoding() for work in works}
+        for encoding in {type(each.codec): each for each in self._progress.encoded.values()}.values():
+            encoding.check_input_rule()
         return self._encoded(group, {work.item.name: work for work in works})
 
     def _encoded(self, group: Sequence[Planned], works: Mapping[str, _Work]) -> Encoded:

@@ -35,7 +35,14 @@ def reference(source: Architecture, recipe: Recipe, cache: Path) -> Artifact:
         return Reference(kept, source)
     tensors = [item.tensor(2 * math.prod(item.shape), (item.name,), "") for item in assignment.plan(source, recipe)]
     stored = sum(tensor.stored_bytes for tensor in tensors)
-    manifest = manifest_of(source, recipe, tensors, key=checkpoint.sha256, stored_bytes=stored, opens_in_mlx_lm=True)
+    manifest = manifest_of(
+        source,
+        recipe,
+        tensors,
+        key=checkpoint.sha256,
+        stored_bytes=stored,
+        opens_in_mlx_lm=source.engine.paths_are_mlx_lms,
+    )
     return Reference(manifest, source)
 
 
@@ -59,14 +66,14 @@ def compress(
     """
     if recipe.is_identity:
         return reference(source, recipe, cache)
-    checkpoint, decode = source.checkpoint, source.engine.decode
+    checkpoint = source.checkpoint
     used = used_calibration(recipe, calibration)
     key = key_of(source, recipe, seed, used)
     directory, building = ARTIFACTS.of(cache, key), UNFINISHED.of(cache, key)
     job = Job(source=source, recipe=recipe, seed=seed, calibration=used, memory_bytes=memory_bytes)
     planned = assignment.plan(source, recipe) if checkpoint.is_here else ()
     with held(LOCKS.of(cache, key), f"compressing {checkpoint.directory.name} to {recipe.id}"):
-        if (found := open_artifact(directory, source.config, planned, decode)) is not None:
+        if (found := open_artifact(directory, source.config, planned, source.engine)) is not None:
             return found
         if not stored:
             return Streamed(job, key, cache)
@@ -82,7 +89,7 @@ def compress(
         except QuantbenchError:
             shutil.rmtree(building, ignore_errors=True)  # nothing that could go on
             raise
-        made = open_artifact(directory, source.config, planned, decode)
+        made = open_artifact(directory, source.config, planned, source.engine)
     if made is None:
         raise DiskError(f"{directory} is not what was written a moment ago. Set QUANTBENCH_CACHE to another folder.")
     return made

@@ -26,7 +26,7 @@ class Streamed(Artifact):
     """A checkpoint at a recipe, encoded anew by everyone who goes through it; its manifest, once known, is kept."""
 
     def __init__(self, job: Job, key: str, cache: Path) -> None:
-        self.config, self.recipe_id, self.decode = job.source.config, job.recipe.id, job.source.engine.decode
+        self.config, self.recipe_id, self.decoder = job.source.config, job.recipe.id, job.source.engine
         self._job, self._key, self._cache = job, key, cache
         self._at = -1  # the last group that this encoder has encoded and carried the calibration text through
         self._held: dict[int, Encoded] = {}  # the first group, and the one that was asked for last

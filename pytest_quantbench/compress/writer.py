@@ -117,7 +117,8 @@ class Build:
             shutil.copyfile(file, self.directory / file.name)
 
     def _opens_in_mlx_lm(self) -> bool:
-        return all(entry is not None for entry in self.native.values())
+        """Whether every matrix is stored as MLX does, under a name that mlx-lm knows."""
+        return self.source.engine.paths_are_mlx_lms and None not in self.native.values()
 
     def _write_manifest(self, key: str, seconds: float) -> None:
         written = sorted(file for file in self.directory.iterdir() if file.suffix != NOTE)

@@ -7,7 +7,7 @@ arrays; weights are handed through in whatever form they are stored. Paths of pa
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,6 @@ MEMORY_BYTES = 4 * 2**30  # of hidden states: 128 sequences of 2,048 tokens of a
 Config = Mapping[str, Any]
 Rows = NDArray[np.float32]
 Square = Callable[[Rows], Rows]  # (tokens, in) → rowsᵀ rows, (in, in): computed where the engine computes fastest
-Decode: TypeAlias = Callable[[Encoding], Any]  # an encoded parameter → its values, an array of numpy's or the engine's
 Backend = Literal["metal", "cuda", "cpu"]
 Ability = Literal["walk", "calibrate", "resident"]
 Use = Literal["timed", "answers", "rounded answers"]
@@ -166,12 +165,27 @@ class Walk(Protocol):
         """Forget the hidden states; there are no logits after this."""
 
 
-class Engine(Protocol):
-    """One way of running a model. `packages` are those whose versions its figures depend on."""
+class Decoder(Protocol):
+    """What has the values of encoded parameters, wherever it has its arrays."""
+
+    def decode(self, encoding: Encoding) -> Any:
+        """An encoded parameter's values, in an array of numpy's or of the engine's: by its own kernels where these are
+        faster than the method itself.
+        """
+
+    def to_host(self, array: Any) -> Array:
+        """The same values and type in numpy, of either's array; nobody may write into it."""
+
+
+class Engine(Decoder, Protocol):
+    """One way of running a model. `packages` are those whose versions its figures depend on. `paths_are_mlx_lms`: its
+    parameters have mlx-lm's names and shapes, so what it opens mlx-lm does, and artifacts say how to.
+    """
 
     name: ClassVar[str]
     can: ClassVar[frozenset[Ability]]
     packages: ClassVar[tuple[str, ...]]
+    paths_are_mlx_lms: ClassVar[bool]
 
     @property
     def version(self) -> str:
@@ -204,9 +218,6 @@ class Engine(Protocol):
         """Load a model whole: `timed` as it is deployed; for `answers` as exactly as the machine has it at a bearable
         speed; for `rounded answers` with the other type of activations, as the noise floor wants it.
         """
-
-    def decode(self, encoding: Encoding) -> Any:
-        """An encoded parameter's values, by the engine's own kernels where these are faster than the method itself."""
 
     def outputs(self, layer: Layer, decode: Callable[[], Array], inputs: Rows) -> Rows:
         """(…, in) → (…, out) in float32, by what the engine builds of a described layer; `decode` gives the decoded

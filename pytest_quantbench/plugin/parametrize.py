@@ -113,10 +113,15 @@ class Collection:
         needed = parameters(item)
         return (0, 0, 0) if needed is None else (1, *self._run.place(*needed))
 
+    @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Refuse before the first item what cannot end well: results that cannot be written, too little disk, models
-        that may not be fetched.
+        that may not be fetched. A worker of pytest-xdist says before it sends its items which of them go together.
         """
+        if hasattr(session.config, "workerinput"):
+            from pytest_quantbench.plugin.xdist import tell_groups
+
+            tell_groups(session.config, session.items)
         if not cells_of(session.items) or session.config.option.collectonly:
             return
         alone = hasattr(session.config, "workerinput") and not session.config.getvalue("loadgroup")

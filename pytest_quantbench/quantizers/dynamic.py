@@ -30,6 +30,7 @@ class Dynamic(Quantizer):
     name: ClassVar[str] = "dynamic"
     version: ClassVar[int] = 1
     calibration: ClassVar[Calibration] = "none"
+    has_input_rule: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         per_row.check(self.name, self.bits)

@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers.layer import InputRule, Layer
 from pytest_quantbench.quantizers.protocol import Array, Arrays, Quantizer
 
@@ -50,11 +51,28 @@ class Encoding:
         return np.stack([self.codec.decode(arrays) for arrays in self.matrices])
 
     def layers(self) -> list[Layer | None]:
-        """How each matrix can be run as it is stored; None: decoded."""
-        return [self.codec.layer(arrays) for arrays in self.matrices]
+        """How each matrix can be run as it is stored; None: decoded. Raises QuantbenchError for an input rule of which
+        the method's class says nothing.
+        """
+        return [self._layer(arrays) for arrays in self.matrices]
+
+    def check_input_rule(self) -> None:
+        """Raise that, of the first matrix: what is not announced would be left out of a walk."""
+        self._layer(self.matrices[0])
+
+    def _layer(self, arrays: Arrays) -> Layer | None:
+        layer = self.codec.layer(arrays)
+        if layer is not None and layer.input_rule is not None and not self.codec.has_input_rule:
+            raise QuantbenchError(
+                f"{self.codec.name} describes layers with an input rule, {layer.input_rule}, and its class says "
+                f"nothing of that: give it has_input_rule = True."
+            )
+        return layer
 
     def inputs(self) -> Rules | None:
         """What is done to the inputs of the layer; None: nothing."""
+        if not self.codec.has_input_rule:
+            return None  # without describing any layer
         rules = tuple(layer.input_rule for layer in self.layers() if layer is not None)
         known = tuple(rule for rule in rules if rule is not None)
         if not known:

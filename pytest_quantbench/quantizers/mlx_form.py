@@ -1,6 +1,7 @@
 """How MLX itself stores a quantized matrix: its names for a grid, and what a config.json of its models says of one.
 
-An artifact whose every matrix is stored so is opened by `mlx_lm.load` too, whatever engine made it.
+An artifact whose every matrix is stored so is opened by `mlx_lm.load` too, where the engine that made it calls
+parameters as mlx-lm does.
 """
 
 from collections.abc import Mapping

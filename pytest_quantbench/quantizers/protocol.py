@@ -40,12 +40,13 @@ class Statistics:
 class Quantizer(Protocol):
     """Encodes one weight matrix and decodes it again. `decode` defines what an encoding means.
 
-    A method that derives from this class need not say what `layer` and `note` say here.
+    A method that derives from this class need not say what `has_input_rule`, `layer` and `note` say here.
     """
 
     name: ClassVar[str]
     version: ClassVar[int]  # raised when the encoding changes: artifacts are rebuilt
     calibration: ClassVar[Calibration]  # optional: better with statistics, fine without
+    has_input_rule: ClassVar[bool] = False  # whether its layers do something to their inputs: activations are quantized
 
     @abstractmethod
     def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.quantizers.protocol import Quantizer
 
 GROUP = "pytest_quantbench.quantizers"
-REQUIRED = ("name", "version", "calibration", "encode", "decode", "layer", "note")
+REQUIRED = ("name", "version", "calibration", "has_input_rule", "encode", "decode", "layer", "note")
 
 
 def names() -> list[str]:

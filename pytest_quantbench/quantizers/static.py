@@ -37,6 +37,7 @@ class Static(Quantizer):
     name: ClassVar[str] = "static"
     version: ClassVar[int] = 1
     calibration: ClassVar[Calibration] = "hessian"
+    has_input_rule: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         per_row.check(self.name, self.bits)

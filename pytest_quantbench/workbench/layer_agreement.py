@@ -28,6 +28,8 @@ def layer_agrees(quantizer: Quantizer) -> None:
         demand(isinstance(layer, Layer), f"layer gives a {type(layer).__name__}, not a Layer or None")
         weight = decode(quantizer, arrays)
         inputs = np.random.default_rng(1).standard_normal((4, shape[1]), np.float32)
+        announced = layer.input_rule is None or quantizer.has_input_rule
+        demand(announced, f"the layer has an input rule, {layer.input_rule}, but has_input_rule is False")
         given = inputs if layer.input_rule is None else layer.input_rule.rounded(inputs)
         for engine in engines.installed():
             found = engine.outputs(layer, partial(quantizer.decode, dict(arrays)), inputs)

@@ -5,14 +5,15 @@ import mlx.core as mx
 import mlx_lm
 import numpy as np
 import pytest
-from builders import open_model
+from builders import Device, open_model
 from mlx.utils import tree_flatten
 from small_models import CONFIGS, HEADS, shared
 
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.compress.artifact import open_artifact
+from pytest_quantbench.compress.artifact import Stored, open_artifact
 from pytest_quantbench.compress.pipeline import compress, key_of, reference
+from pytest_quantbench.engines.mlx.engine import MlxEngine
 from pytest_quantbench.engines.mlx.skeleton import skeleton
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.errors import DiskError, ModelError, QuantbenchError, WeightError
@@ -48,6 +49,50 @@ def test_sizes_are_those_of_the_files(small_model, tmp_path):
     assert sum(tensor.stored_bytes for tensor in artifact.manifest.tensors) < on_disk
     parameters = sum(array.size for _, array in tree_flatten(open_model(small_model("qwen2")).model.parameters()))
     assert make(tmp_path / "qwen2-0-0", "bf16", tmp_path).manifest.bf16_bytes == 2 * parameters
+
+
+RULES = {"int4-rtn": False, "int3-kquant": False, "int8-dynamic": True}
+
+
+@pytest.mark.parametrize(("recipe_id", "has_rules"), RULES.items())
+def test_input_rules_are_read_where_the_method_has_some_and_nowhere_else(
+    small_model, tmp_path, monkeypatch, recipe_id, has_rules
+):
+    artifact = make(small_model(), recipe_id, tmp_path / "cache")
+    asked, arrays = [], Stored.arrays
+    monkeypatch.setattr(Stored, "arrays", lambda self, name: asked.append(name) or arrays(self, name))
+    with_rules = [name for name in artifact.names if artifact.inputs(name) is not None]
+    assert asked == with_rules
+    assert len(with_rules) == (3 * 7 if has_rules else 0)
+
+
+def test_arrays_of_an_engine_come_to_the_host_by_the_engine(small_model, tmp_path):
+    artifact = make(small_model(), "int4-rtn", tmp_path / "cache")
+    expected = {name: artifact.float32(name) for name in artifact.names}
+    artifact.decoder = Device()
+    for name, values in expected.items():
+        found = artifact.float32(name)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, values)
+
+
+def test_an_engine_with_other_names_does_not_tell_mlx_lm_to_open_its_artifacts(small_model, tmp_path, monkeypatch):
+    directory = small_model()
+    mine = make(directory, "int4-rtn", tmp_path / "cache")
+    monkeypatch.setattr(MlxEngine, "paths_are_mlx_lms", False)
+    others = make(directory, "int4-rtn", tmp_path / "other")
+    assert mine.manifest.opens_in_mlx_lm
+    assert not others.manifest.opens_in_mlx_lm
+    assert not make(directory, "bf16", tmp_path / "other").manifest.opens_in_mlx_lm
+    (of_mine, of_others) = (json.loads((each.directory / "config.json").read_text()) for each in (mine, others))
+    assert of_mine.pop("quantization")
+    assert of_others == of_mine
+    assert others.manifest.tensors == mine.manifest.tensors
+
+
+def test_a_rule_that_a_walk_would_leave_out_is_refused(small_model, tmp_path):
+    with pytest.raises(QuantbenchError, match="give it has_input_rule = True"):
+        make(small_model(), "int4-bad_quantizers:QuietRule", tmp_path / "cache")
 
 
 def test_every_tensor_is_encoded_or_kept_with_a_reason(small_model, tmp_path):

@@ -10,7 +10,7 @@ ALWAYS = {
     "pytest_quantbench",
     *(f"pytest_quantbench.plugin{name}" for name in ("", ".fixtures", ".options", ".option_names", ".option_values")),
 }
-CONTROLLER = {f"pytest_quantbench.plugin.{name}" for name in ("items", "outcomes", "xdist")}
+CONTROLLER = {f"pytest_quantbench.plugin.{name}" for name in ("item_needs", "outcomes", "xdist")}
 CONFTEST = """
 import json
 import os
@@ -122,15 +122,14 @@ def test_items_and_markers_are_as_without_the_plugin(project, arguments):
     assert not [told for where, told in without.items() if where.startswith("loaded") and told]
 
 
-def test_ids_that_look_like_a_cells_end_no_run_under_loadgroup(project, pytester):
-    """pytest-xdist's controller sees ids only, and looks models up by them: the table that it cannot use is no error of
-    a project without cells.
-    """
+def test_ids_that_look_like_a_cells_load_nothing_more_under_loadgroup(project, pytester):
+    """Nothing is asked of an id: neither the catalogue nor a table of ours, which nobody has a reason to read."""
     pytester.makepyfile(
-        "import pytest\n@pytest.mark.parametrize('id', ['foo-int4', 'Tiny-int4'])\ndef test_it(id): pass"
+        "import pytest\n@pytest.mark.parametrize('id', ['foo-int8', 'foo-int4', 'Tiny-int4'])\ndef test_it(id): pass"
     )
-    result, _ = project("-n", "2", "--dist", "loadgroup")
-    result.assert_outcomes(passed=2)
+    result, kept = project("-n", "2", "--dist", "loadgroup")
+    result.assert_outcomes(passed=3)
+    assert set(kept["loaded-main"]) == ALWAYS | CONTROLLER
     assert "quantbench:" not in result.stdout.str() + result.stderr.str()
 
 

@@ -1,53 +1,73 @@
+from types import SimpleNamespace
+
 import pytest
 from gates import GATE
 from xdist.scheduler import LoadGroupScheduling
 
-from pytest_quantbench.plugin.xdist import ByModel
+from pytest_quantbench.plugin.xdist import FOLDER, ByModel, Controller, tell_groups
 
-MODELS = ["Tiny", "Qwen3-8B", "Qwen3-8B-int4-mine"]
-
-
-def scope(config, nodeid, models=lambda: MODELS):
-    """How an id is grouped, by us and by xdist."""
-    options = {"tx": ["popen"], "maxschedchunk": 0}
-    for name, value in options.items():
-        setattr(config.option, name, value)
-    return ByModel(config, None, models)._split_scope(nodeid), LoadGroupScheduling(config, None)._split_scope(nodeid)
-
-
-@pytest.mark.parametrize(
-    ("inside", "model"),
-    [
-        ("Tiny-int4", "Tiny"),
-        ("Tiny-int4-rtn", "Tiny"),
-        ("Tiny-bf16-90.0", "Tiny"),
-        ("Qwen3-8B-int4", "Qwen3-8B"),
-        ("Qwen3-8B-int4-mine-int4", "Qwen3-8B-int4-mine"),
-    ],
-)
-def test_the_model_in_an_items_id_is_its_group(pytester, inside, model):
-    assert scope(pytester.parseconfig(), f"test_gate.py::test_size[{inside}]")[0] == model
+OURS = "test_gate.py::test_size[Tiny-int4]"
+IDS = [
+    OURS,
+    "test_own.py::test_it",
+    "test_own.py::test_it[Tiny]",
+    "test_own.py::test_it[Tiny-int4]",
+    "test_own.py::test_it[Tiny-int4]@theirs",
+    "test_own.py::test_it@theirs",
+]
 
 
-@pytest.mark.parametrize(
-    "nodeid",
-    [
-        "test_own.py::test_it",
-        "test_own.py::test_it[Tiny]",
-        "test_own.py::test_it[Tiny-int48]",
-        "test_own.py::test_it[their-int4]",
-        "test_own.py::test_it[Tiny-int4]@theirs",
-        "test_own.py::test_it@theirs",
-    ],
-)
-def test_all_other_items_are_grouped_as_xdist_does(pytester, nodeid):
-    ours, theirs = scope(pytester.parseconfig(), nodeid)
-    assert ours == theirs
+@pytest.fixture
+def config(pytester):
+    """As pytest-xdist's controller has it."""
+    config = pytester.parseconfig("-n", "2", "--dist", "loadgroup", "-p", "xdist")
+    config.option.tx = ["popen"]
+    return config
 
 
-@pytest.mark.parametrize("nodeid", ["test_own.py::test_it", "test_own.py::test_it[3-int]", "test_own.py::test_it[a]@b"])
-def test_models_are_not_asked_for_until_an_id_looks_like_a_cells(pytester, nodeid):
-    scope(pytester.parseconfig(), nodeid, models=lambda: pytest.fail("asked"))
+def item(nodeid, *groups, ours=True):
+    marks = [
+        pytest.mark.xdist_group(name=group).mark if group == "mine" else pytest.mark.xdist_group(group).mark
+        for group in groups
+    ]
+    fixtures = ["quantbench_run"] if ours else ["tmp_path"]
+    return SimpleNamespace(nodeid=nodeid, fixturenames=fixtures, iter_markers=lambda name: iter(marks))
+
+
+@pytest.mark.parametrize("nodeid", IDS)
+def test_items_go_together_as_workers_say_and_all_others_as_xdist_has_them(config, nodeid):
+    theirs = LoadGroupScheduling(config, None)._split_scope(nodeid)
+    ours = ByModel(config, None, lambda: {OURS: "Tiny"})._split_scope(nodeid)
+    assert ours == ("Tiny" if nodeid == OURS else theirs)
+
+
+def test_the_controller_reads_what_a_worker_told(config):
+    controller, node = Controller(config), SimpleNamespace(workerinput={"workerid": "gw1"})
+    controller.pytest_configure_node(node)
+    items = [
+        item(OURS, "Tiny"),
+        item("test_gate.py::test_two[Tiny-int4]", "Tiny", "mine"),
+        item("test_gate.py::test_suite[int4]"),
+        item("test_own.py::test_it[Tiny-int4]", "theirs", ours=False),
+    ]
+    tell_groups(SimpleNamespace(workerinput=node.workerinput), items)
+    scheduler = controller.pytest_xdist_make_scheduler(config, None)
+    scopes = [scheduler._split_scope(each.nodeid) for each in items]
+    assert scopes == ["Tiny", "Tiny_mine", items[2].nodeid, items[3].nodeid]
+
+
+def test_a_worker_that_does_not_see_the_folder_tells_nothing(tmp_path):
+    given = {FOLDER: str(tmp_path / "elsewhere"), "workerid": "gw0"}
+    tell_groups(SimpleNamespace(workerinput=given), [item(OURS, "Tiny")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_groups_xdist_shares_out_by_itself(pytester):
+    config = pytester.parseconfig("-n", "2", "-p", "xdist")
+    controller, node = Controller(config), SimpleNamespace(workerinput={})
+    controller.pytest_configure_node(node)
+    assert node.workerinput == {}
+    assert controller.pytest_xdist_make_scheduler(config, None) is None
 
 
 @pytest.mark.slow

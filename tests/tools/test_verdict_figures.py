@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from tools.verdict_figures import ALL_QUESTIONS, AT_THE_LIMIT, GROWING, IN_A_ROW, answers, simulate, unpaired_share
+from tools.verdict_figures import simulate, unpaired_share
+from tools.verdict_settings import ALL_QUESTIONS, AT_THE_LIMIT, GROWING, IN_A_ROW, answers
 
 DRAWS = 200
 # Many looks at long texts; one of the kind is always tried.

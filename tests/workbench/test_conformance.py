@@ -40,6 +40,7 @@ REFUSED = {
     "Pops": {"leaves_what_it_is_given": r"decode changes the dict of arrays that it is given: \[\], not"},
     "Replaces": {"leaves_what_it_is_given": "layer changes the dict of arrays"},
     "OtherLayer": {"layer_agrees": r"the layer of a \(64, 64\) matrix on mlx differs from decode by"},
+    "QuietRule": {"layer_agrees": r"the layer has an input rule, PerToken\(bits=8\), but has_input_rule is False"},
     "Crashes": {"shape_comes_back": "ZeroDivisionError: a row of one weight"},
 }
 
@@ -123,7 +124,7 @@ def test_widths_that_lose_the_same_are_told():
         ("math:pi", "it is a float, not a class"),
         ("nosuch:Name", "cannot be imported: No module named 'nosuch'"),
         ("os:Nothing", "cannot be imported: module 'os' has no attribute 'Nothing'"),
-        ("bad_quantizers:Lacking", "lacks version, calibration, encode, decode, layer, note"),
+        ("bad_quantizers:Lacking", "lacks version, calibration, has_input_rule, encode, decode, layer, note"),
         ("bad_quantizers:Undeclared", "is no quantizer: it is no dataclass"),
         ("bad_quantizers:NeedsSomething", "cannot be made with bits = 2: .*something"),
         (":", "is not named as package.module:Class"),

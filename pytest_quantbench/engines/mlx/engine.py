@@ -13,7 +13,7 @@ from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import vocabulary
 from pytest_quantbench.engines.machine import version_of
 from pytest_quantbench.engines.mlx import layers, resident
-from pytest_quantbench.engines.mlx.arrays import save, to_mlx
+from pytest_quantbench.engines.mlx.arrays import save, to_mlx, to_numpy
 from pytest_quantbench.engines.mlx.host_products import backend
 from pytest_quantbench.engines.mlx.opened_checkpoint import Opened
 from pytest_quantbench.engines.mlx.positions import limits
@@ -41,6 +41,7 @@ class MlxEngine:
     name: ClassVar[str] = "mlx"
     can: ClassVar[frozenset[Ability]] = frozenset({"walk", "calibrate", "resident"})
     packages: ClassVar[tuple[str, ...]] = ("mlx", "mlx-lm")
+    paths_are_mlx_lms: ClassVar[bool] = True
 
     def __init__(self, *, host: bool | None = None) -> None:
         self._host = backend() == "cpu" if host is None else host
@@ -79,6 +80,10 @@ class MlxEngine:
     def decode(self, encoding: Encoding) -> Any:
         """By the method itself on a CPU, by MLX's kernels elsewhere."""
         return layers.dense(encoding)
+
+    def to_host(self, array: mx.array | Array) -> Array:
+        """What MLX has, where the host can read it; numpy's own as it is."""
+        return to_numpy(array) if isinstance(array, mx.array) else array
 
     def outputs(self, layer: Layer, decode: Callable[[], Array], inputs: NDArray[np.float32]) -> NDArray[np.float32]:
         """By the module that takes the place of mlx-lm's linear layer."""

@@ -16,7 +16,7 @@ from pytest_quantbench.engines.mlx import generate
 from pytest_quantbench.engines.mlx.arrays import as_mlx, to_mlx
 from pytest_quantbench.engines.mlx.experts import is_stack, multiplies
 from pytest_quantbench.engines.mlx.host_products import backend, on_host
-from pytest_quantbench.engines.mlx.layers import native, native_experts, ruled
+from pytest_quantbench.engines.mlx.layers import dense, native, native_experts, ruled
 from pytest_quantbench.engines.mlx.skeleton import skeleton
 from pytest_quantbench.engines.protocol import EncodedWeights
 from pytest_quantbench.engines.resident import Generation, Sampler, Timed
@@ -54,24 +54,24 @@ def load(weights: EncodedWeights, *, host: bool = False, other_activations: bool
     """
     model = skeleton(weights.config, weights.names)
     modules = dict(model.named_modules())
-    native: dict[str, nn.Module] = {}
-    dense: list[tuple[str, mx.array]] = []
+    kept_encoded: dict[str, nn.Module] = {}
+    decoded: list[tuple[str, mx.array]] = []
     dense_layers = 0
     for name in weights.names:
         path = name.rpartition(".")[0]
         encoding = weights.encoding(name)
         layer = None if encoding is None or host else _native(modules[path], encoding)
         if layer is not None:
-            native[path] = layer
+            kept_encoded[path] = layer
         else:
-            dense.append((name, as_mlx(weights.dense(name))))
+            decoded.append((name, as_mlx(weights.dense(name) if encoding is None else dense(encoding))))
             dense_layers += encoding is not None and encoding.codec.name != "identity"
-    biases = dict(dense)
-    for path, layer in native.items():
+    biases = dict(decoded)
+    for path, layer in kept_encoded.items():
         if (bias := biases.pop(f"{path}.bias", None)) is not None:
             layer["bias"] = bias
     model.update(tree_unflatten(list(biases.items())))
-    model.update_modules(tree_unflatten(list(native.items())))
+    model.update_modules(tree_unflatten(list(kept_encoded.items())))
     activations = mx.float32 if host or (backend() == "cpu") != other_activations else mx.bfloat16
     model.set_dtype(activations)
     mx.eval(model.parameters())

@@ -6,6 +6,7 @@ same.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,10 +26,11 @@ BEYOND_WIDTH = 0.5  # bits per weight for scales: what is stored beyond is codeb
 
 
 class Inspected(Artifact):
-    """An artifact whose weights come out in float32 and looked at, beside those of the source."""
+    """An artifact whose weights come out as they do of itself, and looked at, beside those of the source."""
 
     def __init__(self, artifact: Artifact, source: Architecture) -> None:
         self.config, self.recipe_id, self.directory = artifact.config, artifact.recipe_id, artifact.directory
+        self.decoder = artifact.decoder
         self._artifact, self._source = artifact, source
         self._found: dict[str, Likeness] = {}
 
@@ -54,17 +56,13 @@ class Inspected(Artifact):
         """What is done to the inputs of the layer that owns this parameter, or to each expert's."""
         return self._artifact.inputs(name)
 
-    def dense(self, name: str) -> Matrix:
-        """One parameter, decoded."""
-        return self.float32(name)
-
-    def float32(self, name: str) -> Matrix:
-        """One parameter, decoded, in numpy."""
-        decoded = self._artifact.float32(name)
+    def dense(self, name: str) -> Any:
+        """One parameter, decoded, where the artifact has it: the host looks at it, and gives no copy to the walk."""
+        decoded = self._artifact.dense(name)
         if name not in self._found:
-            self._found[name] = _compared(
-                self._artifact.tensor(name), self._source.array(name).astype(np.float32, copy=False), decoded
-            )
+            pair = (self._source.array(name), self.decoder.to_host(decoded))
+            before, after = (each.astype(np.float32, copy=False) for each in pair)
+            self._found[name] = _compared(self._artifact.tensor(name), before, after)
         return decoded
 
     def finish(self) -> IntegritySamples:

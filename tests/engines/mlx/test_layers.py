@@ -147,3 +147,12 @@ def test_a_walk_gets_what_decode_gives_on_every_device(method, accelerated, monk
         if not accelerated or method in ("vptq", "dynamic", "identity"):
             np.testing.assert_array_equal(dense, expected)
         np.testing.assert_allclose(dense, expected, rtol=1e-5, atol=1e-6 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16, mx.float32])
+def test_what_comes_to_the_host_is_the_same(dtype):
+    array = mx.random.normal((3, 5)).astype(dtype)
+    found = MlxEngine(host=False).to_host(array)
+    assert found.dtype.name == str(dtype).removeprefix("mlx.core.")
+    np.testing.assert_array_equal(found.astype(np.float32), np.array(array.astype(mx.float32)))
+    assert MlxEngine(host=False).to_host(found) is found

@@ -5,7 +5,7 @@ import dataclasses
 import mlx.core as mx
 import numpy as np
 import pytest
-from builders import open_model
+from builders import Device, open_model
 
 from pytest_quantbench.bench import selftest
 from pytest_quantbench.bench.damage import DAMAGES
@@ -135,11 +135,23 @@ def test_every_parameter_is_looked_at_once_and_comes_out_as_it_is(directory, tmp
     monkeypatch.setattr(source, "array", lambda name: asked.append(name) or original(name))
     inspected = Inspected(artifact, source)
     for name in [*artifact.names, *artifact.names[:3]]:
-        np.testing.assert_array_equal(inspected.dense(name), artifact.float32(name))
+        np.testing.assert_array_equal(inspected.dense(name), artifact.dense(name))
     inspected.finish()
     assert asked == list(artifact.names)
     assert inspected.tensor(NORM) == artifact.tensor(NORM)
     assert inspected.manifest is artifact.manifest
+
+
+def test_a_walk_gets_what_the_engine_decoded_and_the_host_looks_at_it_once(directory, tmp_path):
+    source = open_model(directory)
+    artifact = compress(source, recipe("int4-rtn"), 0, tmp_path / "cache")
+    artifact.decoder = device = Device()
+    inspected = Inspected(artifact, source)
+    walked = [inspected.dense(name) for name in [*artifact.names, *artifact.names]]
+    decoded = [each for each in walked if isinstance(each, Device.Array)]
+    assert device.fetched == decoded[: len(decoded) // 2]
+    assert len(device.fetched) == sum(artifact.quantizer(name) is not None for name in artifact.names)
+    assert inspected.finish().problems == ()
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
