@@ -1,4 +1,4 @@
-"""Records, samples and figures as tests want them: all fields filled in, some of them given; and opened models."""
+"""Records, samples and figures as tests want them: all fields filled in, some given; opened models, measured."""
 
 import json
 
@@ -55,6 +55,26 @@ class Device:
 def capacity(config):
     """How much text a model of this config takes."""
     return engines.get().capacity(config)
+
+
+def measured_losses(engine, artifact, tokens, reading, *, before=None, reference=None):
+    """T2 of one artifact, on a walk of its own."""
+    from pytest_quantbench.measures.perplexity.reading import Script
+    from pytest_quantbench.measures.perplexity.score import score
+
+    script = Script(tokens, reading, None if before is None else len(before.nll_nats))
+    walk = engine.walk([artifact])
+    walk.run(script.batches(), "")
+    return score(script, walk, before=before, reference=reference)
+
+
+def measured_answers(engine, artifact, asked):
+    """T3 of one artifact, on a walk of its own."""
+    from pytest_quantbench.measures.accuracy.score import chosen, written
+
+    walk = engine.walk([artifact])
+    walk.run(asked.choices.plan(walk.proof).batches, "")
+    return written(engine, asked, artifact, chosen(asked, walk))
 
 
 def make_record(**changes):

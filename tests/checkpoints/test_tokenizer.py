@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import small_tokenizers as small
-from builders import capacity, engine, open_model
+from builders import capacity, engine, measured_answers, measured_losses, open_model
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 
@@ -24,11 +24,9 @@ from pytest_quantbench.engines.mlx import resident
 from pytest_quantbench.errors import CorpusError, ModelError
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.measures import throughput
-from pytest_quantbench.measures.accuracy import score as accuracy
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import EMBEDDED
 from pytest_quantbench.measures.accuracy.multiple_choice import _Encoder
 from pytest_quantbench.measures.accuracy.task_set import TaskSet
-from pytest_quantbench.measures.perplexity import score as perplexity
 from pytest_quantbench.measures.perplexity.reading import Reading, Script, Tokens
 
 TINY = load_tokenizer(TINY_DIRECTORY)
@@ -91,7 +89,7 @@ def test_losses_behind_a_prefix_are_those_of_a_plain_forward(small_model, tmp_pa
     directory = small.around(small_model(vocab_size=2050), *template, new=NEW)
     artifact = compress(open_model(directory), recipe("bf16"), 0, tmp_path / "cache")
     tokens = Tokens(TEXT, load_tokenizer(directory), capacity(artifact.config))
-    samples = perplexity.measure(engine(host=True), artifact, tokens, Reading(tokens=50, context=20, sampling="head"))
+    samples = measured_losses(engine(host=True), artifact, tokens, Reading(tokens=50, context=20, sampling="head"))
     model = resident.load(artifact, host=True).model
     front, expected = list(tokens.frame.prefix), []
     for begin in range(0, 50, 20):
@@ -193,7 +191,7 @@ def test_a_tokenizer_that_ends_texts_changes_nothing(tmp_path):
     artifact = compress(open_model(directory), recipe("bf16"), 0, tmp_path / "cache")
     files = {"tiny_facts": EMBEDDED["tiny_facts"]}
     found = [
-        accuracy.measure(
+        measured_answers(
             engine(host=True),
             artifact,
             TaskSet(each, capacity(artifact.config), ["tiny_facts"], files, 100, 0, offline=True),

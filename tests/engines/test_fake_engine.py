@@ -7,15 +7,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from builders import measured_answers, measured_losses
 from engines.fake_engine import FakeEngine
 
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.errors import CorpusError, ModelError
 from pytest_quantbench.fetch.texts import Text
-from pytest_quantbench.measures.accuracy import score as accuracy
 from pytest_quantbench.measures.accuracy.task_set import TaskSet
-from pytest_quantbench.measures.perplexity import score as perplexity
 from pytest_quantbench.measures.perplexity.reading import Reading, Tokens
 
 VOCABULARY = 2048
@@ -33,7 +32,7 @@ def row(likely, nats):
 
 
 def losses(engine, **reading):
-    return perplexity.measure(engine, ARTIFACT, Tokens(TEXT, TOKENIZER, engine.capacity({})), Reading(**reading))
+    return measured_losses(engine, ARTIFACT, Tokens(TEXT, TOKENIZER, engine.capacity({})), Reading(**reading))
 
 
 @pytest.mark.parametrize("reading", [{"tokens": 256}, {"tokens": 300, "sampling": "head"}, {"tokens": None}])
@@ -57,8 +56,8 @@ def test_every_loss_is_that_of_its_own_token_after_the_one_before():
 def test_divergence_from_a_reference_that_knows_nothing():
     flat, sure = FakeEngine(VOCABULARY), FakeEngine(VOCABULARY, {t: row(7, 3.0) for t in range(VOCABULARY)})
     tokens = Tokens(TEXT, TOKENIZER, flat.capacity({}))
-    before = perplexity.measure(flat, ARTIFACT, tokens, Reading(tokens=256))
-    found = perplexity.measure(sure, ARTIFACT, tokens, Reading(tokens=256), reference=before)
+    before = measured_losses(flat, ARTIFACT, tokens, Reading(tokens=256))
+    found = measured_losses(sure, ARTIFACT, tokens, Reading(tokens=256), reference=before)
     expected = np.log((np.exp(3.0) + VOCABULARY - 1) / VOCABULARY) - 3.0 / VOCABULARY  # Σ 1/V (log 1/V − log q)
     np.testing.assert_allclose(found.fidelity.kl_nats, expected, atol=1e-5)
     assert not found.fidelity.same_top.any()
@@ -69,7 +68,7 @@ def asked(engine, limit):
 
 
 def answers(engine, limit):
-    return accuracy.measure(engine, ARTIFACT, asked(engine, limit)).tasks["tiny_facts"]
+    return measured_answers(engine, ARTIFACT, asked(engine, limit)).tasks["tiny_facts"]
 
 
 def test_a_choice_is_as_likely_as_its_tokens_are_many():
@@ -99,7 +98,7 @@ def test_a_text_that_is_too_short_is_refused_without_a_model():
     engine = FakeEngine(VOCABULARY)
     tokens = Tokens(Text(name="short", content="Ara."), TOKENIZER, engine.capacity({}))
     with pytest.raises(CorpusError, match="short has"):
-        perplexity.measure(engine, ARTIFACT, tokens, Reading(tokens=256))
+        measured_losses(engine, ARTIFACT, tokens, Reading(tokens=256))
 
 
 def test_the_page_shows_this_engine_and_its_example_is_true():

@@ -7,16 +7,14 @@ import math
 import mlx_lm
 import numpy as np
 import pytest
-from builders import capacity, engine, open_model
+from builders import capacity, engine, measured_answers, measured_losses, open_model
 
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.fetch.texts import read_text
-from pytest_quantbench.measures.accuracy import score as accuracy
 from pytest_quantbench.measures.accuracy.task_set import TaskSet
-from pytest_quantbench.measures.perplexity import score as perplexity
 from pytest_quantbench.measures.perplexity.reading import Reading, Tokens
 from pytest_quantbench.stats import series
 from pytest_quantbench.tiny.questions import ending_questions, fact_questions
@@ -134,7 +132,7 @@ def test_it_behaves_like_a_language_model_under_quantization(tmp_path):
     """Close to the generator's entropy in BF16, then a graded loss: little at 4 bits, more at 3, most at 2."""
     made = [artifact_of(level, tmp_path) for level in ("bf16", "int4-rtn", "int3-rtn", "int2-rtn")]
     text = Tokens(read_text("tiny-heldout", offline=True), load_tokenizer(TINY_DIRECTORY), capacity(made[0].config))
-    samples = [perplexity.measure(engine(host=True), artifact, text, Reading(tokens=8192)) for artifact in made]
+    samples = [measured_losses(engine(host=True), artifact, text, Reading(tokens=8192)) for artifact in made]
     nll = [float(np.mean(sample.nll_nats)) for sample in samples]
     assert 3 < series.perplexity(samples[0].nll_nats) < 20
     assert CARD["entropy_nats_per_token"] - 0.05 < nll[0] < CARD["entropy_nats_per_token"] + 0.25
@@ -148,7 +146,7 @@ def test_its_accuracy_leaves_room_on_both_sides(tmp_path):
     artifact = artifact_of("bf16", tmp_path)
     tokenizer = load_tokenizer(TINY_DIRECTORY)
     asked = TaskSet(tokenizer, capacity(artifact.config), MODELS["Tiny"].tasks, {}, 200, 0, offline=True)
-    samples = accuracy.measure(engine(host=True), artifact, asked)
+    samples = measured_answers(engine(host=True), artifact, asked)
     for task in samples.tasks.values():
         assert 0.75 <= np.mean(task.correct) <= 0.97
         assert task.choices == 4

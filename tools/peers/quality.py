@@ -35,7 +35,7 @@ from pytest_quantbench.measures.accuracy import lm_eval_tasks
 from pytest_quantbench.measures.accuracy import score as accuracy
 from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.measures.perplexity import score as perplexity
-from pytest_quantbench.measures.perplexity.reading import Reading, Tokens
+from pytest_quantbench.measures.perplexity.reading import Reading, Script, Tokens
 
 CONFIG = {
     "model_type": "llama",
@@ -99,7 +99,9 @@ def t3(directory: Path, files: dict[str, Path], limit: int, repeats: int) -> Non
 
         def ours() -> Any:
             asked = TaskSet(tokenizer, engine.capacity(artifact.config), list(files), files, limit, 0, offline=True)
-            samples = accuracy.measure(engine, artifact, asked)
+            walk = engine.walk([artifact])
+            walk.run(asked.choices.plan(walk.proof).batches, "T3")
+            samples = accuracy.chosen(asked, walk)
             return [question for name in files for question in samples.tasks[name].loglikelihoods]
 
         def theirs(model: Any) -> Any:
@@ -130,7 +132,9 @@ def t2(directory: Path, file: Path, tokens: int, repeats: int) -> None:
         def ours() -> float:
             read = Tokens(text, own_tokenizer, engine.capacity(artifact.config))
             how = Reading(tokens=tokens, context=512, sampling="head")
-            samples = perplexity.measure(engine, artifact, read, how)
+            script, walk = Script(read, how), engine.walk([artifact])
+            walk.run(script.batches(), "T2")
+            samples = perplexity.score(script, walk)
             return float(np.exp(samples.nll_nats.mean()))
 
         found = side_by_side(

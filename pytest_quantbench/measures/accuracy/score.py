@@ -14,16 +14,11 @@ from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.measures.samples import AccuracySamples
 
 
-def measure(engine: Engine, artifact: Artifact, asked: TaskSet) -> AccuracySamples:
-    """One artifact's answers, on a walk of its own. Raises WeightError where a logit is not a number."""
-    began = time.perf_counter()
-    walk = engine.walk([artifact])
-    walk.run(asked.choices.plan(walk.proof).batches, f"T3 {artifact.recipe_id}")
-    return replace(written(engine, asked, artifact, chosen(asked, walk)), seconds=time.perf_counter() - began)
-
-
 def chosen(asked: TaskSet, walk: Walk, *, track: int = 0, first: int = 0) -> AccuracySamples:
-    """The answers of one track of a walk, whose batches from `first` on are the choices'."""
+    """The answers of one track of a walk, whose batches from `first` on are the choices'.
+
+    Raises WeightError where a logit is not a number.
+    """
     plan, began = asked.choices.plan(walk.proof), time.perf_counter()
     return AccuracySamples(
         tasks=asked.choices.judged(answers(plan, walk, track=track, first=first)) if plan.batches else {},
@@ -37,7 +32,9 @@ def chosen(asked: TaskSet, walk: Walk, *, track: int = 0, first: int = 0) -> Acc
 def written(
     engine: Engine, asked: TaskSet, artifact: Artifact, samples: AccuracySamples, *, rounding: bool = False
 ) -> AccuracySamples:
-    """With what the artifact's model writes; its tasks in the order in which they were asked for."""
+    """With what the artifact's model writes; its tasks in the order in which they were asked for. `rounding`: it writes
+    with activations in bfloat16.
+    """
     began = time.perf_counter()
     texts = asked.writing.answer(engine, artifact, rounding=rounding) if asked.writing.prompts else {}
     found = {**samples.tasks, **texts}

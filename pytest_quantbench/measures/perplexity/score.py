@@ -1,35 +1,16 @@
 """T2: the negative log-likelihood of every token of a text, each scored once (see reading), in float32."""
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.divergence import Distributions, Fidelity, joined
 from pytest_quantbench.engines.logits import LOGITS_AT_ONCE
-from pytest_quantbench.engines.protocol import Engine, Walk
+from pytest_quantbench.engines.protocol import Walk
 from pytest_quantbench.errors import WeightError
-from pytest_quantbench.measures.perplexity.reading import Reading, Script, Tokens, protocol_sha256
+from pytest_quantbench.measures.perplexity.reading import Script, protocol_sha256
 from pytest_quantbench.measures.samples import Floats, PerplexitySamples
-
-
-def measure(
-    engine: Engine,
-    artifact: Artifact,
-    tokens: Tokens,
-    reading: Reading,
-    *,
-    before: PerplexitySamples | None = None,
-    reference: PerplexitySamples | None = None,
-) -> PerplexitySamples:
-    """One artifact's losses, on a walk of its own: see Script for what is read, and `score` for the rest."""
-    began = time.perf_counter()
-    script = Script(tokens, reading, None if before is None else len(before.nll_nats))
-    walk = engine.walk([artifact])
-    walk.run(script.batches(), f"T2 {artifact.recipe_id}")
-    return score(script, walk, before=before, reference=reference, seconds=time.perf_counter() - began)
 
 
 def score(

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import small_tokenizers
-from builders import capacity, engine, open_model
+from builders import capacity, engine, measured_answers, open_model
 
 from pytest_quantbench import engines
 from pytest_quantbench.bench.subject import Subject
@@ -21,7 +21,6 @@ from pytest_quantbench.engines.mlx import resident
 from pytest_quantbench.engines.mlx.resident import load
 from pytest_quantbench.engines.resident import Generation
 from pytest_quantbench.errors import CorpusError, QuantbenchError
-from pytest_quantbench.measures.accuracy import score
 from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.record import folder
 
@@ -98,8 +97,8 @@ def slow(artifact, prompt, most):
 
 
 def test_tiny_writes_the_facts_that_it_knows(artifact, written_facts):
-    samples = score.measure(engine(host=True), artifact, ask([written_facts])).tasks["written_facts"]
-    chosen = score.measure(engine(host=True), artifact, ask(["tiny_facts"])).tasks["tiny_facts"]
+    samples = measured_answers(engine(host=True), artifact, ask([written_facts])).tasks["written_facts"]
+    chosen = measured_answers(engine(host=True), artifact, ask(["tiny_facts"])).tasks["tiny_facts"]
     assert samples.ids == chosen.ids
     assert 0.75 <= np.mean(samples.correct) <= 1
     assert (samples.choices, set(samples.gold), set(samples.loglikelihoods)) == (0, {-1}, {()})
@@ -112,12 +111,12 @@ def test_tiny_writes_the_facts_that_it_knows(artifact, written_facts):
 
 
 def test_chosen_and_written_answers_come_together_in_the_order_asked(artifact, written_facts):
-    both = score.measure(engine(host=True), artifact, ask([written_facts, "tiny_endings"], limit=5))
+    both = measured_answers(engine(host=True), artifact, ask([written_facts, "tiny_endings"], limit=5))
     assert list(both.tasks) == ["written_facts", "tiny_endings"]
-    alone = score.measure(engine(host=True), artifact, ask(["tiny_endings"], limit=5))
+    alone = measured_answers(engine(host=True), artifact, ask(["tiny_endings"], limit=5))
     assert both.tasks["tiny_endings"].loglikelihoods == alone.tasks["tiny_endings"].loglikelihoods
     assert both.weights_sha256 == alone.weights_sha256
-    only = score.measure(engine(host=True), artifact, ask([written_facts], limit=5))
+    only = measured_answers(engine(host=True), artifact, ask([written_facts], limit=5))
     assert only.weights_sha256 == alone.weights_sha256  # though nothing went through the layers
     assert only.tasks["written_facts"].texts == both.tasks["written_facts"].texts
 

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from builders import capacity, engine, open_model
+from builders import capacity, engine, measured_answers, open_model
 
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import CorpusError, ModelError, OfflineError, UnknownNameError
-from pytest_quantbench.measures.accuracy import lm_eval_tasks, score, task_set
+from pytest_quantbench.measures.accuracy import lm_eval_tasks, task_set
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import load_task, members
 from pytest_quantbench.measures.accuracy.multiple_choice import _Encoder, _refuse_empty
 from pytest_quantbench.measures.accuracy.question_sample import parts_of
@@ -59,7 +59,7 @@ def ask(names, files=None, limit=5, **rest):
 
 def measure(asked, tmp_path):
     artifact = compress(open_model(TINY_DIRECTORY), recipe("bf16"), 0, tmp_path / "cache")
-    return score.measure(engine(host=True), artifact, asked)
+    return measured_answers(engine(host=True), artifact, asked)
 
 
 @pytest.mark.parametrize("task", KNOWN)

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from builders import capacity, engine, open_model
+from builders import capacity, engine, measured_answers, open_model
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import shared
@@ -12,7 +12,7 @@ from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError
-from pytest_quantbench.measures.accuracy import requests, score
+from pytest_quantbench.measures.accuracy import requests
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import EMBEDDED, load_task, quiet_lm_eval, sample
 from pytest_quantbench.measures.accuracy.task_set import TaskSet
 
@@ -23,7 +23,7 @@ def measure(directory, tmp_path, names=TINY_TASKS, files=None, limit=20, seed=0)
     artifact = compress(open_model(directory), recipe("bf16"), 0, tmp_path / "cache")
     tokenizer = load_tokenizer(directory)
     asked = TaskSet(tokenizer, capacity(artifact.config), names, files or {}, limit, seed, offline=True)
-    return score.measure(engine(host=True), artifact, asked)
+    return measured_answers(engine(host=True), artifact, asked)
 
 
 def hf_loglikelihoods(directory, names, files, limit):

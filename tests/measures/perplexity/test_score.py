@@ -3,7 +3,7 @@ import math
 import mlx.core as mx
 import numpy as np
 import pytest
-from builders import capacity, engine, open_model
+from builders import capacity, engine, measured_losses, open_model
 from hypothesis import given
 from hypothesis import strategies as st
 from small_models import shared
@@ -35,7 +35,7 @@ def measure(directory, tmp_path, recipe_id="bf16", text=TEXT, host=True, referen
     how = Reading(**({"tokens": 512, "sampling": "head"} | reading))
     artifact = artifact_of(directory, tmp_path, recipe_id)
     tokens = Tokens(text, load_tokenizer(directory), capacity(artifact.config))
-    return score.measure(engine(host=host), artifact, tokens, how, reference=reference)
+    return measured_losses(engine(host=host), artifact, tokens, how, reference=reference)
 
 
 def test_uniform_logits_give_the_vocabulary_as_perplexity(small_model, tmp_path):
@@ -207,7 +207,7 @@ def test_tokens_that_are_added_give_what_all_at_once_would(tmp_path, how):
 
     def run(artifact, tokens, **rest):
         read = Tokens(TEXT, load_tokenizer(TINY_DIRECTORY), capacity(artifact.config))
-        return score.measure(engine(host=True), artifact, read, Reading(tokens=tokens, **how), **rest)
+        return measured_losses(engine(host=True), artifact, read, Reading(tokens=tokens, **how), **rest)
 
     first, whole = run(plain, 300), run(plain, 700)
     grown = run(plain, 700, before=first)
