@@ -13,7 +13,6 @@ ALWAYS = {
 CONTROLLER = {f"pytest_quantbench.plugin.{name}" for name in ("item_needs", "outcomes", "xdist")}
 CONFTEST = """
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def pytest_unconfigure(config):
 
 
 def keep(config, what, told):
-    where = os.environ.get("PYTEST_XDIST_WORKER", "main")
+    where = getattr(config, "workerinput", {}).get("workerid", "main")
     Path(config.rootpath, f"{what}-{where}.json").write_text(json.dumps(told))
 """
 TESTS = """
