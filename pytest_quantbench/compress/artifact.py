@@ -1,4 +1,4 @@
-"""Compressed models on disk: encode, store, verify, open.
+"""A compressed model on disk, verified and opened; `pipeline` makes it and `writer` writes it.
 
 An artifact is a directory named by a hash of all that its content depends on. It holds one safetensors file per
 decoder layer and one for the rest, the tokenizer, config.json and manifest.json; it is written under a temporary name

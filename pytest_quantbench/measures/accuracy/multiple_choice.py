@@ -75,6 +75,7 @@ class _Encoder(TemplateLM):  # type: ignore[misc]
         return [(0.0, False)] * len(requests)
 
     def _refused(self, requests: Any, disable_tqdm: bool = False) -> Any:
+        """What lm-eval's class wants to have and no multiple choice asks for."""
         raise NotImplementedError("only choices are split here")
 
     loglikelihood_rolling = generate_until = _refused

@@ -70,7 +70,7 @@ class PerplexityShare(Share[PerplexitySamples]):
 
 
 class Perplexity(WalkMeasure[PerplexitySamples]):
-    """T2. Its texts, and what it refuses, stand in `scripts`, which is imported when something is read."""
+    """T2. `scripts` has its texts, and with `contamination` what it refuses; both are imported when it reads."""
 
     name, label, version = "perplexity", "T2", 2
     samples = PerplexitySamples
