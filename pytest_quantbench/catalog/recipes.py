@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from pytest_quantbench.catalog.candidates import Candidate
 from pytest_quantbench.errors import UnknownNameError, unknown
 
 
@@ -40,7 +41,8 @@ class Part:
 class Recipe:
     """What is done to a model: `inner` to the matrices of the decoder layers, `outer` to embeddings and head.
 
-    A `mix` overrules both for single matrices.
+    A `mix` overrules both for single matrices. Of a `candidate` nothing is made: its weights are what its files hold,
+    and both parts are called `external`.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Recipe:
     inner: Part
     outer: Part
     mix: str | None = None
+    candidate: Candidate | None = None
 
     @property
     def bits(self) -> int:
@@ -142,6 +145,15 @@ def recipe(recipe_id: str) -> Recipe:
     outer = Part(quantizer="identity") if level_name == "bf16" else _outer(level)
     inner = Part(quantizer=method or level.quantizer, parameters=bits)
     return Recipe(id=recipe_id, level=level_name, method=method or None, inner=inner, outer=outer)
+
+
+def recipe_of_candidate(candidate: Candidate, bits_per_weight: float) -> Recipe:
+    """The recipe of a candidate whose encoded weights take so many bits each: of the level whose width is nearest."""
+    level = min(LEVELS.values(), key=lambda level: abs(level.bits - bits_per_weight))
+    part = Part(quantizer="external")
+    return Recipe(
+        id=candidate.name, level=level.name, method=candidate.name, inner=part, outer=part, candidate=candidate
+    )
 
 
 def unknown_recipe(recipe_id: str, methods: Iterable[str]) -> UnknownNameError:

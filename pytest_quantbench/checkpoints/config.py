@@ -15,7 +15,7 @@ SIZES = re.compile(r".*(size|dim|heads?|rank|width|embd|d_model|kernel|experts?(
 
 
 def read_config(directory: Path) -> dict[str, Any]:
-    """config.json of a model directory. Raises ModelError naming what is missing or wrong."""
+    """config.json of a directory with a model in 16 or 32 bits. Raises ModelError naming what is missing or wrong."""
     path = directory / "config.json"
     if not directory.is_dir():
         raise ModelError(f"{directory} is not a directory. Give a model directory or a Hub id like 'owner/name'.")
@@ -23,24 +23,35 @@ def read_config(directory: Path) -> dict[str, Any]:
         raise ModelError(
             f"{directory} has no config.json. A model directory holds config.json, *.safetensors and a tokenizer."
         )
-    if (size := path.stat().st_size) > MOST_CONFIG_BYTES:
-        raise ModelError(f"{path} takes {size} bytes, and a config at most {MOST_CONFIG_BYTES}.")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ModelError(f"{path} is not valid JSON: {error}.") from error
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
-    if not isinstance(config, dict) or "model_type" not in config:
+    config = read_table(path)
+    if "model_type" not in config:
         raise ModelError(f"{path} names no model_type.")
     _refuse_quantized(path, config)
     return config
 
 
+def read_table(path: Path) -> dict[str, Any]:
+    """A JSON file that holds a table. Raises ModelError for one that is too long, cannot be read, or holds no table."""
+    try:
+        if (size := path.stat().st_size) > MOST_CONFIG_BYTES:
+            raise ModelError(f"{path} takes {size} bytes, and a config at most {MOST_CONFIG_BYTES}.")
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{path} is not valid JSON: {error}.") from error
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
+    if not isinstance(table, dict):
+        raise ModelError(f"{path} holds no table.")
+    return table
+
+
 def _refuse_quantized(path: Path, config: Mapping[str, Any]) -> None:
     for key in ("quantization", "quantization_config"):
         if config.get(key):
-            raise ModelError(f"{path} has {key!r}: this model is already quantized. Give the BF16 original.")
+            raise ModelError(
+                f"{path} has {key!r}: this model is already quantized. Give the BF16 original here, and this one as "
+                f"--candidate {path.parent}."
+            )
 
 
 def remote_code(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ class Weights:
 
     files: Sequence[Path]
     tensors: Mapping[str, StoredTensor]
+    places: Mapping[str, Path]  # of each tensor
 
     @property
     def elements(self) -> int:
@@ -49,7 +50,7 @@ def read_weights(directory: Path) -> Weights:
         if places.get(name) != file_name:
             found = f"it is in {places[name]}" if name in places else "no file holds it"
             raise ModelError(f"{index} says that {short(name)} is in {file_name}, and {found}. Fetch the model again.")
-    return Weights(files=files, tensors=tensors)
+    return Weights(files=files, tensors=tensors, places={name: directory / file for name, file in places.items()})
 
 
 def weight_files(directory: Path) -> list[Path]:

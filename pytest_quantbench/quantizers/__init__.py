@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics, check_width
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Codec, Quantizer, Statistics, check_width
 from pytest_quantbench.quantizers.registry import GROUP, REQUIRED, check, field_names, get, make, names, recipe_of
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ __all__ = [
     "Array",
     "Arrays",
     "Calibration",
+    "Codec",
     "Fixed",
     "InputRule",
     "Layer",

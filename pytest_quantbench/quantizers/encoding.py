@@ -14,7 +14,7 @@ import numpy as np
 
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers.layer import InputRule, Layer
-from pytest_quantbench.quantizers.protocol import Array, Arrays, Quantizer
+from pytest_quantbench.quantizers.protocol import Array, Arrays, Codec
 
 _NUMBERED = re.compile(r"(.+)\[(\d+)\]")
 Rules: TypeAlias = InputRule | tuple[InputRule, ...]  # of a matrix, or of every matrix of a stack
@@ -33,9 +33,9 @@ def parsed(name: str) -> tuple[str, int | None]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoding:
-    """The arrays of a parameter of this shape, and the method that can read them."""
+    """The arrays of a parameter of this shape, and what reads them: the method, or the codec of a file's format."""
 
-    codec: Quantizer
+    codec: Codec
     arrays: Arrays
     shape: tuple[int, ...]
 

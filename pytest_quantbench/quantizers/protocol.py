@@ -37,25 +37,14 @@ class Statistics:
     peaks: NDArray[np.float32]  # (up to 16 tokens, in): the inputs with the largest single value, largest first
 
 
-class Quantizer(Protocol):
-    """Encodes one weight matrix and decodes it again. `decode` defines what an encoding means.
+class Codec(Protocol):
+    """Reads arrays that stand for one weight matrix. `decode` defines what they mean.
 
-    A method that derives from this class need not say what `has_input_rule`, `layer` and `note` say here.
+    What derives from this class need not say what `has_input_rule`, `layer` and `note` say here.
     """
 
     name: ClassVar[str]
-    version: ClassVar[int]  # raised when the encoding changes: artifacts are rebuilt
-    calibration: ClassVar[Calibration]  # optional: better with statistics, fine without
     has_input_rule: ClassVar[bool] = False  # whether its layers do something to their inputs: activations are quantized
-
-    @abstractmethod
-    def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
-        """(out, in) float weight → named arrays, packed as they are stored. `statistics` is None without calibration.
-
-        Raises QuantbenchError where statistics are needed and missing. Writes into nothing that it is given.
-
-        Everything needed to decode is in the arrays or in the fields: bits per weight are counted from the arrays.
-        """
 
     @abstractmethod
     def decode(self, arrays: Mapping[str, Array]) -> Array:
@@ -72,6 +61,22 @@ class Quantizer(Protocol):
         or what the method chose by itself. Empty, unless a method says otherwise.
         """
         return ""
+
+
+class Quantizer(Codec, Protocol):
+    """Encodes one weight matrix, and is the codec that reads what it has made."""
+
+    version: ClassVar[int]  # raised when the encoding changes: artifacts are rebuilt
+    calibration: ClassVar[Calibration]  # optional: better with statistics, fine without
+
+    @abstractmethod
+    def encode(self, weight: Array, statistics: Statistics | None, seed: int) -> Arrays:
+        """(out, in) float weight → named arrays, packed as they are stored. `statistics` is None without calibration.
+
+        Raises QuantbenchError where statistics are needed and missing. Writes into nothing that it is given.
+
+        Everything needed to decode is in the arrays or in the fields: bits per weight are counted from the arrays.
+        """
 
 
 def check_width(name: str, bits: int, width: int) -> None:

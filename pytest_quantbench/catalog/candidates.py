@@ -1,0 +1,25 @@
+"""Candidates: quantized models that somebody else made, to be judged against the original."""
+
+import re
+from dataclasses import dataclass
+
+from pytest_quantbench.errors import QuantbenchError
+
+NAME = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A file or directory in a format that is read here, or one of the Hub: `owner/name@revision:file`, where revision
+    and file may be left out. Its cells are called MODEL-NAME.
+    """
+
+    name: str
+    source: str
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise QuantbenchError(
+                f"A candidate cannot be called {self.name!r}: letters, digits, '.', '_', '+' and '-' are possible. "
+                f"Name it with --candidate NAME={self.source}."
+            )

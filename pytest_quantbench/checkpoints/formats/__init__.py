@@ -1,0 +1,41 @@
+"""Formats of quantized models that other tools write: one file each, found by entry point."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_quantbench.errors import ModelError
+
+if TYPE_CHECKING:
+    from pytest_quantbench.checkpoints.formats.protocol import Format, Holding
+
+GROUP = "pytest_quantbench.formats"
+
+
+@cache
+def every() -> tuple[Format, ...]:
+    """All registered formats, by name. Raises ModelError for one that cannot be imported."""
+    found = []
+    for point in sorted(entry_points(group=GROUP), key=attrgetter("name")):
+        try:
+            found.append(point.load()())
+        except (ImportError, AttributeError, TypeError) as error:
+            raise ModelError(f"The format {point.name!r} cannot be loaded from {point.value}: {error}.") from error
+    return tuple(found)
+
+
+def open_candidate(source: Path) -> Holding:
+    """Open a file or directory in the format that recognizes it. Raises ModelError where there is none or it is
+    damaged.
+    """
+    if not source.exists():
+        raise ModelError(f"{source}: there is no such file or directory.")
+    for each in every():
+        if each.recognizes(source):
+            return each.open(source)
+    known = "; ".join(each.what for each in every())
+    raise ModelError(f"{source} is in no format that is read here. These are: {known}.")

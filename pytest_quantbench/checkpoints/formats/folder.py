@@ -1,0 +1,124 @@
+"""A directory of config.json and safetensors files with a model in some quantized form: what such formats share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pytest_quantbench.checkpoints.config import read_table
+from pytest_quantbench.checkpoints.formats.protocol import Claims, HeldTensor
+from pytest_quantbench.checkpoints.safetensors_header import StoredTensor, short
+from pytest_quantbench.checkpoints.shards import read_weights
+from pytest_quantbench.checkpoints.tensor_file import read
+from pytest_quantbench.errors import ModelError
+from pytest_quantbench.quantizers import Arrays
+
+QUANTIZATION = ("quantization", "quantization_config", "compression_config")
+FLOATS = ("F16", "BF16", "F32")
+
+
+def quantization_of(directory: Path) -> Mapping[str, Any]:
+    """What config.json says of quantization; empty where it says nothing, or there is none. Raises ModelError."""
+    if not (directory / "config.json").is_file():
+        return {}
+    config = read_table(directory / "config.json")
+    for key in QUANTIZATION:
+        if isinstance(found := config.get(key), dict) and found:
+            return found
+    return {}
+
+
+class Folder:
+    """Config and headers of a directory. Raises ModelError naming the file for what is missing, cut or no link within
+    it.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.config = read_table(directory / "config.json")
+        self.quantization = quantization_of(directory)
+        weights = read_weights(directory)
+        self.files, self.tensors = weights.files, weights.tensors
+        self._file_of = weights.places
+
+    def file_of(self, name: str) -> Path:
+        """Where a stored tensor lies."""
+        return self._file_of[name]
+
+    def read(self, names: Iterable[str]) -> Arrays:
+        """Stored tensors by their names, read anew."""
+        by_file: dict[Path, list[str]] = {}
+        for name in names:
+            by_file.setdefault(self._file_of[name], []).append(name)
+        found: Arrays = {}
+        for file, several in by_file.items():
+            found |= read(file, several)
+        return found
+
+    def stored_bytes(self, names: Iterable[str]) -> int:
+        """How many these take."""
+        return sum(self.tensors[name].stored_bytes for name in names)
+
+    def expect(self, name: str, *, dtypes: tuple[str, ...], shape: tuple[int, ...] | None = None) -> StoredTensor:
+        """A stored tensor of one of these types, and of this shape. Raises ModelError naming file and tensor."""
+        if name not in self.tensors:
+            raise ModelError(f"{self.directory} lacks {short(name)}.")
+        tensor = self.tensors[name]
+        if tensor.dtype not in dtypes or (shape is not None and tensor.shape != shape):
+            wanted = f"{' or '.join(dtypes)}{'' if shape is None else f' of shape {shape}'}"
+            raise ModelError(
+                f"{self._file_of[name]}: {short(name)} is {tensor.dtype} of shape {tensor.shape}, and {wanted} is "
+                f"needed."
+            )
+        return tensor
+
+    def plain(self, name: str) -> HeldTensor | None:
+        """A tensor that is stored as it is, in 16 or 32 bits; None where there is none of this name."""
+        if name not in self.tensors:
+            return None
+        tensor = self.expect(name, dtypes=FLOATS)
+
+        def array() -> Arrays:
+            return {"weight": self.read([name])[name]}
+
+        return HeldTensor(
+            name=name,
+            shape=tensor.shape,
+            stored_bytes=tensor.stored_bytes,
+            kind=tensor.dtype,
+            codec=None,
+            read=array,
+        )
+
+    @cached_property
+    def _generation(self) -> Mapping[str, Any]:
+        file = self.directory / "generation_config.json"
+        return read_table(file) if file.is_file() else {}
+
+    def claims(self) -> Claims:
+        """config.json without quantization, generation_config.json, and the original that the model card names."""
+        config = {key: value for key, value in self.config.items() if key not in QUANTIZATION}
+        return Claims(base_model=base_model_of(self.directory), config=config, generation=self._generation)
+
+
+def base_model_of(directory: Path) -> str | None:
+    """`base_model` of a model card's front matter, or None. Never raises for a card that cannot be read."""
+    card = directory / "README.md"
+    try:
+        lines = card.read_text(encoding="utf-8").splitlines() if card.is_file() else []
+    except (OSError, ValueError):
+        return None
+    if not lines or lines[0].strip() != "---" or "---" not in (line.strip() for line in lines[1:]):
+        return None
+    import yaml
+
+    end = next(number for number, line in enumerate(lines[1:], 1) if line.strip() == "---")
+    try:
+        found = yaml.safe_load("\n".join(lines[1:end]))
+    except yaml.YAMLError:
+        return None
+    base = found.get("base_model") if isinstance(found, dict) else None
+    first = base[0] if isinstance(base, list) and base else base
+    return first if isinstance(first, str) else None
