@@ -205,8 +205,8 @@ def test_refused_of_eight_bits(tmp_path):
 @pytest.mark.parametrize("shape", [(64, 128), (7, 33)])
 @pytest.mark.parametrize("block", [64, 128])
 def test_bitsandbytes_packs_and_decodes_the_same(tmp_path, kind, nested, shape, block):
-    """Of rows that blocks do not divide an odd one, for which it has no kernel of its own on a CPU: in release 0.50 that
-    kernel takes the scales of other blocks.
+    """Of rows that blocks do not divide, odd ones, for which it has no kernel of its own on a CPU: the one for even
+    rows takes other blocks' scales in release 0.50.
     """
     torch = pytest.importorskip("torch")
     functional = pytest.importorskip("bitsandbytes").functional
