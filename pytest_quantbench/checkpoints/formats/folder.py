@@ -7,13 +7,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pytest_quantbench.checkpoints.config import read_table
 from pytest_quantbench.checkpoints.formats.protocol import Claims, HeldTensor
-from pytest_quantbench.checkpoints.safetensors_header import StoredTensor, short
+from pytest_quantbench.checkpoints.hub_cache_file import is_of_hub
+from pytest_quantbench.checkpoints.safetensors_header import ALL_BYTES, StoredTensor, short
 from pytest_quantbench.checkpoints.shards import read_weights
 from pytest_quantbench.checkpoints.tensor_file import read
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.quantizers import Arrays
+from pytest_quantbench.quantizers import Array, Arrays
 
 QUANTIZATION = ("quantization", "quantization_config", "compression_config")
 FLOATS = ("F16", "BF16", "F32")
@@ -31,15 +34,16 @@ def quantization_of(directory: Path) -> Mapping[str, Any]:
 
 
 class Folder:
-    """Config and headers of a directory. Raises ModelError naming the file for what is missing, cut or no link within
-    it.
+    """Config and headers of a directory. Raises ModelError naming the file for what is missing or cut, and for a link
+    that leads out of it.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        refuse_links_out(directory)
         self.config = read_table(directory / "config.json")
         self.quantization = quantization_of(directory)
-        weights = read_weights(directory)
+        weights = read_weights(directory, ALL_BYTES)
         self.files, self.tensors = weights.files, weights.tensors
         self._file_of = weights.places
 
@@ -48,13 +52,16 @@ class Folder:
         return self._file_of[name]
 
     def read(self, names: Iterable[str]) -> Arrays:
-        """Stored tensors by their names, read anew."""
+        """Stored tensors by their names, read anew. Raises ModelError for one that holds NaN or infinity."""
         by_file: dict[Path, list[str]] = {}
         for name in names:
             by_file.setdefault(self._file_of[name], []).append(name)
         found: Arrays = {}
         for file, several in by_file.items():
             found |= read(file, several)
+        for name, array in found.items():
+            if not is_finite(array):
+                raise ModelError(f"{self._file_of[name]}: {short(name)} holds values that are not finite.")
         return found
 
     def stored_bytes(self, names: Iterable[str]) -> int:
@@ -101,6 +108,27 @@ class Folder:
         """config.json without quantization, generation_config.json, and the original that the model card names."""
         config = {key: value for key, value in self.config.items() if key not in QUANTIZATION}
         return Claims(base_model=base_model_of(self.directory), config=config, generation=self._generation)
+
+
+def refuse_links_out(directory: Path) -> None:
+    """Raise ModelError for a config or a weight file that is a link to what does not belong to the model."""
+    inside = directory.resolve()
+    for file in sorted(directory.iterdir()) if directory.is_dir() else ():
+        is_read = file.suffix in (".json", ".safetensors", ".md")
+        if is_read and file.is_symlink() and not is_of_hub(file) and not file.resolve().is_relative_to(inside):
+            raise ModelError(f"{file} is a link out of its folder, to {file.readlink()}. Put the file itself there.")
+
+
+# By type, the bits of a number in eight bits, and what they are in one that is not finite.
+NOT_FINITE = {"float8_e4m3fn": (0x7F, 0x7F), "float8_e5m2": (0x7C, 0x7C), "float8_e8m0fnu": (0xFF, 0xFF)}
+
+
+def is_finite(array: Array) -> bool:
+    """Whether no number is NaN or infinite."""
+    if array.dtype.name in NOT_FINITE:
+        mask, wrong = NOT_FINITE[array.dtype.name]
+        return not bool(((array.view(np.uint8) & np.uint8(mask)) == wrong).any())
+    return array.dtype.kind not in "fcV" or bool(np.isfinite(array).all())
 
 
 def base_model_of(directory: Path) -> str | None:
