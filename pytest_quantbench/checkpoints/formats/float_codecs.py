@@ -94,7 +94,7 @@ class NvFloat4(_Floats):
         columns = block_scales.columns_of(self.in_features, NV_GROUP)
         with np.errstate(over="ignore"):  # what is not finite is seen, and told, by those who ask
             scales = e4m3_values(arrays["scales"]) / arrays["global_scale"].astype(np.float32).reshape(1, 1)
-        return _grouped(arrays["codes"], 4, columns, scales)
+        return grouped(arrays["codes"], 4, columns, scales)
 
     def layer(self, arrays: Mapping[str, Array]) -> Layer | None:
         """MLX's own form, with one number for all outputs."""
@@ -104,7 +104,7 @@ class NvFloat4(_Floats):
         return Layer(grid=found.grid, scale=np.float32(1) / arrays["global_scale"].astype(np.float32).reshape(1))
 
 
-def _grouped(codes: NDArray[np.uint8], bits: int, columns: block_scales.Places, scales: Matrix) -> Matrix:
+def grouped(codes: NDArray[np.uint8], bits: int, columns: block_scales.Places, scales: Matrix) -> Matrix:
     """Elements times the scales of their groups."""
     return block_scales.multiplied(lambda rows: elements(codes[rows], bits), 1, len(codes), columns, scales, None)
 
