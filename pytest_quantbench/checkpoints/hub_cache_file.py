@@ -46,11 +46,11 @@ def remove(path: Path) -> None:
     """Delete a file of a snapshot and its blob; nothing outside the model's own folder in the cache."""
     blob = path.parent / path.readlink() if path.is_symlink() else path
     path.unlink(missing_ok=True)
-    if blob.parent.resolve() == (path.parents[2] / "blobs").resolve():
+    if blob.parent.resolve() in {(folder / "blobs").resolve() for folder in path.parents[2:4]}:  # or in a folder there
         blob.unlink(missing_ok=True)
 
 
 def is_shared(path: Path) -> bool:
-    """Whether another snapshot links to the same blob."""
-    others = (other for other in path.parents[1].glob("*/*") if other != path and other.is_symlink())
+    """Whether another snapshot, or a folder in one, links to the same blob."""
+    others = (other for other in path.parents[1].rglob("*") if other != path and other.is_symlink())
     return path.is_symlink() and any(other.readlink().name == path.readlink().name for other in others)

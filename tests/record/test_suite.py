@@ -58,7 +58,7 @@ def test_a_recipe_that_is_not_the_levels_default_is_judged_by_the_levels_criteri
     assert (verdict.recipe, verdict.level, verdict.outcome, verdict.met) == ("int4-gptq", "int4", "pass", 8)
     assert judge_suite("int4", others).met == 0
     lines = terminal.suite_lines([*others, record("m0", "fail"), record("m0", "pass", "int8")])
-    assert [line.partition(":")[0] for line in lines] == ["int4", "int4-gptq"]
+    assert [line.partition(":")[0] for line in lines] == ["int8", "int4", "int4-gptq"]
 
 
 def test_a_candidate_has_a_line_where_it_was_judged_by_its_level_or_by_limits_of_ones_own():
