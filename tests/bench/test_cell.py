@@ -9,6 +9,7 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.bench.artifacts import Artifacts
 from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.candidates import Candidate
+from pytest_quantbench.catalog.criteria import Overrides
 from pytest_quantbench.catalog.models import MODELS, Model, user_model
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress.artifact import Artifact
@@ -269,7 +270,7 @@ def test_weights_say_what_was_lost(subject):
 def test_criteria_may_be_overridden_per_cell(subject):
     cell = cell_of(subject, "int4-rtn")
     assert cell.limit("perplexity_delta") == 1.0
-    adjusted(subject, criteria={"llama-0-0-int4-rtn": {"perplexity_delta": 0.25}})
+    adjusted(subject, criteria=Overrides(selected={"llama-0-0-int4-rtn": {"perplexity_delta": 0.25}}))
     assert cell.limit("perplexity_delta") == 0.25
 
 
@@ -343,9 +344,7 @@ def test_a_candidate_that_is_better_than_its_reference_is_anomalous(candidate, s
 
 def test_of_a_candidate_the_noise_floor_is_measured_without_any_limit_too(candidate, subject):
     assert candidate.target.recipe.level == "int4"
-    subject.inputs.settings = dataclasses.replace(
-        subject.inputs.settings, criteria={"theirs": {"perplexity_delta": "informational"}}
-    )
+    adjusted(subject, criteria=Overrides(candidates={"perplexity_delta": "informational"}))
     better_by(candidate, 0.5)
     verdict = candidate.judge("perplexity")
     assert (verdict.limit, verdict.outcome) == (None, "anomalous")
