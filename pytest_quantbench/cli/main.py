@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from pytest_quantbench.cli import conform, plan, prune, report, run, weights
+from pytest_quantbench.cli import conform, convert, plan, prune, report, run, weights
 from pytest_quantbench.errors import QuantbenchError
 
 
@@ -30,6 +30,7 @@ VERBS: Mapping[str, Verb] = {
     "prune": prune,
     "report": report,
     "weights": weights,
+    "convert": convert,
     "conform": conform,
 }
 
