@@ -10,6 +10,7 @@ from pytest_quantbench.bench.inputs import Inputs
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.calibration import CalibrationSet
+from pytest_quantbench.compress.external import External
 from pytest_quantbench.compress.pipeline import compress, key_of, used_calibration
 from pytest_quantbench.engines.machine import describe
 
@@ -33,6 +34,8 @@ class Artifacts:
             return self.of(target.plain)  # a walk reads the weights of both once
         if target.damage is not None:
             return DAMAGES[target.damage](self.of(target.plain), inputs.opened, settings.seed)
+        if target.recipe.candidate is not None:
+            return External(inputs.holding(target.recipe.candidate), inputs.opened, target.recipe)
         return compress(
             inputs.opened,
             target.recipe,
@@ -48,7 +51,10 @@ class Artifacts:
         calibration text where there is none.
         """
         inputs = self._inputs
-        key = key_of(inputs.opened, target.recipe, inputs.settings.seed, self.calibrated_by(target))
+        if target.recipe.candidate is not None:
+            key = self.of(target.plain).manifest.key
+        else:
+            key = key_of(inputs.opened, target.recipe, inputs.settings.seed, self.calibrated_by(target))
         return key if target.damage is None else f"{key} {target.damage}"
 
     def identify(self, target: Target) -> dict[str, Any]:

@@ -1,13 +1,17 @@
 """One model under test with all that measuring it needs: its weights, its texts, its tasks, the calibration text."""
 
 from collections.abc import Callable, Hashable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pytest_quantbench import engines
+from pytest_quantbench.catalog.candidates import Candidate
 from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.formats import open_candidate
+from pytest_quantbench.checkpoints.formats.protocol import Holding
 from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer
 from pytest_quantbench.compress.calibration import CalibrationSet
 from pytest_quantbench.compress.calibration_text import Writer, calibration_set
@@ -69,6 +73,10 @@ class Inputs:
         settings = self.settings
         known = None if settings.fresh else find(settings.cache, self.model, settings.offline)
         return self.engine.open(known or Checkpoint(*fetch(self.model, settings.offline)))
+
+    def holding(self, candidate: Candidate) -> Holding:
+        """A candidate's files, opened and checked."""
+        return self.once(("candidate", candidate), lambda: open_candidate(Path(candidate.source)))
 
     @property
     def tasks(self) -> tuple[str, ...]:

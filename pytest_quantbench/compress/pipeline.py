@@ -96,9 +96,11 @@ def compress(
 
 
 def used_calibration(recipe: Recipe, calibration: Callable[[], CalibrationSet] | None) -> CalibrationSet | None:
-    """The calibration text, where a method of the recipe wants one. Raises QuantbenchError where it needs one and there
-    is none.
+    """The calibration text, where a method of the recipe wants one. Nothing is fitted of a candidate. Raises
+    QuantbenchError where a method needs one and there is none.
     """
+    if recipe.candidate is not None:
+        return None
     wishes = {quantizers.get(part.quantizer).calibration for part in recipe.parts}
     if calibration is None and "hessian" in wishes:
         raise QuantbenchError(f"{recipe.id} needs calibration: give a text with --calibration FILE.")

@@ -24,6 +24,17 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Which tensors of a checkpoint, by their published names, a parameter is made of.
+
+    `same`: it is one of them as it is; `stack`: (experts, out, in), each matrix one of them; `made`: anything else.
+    """
+
+    form: Literal["same", "stack", "made"]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capacity:
     """What a model takes: token ids below `vocabulary`, and texts of `positions` tokens, begin-of-sequence included.
     None: its config does not say.

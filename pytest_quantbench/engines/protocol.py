@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.engines.batches import Batch, Ids
 from pytest_quantbench.engines.logits import Logits
-from pytest_quantbench.engines.parameters import Capacity, Parameter
+from pytest_quantbench.engines.parameters import Capacity, Origin, Parameter
 from pytest_quantbench.engines.resident import Resident
 from pytest_quantbench.engines.walk_proof import Proof
 from pytest_quantbench.quantizers import Array, Layer
@@ -68,6 +68,12 @@ class Architecture(Protocol):
         """The same in numpy, of the type in which it is stored; nobody may write into it. Raises WeightError for values
         that are no numbers.
         """
+
+    def origin(self, path: str) -> Origin:
+        """Which published tensors a parameter is made of. Raises ModelError where that cannot be told."""
+
+    def made(self, path: str, tensors: Mapping[str, Array]) -> Array:
+        """What the engine makes a parameter of: {published name: values}, all of its origin's sources."""
 
     def let_go(self) -> None:
         """Forget what was read, so that the files can be deleted."""

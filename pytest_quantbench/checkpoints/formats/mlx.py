@@ -18,6 +18,7 @@ from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers import Array, Arrays, Codec
 from pytest_quantbench.quantizers.layer import Affine, Layer, Microscaled
 from pytest_quantbench.quantizers.numerics import affine_rounding, microscaled_formats
+from pytest_quantbench.quantizers.numerics.affine import GROUPS
 from pytest_quantbench.quantizers.numerics.microscaled_formats import FORMATS
 
 AFFINE_BITS = (2, 3, 4, 5, 6, 8)
@@ -37,9 +38,11 @@ class MlxAffine(Codec):
         packed = arrays["weight"].view("uint8")
         return affine_rounding.decoded(packed, arrays["scales"], arrays["biases"], self.bits)
 
-    def layer(self, arrays: Mapping[str, Array]) -> Layer:
-        """As it is."""
+    def layer(self, arrays: Mapping[str, Array]) -> Layer | None:
+        """As it is; None for a group that MLX's kernels do not take."""
         weight = arrays["weight"]
+        if weight.shape[1] * 32 // self.bits // arrays["scales"].shape[1] not in GROUPS:
+            return None
         in_features = weight.shape[1] * 32 // self.bits
         grid = Affine(
             codes=weight, scales=arrays["scales"], biases=arrays["biases"], bits=self.bits, in_features=in_features

@@ -11,9 +11,10 @@ from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.config import remote_code
 from pytest_quantbench.engines.mlx.arrays import to_numpy
 from pytest_quantbench.engines.mlx.experts import is_stack, routers
+from pytest_quantbench.engines.mlx.origins import Origins
 from pytest_quantbench.engines.mlx.skeleton import Config, decoder_layers, shapes
 from pytest_quantbench.engines.mlx.weight_names import fitted, with_head_as_stored
-from pytest_quantbench.engines.parameters import Kind, Parameter
+from pytest_quantbench.engines.parameters import Kind, Origin, Parameter
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.errors import ModelError, WeightError
 from pytest_quantbench.quantizers import Array
@@ -103,6 +104,19 @@ class Opened:
             key = str(array.dtype).removeprefix("mlx.core.")
             counts[key] = counts.get(key, 0) + array.size
         return max(counts, key=lambda key: counts[key])
+
+    @cached_property
+    def _origins(self) -> Origins:
+        _ = self.model  # which is opened now where the weights had been deleted
+        return Origins(self.config, self._stored())
+
+    def origin(self, path: str) -> Origin:
+        """Which published tensors a parameter is made of. Raises ModelError where that cannot be told."""
+        return self._origins.of(path, self.tensor(path), self._stored())
+
+    def made(self, path: str, tensors: Mapping[str, Array]) -> Array:
+        """What mlx-lm makes a parameter of."""
+        return self._origins.made(path, tensors)
 
     def let_go(self) -> None:
         """Forget what was read, so that the files can be deleted."""

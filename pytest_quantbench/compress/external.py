@@ -1,0 +1,205 @@
+"""A candidate as an artifact: what somebody else's files hold, under the names that an engine has for it.
+
+The original is opened beside it and says which parameters there are, and of which published tensors each is made. Its
+config is what runs. Everything that reads artifacts then reads the candidate, one parameter at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from pytest_quantbench.catalog.recipes import Recipe
+from pytest_quantbench.checkpoints.formats.protocol import HeldTensor, Holding
+from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.compress.assignment import ENCODED, Tensor
+from pytest_quantbench.compress.manifest import Manifest
+from pytest_quantbench.engines.machine import versions
+from pytest_quantbench.engines.parameters import Origin, Parameter
+from pytest_quantbench.engines.protocol import Architecture
+from pytest_quantbench.errors import ModelError, WeightError
+from pytest_quantbench.quantizers import Array, Arrays
+from pytest_quantbench.quantizers.encoding import Encoding, Rules, join
+from pytest_quantbench.storage.files import file_sha256
+from pytest_quantbench.storage.sealed_json import json_sha256
+
+# Raised when what is read from the same files changes.
+FORMAT = 1
+
+
+class External(Artifact):
+    """The tensors of a `Holding`, as parameters of an opened original. Raises ModelError, naming the tensors, where the
+    two do not hold the same ones in the same shapes.
+    """
+
+    def __init__(self, holding: Holding, source: Architecture, recipe: Recipe) -> None:
+        self.config, self.recipe_id, self.decoder = source.config, recipe.id, source.engine
+        self.holding, self._source = holding, source
+        self._parameters = {each.path: each for each in source.parameters}
+        self._origins = {path: self._origin(path) for path in self._parameters}
+        self._held = {path: self._tensors(path) for path in self._parameters}
+        self._tensors_by_path = {path: self._described(each) for path, each in self._parameters.items()}
+        self._refuse_left_over()
+        self._manifest = self._described_whole(recipe)
+
+    def _origin(self, path: str) -> Origin:
+        """Which tensors of the candidate a parameter is made of: its own, where the files have mlx-lm's names."""
+        if self.holding.naming == "mlx-lm":
+            if not self._source.engine.paths_are_mlx_lms:
+                raise ModelError(f"{self._place} has mlx-lm's names, which this engine does not know. Use MLX's.")
+            return Origin(form="same", sources=(path,))
+        return self._source.origin(path)
+
+    @property
+    def _place(self) -> str:
+        files = self.holding.files
+        return str(files[0] if len(files) == 1 else files[0].parent)
+
+    def _tensors(self, path: str) -> tuple[HeldTensor, ...]:
+        origin = self._origins[path]
+        found = [self.holding.tensor(name) for name in origin.sources]
+        missing = [name for name, tensor in zip(origin.sources, found, strict=True) if tensor is None]
+        if missing:
+            raise ModelError(f"{self._place} lacks {missing[0]}: it is no whole {self.config.get('model_type')} model.")
+        held = tuple(tensor for tensor in found if tensor is not None)
+        shape = self._parameters[path].shape
+        wanted = {"same": shape, "stack": shape[1:]}.get(origin.form)
+        for tensor in held:
+            if wanted is not None and tensor.shape != wanted:
+                raise ModelError(
+                    f"{self._place}: {tensor.name} has shape {tensor.shape}, and {wanted} in the reference."
+                )
+        return held
+
+    def _refuse_left_over(self) -> None:
+        """Raise ModelError for tensors that the original does not have, unless they are its own under another name."""
+        names = [name for origin in self._origins.values() for name in origin.sources]
+        beyond = self.holding.left_over(names)
+        for name in beyond:
+            if not self._is_tied_head(name):
+                more = f" (and {len(beyond) - 1} more)" if len(beyond) > 1 else ""
+                raise ModelError(f"{self._place} holds {name}{more}, which the reference does not have.")
+
+    def _is_tied_head(self, name: str) -> bool:
+        """Whether a tensor is the embeddings once more, of a model whose output head they are."""
+        embeddings = next((path for path in self._held if path.endswith("embed_tokens.weight")), None)
+        head = self.holding.tensor(name) if name.endswith("lm_head.weight") else None
+        if head is None or embeddings is None or head.shape != self._parameters[embeddings].shape:
+            return False
+        if not np.array_equal(_decoded(head), self.float32(embeddings)):
+            raise ModelError(
+                f"{self._place} has an output head ({name}) that is not its embeddings; in the reference they are one."
+            )
+        return True
+
+    def _described(self, parameter: Parameter) -> Tensor:
+        """The manifest's entry of a parameter."""
+        held = self._held[parameter.path]
+        kinds = list(dict.fromkeys(tensor.kind for tensor in held if tensor.codec is not None))
+        encoded, matrix = bool(kinds), parameter.kind in ENCODED
+        note = "" if encoded or not matrix else f"stored as {held[0].kind}"
+        return Tensor(
+            name=parameter.path,
+            quantizer="+".join(kinds) if encoded else None,
+            parameters=held[0].parameters if len(kinds) == 1 else {},
+            shape=parameter.shape,
+            stored_bytes=sum(self._share(tensor, parameter) for tensor in held),
+            arrays=tuple(tensor.name for tensor in held),
+            part=("outer" if parameter.layer is None else "inner") if matrix else "kept",
+            note=note if matrix else f"{parameter.path.rpartition('.')[2]} of {parameter.owner}",
+        )
+
+    def _share(self, tensor: HeldTensor, parameter: Parameter) -> int:
+        """A tensor's bytes, or this parameter's share of one that several are made of."""
+        if self._origins[parameter.path].form != "made":
+            return tensor.stored_bytes
+        values = math.prod(parameter.shape) / len(self._held[parameter.path])
+        return round(tensor.stored_bytes * min(1.0, values / math.prod(tensor.shape)))
+
+    def _described_whole(self, recipe: Recipe) -> Manifest:
+        source, tensors = self._source, tuple(self._tensors_by_path.values())
+        hashes = {file.name: file_sha256(file) for file in self.holding.files}
+        return Manifest(
+            key=json_sha256([FORMAT, source.checkpoint.sha256, source.engine.version, hashes])[:32],
+            source=str(source.checkpoint.directory),
+            revision=source.checkpoint.revision,
+            source_sha256=source.checkpoint.sha256,
+            source_dtype=source.dtype,
+            recipe=recipe.id,
+            tensors=tensors,
+            versions=versions(source.engine),
+            bf16_bytes=2 * sum(math.prod(tensor.shape) for tensor in tensors),
+            stored_bytes=sum(tensor.stored_bytes for tensor in tensors),
+            opens_in_mlx_lm=self.holding.format == "mlx",
+            files=hashes,
+        )
+
+    @property
+    def manifest(self) -> Manifest:
+        """What it holds, and which original it is compared with."""
+        return self._manifest
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Every parameter's path."""
+        return list(self._parameters)
+
+    def tensor(self, name: str) -> Tensor:
+        """What is stored for a parameter."""
+        return self._tensors_by_path[name]
+
+    def arrays(self, name: str) -> Arrays:
+        """The arrays of a parameter that is stored as one tensor, or as a stack of tensors of one kind."""
+        held = self._held[name]
+        return held[0].read() if len(held) == 1 else join([tensor.read() for tensor in held])
+
+    def encoding(self, name: str) -> Encoding | None:
+        """The arrays and the codec of a parameter; None where it is stored as it is, or made of several tensors that
+        are encoded each for itself.
+        """
+        held, form = self._held[name], self._origins[name].form
+        codec = held[0].codec
+        if codec is None or form == "made" or any(tensor.codec != codec for tensor in held):
+            return None
+        return Encoding(codec=codec, arrays=self.arrays(name), shape=self._parameters[name].shape)
+
+    def inputs(self, name: str) -> Rules | None:
+        """What is done to the inputs of the layer that owns this parameter."""
+        if not any(tensor.codec is not None and tensor.codec.has_input_rule for tensor in self._held[name]):
+            return None
+        encoding = self.encoding(name)
+        return None if encoding is None else encoding.inputs()
+
+    def dense(self, name: str) -> Any:
+        """One parameter, decoded. Raises WeightError for values that are no numbers."""
+        encoding = self.encoding(name)
+        dense = self._apart(name) if encoding is None else self.decoder.decode(encoding)
+        numbers = [dense] if isinstance(dense, np.ndarray) else _floats(encoding)
+        if not all(np.isfinite(np.sum(each, dtype=np.float64)) for each in numbers):
+            raise WeightError(f"{self._place}: {name} has NaN or infinite values: not a usable model.")
+        return dense
+
+    def _apart(self, name: str) -> Array:
+        """A parameter of which each tensor is decoded for itself."""
+        held, origin = self._held[name], self._origins[name]
+        if origin.form == "made":
+            return self._source.made(name, {tensor.name: _decoded(tensor) for tensor in held})
+        return _decoded(held[0]) if origin.form == "same" else np.stack([_decoded(tensor) for tensor in held])
+
+
+def _floats(encoding: Encoding | None) -> list[Array]:
+    """What of an encoding are numbers, such as scales: seen on the host where the decoded values are elsewhere."""
+    arrays = () if encoding is None else encoding.arrays.values()
+    return [array for array in arrays if np.issubdtype(array.dtype, np.floating) or array.dtype == ml_dtypes.bfloat16]
+
+
+def _decoded(tensor: HeldTensor) -> Array:
+    """A tensor's values: in float32, or as they are stored."""
+    arrays = tensor.read()
+    if tensor.codec is None:
+        return next(iter(arrays.values()))
+    return Encoding(codec=tensor.codec, arrays=arrays, shape=tensor.shape).dense()
