@@ -10,8 +10,8 @@ from pytest_quantbench.plugin import option_values as values
 
 HELP = "write a model at a recipe as MLX, GGUF or decoded safetensors"
 DESCRIPTION = (
-    "Makes the compressed model as `quantbench run` does, or takes it from the cache, and writes it in a form that other "
-    "programs read. What the form cannot hold as it was judged is said, and stands in the README.md of the output."
+    "Makes the compressed model as `quantbench run` does, or takes it from the cache, and writes it in a form that "
+    "other programs read. What the form cannot hold as it was judged is said, and stands in the output's README.md."
 )
 T = TypeVar("T")
 
@@ -41,9 +41,7 @@ def run(chosen: argparse.Namespace) -> int:
     settings = Settings(
         offline=chosen.offline,
         seed=_read("--seed", chosen.seed, values.seed),
-        calibration=None
-        if chosen.calibration is None
-        else _read("--calibration", chosen.calibration, values.calibration),
+        calibration=chosen.calibration and _read("--calibration", chosen.calibration, values.calibration),
     )
     check_empty(chosen.output)
     subject, exporter = Subject(chosen.model, settings), get(chosen.to)

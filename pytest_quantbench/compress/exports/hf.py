@@ -1,7 +1,7 @@
 """Decoded weights as safetensors under the names that the original has on the Hub: what every program opens.
 
-Every recipe can be written so, as `decode` defines its weights, in float32 or rounded to bfloat16. What a method does to
-activations is not in weights, and lost. config.json is the original's with the type of the weights in it.
+Every recipe can be written so, as `decode` defines its weights, in float32 or rounded to bfloat16. What a method does
+to activations is not in weights, and lost. config.json is the original's with the type of the weights in it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,11 +13,11 @@ import numpy as np
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Recipe
-from pytest_quantbench.checkpoints.shards import read_weights
 from pytest_quantbench.compress.exports.beside import copy_beside
 from pytest_quantbench.compress.exports.differences import Difference, told
 from pytest_quantbench.compress.exports.protocol import Dtype, Job, Written
 from pytest_quantbench.compress.exports.safetensors_files import SafetensorsFiles
+from pytest_quantbench.engines.parameters import Origin
 from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.progress import track
@@ -33,39 +33,41 @@ class Hf:
     use: ClassVar[str] = "Transformers and all that reads its directories open this one."
 
     def check(self, recipe: Recipe, source: Architecture) -> None:
-        """Every recipe is possible, of a model whose published names are known."""
-        published(source)
+        """Every recipe is possible, of a model whose parameters are published tensors, or stacks of them."""
+        _origins(source)
 
     def write(self, job: Job, directory: Path) -> Written:
         """Parameter after parameter, each decoded and forgotten."""
-        artifact, names, kind = job.artifact, published(job.source), NUMPY[job.dtype]
-        files = SafetensorsFiles(directory, [names[name] for name in artifact.names], "pt")
+        artifact, source, kind, origins = job.artifact, job.source, NUMPY[job.dtype], _origins(job.source)
         rounded = Difference(reason="Rounding to bfloat16 changes decoded weights")
-        for name in track(artifact.names, what=f"writing {job.name} as {job.dtype}", unit="tensor"):
-            exact = artifact.float32(name)
-            array = exact.astype(kind)
-            files.add(names[name], array)
-            if job.dtype != "float32" and not np.array_equal(array.astype(np.float32), exact):
-                original = job.source.array(name).astype(np.float32)
-                rounded.add(name, original, exact, array.astype(np.float32))
-        copy_beside(job.source.checkpoint.directory, directory, with_dtype(job.source.config, job.dtype))
+        names = [name for each in origins.values() for name in each.sources]
+        with SafetensorsFiles(directory, names, "pt") as files:
+            for path in track(artifact.names, what=f"writing {job.name} as {job.dtype}", unit="tensor"):
+                exact = artifact.float32(path)
+                array = exact.astype(kind)
+                parts = array if origins[path].form == "stack" else [array]
+                for name, part in zip(origins[path].sources, parts, strict=True):
+                    files.add(name, part)
+                if job.dtype != "float32" and not np.array_equal(array.astype(np.float32), exact):
+                    rounded.add(path, source.array(path).astype(np.float32), exact, array.astype(np.float32))
+            stored_bytes = files.finish()
+        copy_beside(source.checkpoint.directory, directory, with_dtype(source.config, job.dtype))
         sentences, lines = told([rounded])
-        return Written(stored_bytes=files.close(), differences=(*sentences, *_lost_rules(job.recipe)), details=lines)
+        return Written(stored_bytes=stored_bytes, differences=(*sentences, *_lost_rules(job.recipe)), details=lines)
 
 
-def published(source: Architecture) -> dict[str, str]:
-    """The published name of every parameter. Raises ModelError for a model whose parameters have others, or are made of
-    several tensors.
+def _origins(source: Architecture) -> dict[str, Origin]:
+    """What every parameter is called where the model is published. Raises ModelError for one that is neither a
+    published tensor nor a stack of them.
     """
-    tensors = read_weights(source.checkpoint.directory).tensors
-    for parameter in source.parameters:
-        if parameter.path not in tensors or tensors[parameter.path].shape != parameter.shape:
+    origins = {parameter.path: source.origin(parameter.path) for parameter in source.parameters}
+    for path, origin in origins.items():
+        if origin.form == "made":
             raise ModelError(
-                f"{source.checkpoint.directory} cannot be written as --to hf: {parameter.path} is not the name of one of "
-                f"its published tensors of that shape. This is done for models whose parameters mlx-lm calls as the Hub "
-                f"does."
+                f"{source.checkpoint.directory} cannot be written as --to hf: {path} is put together of "
+                f"{', '.join(origin.sources[:2])}, and taking it apart again is not done here. Choose --to mlx."
             )
-    return {parameter.path: parameter.path for parameter in source.parameters}
+    return origins
 
 
 def with_dtype(config: Mapping[str, Any], dtype: Dtype) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """MLX's own storage, which `mlx_lm.load` opens: quantized matrices as their arrays, all else in 16 or 32 bits.
 
-Source: mlx-lm's `quantize_model` and `load_model`. A quantized layer of path P has P.weight, P.scales and, in the affine
-mode, P.biases; `quantization` in config.json has an entry for every one of them.
+Source: mlx-lm's `quantize_model` and `load_model`. A quantized layer of path P has P.weight, P.scales and, in the
+affine mode, P.biases; `quantization` in config.json has an entry for every one of them.
 
-A method's grid is written as its `layer` describes it: so int8, nibble and the K-quants with groups of 32 come as affine
-grids too, which decode to the same numbers. What MLX cannot hold is refused; what it can hold only nearly is measured.
+A method's grid is written as its `layer` describes it: so int8, nibble and the K-quants with groups of 32 come as
+affine grids too, which decode to the same numbers. What MLX cannot hold is refused, and what it can hold only nearly is
+measured.
 """
 
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ from pytest_quantbench.quantizers import Array, Arrays, Layer, Statistics
 from pytest_quantbench.quantizers.encoding import Encoding
 from pytest_quantbench.quantizers.layer import Affine
 from pytest_quantbench.quantizers.mlx_form import Entry, kind_of, stored
+from pytest_quantbench.quantizers.numerics.affine_rounding import decoded
 
 TRIAL_SHAPE = (64, 256)
 WAY_OUT = "Choose --to hf, which writes decoded weights."
@@ -52,30 +54,30 @@ class Mlx:
 
     def write(self, job: Job, directory: Path) -> Written:
         """Parameter after parameter, in the order of the layers."""
-        artifact = job.artifact
-        names = [f"{owner(name)}.{part}" for name in artifact.names for part in ("weight", "scales", "biases")]
-        files = SafetensorsFiles(directory, [*artifact.names, *names], "mlx")
-        entries: dict[str, Entry] = {}
+        artifact, entries = job.artifact, dict[str, Entry]()
         moved = Difference(reason="Single weights that lie beside the grid are the grid's nearest level")
-        for name in track(artifact.names, what=f"writing {job.name} as MLX", unit="tensor"):
-            encoding = artifact.encoding(name)
-            if encoding is None or encoding.codec.name == "identity":
-                (array,) = artifact.arrays(name).values()
-                files.add(name, array)
-                continue
-            grids, count = _grids(name, encoding)
-            entries[owner(name)] = _entry(grids[0])
-            for part, array in _joined(grids, len(encoding.shape) == 3).items():
-                files.add(f"{owner(name)}.{part}", array)
-            if count:
-                original = job.source.array(name).astype(np.float32)
-                moved.add(name, original, artifact.float32(name), _decoded(grids, encoding), f"{count} weights")
+        names = [f"{owner(name)}.{part}" for name in artifact.names for part in ("weight", "scales", "biases")]
+        with SafetensorsFiles(directory, [*artifact.names, *names], "mlx") as files:
+            for name in track(artifact.names, what=f"writing {job.name} as MLX", unit="tensor"):
+                encoding = artifact.encoding(name)
+                if encoding is None or encoding.codec.name == "identity":
+                    (array,) = artifact.arrays(name).values()
+                    files.add(name, array)
+                    continue
+                grids, count = _grids(name, encoding)
+                entries[owner(name)] = _entry(grids[0])
+                for part, array in _joined(grids, len(encoding.shape) == 3).items():
+                    files.add(f"{owner(name)}.{part}", array)
+                if count:
+                    original = job.source.array(name).astype(np.float32)
+                    moved.add(name, original, artifact.float32(name), _decoded(grids, encoding), f"{count} weights")
+            stored_bytes = files.finish()
         config = for_mlx_lm(job.source.config)
         if entries:
             config["quantization"] = {**list(entries.values())[-1], **entries}
         copy_beside(job.source.checkpoint.directory, directory, config)
         sentences, lines = told([moved])
-        return Written(stored_bytes=files.close(), differences=sentences, details=lines)
+        return Written(stored_bytes=stored_bytes, differences=sentences, details=lines)
 
 
 def trial(part: Part) -> Layer | None:
@@ -104,7 +106,7 @@ def _grids(name: str, encoding: Encoding) -> tuple[list[Grid], int]:
         if found is None:
             columns = encoding.shape[-1]
             raise QuantbenchError(
-                f"{name} cannot be written as MLX: its rows of {columns} are padded, for no group divides them. {WAY_OUT}"
+                f"{name} cannot be written as MLX: no group divides its rows of {columns}, which are padded. {WAY_OUT}"
             )
         grids.append(found.grid)
         moved += found.moved
@@ -115,9 +117,8 @@ def _grids(name: str, encoding: Encoding) -> tuple[list[Grid], int]:
 
 def _entry(grid: Grid) -> Entry:
     group, bits, mode = kind_of(grid)
-    return (
-        {"group_size": group, "bits": bits} if mode == "affine" else {"group_size": group, "bits": bits, "mode": mode}
-    )
+    entry: Entry = {"group_size": group, "bits": bits}
+    return entry if mode == "affine" else {**entry, "mode": mode}
 
 
 def _joined(grids: list[Grid], is_stack: bool) -> Arrays:
@@ -131,8 +132,6 @@ def _joined(grids: list[Grid], is_stack: bool) -> Arrays:
 
 def _decoded(grids: list[Grid], encoding: Encoding) -> Array:
     """What the grids decode to, (out, in) or (experts, out, in) float32: affine ones alone have moved weights."""
-    from pytest_quantbench.quantizers.numerics.affine_rounding import decoded
-
     made = [
         decoded(grid.codes.view(np.uint8), grid.scales, grid.biases, grid.bits)
         for grid in grids

@@ -8,7 +8,7 @@ format allows. Names and index are those that Transformers and mlx-lm look for.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
@@ -23,7 +23,7 @@ NAMES: Mapping[np.dtype[Any], str] = {np.dtype(kind): name for name, kind in NUM
 
 class SafetensorsFiles:
     """The files of one directory. `names`: of all tensors that may come, for which headers have room; `form` is what
-    the files say of themselves, `pt` or `mlx`.
+    the files say of themselves, `pt` or `mlx`. `finish` is called at the end, inside of the `with`.
     """
 
     def __init__(self, directory: Path, names: list[str], form: str, most_bytes: int = MOST_BYTES) -> None:
@@ -35,11 +35,18 @@ class SafetensorsFiles:
         self._parts: list[tuple[Path, list[str]]] = []
         self._total = 0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:  # after an error
+            self._file.close()
+
     def add(self, name: str, array: Array) -> None:
         """Write a tensor. Raises OSError."""
         if self._file is None or (self._end and self._end + array.nbytes > self._most):
-            self._finish()
-            self._begin()
+            self._end_file()
+            self._begin_file()
         assert self._file is not None
         span = [self._end, self._end + array.nbytes]
         self._header[name] = {"dtype": NAMES[array.dtype], "shape": list(array.shape), "data_offsets": span}
@@ -47,10 +54,10 @@ class SafetensorsFiles:
         self._end = span[1]
         self._total += array.nbytes
 
-    def close(self) -> int:
+    def finish(self) -> int:
         """Give the files their names, and write the index; returns how many bytes the files take. Raises OSError."""
-        self._finish()
-        named = {}
+        self._end_file()
+        named: dict[str, str] = {}
         for number, (part, tensors) in enumerate(self._parts, 1):
             count = len(self._parts)
             name = "model.safetensors" if count == 1 else f"model-{number:05d}-of-{count:05d}.safetensors"
@@ -61,13 +68,13 @@ class SafetensorsFiles:
             (self._directory / INDEX).write_text(json.dumps(index, indent=2))
         return sum((self._directory / name).stat().st_size for name in set(named.values()))
 
-    def _begin(self) -> None:
+    def _begin_file(self) -> None:
         part = self._directory / f"part-{len(self._parts) + 1}"
         self._file = part.open("wb")
         self._file.write(bytes(8 + self._room))
         self._header, self._end = {"__metadata__": {"format": self._form}}, 0
 
-    def _finish(self) -> None:
+    def _end_file(self) -> None:
         """Write the header of the present file into the room that was left for it."""
         if self._file is None:
             return
