@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MEMBERS: Mapping[str, str] = {
     "mlx": "pytest_quantbench.compress.exports.mlx:Mlx",
+    "gguf": "pytest_quantbench.compress.exports.gguf:Gguf",
     "hf": "pytest_quantbench.compress.exports.hf:Hf",
 }
 

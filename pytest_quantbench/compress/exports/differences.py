@@ -40,7 +40,8 @@ class Difference:
         if not self.lines:
             return ""
         figures = _figures(self.largest, self.signal, self.before, self.after)
-        return f"{self.reason} in {len(self.lines)} tensors: {figures}."
+        count = f"{len(self.lines)} tensor{'s' * (len(self.lines) > 1)}"
+        return f"{self.reason} in {count}: {figures}."
 
 
 def told(differences: list[Difference]) -> tuple[tuple[str, ...], tuple[str, ...]]:

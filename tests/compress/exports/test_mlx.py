@@ -72,7 +72,7 @@ def test_methods_that_round_activations_are_refused(small_model, bits):
 
 def test_rows_that_no_group_divides_are_refused_with_their_tensor(small_model, job, exported):
     made = job("int4-rtn", small_model(hidden_size=80))
-    with pytest.raises(QuantbenchError, match="embed_tokens.weight cannot be written as MLX: .* rows of 80"):
+    with pytest.raises(QuantbenchError, match=r"embed_tokens.weight cannot be written as MLX: .* rows of 80"):
         exported(made, "mlx")
 
 
@@ -111,5 +111,5 @@ def test_single_weights_beside_the_grid_are_counted_and_measured(job, exported, 
     assert {tuple(place) for place in changed} <= {tuple(place) for place in places}
     assert 0 < held[3, 7] < 9
     (sentence,), (line,) = written.differences, written.details
-    assert sentence.startswith("Single weights that lie beside the grid are the grid's nearest level in 1 tensors: ")
+    assert sentence.startswith("Single weights that lie beside the grid are the grid's nearest level in 1 tensor: ")
     assert line.startswith(f"{name} (2 weights): largest change {9 - held[3, 7]:.3g}, SNR ")
