@@ -5,10 +5,12 @@ K-quants) and has its numbers in float16:
 
     Q4_0, Q5_0, Q8_0:  weight = d · (code − 8, 16, or 0 with signed codes)
     Q4_1, Q5_1:        weight = d · code + m
+    MXFP4:             weight = 2^(scale − 127) · number of four bits
 
-K-quants are such blocks already. Affine grids of 2 to 5 bits become Q4_1 or Q5_1, those whose middle code is zero Q4_0
-or Q5_0, of 8 bits Q8_0: every block of 32 gets its group's scale, and all is as it was where float16 holds the scales.
-What has no such grid, and rows that 256 does not divide, are rounded to Q8_0, as llama.cpp falls back to wider types.
+K-quants and mxfp4 are such blocks already, but for the order of their bytes. Affine grids of 2 to 5 bits become Q4_1
+or Q5_1, those whose middle code is zero Q4_0 or Q5_0, of 8 bits Q8_0: every block of 32 gets its group's scale, and all
+is as it was where float16 holds the scales. What has no such grid, and K-quants' rows that 256 does not divide, are
+rounded to Q8_0, as llama.cpp falls back to wider types.
 """
 
 from collections.abc import Mapping
@@ -18,7 +20,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench.compress.exports.mlx_grids import held, why_not
+from pytest_quantbench.compress.exports.mlx_grids import Grid, held, why_not
 from pytest_quantbench.quantizers import Array
 from pytest_quantbench.quantizers.encoding import Encoding
 from pytest_quantbench.quantizers.layer import Affine
@@ -26,6 +28,7 @@ from pytest_quantbench.quantizers.numerics.bit_packing import unpack
 from pytest_quantbench.quantizers.numerics.kquant_blocks import BLOCK, LAYOUTS
 
 SHORT = 32  # weights in a block that is none of the K-quants'
+LARGEST = 65504  # float16
 MOVED = "Single weights that lie beside the grid are the grid's nearest level"
 HALVED = "Scales are rounded to float16"
 ROUNDED = "No type holds the rows as they are encoded: they are rounded to Q8_0"
@@ -67,32 +70,41 @@ def plain(array: Array) -> Rows:
 def encoded(encoding: Encoding, dense: NDArray[np.float32]) -> Rows:
     """A matrix; `dense` are its decoded values."""
     arrays, columns = encoding.arrays, encoding.shape[-1]
-    if encoding.codec.name == "kquant" and columns % BLOCK == 0:
+    if encoding.codec.name == "kquant":
+        if columns % BLOCK:
+            return _rounded(dense)
         size = arrays["blocks"].shape[1] * BLOCK // columns
         kind = next(layout.name for layout in LAYOUTS.values() if layout.size == size)
         return Rows(kind=kind, content=arrays["blocks"])
     (layer,) = encoding.layers()
     found = None if layer is None or why_not(layer) is not None else held(layer)
-    if found is not None and isinstance(found.grid, Affine) and encoding.codec.name != "kquant":
-        rows = _affine(found.grid)
-        if rows is not None:
-            change = MOVED if found.moved else HALVED
-            return Rows(kind=rows.kind, content=rows.content, change=change)
-    return _rounded(dense)
+    rows = None if found is None else _of_grid(found.grid)
+    if rows is None or found is None:
+        return _rounded(dense)
+    return Rows(kind=rows.kind, content=rows.content, change=MOVED if found.moved else HALVED)
 
 
 def _rounded(dense: NDArray[np.float32]) -> Rows:
-    """As Q8_0, or in F32 where no block divides the rows."""
+    """As Q8_0, or in F32 where no block divides the rows or no float16 scale reaches so far."""
     import gguf
 
-    if dense.shape[1] % SHORT:
+    if dense.shape[1] % SHORT or np.abs(dense).max(initial=0) > 127 * LARGEST:
         return Rows(kind="F32", content=dense)
     content = gguf.quants.quantize(dense, gguf.GGMLQuantizationType.Q8_0)
     return Rows(kind="Q8_0", content=content, change=ROUNDED)
 
 
+def _of_grid(grid: Grid) -> Rows | None:
+    """The blocks of a grid; None where its groups, codes or scales do not fit any."""
+    if isinstance(grid, Affine):
+        return _affine(grid)
+    if grid.form.name != "mxfp4":
+        return None
+    codes = np.asarray(unpack(grid.codes.view(np.uint8), grid.bits), np.uint8).reshape(len(grid.codes), -1, SHORT)
+    return _joined("MXFP4", [grid.scales[:, :, None], *_codes(codes, grid.bits)])
+
+
 def _affine(grid: Affine) -> Rows | None:
-    """The blocks of an affine grid; None where its groups, codes or scales do not fit any."""
     if grid.group % SHORT or grid.bits not in (2, 3, 4, 5, 8):
         return None
     middle = np.float32(2 ** (max(grid.bits, 4) - 1))
@@ -100,13 +112,16 @@ def _affine(grid: Affine) -> Rows | None:
     repeats = grid.group // SHORT
     scales, biases = (np.repeat(part.astype(np.float32), repeats, axis=1) for part in (grid.scales, grid.biases))
     symmetric = np.array_equal(biases, -middle * scales)
-    if (grid.bits == 8 and not symmetric) or not np.isfinite(scales.astype(np.float16)).all():
+    largest = max(np.abs(scales).max(initial=0), 0 if symmetric else np.abs(biases).max(initial=0))
+    if (grid.bits == 8 and not symmetric) or not largest <= LARGEST:
         return None
-    if not np.isfinite(biases.astype(np.float16)).all():
-        return None
-    parts = [_half(scales), *([] if symmetric else [_half(biases)]), *_codes(codes, grid.bits)]
     kind = "Q8_0" if grid.bits == 8 else f"Q{max(grid.bits, 4)}_{0 if symmetric else 1}"
-    return Rows(kind=kind, content=np.concatenate(parts, axis=2).reshape(len(codes), -1))
+    return _joined(kind, [_half(scales), *([] if symmetric else [_half(biases)]), *_codes(codes, grid.bits)])
+
+
+def _joined(kind: str, parts: list[Bytes]) -> Rows:
+    """Parts of blocks, (out, blocks, bytes) each, one after the other."""
+    return Rows(kind=kind, content=np.concatenate(parts, axis=2).reshape(len(parts[0]), -1))
 
 
 def _half(numbers: NDArray[np.float32]) -> Bytes:
