@@ -41,6 +41,11 @@ def needs_suite(item: pytest.Item) -> bool:
     return "quantbench_records" in getattr(item, "fixturenames", ())
 
 
+def needs_codec(item: pytest.Item) -> bool:
+    """Whether an item looks at a quantizer by itself, not at a model."""
+    return "quantbench_codec" in getattr(item, "fixturenames", ())
+
+
 def is_wanted(item: pytest.Item, plan: DiskPlan, *, selftest: bool) -> bool:
     """Whether a session runs an item: not a cell that its disk plan has no room for; a self-test only if it is asked
     for.
@@ -48,7 +53,7 @@ def is_wanted(item: pytest.Item, plan: DiskPlan, *, selftest: bool) -> bool:
     needed = parameters(item)
     if needed is None:
         return True
-    return plan.takes(needed[1].level) and (selftest or not item.get_closest_marker("selftest"))
+    return plan.takes(needed[1]) and (selftest or not item.get_closest_marker("selftest"))
 
 
 def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:
