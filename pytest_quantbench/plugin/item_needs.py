@@ -43,11 +43,13 @@ def needs_suite(item: pytest.Item) -> bool:
 
 def is_wanted(item: pytest.Item, plan: DiskPlan, *, selftest: bool) -> bool:
     """Whether a session runs an item: not a cell that its disk plan has no room for; a self-test only if it is asked
-    for.
+    for; on the files' own runtime only a candidate.
     """
     needed = parameters(item)
     if needed is None:
         return True
+    if item.get_closest_marker("runtime") and needed[1].candidate is None:
+        return False
     return plan.takes(needed[1].level) and (selftest or not item.get_closest_marker("selftest"))
 
 
@@ -58,10 +60,14 @@ def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:
 
 
 def expected(items: Sequence[pytest.Item]) -> dict[str, list[tuple[Recipe, str]]]:
-    """By model: the recipes, each with the name of a measure along a walk that an item is marked with (`t2`, …)."""
+    """By model: the recipes, each with the name of a measure along a walk that an item is marked with (`t2`, …), or
+    that what it is marked with stands beside.
+    """
     from pytest_quantbench import measures
 
-    walked = {measure.label.lower(): measure.name for measure in measures.every() if measure.needs == "walk"}
+    every = list(measures.every())
+    walked = {measure.label.lower(): measure.name for measure in every if measure.needs == "walk"}
+    walked |= {measure.label.lower(): measure.beside for measure in every if measure.needs == "file"}
     found: dict[str, list[tuple[Recipe, str]]] = {}
     for item in items:
         needed = parameters(item)

@@ -14,12 +14,14 @@ from pytest_quantbench.plugin.item_needs import is_ours, parameters
 from pytest_quantbench.plugin.option_names import as_typed
 
 OUTCOME = "quantbench_outcome"
+TIMED = {"t1": "T1", "runtime": "A candidate's runtime"}  # by marker
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Times that are taken beside other load are worth nothing."""
-    if item.get_closest_marker("t1") and parameters(item) and hasattr(item.config, "workerinput"):
-        pytest.skip("T1 refuses to run under pytest-xdist: timing beside other load is worthless")
+    timed = next((name for name in TIMED if item.get_closest_marker(name)), None)
+    if timed and parameters(item) and hasattr(item.config, "workerinput"):
+        pytest.skip(f"{TIMED[timed]} refuses to run under pytest-xdist: timing beside other load is worthless")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -35,11 +35,22 @@ class Deployed:
     """
 
     def __init__(
-        self, process: Process, source: Path, *, context: int, options: Mapping[str, Any] | None = None
+        self,
+        process: Process,
+        source: Path,
+        *,
+        context: int,
+        threads: int | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
-        values = {"source": str(source), "context": context, "threads": cores(), "options": dict(options or {})}
+        values = {
+            "source": str(source),
+            "context": context,
+            "threads": threads or cores(),
+            "options": dict(options or {}),
+        }
         answer = process.ask("load", values).values
-        self._process = process
+        self._process, self.name = process, process.name
         self.vocabulary, self.told = int(answer["vocabulary"]), str(answer["told"])
         self.load_seconds = float(answer["seconds"])
         self.before_bytes, self.peak_bytes = int(answer["before_bytes"]), int(answer["peak_bytes"])

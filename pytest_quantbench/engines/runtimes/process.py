@@ -29,10 +29,17 @@ class Process:
     """One process, which ends with the block that it is used in: `with Process(…) as process`."""
 
     def __init__(self, name: str, module: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self._name, self._patience = name, patience_seconds
-        self._open = ExitStack()
-        self._said = self._open.enter_context(tempfile.TemporaryFile())
-        self._process = subprocess.Popen(
+        self.name, self._patience = name, patience_seconds
+        with ExitStack() as opened:  # closed by `end`, or here where the process cannot be started
+            self._said = opened.enter_context(tempfile.TemporaryFile())
+            self._process = self._started(module)
+            self._requests, self._answers = (
+                self._unblocked(pipe, opened) for pipe in (self._process.stdin, self._process.stdout)
+            )
+            self._open = opened.pop_all()
+
+    def _started(self, module: str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -40,12 +47,11 @@ class Process:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)},
             start_new_session=True,  # a process group of its own, to be ended whole
         )
-        self._requests, self._answers = map(self._unblocked, (self._process.stdin, self._process.stdout))
 
-    def _unblocked(self, pipe: IO[bytes] | None) -> int:
+    def _unblocked(self, pipe: IO[bytes] | None, opened: ExitStack) -> int:
         """The number of a pipe that is never waited for but with a deadline."""
         assert pipe is not None
-        self._open.callback(pipe.close)
+        opened.callback(pipe.close)
         os.set_blocking(pipe.fileno(), False)
         return pipe.fileno()
 
@@ -72,7 +78,7 @@ class Process:
             raise self._failed(f"ended before it answered ({what})") from error
         if (refused := answer.values.get("error")) is not None:
             self.end()
-            raise RunnerError(f"{self._name} failed: {refused}.")
+            raise RunnerError(f"{self.name} failed: {refused}.")
         return answer
 
     def _send(self, frame: bytes, deadline: float) -> None:
@@ -110,7 +116,7 @@ class Process:
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         self.end()
         said = f" It last said: {lines[-1]}" if lines else ""
-        return RunnerError(f"The process of {self._name} {what}{how}.{said}")
+        return RunnerError(f"The process of {self.name} {what}{how}.{said}")
 
     def end(self) -> None:
         """Kill the process with all that it started, and let go of its pipes. Once is enough."""
