@@ -99,8 +99,7 @@ class Cell:
 
     def limit(self, metric: str) -> float | None:
         """The limit that this cell is judged by, None for informational."""
-        model, criteria = self.target.model.name, self.schedule.inputs.settings.criteria
-        return limit_for(metric, model, self.recipe.id, self.recipe.level, criteria)
+        return limit_for(metric, self.target.model.name, self.recipe, self.schedule.inputs.settings.criteria)
 
     def judge(self, check: str, limit: float | None = None) -> Verdict:
         """The verdict of one check: `size`, `perplexity`, `accuracy` or `throughput`; a `limit` is judged by instead of

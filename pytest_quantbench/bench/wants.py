@@ -34,14 +34,18 @@ def with_reference(want: Want) -> list[Want]:
 
 
 def together(lacking: Sequence[Lack]) -> list[list[Lack]]:
-    """The walks that this takes, in the order given: targets share one that lack the same of every measure."""
+    """The walks that this takes, in the order given: targets share one that lack the same of every measure, and are run
+    with the same config.
+    """
     by_target: dict[Target, list[Lack]] = {}
     for lack in sorted(lacking, key=lambda lack: lack.measure.label):
         by_target.setdefault(lack.target, []).append(lack)
     walks: dict[str, list[Lack]] = {}
     for target in dict.fromkeys(lack.target for lack in lacking):
         own = by_target[target]
-        walks.setdefault(json.dumps([[lack.measure.name, lack.share.work] for lack in own]), []).extend(own)
+        candidate = target.recipe.candidate
+        config = target.id if candidate is not None and candidate.own_config else None
+        walks.setdefault(json.dumps([config, *([lack.measure.name, lack.share.work] for lack in own)]), []).extend(own)
     return list(walks.values())
 
 

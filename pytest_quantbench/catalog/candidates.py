@@ -12,10 +12,13 @@ NAME = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
 class Candidate:
     """A file or directory in a format that is read here, or one of the Hub: `owner/name@revision:file`, where revision
     and file may be left out. Its cells are called MODEL-NAME.
+
+    `own_config`: it is run with the rotary positions and the like that its own files state, and not the original's.
     """
 
     name: str
     source: str
+    own_config: bool = False
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):

@@ -1,10 +1,11 @@
 """What a model is judged by: metrics, their limits by level, how many models must meet them. You edit this file."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
+from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.errors import unknown
 
 
@@ -78,11 +79,35 @@ INSENSITIVE_TASKS = ("arc_easy", "arc_challenge", "hellaswag", "piqa", "winogran
 SENSITIVE_TASKS = ("gsm8k", "humaneval", "mbpp", "ifeval", "minerva_math")
 
 
-def limit_for(
-    metric: str, model: str, recipe: str, level: str, overrides: Mapping[str, Mapping[str, Any]]
-) -> float | None:
-    """The limit of a metric for one cell: the table's by level, then overrides by level, recipe, model and cell."""
-    limit: Any = CRITERIA.get(level, {}).get(metric)
-    for selector in dict.fromkeys((level, recipe, model, f"{model}-{recipe}")):
-        limit = overrides.get(selector, {}).get(metric, limit)
+Limits: TypeAlias = Mapping[str, float | str | None]  # by metric; None and `informational`: shown, not judged
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overrides:
+    """Limits that a user gives instead of the tables'.
+
+    `selected` has them by a level, a recipe, a model or MODEL-RECIPE; `candidates` those of all candidates, `candidate`
+    those of one by its name; `session` those of every judged cell.
+    """
+
+    selected: Mapping[str, Limits] = field(default_factory=dict)
+    candidates: Limits = field(default_factory=dict)
+    candidate: Mapping[str, Limits] = field(default_factory=dict)
+    session: Limits = field(default_factory=dict)
+
+    def of(self, model: str, recipe: Recipe) -> Iterator[Limits]:
+        """Those that hold for a cell, each before what overrules it."""
+        for selector in (recipe.level, recipe.id, model, f"{model}-{recipe.id}"):
+            yield self.selected.get(selector, {})
+        if recipe.candidate is not None:
+            yield self.candidates
+            yield self.candidate.get(recipe.candidate.name, {})
+        yield self.session
+
+
+def limit_for(metric: str, model: str, recipe: Recipe, overrides: Overrides) -> float | None:
+    """The limit of a metric for one cell: the table's by level, unless a user gave another."""
+    limit: float | str | None = CRITERIA.get(recipe.level, {}).get(metric)
+    for limits in overrides.of(model, recipe):
+        limit = limits.get(metric, limit)
     return None if limit is None or limit == "informational" else float(limit)

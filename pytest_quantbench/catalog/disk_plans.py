@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from pytest_quantbench.catalog.models import Model
+from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.errors import unknown
 from pytest_quantbench.storage.files import GB
 
@@ -20,9 +21,13 @@ class DiskPlan:
     keeps_bf16: bool  # else deleted when all of the model's items are done
     stores: bool = True  # whether compressed models are written to disk
 
-    def takes(self, level: str) -> bool:
-        """Whether cells of this level are measured."""
-        return self.levels is None or level in self.levels
+    def takes(self, recipe: Recipe) -> bool:
+        """Whether a recipe's cells are measured. Candidates are: nothing is written of them."""
+        return self.levels is None or recipe.level in self.levels or recipe.candidate is not None
+
+    def writes(self, recipe: Recipe) -> bool:
+        """Whether a compressed model is written."""
+        return self.stores and self.takes(recipe) and not recipe.is_identity and recipe.candidate is None
 
 
 _INT4 = ("bf16", "int4")

@@ -79,11 +79,14 @@ PATH_STARTS = (".", "/", "~")  # no owner of models on the Hub begins so
 
 def user_model(source: str, given: str = "--model") -> Model:
     """A model of the user's own, from a path or a Hub id; its name is the last part of the path or id, as given: of a
-    link its own. Raises QuantbenchError, which says where it was `given`, for what is neither.
+    link its own. Or one of the catalogue, by its name where there is no such path. Raises QuantbenchError, which says
+    where it was `given`, for what is neither.
     """
     path = os.path.abspath(os.path.expanduser(source))
     if os.path.exists(path) or source.startswith(PATH_STARTS):
         return Model(name=os.path.basename(path), source=os.path.realpath(path))
+    if source in MODELS:
+        return MODELS[source]
     owner, _, name = source.partition("/")
     if not owner or not name or "/" in name:
         raise QuantbenchError(f"{given} {source!r} is neither an existing directory nor a Hub id like 'owner/name'.")
@@ -103,6 +106,15 @@ def check_models(sources: Iterable[str], given: str = "--model") -> None:
             raise QuantbenchError(f"{given} {source}: this is a file; give the directory that a model lies in.")
         elif source.startswith(PATH_STARTS):
             raise QuantbenchError(f"{given} {source}: there is no such directory.")
+
+
+def original(source: str, given: str = "--model") -> Model:
+    """The model that candidates are compared with: the catalogue's entry, also by its Hub id, else the user's own.
+    Raises QuantbenchError, which says where it was `given`, where there is none.
+    """
+    check_models([source], given)
+    own = user_model(source, given)
+    return next((model for model in MODELS.values() if model.source == own.source), own)
 
 
 def all_models(own: Iterable[Model]) -> dict[str, Model]:

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pytest_quantbench.catalog.corpora import Sampling
+from pytest_quantbench.catalog.criteria import Overrides
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS, DiskPlan
 from pytest_quantbench.storage.cache import default_cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One session's options. `tokens` None means the whole corpus; `criteria` maps a selector to limits."""
+    """One session's options. `tokens` None means the whole corpus; `criteria` are limits instead of the tables'."""
 
     results: Path = Path("results")
     report: Path | None = None
@@ -39,7 +40,7 @@ class Settings:
     offline: bool = False
     disk_plan: DiskPlan = DISK_PLANS["A"]
     keep_compressed: bool = False  # under a plan that writes no compressed models
-    criteria: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    criteria: Overrides = field(default_factory=Overrides)
 
     @property
     def writes(self) -> DiskPlan:

@@ -76,13 +76,22 @@ class External(Artifact):
         return held
 
     def _refuse_left_over(self) -> None:
-        """Raise ModelError for tensors that the original does not have, unless they are its own under another name."""
-        names = [name for origin in self._origins.values() for name in origin.sources]
-        beyond = self.holding.left_over(names)
+        """Raise ModelError for tensors that the original does not have. What it has and is not run, such as what looks
+        at pictures, may be there, the output head once more where it is the embeddings, and biases of zero.
+        """
+        names = {name for origin in self._origins.values() for name in origin.sources}
+        run = {_owner(name) for name in names} | {"lm_head"}
+        idle = {_owner(name) for name in self._source.checkpoint.names} - run
+        beyond = [each for each in self.holding.left_over(sorted(names)) if _owner(each) not in idle]
         for name in beyond:
-            if not self._is_tied_head(name):
+            if not (self._is_tied_head(name) or self._is_zero_bias(name)):
                 more = f" (and {len(beyond) - 1} more)" if len(beyond) > 1 else ""
                 raise ModelError(f"{self._place} holds {name}{more}, which the reference does not have.")
+
+    def _is_zero_bias(self, name: str) -> bool:
+        """Whether a tensor adds nothing: some packers write a bias for every layer."""
+        bias = self.holding.tensor(name) if name.endswith(".bias") else None
+        return bias is not None and not _decoded(bias).any()
 
     def _is_tied_head(self, name: str) -> bool:
         """Whether a tensor is the embeddings once more, of a model whose output head they are."""
@@ -195,6 +204,11 @@ def _floats(encoding: Encoding | None) -> list[Array]:
     """What of an encoding are numbers, such as scales: seen on the host where the decoded values are elsewhere."""
     arrays = () if encoding is None else encoding.arrays.values()
     return [array for array in arrays if np.issubdtype(array.dtype, np.floating) or array.dtype == ml_dtypes.bfloat16]
+
+
+def _owner(name: str) -> str:
+    """The path of the layer that a tensor belongs to."""
+    return name.rpartition(".")[0]
 
 
 def _decoded(tensor: HeldTensor) -> Array:

@@ -53,7 +53,7 @@ def _disk(selection: Selection) -> Iterator[str]:
         needed = need(selection.cells, plan, have)
         fits = shortage(needed, cache) is None
         fitting += [plan.name] if fits else []
-        taken = sum(plan.takes(chosen.level) for _, chosen in selection.cells)
+        taken = sum(plan.takes(chosen) for _, chosen in selection.cells)
         sizes = f"{taken:5}  {needed.both / GB:5.1f} GB  {needed.left / GB:5.1f} GB"
         yield f"  {plan.name:4}  {sizes}  {'yes' if fits else 'no':4}  {plan.meaning}"
     way_out = f"fits: {selection.option_prefix}disk-plan {' or '.join(fitting)}"

@@ -79,7 +79,7 @@ def events(cells: Cells, plan: DiskPlan, have: Collection[tuple[str, str]] = ())
         place = model.source if model.local else f"models--{model.source.replace('/', '--')}"
         own = [recipe for other, recipe in cells if other.name == model.name and (place, recipe.id) not in have]
         for recipe in own:
-            if recipe.level != "bf16" and plan.takes(recipe.level) and plan.stores:
+            if plan.writes(recipe):
                 size = bf16_bytes(model) * (recipe.bits + SCALE_BITS) / 16
                 yield Event(what=f"compress {model.name} to {recipe.id}", cache=size)
         if fetched and not plan.keeps_bf16:
@@ -132,7 +132,7 @@ def check_disk(cells: Cells, plan: DiskPlan, cache: Path) -> None:
     have = compressed(cache)
     if (lacking := shortage(need(cells, plan, have), cache)) is None:
         return
-    whole = [each for each in DISK_PLANS.values() if all(each.takes(recipe.level) for _, recipe in cells)]
+    whole = [each for each in DISK_PLANS.values() if all(each.takes(recipe) for _, recipe in cells)]
     others = [other.name for other in whole if shortage(need(cells, other, have), cache) is None]
     way_out = f"Say --disk-plan {' or '.join(others)}" if others else "Choose fewer models with -k"
     raise DiskError(

@@ -27,6 +27,18 @@ def pytest_configure(config: pytest.Config) -> None:
         run_of(config)
 
 
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """What the candidates are and what they are judged as; nothing in a session without candidates."""
+    if "candidate" not in given(config):
+        return []
+    from pytest_quantbench.plugin.candidates import header
+    from pytest_quantbench.plugin.run import run_of
+
+    run = run_of(config)
+    (model,) = run.models.values()
+    return [f"quantbench: {line}" for line in header(run.candidates, model, run.settings.criteria)]
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """pytest-xdist: other processes will collect and run, and this one shows what they report."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,16 +41,21 @@ def needs_suite(item: pytest.Item) -> bool:
     return "quantbench_records" in getattr(item, "fixturenames", ())
 
 
-def is_wanted(item: pytest.Item, plan: DiskPlan, *, selftest: bool) -> bool:
+def needs_codec(item: pytest.Item) -> bool:
+    """Whether an item looks at a quantizer by itself, not at a model."""
+    return "quantbench_codec" in getattr(item, "fixturenames", ())
+
+
+def is_wanted(item: pytest.Item, plan: DiskPlan, *, selftest: bool, runtimes_for: Collection[str] = ()) -> bool:
     """Whether a session runs an item: not a cell that its disk plan has no room for; a self-test only if it is asked
-    for; on the files' own runtime only a candidate.
+    for; on a runtime only the candidates that one is there for, whose names are given.
     """
     needed = parameters(item)
     if needed is None:
         return True
-    if item.get_closest_marker("runtime") and needed[1].candidate is None:
+    if item.get_closest_marker("runtime") and needed[1].id not in runtimes_for:
         return False
-    return plan.takes(needed[1].level) and (selftest or not item.get_closest_marker("selftest"))
+    return plan.takes(needed[1]) and (selftest or not item.get_closest_marker("selftest"))
 
 
 def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:

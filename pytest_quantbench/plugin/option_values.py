@@ -113,6 +113,29 @@ def name_and_file(text: str) -> tuple[str, Path]:
     return name, Path(file).resolve()
 
 
+def limit(text: str) -> float:
+    """A limit: any number."""
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise ValueError("give a number.") from error
+    if not math.isfinite(value):
+        raise ValueError("give a number.")
+    return value
+
+
+def named_source(text: str) -> tuple[str | None, str]:
+    """A candidate's name, where one is given, and where it lies, of `NAME=SOURCE`: a path may hold a `=`, too."""
+    from pytest_quantbench.catalog.candidates import NAME
+
+    name, equals, source = text.partition("=")
+    if not equals or not NAME.fullmatch(name) or Path(text).expanduser().exists():
+        return None, text
+    if not source:
+        raise ValueError("give NAME=SOURCE, such as q4=models/q4.gguf.")
+    return name, source
+
+
 def named_disk_plan(text: str) -> DiskPlan:
     """A disk plan by its name."""
     from pytest_quantbench.catalog.disk_plans import disk_plan

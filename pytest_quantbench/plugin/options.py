@@ -42,6 +42,21 @@ class Option:
 OPTIONS: Mapping[str, Option] = MappingProxyType(
     {
         "model": Option(help="also run this model", metavar="PATH_OR_HUB_ID", repeatable=True),
+        "candidate": Option(
+            read=values.named_source,
+            metavar="[NAME=]SOURCE",
+            repeatable=True,
+            help="judge this quantized model (a file, a directory, or of the Hub owner/name[@revision][:file]) against "
+            "the one original that --model names",
+        ),
+        "max-ppl-delta": Option(
+            read=values.limit, metavar="X", help="T2: how far above the original's a perplexity may be, in every cell"
+        ),
+        "max-accuracy-drop": Option(
+            read=values.limit,
+            metavar="POINTS",
+            help="T3: how many percentage points below the original's an accuracy may be, in every cell",
+        ),
         "recipe": Option(help="such as int4-rtn, instead of the levels' defaults", metavar="ID", repeatable=True),
         "runs": Option(
             setting="runs",

@@ -13,7 +13,15 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.criteria import CRITERIA
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.plugin import outcomes
-from pytest_quantbench.plugin.item_needs import cells_of, expected, is_wanted, needs_suite, parameters, spellings
+from pytest_quantbench.plugin.item_needs import (
+    cells_of,
+    expected,
+    is_wanted,
+    needs_codec,
+    needs_suite,
+    parameters,
+    spellings,
+)
 from pytest_quantbench.plugin.option_names import as_typed
 from pytest_quantbench.plugin.run import Run, check_marker_expression, run_of, wanted
 from pytest_quantbench.plugin.summary import Summary, show_progress
@@ -50,7 +58,7 @@ def _over_cells(metafunc: pytest.Metafunc, run: Run) -> None:
 
 
 def _over_levels(metafunc: pytest.Metafunc, run: Run) -> None:
-    judged = {name: each.level for name, each in run.recipes.items() if each.level in CRITERIA}
+    judged = {name: each.level for name, each in run.recipes.items() if each.level in CRITERIA or each.candidate}
     levels = judged or {level: level for level in CRITERIA}
     chosen = [pytest.param(name, id=name, marks=getattr(pytest.mark, level)) for name, level in levels.items()]
     metafunc.parametrize("suite", chosen, indirect=True)
@@ -94,7 +102,11 @@ class Collection:
 
     def _leave_out(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         selftest = "selftest" in (config.getoption("markexpr") or "")
-        kept = [item for item in items if is_wanted(item, self._run.settings.disk_plan, selftest=selftest)]
+        plan = self._run.settings.disk_plan
+        has_runtime = {each.name for each in self._run.candidates if each.runtime is not None}
+        kept = [item for item in items if is_wanted(item, plan, selftest=selftest, runtimes_for=has_runtime)]
+        if self._run.candidates:
+            kept = [item for item in kept if not needs_codec(item)]  # methods have nothing to do with them
         if left_out := [item for item in items if item not in kept]:
             items[:] = kept
             config.hook.pytest_deselected(items=left_out)

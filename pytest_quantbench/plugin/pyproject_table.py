@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from pytest_quantbench.catalog.candidates import NAME
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.errors import QuantbenchError, unknown
@@ -74,6 +75,10 @@ def _is_limit(value: object) -> bool:
 # By key: what its value has to fulfil, and how that is told.
 KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = MappingProxyType(
     {
+        "candidates": (
+            _is_table,
+            f"limits for all candidates, and tables of those for one, [{SECTION}.candidates.NAME]",
+        ),
         "criteria": (_is_table, f"tables of limits, such as [{SECTION}.criteria.int4]"),
         "models": (_are_texts, "a list of directories or Hub ids, such as ['path/to/model', 'owner/name']"),
         "report": (_is_text, "the path of a file, such as 'docs/quantization.md'"),
@@ -88,7 +93,8 @@ def _expect(fits: Callable[[object], bool], value: object, section: str, key: st
 
 def check_kinds(table: Mapping[str, Any]) -> None:
     """Raise UnknownNameError for a key of `[tool.quantbench]` that nothing reads, and QuantbenchError for a value of
-    another kind than its key takes, down to the limits. Whether the names exist is for `check_criteria`.
+    another kind than its key takes, down to the limits. Whether the names exist is for `check_criteria` and
+    `candidate_limits`.
     """
     for key, value in table.items():
         if key not in KINDS:
@@ -97,9 +103,15 @@ def check_kinds(table: Mapping[str, Any]) -> None:
         _expect(fits, value, SECTION, key, kind)
     for selector, limits in table.get("criteria", {}).items():
         _expect(_is_table, limits, f"{SECTION}.criteria", selector, "a table, such as { perplexity_delta = 0.5 }")
-        for metric, limit in limits.items():
-            section = f"{SECTION}.criteria.{selector}"
-            _expect(_is_limit, limit, section, metric, "a number or 'informational'")
+        _expect_limits(limits, f"{SECTION}.criteria.{selector}")
+    for name, value in table.get("candidates", {}).items():
+        limits, section = (value, f"candidates.{name}") if _is_table(value) else ({name: value}, "candidates")
+        _expect_limits(limits, f"{SECTION}.{section}")
+
+
+def _expect_limits(limits: Mapping[str, Any], section: str) -> None:
+    for metric, limit in limits.items():
+        _expect(_is_limit, limit, section, metric, "a number or 'informational'")
 
 
 def check_report(folder: Path, table: Mapping[str, Any]) -> None:
@@ -125,6 +137,25 @@ def check_criteria(table: Mapping[str, Any], models: "list[str]", recipes: "list
     for selector, limits in table.items():
         if selector not in selectors:
             raise unknown(f"selector in [{SECTION}.criteria]", selector, [*models, *recipes, "MODEL-RECIPE"])
-        for metric in limits:
-            if metric not in METRICS:
-                raise unknown(f"metric in [{SECTION}.criteria.{selector}]", metric, list(METRICS))
+        _check_metrics(limits, f"{SECTION}.criteria.{selector}")
+
+
+def candidate_limits(table: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Of `[tool.quantbench.candidates]`: the limits for all candidates, and those for one, by its name.
+
+    Raises UnknownNameError for a metric that does not exist, QuantbenchError for what no candidate can be called.
+    """
+    one = {name: limits for name, limits in table.items() if _is_table(limits)}
+    every = {metric: limit for metric, limit in table.items() if metric not in one}
+    _check_metrics(every, f"{SECTION}.candidates")
+    for name, limits in one.items():
+        if not NAME.fullmatch(name):
+            raise QuantbenchError(f"[{SECTION}.candidates.{name!r}]: no candidate can be called so.")
+        _check_metrics(limits, f"{SECTION}.candidates.{name}")
+    return every, one
+
+
+def _check_metrics(limits: Mapping[str, Any], section: str) -> None:
+    for metric in limits:
+        if metric not in METRICS:
+            raise unknown(f"metric in [{section}]", metric, list(METRICS))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from pytest_quantbench import quantizers
+from pytest_quantbench.catalog.criteria import Overrides
 from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
 from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, Recipe
@@ -16,16 +17,18 @@ from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError, unknown
 from pytest_quantbench.plugin import option_values
 from pytest_quantbench.plugin.option_names import as_typed, given, settings_given
-from pytest_quantbench.plugin.pyproject_table import SECTION, beside, check_criteria, read_table
-from pytest_quantbench.plugin.summary import Notices, collect_notices
+from pytest_quantbench.plugin.pyproject_table import SECTION, beside, candidate_limits, check_criteria, read_table
+from pytest_quantbench.plugin.summary import Notices, collect_notices, show_progress
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from pytest_quantbench.bench.cell import Cell
     from pytest_quantbench.bench.subject import Subject
+    from pytest_quantbench.plugin.candidates import Opened
 
 T = TypeVar("T")
+LIMITS = {"max-ppl-delta": "perplexity_delta", "max-accuracy-drop": "accuracy_drop_points"}  # by option
 
 
 @dataclass(slots=True)
@@ -37,6 +40,7 @@ class Run:
     recipes: dict[str, Recipe]
     undecided_fails: bool
     notices: Notices
+    candidates: "Sequence[Opened]" = ()
     table: Path | None = None  # the pyproject.toml whose [tool.quantbench] holds
     expected: dict[str, list[tuple[Recipe, str]]] = field(default_factory=dict)  # samples, by the model's name
     written: list[Path] = field(default_factory=list)
@@ -88,24 +92,48 @@ def _read(config: pytest.Config, notices: Notices) -> Run:
     """The options and `[tool.quantbench]`. Raises QuantbenchError for what does not exist or does not fit together."""
     told = given(config)
     folder, table = read_table(config.invocation_params.dir, config.rootpath)
-    models = _models(
-        {f"[{SECTION}] models:": [beside(folder, s) for s in table.get("models", [])], "--model": told.get("model", ())}
-    )
-    recipes = _recipes(told.get("recipe", LEVELS))
-    check_criteria(table.get("criteria", {}), list(models), [*recipes, *_all_recipes()])
+    own = {f"[{SECTION}] models:": [beside(folder, source) for source in table.get("models", [])]}
+    candidates, chosen = _candidates(config)
+    models = known = _models(own if candidates else {**own, "--model": told.get("model", ())})
+    if chosen is not None:
+        models, known = {chosen.name: chosen}, {**known, chosen.name: chosen}
+    recipes = {each.name: each.recipe for each in candidates}
+    recipes |= _recipes(told.get("recipe", () if candidates else LEVELS))
+    check_criteria(table.get("criteria", {}), list(known), [*recipes, *_all_recipes()])
     return Run(
         settings=_settings(config, folder, table, models),
         models=models,
         recipes={"bf16": REFERENCE, **recipes},
+        candidates=candidates,
         undecided_fails=told.get("undecided") == "fail",
         notices=notices,
         table=folder / "pyproject.toml" if table else None,
     )
 
 
+def _candidates(config: pytest.Config) -> "tuple[Sequence[Opened], Model | None]":
+    """Those of this session, and the one original that they are compared with; None without candidates."""
+    told = given(config)
+    if not (sources := told.get("candidate", ())):
+        return (), None
+    from pytest_quantbench.plugin import candidates
+
+    show_progress(config)  # where they have to be fetched, that is now
+    found = candidates.open_all(sources, told.get("offline", False))
+    return found, candidates.reference_of(found, told.get("model", ()))
+
+
+def _overrides(told: Mapping[str, Any], table: Mapping[str, Any]) -> Overrides:
+    """The limits that the user gives, by options and in `[tool.quantbench]`."""
+    every, one = candidate_limits(table.get("candidates", {}))
+    limits = {metric: told[option] for option, metric in LIMITS.items() if option in told}
+    return Overrides(selected=table.get("criteria", {}), candidates=every, candidate=one, session=limits)
+
+
 def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], models: Mapping[str, Model]) -> Settings:
     """What options say, else the defaults; `table` lies in `folder`."""
-    told, settings = given(config), Settings(**settings_given(config), criteria=table.get("criteria", {}))
+    told = given(config)
+    settings = Settings(**settings_given(config), criteria=_overrides(told, table))
     option_values.check_windows(settings)
     if "max-tokens" in told:
         option_values.check_growth(settings)
@@ -156,7 +184,7 @@ def wanted(run: Run, marker: Mapping[str, Any]) -> tuple[dict[str, Model], dict[
     Raises UsageError for a name that does not exist.
     """
     try:
-        named = _recipes(marker.get("recipes") or ())
+        named = {name: run.recipes.get(name) or quantizers.recipe_of(name) for name in marker.get("recipes") or ()}
         return _chosen("model", marker.get("models"), run.models), named or run.recipes
     except QuantbenchError as error:
         raise pytest.UsageError(str(error)) from error

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import msgspec
 
+from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.judge.coherence import Coherence
@@ -188,8 +189,12 @@ class Record:
 
     @property
     def file_stem(self) -> str:
-        """`Tiny_4bit`, or `Tiny_4bit_gptq` for a recipe that is not the level's default."""
-        _, dash, method = self.recipe.replace(":", ".").partition("-")
+        """`Tiny_4bit`, or `Tiny_4bit_gptq` for a recipe that is not the level's default; of a candidate, whose name
+        begins with no level, `Tiny_candidate_NAME`.
+        """
+        level, dash, method = self.recipe.replace(":", ".").partition("-")
+        if level not in LEVELS:
+            return f"{self.model_id}_candidate_{self.recipe}"
         return f"{self.model_id}_{self.bits}bit{dash and '_'}{method}"
 
 

@@ -61,8 +61,8 @@ def judge_suite(recipe: str, records: Sequence[Record]) -> SuiteVerdict:
     A model meets all criteria if every one with a limit passed, fails if one failed, else it is undecided, or
     incomplete where not all were measured, which counts as open too.
     """
-    level = recipe.partition("-")[0]
     cells = [record for record in records if record.recipe == recipe]
+    level = cells[0].level if cells else recipe.partition("-")[0]
     states = [_state(record) for record in cells]
     met, failed, incomplete = (states.count(state) for state in ("pass", "fail", "incomplete"))
     open_ = len(states) - met - failed

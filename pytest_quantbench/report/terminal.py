@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from pytest_quantbench.catalog.criteria import CRITERIA
+from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import SuiteVerdict, judge_suite
@@ -95,7 +96,13 @@ def explain(verdict: Verdict | SuiteVerdict) -> str:
 
 
 def suite_lines(records: Sequence[Record]) -> list[str]:
-    """For every recipe of a level with criteria: how many models meet them all."""
-    found = {record.recipe: record.level for record in records}
-    recipes = [recipe for level in CRITERIA for recipe in sorted(found) if found[recipe] == level]
+    """For every recipe of a level with criteria, or that was judged by limits of the user's: how many models meet them
+    all.
+    """
+    found = {record.recipe: record.level for record in records if record.level in CRITERIA or _is_judged(record)}
+    recipes = [recipe for level in LEVELS for recipe in sorted(found) if found[recipe] == level]
     return [f"{recipe}: {judge_suite(recipe, records).sentence}" for recipe in recipes]
+
+
+def _is_judged(record: Record) -> bool:
+    return any(verdict.limit is not None for verdict in record.verdicts)

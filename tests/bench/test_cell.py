@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pytest_quantbench.bench.subject import Subject
+from pytest_quantbench.catalog.criteria import Overrides
 from pytest_quantbench.catalog.models import MODELS, Model, user_model
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress.artifact import Artifact
@@ -266,7 +267,7 @@ def test_weights_say_what_was_lost(subject):
 def test_criteria_may_be_overridden_per_cell(subject):
     cell = cell_of(subject, "int4-rtn")
     assert cell.limit("perplexity_delta") == 1.0
-    adjusted(subject, criteria={"llama-0-0-int4-rtn": {"perplexity_delta": 0.25}})
+    adjusted(subject, criteria=Overrides(selected={"llama-0-0-int4-rtn": {"perplexity_delta": 0.25}}))
     assert cell.limit("perplexity_delta") == 0.25
 
 

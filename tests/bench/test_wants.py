@@ -1,5 +1,6 @@
 """What is read together, and whom a session waits for. No model is looked at."""
 
+from dataclasses import replace
 from operator import itemgetter
 from types import SimpleNamespace
 
@@ -8,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_quantbench.bench.wants import Lack, Want, doing, references, together, with_reference
+from pytest_quantbench.catalog.candidates import Candidate
+from pytest_quantbench.catalog.recipes import recipe_of_candidate
 from pytest_quantbench.measures.accuracy.measure import ACCURACY
 from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 
@@ -67,3 +70,12 @@ def test_the_reference_is_waited_for_only_where_nothing_else_is_wanted():
     assert references([lack(BF16, PERPLEXITY), lack(INT4, PERPLEXITY)]) == {"measuring T2 of Tiny-bf16"}
     assert references([lack(BF16, PERPLEXITY)]) == references([lack(INT4, PERPLEXITY)]) == references([]) == set()
     assert doing(lack(BF16.rounded, ACCURACY)) == "measuring T3 of Tiny-bf16 with rounded activations"
+
+
+def test_a_candidate_with_a_config_of_its_own_walks_alone():
+    own, other = (
+        replace(BF16, recipe=recipe_of_candidate(Candidate(name=name, source="x", own_config=name == "own"), 4.5))
+        for name in ("own", "other")
+    )
+    walks = together([lack(each, PERPLEXITY) for each in (BF16, own, other)])
+    assert [[each.target for each in walk] for walk in walks] == [[BF16, other], [own]]

@@ -105,3 +105,52 @@ def test_criteria_of_unknown_names_list_the_choices():
         pyproject_table.check_criteria({"N": {}}, ["M"], ["int4"])
     with pytest.raises(UnknownNameError, match=r"metric in .*M-int4\] 'perplexity'.*perplexity_delta"):
         pyproject_table.check_criteria({"M-int4": {"perplexity": 1.0}}, ["M"], ["int4"])
+
+
+def test_limits_of_candidates_are_for_all_of_them_or_for_one(tmp_path):
+    text = """
+        [tool.quantbench.candidates]
+        perplexity_delta = 0.5
+        throughput_ratio = "informational"
+        [tool.quantbench.candidates."Q4_K_M.v2"]
+        perplexity_delta = 0.8
+    """
+    _, table = pyproject_table.read_table(written(tmp_path, text))
+    every, one = pyproject_table.candidate_limits(table["candidates"])
+    assert every == {"perplexity_delta": 0.5, "throughput_ratio": "informational"}
+    assert one == {"Q4_K_M.v2": {"perplexity_delta": 0.8}}
+    assert pyproject_table.candidate_limits({}) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (
+            "[tool.quantbench]\ncandidates = ['q4.gguf']",
+            r"candidates = \['q4.gguf'\]: give limits for all candidates, and",
+        ),
+        (
+            "[tool.quantbench.candidates]\nperplexity_delta = true",
+            r"candidates\] perplexity_delta = True: give a number",
+        ),
+        ("[tool.quantbench.candidates.q4]\nperplexity_delta = '1'", r"candidates\.q4\] perplexity_delta = '1': give"),
+        ("[tool.quantbench.candidates]\nq4 = 3", None),
+    ],
+)
+def test_limits_of_candidates_of_another_kind_are_refused(tmp_path, text, told):
+    if told is None:  # a number is a limit, and q4 no metric
+        _, table = pyproject_table.read_table(written(tmp_path, text))
+        with pytest.raises(
+            UnknownNameError, match=r"metric in \[tool\.quantbench\.candidates\] 'q4'.*perplexity_delta"
+        ):
+            pyproject_table.candidate_limits(table["candidates"])
+    else:
+        with pytest.raises(QuantbenchError, match=told):
+            pyproject_table.read_table(written(tmp_path, text))
+
+
+def test_names_of_candidates_and_metrics_are_checked():
+    with pytest.raises(QuantbenchError, match=r"candidates\.'a b'\]: no candidate can be called so"):
+        pyproject_table.candidate_limits({"a b": {}})
+    with pytest.raises(UnknownNameError, match=r"metric in \[tool\.quantbench\.candidates\.q4\] 'perplexity'"):
+        pyproject_table.candidate_limits({"q4": {"perplexity": 1.0}})

@@ -47,7 +47,13 @@ def test_every_field_is_documented(kind):
 
 @pytest.mark.parametrize(
     ("recipe", "stem"),
-    [("int4", "Tiny_4bit"), ("int4-gptq", "Tiny_4bit_gptq"), ("int4-my.module:Class", "Tiny_4bit_my.module.Class")],
+    [
+        ("int4", "Tiny_4bit"),
+        ("int4-gptq", "Tiny_4bit_gptq"),
+        ("int4-my.module:Class", "Tiny_4bit_my.module.Class"),
+        ("gptq", "Tiny_candidate_gptq"),  # a candidate: no file of a recipe's is called so
+        ("Q4-K-M.v2", "Tiny_candidate_Q4-K-M.v2"),
+    ],
 )
 def test_file_names_say_model_width_and_method(recipe, stem):
     assert make_record(recipe=recipe).file_stem == stem

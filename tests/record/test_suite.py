@@ -61,6 +61,18 @@ def test_a_recipe_that_is_not_the_levels_default_is_judged_by_the_levels_criteri
     assert [line.partition(":")[0] for line in lines] == ["int4", "int4-gptq"]
 
 
+def test_a_candidate_has_a_line_where_it_was_judged_by_its_level_or_by_limits_of_ones_own():
+    """Its name says nothing of its level."""
+    q4 = dataclasses.replace(record("m", "pass", "q4-k"), level="int4")
+    verdict = judge_suite("q4-k", [q4])
+    assert (verdict.level, verdict.met) == ("int4", 1)
+    assert "judged from 10 models on" in verdict.sentence
+    q8 = dataclasses.replace(record("m", "fail", "q8"), level="int8")
+    free = dataclasses.replace(q8, recipe="free", verdicts=[dataclasses.replace(v, limit=None) for v in q8.verdicts])
+    lines = terminal.suite_lines([q4, q8, free])
+    assert [line.partition(" models")[0] for line in lines] == ["q8: 0 of 1", "q4-k: 1 of 1"]
+
+
 def test_what_was_measured_and_not_judged_is_named():
     """ "All criteria" would claim it."""
     plain = record("m", "pass")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.checkpoints.formats.protocol import Format, Holding
 
 GROUP = "pytest_quantbench.formats"
+ADAPTER = "adapter_config.json"  # as PEFT writes it, of LoRA and others
 
 
 @cache
@@ -34,6 +35,11 @@ def open_candidate(source: Path) -> Holding:
     """
     if not source.exists():
         raise ModelError(f"{source}: there is no such file or directory.")
+    if (source / ADAPTER).is_file():
+        raise ModelError(
+            f"{source} is an adapter ({ADAPTER}), which changes a model and is none: merge it into its base model, and "
+            f"give what comes of that."
+        )
     for each in every():
         if each.recognizes(source):
             return each.open(source)

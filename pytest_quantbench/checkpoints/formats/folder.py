@@ -7,12 +7,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pytest_quantbench.checkpoints.config import read_table
 from pytest_quantbench.checkpoints.formats.protocol import Claims, HeldTensor
 from pytest_quantbench.checkpoints.safetensors_header import StoredTensor, short
 from pytest_quantbench.checkpoints.shards import read_weights
 from pytest_quantbench.checkpoints.tensor_file import read
-from pytest_quantbench.errors import ModelError
+from pytest_quantbench.errors import ModelError, WeightError
 from pytest_quantbench.quantizers import Arrays
 
 QUANTIZATION = ("quantization", "quantization_config", "compression_config")
@@ -55,6 +57,14 @@ class Folder:
         found: Arrays = {}
         for file, several in by_file.items():
             found |= read(file, several)
+        return found
+
+    def finite(self, names: Iterable[str]) -> Arrays:
+        """Stored tensors as `read` gives them. Raises WeightError naming file and tensor where one is not finite."""
+        found = self.read(names)
+        for name, array in found.items():
+            if array.dtype.kind not in "biu" and not np.isfinite(array).all():
+                raise WeightError(f"{self._file_of[name]}: {short(name)} holds NaN or infinity. Fetch the model again.")
         return found
 
     def stored_bytes(self, names: Iterable[str]) -> int:

@@ -8,6 +8,7 @@ original checkpoint's tensors have (`published`), or by mlx-lm's names for them,
 from __future__ import annotations
 
 import math
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 from pytest_quantbench.quantizers import Arrays, Codec
 
 Naming: TypeAlias = Literal["published", "mlx-lm"]
+IN_A_LAYER = re.compile(r"(?:^|\.)(?:layers|blk|blocks|h)\.\d+\.")  # of a stored tensor's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,3 +101,8 @@ def bits_per_weight(tensors: Sequence[HeldTensor]) -> float:
     coded = [tensor for tensor in tensors if tensor.codec is not None]
     values = sum(math.prod(tensor.shape) for tensor in coded)
     return 8 * sum(tensor.stored_bytes for tensor in coded) / values if values else 16.0
+
+
+def layer_bits(tensors: Sequence[HeldTensor]) -> float:
+    """The same of the tensors of decoder layers, where their names tell which these are; else of all."""
+    return bits_per_weight([tensor for tensor in tensors if IN_A_LAYER.search(tensor.name)] or tensors)

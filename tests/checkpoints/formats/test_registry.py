@@ -1,0 +1,26 @@
+"""Which format opens what, and what none does."""
+
+import json
+
+import numpy as np
+import pytest
+from checkpoints.formats.hub_checkpoints import write
+
+from pytest_quantbench.checkpoints.formats import open_candidate
+from pytest_quantbench.errors import ModelError
+
+WEIGHT = {"model.embed_tokens.weight": np.ones((4, 8), np.float16)}
+
+
+@pytest.mark.parametrize("quantization", [None, {"quant_method": "gptq", "bits": 4, "group_size": 32}])
+def test_an_adapter_is_no_model(tmp_path, quantization):
+    write(tmp_path, WEIGHT, quantization)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
+    with pytest.raises(ModelError, match=r"is an adapter .* merge it into its base model"):
+        open_candidate(tmp_path)
+
+
+def test_a_method_that_no_format_reads(tmp_path):
+    write(tmp_path, WEIGHT, {"quant_method": "aqlm"})
+    with pytest.raises(ModelError, match=r"in no format that is read here.*GPTQ.*safetensors in BF16"):
+        open_candidate(tmp_path)

@@ -1,0 +1,251 @@
+"""Candidates as artifacts: every architecture's published tensors come out as the engine's own parameters do."""
+
+import ml_dtypes
+import mlx.core as mx
+import numpy as np
+import pytest
+from builders import open_model
+from safetensors.numpy import load_file, save_file
+from transformers_models import SMALL, save
+
+from pytest_quantbench.catalog.candidates import Candidate
+from pytest_quantbench.catalog.recipes import recipe_of_candidate
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.formats.folder import Folder
+from pytest_quantbench.checkpoints.formats.plain import PlainHolding
+from pytest_quantbench.checkpoints.formats.protocol import HeldTensor
+from pytest_quantbench.compress.external import External
+from pytest_quantbench.engines.mlx.opened_checkpoint import Opened
+from pytest_quantbench.errors import ModelError, WeightError
+from pytest_quantbench.quantizers import Codec
+
+RECIPE = recipe_of_candidate(Candidate(name="file", source="somewhere"), 4.5)
+
+
+def external(holding, directory):
+    return External(holding, open_model(directory), RECIPE)
+
+
+def plain(directory):
+    return PlainHolding(Folder(directory))
+
+
+class Halved(Codec):
+    """Stores half of every weight."""
+
+    name = "halved"
+
+    def decode(self, arrays):
+        return arrays["half"].astype(np.float32) * 2
+
+    def __eq__(self, other):
+        return isinstance(other, Halved)
+
+
+class HalvedHolding(PlainHolding):
+    """Every matrix of a directory, encoded."""
+
+    format = "halved"
+
+    def tensor(self, name):
+        held = super().tensor(name)
+        if held is None or len(held.shape) < 2:
+            return held
+        return HeldTensor(
+            name=name,
+            shape=held.shape,
+            stored_bytes=held.stored_bytes,
+            kind="halved",
+            codec=Halved(),
+            read=lambda: {"half": held.read()["weight"] / 2},
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", SMALL)
+def test_what_transformers_publishes_becomes_what_the_engine_has(architecture, tmp_path):
+    """Whether a tensor is handed through, stacked, joined or turned, encoded or not."""
+    save(tmp_path, SMALL[architecture], [[1, 2, 3]])
+    source = open_model(tmp_path)
+    for holding in (plain(tmp_path), HalvedHolding(Folder(tmp_path))):
+        artifact = External(holding, source, RECIPE)
+        assert artifact.names == source.names
+        for name in artifact.names:
+            np.testing.assert_array_equal(artifact.float32(name), source.array(name).astype(np.float32), name)
+
+
+def apart(directory, block, form):
+    """The experts of a mixture under names of their own, as the Hub has them."""
+    file = directory / "model.safetensors"
+    found = {}
+    for name, array in load_file(file).items():
+        before, stacked, projection = name.removesuffix(".weight").partition(f"{block}.switch_mlp.")
+        if not stacked:
+            found[name] = array
+        for expert, matrix in enumerate(array if stacked else ()):
+            found[f"{before}{block}.experts.{expert}.{form.get(projection, projection)}.weight"] = matrix
+    file.unlink()
+    save_file(found, file)
+
+
+MIXTRAL = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
+PUBLISHED = [("mixtral", "block_sparse_moe", MIXTRAL), ("qwen2_moe", "mlp", {}), ("qwen3_moe", "mlp", {})]
+
+
+@pytest.mark.parametrize(("architecture", "block", "form"), PUBLISHED)
+def test_experts_of_their_own_are_one_encoded_stack(small_model, architecture, block, form):
+    directory = small_model(architecture, dtype=mx.float32)
+    apart(directory, block, form)
+    source = open_model(directory)
+    path = next(name for name in source.names if "switch_mlp.up_proj" in name)
+    origin = source.origin(path)
+    assert origin.form == "stack"
+    assert [name.split("experts.")[1][0] for name in origin.sources] == ["0", "1", "2", "3"]
+    artifact = External(HalvedHolding(Folder(directory)), source, RECIPE)
+    encoding = artifact.encoding(path)
+    assert encoding is not None
+    assert encoding.shape == source.array(path).shape
+    assert len(encoding.layers()) == 4
+    np.testing.assert_array_equal(artifact.float32(path), source.array(path))
+    assert artifact.tensor(path).stored_bytes == source.array(path).nbytes
+
+
+def test_sizes_and_kinds_are_those_of_the_files(small_model):
+    directory = small_model("llama", dtype=mx.float32)
+    artifact = external(HalvedHolding(Folder(directory)), directory)
+    manifest = artifact.manifest
+    values = sum(array.size for array in load_file(directory / "model.safetensors").values())
+    assert manifest.stored_bytes == 4 * values
+    assert manifest.bf16_bytes == 2 * values
+    matrix = artifact.tensor("model.layers.0.self_attn.q_proj.weight")
+    assert (matrix.quantizer, matrix.part) == ("halved", "inner")
+    assert artifact.tensor("model.embed_tokens.weight").part == "outer"
+    norm = artifact.tensor("model.norm.weight")
+    assert (norm.quantizer, norm.part, norm.note) == (None, "kept", "weight of RMSNorm")
+    assert set(manifest.files) == {"model.safetensors"}
+
+
+def test_a_matrix_that_is_stored_as_it_is_says_so(small_model):
+    directory = small_model("llama")
+    artifact = external(plain(directory), directory)
+    tensor = artifact.tensor("model.layers.0.mlp.up_proj.weight")
+    assert (tensor.quantizer, tensor.part, tensor.note) == (None, "inner", "stored as BF16")
+    assert artifact.encoding(tensor.name) is None
+    assert artifact.dense(tensor.name).dtype == ml_dtypes.bfloat16
+
+
+def test_the_key_is_of_the_files_and_of_the_original(small_model):
+    one, other = small_model("llama", seed=0), small_model("llama", seed=1)
+    keys = {external(plain(held), source).manifest.key for held in (one, other) for source in (one, other)}
+    assert len(keys) == 4
+    assert external(plain(one), one).manifest.key in keys
+
+
+def changed(directory, change):
+    """The directory's weights, changed."""
+    file = directory / "model.safetensors"
+    tensors = dict(load_file(file))
+    change(tensors)
+    file.unlink()
+    save_file(tensors, file)
+    return plain(directory)
+
+
+def lacking(tensors):
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+
+
+def beyond(tensors):
+    tensors["model.layers.0.self_attn.lora.A"] = np.zeros((4, 64), np.float32)
+
+
+def biased(tensors):
+    tensors["model.layers.0.self_attn.q_proj.bias"] = np.full(64, 0.5, np.float32)
+
+
+def narrower(tensors):
+    tensors["model.norm.weight"] = np.ones(32, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lacking, r"lacks model\.layers\.1\.mlp\.up_proj\.weight"),
+        (beyond, r"holds model\.layers\.0\.self_attn\.lora\.A, which the reference does not have"),
+        (biased, r"holds model\.layers\.0\.self_attn\.q_proj\.bias, which"),
+        (narrower, r"model\.norm\.weight has shape \(32,\), and \(64,\) in the reference"),
+    ],
+)
+def test_tensors_that_are_not_the_originals_are_named(small_model, change, told):
+    source = open_model(small_model("llama", dtype=mx.float32))
+    holding = changed(small_model("llama", dtype=mx.float32, seed=1), change)
+    with pytest.raises(ModelError, match=told):
+        External(holding, source, RECIPE)
+
+
+def test_a_head_that_is_the_embeddings_once_more_is_taken_and_another_is_refused(small_model):
+    original = small_model("qwen2", dtype=mx.float32)
+
+    def untie(tensors):
+        tensors.pop("lm_head.weight", None)
+
+    changed(original, untie)
+    source = open_model(original)
+    assert "lm_head.weight" not in source.names
+    twice = small_model("qwen2", dtype=mx.float32, seed=1)
+
+    def same(tensors):
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+
+    assert External(changed(twice, same), source, RECIPE).names == source.names
+
+    def other(tensors):
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"] + 1
+
+    with pytest.raises(ModelError, match=r"output head \(lm_head\.weight\) that is not its embeddings"):
+        External(changed(twice, other), source, RECIPE)
+
+
+def test_biases_of_zero_add_nothing(small_model):
+    source = open_model(small_model("llama", dtype=mx.float32))
+
+    def zero(tensors):
+        tensors["model.layers.0.self_attn.q_proj.bias"] = np.zeros(64, np.float32)
+
+    holding = changed(small_model("llama", dtype=mx.float32, seed=1), zero)
+    assert External(holding, source, RECIPE).names == source.names
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_weights_that_are_no_numbers_are_named(small_model, encoded):
+    source = open_model(small_model("llama", dtype=mx.float32))
+    directory = small_model("llama", dtype=mx.float32, seed=1)
+
+    def infinite(tensors):
+        tensors["model.layers.0.mlp.up_proj.weight"][3, 4] = np.inf
+
+    holding = changed(directory, infinite)
+    artifact = External(HalvedHolding(Folder(directory)) if encoded else holding, source, RECIPE)
+    with pytest.raises(WeightError, match=r"model\.layers\.0\.mlp\.up_proj\.weight has NaN or infinite"):
+        artifact.dense("model.layers.0.mlp.up_proj.weight")
+
+
+def test_names_of_mlx_lm_are_refused_by_an_engine_that_has_others(small_model):
+    directory = small_model("llama")
+
+    class Elsewhere(PlainHolding):
+        naming = "mlx-lm"
+
+    class Other:
+        paths_are_mlx_lms = False
+
+    source = Opened(Checkpoint(directory), Other())
+    with pytest.raises(ModelError, match="mlx-lm's names, which this engine does not know"):
+        External(Elsewhere(Folder(directory)), source, RECIPE)
+
+
+def test_every_small_architecture_tells_its_origins(small_model):
+    """Whose names are mlx-lm's already: each parameter is a tensor of its own name."""
+    for architecture in ("llama", "qwen2", "qwen3", "phi3", "gemma3_text"):
+        source = open_model(small_model(architecture))
+        assert {source.origin(path).form for path in source.names} == {"same"}
