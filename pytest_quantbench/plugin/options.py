@@ -17,6 +17,7 @@ MARKERS = {
     "t1": "throughput",
     "t2": "perplexity",
     "t3": "accuracy",
+    "runtime": "a candidate's files on the runtime that they are made for, such as llama.cpp",
     "size": "bytes on disk",
     "weights": "decoded weights against the original ones",
     "selftest": "known damage has to fail; runs with -m selftest only",
