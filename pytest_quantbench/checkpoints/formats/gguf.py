@@ -35,7 +35,7 @@ OTHERS = {
     "mmproj": "the part of a model that sees or hears (mmproj)",
     "clip": "the part of a model that sees or hears (mmproj)",
 }
-MOST_BLOCKS = 2**14  # layers of a model
+MOST_BLOCKS = 512  # layers of a model
 
 
 class Gguf:

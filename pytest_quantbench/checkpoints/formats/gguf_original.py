@@ -37,6 +37,7 @@ MIXTRAL = ("mixtral", "MixtralForCausalLM")  # `llama`, with experts
 WIDE_QUERIES = {("gemma2", 46), ("gemma3", 62)}  # the 27B ones divide by √(hidden / heads), the others by √head_dim
 SPLIT_DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell")  # tokenizer.ggml.pre
 AS_GPT2 = ("gpt-2", "phi-2", "olmo", "mpt", "jais")
+IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 TOKENIZER = {  # of Transformers' reading: the file's key, behind `tokenizer.ggml.`
     "tokenizer_type": "model",
     "pre_tokenizer_type": "pre",
@@ -84,7 +85,8 @@ def whole_config(model: Model) -> dict[str, Any]:
         **config,
         **_of_architecture(model, architecture, config),
         **({"attention_bias": True} if biases and kind == "llama" else {}),
-        **{key: value for key, value in claims_of(model).special_tokens.items() if key != "unk_token_id"},
+        **dict.fromkeys(IDS),  # none, where the file names none: Transformers' classes have one model's
+        **{key: value for key, value in claims_of(model).special_tokens.items() if key in IDS},
         "torch_dtype": "bfloat16",
     }
 
