@@ -48,7 +48,7 @@ class Gguf:
         """A file that begins as GGUF files do or is called so; a directory with such files and no safetensors."""
         return is_gguf(source)
 
-    def open(self, source: Path) -> Holding:
+    def open(self, source: Path) -> GgufHolding:
         """Open it."""
         return GgufHolding(read_model(source))
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from pytest_quantbench.checkpoints.formats.gguf import GgufHolding
 from pytest_quantbench.checkpoints.formats.gguf_claims import LIKE_LLAMA3, adds_bos, claims_of, config_of, head_dim
 from pytest_quantbench.checkpoints.formats.gguf_cursor import Value
@@ -133,7 +135,8 @@ def tokenizer_of(model: Model) -> Any:
         backend.model.ignore_merges = True
     claims = claims_of(model)
     special = {f"{key.removesuffix('_id')}": given["tokens"][token] for key, token in claims.special_tokens.items()}
-    return PreTrainedTokenizerFast(
+    made: Any = PreTrainedTokenizerFast  # it is not annotated
+    return made(
         tokenizer_object=backend,
         add_bos_token=bool(adds_bos(model.values)),
         chat_template=claims.chat_template,
@@ -143,7 +146,7 @@ def tokenizer_of(model: Model) -> Any:
 
 def _listed(value: Value | None) -> Any:
     """Lists of numbers as Python's own."""
-    return value.tolist() if hasattr(value, "tolist") else value
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _split_digits(backend: Any) -> None:

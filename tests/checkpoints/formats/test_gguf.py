@@ -246,6 +246,14 @@ def test_heads_may_differ_from_layer_to_layer(tmp_path):
         np.testing.assert_array_equal(decoded(holding.tensor(f"model.layers.{layer}.self_attn.q_proj.weight")), matrix)
 
 
+@pytest.mark.parametrize("heads", [[], [("llama.attention.head_count", "text", "2")]])
+def test_rows_in_another_order_need_the_number_of_heads(tmp_path, heads):
+    matrix = {"blk.0.attn_k.weight": ("F32", np.ones((4, 32), np.float32))}
+    write(tmp_path / "x.gguf", [*LLAMA[:2], *heads], matrix)
+    with pytest.raises(ModelError, match=r"x\.gguf says nothing of llama.attention.head_count_kv, which blk.0.attn_k"):
+        open_candidate(tmp_path / "x.gguf")
+
+
 def test_recognizes_files_by_name_or_beginning(tmp_path):
     (tmp_path / "blob").write_bytes(b"GGUF and more")
     (tmp_path / "cut.gguf").write_bytes(b"GG")

@@ -7,7 +7,7 @@ import pytest
 from gguf_models import convert
 from safetensors.numpy import save_file
 
-from pytest_quantbench.checkpoints.formats import open_candidate
+from pytest_quantbench.checkpoints.formats.gguf import Gguf
 from pytest_quantbench.checkpoints.formats.gguf_original import whole_config
 
 torch = pytest.importorskip("torch")
@@ -69,7 +69,7 @@ def test_the_same_logits(tmp_path, name):
     )
     more = positions(architecture, config)
     _, tensors, _ = convert(tmp_path / "published", tmp_path / "x.gguf", ("F32",), more=more, beside=factors(config))
-    holding = open_candidate(tmp_path / "x.gguf")
+    holding = Gguf().open(tmp_path / "x.gguf")
     made = tmp_path / "made"
     made.mkdir()
     (made / "config.json").write_text(json.dumps(whole_config(holding.model) | {"dtype": "float32"}))
