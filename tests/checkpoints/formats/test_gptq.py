@@ -2,6 +2,7 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -242,10 +243,10 @@ def test_an_index_out_of_range_is_refused_when_read(tmp_path, group):
         held(tmp_path).read()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_scales_that_are_not_finite_are_refused_when_read(tmp_path, value):
-    stored = {part: np.array(array) for part, array in pack(*drawn(), 4).items()}
-    stored["scales"][1, 2] = value
+@pytest.mark.parametrize("bits", [0x7F80, 0x7FC0, 0x7F81], ids=["infinity", "NaN", "a NaN that signals"])
+def test_scales_that_are_not_finite_are_refused_when_read(tmp_path, bits):
+    stored = {part: np.array(array) for part, array in pack(*drawn(kind=ml_dtypes.bfloat16), 4).items()}
+    stored["scales"].view(np.uint16)[1, 2] = bits
     write(tmp_path, under(PATH, stored), CONFIG)
     with pytest.raises(WeightError, match=r"model\.safetensors: .*up_proj\.scales' holds NaN"):
         held(tmp_path).read()
@@ -296,3 +297,30 @@ def test_autogptq_packs_and_computes_the_same(bits, shuffled):
         assert np.array_equal(arrays[part], ours), part
     dense = Gptq(bits=bits, group=32, in_features=64, less_one=True).decode(arrays)
     assert np.array_equal(dense, layer(torch.eye(64)).numpy().T)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("form", ["gptq", "gptq_v2"])
+def test_gptqmodel_packs_and_decodes_the_same(tmp_path, bits, form):
+    """With zero points of 0 among the others, and in float32, as its own 16 bits would round."""
+    torch = pytest.importorskip("torch")
+    linears = pytest.importorskip("gptqmodel.nn_modules.qlinear.torch")
+    model = pytest.importorskip("gptqmodel.utils.model")
+    codes, scales, zeros, group_of = drawn(32, 64, bits, 2, least_zero=0)
+    linear = torch.nn.Linear(64, 32, bias=False)
+    linear.weight.data = torch.from_numpy(exact(codes, scales, zeros, group_of).astype(np.float32))
+    layer = linears.TorchLinear(
+        bits=bits, group_size=32, sym=False, desc_act=False, in_features=64, out_features=32, bias=False
+    ).eval()
+    given = [torch.from_numpy(each.astype(np.float32)) for each in (scales, zeros)]
+    layer.pack_original(linear, *given, torch.from_numpy(group_of.astype(np.int32)))
+    stored = {part: array.numpy().copy() for part, array in layer.state_dict().items()}
+    layer.scales = layer.scales.float()
+    theirs = layer.dequantize_weight().numpy().T
+    if form == "gptq":
+        model.convert_gptq_v2_to_v1_format_module(layer, SimpleNamespace(bits=bits, pack_dtype=torch.int32))
+        stored["qzeros"] = layer.qzeros.numpy()
+    settings = {"bits": bits, "checkpoint_format": form, "meta": {"quantizer": ["gptqmodel:7.7.0"]}}
+    write(tmp_path, under(PATH, stored), {**CONFIG, **settings})
+    assert np.array_equal(theirs, exact(codes, scales, zeros, group_of))
+    assert np.array_equal(decoded(tmp_path), theirs)
