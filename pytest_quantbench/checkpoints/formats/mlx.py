@@ -166,7 +166,7 @@ class MlxHolding(Holding):
         """The decoded shape. Raises ModelError where the parts do not fit together."""
         folder, bits, group = self._folder, int(kind["bits"]), int(kind["group_size"])
         packed = folder.expect(f"{path}.weight", dtypes=("U32",)).shape
-        if len(packed) not in (2, 3) or packed[-1] * 32 % bits or (packed[-1] * 32 // bits) % group:
+        if len(packed) not in (2, 3) or 0 in packed or packed[-1] * 32 % bits or (packed[-1] * 32 // bits) % group:
             raise ModelError(
                 f"{folder.file_of(f'{path}.weight')}: {path}.weight of shape {packed} holds no rows of {bits} bits in "
                 f"groups of {group}, as config.json says."
