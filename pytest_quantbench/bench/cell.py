@@ -9,7 +9,7 @@ import msgspec
 from pytest_quantbench import measures
 from pytest_quantbench.bench.calibration_check import calibration_perplexity, warn_of_foreign_text
 from pytest_quantbench.bench.checks import decide
-from pytest_quantbench.bench.noise_floor import noise_floor, refuse_tighter
+from pytest_quantbench.bench.noise_floor import noise_floor, of_check, refuse_tighter
 from pytest_quantbench.bench.schedule import Schedule
 from pytest_quantbench.bench.target import PLAIN, Target
 from pytest_quantbench.bench.wants import Want
@@ -17,6 +17,7 @@ from pytest_quantbench.catalog.criteria import METRICS, limit_for, metric_of
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.machine import describe
+from pytest_quantbench.engines.runtimes import Runtime
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.judge import rules
 from pytest_quantbench.judge.verdict import Verdict
@@ -24,6 +25,7 @@ from pytest_quantbench.measures import AnyMeasure, weights
 from pytest_quantbench.measures.accuracy.measure import ACCURACY
 from pytest_quantbench.measures.integrity.measure import INTEGRITY
 from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
+from pytest_quantbench.measures.runtime.measure import RUNTIME
 from pytest_quantbench.measures.throughput import THROUGHPUT, Session
 from pytest_quantbench.record import assembly
 from pytest_quantbench.record.raw import raw
@@ -83,6 +85,13 @@ class Cell:
         return session
 
     @property
+    def runtime(self) -> Runtime | None:
+        """What runs the files of a candidate where they are deployed; None where there is no candidate, or nothing here
+        runs its format.
+        """
+        return RUNTIME.runtime_of(self.artifact)
+
+    @property
     def problems(self) -> tuple[str, ...] | None:
         """What is wrong with the decoded weights, a sentence each; None where nothing is known, or asked."""
         found = self.samples(INTEGRITY)
@@ -125,9 +134,12 @@ class Cell:
             )
         if check == PERPLEXITY.name:
             self._refuse_identical()
+        is_candidate = self.recipe.candidate is not None
+        floor = self._noise_floor(check) if is_candidate or limit is not None else None
         if limit is not None:
-            refuse_tighter(METRICS[metric_of(check)], limit, self._noise_floor(check))
-        return decide(check, self.target, self.schedule, limit, deadline_seconds)
+            refuse_tighter(METRICS[metric_of(check)], limit, floor)
+        beyond = of_check(check, floor) if is_candidate else None
+        return decide(check, self.target, self.schedule, limit, deadline_seconds, beyond)
 
     def _refuse_text(self) -> None:
         """Raise CorpusError for a text that the model cannot read; one of another kind to calibrate on is warned of."""
@@ -181,7 +193,8 @@ class Cell:
         schedule, reference = self.schedule, self.target.reference
         mine, before = self._measured(), schedule.samples.by_measure(reference)
         if PERPLEXITY.name in before and not self._is_readable(before[PERPLEXITY.name]):
-            mine.pop(PERPLEXITY.name, None)  # no figure of a text that the model cannot read
+            for name in (PERPLEXITY.name, RUNTIME.name):  # no figure of a text that the model cannot read
+                mine.pop(name, None)
         return assembly.summarize(
             self.target.model,
             self.recipe,

@@ -13,6 +13,7 @@ from pytest_quantbench.catalog.models import Model, original
 from pytest_quantbench.catalog.recipes import LEVELS, Recipe, recipe_of_candidate
 from pytest_quantbench.checkpoints.formats import open_candidate
 from pytest_quantbench.checkpoints.formats.protocol import Holding, layer_bits
+from pytest_quantbench.engines.runtimes import Runtime, runtime_for
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.fetch.candidates import find, in_use, local_path, plain_name
 
@@ -32,6 +33,11 @@ class Opened:
     def name(self) -> str:
         """As its cells are called, and found by `-k`."""
         return self.recipe.id
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """What runs its files where they are deployed; None where nothing here does."""
+        return runtime_for(self.holding.format)
 
 
 def open_all(given: Sequence[tuple[str | None, str]], offline: bool, working: ExitStack) -> list[Opened]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.bench.selftest import Finding
     from pytest_quantbench.bench.subject import Subject
     from pytest_quantbench.judge.verdict import Verdict
+    from pytest_quantbench.measures.runtime.samples import RuntimeSamples
     from pytest_quantbench.plugin.run import Run
     from pytest_quantbench.record.schema import Record
     from pytest_quantbench.record.suite import SuiteVerdict
@@ -61,6 +62,18 @@ def cell(request: pytest.FixtureRequest, quantbench_subject: Subject, quantbench
     quantbench_run.opened[opened.id] = opened
     yield opened
     close_cell(quantbench_run, opened.id)
+
+
+@pytest.fixture
+def deployed(cell: Cell) -> RuntimeSamples:
+    """A candidate's files on the runtime that they are made for: its losses on T2's tokens, and its times."""
+    runtime = cell.runtime
+    if runtime is None:
+        pytest.skip("no runtime is known here for files of this format: T2 and T3 judge what they hold")
+    if runtime.missing:
+        pytest.skip(runtime.missing)
+    found: RuntimeSamples = cell.samples("runtime")
+    return found
 
 
 @pytest.fixture
@@ -116,13 +129,15 @@ def suite(request: pytest.FixtureRequest, quantbench_records: list[Record]) -> S
 
 @pytest.fixture
 def settle(request: pytest.FixtureRequest, quantbench_run: Run) -> Callable[[Verdict | SuiteVerdict], None]:
-    """Turn a verdict into the test's outcome: fail fails with one sentence, undecided is an outcome of its own."""
+    """Turn a verdict into the test's outcome: fail fails with one sentence, undecided and anomalous are outcomes of
+    their own.
+    """
     from pytest_quantbench.plugin.option_names import as_typed
-    from pytest_quantbench.plugin.outcomes import OUTCOME
+    from pytest_quantbench.plugin.outcomes import NEITHER, OUTCOME
     from pytest_quantbench.report.terminal import explain
 
     def settle_it(verdict: Verdict | SuiteVerdict) -> None:
-        failed = verdict.outcome == "fail" or (verdict.outcome == "undecided" and quantbench_run.undecided_fails)
+        failed = verdict.outcome == "fail" or (verdict.outcome in NEITHER and quantbench_run.undecided_fails)
         request.node.user_properties.append((OUTCOME, verdict.outcome))
         if failed:
             pytest.fail(as_typed(request.config, f"{verdict.outcome}: {explain(verdict)}"), pytrace=False)

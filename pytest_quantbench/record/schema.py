@@ -10,7 +10,7 @@ Schema history
      the machine's own speed changed; clusters of questions; divergence: `sampled_nats`, within the interval, in the
      place of `missed_nats`, which was beyond it; what the tokenizer puts around texts; how the text of T2 was sampled,
      its head, perplexities of other texts; integrity: what is wrong with the decoded weights; the
-     calibration text; the session that wrote it
+     calibration text; the session that wrote it; of a candidate: its files by their own runtime
 
 Files of schema 3 are read too (see older_schemas).
 """
@@ -28,6 +28,7 @@ from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.perplexity_schema import Perplexity
+from pytest_quantbench.record.runtime_schema import Runtime
 from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.storage.sealed_json import unsealed
 
@@ -175,6 +176,7 @@ class Record:
     perplexity: Perplexity | None = None
     perplexities: Mapping[str, Perplexity] = field(default_factory=dict)  # of other texts, by name: not judged
     accuracy: Accuracy | None = None
+    runtime: Runtime | None = None  # of a candidate whose format something here runs
     weights: Weights | None = None
     noise_floor: NoiseFloor | None = None
     coherence: Coherence | None = None

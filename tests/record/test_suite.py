@@ -101,6 +101,32 @@ def test_a_model_with_unmeasured_criteria_does_not_meet_them():
     assert judge_suite("int4", bare).incomplete == 1
 
 
+def test_a_candidate_better_than_its_reference_meets_nothing_and_fails_nothing():
+    """It leaves the suite open, as an undecided one does, and is counted apart."""
+    plain = record("odd", "pass")
+    odd = dataclasses.replace(plain.verdicts[1], outcome="anomalous")
+    open_ = dataclasses.replace(plain, verdicts=(plain.verdicts[0], odd, *plain.verdicts[2:]))
+    verdict = judge_suite("int4", [open_, *(record(f"m{i}", "pass" if i < 7 else "fail") for i in range(9))])
+    assert (verdict.outcome, verdict.met, verdict.failed) == ("undecided", 7, 2)
+    assert (verdict.undecided, verdict.anomalous, verdict.incomplete) == (0, 1, 0)
+    assert "0 undecided, 1 anomalous" in verdict.sentence
+    assert worst(open_, "perplexity_delta") is odd
+    failed = dataclasses.replace(open_, verdicts=(*open_.verdicts[:3], dataclasses.replace(odd, outcome="fail")))
+    assert judge_suite("int4", [failed]).failed == 1
+    assert "anomalous" not in judge_suite("int4", [plain]).sentence
+
+
+def test_a_candidates_level_is_what_its_record_says():
+    found = dataclasses.replace(record("m", "pass"), recipe="bartowski-Q4_K_M")
+    assert judge_suite("bartowski-Q4_K_M", [found]).level == "int4"
+
+
+def test_holm_makes_no_pass_of_an_alarm():
+    odd = tuple(dataclasses.replace(v, outcome="anomalous") for v in with_p("m", 0.04).verdicts)
+    family = holm_outcomes("int4", [dataclasses.replace(with_p("m", 0.04), verdicts=odd)])
+    assert set(family.values()) == {"anomalous"}
+
+
 def with_p(model, p_good):
     plain = record(model, "pass")
     verdicts = tuple(dataclasses.replace(v, p_good=p_good, p_bad=1 - p_good) for v in plain.verdicts)

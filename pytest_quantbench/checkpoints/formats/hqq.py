@@ -140,7 +140,7 @@ def _said(folder: Folder, paths: list[str]) -> Mapping[str, Array]:
             raise ModelError(
                 f"{folder.file_of(name)}: {name} has shape {tensor.shape}, and should be a number or a word."
             )
-    return {name: array.reshape(-1) for name, array in folder.finite(names).items()}
+    return {name: array.reshape(-1) for name, array in folder.read(names).items()}
 
 
 def _matrix(folder: Folder, path: str, said: Mapping[str, Array], claimed: set[float]) -> Packed:

@@ -44,8 +44,7 @@ def packed(
     stored = [*parts.values(), *beside]
 
     def arrays() -> Arrays:
-        codes = [parts[part] for part in opaque]
-        found = folder.read(codes) | folder.finite(each for each in parts.values() if each not in codes)
+        found = folder.read(parts.values(), opaque=[parts[part] for part in opaque])
         named = {part: found[each] for part, each in parts.items()}
         check(named)
         return named
