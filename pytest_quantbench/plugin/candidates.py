@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_quantbench.catalog.candidates import Candidate
+from pytest_quantbench.catalog.candidates import Candidate, printable
 from pytest_quantbench.catalog.criteria import METRICS, Overrides, limit_for
 from pytest_quantbench.catalog.models import Model, original
 from pytest_quantbench.catalog.recipes import LEVELS, Recipe, recipe_of_candidate
@@ -68,11 +67,6 @@ def _opened(name: str | None, source: str, offline: bool) -> Opened:
     holding = open_candidate(path)
     bits = layer_bits(holding.stored())
     return Opened(recipe=recipe_of_candidate(candidate, bits), path=path, holding=holding, bits_per_weight=bits)
-
-
-def printable(name: str) -> str:
-    """A name with `_` for all that no candidate's name can hold."""
-    return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII).lstrip("_.+-")
 
 
 def reference_of(candidates: Sequence[Opened], models: Sequence[str], option: str = "--model") -> Model:
