@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_quantbench.checkpoints.formats.protocol import Claims
+from pytest_quantbench.catalog.candidates import Candidate
+from pytest_quantbench.checkpoints.formats.protocol import Claims, bits_per_weight
 from pytest_quantbench.checkpoints.rope import TEXT_TABLES
 from pytest_quantbench.compress import config_reading, differences, same_tokens, same_weights
-from pytest_quantbench.compress.candidate_facts import Difference, Identity
+from pytest_quantbench.compress.candidate_facts import CandidateFacts, Difference, Identity
+from pytest_quantbench.compress.external import External
 from pytest_quantbench.compress.same_shapes import Shape, refuse_other_shapes
 from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import ModelError, first_line
@@ -47,6 +49,23 @@ def check(
             *differences.of_tokenizers(claims, own, tokenizer),
             *differences.of_generation(claims.generation, beside),
         ),
+    )
+
+
+def facts(made: External, candidate: Candidate, reference: Architecture, tokenizer: Any) -> CandidateFacts:
+    """All that is known of a candidate that was opened beside its reference. Raises what `check` raises."""
+    holding, claims = made.holding, made.holding.claims()
+    shapes = {path: made.tensor(path).shape for path in made.names}
+    folder = holding.files[0].parent
+    beside = folder if claims.tokens is None and (folder / "config.json").is_file() else None
+    return CandidateFacts(
+        name=candidate.name,
+        source=candidate.source,
+        format=holding.format,
+        files=dict(made.manifest.files),
+        bits_per_weight=bits_per_weight(holding.stored()),
+        base_model=claims.base_model,
+        identity=check(reference, tokenizer, claims, shapes, made.float32, beside),
     )
 
 

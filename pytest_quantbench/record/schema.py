@@ -11,8 +11,9 @@ Schema history
      place of `missed_nats`, which was beyond it; what the tokenizer puts around texts; how the text of T2 was sampled,
      its head, perplexities of other texts; integrity: what is wrong with the decoded weights; the
      calibration text; the session that wrote it
+  5  candidates: whose file it is, what ties it to its reference, what differs; verdicts: anomalous, `p_better`
 
-Files of schema 3 are read too (see older_schemas).
+Files of schemas 3 and 4 are read too (see older_schemas).
 """
 
 from collections.abc import Mapping
@@ -26,12 +27,13 @@ from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.record.candidate_schema import CandidateFile
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.storage.sealed_json import unsealed
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +172,7 @@ class Record:
     source_sha256: str
     weights_sha256: str | None  # of the decoded weights that were evaluated
     seed: int
+    candidate: CandidateFile | None = None  # null: a recipe of our own
     compression: Compression | None = None
     throughput: Throughput | None = None
     perplexity: Perplexity | None = None

@@ -7,6 +7,7 @@ from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import SuiteVerdict, judge_suite
+from pytest_quantbench.report import candidates
 from pytest_quantbench.report.tables import MISSING, TABLES, calibration, coherence, mark
 
 OPEN: tuple[Outcome, ...] = ("undecided", "anomalous")  # neither good nor bad
@@ -43,6 +44,7 @@ def summary(records: Sequence[Record]) -> list[str]:
         *coherence_lines(records),
         *integrity_lines(records),
         *calibration_lines(records),
+        *candidates.lines(records),
         LEGEND,
     ]
 
