@@ -82,6 +82,7 @@ def _parts(samples: Mapping[str, Any], reference: Mapping[str, Any] | None) -> d
         found["weights"] = summary.weights(errors)
     if (looked_at := samples.get("integrity")) is not None:
         found["integrity"] = looked_at.problems
+        found["integrity_notes"] = looked_at.notes
     if runs is not None or answers is not None:
         compared = samples if reference is None else reference
         before = compared.get("throughput"), compared.get("accuracy")

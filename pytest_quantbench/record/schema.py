@@ -183,6 +183,7 @@ class Record:
     coherence: Coherence | None = None
     tokenizer: Mapping[str, tuple[str, ...]] | None = None  # `prefix` of all it reads; `suffix_left_out` behind texts
     integrity: tuple[str, ...] | None = None  # what is wrong with the decoded weights; null: not compared
+    integrity_notes: tuple[str, ...] = ()  # in what a candidate's weights may differ on purpose
     verdicts: tuple[Verdict, ...] = ()
     machine: Machine | None = None
     session: str | None = None  # that wrote it last; the workers of one run share it

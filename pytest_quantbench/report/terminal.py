@@ -73,6 +73,7 @@ def integrity_lines(records: Sequence[Record], most: int | None = FINDINGS_SHOWN
         lines += [f"{name}: {sentence}" for sentence in found[:most]]
         if most is not None and len(found) > most:
             lines.append(f"{name}: and {len(found) - most} more findings, in its record")
+        lines += [f"{name} differs from its reference: {note}" for note in record.integrity_notes]
     return lines or (["integrity: all decoded weights are the source's, but for rounding"] if compared else [])
 
 
