@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from pytest_quantbench.measures.integrity import likeness
 from pytest_quantbench.measures.integrity.block_sums import LOST, Matrix, block_sums, rounding_noise, scaled
 
-FOLDED = 0.2  # in logarithms: sound codes of 2 bits stay below 0.15 in columns of 128 and more
-CHANCE = 6.0  # standard errors of a factor
-MANY = (0.01, 0.1)  # of the columns, of the rows: factors of fewer are no folding
+FOLDED = 0.2  # in logarithms: factors that are nearer to 1 are taken for rounding
+COARSE = 2.0  # × noise beside signal: few bits return small rows smaller or larger
+CHANCE = 4.0  # standard errors of a factor
+MANY = (0.01, 0.25)  # of the columns, of the rows: factors of fewer are no folding
 SMALL = 0.3  # of the usual size: columns so small are lost in rounding
 HALF = 0.5  # of a group's own mean absolute weight
 KEPT_ERROR = 0.01  # of the largest value of a tensor that is not quantized: types of 8 bits of mantissa stay below
@@ -97,9 +98,10 @@ def _gains(before: Matrix, after: Matrix, axis: int) -> Factors | None:
     gains = np.divide(product, first, out=np.ones_like(first), where=known)
     gains /= np.median(gains[known])
     gains[~known] = 1.0
-    spread = np.zeros_like(first)
-    np.divide(first * second - product**2, first * first * before.shape[axis], out=spread, where=known)
-    far = np.abs(np.log(gains)) > np.maximum(FOLDED, CHANCE * np.sqrt(np.maximum(spread, 0.0)))
+    noise = np.divide(first * second - product**2, product**2, out=np.zeros_like(first), where=known)
+    noise = np.maximum(noise, 0.0)  # of each, beside its signal
+    limit = FOLDED + COARSE * noise + CHANCE * np.sqrt(noise / before.shape[axis])
+    far = np.abs(np.log(gains)) > limit
     far &= first > SMALL**2 * np.median(first)
     return gains if far.sum() >= max(2, MANY[axis] * far.size) else None
 

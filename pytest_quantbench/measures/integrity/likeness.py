@@ -213,7 +213,7 @@ def _named(places: NDArray[np.intp]) -> str:
 
 
 def outliers(sums: BlockSums, bits_per_weight: float, noticeable: float = NOTICEABLE) -> Iterator[str]:
-    """Groups, and blocks of columns, whose error is far above that of their like, and `noticeable` beside the weights."""
+    """Groups, and blocks of columns, whose error is far above their like's, and `noticeable` beside the weights."""
     expected = sums.span * BLOCK / 4 / levels(bits_per_weight)  # a quarter of a step for every weight
     like = error_of_like(sums.error, expected)
     row, column = (np.median(sums.error, axis=axis, keepdims=True) for axis in (1, 0))
