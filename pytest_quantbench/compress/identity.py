@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_quantbench.checkpoints.formats.protocol import Claims
-from pytest_quantbench.checkpoints.rope import TEXT_TABLES
+from pytest_quantbench.catalog.candidates import Candidate
+from pytest_quantbench.checkpoints.formats.protocol import Claims, bits_per_weight
+from pytest_quantbench.checkpoints.key_names import other_names
+from pytest_quantbench.checkpoints.rope import ALL_LAYERS, TEXT_TABLES, Rope
 from pytest_quantbench.compress import config_reading, differences, same_tokens, same_weights
-from pytest_quantbench.compress.candidate_facts import Difference, Identity
+from pytest_quantbench.compress.candidate_facts import CandidateFacts, Difference, Identity
+from pytest_quantbench.compress.external import External
 from pytest_quantbench.compress.same_shapes import Shape, refuse_other_shapes
 from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import ModelError, first_line
@@ -50,6 +53,23 @@ def check(
     )
 
 
+def facts(made: External, candidate: Candidate, reference: Architecture, tokenizer: Any) -> CandidateFacts:
+    """All that is known of a candidate that was opened beside its reference. Raises what `check` raises."""
+    holding, claims = made.holding, made.holding.claims()
+    shapes = {path: made.tensor(path).shape for path in made.names}
+    folder = holding.files[0].parent
+    beside = folder if claims.tokens is None and (folder / "config.json").is_file() else None
+    return CandidateFacts(
+        name=candidate.name,
+        source=candidate.source,
+        format=holding.format,
+        files=dict(made.manifest.files),
+        bits_per_weight=bits_per_weight(holding.stored()),
+        base_model=claims.base_model,
+        identity=check(reference, tokenizer, claims, shapes, made.float32, beside),
+    )
+
+
 def _own_tokenizer(directory: Path | None, tokenizer: Any) -> tuple[Any, tuple[Difference, ...]]:
     """The candidate's, or None and what is wrong with it: it is not what the candidate is judged with."""
     try:
@@ -68,7 +88,7 @@ def config_for(reference: Mapping[str, Any], claims: Claims) -> dict[str, Any]:
     inner: Mapping[str, Any] = reference if table is None else reference[table]
     changed = dict(inner)
     for key in config_reading.OWN:
-        names = (key, *sorted(config_reading.other_names(key)))
+        names = (key, *sorted(other_names(key)))
         if any(name in said for name in names):
             place = next((name for name in names if name in inner), key)
             changed[place] = config_reading.value_of(said, key)
@@ -81,10 +101,10 @@ def _with_positions(changed: dict[str, Any], inner: Mapping[str, Any], mine: Map
     theirs, own = config_reading.positions(inner), config_reading.positions(mine)
     if not own or not theirs:
         return changed
-    ropes = {}
+    ropes: dict[str, Rope] = {}
     for kind, other in theirs.items():
         rope = config_reading.rope_for(own, kind)
-        kept = {key: other[key] for key in ("rope_theta", "partial_rotary_factor") if key in other}
+        kept: Rope = {key: other[key] for key in ("rope_theta", "partial_rotary_factor") if key in other}
         ropes[kind] = other if rope is None else {**kept, "rope_type": "default", **rope}
-    alone = ropes.get(config_reading.ALL_LAYERS)
+    alone = ropes.get(ALL_LAYERS)
     return config_reading.without_positions(changed) | {"rope_parameters": ropes if alone is None else alone}

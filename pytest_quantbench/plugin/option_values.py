@@ -134,6 +134,11 @@ def named_source(text: str) -> tuple[str | None, str]:
     return name, source
 
 
+def whose_config(text: str) -> bool:
+    """Whether candidates are run with their own config."""
+    return one_of("reference", "own")(text) == "own"
+
+
 def named_disk_plan(text: str) -> DiskPlan:
     """A disk plan by its name."""
     from pytest_quantbench.catalog.disk_plans import disk_plan

@@ -81,8 +81,9 @@ def test_shapes_are_looked_at_before_weights_are_decoded(tiny):
     def never(path):
         raise AssertionError(path)
 
+    reference, tokenizer = tiny
     with pytest.raises(ModelError, match="lacks 38 tensors"):
-        check(*tiny, Claims(), {}, never, None)
+        check(reference, tokenizer, Claims(), {}, never)
 
 
 LLAMA = json.loads((TINY_DIRECTORY / "config.json").read_text())

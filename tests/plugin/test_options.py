@@ -54,9 +54,12 @@ def test_what_is_not_given_is_left_to_the_settings(pytester):
 def shown(setting):
     """A setting's default as a user types it."""
     value = getattr(Settings(), setting)
-    return {"memory_bytes": lambda: f"{value / GB:g}", "disk_plan": lambda: value.name}.get(
-        setting, lambda: str(value)
-    )()
+    spelled = {
+        "memory_bytes": lambda: f"{value / GB:g}",
+        "disk_plan": lambda: value.name,
+        "own_config": lambda: "own" if value else "reference",
+    }
+    return spelled.get(setting, lambda: str(value))()
 
 
 @pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if "(default" in option.help])
