@@ -28,7 +28,7 @@ REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 NORMAL, CONTROL, USER_DEFINED, UNUSED, BYTE, UNKNOWN = 1, 3, 4, 5, 6, 2  # gguf.TokenType
 BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 OWN_SCORE = -1000.0  # of a token that no merge makes: only a text's own characters can be it
-SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unk", "pad": "pad"}
+SPECIAL = ("bos", "eos", "unk", "pad")
 
 
 def _split(expression: str) -> tuple[Any, ...]:
@@ -95,7 +95,7 @@ def tokens_of(directory: Path, vocabulary: int) -> Tokens:
         types = [BYTE if text in BYTES else kind_ for text, kind_ in zip(texts, types, strict=True)]
     else:
         kind = _byte_level(directory, told, merges)
-    return Tokens(texts=texts, types=types, **kind, **_around(directory))
+    return Tokens(texts=texts, types=types, **kind, **_around(directory, texts))
 
 
 def _refused(directory: Path, reason: str) -> ModelError:
@@ -193,15 +193,18 @@ def _space_in_front(directory: Path, told: Mapping[str, Any]) -> bool:
     raise _refused(directory, f"it changes texts beforehand by {kinds!r:.200}")
 
 
-def _around(directory: Path) -> dict[str, Any]:
-    """Special tokens, what stands in front of texts, and the chat template."""
+def _around(directory: Path, texts: Sequence[str]) -> dict[str, Any]:
+    """Special tokens, what stands in front of texts, and the chat template. Special tokens that Transformers takes for
+    granted of an architecture, and that this model does not have, are left out.
+    """
     tokenizer = load_tokenizer(directory)
     prefix, bos = frame_of(tokenizer).prefix, tokenizer.bos_token_id
     if prefix not in ((), (bos,)):
         raise _refused(directory, f"it begins texts with the tokens {prefix}, which are not its BOS alone")
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in SPECIAL}
+    known = {name: int(token) for name, token in special.items() if token is not None and token < len(texts)}
     return {
-        "special": {name: int(token) for name, token in special.items() if token is not None},
+        "special": known,
         "adds_bos": bool(prefix),
         "chat_template": tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None,
     }

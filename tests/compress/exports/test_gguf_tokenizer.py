@@ -141,3 +141,10 @@ def test_other_kinds_are_refused(tmp_path, make):
 def test_a_folder_without_tokenizer_json_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"it has no tokenizer\.json"):
         tokens_of(tmp_path, 10)
+
+
+def test_special_tokens_that_a_class_takes_for_granted_are_left_out(small_model):
+    """Transformers adds a padding token to every Qwen2: behind this model's last embedding."""
+    tokens = tokens_of(small_model("qwen2"), 2048)
+    assert "eos" in tokens.special
+    assert max(tokens.special.values()) < 2048
