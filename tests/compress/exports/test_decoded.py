@@ -100,3 +100,29 @@ def test_values_that_are_no_numbers_are_refused(small_model, decode):
     mx.save_safetensors(str(source / "model.safetensors"), weights)
     with pytest.raises(WeightError, match=r"model\.norm\.weight has NaN or infinite values"):
         decode(source)
+
+
+def test_a_gptq_directory_is_decoded_by_its_own_names(tmp_path, decode):
+    """Packed here: four bits along the inputs, zero points less one, groups of 32."""
+    generator = np.random.default_rng(0)
+    codes, zeros = generator.integers(0, 16, (64, 32)), generator.integers(1, 16, (2, 32))
+    scales = generator.random((2, 32)).astype(np.float16)
+    places = np.arange(8, dtype=np.uint64) * 4
+    packed = (codes.reshape(8, 8, 32).astype(np.uint64) << places[:, None]).sum(1).astype(np.uint32)
+    packed_zeros = ((zeros - 1).reshape(2, 4, 8).astype(np.uint64) << places).sum(2).astype(np.uint32)
+    path, source = "model.layers.0.mlp.up_proj", tmp_path / "gptq"
+    source.mkdir()
+    parts = {"qweight": packed, "qzeros": packed_zeros}
+    tensors = {f"{path}.{part}": mx.array(array.view(np.int32)) for part, array in parts.items()}
+    tensors |= {f"{path}.scales": mx.array(scales), f"{path}.g_idx": mx.array(np.arange(64, dtype=np.int32) // 32)}
+    mx.save_safetensors(str(source / "model.safetensors"), {**tensors, "model.norm.weight": mx.ones(64)})
+    quantization = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "sym": False}
+    config = {"model_type": "llama", "torch_dtype": "float16", "quantization_config": quantization}
+    (source / "config.json").write_text(json.dumps(config))
+    directory, written = decode(source)
+    held = load(directory / "model.safetensors")
+    wanted = (codes - np.repeat(zeros, 32, axis=0)) * np.repeat(scales.astype(np.float32), 32, axis=0)
+    assert np.allclose(held[f"{path}.weight"], wanted.T, rtol=1e-6)
+    assert held.keys() == {f"{path}.weight", "model.norm.weight"}
+    assert json.loads((directory / "config.json").read_bytes()) == {"model_type": "llama", "torch_dtype": "float32"}
+    assert written.differences == ()
