@@ -3,8 +3,9 @@
 The pipeline, one way: `catalog` says which cells (model × recipe) there are; `fetch` brings the weights to disk, and
 `checkpoints` opens them; `compress` encodes them with one of the `quantizers`; one of the `engines` walks the result
 layer by layer for the `measures`, which return raw samples; `judge` turns samples, reference samples and a criterion
-into pass, fail or undecided, with `stats`; `record` keeps everything and `report` shows it. `bench` is one cell from
-start to finish, `plugin` makes each a pytest item, `cli` is the command line. docs/architecture.md has the picture.
+into pass, fail, undecided or anomalous, with `stats`; `record` keeps everything and `report` shows it. `bench` is one
+cell from start to finish, `plugin` makes each a pytest item, `cli` is the command line. docs/architecture.md has the
+picture.
 """
 
 from importlib import import_module

@@ -9,7 +9,7 @@ import msgspec
 from pytest_quantbench import measures
 from pytest_quantbench.bench.calibration_check import calibration_perplexity, warn_of_foreign_text
 from pytest_quantbench.bench.checks import decide
-from pytest_quantbench.bench.noise_floor import noise_floor, refuse_tighter
+from pytest_quantbench.bench.noise_floor import noise_floor, of_check, refuse_tighter
 from pytest_quantbench.bench.schedule import Schedule
 from pytest_quantbench.bench.target import PLAIN, Target
 from pytest_quantbench.bench.wants import Want
@@ -134,9 +134,12 @@ class Cell:
             )
         if check == PERPLEXITY.name:
             self._refuse_identical()
+        is_candidate = self.recipe.candidate is not None
+        floor = self._noise_floor(check) if is_candidate or limit is not None else None
         if limit is not None:
-            refuse_tighter(METRICS[metric_of(check)], limit, self._noise_floor(check))
-        return decide(check, self.target, self.schedule, limit, deadline_seconds)
+            refuse_tighter(METRICS[metric_of(check)], limit, floor)
+        beyond = of_check(check, floor) if is_candidate else None
+        return decide(check, self.target, self.schedule, limit, deadline_seconds, beyond)
 
     def _refuse_text(self) -> None:
         """Raise CorpusError for a text that the model cannot read; one of another kind to calibrate on is warned of."""

@@ -41,8 +41,10 @@ class Check(Protocol[S]):
     def first(self, samples: S, items: int) -> S:
         """The samples of the first so many: there may be more, for another target or another limit."""
 
-    def look(self, samples: S, reference: S, limit: float | None, alpha: float) -> Verdict:
-        """The verdict on the same items of both, with what it is `of`, and its `value` and `reference_value`."""
+    def look(self, samples: S, reference: S, limit: float | None, alpha: float, floor: float | None) -> Verdict:
+        """The verdict on the same items of both, with what it is `of`, and its `value` and `reference_value`.
+        `floor`: of a candidate, what noise alone changes.
+        """
 
     def hopeless(self, reference: S, limit: float | None) -> bool:
         """Whether a verdict that is undecided on these items stays so, however many are added."""
@@ -75,10 +77,15 @@ class PerplexityCheck(Check[PerplexitySamples]):
         return samples.as_of(items)
 
     def look(
-        self, samples: PerplexitySamples, reference: PerplexitySamples, limit: float | None, alpha: float
+        self,
+        samples: PerplexitySamples,
+        reference: PerplexitySamples,
+        limit: float | None,
+        alpha: float,
+        floor: float | None,
     ) -> Verdict:
         """With both perplexities of the text."""
-        verdict = rules.judge_perplexity(samples, reference, limit, alpha)
+        verdict = rules.judge_perplexity(samples, reference, limit, alpha, floor)
         ppl, before = series.perplexity(samples.nll_nats), series.perplexity(reference.nll_nats)
         return replace(verdict, of=samples.corpus, value=ppl, reference_value=before)
 
@@ -100,11 +107,18 @@ class AccuracyCheck(Check[AccuracySamples]):
         name = _judged(samples)
         return replace(samples, tasks={name: samples.tasks[name].first(items)})
 
-    def look(self, samples: AccuracySamples, reference: AccuracySamples, limit: float | None, alpha: float) -> Verdict:
+    def look(
+        self,
+        samples: AccuracySamples,
+        reference: AccuracySamples,
+        limit: float | None,
+        alpha: float,
+        floor: float | None,
+    ) -> Verdict:
         """With both accuracies on the task, as fractions."""
         name = _judged(samples)
         mine, before = samples.tasks[name], reference.tasks[name]
-        verdict = accuracy_drop.judge_accuracy(name, mine, before, limit, alpha, samples.available[name])
+        verdict = accuracy_drop.judge_accuracy(name, mine, before, limit, alpha, samples.available[name], floor)
         value, reference_value = (float(each.correct.mean()) for each in (mine, before))
         return replace(verdict, of=name, value=value, reference_value=reference_value)
 
@@ -134,9 +148,16 @@ class ThroughputCheck(Check[ThroughputSamples]):
         return samples.first(items)
 
     def look(
-        self, samples: ThroughputSamples, reference: ThroughputSamples, limit: float | None, alpha: float
+        self,
+        samples: ThroughputSamples,
+        reference: ThroughputSamples,
+        limit: float | None,
+        alpha: float,
+        floor: float | None,
     ) -> Verdict:
-        """Informational on a CPU. With mean rates; the reference's own where they may be compared."""
+        """Informational on a CPU; to be faster than the reference is no anomaly. With mean rates; the reference's own
+        where they may be compared.
+        """
         verdict = rules.judge_throughput(samples, reference, limit, self.backend != "cpu", alpha)
         other = replace(reference, runs=samples.reference_runs) if samples.reference_runs else reference
         before = None if rates.suppressed(samples, other) else rates.mean_rate(other)
@@ -155,9 +176,16 @@ CHECKS: Mapping[str, type[Check[Any]]] = {
 
 
 def decide(
-    name: str, target: Target, schedule: Schedule, limit: float | None, deadline_seconds: float | None = None
+    name: str,
+    target: Target,
+    schedule: Schedule,
+    limit: float | None,
+    deadline_seconds: float | None = None,
+    floor: float | None = None,
 ) -> Verdict:
-    """The verdict of a check, with as many samples as it takes, up to the settings' bounds or the deadline."""
+    """The verdict of a check, with as many samples as it takes, up to the settings' bounds or the deadline. `floor`: of
+    a candidate, beyond which it is anomalous to be better than the reference.
+    """
     check, settings = CHECKS[name](schedule.inputs.engine.backend), schedule.inputs.settings
     pair = _Pair(target, schedule, measures.get(name), check)
     own = pair.own()
@@ -169,7 +197,7 @@ def decide(
     while (wanted := looks.wanted) is not None:
         items, alpha = looks.at(pair.grow(wanted))
         mine, other = (check.first(each, items) for each in pair.both())
-        looks.add(items, alpha, check.look(mine, other, limit, alpha), hopeless=check.hopeless(other, limit))
+        looks.add(items, alpha, check.look(mine, other, limit, alpha, floor), hopeless=check.hopeless(other, limit))
     return interim.adjusted(looks.verdict)
 
 

@@ -1,7 +1,6 @@
 """One model under test with all that measuring it needs: its weights, its texts, its tasks, the calibration text."""
 
 from collections.abc import Callable, Hashable
-from pathlib import Path
 from typing import Any, TypeVar
 
 from pytest_quantbench import engines
@@ -19,6 +18,7 @@ from pytest_quantbench.compress.pipeline import reference
 from pytest_quantbench.engines.parameters import Capacity
 from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.fetch import candidates
 from pytest_quantbench.fetch.download import fetch
 from pytest_quantbench.fetch.evicted import find
 from pytest_quantbench.fetch.texts import Text, read_text
@@ -75,8 +75,9 @@ class Inputs:
         return self.engine.open(known or Checkpoint(*fetch(self.model, settings.offline)))
 
     def holding(self, candidate: Candidate) -> Holding:
-        """A candidate's files, opened and checked."""
-        return self.once(("candidate", candidate), lambda: open_candidate(Path(candidate.source)))
+        """A candidate's files, fetched, opened and checked."""
+        place = candidate.source, self.settings.offline
+        return self.once(("candidate", candidate), lambda: open_candidate(candidates.find(*place)))
 
     @property
     def tasks(self) -> tuple[str, ...]:

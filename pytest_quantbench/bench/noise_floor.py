@@ -40,9 +40,15 @@ def noise_floor(
     return None if found == NoiseFloor.nothing() else found
 
 
+def of_check(check: str, floor: NoiseFloor | None) -> float | None:
+    """The figure for a check's metric; None where the check has none, or it was not measured."""
+    found: float | None = None if floor is None or check not in FLOORS else getattr(floor, FLOORS[check])
+    return found
+
+
 def refuse_tighter(metric: Metric, limit: float, floor: NoiseFloor | None) -> None:
     """Raise ComparisonError for a limit on perplexity or accuracy that noise alone goes beyond."""
-    points: float | None = None if floor is None or metric.check not in FLOORS else getattr(floor, FLOORS[metric.check])
+    points = of_check(metric.check, floor)
     if points is not None and abs(limit) < points:
         raise ComparisonError(
             f"The criterion {metric.label} < {limit:g} {metric.unit}".rstrip()

@@ -62,7 +62,7 @@ class Subject:
         for chosen, name in wanted:
             cell, measure = self.cell(chosen), measures.get(name)
             targets = [cell.target]
-            if name in judged and cell.limit(metric_of(name)) is not None:
+            if name in judged and (chosen.candidate or cell.limit(metric_of(name)) is not None):
                 targets.append(cell.target.rounded)
             self.schedule.expected += [Want(target=target, measure=measure) for target in targets]
 

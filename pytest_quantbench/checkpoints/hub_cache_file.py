@@ -1,5 +1,6 @@
 """A file of the Hub's cache, which is a link in a snapshot to a blob that is named by its checksum."""
 
+import os
 import re
 from pathlib import Path
 
@@ -12,6 +13,16 @@ def named_digest(path: Path) -> str | None:
     """The checksum that a file of the Hub's cache is named by: SHA-256 of 64 digits, or git's SHA-1 of 40."""
     name = path.readlink().name if path.is_symlink() else ""  # not resolved: a blob may be a link itself
     return name if _DIGESTS.fullmatch(name) else None
+
+
+def is_of_hub(path: Path) -> bool:
+    """Whether a link has the form of one in the Hub's cache: from a snapshot, or a folder in it, to a blob beside."""
+    folder = path.parent.resolve()
+    snapshots = next((parent for parent in folder.parents if parent.name == "snapshots"), None)
+    if snapshots is None or named_digest(path) is None:
+        return False
+    target = Path(os.path.normpath(folder / path.readlink()))
+    return target.parent == snapshots.parent / "blobs"
 
 
 def mismatch(path: Path, size: int | None = None, digest: str | None = None) -> str | None:
@@ -35,11 +46,11 @@ def remove(path: Path) -> None:
     """Delete a file of a snapshot and its blob; nothing outside the model's own folder in the cache."""
     blob = path.parent / path.readlink() if path.is_symlink() else path
     path.unlink(missing_ok=True)
-    if blob.parent.resolve() == (path.parents[2] / "blobs").resolve():
+    if blob.parent.resolve() in {(folder / "blobs").resolve() for folder in path.parents[2:4]}:  # or in a folder there
         blob.unlink(missing_ok=True)
 
 
 def is_shared(path: Path) -> bool:
-    """Whether another snapshot links to the same blob."""
-    others = (other for other in path.parents[1].glob("*/*") if other != path and other.is_symlink())
+    """Whether another snapshot, or a folder in one, links to the same blob."""
+    others = (other for other in path.parents[1].rglob("*") if other != path and other.is_symlink())
     return path.is_symlink() and any(other.readlink().name == path.readlink().name for other in others)

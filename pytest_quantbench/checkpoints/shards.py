@@ -3,11 +3,12 @@
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_quantbench.checkpoints.safetensors_header import (
+    DTYPE_BYTES,
     MOST_HEADER_BYTES,
     StoredTensor,
     corrupt,
@@ -34,13 +35,15 @@ class Weights:
         return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
 
 
-def read_weights(directory: Path) -> Weights:
-    """The directory's weight files with their headers, as the index says if there is one. Raises ModelError."""
+def read_weights(directory: Path, dtypes: Collection[str] = DTYPE_BYTES) -> Weights:
+    """The directory's weight files with their headers, as the index says if there is one. Raises ModelError, also for
+    tensors of other types than these.
+    """
     files = weight_files(directory)
     tensors: dict[str, StoredTensor] = {}
     places: dict[str, str] = {}
     for file in files:
-        for name, tensor in read_header(file).items():
+        for name, tensor in read_header(file, dtypes).items():
             if name in places:
                 raise ModelError(f"{directory}: {places[name]} and {file.name} both hold {short(name)}. Remove one.")
             places[name] = file.name

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from pytest_quantbench.cli import conform, plan, prune, report, run, weights
+from pytest_quantbench.cli import conform, convert, judge, plan, prune, report, run, weights
 from pytest_quantbench.errors import QuantbenchError
 
 
@@ -26,10 +26,12 @@ class Verb(Protocol):
 
 VERBS: Mapping[str, Verb] = {
     "run": run,
+    "judge": judge,
     "plan": plan,
     "prune": prune,
     "report": report,
     "weights": weights,
+    "convert": convert,
     "conform": conform,
 }
 
@@ -54,7 +56,8 @@ def _chosen(arguments: "list[str] | None") -> argparse.Namespace:
     parser.set_defaults(passes_on=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
     for name, verb in VERBS.items():
-        verb.add_arguments(verbs.add_parser(name, help=verb.HELP, description=verb.DESCRIPTION))
+        # without abbreviations: `--co` is pytest's
+        verb.add_arguments(verbs.add_parser(name, help=verb.HELP, description=verb.DESCRIPTION, allow_abbrev=False))
     chosen, rest = parser.parse_known_args(arguments)
     if rest and not chosen.passes_on:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")

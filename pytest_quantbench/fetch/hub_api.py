@@ -17,6 +17,7 @@ T = TypeVar("T")
 PAUSES_SECONDS = (1.0, 3.0)  # before asking a second and a third time
 LONGEST_WAIT_SECONDS = 60.0  # that the Hub may ask for; else the run says so and goes on with the next model
 ACCESS_SECONDS = 5.0
+MAIN = "main"  # the branch that is meant where none is named
 PASSING = (408, 429, 500, 502, 503, 504)  # answers that may be different in a moment
 FULL_OR_CLOSED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
@@ -25,17 +26,14 @@ REFUSALS: Mapping[int, tuple[type[QuantbenchError], str]] = {
     401: (ModelError, "{what} is not on the Hub, or private, or HF_TOKEN is no valid token (401). Check the id, or set "
      "HF_TOKEN."),
     403: (ModelError, "{what} may not be read with this token (403: {reason}). Set HF_TOKEN to one that may."),
-    404: (ModelError, "{what} is not on the Hub (404: {reason}). Check the id, or give a local copy with --model "
-     "DIRECTORY."),
+    404: (ModelError, "{what} is not on the Hub (404: {reason}). Check the id, or give a local copy."),
     429: (OfflineError, "{what} could not be fetched: the Hub asks for patience (429{wait}). Run again later; with "
      "HF_TOKEN set, more is allowed."),
 }  # fmt: skip
 GATED = (
     "{what} is gated: accept its terms on https://huggingface.co/{page} and set HF_TOKEN to a token of that account."
 )
-UNREACHED = (
-    "{what} could not be fetched{mirror} ({reason}). Check the network, or give a local copy with --model DIRECTORY."
-)
+UNREACHED = "{what} could not be fetched{mirror} ({reason}). Check the network, or give a local copy."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +47,12 @@ class HubFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """A model's files at one commit."""
+    """A repository's files at one commit, which is what a revision (a branch, a tag, a commit) was found to be."""
 
     source: str
     commit: str
     files: Mapping[str, HubFile]
+    revision: str = MAIN
 
 
 def endpoint() -> str | None:
@@ -72,16 +71,20 @@ def hub_cache() -> Path:
     return Path(os.path.expandvars(chosen)).expanduser()
 
 
-def listing(source: str) -> Listing:
-    """The files at the head of the main branch. Raises ModelError where the Hub says no, else OfflineError."""
-    return patiently(source, source, lambda: _ask(source))
+def listing(source: str, revision: str = MAIN) -> Listing:
+    """The files at a branch's head, a tag or a commit. Raises ModelError where the Hub says no, else OfflineError."""
+    what = source if revision == MAIN else f"{source}@{revision}"
+    return patiently(source, what, lambda: _ask(source, revision))
 
 
-def _ask(source: str) -> Listing:
+def _ask(source: str, revision: str) -> Listing:
     from huggingface_hub import HfApi
 
+    asked = None if revision == MAIN else revision
     try:
-        found = HfApi(endpoint=endpoint()).model_info(source, files_metadata=True, timeout=2 * ACCESS_SECONDS)
+        found = HfApi(endpoint=endpoint()).model_info(
+            source, revision=asked, files_metadata=True, timeout=2 * ACCESS_SECONDS
+        )
         files = [
             HubFile(name=file.rfilename, size=file.size, digest=file.lfs.sha256 if file.lfs else file.blob_id)
             for file in found.siblings or ()
@@ -91,7 +94,7 @@ def _ask(source: str) -> Listing:
     # It becomes part of a path.
     if not isinstance(found.sha, str) or not re.fullmatch(r"[0-9a-f]{40}", found.sha):
         raise ValueError(f"the Hub names {found.sha!r:.80} as its commit")
-    return Listing(source=source, commit=found.sha, files={file.name: file for file in files})
+    return Listing(source=source, revision=revision, commit=found.sha, files={file.name: file for file in files})
 
 
 def patiently(source: str, what: str, call: Callable[[], T]) -> T:

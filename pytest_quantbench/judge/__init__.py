@@ -1,1 +1,1 @@
-"""Makes a verdict of a criterion, samples and the reference's samples: pass, fail or undecided."""
+"""Makes a verdict of a criterion, samples and the reference's samples: pass, fail, undecided or anomalous."""

@@ -6,6 +6,7 @@ import numpy as np
 
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.errors import ComparisonError
+from pytest_quantbench.judge.anomaly import of_candidate
 from pytest_quantbench.judge.rules import enough, judged
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.samples import TaskSamples
@@ -20,9 +21,10 @@ def judge_accuracy(
     limit: float | None,
     alpha: float = ALPHA,
     available: int | None = None,
+    floor: float | None = None,
 ) -> Verdict:
-    """The paired accuracy drop in percentage points; `available`: how many questions the task has. Raises
-    ComparisonError if the questions are not the same.
+    """The paired accuracy drop in percentage points; `available`: how many questions the task has; `floor`: of a
+    candidate, what noise alone changes. Raises ComparisonError if the questions are not the same.
     """
     if quantized.sha256 != reference.sha256 or quantized.ids != reference.ids:
         raise ComparisonError(f"{name}: the reference answered other questions than the quantized model.")
@@ -36,6 +38,7 @@ def judge_accuracy(
         detail += f"{observed.design_effect:.2f}"
     metric = METRICS["accuracy_drop_points"]
     found = judged(metric, observed, limit, detail, alpha, observed.questions, available=available)
+    found = of_candidate(found, observed, floor, alpha)
     return found if limit is None else _with_room(found, reference, limit, alpha, available)
 
 

@@ -8,6 +8,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
+from pytest_quantbench.judge.anomaly import is_suspicious
 from pytest_quantbench.judge.verdict import Look, Verdict
 from pytest_quantbench.stats import sequential
 from pytest_quantbench.stats.estimates import ALPHA
@@ -28,7 +29,8 @@ def sizes(first: int, most: int, factor: int = 2) -> list[int]:
 class Looks:
     """The looks of one verdict: whoever has the samples takes one after the other, until there is none `wanted`.
 
-    They end when the verdict is decided, the plan is done, or `time.monotonic()` is beyond the deadline. The last look
+    They end when the verdict is decided, and no pass that is suspicious (see anomaly), when the plan is done, or when
+    `time.monotonic()` is beyond the deadline. The last look
     spends what is left of the error probability: when it is the last depends on the clock or the end of the data, never
     on the samples.
 
@@ -74,7 +76,8 @@ class Looks:
         self._seen.append(_look(verdict, items, self._fractions[-1], alpha, ended=self._ended))
         self._verdict = verdict
         self._next += 1
-        self._ended = self._ended or verdict.outcome != "undecided" or hopeless
+        settled = verdict.outcome != "undecided" and not is_suspicious(verdict)
+        self._ended = self._ended or settled or hopeless
 
     @property
     def verdict(self) -> Verdict:
@@ -95,8 +98,8 @@ def adjusted(verdict: Verdict) -> Verdict:
     """
     if (len(verdict.looks) == 1 and verdict.looks[0].last) or verdict.confidence == 1:
         return verdict
-    good, bad = (_adjusted_p(p, verdict.looks) for p in (verdict.p_good, verdict.p_bad))
-    return dataclasses.replace(verdict, p_good=good, p_bad=bad)
+    good, bad, better = (_adjusted_p(p, verdict.looks) for p in (verdict.p_good, verdict.p_bad, verdict.p_better))
+    return dataclasses.replace(verdict, p_good=good, p_bad=bad, p_better=better)
 
 
 def _look(verdict: Verdict, items: int, fraction: float, alpha: float, *, ended: bool) -> Look:

@@ -1,8 +1,9 @@
 """Criterion × samples × reference samples → verdict. Touches no model and no file.
 
 `pass` only where the whole interval is on the good side of the limit, `fail` only where it is wholly on the bad
-side, `undecided` otherwise; `informational` where there is no limit or the metric does not apply here. `alpha` is the
-error probability on either side: less than 5 % where the data are looked at several times (see interim).
+side, `undecided` otherwise; `informational` where there is no limit or the metric does not apply here; `anomalous` for
+a candidate that is better than its reference by more than the noise floor (see anomaly). `alpha` is the error
+probability on either side: less than 5 % where the data are looked at several times (see interim).
 """
 
 from dataclasses import replace
@@ -12,6 +13,7 @@ import numpy as np
 from pytest_quantbench.catalog.criteria import METRICS, Metric
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.judge import rates
+from pytest_quantbench.judge.anomaly import of_candidate
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.measures.samples import PerplexitySamples, SizeSamples, ThroughputSamples
 from pytest_quantbench.stats import series
@@ -25,9 +27,15 @@ def judge_size(samples: SizeSamples, limit: float | None) -> Verdict:
 
 
 def judge_perplexity(
-    quantized: PerplexitySamples, reference: PerplexitySamples, limit: float | None, alpha: float = ALPHA
+    quantized: PerplexitySamples,
+    reference: PerplexitySamples,
+    limit: float | None,
+    alpha: float = ALPHA,
+    floor: float | None = None,
 ) -> Verdict:
-    """The paired perplexity delta. Raises ComparisonError for other tokens or for bit-identical samples."""
+    """The paired perplexity delta; `floor`: of a candidate, what noise alone changes. Raises ComparisonError for other
+    tokens or for bit-identical samples.
+    """
     _refuse_incomparable(quantized, reference)
     metric, tokens = METRICS["perplexity_delta"], len(quantized.nll_nats)
     ppl_r, ppl_q = series.perplexity(reference.nll_nats), series.perplexity(quantized.nll_nats)
@@ -46,7 +54,7 @@ def judge_perplexity(
         why = f"{detail}: fewer than {least}, or all with the same loss"
         return _bare(metric, None if ppl_q is None else ppl_q - ppl_r, limit, why, "undecided", tokens)
     whole = None if drawn is None else quantized.available_tokens
-    return judged(metric, estimate, limit, detail, alpha, tokens, whole)
+    return of_candidate(judged(metric, estimate, limit, detail, alpha, tokens, whole), estimate, floor, alpha)
 
 
 def _refuse_incomparable(quantized: PerplexitySamples, reference: PerplexitySamples) -> None:

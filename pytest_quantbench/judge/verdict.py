@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Outcome = Literal["pass", "fail", "undecided", "informational"]
+Outcome = Literal["pass", "fail", "undecided", "anomalous", "informational"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +24,11 @@ class Look:
 class Verdict:
     """What one criterion says of one cell, in the metric's own unit, and the sentence that explains it.
 
-    `p_good` is the one-sided p of "on the good side of the limit", `p_bad` of "on the bad side", both adjusted for the
-    number of looks; `detectable` the distance from the limit that these items tell with a power of 80 %. `value` and
-    `reference_value` are what was compared (perplexities, accuracies as fractions, mean tokens per second), of the
-    `items` of the look that decided, as the interval is.
+    `p_good` is the one-sided p of "on the good side of the limit", `p_bad` of "on the bad side", and `p_better`, of
+    candidates, of "better than the reference by more than the noise floor", all adjusted for the number of looks;
+    `detectable` the distance from the limit that these items tell with a power of 80 %. `value` and `reference_value`
+    are what was compared (perplexities, accuracies as fractions, mean tokens per second), of the `items` of the look
+    that decided, as the interval is.
     """
 
     metric: str
@@ -42,6 +43,7 @@ class Verdict:
     items: int | None = None  # tokens, questions or runs
     p_good: float | None = None
     p_bad: float | None = None
+    p_better: float | None = None
     detectable: float | None = None
     looks: tuple[Look, ...] = ()
     of: str = ""  # the corpus or the task

@@ -10,8 +10,9 @@ from pytest_quantbench.catalog.recipes import LEVELS, Recipe, recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.engines.machine import describe, memory_bytes
 from pytest_quantbench.errors import DiskError
+from pytest_quantbench.fetch.candidates import find
 from pytest_quantbench.fetch.hub_api import hub_cache
-from pytest_quantbench.plan.disk import SCALE_BITS, Cells, compressed, need, shortage, to_fetch
+from pytest_quantbench.plan.disk import Cells, compressed, held_bytes, need, shortage, to_fetch, weight_bytes
 from pytest_quantbench.plan.duration import forecast, work
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.schema import Record
@@ -38,10 +39,20 @@ def outlook(selection: Selection) -> Iterator[str]:
     missing = to_fetch(cells)
     sizes = [f"{name} {bf16_bytes(model) / GB:.1f} GB" for name, model in missing.items()]
     yield f"to fetch: {', '.join(sizes) or 'nothing'}"
+    yield from _candidates(selection)
     yield from _disk(selection)
     yield f"memory: {_memory(selection, list(compared.values()))}"
     planned = work(list(compared.values()), selection.checks)
     yield f"time: {forecast(planned, _records(selection), describe(engines.get())).line()}"
+
+
+def _candidates(selection: Selection) -> Iterator[str]:
+    """Where the files of each are, and how much they take: they were fetched when the selection was made."""
+    offline = selection.settings.offline
+    for candidate in dict.fromkeys(chosen.candidate for _, chosen in selection.cells):
+        if candidate is not None:
+            size, place = held_bytes(candidate, offline), find(candidate.source, offline)
+            yield f"candidate {candidate.name}: {size / GB:.2f} GB at {place}"
 
 
 def _disk(selection: Selection) -> Iterator[str]:
@@ -65,7 +76,8 @@ def _memory(selection: Selection, compared: Cells) -> str:
     walk = f"T2, T3 and compression: one decoder layer and up to {states}"
     if "t1" not in selection.checks:
         return walk
-    whole = [(bf16_bytes(m) * min(16, r.bits + SCALE_BITS) / 16, f"{m.name}-{r.id}") for m, r in compared]
+    offline = selection.settings.offline
+    whole = [(weight_bytes(model, chosen, offline), f"{model.name}-{chosen.id}") for model, chosen in compared]
     size, name = max(whole, default=(0.0, "nothing"))
     return f"T1 loads whole models: {size / GB:.1f} GB for {name}, of {memory_bytes() / GB:.1f} GB here; {walk}"
 

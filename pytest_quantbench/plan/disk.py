@@ -9,10 +9,13 @@ from pathlib import Path
 
 import msgspec
 
+from pytest_quantbench.catalog.candidates import Candidate
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS, DiskPlan, bf16_bytes, in_order
 from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.catalog.recipes import Recipe
+from pytest_quantbench.checkpoints.formats import open_candidate
 from pytest_quantbench.errors import DiskError
+from pytest_quantbench.fetch.candidates import find
 from pytest_quantbench.fetch.download import is_here
 from pytest_quantbench.fetch.hub_api import check_access, hub_cache
 from pytest_quantbench.storage.cache import ARTIFACTS, MANIFEST_FILE
@@ -84,6 +87,18 @@ def events(cells: Cells, plan: DiskPlan, have: Collection[tuple[str, str]] = ())
                 yield Event(what=f"compress {model.name} to {recipe.id}", cache=size)
         if fetched and not plan.keeps_bf16:
             yield Event(what=f"delete BF16 of {model.name}", hub=-fetched)
+
+
+def held_bytes(candidate: Candidate, offline: bool) -> int:
+    """What a candidate's files take. Raises what finding and opening them raises."""
+    return sum(file.stat().st_size for file in open_candidate(find(candidate.source, offline)).files)
+
+
+def weight_bytes(model: Model, recipe: Recipe, offline: bool) -> float:
+    """What a cell's weights take: a candidate's files as they are, else by the width."""
+    if recipe.candidate is not None:
+        return held_bytes(recipe.candidate, offline)
+    return bf16_bytes(model) * min(16, recipe.bits + SCALE_BITS) / 16
 
 
 def need(cells: Cells, plan: DiskPlan, have: Collection[tuple[str, str]] = ()) -> Need:

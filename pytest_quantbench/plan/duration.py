@@ -46,7 +46,7 @@ def work(cells: Sequence[tuple[Model, Recipe]], checks: Collection[str]) -> list
     """What a session over these cells does, as far as it takes time."""
     found, timed = [], sorted(_parts().keys() & checks)
     for model, recipe in cells:
-        compressed = [] if recipe.level == "bf16" else ["compression"]
+        compressed = [] if recipe.is_identity or recipe.candidate else ["compression"]
         found += [Work(model=model, recipe=recipe, part=part) for part in [*compressed, *timed]]
     return found
 

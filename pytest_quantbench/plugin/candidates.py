@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from pytest_quantbench.checkpoints.formats import open_candidate
 from pytest_quantbench.checkpoints.formats.protocol import Holding, layer_bits
 from pytest_quantbench.engines.runtimes import Runtime, runtime_for
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.fetch.candidates import find, local_path, plain_name
+from pytest_quantbench.fetch.candidates import find, in_use, local_path, plain_name
 
 SHORT_NAME = 4  # a format's name of so many letters is an abbreviation
 
@@ -40,12 +41,13 @@ class Opened:
         return runtime_for(self.holding.format)
 
 
-def open_all(given: Sequence[tuple[str | None, str]], offline: bool) -> list[Opened]:
-    """Candidates by the names, if any, and sources that were given. Raises QuantbenchError for a name that two have or
-    a recipe could have, and what cannot be fetched or opened.
+def open_all(given: Sequence[tuple[str | None, str]], offline: bool, working: ExitStack) -> list[Opened]:
+    """Candidates by the names, if any, and sources that were given; no session deletes them until `working` is closed.
+    Raises QuantbenchError for a name that two have or a recipe could have, and what cannot be fetched or opened.
     """
     found: dict[str, Opened] = {}
     for name, source in given:
+        working.enter_context(in_use(source))
         each = _opened(name, source, offline)
         if (other := found.setdefault(each.name.casefold(), each)) is not each:
             raise QuantbenchError(

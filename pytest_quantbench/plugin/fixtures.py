@@ -129,13 +129,15 @@ def suite(request: pytest.FixtureRequest, quantbench_records: list[Record]) -> S
 
 @pytest.fixture
 def settle(request: pytest.FixtureRequest, quantbench_run: Run) -> Callable[[Verdict | SuiteVerdict], None]:
-    """Turn a verdict into the test's outcome: fail fails with one sentence, undecided is an outcome of its own."""
+    """Turn a verdict into the test's outcome: fail fails with one sentence, undecided and anomalous are outcomes of
+    their own.
+    """
     from pytest_quantbench.plugin.option_names import as_typed
-    from pytest_quantbench.plugin.outcomes import OUTCOME
+    from pytest_quantbench.plugin.outcomes import NEITHER, OUTCOME
     from pytest_quantbench.report.terminal import explain
 
     def settle_it(verdict: Verdict | SuiteVerdict) -> None:
-        failed = verdict.outcome == "fail" or (verdict.outcome == "undecided" and quantbench_run.undecided_fails)
+        failed = verdict.outcome == "fail" or (verdict.outcome in NEITHER and quantbench_run.undecided_fails)
         request.node.user_properties.append((OUTCOME, verdict.outcome))
         if failed:
             pytest.fail(as_typed(request.config, f"{verdict.outcome}: {explain(verdict)}"), pytrace=False)

@@ -149,7 +149,8 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         "undecided": Option(
             read=values.one_of("report", "fail"),
             metavar="report|fail",
-            help="what an undecided verdict does to the run (default report)",
+            help="what a verdict does to the run that is undecided, or anomalous: of a candidate better than its "
+            "reference (default report)",
         ),
         "fresh": Option(setting="fresh", switch=True, help="measure again what earlier sessions have measured"),
         "resume": Option(setting="fresh", switch=False, help="take what earlier sessions have measured (default)"),

@@ -1,4 +1,4 @@
-"""What becomes of an item with a cell: skipped, undecided, an error in one sentence; and when its cell is done with.
+"""What becomes of an item with a cell: skipped, undecided, anomalous, an error in one sentence; when the cell is done.
 
 Registered as a plugin of its own when the first test asks for a fixture of ours. Importing it is light: pytest-xdist's
 controller asks it what a report means.
@@ -14,6 +14,11 @@ from pytest_quantbench.plugin.item_needs import is_ours, parameters
 from pytest_quantbench.plugin.option_names import as_typed
 
 OUTCOME = "quantbench_outcome"
+YELLOW = {"yellow": True}
+NEITHER = {  # what pytest is told of verdicts that are neither good nor bad; the first that a test has counts
+    "anomalous": ("anomalous", "a", ("ANOMALOUS", YELLOW)),
+    "undecided": ("undecided", "u", ("UNDECIDED", YELLOW)),
+}
 TIMED = {"t1": "T1", "runtime": "A candidate's runtime"}  # by marker
 
 
@@ -56,7 +61,8 @@ def pytest_runtest_makereport(
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
-    """A verdict that is undecided passes, under a name of its own."""
-    if report.when == "call" and report.passed and (OUTCOME, "undecided") in map(tuple, report.user_properties):
-        return "undecided", "u", ("UNDECIDED", {"yellow": True})
-    return None
+    """A verdict that is undecided or anomalous passes, under a name of its own."""
+    if report.when != "call" or not report.passed:
+        return None
+    found = set(map(tuple, report.user_properties))
+    return next((told for outcome, told in NEITHER.items() if (OUTCOME, outcome) in found), None)

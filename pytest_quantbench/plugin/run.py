@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,8 +22,6 @@ from pytest_quantbench.plugin.pyproject_table import SECTION, beside, candidate_
 from pytest_quantbench.plugin.summary import Notices, collect_notices, show_progress
 
 if TYPE_CHECKING:
-    from contextlib import ExitStack
-
     from pytest_quantbench.bench.cell import Cell
     from pytest_quantbench.bench.subject import Subject
     from pytest_quantbench.plugin.candidates import Opened
@@ -119,7 +118,9 @@ def _candidates(config: pytest.Config) -> "tuple[Sequence[Opened], Model | None]
     from pytest_quantbench.plugin import candidates
 
     show_progress(config)  # where they have to be fetched, that is now
-    found = candidates.open_all(sources, told.get("offline", False))
+    working = ExitStack()
+    config.add_cleanup(working.close)
+    found = candidates.open_all(sources, told.get("offline", False), working)
     return found, candidates.reference_of(found, told.get("model", ()))
 
 

@@ -10,7 +10,7 @@ from pytest_quantbench.record.schema import Record
 from pytest_quantbench.stats.estimates import ALPHA
 from pytest_quantbench.stats.series import holm
 
-SEVERITY: tuple[Outcome, ...] = ("fail", "undecided", "pass", "informational")  # from the worst on
+SEVERITY: tuple[Outcome, ...] = ("fail", "anomalous", "undecided", "pass", "informational")  # from the worst on
 Criterion = tuple[str, str, float | None]  # of a verdict
 
 
@@ -24,6 +24,7 @@ class SuiteVerdict:
     met: int
     failed: int
     undecided: int
+    anomalous: int  # candidates that are better than their reference: they meet nothing
     incomplete: int  # not all of their criteria were measured
     sentence: str
     needed: str = ""
@@ -38,7 +39,8 @@ def worst(record: Record, metric: str) -> Verdict | None:
 def holm_outcomes(recipe: str, records: Sequence[Record]) -> Mapping[tuple[str, Criterion], Outcome]:
     """(model, criterion) → the verdict after Holm's correction; the family is all judged criteria of a recipe's models.
 
-    "Good" and "bad" are two families: each is the claim of one side, with its own error probability.
+    "Good" and "bad" are two families: each is the claim of one side, with its own error probability. What is anomalous
+    stays so: a correction that asks for more before a claim is believed must not make a pass of an alarm.
     """
     judged = [
         (record.model_id, verdict)
@@ -49,24 +51,32 @@ def holm_outcomes(recipe: str, records: Sequence[Record]) -> Mapping[tuple[str, 
     ]
     good, bad = (holm([getattr(verdict, side) for _, verdict in judged]) for side in ("p_good", "p_bad"))
     return {
-        (model, verdict.criterion): "pass" if p < ALPHA else "fail" if q < ALPHA else "undecided"
+        (model, verdict.criterion): _corrected(verdict, p, q)
         for (model, verdict), p, q in zip(judged, good, bad, strict=True)
     }
+
+
+def _corrected(verdict: Verdict, p_good: float, p_bad: float) -> Outcome:
+    if verdict.outcome == "anomalous":
+        return "anomalous"
+    return "pass" if p_good < ALPHA else "fail" if p_bad < ALPHA else "undecided"
 
 
 def judge_suite(recipe: str, records: Sequence[Record]) -> SuiteVerdict:
     """Count models by their records of a recipe, by the criterion of its level; judged only where as many models ran
     as the criterion names.
 
-    A model meets all criteria if every one with a limit passed, fails if one failed, else it is undecided, or
-    incomplete where not all were measured, which counts as open too.
+    A model meets all criteria if every one with a limit passed, fails if one failed, else it is undecided, anomalous
+    where one is, or incomplete where not all were measured; these count as open too.
     """
     cells = [record for record in records if record.recipe == recipe]
     level = cells[0].level if cells else recipe.partition("-")[0]
     states = [_state(record) for record in cells]
-    met, failed, incomplete = (states.count(state) for state in ("pass", "fail", "incomplete"))
+    met, failed, incomplete, odd = (states.count(state) for state in ("pass", "fail", "incomplete", "anomalous"))
     open_ = len(states) - met - failed
-    sentence = f"{met} of {len(states)} models meet all criteria, {failed} do not, {open_ - incomplete} undecided"
+    unsure = open_ - incomplete - odd
+    sentence = f"{met} of {len(states)} models meet all criteria, {failed} do not, {unsure} undecided"
+    sentence += f", {odd} anomalous" if odd else ""
     sentence += f", {incomplete} not measured in full" if incomplete else ""
     sentence += _not_judged(cells) + _after_holm(recipe, cells)
     needed, of = SUITE_CRITERIA.get(level, (0, 0))
@@ -84,7 +94,8 @@ def judge_suite(recipe: str, records: Sequence[Record]) -> SuiteVerdict:
         outcome=outcome,
         met=met,
         failed=failed,
-        undecided=open_ - incomplete,
+        undecided=unsure,
+        anomalous=odd,
         incomplete=incomplete,
         sentence=sentence,
     )
@@ -97,6 +108,8 @@ def _state(record: Record) -> Outcome | Literal["incomplete"]:
         return "fail"
     if not set(METRICS) <= {verdict.metric for verdict in record.verdicts}:
         return "incomplete"
+    if "anomalous" in outcomes:
+        return "anomalous"
     return "pass" if outcomes - {"informational"} == {"pass"} else "undecided"
 
 

@@ -69,7 +69,7 @@ def markdown(records: Sequence[Record], commands: Sequence[str]) -> str:
     lines += ["## Criteria met", "", *(f"- {line}" for line in suite_lines(records)), ""]
     lines += _verdict_table(records)
     told = [f"- {sentence}" for record in records for sentence in sentences(record)]
-    lines += ["### Failed or undecided", "", *(told or ["- none"]), ""]
+    lines += ["### Failed, undecided or anomalous", "", *(told or ["- none"]), ""]
     if found := integrity_lines(records, most=None):
         lines += ["### Are the weights what they should be?", "", *(f"- {line}" for line in found), ""]
     lines += _task_notes(records)

@@ -12,7 +12,13 @@ from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import worst
 
-COLOURS: dict[Outcome, str] = {"pass": "#1a7f37", "fail": "#c1121f", "undecided": "#d98e04", "informational": "#6c757d"}
+COLOURS: dict[Outcome, str] = {
+    "pass": "#1a7f37",
+    "fail": "#c1121f",
+    "undecided": "#d98e04",
+    "anomalous": "#7b2cbf",
+    "informational": "#6c757d",
+}
 PANELS = {  # metric: x label
     "perplexity_delta": "perplexity delta vs BF16",
     "accuracy_drop_points": "accuracy drop vs BF16, points",

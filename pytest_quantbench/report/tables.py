@@ -9,7 +9,7 @@ from pytest_quantbench.record.suite import worst
 from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.stats.proportions import GUESSING_P
 
-MARKS: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "undecided": "?", "informational": "·"}
+MARKS: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "undecided": "?", "anomalous": "!", "informational": "·"}
 MISSING = "–"
 
 

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 
 from pytest_quantbench.catalog.criteria import CRITERIA
 from pytest_quantbench.catalog.recipes import LEVELS
-from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import SuiteVerdict, judge_suite
 from pytest_quantbench.report.tables import MISSING, TABLES, calibration, coherence, errors_by_source, mark
 
+OPEN: tuple[Outcome, ...] = ("undecided", "anomalous")  # neither good nor bad
 FINDINGS_SHOWN = 5  # of a cell, in the terminal
 LEGEND = (
-    "✓ pass · ✗ fail · ? undecided · · measured, not judged · – not measured. Intervals: 5 % error on each side, less "
-    "where a check was decided before its last look."
+    "✓ pass · ✗ fail · ? undecided · ! better than its reference · · measured, not judged · – not measured. Intervals: "
+    "5 % error on each side, less where a check was decided before its last look."
 )
 
 
@@ -35,7 +36,7 @@ def heading(records: Sequence[Record]) -> str:
 def summary(records: Sequence[Record]) -> list[str]:
     """What the terminal says: a line for each cell, what could not be decided, and what holds over all."""
     lines = [heading(records), *map(terminal_line, records)]
-    lines += [told for record in records for told in sentences(record) if " undecided: " in told]
+    lines += [told for record in records for told in sentences(record, OPEN)]
     return [
         *lines,
         *suite_lines(records),
@@ -47,11 +48,11 @@ def summary(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def sentences(record: Record) -> list[str]:
-    """Why a cell failed or could not be decided: one sentence for each such verdict."""
+def sentences(record: Record, outcomes: Sequence[Outcome] = ("fail", *OPEN)) -> list[str]:
+    """Why a cell failed, could not be decided or is better than its reference: one sentence for each such verdict."""
     name = f"{record.model_id}-{record.recipe}"
-    open_ = [verdict for verdict in record.verdicts if verdict.outcome in ("fail", "undecided")]
-    return [f"{name} {verdict.outcome}: {explain(verdict)}" for verdict in open_]
+    told = [verdict for verdict in record.verdicts if verdict.outcome in outcomes]
+    return [f"{name} {verdict.outcome}: {explain(verdict)}" for verdict in told]
 
 
 def coherence_lines(records: Sequence[Record]) -> list[str]:

@@ -5,7 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
+from pytest_quantbench import quantizers
+from pytest_quantbench.bench.artifacts import Artifacts
 from pytest_quantbench.bench.subject import Subject
+from pytest_quantbench.catalog.candidates import Candidate
 from pytest_quantbench.catalog.criteria import Overrides
 from pytest_quantbench.catalog.models import MODELS, Model, user_model
 from pytest_quantbench.catalog.settings import Settings
@@ -302,6 +305,55 @@ def test_two_gates_on_one_cell_are_two_entries_and_the_lax_one_covers_nothing_up
     assert told[1e6].value - told[1e6].reference_value == pytest.approx(delta) == pytest.approx(part.delta)
     assert cell.judge("perplexity", 1.0) == told[1.0]  # the cell's own criterion, by whatever way
     assert len(cell.record().verdicts) == 3
+
+
+@pytest.fixture
+def candidate(subject, monkeypatch):
+    """A cell of a file that somebody else made: what it holds is what our own rounding makes."""
+    ours = quantizers.recipe_of("int4-rtn")
+    theirs = dataclasses.replace(ours, id="theirs", candidate=Candidate(name="theirs", source="theirs.gguf"))
+    for name in ("of", "key"):
+        original = getattr(Artifacts, name)
+
+        def of_ours(self, target, original=original):
+            recipe = ours if target.recipe == theirs else target.recipe
+            return original(self, dataclasses.replace(target, recipe=recipe))
+
+        monkeypatch.setattr(Artifacts, name, of_ours)
+    return adjusted(subject, fixed=True).cell(theirs)
+
+
+def better_by(cell, nats):
+    """The reference's losses, so much lower on average, in the place of the cell's own."""
+    before = cell.samples("perplexity")
+    shift = np.random.default_rng(0).normal(-nats, 0.01, len(before.nll_nats))
+    reference = cell.schedule.samples.need(cell.target.reference, PERPLEXITY).nll_nats[: len(shift)]
+    put(cell, PERPLEXITY, dataclasses.replace(before, nll_nats=(reference + shift).astype(np.float32)))
+
+
+def test_a_candidate_that_is_better_than_its_reference_is_anomalous(candidate, subject):
+    better_by(candidate, 0.5)
+    verdict = candidate.judge("perplexity", 1e6)
+    assert verdict.outcome == "anomalous"
+    floor = subject.reference.record().noise_floor.perplexity_points
+    assert verdict.high < -floor
+    assert f"beyond the noise floor of {floor:.3g}: another fine-tune" in verdict.sentence
+    better_by(candidate, -0.5)
+    assert candidate.judge("perplexity", 1e6).outcome == "pass"
+
+
+def test_of_a_candidate_the_noise_floor_is_measured_without_any_limit_too(candidate, subject):
+    assert candidate.target.recipe.level == "int4"
+    adjusted(subject, criteria=Overrides(candidates={"perplexity_delta": "informational"}))
+    better_by(candidate, 0.5)
+    verdict = candidate.judge("perplexity")
+    assert (verdict.limit, verdict.outcome) == (None, "anomalous")
+
+
+def test_our_own_recipes_are_never_anomalous(subject):
+    cell = cell_of(adjusted(subject, fixed=True), "int4-rtn")
+    better_by(cell, 0.5)
+    assert cell.judge("perplexity", 1e6).outcome == "pass"
 
 
 def test_the_figures_of_a_verdict_are_of_its_own_look(subject):

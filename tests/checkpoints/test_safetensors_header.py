@@ -7,7 +7,13 @@ import mlx.core as mx
 import pytest
 
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
-from pytest_quantbench.checkpoints.safetensors_header import DTYPE_BYTES, StoredTensor, read_header
+from pytest_quantbench.checkpoints.safetensors_header import (
+    ALL_BYTES,
+    DTYPE_BYTES,
+    FLOAT8_BYTES,
+    StoredTensor,
+    read_header,
+)
 from pytest_quantbench.errors import ModelError
 
 TENSOR = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
@@ -54,6 +60,15 @@ def test_every_type_that_we_read_mlx_reads_with_as_many_bytes(written, dtype):
     )
     assert read_header(file)["a"].dtype == dtype
     assert mx.load(str(file))["a"].nbytes == 4 * DTYPE_BYTES[dtype]
+
+
+@pytest.mark.parametrize("dtype", FLOAT8_BYTES)
+def test_numbers_of_eight_bits_are_read_by_who_takes_them(written, dtype):
+    file = written({"a": {"dtype": dtype, "shape": [2, 3], "data_offsets": [0, 6]}}, 6)
+    found = read_header(file, ALL_BYTES)["a"]
+    assert (found, found.stored_bytes) == (StoredTensor(dtype=dtype, shape=(2, 3)), 6)
+    with pytest.raises(ModelError, match=f"holds 'a' as '{dtype}'. Types that are read: BOOL"):
+        read_header(file)
 
 
 HUGE = {"dtype": "BF16", "shape": [2**30, 2**29], "data_offsets": [0, 2**60]}

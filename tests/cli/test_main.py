@@ -15,7 +15,9 @@ def test_every_verb_says_what_it_is_for(verb, capsys):
     ("arguments", "told"),
     [
         ([], "the following arguments are required: verb"),
-        (["judge"], "invalid choice: 'judge'"),
+        (["judged"], "invalid choice: 'judged'"),
+        (["judge"], "the following arguments are required: CANDIDATE"),
+        (["report", "results", "--out", "x"], "unrecognized arguments: --out x"),  # no abbreviations
         (["report", "results", "--nonsense"], "unrecognized arguments: --nonsense"),
         (["prune", "-m", "int4"], "unrecognized arguments: -m"),
     ],

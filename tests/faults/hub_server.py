@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import unquote
 
 
 @dataclass(slots=True)
@@ -36,10 +37,11 @@ class Fault:
 
 @dataclass(slots=True)
 class Repository:
-    """Commits with their files, oldest first, and the one that main is at."""
+    """Commits with their files, oldest first, the one that main is at, and those of other branches and tags."""
 
     commits: dict[str, Mapping[str, bytes]] = field(default_factory=dict)
     main: str = ""
+    references: dict[str, str] = field(default_factory=dict)
 
 
 class HubServer:
@@ -67,13 +69,16 @@ class HubServer:
             side.shutdown()
             side.server_close()
 
-    def publish(self, source: str, files: Mapping[str, bytes]) -> str:
-        """A new commit at the head of main; its hash."""
+    def publish(self, source: str, files: Mapping[str, bytes], reference: str = "main") -> str:
+        """A new commit at the head of main, or of another branch; its hash."""
         names = json.dumps({name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())})
         commit = hashlib.sha1(names.encode()).hexdigest()
         repository = self.repositories.setdefault(source, Repository())
         repository.commits[commit] = dict(files)
-        repository.main = commit
+        if reference == "main":
+            repository.main = commit
+        else:
+            repository.references[reference] = commit
         return commit
 
     def fault(self, pattern: str, act: "Callable[[Exchange], None]", times: int | None = None) -> None:
@@ -108,7 +113,7 @@ class _Side(ThreadingHTTPServer):
 
 def is_large(name: str) -> bool:
     """Whether the Hub keeps a file in LFS; large files live at the CDN, under their SHA-256."""
-    return name.endswith((".safetensors", ".bin"))
+    return name.endswith((".safetensors", ".bin", ".gguf"))
 
 
 def git_sha1(content: bytes) -> str:
@@ -145,7 +150,7 @@ class Exchange(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         if self.server.side == "cdn":
             self.serve_blob(path.strip("/"))
-        elif match := re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)(?:/(?:revision|tree)/(\w+))?", path):
+        elif match := re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)(?:/(?:revision|tree)/([\w.%-]+))?", path):
             self.serve_api(match[1], match[2], tree="/tree/" in path)
         elif match := re.fullmatch(r"/([\w.-]+/[\w.-]+)/resolve/(\w+)/(.+)", path):
             self.serve_file(*match.groups())
@@ -156,7 +161,8 @@ class Exchange(BaseHTTPRequestHandler):
         repository = self.server.hub.repositories.get(source)
         if repository is None:
             return self.refuse(404, "RepoNotFound")
-        commit = repository.main if revision in (None, "main") else str(revision)
+        commit = repository.main if revision in (None, "main") else unquote(str(revision))
+        commit = repository.references.get(commit, commit)
         if commit not in repository.commits:
             return self.refuse(404, "RevisionNotFound")
         return commit, repository.commits[commit]

@@ -15,7 +15,7 @@ from faults.conftest import TINY, contents
 
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.errors import ModelError, OfflineError, QuantbenchError
-from pytest_quantbench.fetch import download
+from pytest_quantbench.fetch import download, transfer
 
 INFO = r"hub GET /api/models/someone/tiny(\?|$)"
 CONFIG = r"hub (HEAD|GET) .*/config\.json"
@@ -346,7 +346,7 @@ def test_a_fetched_model_is_a_checkpoint_with_its_commit(hub, sharded_files):
 
 def test_a_disk_without_room_is_named_before_the_weights(hub, tiny_files, monkeypatch):
     hub.publish("someone/tiny", tiny_files)
-    monkeypatch.setattr(download, "free_bytes", lambda _: 100_000)
+    monkeypatch.setattr(transfer, "free_bytes", lambda _: 100_000)
     with pytest.raises(QuantbenchError, match=r"someone/tiny takes 0\.0 GB more at .*hub and 0\.0 GB are free"):
         download.fetch(TINY, offline=False)
     assert hub.asked(BODY) == []

@@ -1,4 +1,5 @@
 import json
+from contextlib import ExitStack
 from types import SimpleNamespace
 
 import pytest
@@ -169,13 +170,15 @@ def test_names_are_made_printable(name, shown):
 
 def test_a_name_of_nothing_printable_is_asked_for(original, tmp_path):
     with pytest.raises(QuantbenchError, match=r"cannot be called ''.*Name it with --candidate NAME="):
-        candidates.open_all([(None, str(as_mlx(original, tmp_path / "模型", bits=4)))], offline=True)
+        candidates.open_all(
+            [(None, str(as_mlx(original, tmp_path / "模型", bits=4)))], offline=True, working=ExitStack()
+        )
 
 
 def test_bits_are_those_of_decoder_layers(original, tmp_path):
     """Embeddings and head of 8 bits make no int8 of 4 bits in every layer, and the other way round."""
     mixed = as_mlx(original, tmp_path / "mixed", bits=4, others={"embed_tokens": 8, "lm_head": 8})
-    (found,) = candidates.open_all([(None, str(mixed))], offline=True)
+    (found,) = candidates.open_all([(None, str(mixed))], offline=True, working=ExitStack())
     assert (found.recipe.level, found.bits_per_weight) == ("int4", 4.5)
 
 
@@ -184,7 +187,7 @@ def test_a_damaged_candidate_is_refused_at_once(original, q4):
     config["quantization"]["bits"] = 7
     (q4 / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match=r"config\.json says .*7.* of .*MLX has affine"):
-        candidates.open_all([(None, str(q4))], offline=True)
+        candidates.open_all([(None, str(q4))], offline=True, working=ExitStack())
 
 
 def test_limits_for_a_name_that_no_candidate_has_are_told(suite, pytester, original, q4):

@@ -24,6 +24,33 @@ def test_pass_fail_and_undecided_have_outcomes_of_their_own(suite, pytester):
     strict.assert_outcomes(failed=1)
 
 
+BETTER = """
+    import dataclasses
+
+    import pytest
+
+    @pytest.mark.parametrize("better", [True, False])
+    def test_perplexity(cell, settle, better):
+        verdict = cell.judge("perplexity")
+        settle(dataclasses.replace(verdict, outcome="anomalous" if better else "pass", sentence="It is better."))
+"""
+
+
+def test_anomalous_is_an_outcome_of_its_own_too(suite, pytester):
+    """Neither green nor red: counted by name, with a letter of its own, and in JUnit's properties."""
+    arguments = ("-k", "Tiny", "-m", "int3", "--fixed")
+    result = suite(BETTER, *arguments, "--junitxml=junit.xml", "-rA")
+    result.assert_outcomes(passed=1)
+    assert "1 anomalous" in result.outlines[-1]
+    assert 'value="anomalous"' in (pytester.path / "junit.xml").read_text()
+    assert any("a" in line.partition(" ")[2] for line in result.outlines if line.startswith("test_"))
+    result = suite(BETTER, *arguments, "-v")
+    result.stdout.fnmatch_lines(["*test_perplexity*True* ANOMALOUS*"])
+    strict = suite(BETTER, *arguments, "--undecided=fail")
+    strict.assert_outcomes(passed=1, failed=1)
+    strict.stdout.fnmatch_lines(["anomalous: It is better."])
+
+
 def test_an_error_in_one_cell_is_one_sentence_and_the_others_go_on(suite, pytester, small_model):
     directory = small_model()
     file = directory / "model.safetensors"

@@ -73,9 +73,14 @@ def test_without_groups_xdist_shares_out_by_itself(pytester):
 @pytest.mark.slow
 def test_under_xdist_t1_refuses_and_the_rest_works(pytester):
     source = """
+        import dataclasses
+
         def test_perplexity(cell, settle):
             delta = cell.judge("perplexity").estimate
             settle(cell.judge("perplexity", delta + 0.01))
+
+        def test_better(cell, settle):
+            settle(dataclasses.replace(cell.judge("size"), outcome="anomalous"))
 
         def test_all(suite, settle):
             settle(suite)
@@ -88,7 +93,8 @@ def test_under_xdist_t1_refuses_and_the_rest_works(pytester):
     arguments = ("-n", "1", "-k", "Tiny", "-m", "int4", "-rs", "-W", "ignore", "-p", "no:cacheprovider", "--fixed")
     result = pytester.runpytest_subprocess(*arguments)
     outcomes = result.parseoutcomes()
-    assert (outcomes["passed"], outcomes["skipped"], outcomes["undecided"]) == (1, 2, 1)
+    assert (outcomes["passed"], outcomes["skipped"]) == (1, 2)
+    assert (outcomes["undecided"], outcomes["anomalous"]) == (1, 1)
     result.stdout.fnmatch_lines(["Tiny-int4 │*", "*T1 refuses to run under pytest-xdist*"])
 
 

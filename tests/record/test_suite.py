@@ -58,7 +58,7 @@ def test_a_recipe_that_is_not_the_levels_default_is_judged_by_the_levels_criteri
     assert (verdict.recipe, verdict.level, verdict.outcome, verdict.met) == ("int4-gptq", "int4", "pass", 8)
     assert judge_suite("int4", others).met == 0
     lines = terminal.suite_lines([*others, record("m0", "fail"), record("m0", "pass", "int8")])
-    assert [line.partition(":")[0] for line in lines] == ["int4", "int4-gptq"]
+    assert [line.partition(":")[0] for line in lines] == ["int8", "int4", "int4-gptq"]
 
 
 def test_a_candidate_has_a_line_where_it_was_judged_by_its_level_or_by_limits_of_ones_own():
@@ -99,6 +99,32 @@ def test_a_model_with_unmeasured_criteria_does_not_meet_them():
     partial = record("m", "pass")
     bare = [Record(**{**{n: getattr(partial, n) for n in partial.__slots__}, "verdicts": partial.verdicts[:2]})]
     assert judge_suite("int4", bare).incomplete == 1
+
+
+def test_a_candidate_better_than_its_reference_meets_nothing_and_fails_nothing():
+    """It leaves the suite open, as an undecided one does, and is counted apart."""
+    plain = record("odd", "pass")
+    odd = dataclasses.replace(plain.verdicts[1], outcome="anomalous")
+    open_ = dataclasses.replace(plain, verdicts=(plain.verdicts[0], odd, *plain.verdicts[2:]))
+    verdict = judge_suite("int4", [open_, *(record(f"m{i}", "pass" if i < 7 else "fail") for i in range(9))])
+    assert (verdict.outcome, verdict.met, verdict.failed) == ("undecided", 7, 2)
+    assert (verdict.undecided, verdict.anomalous, verdict.incomplete) == (0, 1, 0)
+    assert "0 undecided, 1 anomalous" in verdict.sentence
+    assert worst(open_, "perplexity_delta") is odd
+    failed = dataclasses.replace(open_, verdicts=(*open_.verdicts[:3], dataclasses.replace(odd, outcome="fail")))
+    assert judge_suite("int4", [failed]).failed == 1
+    assert "anomalous" not in judge_suite("int4", [plain]).sentence
+
+
+def test_a_candidates_level_is_what_its_record_says():
+    found = dataclasses.replace(record("m", "pass"), recipe="bartowski-Q4_K_M")
+    assert judge_suite("bartowski-Q4_K_M", [found]).level == "int4"
+
+
+def test_holm_makes_no_pass_of_an_alarm():
+    odd = tuple(dataclasses.replace(v, outcome="anomalous") for v in with_p("m", 0.04).verdicts)
+    family = holm_outcomes("int4", [dataclasses.replace(with_p("m", 0.04), verdicts=odd)])
+    assert set(family.values()) == {"anomalous"}
 
 
 def with_p(model, p_good):

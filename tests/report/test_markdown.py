@@ -1,5 +1,7 @@
 """The report: every table, limits and verdicts as they were, and what is said of texts, tasks and encodings."""
 
+import dataclasses
+
 from builders import make_perplexity, make_record, make_verdict
 
 from pytest_quantbench.record.schema import Accuracy, Compression, TaskAccuracy
@@ -43,6 +45,14 @@ def test_limits_are_those_that_were_judged_by():
     assert "| *limit* | < 2 |" in text
     assert "| Tiny | 4.000 against 3.500 (512 tokens), Δ +1.000 [+0.500, +1.500] ? |" in text
     assert "- Tiny-int4 undecided: It is so." in text
+
+
+def test_what_is_better_than_its_reference_stands_beside_what_failed():
+    verdict = dataclasses.replace(make_verdict("perplexity_delta", "anomalous"), p_good=1e-6, p_bad=1.0, p_better=1e-4)
+    text = markdown.markdown([make_record(perplexity=make_perplexity(), verdicts=(verdict,))], ["c"])
+    assert "### Failed, undecided or anomalous\n\n- Tiny-int4 anomalous: It is so." in text
+    row = next(line for line in text.splitlines() if line.startswith("| Tiny-int4 | perplexity delta"))
+    assert "| anomalous | anomalous | < 0.0001 | 1 |" in row
 
 
 def test_tasks_that_hardly_see_quantization_are_called_so():

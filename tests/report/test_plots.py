@@ -10,14 +10,15 @@ from pytest_quantbench.report import plots
 
 
 def records():
-    for level, bits, outcome, estimate in (
+    for recipe, bits, outcome, estimate in (
         ("int4", 4, "pass", 0.2),
         ("int3", 3, "undecided", 2.4),
         ("int2", 2, "fail", 60),
+        ("theirs", 4, "anomalous", -0.3),
     ):
         figures = {"estimate": estimate, "low": 0.9 * estimate, "high": 1.1 * estimate}
         verdict = make_verdict("perplexity_delta", outcome, limit=1, **figures)
-        yield make_record(level=level, recipe=level, bits=bits, verdicts=(verdict,))
+        yield make_record(level=f"int{bits}", recipe=recipe, bits=bits, verdicts=(verdict,))
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def test_the_plot_is_drawn_with_every_cell_and_limit(path):
     plots.draw(list(records()), path)
     drawn = path.read_text()
     assert drawn.startswith("<?xml")
-    for colour in ("pass", "undecided", "fail"):
+    for colour in ("pass", "undecided", "fail", "anomalous"):
         assert plots.COLOURS[colour] in drawn
 
 

@@ -33,7 +33,7 @@ def test_numbers_and_intervals():
 
 
 @pytest.mark.parametrize(
-    ("outcome", "sign"), [("pass", "✓"), ("fail", "✗"), ("undecided", "?"), ("informational", "·")]
+    ("outcome", "sign"), [("pass", "✓"), ("fail", "✗"), ("undecided", "?"), ("anomalous", "!"), ("informational", "·")]
 )
 def test_a_mark_is_that_of_the_worst_verdict(outcome, sign):
     record = make_record(verdicts=(make_verdict("perplexity_delta", outcome),))

@@ -27,6 +27,16 @@ def test_what_would_settle_it_is_said():
     assert told == "It is so. More tokens would."
 
 
+def test_a_candidate_better_than_its_reference_is_told_with_its_sign():
+    odd = dataclasses.replace(make_verdict("perplexity_delta", "anomalous"), sentence="It is better.")
+    record = make_record(perplexity=make_perplexity(), verdicts=(odd, make_verdict("accuracy_drop_points", "fail")))
+    lines = terminal.summary([record])
+    assert "Δ +1.000 [+0.500, +1.500] !" in lines[1]
+    assert "Tiny-int4 anomalous: It is better." in lines
+    assert not any(" fail: " in line for line in lines)  # pytest has told that already
+    assert [line.partition(":")[0] for line in terminal.sentences(record)] == ["Tiny-int4 anomalous", "Tiny-int4 fail"]
+
+
 def test_the_interval_that_decided_is_shown():
     record = make_record(perplexity=make_perplexity(), verdicts=(make_verdict("perplexity_delta"),))
     assert "Δ +1.000 [+0.500, +1.500] ✓" in terminal.terminal_line(record)

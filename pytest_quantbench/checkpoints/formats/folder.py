@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ import numpy as np
 
 from pytest_quantbench.checkpoints.config import read_table
 from pytest_quantbench.checkpoints.formats.protocol import Claims, HeldTensor
-from pytest_quantbench.checkpoints.safetensors_header import StoredTensor, short
+from pytest_quantbench.checkpoints.hub_cache_file import is_of_hub
+from pytest_quantbench.checkpoints.safetensors_header import ALL_BYTES, StoredTensor, short
 from pytest_quantbench.checkpoints.shards import read_weights
 from pytest_quantbench.checkpoints.tensor_file import read
 from pytest_quantbench.errors import ModelError, WeightError
-from pytest_quantbench.quantizers import Arrays
+from pytest_quantbench.quantizers import Array, Arrays
 
 QUANTIZATION = ("quantization", "quantization_config", "compression_config")
 FLOATS = ("F16", "BF16", "F32")
@@ -33,15 +34,16 @@ def quantization_of(directory: Path) -> Mapping[str, Any]:
 
 
 class Folder:
-    """Config and headers of a directory. Raises ModelError naming the file for what is missing, cut or no link within
-    it.
+    """Config and headers of a directory. Raises ModelError naming the file for what is missing or cut, and for a link
+    that leads out of it.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        refuse_links_out(directory)
         self.config = read_table(directory / "config.json")
         self.quantization = quantization_of(directory)
-        weights = read_weights(directory)
+        weights = read_weights(directory, ALL_BYTES)
         self.files, self.tensors = weights.files, weights.tensors
         self._file_of = weights.places
 
@@ -49,21 +51,18 @@ class Folder:
         """Where a stored tensor lies."""
         return self._file_of[name]
 
-    def read(self, names: Iterable[str]) -> Arrays:
-        """Stored tensors by their names, read anew."""
+    def read(self, names: Iterable[str], *, opaque: Collection[str] = ()) -> Arrays:
+        """Stored tensors by their names, read anew; `opaque`: codes, whatever numbers their type makes of them. Raises
+        WeightError for one that holds NaN or infinity.
+        """
         by_file: dict[Path, list[str]] = {}
         for name in names:
             by_file.setdefault(self._file_of[name], []).append(name)
         found: Arrays = {}
         for file, several in by_file.items():
             found |= read(file, several)
-        return found
-
-    def finite(self, names: Iterable[str]) -> Arrays:
-        """Stored tensors as `read` gives them. Raises WeightError naming file and tensor where one is not finite."""
-        found = self.read(names)
         for name, array in found.items():
-            if array.dtype.kind not in "biu" and not np.isfinite(array).all():
+            if name not in opaque and not is_finite(array):
                 raise WeightError(f"{self._file_of[name]}: {short(name)} holds NaN or infinity. Fetch the model again.")
         return found
 
@@ -111,6 +110,27 @@ class Folder:
         """config.json without quantization, generation_config.json, and the original that the model card names."""
         config = {key: value for key, value in self.config.items() if key not in QUANTIZATION}
         return Claims(base_model=base_model_of(self.directory), config=config, generation=self._generation)
+
+
+def refuse_links_out(directory: Path) -> None:
+    """Raise ModelError for a config or a weight file that is a link to what does not belong to the model."""
+    inside = directory.resolve()
+    for file in sorted(directory.iterdir()) if directory.is_dir() else ():
+        is_read = file.suffix in (".json", ".safetensors", ".md")
+        if is_read and file.is_symlink() and not is_of_hub(file) and not file.resolve().is_relative_to(inside):
+            raise ModelError(f"{file} is a link out of its folder, to {file.readlink()}. Put the file itself there.")
+
+
+# By type, the bits of a number in eight bits, and what they are in one that is not finite.
+NOT_FINITE = {"float8_e4m3fn": (0x7F, 0x7F), "float8_e5m2": (0x7C, 0x7C), "float8_e8m0fnu": (0xFF, 0xFF)}
+
+
+def is_finite(array: Array) -> bool:
+    """Whether no number is NaN or infinite."""
+    if array.dtype.name in NOT_FINITE:
+        mask, wrong = NOT_FINITE[array.dtype.name]
+        return not bool(((array.view(np.uint8) & np.uint8(mask)) == wrong).any())
+    return array.dtype.kind not in "fcV" or bool(np.isfinite(array).all())
 
 
 def base_model_of(directory: Path) -> str | None:

@@ -38,6 +38,9 @@ SIZES: Mapping[str, str] = {  # config.json's key: the file's, behind the archit
 SAMPLING = {"top_k": "top_k", "top_p": "top_p", "min_p": "min_p", "temperature": "temp"}
 SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unknown", "pad": "padding"}
 SENTENCEPIECE = "llama"  # tokenizer.ggml.model
+# Vocabularies like Llama 3's, by tokenizer.ggml.pre: llama.cpp begins texts with BOS, and takes a word that is a token
+# for that token, whatever the merges make of it.
+LIKE_LLAMA3 = "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano tekken".split()
 UNUSED = 5  # tokenizer.ggml.token_type
 HUB = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+?)(\.git|/.*)?")
 
@@ -126,12 +129,14 @@ def _special_tokens(values: Mapping[str, Value]) -> dict[str, int]:
 
 
 def adds_bos(values: Mapping[str, Value]) -> bool | None:
-    """Whether the file says that every text begins with BOS; to SentencePiece's vocabularies llama.cpp adds it where
-    the file says nothing.
+    """Whether the file says that every text begins with BOS; where it says nothing, what llama.cpp does with the
+    vocabularies to which it adds it then. None for all others.
     """
     found = values.get("tokenizer.ggml.add_bos_token")
-    usual = True if values.get("tokenizer.ggml.model") == SENTENCEPIECE else None
-    return found if isinstance(found, bool) else usual
+    if isinstance(found, bool):
+        return found
+    kind, cutting = values.get("tokenizer.ggml.model"), values.get("tokenizer.ggml.pre")
+    return True if kind == SENTENCEPIECE or cutting in LIKE_LLAMA3 else None
 
 
 def _base_model(model: Model) -> str | None:

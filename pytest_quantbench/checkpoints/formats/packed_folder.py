@@ -35,6 +35,7 @@ def packed(
     parameters: Mapping[str, int | float | str],
     *,
     beside: Sequence[str] = (),
+    opaque: Sequence[str] = (),
     check: Callable[[Arrays], None] = lambda arrays: None,
 ) -> Packed:
     """A matrix of this name and shape. `parts`: which stored tensor is which of the codec's arrays; `beside` are others
@@ -43,7 +44,7 @@ def packed(
     stored = [*parts.values(), *beside]
 
     def arrays() -> Arrays:
-        found = folder.finite(parts.values())
+        found = folder.read(parts.values(), opaque=[parts[part] for part in opaque])
         named = {part: found[each] for part, each in parts.items()}
         check(named)
         return named

@@ -1,7 +1,8 @@
 """Grids that a zero point places: weight = (code − zero point) × scale, the arithmetic of GPTQ, AWQ and their like.
 
-Scales have 16 bits, codes and zero points at most 8, and everything is multiplied in float32: the product is exact. It
-is also what MLX's affine grid gives, code × scale + bias with bias = −zero point × scale, whose terms are exact, too.
+Scales have 16 bits, codes at most 8, zero points are whole numbers or have 16 bits, too, and everything is computed in
+float32: what comes out is mostly exact. MLX's affine grid gives the same, code × scale + bias with bias = −zero point ×
+scale; where it might not, there is no such layer.
 """
 
 import numpy as np
@@ -44,12 +45,11 @@ def layer(words: NDArray[np.uint32], bits: int, scales: Array, zeros: Array, in_
 
     Scales and biases have the scales' 16 bits where no bias is rounded by that, and else 32. Groups that are multiples
     of one that MLX's kernels take are repeated in parts. None where no kernel fits: another group, rows that do not
-    fill their words or their groups, scales of 32 bits, for which the two ways of computing differ.
+    fill their words or their groups, numbers for which the two ways of computing could differ.
     """
     group, left = divmod(in_features, scales.shape[1])
     fitting = [each for each in GROUPS if group and group % each == 0]
-    exact = scales.dtype != np.float32
-    if left or not fitting or not exact or words.shape[1] * 32 != in_features * bits:
+    if left or not fitting or words.shape[1] * 32 != in_features * bits or not _is_exact(scales, zeros, bits):
         return None
     steps = scales.astype(np.float32)
     biases = -zeros.astype(np.float32) * steps
@@ -57,3 +57,16 @@ def layer(words: NDArray[np.uint32], bits: int, scales: Array, zeros: Array, in_
     kept = (scales, short) if np.array_equal(short.astype(np.float32), biases) else (steps, biases)
     parts = [np.repeat(each, group // max(fitting), axis=1) for each in kept]
     return Layer(grid=Affine(codes=words, scales=parts[0], biases=parts[1], bits=bits, in_features=in_features))
+
+
+def _is_exact(scales: Array, zeros: Array, bits: int) -> bool:
+    """Whether float32 holds each code − zero point, each code × scale and each bias, so that both ways round once.
+
+    Of 16-bit numbers it holds products. A difference it holds if the zero point is a whole number of steps so fine
+    that 24 bits reach from there to the largest code and zero point.
+    """
+    if scales.dtype == np.float32 or zeros.dtype == np.float32:
+        return False
+    wide = zeros.astype(np.float64)
+    finest = 2.0 ** (23 - max(bits, int(np.ceil(np.abs(wide).max())).bit_length()))
+    return bool(np.all(wide * finest == np.rint(wide * finest)))

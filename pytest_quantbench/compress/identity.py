@@ -1,0 +1,90 @@
+"""Is a candidate its reference, quantized? Found out before the walk; what may differ and does is listed.
+
+Names and shapes first, then the tokenizer, then a few rows of the weights: what is cheap says no before what is not.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pytest_quantbench.checkpoints.formats.protocol import Claims
+from pytest_quantbench.checkpoints.rope import TEXT_TABLES
+from pytest_quantbench.compress import config_reading, differences, same_tokens, same_weights
+from pytest_quantbench.compress.candidate_facts import Difference, Identity
+from pytest_quantbench.compress.same_shapes import Shape, refuse_other_shapes
+from pytest_quantbench.engines.protocol import Architecture
+from pytest_quantbench.errors import ModelError, first_line
+from pytest_quantbench.quantizers import Array
+
+
+def check(
+    reference: Architecture,
+    tokenizer: Any,
+    claims: Claims,
+    shapes: Mapping[str, Shape],
+    dense: Callable[[str], Array],
+    directory: Path | None = None,
+) -> Identity:
+    """What ties a candidate to its opened reference, and what differs. `tokenizer` is the reference's; `shapes` and
+    `dense`: the candidate's tensors by the engine's paths, decoded when asked for; `directory`: where its other files
+    lie, of a candidate that is one.
+
+    Raises ModelError, with the numbers, for another architecture, other shapes, another tokenizer, and for weights that
+    are not the reference's.
+    """
+    refuse_other_shapes(reference, shapes)
+    own, found = _own_tokenizer(directory, tokenizer)
+    tokens, renamed = same_tokens.compared(claims, own, tokenizer)
+    found += renamed
+    cosines = same_weights.cosines(reference, dense)
+    beside = reference.checkpoint.directory
+    return Identity(
+        cosines=cosines,
+        tokens=tokens,
+        differences=(
+            *differences.of_config(claims.config or {}, reference.config),
+            *found,
+            *differences.of_tokenizers(claims, own, tokenizer),
+            *differences.of_generation(claims.generation, beside),
+        ),
+    )
+
+
+def _own_tokenizer(directory: Path | None, tokenizer: Any) -> tuple[Any, tuple[Difference, ...]]:
+    """The candidate's, or None and what is wrong with it: it is not what the candidate is judged with."""
+    try:
+        return same_tokens.own_tokenizer(directory), ()
+    except ModelError as error:
+        broken = Difference(what="tokenizer", candidate=first_line(error), reference=type(tokenizer).__name__)
+        return None, (broken,)
+
+
+def config_for(reference: Mapping[str, Any], claims: Claims) -> dict[str, Any]:
+    """The reference's config with what the candidate's files say of positions, epsilon, windows and soft caps put in,
+    each where the reference has it; sizes and all that its files do not say stay the reference's.
+    """
+    said = config_reading.text_of(claims.config or {})
+    table = next((key for key in TEXT_TABLES if isinstance(reference.get(key), dict)), None)
+    inner: Mapping[str, Any] = reference if table is None else reference[table]
+    changed = dict(inner)
+    for key in config_reading.OWN:
+        names = (key, *sorted(config_reading.other_names(key)))
+        if any(name in said for name in names):
+            place = next((name for name in names if name in inner), key)
+            changed[place] = config_reading.value_of(said, key)
+    changed = _with_positions(changed, inner, claims.config or {})
+    return changed if table is None else {**reference, table: changed}
+
+
+def _with_positions(changed: dict[str, Any], inner: Mapping[str, Any], mine: Mapping[str, Any]) -> dict[str, Any]:
+    """With the candidate's rotary positions, in the newer spelling; what they leave open is the reference's."""
+    theirs, own = config_reading.positions(inner), config_reading.positions(mine)
+    if not own or not theirs:
+        return changed
+    ropes = {}
+    for kind, other in theirs.items():
+        rope = config_reading.rope_for(own, kind)
+        kept = {key: other[key] for key in ("rope_theta", "partial_rotary_factor") if key in other}
+        ropes[kind] = other if rope is None else {**kept, "rope_type": "default", **rope}
+    alone = ropes.get(config_reading.ALL_LAYERS)
+    return config_reading.without_positions(changed) | {"rope_parameters": ropes if alone is None else alone}
