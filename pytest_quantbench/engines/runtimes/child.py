@@ -124,6 +124,11 @@ ANSWERS: Mapping[str, Callable[[Runner, Message], Message]] = {"load": _load, "r
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had, pages of mapped files included."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    """The most memory that this process has had, pages of mapped files included.
+
+    Linux counts what the parent had when it forked into `ru_maxrss`, and tells the process's own peak elsewhere.
+    """
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(told.split()[1]) * 1024  # `VmHWM:    1234 kB`
