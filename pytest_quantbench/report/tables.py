@@ -176,7 +176,8 @@ def errors_by_source(record: Record) -> str:
         f"file error {_nats(lost.mean_nats, lost.interval)} (what the file lost); "
         f"engine error {_nats(added.mean_nats, added.interval)} (what {part.runtime}'s arithmetic adds), "
         f"{added.rms_nats:.2g} rms and at most {added.largest_nats:.2g} at a token, "
-        f"same top token {added.same_top.estimate:.1%} ({part.tokens:,} tokens)"
+        f"same top token {added.same_top.estimate:.1%}; KL divergence {part.walk_kl_nats:.2g} of the file, "
+        f"{part.kl_nats:.2g} as it runs ({part.tokens:,} tokens)"
     )
 
 

@@ -15,7 +15,7 @@ from pytest_quantbench.engines.machine import version_of
 from pytest_quantbench.engines.runtimes.process import Process
 from pytest_quantbench.errors import RunnerError
 
-__all__ = ["RUNTIMES", "Process", "Runtime", "cores", "runtime_for"]
+__all__ = ["RUNTIMES", "Process", "Runtime", "default_threads", "runtime_for"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,13 @@ def runtime_for(format_name: str) -> Runtime | None:
     return next((each for each in RUNTIMES if format_name in each.formats), None)
 
 
-def cores() -> int:
-    """Those that this process may use."""
+def default_threads() -> int:
+    """The threads that a runtime gets: as many as OMP_NUM_THREADS says, or as the cores that this process may use.
+
+    Threads of a runtime wait for each other hundreds of times a token. Where other work keeps a core busy, all of them
+    wait for the one on that core, and fewer threads are faster.
+    """
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal() and int(wanted) > 0:
+        return int(wanted)
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1

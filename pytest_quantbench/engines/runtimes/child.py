@@ -2,12 +2,13 @@
 
 A module that runs models calls `serve` with what runs them. The two pipes are moved out of the way first, so that what
 a library prints goes to standard error, which the other side keeps for the case that something fails. It ends when its
-input does: with the process that started it.
+input does, and within a second of the process that started it, should that be killed.
 """
 
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from pytest_quantbench.engines.runtimes.frames import HEAD, Message, lengths, packed, unpacked
 
 BATCH_TOKENS = 512  # that are read at once, which is what llama.cpp by default computes at once
+WATCHED_EVERY_SECONDS = 0.5
 Ids = NDArray[np.int32]
 Rows = NDArray[np.float32]
 
@@ -47,6 +49,7 @@ class Runner(Protocol):
 def serve(make: Callable[[], Runner]) -> None:
     """Answer requests until there are none."""
     asked, answers = _apart()
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     runner = make()
     while (request := _received(asked)) is not None:
         try:
@@ -56,6 +59,13 @@ def serve(make: Callable[[], Runner]) -> None:
         told = {**answer.values, "peak_bytes": peak_bytes()}
         answers.write(packed(Message(values=told, arrays=answer.arrays)))
         answers.flush()
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: it may be in the middle of long work, and nobody waits for that."""
+    while os.getppid() == parent:
+        time.sleep(WATCHED_EVERY_SECONDS)
+    os._exit(1)
 
 
 def _apart() -> tuple[BinaryIO, BinaryIO]:
@@ -114,6 +124,11 @@ ANSWERS: Mapping[str, Callable[[Runner, Message], Message]] = {"load": _load, "r
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has had, pages of mapped files included."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    """The most memory that this process has had, pages of mapped files included.
+
+    Linux counts what the parent had when it forked into `ru_maxrss`, and tells the process's own peak elsewhere.
+    """
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    told = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(told.split()[1]) * 1024  # `VmHWM:    1234 kB`

@@ -13,7 +13,7 @@ import numpy as np
 
 from pytest_quantbench.engines.logits import LOGITS_AT_ONCE, HostLogits
 from pytest_quantbench.engines.resident import Timed
-from pytest_quantbench.engines.runtimes import Process, cores
+from pytest_quantbench.engines.runtimes import Process, default_threads
 from pytest_quantbench.engines.runtimes.child import BATCH_TOKENS
 from pytest_quantbench.errors import RunnerError
 
@@ -40,13 +40,12 @@ class Deployed:
         source: Path,
         *,
         context: int,
-        threads: int | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         values = {
             "source": str(source),
             "context": context,
-            "threads": threads or cores(),
+            "threads": default_threads(),
             "options": dict(options or {}),
         }
         answer = process.ask("load", values).values
