@@ -12,6 +12,8 @@ from gguf_models import convert, header, padded, quantized, random_blocks, write
 
 from pytest_quantbench.checkpoints.formats import open_candidate
 from pytest_quantbench.checkpoints.formats.gguf import Gguf
+from pytest_quantbench.checkpoints.formats.gguf_names import Names, Place
+from pytest_quantbench.checkpoints.formats.gguf_transformations import CONVERSIONS
 from pytest_quantbench.errors import ModelError, WeightError
 from pytest_quantbench.quantizers.encoding import Encoding
 
@@ -107,6 +109,30 @@ def test_gate_and_up_of_all_experts_may_be_published_as_one_stack(published, tmp
     np.testing.assert_array_equal(decoded(holding.tensor(f"{experts}.down_proj")), parts[2])
     with pytest.raises(ModelError, match=r"ffn_up_exps.weight of shape .* has no matrix of expert 4"):
         holding.tensor(f"{experts}.4.up_proj.weight")
+
+
+@pytest.mark.parametrize("prefix", ["model.", "language_model.model.", "model.language_model.", "model.text_model."])
+def test_names_of_models_that_also_see(prefix):
+    stored = {"token_embd.weight", "blk.1.attn_q.bias", "blk.1.ffn_norm.weight", "output.weight"}
+    names = Names("llama", 2, stored)
+    assert names.place(f"{prefix}embed_tokens.weight") == Place(stored=("token_embd.weight",))
+    assert names.place(f"{prefix}layers.1.self_attn.q_proj.bias") == Place(stored=("blk.1.attn_q.bias",))
+    assert names.place(f"{prefix}layers.1.post_attention_layernorm.weight") == Place(stored=("blk.1.ffn_norm.weight",))
+    assert names.place(f"{prefix}layers.1.self_attn.q_proj.weight") is None
+    assert names.place(f"{prefix}layers.2.self_attn.q_proj.bias") is None
+    for head in ("lm_head.weight", "language_model.lm_head.weight"):
+        assert names.place(head) == Place(stored=("output.weight",))
+
+
+@pytest.mark.parametrize("architecture", sorted(CONVERSIONS))
+def test_the_package_has_names_for_every_architecture_that_is_known(architecture):
+    names = Names(architecture, 1, {"blk.0.attn_output.weight"})
+    assert names.place("model.layers.0.self_attn.o_proj.weight") == Place(stored=("blk.0.attn_output.weight",))
+
+
+def test_an_architecture_without_names():
+    with pytest.raises(ModelError, match=r"has no names for the architecture 'odd'. Use a newer one"):
+        Names("odd", 1, {})
 
 
 def test_one_expert_is_read_without_the_others(published, tmp_path, monkeypatch):
