@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from pytest_quantbench.checkpoints.formats import every, open_candidate
 from pytest_quantbench.checkpoints.shards import INDEX
-from pytest_quantbench.errors import ModelError
+from pytest_quantbench.errors import ModelError, WeightError
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -44,7 +44,7 @@ def test_numbers_that_are_none_are_told_with_file_and_tensor(tmp_path, name):
         wrong = array.copy()
         wrong.flat[-1] = np.nan
         directory = write_folder(tmp_path, name, **{tensor: wrong})
-        with pytest.raises(ModelError, match=rf"model\.safetensors: '{tensor}' holds values that are not finite"):
+        with pytest.raises(WeightError, match=rf"model\.safetensors: '{tensor}' holds NaN or infinity"):
             open_candidate(directory).tensor(MATRIX).read()
 
 
