@@ -37,6 +37,10 @@ class ComparisonError(QuantbenchError):
     """Two sets of samples that may not be compared: other tokens, other questions, or the very same weights."""
 
 
+class RunnerError(QuantbenchError):
+    """The runtime that a file is made for (llama.cpp, mlx-lm) is not installed, or fails on it."""
+
+
 class SandboxError(QuantbenchError):
     """Programs that a model wrote cannot be run here at all."""
 

@@ -17,6 +17,7 @@ from pytest_quantbench.catalog.criteria import METRICS, limit_for, metric_of
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.machine import describe
+from pytest_quantbench.engines.runtimes import Runtime
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.judge import rules
 from pytest_quantbench.judge.verdict import Verdict
@@ -24,6 +25,7 @@ from pytest_quantbench.measures import AnyMeasure, weights
 from pytest_quantbench.measures.accuracy.measure import ACCURACY
 from pytest_quantbench.measures.integrity.measure import INTEGRITY
 from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
+from pytest_quantbench.measures.runtime.measure import RUNTIME
 from pytest_quantbench.measures.throughput import THROUGHPUT, Session
 from pytest_quantbench.record import assembly
 from pytest_quantbench.record.raw import raw
@@ -81,6 +83,13 @@ class Cell:
         session = self.schedule.timings.trial(self.target, THROUGHPUT)
         assert isinstance(session, Session)
         return session
+
+    @property
+    def runtime(self) -> Runtime | None:
+        """What runs the files of a candidate where they are deployed; None where there is no candidate, or nothing here
+        runs its format.
+        """
+        return RUNTIME.runtime_of(self.artifact)
 
     @property
     def problems(self) -> tuple[str, ...] | None:
@@ -184,7 +193,8 @@ class Cell:
         schedule, reference = self.schedule, self.target.reference
         mine, before = self._measured(), schedule.samples.by_measure(reference)
         if PERPLEXITY.name in before and not self._is_readable(before[PERPLEXITY.name]):
-            mine.pop(PERPLEXITY.name, None)  # no figure of a text that the model cannot read
+            for name in (PERPLEXITY.name, RUNTIME.name):  # no figure of a text that the model cannot read
+                mine.pop(name, None)
         return assembly.summarize(
             self.target.model,
             self.recipe,

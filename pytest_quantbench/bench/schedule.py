@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from pytest_quantbench import measures
 from pytest_quantbench.bench.artifacts import Artifacts
 from pytest_quantbench.bench.inputs import Inputs
 from pytest_quantbench.bench.sample_store import Samples, alone
@@ -19,7 +20,7 @@ from pytest_quantbench.bench.timing import Timings
 from pytest_quantbench.bench.wants import Lack, Want, doing, references, together, with_reference
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.measures import ArtifactMeasure, ResidentMeasure, WalkMeasure
+from pytest_quantbench.measures import ArtifactMeasure, FileMeasure, ResidentMeasure, WalkMeasure
 from pytest_quantbench.measures.integrity.inspection import Inspected
 from pytest_quantbench.measures.integrity.measure import INTEGRITY
 
@@ -59,6 +60,8 @@ class Schedule:
             self._timed(want.target, measure, want.items)
         elif measure.needs == "artifact":
             self._looked_at(want.target, measure)
+        elif measure.needs == "file":
+            self._run_files(want.target, measure)
 
     def _timed(self, target: Target, measure: ResidentMeasure[Any], items: int | None) -> None:
         before = self.samples.get(target, measure)
@@ -72,6 +75,18 @@ class Schedule:
             artifact, reference = self.artifacts.of(target), self.artifacts.of(target.reference)
             samples = measure.measure(artifact, reference, self.inputs)
             self.samples.put(target, measure, samples, measure.work(artifact))
+
+    def _run_files(self, target: Target, measure: FileMeasure[Any]) -> None:
+        if self.samples.get(target, measure) is not None or not measure.can_be_taken(self.artifacts.of(target)):
+            return
+        beside = measures.get(measure.beside)
+        self.ensure([Want(target=target, measure=beside)])
+        own, reference = (self.samples.need(each, beside) for each in (target, target.reference))
+        artifact = self.artifacts.of(target)
+        work = measure.work(artifact, self.inputs)
+        if not self.samples.recall(target, measure, work):
+            found = measure.measure(artifact, self.inputs, own=own, reference=reference)
+            self.samples.put(target, measure, found, work)
 
     def _is_kept(self, target: Target, measure: ArtifactMeasure[Any]) -> bool:
         if self.samples.get(target, measure) is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from pytest_quantbench.cli import conform, judge, plan, prune, report, run, weights
+from pytest_quantbench.cli import conform, convert, judge, plan, prune, report, run, weights
 from pytest_quantbench.errors import QuantbenchError
 
 
@@ -31,6 +31,7 @@ VERBS: Mapping[str, Verb] = {
     "prune": prune,
     "report": report,
     "weights": weights,
+    "convert": convert,
     "conform": conform,
 }
 

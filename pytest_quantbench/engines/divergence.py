@@ -60,13 +60,14 @@ class Distributions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fidelity:
-    """(n,) divergences in nats, their standard errors from sampling the rest (0 where nothing was sampled), and
-    whether the likeliest token is the same.
+    """(n,) divergences in nats, their standard errors from sampling the rest (0 where nothing was sampled), whether the
+    likeliest token is the same, and which it is.
     """
 
     kl_nats: Floats
     error_nats: Floats
     same_top: NDArray[np.bool_]
+    likeliest: NDArray[np.uint32]
 
 
 def kept_whole(rows: Floats, log_sums: Doubles) -> Distributions:

@@ -48,6 +48,10 @@ class HostLogits:
     def __init__(self, rows: Floats) -> None:
         self._rows = rows
 
+    def __len__(self) -> int:
+        """How many positions there are."""
+        return len(self._rows)
+
     @cached_property
     def log_sums(self) -> Doubles:
         """(n,) logarithms of the sums of exponentials, right to 1e-6."""
@@ -103,7 +107,10 @@ def compared(kept: Distributions, theirs: Doubles, above: Doubles, likeliest: To
     with np.errstate(invalid="ignore", over="ignore"):
         kl, error = divergence.divergence(kept, theirs, above)
     return Fidelity(
-        kl_nats=kl.astype(np.float32), error_nats=error.astype(np.float32), same_top=likeliest == kept.likeliest
+        kl_nats=kl.astype(np.float32),
+        error_nats=error.astype(np.float32),
+        same_top=likeliest == kept.likeliest,
+        likeliest=likeliest.astype(np.uint32),
     )
 
 

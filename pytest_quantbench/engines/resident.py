@@ -28,7 +28,14 @@ class Timed:
     seconds: tuple[float, ...]
 
 
-class Resident(Protocol):
+class Generator(Protocol):
+    """What goes on from token ids, and is timed."""
+
+    def timed(self, prompt: Sequence[int], new_tokens: int) -> Timed:
+        """One greedy generation of exactly so many tokens; end of sequence is ignored."""
+
+
+class Resident(Generator, Protocol):
     """A whole model in memory. `dense_layers` counts the encoded matrices that run decoded."""
 
     @property
@@ -60,6 +67,3 @@ class Resident(Protocol):
 
     def sampler(self, seed: int) -> Sampler:
         """Draws tokens by their probabilities, a new one with every call."""
-
-    def timed(self, prompt: Sequence[int], new_tokens: int) -> Timed:
-        """One greedy generation of exactly so many tokens; end of sequence is ignored."""

@@ -13,6 +13,7 @@ from pytest_quantbench.errors import unknown
 from pytest_quantbench.measures.protocol import (
     AnyMeasure,
     ArtifactMeasure,
+    FileMeasure,
     Inputs,
     Measure,
     ResidentMeasure,
@@ -24,6 +25,7 @@ from pytest_quantbench.measures.protocol import (
 __all__ = [
     "AnyMeasure",
     "ArtifactMeasure",
+    "FileMeasure",
     "Inputs",
     "Measure",
     "ResidentMeasure",
@@ -43,6 +45,7 @@ MEMBERS: Mapping[str, str] = MappingProxyType(
         "accuracy": "accuracy.measure:ACCURACY",
         "weights": "weights:WEIGHTS",
         "integrity": "integrity.measure:INTEGRITY",
+        "runtime": "runtime.measure:RUNTIME",
         "calibration_text": "perplexity.calibration_fit:CALIBRATION_TEXT",
     }
 )

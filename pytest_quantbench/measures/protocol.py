@@ -1,9 +1,9 @@
 """What a measure is: from weights to raw samples in a fixed order, without a verdict.
 
 A measure says once what others ask about it by its name: what it is called, of which type its samples are, whether it
-takes a walk, the whole model in memory, or only what is stored. There are three kinds, by that need; each says in its
-own way all that its samples depend on (`work`), so that samples of an earlier session are taken only where nothing of
-that has changed. docs/add-a-measure.md builds one.
+takes a walk, the whole model in memory, the runtime that a candidate's files are made for, or only what is stored.
+There are four kinds, by that need; each says in its own way all that its samples depend on (`work`), so that samples of
+an earlier session are taken only where nothing of that has changed. docs/add-a-measure.md builds one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.engines.walk_proof import Proof
     from pytest_quantbench.fetch.texts import Text
 
-Needs = Literal["walk", "resident", "artifact"]
+Needs = Literal["walk", "resident", "artifact", "file"]
 S = TypeVar("S")
 T = TypeVar("T")
 S_co = TypeVar("S_co", covariant=True)
@@ -136,6 +136,24 @@ class ResidentMeasure(Measure[S], Protocol[S]):
         """
 
 
+class FileMeasure(Measure[S], Protocol[S]):
+    """One that has a candidate's own files run by what they are made for, beside what the measure called `beside` has
+    found of the target and of the reference.
+    """
+
+    needs: Literal["file"] = "file"
+    beside: str
+
+    def can_be_taken(self, artifact: Artifact) -> bool:
+        """Whether these are files that something runs."""
+
+    def work(self, artifact: Artifact, inputs: Inputs) -> Mapping[str, Any]:
+        """All that the samples depend on besides the key of the artifact and the machine."""
+
+    def measure(self, artifact: Artifact, inputs: Inputs, *, own: Any, reference: Any) -> S:
+        """The samples; `own` and `reference` are those of the other measure."""
+
+
 class Share(Protocol[S]):
     """What one measure reads on a walk, which other measures and other recipes of the model share.
 
@@ -191,4 +209,4 @@ class WalkMeasure(Measure[S], Protocol[S]):
         return
 
 
-AnyMeasure: TypeAlias = ArtifactMeasure[Any] | ResidentMeasure[Any] | WalkMeasure[Any]
+AnyMeasure: TypeAlias = ArtifactMeasure[Any] | FileMeasure[Any] | ResidentMeasure[Any] | WalkMeasure[Any]

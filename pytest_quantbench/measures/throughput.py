@@ -19,7 +19,7 @@ from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer, re
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines import need
 from pytest_quantbench.engines.protocol import Engine
-from pytest_quantbench.engines.resident import Resident
+from pytest_quantbench.engines.resident import Generator, Resident
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.measures.protocol import Inputs, ResidentMeasure, Trial
 from pytest_quantbench.measures.samples import Run, ThroughputSamples
@@ -141,7 +141,7 @@ def runs_for(items: int) -> int:
     return -(-items // len(PROMPTS))
 
 
-def generate(model: Resident, tokenizer: Any, prompt: int, new_tokens: int) -> Run:
+def generate(model: Generator, tokenizer: Any, prompt: int, new_tokens: int) -> Run:
     """One greedy generation of exactly `new_tokens` tokens from PROMPTS[prompt], timed token by token."""
     ids = frame_of(tokenizer).opened(tokenizer, PROMPTS[prompt])
     found = model.timed(ids, new_tokens)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.bench.selftest import Finding
     from pytest_quantbench.bench.subject import Subject
     from pytest_quantbench.judge.verdict import Verdict
+    from pytest_quantbench.measures.runtime.samples import RuntimeSamples
     from pytest_quantbench.plugin.run import Run
     from pytest_quantbench.record.schema import Record
     from pytest_quantbench.record.suite import SuiteVerdict
@@ -61,6 +62,18 @@ def cell(request: pytest.FixtureRequest, quantbench_subject: Subject, quantbench
     quantbench_run.opened[opened.id] = opened
     yield opened
     close_cell(quantbench_run, opened.id)
+
+
+@pytest.fixture
+def deployed(cell: Cell) -> RuntimeSamples:
+    """A candidate's files on the runtime that they are made for: its losses on T2's tokens, and its times."""
+    runtime = cell.runtime
+    if runtime is None:
+        pytest.skip("no runtime is known here for files of this format: T2 and T3 judge what they hold")
+    if runtime.missing:
+        pytest.skip(runtime.missing)
+    found: RuntimeSamples = cell.samples("runtime")
+    return found
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -46,13 +46,15 @@ def needs_codec(item: pytest.Item) -> bool:
     return "quantbench_codec" in getattr(item, "fixturenames", ())
 
 
-def is_wanted(item: pytest.Item, plan: DiskPlan, *, selftest: bool) -> bool:
+def is_wanted(item: pytest.Item, plan: DiskPlan, *, selftest: bool, runtimes_for: Collection[str] = ()) -> bool:
     """Whether a session runs an item: not a cell that its disk plan has no room for; a self-test only if it is asked
-    for.
+    for; on a runtime only the candidates that one is there for, whose names are given.
     """
     needed = parameters(item)
     if needed is None:
         return True
+    if item.get_closest_marker("runtime") and needed[1].id not in runtimes_for:
+        return False
     return plan.takes(needed[1]) and (selftest or not item.get_closest_marker("selftest"))
 
 
@@ -63,10 +65,14 @@ def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:
 
 
 def expected(items: Sequence[pytest.Item]) -> dict[str, list[tuple[Recipe, str]]]:
-    """By model: the recipes, each with the name of a measure along a walk that an item is marked with (`t2`, …)."""
+    """By model: the recipes, each with the name of a measure along a walk that an item is marked with (`t2`, …), or
+    that what it is marked with stands beside.
+    """
     from pytest_quantbench import measures
 
-    walked = {measure.label.lower(): measure.name for measure in measures.every() if measure.needs == "walk"}
+    every = list(measures.every())
+    walked = {measure.label.lower(): measure.name for measure in every if measure.needs == "walk"}
+    walked |= {measure.label.lower(): measure.beside for measure in every if measure.needs == "file"}
     found: dict[str, list[tuple[Recipe, str]]] = {}
     for item in items:
         needed = parameters(item)

@@ -17,6 +17,7 @@ MARKERS = {
     "t1": "throughput",
     "t2": "perplexity",
     "t3": "accuracy",
+    "runtime": "a candidate's files on the runtime that they are made for, such as llama.cpp",
     "size": "bytes on disk",
     "weights": "decoded weights against the original ones",
     "selftest": "known damage has to fail; runs with -m selftest only",
@@ -49,7 +50,6 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             "the one original that --model names",
         ),
         "candidate-config": Option(
-            setting="own_config",
             read=values.whose_config,
             metavar="reference|own",
             help="whose rotary positions, epsilon and windows candidates are run with: the original's, or their own "

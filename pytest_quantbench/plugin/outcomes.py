@@ -19,12 +19,14 @@ NEITHER = {  # what pytest is told of verdicts that are neither good nor bad; th
     "anomalous": ("anomalous", "a", ("ANOMALOUS", YELLOW)),
     "undecided": ("undecided", "u", ("UNDECIDED", YELLOW)),
 }
+TIMED = {"t1": "T1", "runtime": "A candidate's runtime"}  # by marker
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Times that are taken beside other load are worth nothing."""
-    if item.get_closest_marker("t1") and parameters(item) and hasattr(item.config, "workerinput"):
-        pytest.skip("T1 refuses to run under pytest-xdist: timing beside other load is worthless")
+    timed = next((name for name in TIMED if item.get_closest_marker(name)), None)
+    if timed and parameters(item) and hasattr(item.config, "workerinput"):
+        pytest.skip(f"{TIMED[timed]} refuses to run under pytest-xdist: timing beside other load is worthless")
 
 
 @pytest.hookimpl(wrapper=True)

@@ -102,7 +102,9 @@ class Collection:
 
     def _leave_out(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         selftest = "selftest" in (config.getoption("markexpr") or "")
-        kept = [item for item in items if is_wanted(item, self._run.settings.disk_plan, selftest=selftest)]
+        plan = self._run.settings.disk_plan
+        has_runtime = {each.name for each in self._run.candidates if each.runtime is not None}
+        kept = [item for item in items if is_wanted(item, plan, selftest=selftest, runtimes_for=has_runtime)]
         if self._run.candidates:
             kept = [item for item in kept if not needs_codec(item)]  # methods have nothing to do with them
         if left_out := [item for item in items if item not in kept]:

@@ -120,7 +120,9 @@ def _candidates(config: pytest.Config) -> "tuple[Sequence[Opened], Model | None]
     show_progress(config)  # where they have to be fetched, that is now
     working = ExitStack()
     config.add_cleanup(working.close)
-    found = candidates.open_all(sources, told.get("offline", False), working)
+    found = candidates.open_all(
+        sources, told.get("offline", False), working, own_config=told.get("candidate-config", False)
+    )
     return found, candidates.reference_of(found, told.get("model", ()))
 
 
@@ -175,7 +177,7 @@ def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item])
     words = set(re.findall(r"[A-Za-z_]\w*", config.getoption("markexpr") or ""))
     for word in sorted(words - registered - used - {"and", "or", "not", "True", "False"}):
         raise pytest.UsageError(
-            str(unknown("marker", word, [*LEVELS, "t1", "t2", "t3", "size", "weights", "selftest"]))
+            str(unknown("marker", word, [*LEVELS, "t1", "t2", "t3", "runtime", "size", "weights", "selftest"]))
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pytest_quantbench.measures.runtime.samples import RuntimeSamples
 from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, ThroughputSamples
 
 
@@ -37,6 +38,20 @@ def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
         "throughput/warm_up_tokens_per_second": np.array(samples.warm_up.tokens_per_second),
         "throughput/reference_prompt": np.array([run.prompt for run in samples.reference_runs], np.int64),
         "throughput/reference_tokens_per_second": np.array([run.tokens_per_second for run in samples.reference_runs]),
+    }
+
+
+def raw_runtime(samples: RuntimeSamples) -> dict[str, Any]:
+    """(tokens,) losses of a candidate's runtime and its divergences from the reference, in T2's order; (windows,) and
+    (loads,) seconds; (runs,) prompts and times to the first token, (runs, new tokens − 1) gaps between tokens.
+    """
+    runs, fidelity = samples.runs, samples.fidelity
+    return {
+        **_fields("runtime", samples),
+        **{f"runtime/{each.name}": getattr(fidelity, each.name) for each in fields(fidelity)},
+        "runtime/prompt": np.array([run.prompt for run in runs]),
+        "runtime/first_token_seconds": np.array([run.first_token_seconds for run in runs]),
+        "runtime/latencies_seconds": np.stack([run.latencies_seconds for run in runs]),
     }
 
 
@@ -80,6 +95,7 @@ RAW: Mapping[str, Callable[[Any], dict[str, Any]]] = MappingProxyType(
         "throughput": raw_throughput,
         "perplexity": raw_perplexity,
         "accuracy": raw_accuracy,
+        "runtime": raw_runtime,
         "calibration_text": nothing,  # of a text that nothing is judged by
     }
 )

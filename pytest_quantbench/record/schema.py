@@ -11,7 +11,8 @@ Schema history
      place of `missed_nats`, which was beyond it; what the tokenizer puts around texts; how the text of T2 was sampled,
      its head, perplexities of other texts; integrity: what is wrong with the decoded weights; the
      calibration text; the session that wrote it
-  5  candidates: whose file it is, what ties it to its reference, what differs; verdicts: anomalous, `p_better`
+  5  candidates: whose file it is, what ties it to its reference, what differs, and its files by their own runtime;
+     verdicts: anomalous, `p_better`
 
 Files of schemas 3 and 4 are read too (see older_schemas).
 """
@@ -30,6 +31,7 @@ from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.candidate_schema import CandidateFile
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.perplexity_schema import Perplexity
+from pytest_quantbench.record.runtime_schema import Runtime
 from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.storage.sealed_json import unsealed
 
@@ -178,6 +180,7 @@ class Record:
     perplexity: Perplexity | None = None
     perplexities: Mapping[str, Perplexity] = field(default_factory=dict)  # of other texts, by name: not judged
     accuracy: Accuracy | None = None
+    runtime: Runtime | None = None  # of a candidate whose format something here runs
     weights: Weights | None = None
     noise_floor: NoiseFloor | None = None
     coherence: Coherence | None = None

@@ -166,6 +166,38 @@ def calibration(record: Record) -> str:
     return f"{told['text']} (sha256 {str(told['sha256'])[:12]}, {size}){ppl}"
 
 
+def errors_by_source(record: Record) -> str:
+    """What the file lost and what its runtime adds, apart, in nats per token."""
+    part = record.runtime
+    if part is None:
+        return MISSING
+    lost, added = part.file_error, part.engine_error
+    return (
+        f"file error {_nats(lost.mean_nats, lost.interval)} (what the file lost); "
+        f"engine error {_nats(added.mean_nats, added.interval)} (what {part.runtime}'s arithmetic adds), "
+        f"{added.rms_nats:.2g} rms and at most {added.largest_nats:.2g} at a token, "
+        f"same top token {added.same_top.estimate:.1%}; KL divergence {part.walk_kl_nats:.2g} of the file, "
+        f"{part.kl_nats:.2g} as it runs ({part.tokens:,} tokens)"
+    )
+
+
+def _nats(mean: float, found: Interval | None) -> str:
+    return f"{mean:+.4f}" if found is None else interval(found, 4, "+")
+
+
+def runtime_speed(record: Record) -> str:
+    """How fast the runtime is, and the memory that it takes."""
+    part = record.runtime
+    if part is None:
+        return MISSING
+    speed, gap = part.speed, part.speed.gap_sec
+    return (
+        f"{part.runtime}: loads in {speed.load_sec:.2f} s, prefill {speed.prefill_tps:.0f} and decode "
+        f"{speed.decode_tps:.1f} tokens/s, gaps {1000 * gap['50']:.1f} ms (95 %: {1000 * gap['95']:.1f}), "
+        f"peak {part.peak_gb:.2f} GB"
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
     """One table of the report: a figure for every record, judged by `metric` if there is one."""
@@ -185,5 +217,7 @@ TABLES = (
     Table(title="KL divergence from BF16, nats per token", figure=_divergence, metric=None),
     Table(title="Accuracy, with drop against BF16 in points", figure=_accuracy, metric="accuracy_drop_points"),
     Table(title="Other tasks, not judged: accuracy and drop", figure=_other_tasks, metric=None),
+    Table(title="By the files' own runtime, not judged: nats per token", figure=errors_by_source, metric=None),
+    Table(title="Speed of the files' own runtime, not judged", figure=runtime_speed, metric=None),
     Table(title="Coherence: greedy outputs beside those of BF16", figure=coherence, metric=None),
 )

@@ -8,7 +8,7 @@ from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import SuiteVerdict, judge_suite
 from pytest_quantbench.report import candidates
-from pytest_quantbench.report.tables import MISSING, TABLES, calibration, coherence, mark
+from pytest_quantbench.report.tables import MISSING, TABLES, calibration, coherence, errors_by_source, mark
 
 OPEN: tuple[Outcome, ...] = ("undecided", "anomalous")  # neither good nor bad
 FINDINGS_SHOWN = 5  # of a cell, in the terminal
@@ -43,6 +43,7 @@ def summary(records: Sequence[Record]) -> list[str]:
         *suite_lines(records),
         *coherence_lines(records),
         *integrity_lines(records),
+        *runtime_lines(records),
         *calibration_lines(records),
         *candidates.lines(records),
         LEGEND,
@@ -75,6 +76,12 @@ def integrity_lines(records: Sequence[Record], most: int | None = FINDINGS_SHOWN
             lines.append(f"{name}: and {len(found) - most} more findings, in its record")
         lines += [f"{name} differs from its reference: {note}" for note in record.integrity_notes]
     return lines or (["integrity: all decoded weights are the source's, but for rounding"] if compared else [])
+
+
+def runtime_lines(records: Sequence[Record]) -> list[str]:
+    """Of every candidate that its own runtime ran: what the file lost, and what the runtime adds."""
+    ran = [record for record in records if record.runtime is not None]
+    return [f"runtime: {record.model_id}-{record.recipe}: {errors_by_source(record)}" for record in ran]
 
 
 def calibration_lines(records: Sequence[Record]) -> list[str]:

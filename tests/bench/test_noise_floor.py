@@ -34,6 +34,7 @@ def test_perplexities_are_compared_on_the_tokens_of_the_rounded_model():
         kl_nats=np.array([0.1, 0.3] * 2, np.float32),
         error_nats=np.zeros(4, np.float32),
         same_top=np.ones(4, bool),
+        likeliest=np.zeros(4, np.uint32),
     )
     floor = noise_floor(plain, losses(4.25, 4, fidelity=fidelity), None, None)
     assert floor.perplexity_points == pytest.approx(0.25, rel=1e-5)

@@ -40,6 +40,7 @@ def test_a_small_vocabulary_is_kept_whole_and_nothing_is_missed(seed, spread, no
     np.testing.assert_allclose(found.kl_nats, slow_kl(first, second), atol=1e-6, rtol=1e-5)
     assert not found.error_nats.any()
     np.testing.assert_array_equal(found.same_top, first.argmax(-1) == second.argmax(-1))
+    np.testing.assert_array_equal(found.likeliest, second.argmax(-1))
 
 
 @pytest.mark.parametrize("noise", [1e-4, 1e-3, 0.03, 0.5])

@@ -15,6 +15,8 @@ from pytest_quantbench.record.perplexity_schema import Divergence
 from pytest_quantbench.report import tables
 from pytest_quantbench.stats import series
 
+TOP = np.zeros(640, np.uint32)  # the likeliest token of every position
+
 
 def divergence(fidelity, count) -> Divergence:
     nll = np.full(count, 2.0, np.float32)
@@ -37,8 +39,8 @@ def test_the_interval_holds_the_divergence_of_these_tokens(vocabulary, noise):
 
 def test_what_sampling_may_have_moved_is_two_standard_errors_and_widens_the_interval():
     kl, same = np.random.default_rng(0).random(640).astype(np.float32), np.ones(640, bool)
-    exact = divergence(Fidelity(kl_nats=kl, error_nats=np.zeros_like(kl), same_top=same), 640)
-    sampled = divergence(Fidelity(kl_nats=kl, error_nats=np.full_like(kl, 0.1), same_top=same), 640)
+    exact = divergence(Fidelity(kl_nats=kl, error_nats=np.zeros_like(kl), same_top=same, likeliest=TOP), 640)
+    sampled = divergence(Fidelity(kl_nats=kl, error_nats=np.full_like(kl, 0.1), same_top=same, likeliest=TOP), 640)
     assert exact.sampled_nats == 0
     assert exact.kl_interval == series.mean(kl).interval()
     assert sampled.sampled_nats == pytest.approx(2 * 0.1 / np.sqrt(640))
@@ -50,7 +52,9 @@ def test_the_report_says_what_was_sampled():
     kl = np.full(640, 0.5, np.float32) + np.arange(640, dtype=np.float32) % 2 / 10
     lines = []
     for error in (0.0, 0.1):
-        found = divergence(Fidelity(kl_nats=kl, error_nats=np.full_like(kl, error), same_top=kl > 0), 640)
+        found = divergence(
+            Fidelity(kl_nats=kl, error_nats=np.full_like(kl, error), same_top=kl > 0, likeliest=TOP), 640
+        )
         lines.append(tables._divergence(SimpleNamespace(perplexity=SimpleNamespace(divergence=found))))
     assert "sampling" not in lines[0]
     assert "(± 0.008 by sampling)" in lines[1]

@@ -65,6 +65,7 @@ def test_the_device_form_is_the_host_form(vocabulary):
     np.testing.assert_allclose(theirs.kl_nats, mine.kl_nats, atol=1e-5)
     np.testing.assert_allclose(theirs.error_nats, mine.error_nats, atol=1e-5)
     np.testing.assert_array_equal(theirs.same_top, mine.same_top)
+    np.testing.assert_array_equal(theirs.likeliest, mine.likeliest)
 
 
 @pytest.mark.parametrize("form", [HostLogits, lambda rows: DeviceLogits(mx.array(rows))])

@@ -89,7 +89,8 @@ def test_what_was_damaged_or_is_gone_is_made_again_with_the_same_bytes(small_mod
 def test_samples_that_were_kept_are_the_same_or_measured_again(tmp_path, damage):
     rng = np.random.default_rng(0)
     numbers = rng.random((2, 40)).astype(np.float32)
-    samples = Fidelity(kl_nats=numbers[0], error_nats=numbers[1], same_top=numbers[0] < 0.5)
+    likeliest = rng.integers(100, size=40).astype(np.uint32)
+    samples = Fidelity(kl_nats=numbers[0], error_nats=numbers[1], same_top=numbers[0] < 0.5, likeliest=likeliest)
     samples_cache.save(tmp_path, "key", samples)
     path = SAMPLES.of(tmp_path, "key")
     for content in damage(path.read_bytes(), rng):
