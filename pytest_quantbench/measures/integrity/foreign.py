@@ -115,9 +115,8 @@ def _summed(one: Matrix, other: Matrix, axis: int) -> Factors:
         np.einsum("rc,rc->c" if axis == 0 else "rc,rc->r", one[row : row + step], other[row : row + step])
         for row in range(0, len(one), step)
     ]
-    joined = np.sum(parts, axis=0, dtype=np.float64) if axis == 0 else np.concatenate(parts).astype(np.float64)
-    found: Factors = joined
-    return found
+    found: Factors = np.stack(parts).sum(0, dtype=np.float64) if axis == 0 else np.concatenate(parts)
+    return found.astype(np.float64)
 
 
 def kept(name: str, original: Matrix, decoded: Matrix) -> Foreign:
