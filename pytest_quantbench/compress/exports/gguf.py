@@ -15,7 +15,7 @@ import numpy as np
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Recipe
-from pytest_quantbench.compress.exports.differences import Difference, told
+from pytest_quantbench.compress.exports.differences import Difference, differ, told
 from pytest_quantbench.compress.exports.gguf_blocks import Rows, encoded, plain
 from pytest_quantbench.compress.exports.gguf_model import GgufModel
 from pytest_quantbench.compress.exports.gguf_tokenizer import Tokens, tokens_of
@@ -63,9 +63,9 @@ def _rows(job: Job, path: str, differences: dict[str, Difference]) -> Rows:
         return plain(array)
     judged = job.artifact.float32(path)
     rows = encoded(encoding, judged)
-    if not np.array_equal(judged, written := rows.decoded()):
+    if differ(judged, written := rows.decoded()):
         found = differences.setdefault(rows.change, Difference(reason=rows.change))
-        found.add(path, job.source.array(path).astype(np.float32), judged, written, rows.kind)
+        found.add(path, job.source.array(path), judged, written, rows.kind)
     return rows
 
 
