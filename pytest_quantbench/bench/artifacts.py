@@ -13,7 +13,7 @@ from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.calibration import CalibrationSet
 from pytest_quantbench.compress.external import External
-from pytest_quantbench.compress.identity import facts
+from pytest_quantbench.compress.identity import config_for, facts
 from pytest_quantbench.compress.pipeline import compress, key_of, used_calibration
 from pytest_quantbench.engines.machine import describe
 
@@ -52,7 +52,9 @@ class Artifacts:
     def _external(self, recipe: Recipe, candidate: Candidate) -> Artifact:
         """What somebody else made, once it is known to be the reference's. Raises ModelError where it is not."""
         inputs = self._inputs
-        made = External(inputs.holding(candidate), inputs.opened, recipe)
+        holding, original = inputs.holding(candidate), inputs.opened
+        config = config_for(original.config, holding.claims()) if candidate.own_config else original.config
+        made = External(holding, original, recipe, config)
         made.candidate_facts = facts(made, candidate, inputs.opened, inputs.tokenizer)
         return made
 

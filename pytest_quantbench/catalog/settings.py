@@ -36,7 +36,6 @@ class Settings:
     tasks: tuple[str, ...] = ()
     task_files: Mapping[str, Path] = field(default_factory=dict)
     run_code: bool = False  # T3 may run programs that a model wrote
-    own_config: bool = False  # candidates are run with their own positions, epsilon and windows
     fresh: bool = False  # measure again what earlier sessions have measured
     offline: bool = False
     disk_plan: DiskPlan = DISK_PLANS["A"]

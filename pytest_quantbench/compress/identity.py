@@ -1,6 +1,6 @@
 """Is a candidate its reference, quantized? Found out before the walk; what may differ and does is listed.
 
-Names and shapes first, then the tokenizer, then a few rows of the weights: what is cheap says no before what is not.
+The tokenizer first, then a few rows of the weights: what is cheap says no before what is not.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,6 @@ from pytest_quantbench.checkpoints.rope import ALL_LAYERS, TEXT_TABLES, Rope
 from pytest_quantbench.compress import config_reading, differences, same_tokens, same_weights
 from pytest_quantbench.compress.candidate_facts import CandidateFacts, Difference, Identity
 from pytest_quantbench.compress.external import External
-from pytest_quantbench.compress.same_shapes import Shape, refuse_other_shapes
 from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import ModelError, first_line
 from pytest_quantbench.quantizers import Array
@@ -24,18 +23,15 @@ def check(
     reference: Architecture,
     tokenizer: Any,
     claims: Claims,
-    shapes: Mapping[str, Shape],
     dense: Callable[[str], Array],
     directory: Path | None = None,
 ) -> Identity:
-    """What ties a candidate to its opened reference, and what differs. `tokenizer` is the reference's; `shapes` and
-    `dense`: the candidate's tensors by the engine's paths, decoded when asked for; `directory`: where its other files
-    lie, of a candidate that is one.
+    """What ties a candidate to its opened reference, and what differs. `tokenizer` is the reference's; `dense`: the
+    candidate's tensors by the engine's paths, decoded when asked for; `directory`: where its other files lie, of a
+    candidate that is one. That it has the reference's tensors in its shapes was seen when it was opened.
 
-    Raises ModelError, with the numbers, for another architecture, other shapes, another tokenizer, and for weights that
-    are not the reference's.
+    Raises ModelError, with the numbers, for another tokenizer, and for weights that are not the reference's.
     """
-    refuse_other_shapes(reference, shapes)
     own, found = _own_tokenizer(directory, tokenizer)
     tokens, renamed = same_tokens.compared(claims, own, tokenizer)
     found += renamed
@@ -56,7 +52,6 @@ def check(
 def facts(made: External, candidate: Candidate, reference: Architecture, tokenizer: Any) -> CandidateFacts:
     """All that is known of a candidate that was opened beside its reference. Raises what `check` raises."""
     holding, claims = made.holding, made.holding.claims()
-    shapes = {path: made.tensor(path).shape for path in made.names}
     folder = holding.files[0].parent
     beside = folder if claims.tokens is None and (folder / "config.json").is_file() else None
     return CandidateFacts(
@@ -66,7 +61,8 @@ def facts(made: External, candidate: Candidate, reference: Architecture, tokeniz
         files=dict(made.manifest.files),
         bits_per_weight=bits_per_weight(holding.stored()),
         base_model=claims.base_model,
-        identity=check(reference, tokenizer, claims, shapes, made.float32, beside),
+        own_config=candidate.own_config,
+        identity=check(reference, tokenizer, claims, made.float32, beside),
     )
 
 

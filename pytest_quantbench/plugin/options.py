@@ -50,7 +50,6 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             "the one original that --model names",
         ),
         "candidate-config": Option(
-            setting="own_config",
             read=values.whose_config,
             metavar="reference|own",
             help="whose rotary positions, epsilon and windows candidates are run with: the original's, or their own "

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from checkpoints.formats import test_awq, test_bitsandbytes, test_gptq, test_hqq
+from checkpoints.formats import pack_awq, pack_bitsandbytes, pack_gptq, pack_hqq
 from checkpoints.formats.hub_checkpoints import PATH, under, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,15 +16,15 @@ from pytest_quantbench.checkpoints.formats import open_candidate
 from pytest_quantbench.errors import ModelError, QuantbenchError
 
 SOUND = {
-    "gptq": (test_gptq.pack(*test_gptq.drawn(), 4), {**test_gptq.CONFIG, "dynamic": {"+:x": {"bits": 8}}, "meta": {}}),
-    "awq": (test_awq.gemm(*test_awq.drawn()), test_awq.CONFIG),
-    "awq, gemv": (test_awq.gemv(*test_awq.drawn()), {**test_awq.CONFIG, "version": "gemv"}),
-    "bitsandbytes": (test_bitsandbytes.drawn(nested=32), test_bitsandbytes.FOUR),
+    "gptq": (pack_gptq.pack(*pack_gptq.drawn(), 4), {**pack_gptq.CONFIG, "dynamic": {"+:x": {"bits": 8}}, "meta": {}}),
+    "awq": (pack_awq.gemm(*pack_awq.drawn()), pack_awq.CONFIG),
+    "awq, gemv": (pack_awq.gemv(*pack_awq.drawn()), {**pack_awq.CONFIG, "version": "gemv"}),
+    "bitsandbytes": (pack_bitsandbytes.drawn(nested=32), pack_bitsandbytes.FOUR),
     "bitsandbytes, 8 bits": (
         {"weight": np.ones((6, 10), np.int8), "SCB": np.ones(6, np.float32), "weight_format": np.array(0, np.uint8)},
-        test_bitsandbytes.EIGHT,
+        pack_bitsandbytes.EIGHT,
     ),
-    "hqq": (test_hqq.pack(test_hqq.drawn(), "4bit_u8", (16, 64), 32, 1), test_hqq.config()),
+    "hqq": (pack_hqq.pack(pack_hqq.drawn(), "4bit_u8", (16, 64), 32, 1), pack_hqq.config()),
 }
 TYPES = [np.uint8, np.int8, np.int32, np.int64, np.float16, np.float32, np.bool_]
 JSON = st.recursive(
@@ -103,9 +103,9 @@ def test_any_setting_changed(tmp_path_factory, case, data):
 @given(state=st.dictionaries(st.sampled_from(["quant_type", "shape", "blocksize", "nested_offset"]), JSON, min_size=1))
 @settings(max_examples=60)
 def test_any_state_of_bitsandbytes(tmp_path_factory, state):
-    parts = test_bitsandbytes.drawn(nested=32) | test_bitsandbytes.changed_state(**state)
+    parts = pack_bitsandbytes.drawn(nested=32) | pack_bitsandbytes.changed_state(**state)
     directory = tmp_path_factory.mktemp("state")
-    read_or_refused(write(directory, test_bitsandbytes.under(parts), test_bitsandbytes.FOUR))
+    read_or_refused(write(directory, pack_bitsandbytes.under(parts), pack_bitsandbytes.FOUR))
 
 
 @pytest.mark.parametrize("case", SOUND)

@@ -4,7 +4,7 @@ import ml_dtypes
 import mlx.core as mx
 import numpy as np
 import pytest
-from checkpoints.formats import test_awq, test_gptq, test_hqq
+from checkpoints.formats import pack_awq, pack_gptq, pack_hqq
 from quantizers.contract import layer_outputs
 
 from pytest_quantbench.checkpoints.formats import zero_points
@@ -18,15 +18,15 @@ CASES = {
     **{
         f"gptq, {bits} bits": (
             Gptq(bits=bits, group=64, in_features=INS, less_one=True),
-            test_gptq.pack(*test_gptq.drawn(32, INS, bits, 2), bits),
+            pack_gptq.pack(*pack_gptq.drawn(32, INS, bits, 2), bits),
         )
         for bits in (2, 3, 4, 8)
     },
-    "awq": (AwqGemm(), test_awq.gemm(*test_awq.drawn(32, INS, 2))),
-    "awq, gemv": (AwqGemv(groups=2), test_awq.gemv(*test_awq.drawn(32, INS, 2))),
+    "awq": (AwqGemm(), pack_awq.gemm(*pack_awq.drawn(32, INS, 2))),
+    "awq, gemv": (AwqGemv(groups=2), pack_awq.gemv(*pack_awq.drawn(32, INS, 2))),
     "hqq": (
         Hqq(packing="4bit_u8", shape=(32, INS), group=64, axis=1),
-        test_hqq.pack(test_hqq.drawn((32, INS), "4bit_u8", 64), "4bit_u8", (32, INS), 64, 1),
+        pack_hqq.pack(pack_hqq.drawn((32, INS), "4bit_u8", 64), "4bit_u8", (32, INS), 64, 1),
     ),
 }
 

@@ -55,7 +55,7 @@ def inspected(tmp_path):
             original = directory_of(weights, tmp_path / "changed")
         quantized = as_mlx(original, tmp_path / f"q{bits}", bits=bits)
         reference, candidate = open_model(TINY_DIRECTORY), Candidate(name="q", source=str(quantized))
-        made = External(open_candidate(quantized), reference, recipe_of_candidate(candidate, bits))
+        made = External(open_candidate(quantized), reference, recipe_of_candidate(candidate, bits), reference.config)
         made.candidate_facts = facts(made, candidate, reference, load_tokenizer(TINY_DIRECTORY))
         return Inspected(made, reference).finish()
 
