@@ -177,7 +177,7 @@ def quantized(tensor, kind):
     return kind, stored
 
 
-def convert(directory, file, kinds=("Q8_0",), *, apart=False, more=()):
+def convert(directory, file, kinds=("Q8_0",), *, apart=False, more=(), beside=()):
     """Write a directory's model to a file, its matrices by turns in these types. Returns the config of its text, the
     published tensors, and what was stored: {name in the file: (type, array)}.
     """
@@ -188,5 +188,5 @@ def convert(directory, file, kinds=("Q8_0",), *, apart=False, more=()):
     architecture = ARCHITECTURES.get(config["model_type"], config["model_type"])
     made = converted(tensors, config, apart=apart)
     stored = {name: quantized(tensor, kinds[place % len(kinds)]) for place, (name, tensor) in enumerate(made.items())}
-    write(file, [*keys_of(config, architecture), *more], stored)
+    write(file, [*keys_of(config, architecture), *more], stored | dict(beside))
     return config, tensors, stored

@@ -8,9 +8,12 @@ import msgspec
 from pytest_quantbench.bench.damage import DAMAGES
 from pytest_quantbench.bench.inputs import Inputs
 from pytest_quantbench.bench.target import Target
+from pytest_quantbench.catalog.candidates import Candidate
+from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.calibration import CalibrationSet
 from pytest_quantbench.compress.external import External
+from pytest_quantbench.compress.identity import config_for, facts
 from pytest_quantbench.compress.pipeline import compress, key_of, used_calibration
 from pytest_quantbench.engines.machine import describe
 
@@ -35,7 +38,7 @@ class Artifacts:
         if target.damage is not None:
             return DAMAGES[target.damage](self.of(target.plain), inputs.opened, settings.seed)
         if target.recipe.candidate is not None:
-            return External(inputs.holding(target.recipe.candidate), inputs.opened, target.recipe)
+            return self._external(target.recipe, target.recipe.candidate)
         return compress(
             inputs.opened,
             target.recipe,
@@ -45,6 +48,15 @@ class Artifacts:
             stored=settings.writes.stores,
             memory_bytes=settings.memory_bytes,
         )
+
+    def _external(self, recipe: Recipe, candidate: Candidate) -> Artifact:
+        """What somebody else made, once it is known to be the reference's. Raises ModelError where it is not."""
+        inputs = self._inputs
+        holding, original = inputs.holding(candidate), inputs.opened
+        config = config_for(original.config, holding.claims()) if candidate.own_config else original.config
+        made = External(holding, original, recipe, config)
+        made.candidate_facts = facts(made, candidate, inputs.opened, inputs.tokenizer)
+        return made
 
     def key(self, target: Target) -> str:
         """What the weights are known by before they are made. Raises QuantbenchError for a recipe that needs a

@@ -209,6 +209,7 @@ class Cell:
             around_texts=lambda: schedule.inputs.around_texts,
             machine=describe(schedule.inputs.engine),
             seed=schedule.inputs.settings.seed,
+            candidate=self.artifact.candidate_facts,
         )
 
     def _is_readable(self, reference: Any) -> bool:

@@ -94,12 +94,16 @@ class Schedule:
         return self.samples.recall(target, measure, measure.work(self.artifacts.of(target)))
 
     def _walk_for(self, asked: Sequence[Want], along: Sequence[Want] = ()) -> None:
-        """Samples along walks. Where what is asked for cannot be read, nothing is walked for the others' sake alone."""
+        """Samples along walks. Where what is asked for cannot be read, or its weights cannot be had, nothing is walked
+        for the others' sake alone.
+        """
         wants = [each for want in (*along, *asked) for each in with_reference(want)]
         lacking = list(self._lacking(sorted(dict.fromkeys(wants), key=lambda want: want.target.paired is not None)))
         if any(self.samples.why_not(want.target, want.measure) for want in asked):
             return
         possible = list(self._possible(lacking))  # what has to be compressed is, before others are kept waiting
+        if any(self.samples.why_not(want.target, want.measure) for want in asked):
+            return
         with alone(self.inputs.settings.cache, self._locks(possible), references(possible)):
             for walk in together([lack for lack in possible if not self._recalled(lack)]):
                 self._walk(walk)

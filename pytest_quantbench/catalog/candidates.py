@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 from pytest_quantbench.errors import QuantbenchError
 
@@ -26,3 +27,16 @@ class Candidate:
                 f"A candidate cannot be called {self.name!r}: letters, digits, '.', '_', '+' and '-' are possible. "
                 f"Name it with --candidate NAME={self.source}."
             )
+
+
+def printable(name: str) -> str:
+    """A name with `_` for all that no candidate's name can hold."""
+    return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII).lstrip("_.+-")
+
+
+def name_and_source(text: str) -> tuple[str | None, str]:
+    """A candidate's name, where one is given, and where it lies, of `NAME=SOURCE`: a path may hold a `=`, too."""
+    name, equals, source = text.partition("=")
+    if not equals or not NAME.fullmatch(name) or Path(text).expanduser().exists():
+        return None, text
+    return name, source

@@ -1,7 +1,7 @@
 """A model directory, checked before anything in it is trusted: config, safetensors files, and the hash of all."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,11 @@ class Checkpoint:
         self.config: Mapping[str, Any] = read_config(directory)
         self._known_sha256, self._bring = sha256, bring
         self._files: Sequence[Path]
-        self._names: Collection[str]
+        self._shapes: Mapping[str, tuple[int, ...]]
         if bring is None:
             weights = read_weights(directory)
-            self._files, self._names = weights.files, weights.tensors.keys()
+            self._files = weights.files
+            self._shapes = {name: tensor.shape for name, tensor in weights.tensors.items()}
             check_sizes(directory, self.config, len(weights.tensors), weights.elements)
 
     @property
@@ -62,10 +63,10 @@ class Checkpoint:
         return self._files
 
     @property
-    def names(self) -> Collection[str]:
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Of all tensors, as they are published."""
         self.be_here()
-        return self._names
+        return self._shapes
 
     def be_here(self) -> None:
         """See to it that the weights are on disk. Raises ModelError where they are not those that were deleted."""
@@ -75,7 +76,7 @@ class Checkpoint:
         here = Checkpoint(self.directory, self.revision)
         if here.sha256 != self._known_sha256:
             raise ModelError(f"{self.directory} has other weights than when it was measured. Run again with --fresh.")
-        self._files, self._names, self._bring = here._files, here._names, None
+        self._files, self._shapes, self._bring = here._files, here._shapes, None
 
     @property
     def sha256(self) -> str:

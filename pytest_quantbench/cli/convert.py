@@ -1,12 +1,15 @@
-"""`quantbench convert`: a model at a recipe, written for whoever runs it."""
+"""`quantbench convert`: a model at a recipe, written for whoever runs it; or somebody else's, decoded."""
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.plugin import option_values as values
+
+if TYPE_CHECKING:
+    from pytest_quantbench.compress.exports.protocol import Written
 
 HELP = "write a model at a recipe as MLX, GGUF or decoded safetensors"
 DESCRIPTION = (
@@ -18,10 +21,14 @@ T = TypeVar("T")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The model, the recipe, and where what is written goes."""
-    parser.add_argument("model", help="a model of the catalogue by name, a directory, or a Hub id like owner/name")
-    parser.add_argument("--recipe", required=True, help="such as int4-q4_k_m")
+    parser.add_argument(
+        "model",
+        help="a model of the catalogue by name, a directory, or a Hub id like owner/name; without a recipe, a file or "
+        "directory of a quantized model",
+    )
+    parser.add_argument("--recipe", help="such as int4-q4_k_m; without one, the model is decoded as it is (--to hf)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="a directory that is not there yet")
-    parser.add_argument("--to", default="mlx", choices=("mlx", "gguf", "hf"), help="the form (default mlx)")
+    parser.add_argument("--to", choices=("mlx", "gguf", "hf"), help="the form (default mlx; hf without a recipe)")
     parser.add_argument(
         "--dtype", default="bfloat16", choices=("bfloat16", "float32"), help="of decoded weights, with --to hf"
     )
@@ -31,11 +38,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Write it, and print what differs from the weights that were judged."""
+    """Write it, and print what differs from the weights that were judged, or from those of the files."""
+    from pytest_quantbench.compress.exports.beside import check_empty
+
+    check_empty(chosen.output)
+    title, written = _decode(chosen) if chosen.recipe is None else _export(chosen)
+    print(f"{chosen.output}: {title}, {written.stored_bytes / 1e6:.1f} MB")
+    print("\n".join(written.differences or ["Every weight is the same number."]))
+    return 0
+
+
+def _export(chosen: argparse.Namespace) -> "tuple[str, Written]":
+    """A model at a recipe."""
     from pytest_quantbench.bench.subject import Subject
     from pytest_quantbench.catalog.settings import Settings
     from pytest_quantbench.compress.exports import get
-    from pytest_quantbench.compress.exports.beside import check_empty, new_directory, write_card
+    from pytest_quantbench.compress.exports.beside import card_of, new_directory
     from pytest_quantbench.compress.exports.protocol import Job
 
     settings = Settings(
@@ -43,11 +61,9 @@ def run(chosen: argparse.Namespace) -> int:
         seed=_read("--seed", chosen.seed, values.seed),
         calibration=chosen.calibration and _read("--calibration", chosen.calibration, values.calibration),
     )
-    check_empty(chosen.output)
-    subject, exporter = Subject(chosen.model, settings), get(chosen.to)
-    cell = subject.cell(chosen.recipe)
+    subject, exporter = Subject(chosen.model, settings), get(chosen.to or "mlx")
+    cell, model = subject.cell(chosen.recipe), subject.model
     exporter.check(cell.recipe, subject.inputs.opened)
-    model = subject.model
     job = Job(
         name=cell.id,
         base_model=model.name if model.local else model.source,
@@ -58,10 +74,24 @@ def run(chosen: argparse.Namespace) -> int:
     )
     with new_directory(chosen.output) as directory:
         written = exporter.write(job, directory)
-        write_card(job, written, directory, exporter.use)
-    print(f"{chosen.output}: {cell.id} as {exporter.name}, {written.stored_bytes / 1e6:.1f} MB")
-    print("\n".join(written.differences or ["Every weight is the one that was judged."]))
-    return 0
+        card_of(job, written, exporter.use).write(written, directory)
+    return f"{cell.id} as {exporter.name}", written
+
+
+def _decode(chosen: argparse.Namespace) -> "tuple[str, Written]":
+    """A quantized model that somebody else made, without its original."""
+    from pytest_quantbench.checkpoints.formats import open_candidate
+    from pytest_quantbench.compress.exports.beside import new_directory
+    from pytest_quantbench.compress.exports.decoded import card_of_files, write_decoded
+    from pytest_quantbench.fetch.candidates import find
+
+    if chosen.to not in (None, "hf"):
+        raise QuantbenchError(f"--to {chosen.to} needs --recipe ID. Without one a quantized model is decoded: --to hf.")
+    holding = open_candidate(find(chosen.model, chosen.offline))
+    with new_directory(chosen.output) as directory:
+        written = write_decoded(holding, chosen.dtype, directory)
+        card_of_files(holding, chosen.model).write(written, directory)
+    return f"{chosen.model} as {chosen.dtype}", written
 
 
 def _read(option: str, text: str, reader: Callable[[str], T]) -> T:

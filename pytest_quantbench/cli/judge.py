@@ -87,9 +87,9 @@ def arguments(chosen: argparse.Namespace) -> list[str]:
 
 def _ask_for_reference(sources: Sequence[str], offline: bool) -> None:
     """Raise QuantbenchError with the original that the candidates' files name."""
+    from pytest_quantbench.catalog.candidates import name_and_source
     from pytest_quantbench.plugin import candidates
-    from pytest_quantbench.plugin.option_values import named_source
 
     with ExitStack() as working:
-        found = candidates.open_all([named_source(source) for source in sources], offline, working)
+        found = candidates.open_all([name_and_source(source) for source in sources], offline, working)
         candidates.reference_of(found, (), "--reference")

@@ -24,6 +24,7 @@ from pytest_quantbench.checkpoints.layer_kinds import for_mlx_lm
 from pytest_quantbench.checkpoints.safetensors_header import read_header
 from pytest_quantbench.checkpoints.tensor_file import read
 from pytest_quantbench.compress.assignment import Planned, Tensor
+from pytest_quantbench.compress.candidate_facts import CandidateFacts
 from pytest_quantbench.compress.manifest import Manifest, verified_manifest
 from pytest_quantbench.engines.protocol import Architecture, Config, Decoder
 from pytest_quantbench.errors import ModelError, RecordError
@@ -55,6 +56,7 @@ class Artifact(ABC):
     recipe_id: str
     decoder: Decoder
     directory: Path | None = None  # where it lies, if it is on disk by itself
+    candidate_facts: CandidateFacts | None = None  # of what somebody else made
 
     @property
     @abstractmethod

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 UNSAID = "not set"
 
@@ -57,4 +57,3 @@ class CandidateFacts:
     base_model: str | None
     identity: Identity
     own_config: bool = False
-    kinds: Mapping[str, int] = field(default_factory=dict)  # how many tensors are encoded in which way

@@ -24,7 +24,8 @@ OWN: Mapping[str, str] = {
     "attn_logit_softcapping": "soft cap of attention",
     "final_logit_softcapping": "soft cap of the logits",
 }
-COMPARED: Mapping[str, str] = OWN | {
+COMPARED: Mapping[str, str] = {
+    **OWN,
     "num_attention_heads": "attention heads",
     "num_key_value_heads": "heads of keys and values",
     "head_dim": "width of a head",
@@ -39,7 +40,7 @@ OF_THE_FILE = frozenset({"rope_type", "type", "finetuned"})  # in a table of pos
 
 def text_of(config: Config) -> dict[str, Any]:
     """The config of the text model, in a flat table."""
-    inner = next((config[key] for key in TEXT_TABLES if isinstance(config.get(key), dict)), {})
+    inner: Config = next((config[key] for key in TEXT_TABLES if isinstance(config.get(key), dict)), {})
     return {**{key: value for key, value in config.items() if key not in TEXT_TABLES}, **inner}
 
 

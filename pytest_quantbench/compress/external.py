@@ -1,7 +1,7 @@
 """A candidate as an artifact: what somebody else's files hold, under the names that an engine has for it.
 
-The original is opened beside it and says which parameters there are, and of which published tensors each is made. Its
-config is what runs. Everything that reads artifacts then reads the candidate, one parameter at a time.
+The original is opened beside it and says which parameters there are, and of which published tensors each is made.
+Everything that reads artifacts then reads the candidate, one parameter at a time.
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from pytest_quantbench.checkpoints.formats.protocol import HeldTensor, Holding
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.assignment import ENCODED, Tensor
 from pytest_quantbench.compress.manifest import Manifest
+from pytest_quantbench.compress.same_shapes import refuse_other_shapes
 from pytest_quantbench.engines.machine import versions
 from pytest_quantbench.engines.parameters import Origin, Parameter
-from pytest_quantbench.engines.protocol import Architecture
+from pytest_quantbench.engines.protocol import Architecture, Config
 from pytest_quantbench.errors import ModelError, WeightError
 from pytest_quantbench.quantizers import Array, Arrays
 from pytest_quantbench.quantizers.encoding import Encoding, Rules, join
@@ -32,16 +33,16 @@ FORMAT = 1
 
 
 class External(Artifact):
-    """The tensors of a `Holding`, as parameters of an opened original. Raises ModelError, naming the tensors, where the
-    two do not hold the same ones in the same shapes.
+    """The tensors of a `Holding`, as parameters of an opened original, to be run with this config. Raises ModelError,
+    naming the tensors, where the two do not hold the same ones in the same shapes.
     """
 
-    def __init__(self, holding: Holding, source: Architecture, recipe: Recipe) -> None:
-        self.config, self.recipe_id, self.decoder = source.config, recipe.id, source.engine
+    def __init__(self, holding: Holding, source: Architecture, recipe: Recipe, config: Config) -> None:
+        self.config, self.recipe_id, self.decoder = config, recipe.id, source.engine
         self.holding, self._source = holding, source
         self._parameters = {each.path: each for each in source.parameters}
         self._origins = {path: self._origin(path) for path in self._parameters}
-        self._held = {path: self._tensors(path) for path in self._parameters}
+        self._held = self._tensors()
         self._tensors_by_path = {path: self._described(each) for path, each in self._parameters.items()}
         self._refuse_left_over()
         self._manifest = self._described_whole(recipe)
@@ -59,21 +60,24 @@ class External(Artifact):
         files = self.holding.files
         return str(files[0] if len(files) == 1 else files[0].parent)
 
-    def _tensors(self, path: str) -> tuple[HeldTensor, ...]:
-        origin = self._origins[path]
-        found = [self.holding.tensor(name) for name in origin.sources]
-        missing = [name for name, tensor in zip(origin.sources, found, strict=True) if tensor is None]
-        if missing:
-            raise ModelError(f"{self._place} lacks {missing[0]}: it is no whole {self.config.get('model_type')} model.")
-        held = tuple(tensor for tensor in found if tensor is not None)
-        shape = self._parameters[path].shape
-        wanted = {"same": shape, "stack": shape[1:]}.get(origin.form)
-        for tensor in held:
-            if wanted is not None and tensor.shape != wanted:
-                raise ModelError(
-                    f"{self._place}: {tensor.name} has shape {tensor.shape}, and {wanted} in the reference."
-                )
+    def _tensors(self) -> dict[str, tuple[HeldTensor, ...]]:
+        """What each parameter is made of, where all of it is there and has the original's shapes."""
+        names = {path: origin.sources for path, origin in self._origins.items()}
+        found = {path: [self.holding.tensor(name) for name in several] for path, several in names.items()}
+        held = {path: tuple(each for each in several if each is not None) for path, several in found.items()}
+        whole = {path: several for path, several in held.items() if len(several) == len(names[path])}
+        shapes = {path: self._shape(path, several) for path, several in whole.items()}
+        refuse_other_shapes(self._source, shapes, self._place)
         return held
+
+    def _shape(self, path: str, held: Sequence[HeldTensor]) -> tuple[int, ...]:
+        """The shape of a parameter that is made of these; where they are not alike, of the first that is odd."""
+        form, wanted = self._origins[path].form, self._parameters[path].shape
+        if form == "same":
+            return held[0].shape
+        published = self._source.checkpoint.shapes
+        odd = next((tensor.shape for tensor in held if tensor.shape != published[tensor.name]), None)
+        return wanted if odd is None else odd if form == "made" else (len(held), *odd)
 
     def _refuse_left_over(self) -> None:
         """Raise ModelError for tensors that the original does not have. What it has and is not run, such as what looks
@@ -81,7 +85,7 @@ class External(Artifact):
         """
         names = {name for origin in self._origins.values() for name in origin.sources}
         run = {_owner(name) for name in names} | {"lm_head"}
-        idle = {_owner(name) for name in self._source.checkpoint.names} - run
+        idle = {_owner(name) for name in self._source.checkpoint.shapes} - run
         beyond = [each for each in self.holding.left_over(sorted(names)) if _owner(each) not in idle]
         for name in beyond:
             if not (self._is_tied_head(name) or self._is_zero_bias(name)):
@@ -132,8 +136,9 @@ class External(Artifact):
     def _described_whole(self, recipe: Recipe) -> Manifest:
         source, tensors = self._source, tuple(self._tensors_by_path.values())
         hashes = {file.name: file_sha256(file) for file in self.holding.files}
+        own = [] if self.config == source.config else [dict(self.config)]
         return Manifest(
-            key=json_sha256([FORMAT, source.checkpoint.sha256, source.engine.version, hashes])[:32],
+            key=json_sha256([FORMAT, source.checkpoint.sha256, source.engine.version, hashes, *own])[:32],
             source=str(source.checkpoint.directory),
             revision=source.checkpoint.revision,
             source_sha256=source.checkpoint.sha256,

@@ -1,17 +1,19 @@
 """Is a candidate its reference, quantized? Found out before the walk; what may differ and does is listed.
 
-Names and shapes first, then the tokenizer, then a few rows of the weights: what is cheap says no before what is not.
+The tokenizer first, then a few rows of the weights: what is cheap says no before what is not.
 """
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_quantbench.checkpoints.formats.protocol import Claims
-from pytest_quantbench.checkpoints.rope import TEXT_TABLES
+from pytest_quantbench.catalog.candidates import Candidate
+from pytest_quantbench.checkpoints.formats.protocol import Claims, bits_per_weight
+from pytest_quantbench.checkpoints.key_names import other_names
+from pytest_quantbench.checkpoints.rope import ALL_LAYERS, TEXT_TABLES, Rope
 from pytest_quantbench.compress import config_reading, differences, same_tokens, same_weights
-from pytest_quantbench.compress.candidate_facts import Difference, Identity
-from pytest_quantbench.compress.same_shapes import Shape, refuse_other_shapes
+from pytest_quantbench.compress.candidate_facts import CandidateFacts, Difference, Identity
+from pytest_quantbench.compress.external import External
 from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import ModelError, first_line
 from pytest_quantbench.quantizers import Array
@@ -21,18 +23,15 @@ def check(
     reference: Architecture,
     tokenizer: Any,
     claims: Claims,
-    shapes: Mapping[str, Shape],
     dense: Callable[[str], Array],
     directory: Path | None = None,
 ) -> Identity:
-    """What ties a candidate to its opened reference, and what differs. `tokenizer` is the reference's; `shapes` and
-    `dense`: the candidate's tensors by the engine's paths, decoded when asked for; `directory`: where its other files
-    lie, of a candidate that is one.
+    """What ties a candidate to its opened reference, and what differs. `tokenizer` is the reference's; `dense`: the
+    candidate's tensors by the engine's paths, decoded when asked for; `directory`: where its other files lie, of a
+    candidate that is one. That it has the reference's tensors in its shapes was seen when it was opened.
 
-    Raises ModelError, with the numbers, for another architecture, other shapes, another tokenizer, and for weights that
-    are not the reference's.
+    Raises ModelError, with the numbers, for another tokenizer, and for weights that are not the reference's.
     """
-    refuse_other_shapes(reference, shapes)
     own, found = _own_tokenizer(directory, tokenizer)
     tokens, renamed = same_tokens.compared(claims, own, tokenizer)
     found += renamed
@@ -47,6 +46,23 @@ def check(
             *differences.of_tokenizers(claims, own, tokenizer),
             *differences.of_generation(claims.generation, beside),
         ),
+    )
+
+
+def facts(made: External, candidate: Candidate, reference: Architecture, tokenizer: Any) -> CandidateFacts:
+    """All that is known of a candidate that was opened beside its reference. Raises what `check` raises."""
+    holding, claims = made.holding, made.holding.claims()
+    folder = holding.files[0].parent
+    beside = folder if claims.tokens is None and (folder / "config.json").is_file() else None
+    return CandidateFacts(
+        name=candidate.name,
+        source=candidate.source,
+        format=holding.format,
+        files=dict(made.manifest.files),
+        bits_per_weight=bits_per_weight(holding.stored()),
+        base_model=claims.base_model,
+        own_config=candidate.own_config,
+        identity=check(reference, tokenizer, claims, made.float32, beside),
     )
 
 
@@ -68,7 +84,7 @@ def config_for(reference: Mapping[str, Any], claims: Claims) -> dict[str, Any]:
     inner: Mapping[str, Any] = reference if table is None else reference[table]
     changed = dict(inner)
     for key in config_reading.OWN:
-        names = (key, *sorted(config_reading.other_names(key)))
+        names = (key, *sorted(other_names(key)))
         if any(name in said for name in names):
             place = next((name for name in names if name in inner), key)
             changed[place] = config_reading.value_of(said, key)
@@ -81,10 +97,10 @@ def _with_positions(changed: dict[str, Any], inner: Mapping[str, Any], mine: Map
     theirs, own = config_reading.positions(inner), config_reading.positions(mine)
     if not own or not theirs:
         return changed
-    ropes = {}
+    ropes: dict[str, Rope] = {}
     for kind, other in theirs.items():
         rope = config_reading.rope_for(own, kind)
-        kept = {key: other[key] for key in ("rope_theta", "partial_rotary_factor") if key in other}
+        kept: Rope = {key: other[key] for key in ("rope_theta", "partial_rotary_factor") if key in other}
         ropes[kind] = other if rope is None else {**kept, "rope_type": "default", **rope}
-    alone = ropes.get(config_reading.ALL_LAYERS)
+    alone = ropes.get(ALL_LAYERS)
     return config_reading.without_positions(changed) | {"rope_parameters": ropes if alone is None else alone}

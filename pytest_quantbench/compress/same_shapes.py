@@ -9,9 +9,9 @@ SHOWN = 3
 Shape = tuple[int, ...]
 
 
-def refuse_other_shapes(reference: Architecture, shapes: Mapping[str, Shape]) -> None:
-    """Raise ModelError for a candidate whose tensors, by the engine's paths, are not the reference's: which are missing
-    or beyond, how many, and which have another shape.
+def refuse_other_shapes(reference: Architecture, shapes: Mapping[str, Shape], place: str) -> None:
+    """Raise ModelError for a candidate at this place whose tensors, by the engine's paths, are not the reference's:
+    which are missing or beyond, how many, and which have another shape.
     """
     wanted = {each.path: tuple(each.shape) for each in reference.parameters}
     missing = [path for path in wanted if path not in shapes]
@@ -31,7 +31,7 @@ def refuse_other_shapes(reference: Architecture, shapes: Mapping[str, Shape]) ->
         more = f" (and {len(other) - 1} more)" if len(other) > 1 else ""
         told.append(f"{first} has shape {tuple(shapes[first])} against {wanted[first]}{more}")
     raise ModelError(
-        f"The candidate is not the reference's: {'; '.join(told)}. Name the model that it was made from with --model."
+        f"{place} is not the reference's: {'; '.join(told)}. Name the model that it was made from with --model."
     )
 
 

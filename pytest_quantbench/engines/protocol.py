@@ -65,15 +65,13 @@ class Architecture(Protocol):
         """One parameter as it is stored, in the engine's own form, lazily read, and not kept here afterwards."""
 
     def array(self, path: str) -> Array:
-        """The same in numpy, of the type in which it is stored; nobody may write into it. Raises WeightError for values
-        that are no numbers.
-        """
+        """The same in numpy, of its own type; nobody may write into it. Raises WeightError where it is no numbers."""
 
     def origin(self, path: str) -> Origin:
         """Which published tensors a parameter is made of. Raises ModelError where that cannot be told."""
 
     def made(self, path: str, tensors: Mapping[str, Array]) -> Array:
-        """What the engine makes a parameter of: {published name: values}, all of its origin's sources."""
+        """The parameter from its sources: {published name: values}."""
 
     def let_go(self) -> None:
         """Forget what was read, so that the files can be deleted."""
@@ -226,8 +224,8 @@ class Engine(Decoder, Protocol):
         """
 
     def outputs(self, layer: Layer, decode: Callable[[], Array], inputs: Rows) -> Rows:
-        """(…, in) → (…, out) in float32, by what the engine builds of a described layer; `decode` gives the decoded
-        matrix, where the layer needs that. What is timed is built so, and held to the method's decode by conformance.
+        """(…, in) → (…, out) in float32, by what the engine builds of a described layer, as it is timed; `decode` gives
+        the decoded matrix, where the layer needs that.
         """
 
     def matrix(self, layer: Layer) -> Rows | None:

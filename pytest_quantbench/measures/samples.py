@@ -212,10 +212,13 @@ class WeightSamples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IntegritySamples:
-    """What is wrong with the decoded weights, a sentence each; `tensors` were compared with the source."""
+    """What is wrong with the decoded weights, a sentence each; `tensors` were compared with the source. `notes`: in
+    what a candidate's may differ from the source's on purpose.
+    """
 
     tensors: int
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

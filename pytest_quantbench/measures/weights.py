@@ -15,8 +15,10 @@ from pytest_quantbench.quantizers.encoding import named
 
 
 def measure(artifact: Artifact, reference: Artifact) -> WeightSamples:
-    """Compare every encoded matrix of an artifact with the reference's, one at a time, in float64 sums."""
-    encoded = [name for name in artifact.names if artifact.tensor(name).quantizer is not None]
+    """Compare every matrix that is encoded, or that a candidate might have encoded, with the reference's, one at a
+    time, in float64 sums.
+    """
+    encoded = [name for name in artifact.names if artifact.tensor(name).part != "kept"]
     shown = track(encoded, what=artifact.recipe_id, unit="matrix")
     return WeightSamples(tensors=tuple(error for name in shown for error in _errors(artifact, reference, name)))
 
@@ -36,7 +38,7 @@ def _compare(stored: Tensor, name: str, *matrices: NDArray[np.float32]) -> Tenso
     error = decoded - original
     return TensorError(
         name=name,
-        quantizer=str(stored.quantizer),
+        quantizer=stored.quantizer or "none",
         weights=original.size,
         bits_per_weight=8 * stored.stored_bytes / math.prod(stored.shape),
         snr_db=snr_db(original, error),

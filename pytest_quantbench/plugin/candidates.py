@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from pytest_quantbench.catalog.candidates import Candidate
+from pytest_quantbench.catalog.candidates import Candidate, printable
 from pytest_quantbench.catalog.criteria import METRICS, Overrides, limit_for
 from pytest_quantbench.catalog.models import Model, original
 from pytest_quantbench.catalog.recipes import LEVELS, Recipe, recipe_of_candidate
@@ -41,14 +40,17 @@ class Opened:
         return runtime_for(self.holding.format)
 
 
-def open_all(given: Sequence[tuple[str | None, str]], offline: bool, working: ExitStack) -> list[Opened]:
+def open_all(
+    given: Sequence[tuple[str | None, str]], offline: bool, working: ExitStack, *, own_config: bool = False
+) -> list[Opened]:
     """Candidates by the names, if any, and sources that were given; no session deletes them until `working` is closed.
-    Raises QuantbenchError for a name that two have or a recipe could have, and what cannot be fetched or opened.
+    `own_config`: they are run with their own. Raises QuantbenchError for a name that two have or a recipe could have,
+    and for what cannot be fetched or opened.
     """
     found: dict[str, Opened] = {}
     for name, source in given:
         working.enter_context(in_use(source))
-        each = _opened(name, source, offline)
+        each = _opened(name, source, offline, own_config)
         if (other := found.setdefault(each.name.casefold(), each)) is not each:
             raise QuantbenchError(
                 f"Two candidates are called {each.name}, {other.path} and {each.path}. Name one of them with "
@@ -57,22 +59,18 @@ def open_all(given: Sequence[tuple[str | None, str]], offline: bool, working: Ex
     return list(found.values())
 
 
-def _opened(name: str | None, source: str, offline: bool) -> Opened:
+def _opened(name: str | None, source: str, offline: bool, own_config: bool) -> Opened:
     path = find(source, offline)
     called = name or printable(plain_name(source, path))
     if called.partition("-")[0] in LEVELS:
         raise QuantbenchError(
             f"A candidate cannot be called {called}, which a recipe is. Name it with --candidate NAME={source}."
         )
-    candidate = Candidate(name=called, source=source if local_path(source) is None else str(path))
+    whole = source if local_path(source) is None else str(path)
+    candidate = Candidate(name=called, source=whole, own_config=own_config)
     holding = open_candidate(path)
     bits = layer_bits(holding.stored())
     return Opened(recipe=recipe_of_candidate(candidate, bits), path=path, holding=holding, bits_per_weight=bits)
-
-
-def printable(name: str) -> str:
-    """A name with `_` for all that no candidate's name can hold."""
-    return re.sub(r"[^\w.+-]", "_", name, flags=re.ASCII).lstrip("_.+-")
 
 
 def reference_of(candidates: Sequence[Opened], models: Sequence[str], option: str = "--model") -> Model:

@@ -125,15 +125,18 @@ def limit(text: str) -> float:
 
 
 def named_source(text: str) -> tuple[str | None, str]:
-    """A candidate's name, where one is given, and where it lies, of `NAME=SOURCE`: a path may hold a `=`, too."""
-    from pytest_quantbench.catalog.candidates import NAME
+    """A candidate's name, where one is given, and where it lies, of `NAME=SOURCE`."""
+    from pytest_quantbench.catalog.candidates import name_and_source
 
-    name, equals, source = text.partition("=")
-    if not equals or not NAME.fullmatch(name) or Path(text).expanduser().exists():
-        return None, text
+    name, source = name_and_source(text)
     if not source:
         raise ValueError("give NAME=SOURCE, such as q4=models/q4.gguf.")
     return name, source
+
+
+def whose_config(text: str) -> bool:
+    """Whether candidates are run with their own config."""
+    return one_of("reference", "own")(text) == "own"
 
 
 def named_disk_plan(text: str) -> DiskPlan:

@@ -49,6 +49,12 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             help="judge this quantized model (a file, a directory, or of the Hub owner/name[@revision][:file]) against "
             "the one original that --model names",
         ),
+        "candidate-config": Option(
+            read=values.whose_config,
+            metavar="reference|own",
+            help="whose rotary positions, epsilon and windows candidates are run with: the original's, or their own "
+            "(default reference)",
+        ),
         "max-ppl-delta": Option(
             read=values.limit, metavar="X", help="T2: how far above the original's a perplexity may be, in every cell"
         ),

@@ -120,7 +120,9 @@ def _candidates(config: pytest.Config) -> "tuple[Sequence[Opened], Model | None]
     show_progress(config)  # where they have to be fetched, that is now
     working = ExitStack()
     config.add_cleanup(working.close)
-    found = candidates.open_all(sources, told.get("offline", False), working)
+    found = candidates.open_all(
+        sources, told.get("offline", False), working, own_config=told.get("candidate-config", False)
+    )
     return found, candidates.reference_of(found, told.get("model", ()))
 
 

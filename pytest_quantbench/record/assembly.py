@@ -9,12 +9,14 @@ from typing import Any
 from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.compress.candidate_facts import CandidateFacts
 from pytest_quantbench.compress.manifest import Manifest
 from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.judge import coherence
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record import perplexity_summary, runtime_summary, summary
+from pytest_quantbench.record.candidate_schema import candidate_file
 from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, Record
 
 SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex  # xdist's name for a run, or one of our own
@@ -36,6 +38,7 @@ def summarize(
     around_texts: Callable[[], dict[str, tuple[str, ...]]],
     machine: Machine,
     seed: int,
+    candidate: CandidateFacts | None = None,
 ) -> Record:
     """What was measured of a cell, beside the `reference` that it is compared with; None: it is the reference. Parts
     that were not measured are null.
@@ -52,6 +55,7 @@ def summarize(
         source_sha256=checkpoint.sha256,
         weights_sha256=weights_sha256,
         seed=seed,
+        candidate=candidate_file(candidate),
         compression=summary.compression(manifest, calibration_ppl),
         verdicts=verdicts,
         machine=machine,
@@ -80,6 +84,7 @@ def _parts(samples: Mapping[str, Any], reference: Mapping[str, Any] | None) -> d
         found["weights"] = summary.weights(errors)
     if (looked_at := samples.get("integrity")) is not None:
         found["integrity"] = looked_at.problems
+        found["integrity_notes"] = looked_at.notes
     if runs is not None or answers is not None:
         compared = samples if reference is None else reference
         before = compared.get("throughput"), compared.get("accuracy")

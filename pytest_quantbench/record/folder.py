@@ -69,6 +69,7 @@ def _completed_by(
         record = replace(
             record,
             **{part: getattr(old, part) for part in kept},
+            integrity_notes=old.integrity_notes if "integrity" in kept else record.integrity_notes,
             perplexities=old.perplexities if "perplexity" in kept else record.perplexities,
             noise_floor=_completed(record.noise_floor, old.noise_floor),
             coherence=_completed(record.coherence, old.coherence),

@@ -20,7 +20,7 @@ def as_current(values: Mapping[str, Any], current: int) -> Values:
     """
     schema = values.get("schema")
     if schema != current and schema not in STEPS:
-        readable = " and ".join(map(str, [*sorted(STEPS), current]))
+        readable = f"{', '.join(map(str, sorted(STEPS)))} and {current}"
         raise RecordError(f"it has schema {schema}; this version reads {readable}")
     found: Values = copy.deepcopy(dict(values))
     while found["schema"] != current:
@@ -59,4 +59,9 @@ def _from_3(values: Values) -> None:
             verdict |= {"estimate": None, "low": None, "high": None, "sentence": suppressed}
 
 
-STEPS: Mapping[int, Callable[[Values], None]] = {3: _from_3}  # by the schema that a step begins with
+def _from_4(values: Values) -> None:
+    """As it is: there were no candidates, and all else has kept its meaning."""
+    values.setdefault("candidate", None)
+
+
+STEPS: Mapping[int, Callable[[Values], None]] = {3: _from_3, 4: _from_4}  # by the schema that a step begins with

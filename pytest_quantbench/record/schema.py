@@ -10,9 +10,11 @@ Schema history
      the machine's own speed changed; clusters of questions; divergence: `sampled_nats`, within the interval, in the
      place of `missed_nats`, which was beyond it; what the tokenizer puts around texts; how the text of T2 was sampled,
      its head, perplexities of other texts; integrity: what is wrong with the decoded weights; the
-     calibration text; the session that wrote it; of a candidate: its files by their own runtime
+     calibration text; the session that wrote it
+  5  candidates: whose file it is, what ties it to its reference, what differs, and its files by their own runtime;
+     verdicts: anomalous, `p_better`
 
-Files of schema 3 are read too (see older_schemas).
+Files of schemas 3 and 4 are read too (see older_schemas).
 """
 
 from collections.abc import Mapping
@@ -26,13 +28,14 @@ from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.record.candidate_schema import CandidateFile
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.runtime_schema import Runtime
 from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.storage.sealed_json import unsealed
 
-SCHEMA = 4
+SCHEMA = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +174,7 @@ class Record:
     source_sha256: str
     weights_sha256: str | None  # of the decoded weights that were evaluated
     seed: int
+    candidate: CandidateFile | None = None  # null: a recipe of our own
     compression: Compression | None = None
     throughput: Throughput | None = None
     perplexity: Perplexity | None = None
@@ -182,6 +186,7 @@ class Record:
     coherence: Coherence | None = None
     tokenizer: Mapping[str, tuple[str, ...]] | None = None  # `prefix` of all it reads; `suffix_left_out` behind texts
     integrity: tuple[str, ...] | None = None  # what is wrong with the decoded weights; null: not compared
+    integrity_notes: tuple[str, ...] = ()  # in what a candidate's weights may differ on purpose
     verdicts: tuple[Verdict, ...] = ()
     machine: Machine | None = None
     session: str | None = None  # that wrote it last; the workers of one run share it

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pytest_quantbench.catalog.criteria import INSENSITIVE_TASKS, METRICS, SENSITIVE_TASKS
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import holm_outcomes
-from pytest_quantbench.report import markdown_table
+from pytest_quantbench.report import candidates, markdown_table
 from pytest_quantbench.report.tables import MISSING, TABLES, Table, calibration, mark, number
 from pytest_quantbench.report.terminal import LEGEND, integrity_lines, sentences, suite_lines
 
@@ -73,6 +73,7 @@ def markdown(records: Sequence[Record], commands: Sequence[str]) -> str:
     if found := integrity_lines(records, most=None):
         lines += ["### Are the weights what they should be?", "", *(f"- {line}" for line in found), ""]
     lines += _task_notes(records)
+    lines += candidates.section(records)
     lines += ["## What was encoded", "", *_coverage(records), "", *_provenance(records, commands)]
     return "\n".join(lines) + "\n"
 

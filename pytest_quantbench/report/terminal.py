@@ -7,6 +7,7 @@ from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import SuiteVerdict, judge_suite
+from pytest_quantbench.report import candidates
 from pytest_quantbench.report.tables import MISSING, TABLES, calibration, coherence, errors_by_source, mark
 
 OPEN: tuple[Outcome, ...] = ("undecided", "anomalous")  # neither good nor bad
@@ -44,6 +45,7 @@ def summary(records: Sequence[Record]) -> list[str]:
         *integrity_lines(records),
         *runtime_lines(records),
         *calibration_lines(records),
+        *candidates.lines(records),
         LEGEND,
     ]
 
@@ -72,6 +74,7 @@ def integrity_lines(records: Sequence[Record], most: int | None = FINDINGS_SHOWN
         lines += [f"{name}: {sentence}" for sentence in found[:most]]
         if most is not None and len(found) > most:
             lines.append(f"{name}: and {len(found) - most} more findings, in its record")
+        lines += [f"{name} differs from its reference: {note}" for note in record.integrity_notes]
     return lines or (["integrity: all decoded weights are the source's, but for rounding"] if compared else [])
 
 

@@ -1,20 +1,23 @@
 """Cells and their records, on small random models and on Tiny."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
+from mlx_models import as_mlx
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.bench.artifacts import Artifacts
 from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.candidates import Candidate
 from pytest_quantbench.catalog.criteria import Overrides
-from pytest_quantbench.catalog.models import MODELS, Model, user_model
+from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY, Model, user_model
+from pytest_quantbench.catalog.recipes import recipe_of_candidate
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.protocol import Rounded
-from pytest_quantbench.errors import ComparisonError, CorpusError
+from pytest_quantbench.errors import ComparisonError, CorpusError, ModelError
 from pytest_quantbench.measures import throughput
 from pytest_quantbench.measures.accuracy.measure import ACCURACY
 from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
@@ -370,3 +373,41 @@ def test_the_figures_of_a_verdict_are_of_its_own_look(subject):
     assert answers.of == "tiny_facts"
     assert answers.value == cell.samples("accuracy").tasks["tiny_facts"].first(answers.items).correct.mean()
     assert answers.reference_value - answers.value == pytest.approx(answers.estimate / 100)
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    """A function that makes the cell of an MLX model of Tiny's, or of one that is given, beside Tiny."""
+
+    def make(bits, original=TINY_DIRECTORY, **config):
+        directory = as_mlx(original, tmp_path / f"q{bits}", bits=bits)
+        table = json.loads((directory / "config.json").read_text())
+        (directory / "config.json").write_text(json.dumps(table | config))
+        settings = Settings(cache=tmp_path / "cache", limit=20, tokens=256, fixed=True)
+        candidate = Candidate(name=f"q{bits}", source=str(directory))
+        return Subject("Tiny", settings).cell(recipe_of_candidate(candidate, bits + 0.5))
+
+    return make
+
+
+def test_a_candidates_record_says_whose_file_it_is_and_what_differs(theirs):
+    cell = theirs(4, max_position_embeddings=64)
+    cell.judge("perplexity", 1.0)
+    part = cell.record().candidate
+    assert (part.name, part.format, part.compared_tokens, part.own_config) == ("q4", "mlx", 2048, False)
+    assert part.stored_bits_per_weight == pytest.approx(4.5, abs=0.01)
+    assert list(part.files) == ["model.safetensors"]
+    assert 0.99 < part.least_cosine < part.median_cosine < 1
+    assert [str(each) for each in part.differences] == ["context length: 64, the reference's 512"]
+    assert cell.schedule.inputs.opened.config["max_position_embeddings"] == 512
+    assert Subject("Tiny", cell.schedule.inputs.settings).reference.record().candidate is None
+
+
+def test_a_wrong_reference_is_refused_before_anything_is_walked(theirs, small_model, monkeypatch):
+    """A model of Tiny's shapes that has learned nothing."""
+    config = json.loads((TINY_DIRECTORY / "config.json").read_text())
+    same_shapes = {key: value for key, value in config.items() if key != "dtype"}
+    cell = theirs(8, small_model(**same_shapes))
+    monkeypatch.setattr(cell.schedule.inputs.engine, "walk", None)
+    with pytest.raises(ModelError, match=r"The candidate's weights are not the reference's: the cosine of"):
+        cell.judge("perplexity", 1.0)

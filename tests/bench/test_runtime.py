@@ -8,13 +8,13 @@ from mlx_models import as_mlx
 
 from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.candidates import Candidate
+from pytest_quantbench.catalog.corpora import PROMPTS
 from pytest_quantbench.catalog.models import TINY_DIRECTORY, user_model
 from pytest_quantbench.catalog.recipes import recipe_of_candidate
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.engines.runtimes.process import Process
 from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 from pytest_quantbench.measures.runtime.measure import RUNTIME
-from pytest_quantbench.measures.throughput import PROMPTS
 
 CANDIDATE = "q4"
 

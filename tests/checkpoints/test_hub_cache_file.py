@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from pytest_quantbench.checkpoints.hub_cache_file import mismatch, named_digest, remove
+from pytest_quantbench.checkpoints.hub_cache_file import is_of_hub, mismatch, named_digest, remove
 
 CONTENT = b"weights"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -91,3 +91,31 @@ def test_a_blob_that_is_a_link_into_a_store_is_unlinked_and_the_store_left(linke
     remove(path)
     assert not blob.is_symlink()
     assert (tmp_path / "stored").exists()
+
+
+@pytest.mark.parametrize(
+    ("target", "is_the_hubs"),
+    [
+        (f"../../blobs/{SHA256}", True),
+        (f"../../blobs/../blobs/{SHA256}", True),
+        ("../../blobs/weights", False),  # no checksum
+        (f"../../blobs/more/{SHA256}", False),
+        (f"../../../blobs/{SHA256}", False),
+        (f"../../refs/{SHA256}", False),
+        (f"/blobs/{SHA256}", False),
+    ],
+)
+def test_a_link_of_the_hubs_leads_to_a_blob_of_the_same_model(linked, target, is_the_hubs):
+    path = linked(CONTENT, SHA256)
+    path.unlink()
+    path.symlink_to(target)
+    assert is_of_hub(path) == is_the_hubs
+
+
+def test_a_file_and_a_link_elsewhere_are_not_the_hubs(linked, tmp_path):
+    blob = linked(CONTENT, SHA256).parents[2] / "blobs" / SHA256
+    assert not is_of_hub(blob)
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "a.safetensors").symlink_to(f"../blobs/{SHA256}")
+    assert not is_of_hub(tmp_path / "model" / "a.safetensors")

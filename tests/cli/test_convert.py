@@ -13,7 +13,7 @@ def output(tmp_path):
 def test_it_writes_and_says_what_was_written(output, capsys):
     assert main(["convert", "Tiny", "--recipe", "int4-rtn", "--output", str(output)]) == 0
     printed = capsys.readouterr().out
-    assert printed == f"{output}: Tiny-int4-rtn as mlx, 2.1 MB\nEvery weight is the one that was judged.\n"
+    assert printed == f"{output}: Tiny-int4-rtn as mlx, 2.1 MB\nEvery weight is the same number.\n"
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {f.name for f in output.iterdir()}
     assert base_model_of(output) == "Tiny"
 
@@ -56,3 +56,32 @@ def test_a_form_that_there_is_not_is_refused(output, capsys):
         main(["convert", "Tiny", "--recipe", "int4", "--output", str(output), "--to", "onnx"])
     assert end.value.code == 2
     assert "invalid choice: 'onnx'" in capsys.readouterr().err
+
+
+@pytest.mark.model
+def test_without_a_recipe_a_file_is_decoded(tmp_path, capsys):
+    made = tmp_path / "made"
+    assert main(["convert", "Tiny", "--recipe", "int4-q4_k_m", "--output", str(made), "--to", "gguf"]) == 0
+    file, output = made / "Tiny-int4-q4_k_m.gguf", tmp_path / "out"
+    capsys.readouterr()
+    assert main(["convert", str(file), "--output", str(output), "--dtype", "float32"]) == 0
+    assert capsys.readouterr().out == f"{output}: {file} as float32, 14.7 MB\nEvery weight is the same number.\n"
+    assert base_model_of(output) == "Tiny"
+    assert (output / "tokenizer.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["{}", "--to", "gguf"], "--to gguf needs --recipe ID. Without one a quantized model is decoded: --to hf."),
+        (["{}/nowhere"], "{}/nowhere: there is no such file or directory."),
+        (["{}"], "{} is in no format that is read here. These are: "),
+    ],
+)
+def test_without_a_recipe_what_cannot_be_read_is_one_sentence(tmp_path, output, arguments, told, capsys):
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    given = [each.format(empty) for each in arguments]
+    assert main(["convert", *given, "--output", str(output)]) == 2
+    assert capsys.readouterr().err.startswith(f"quantbench: {told.format(empty)}")
+    assert not output.exists()

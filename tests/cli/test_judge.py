@@ -2,15 +2,32 @@
 
 import argparse
 import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from cli.test_run import quantbench
 from mlx_models import as_mlx
 
+from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
+from pytest_quantbench.checkpoints import formats
 from pytest_quantbench.cli import judge
 from pytest_quantbench.cli.main import main
 from pytest_quantbench.plugin import suite
 from pytest_quantbench.plugin.options import OPTIONS
+from pytest_quantbench.plugin.pyproject_table import candidate_limits, read_table
+
+PAGE = (Path(__file__).parents[2] / "docs" / "candidates.md").read_text()
+
+
+def block(language):
+    """The one block of a language on the page."""
+    (found,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
+    return found
 
 
 @pytest.fixture
@@ -86,9 +103,6 @@ def test_the_original_that_the_files_name_is_proposed(q4, told, capsys):
 @pytest.mark.model
 @pytest.mark.parametrize(("limit", "code"), [("1000", pytest.ExitCode.OK), ("-1000", pytest.ExitCode.TESTS_FAILED)])
 def test_from_a_file_to_a_verdict(q4, tmp_path, limit, code):
-    """As in docs/candidates.md."""
-    from cli.test_run import quantbench
-
     quick = ("--fixed", "--tokens", "128", "-m", "t2")
     found, said = quantbench(tmp_path, "judge", str(q4), "--reference", "Tiny", "--max-ppl-delta", limit, *quick)
     assert found == code, said
@@ -96,3 +110,32 @@ def test_from_a_file_to_a_verdict(q4, tmp_path, limit, code):
     record = json.loads((tmp_path / "results" / "Tiny_candidate_q4.json").read_text())
     (verdict,) = [each for each in record["verdicts"] if each["metric"] == "perplexity_delta"]
     assert (record["recipe"], record["level"], verdict["limit"]) == ("q4", "int4", float(limit))
+
+
+@pytest.mark.slow
+def test_the_pages_walk_through_ends_as_it_says(tmp_path):
+    """docs/candidates.md, as a user types it into a shell."""
+    script = block("bash").replace("quantbench judge", f"{sys.executable} -m pytest_quantbench.cli judge")
+    script = script.replace("mlx_lm.convert", f"{sys.executable} -m mlx_lm convert").replace(
+        "$(python", f"$({sys.executable}"
+    )
+    known = {name: value for name, value in os.environ.items() if name != "PYTEST_PLUGINS"}
+    command = ["bash", "-ec", script]
+    found = subprocess.run(command, cwd=tmp_path, env=known, capture_output=True, text=True, timeout=300)
+    assert found.returncode == 0, found.stdout + found.stderr
+    (header,) = re.findall(r"    (quantbench: candidate .*)", PAGE)
+    assert header in found.stdout
+    assert (tmp_path / "results" / "Tiny_candidate_tiny-4bit.json").is_file()
+
+
+def test_the_pages_table_of_limits_is_one(tmp_path):
+    (tmp_path / "pyproject.toml").write_text(block("toml"))
+    every, one = candidate_limits(read_table(tmp_path)[1]["candidates"])
+    assert set(every) < set(METRICS)
+    assert one == {"tiny-4bit": {"perplexity_delta": 0.3}}
+
+
+def test_the_page_names_every_format_and_no_other():
+    table = PAGE.partition("## What is read")[2]
+    named = {name for row in re.findall(r"^\| (`.*?) \| ", table, re.MULTILINE) for name in re.findall("`(.*?)`", row)}
+    assert named == {each.name for each in formats.every()}

@@ -5,6 +5,7 @@ import json
 import pytest
 from faults.acts import altered, cut, flipped, status
 from faults.conftest import contents
+from gates import GATE
 from mlx_models import as_mlx
 
 from pytest_quantbench.catalog.models import user_model
@@ -207,3 +208,28 @@ def test_a_model_that_a_candidate_is_of_the_same_commit_as_stays_while_that_is_i
         assert download.delete_weights("someone/tiny") == 0
     assert (path / "model.safetensors").is_file()
     assert json.loads((path / "config.json").read_bytes())
+
+
+def test_a_session_fetches_its_candidates_when_it_starts_and_states_their_bits(hub, small_model, tmp_path, pytester):
+    """Also where items are only collected: what their level is depends on the files."""
+    original = small_model()
+    directory = as_mlx(original, tmp_path / "q4", bits=4)
+    hub.publish("someone/tiny-4bit", {path.name: path.read_bytes() for path in directory.iterdir()}, reference="v2")
+    hub.publish("someone/tiny-4bit", {"README.md": b"moved"})
+    pytester.makepyfile(GATE)
+    given = ("--model", str(original), "--candidate", "someone/tiny-4bit@v2", "-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess(*given, "--offline", "--collect-only")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ["*someone/tiny-4bit@v2 is not in the Hub's cache * and --offline forbids fetching it*"]
+    )
+    for more in ((), ("--offline",)):
+        result = pytester.runpytest_inprocess(*given, *more, "--collect-only", "-m", "int4")
+        result.stdout.fnmatch_lines(
+            ["quantbench: candidate tiny-4bit: MLX, 4.50 bits per weight: judged as int4", "*llama-0-0-tiny-4bit*"]
+        )
+    assert len(hub.asked(BODY)) == 1
+    result = pytester.runpytest_inprocess(*given, "-k", "tiny-4bit", "--results", "out", "--disk-plan", "B")
+    result.assert_outcomes(passed=1)
+    assert (pytester.path / "out" / "llama-0-0_candidate_tiny-4bit.json").is_file()
+    assert candidates.find("someone/tiny-4bit@v2", offline=True).is_dir()

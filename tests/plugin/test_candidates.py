@@ -8,7 +8,6 @@ from mlx_models import as_mlx
 
 from pytest_quantbench.errors import ModelError, QuantbenchError
 from pytest_quantbench.plugin import candidates
-from pytest_quantbench.plugin.option_values import named_source
 
 LISTED = ("--collect-only", "-q")
 
@@ -140,34 +139,6 @@ def test_a_marker_names_candidates_too(suite, original, q4):
     assert listed == [f"{original.name}-q4", f"{original.name}-int3"]
 
 
-@pytest.mark.parametrize(
-    ("typed", "given"),
-    [
-        ("models/q4.gguf", (None, "models/q4.gguf")),
-        ("q4=models/q4.gguf", ("q4", "models/q4.gguf")),
-        ("q4=a/b@main:x=y.gguf", ("q4", "a/b@main:x=y.gguf")),
-        ("./a=b", (None, "./a=b")),  # no name has a slash
-        ("a b=c", (None, "a b=c")),
-    ],
-)
-def test_a_name_stands_before_the_first_sign_of_equality(typed, given):
-    assert named_source(typed) == given
-
-
-def test_a_path_that_exists_is_no_name(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "q=4").mkdir()
-    assert named_source("q=4") == (None, "q=4")
-
-
-@pytest.mark.parametrize(
-    ("name", "shown"),
-    [("Q4_K_M", "Q4_K_M"), ("my model (2)", "my_model__2_"), ("..hidden", "hidden"), ("モデル-4bit", "4bit")],
-)
-def test_names_are_made_printable(name, shown):
-    assert candidates.printable(name) == shown
-
-
 def test_a_name_of_nothing_printable_is_asked_for(original, tmp_path):
     with pytest.raises(QuantbenchError, match=r"cannot be called ''.*Name it with --candidate NAME="):
         candidates.open_all(
@@ -229,3 +200,26 @@ def test_limits_come_from_the_table_and_options_overrule_it(suite, pytester, ori
         "0.5 2.0 99.0",
         "0.5 2.0 70.0",
     ]
+
+
+@pytest.mark.slow
+def test_workers_of_xdist_have_the_same_candidates(pytester, original, q4):
+    pytester.makepyfile(GATE)
+    given = ("--model", str(original), "--candidate", f"mine={q4}", "-n", "2", "--dist", "loadgroup", "-W", "ignore")
+    result = pytester.runpytest_subprocess(*given, "-p", "no:cacheprovider", "-v")
+    result.stdout.fnmatch_lines(
+        [
+            "quantbench: candidate mine: MLX, 4.50 bits per weight: judged as int4",
+            f"*PASSED*test_size[[]{original.name}-mine[]]*",
+            "mine: 0 of 1 models meet all criteria*",
+        ]
+    )
+    assert result.parseoutcomes()["passed"] == 2
+
+
+def test_a_session_judges_a_candidate_and_writes_its_record(suite, pytester, original, q4):
+    given = ("--model", str(original), "--candidate", str(q4), "-k", "q4", "--results", "out")
+    suite(GATE, *given).assert_outcomes(passed=1)
+    record = json.loads((pytester.path / "out" / f"{original.name}_candidate_q4.json").read_text())
+    assert (record["recipe"], record["level"], record["verdicts"][0]["limit"]) == ("q4", "int4", 70.0)
+    assert 4.5 <= record["compression"]["bits_per_weight"] < 4.7

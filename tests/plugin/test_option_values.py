@@ -98,3 +98,10 @@ def test_a_check_goes_on_to_no_less_than_it_begins_with(tokens, most, told):
         values.check_growth(Settings(tokens=tokens, most_tokens=most))
     values.check_growth(Settings(tokens=512, most_tokens=512))
     values.check_growth(Settings(tokens=tokens, most_tokens=None))
+
+
+def test_whose_config_candidates_are_run_with_is_one_of_two():
+    assert values.whose_config("own") is True
+    assert values.whose_config("reference") is False
+    with pytest.raises(ValueError, match="reference"):
+        values.whose_config("mine")

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from builders import make_record
+from builders import make_record, make_verdict
 
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.record import folder
@@ -73,9 +73,9 @@ def test_parts_that_were_not_measured_stay_so(old, part):
     assert as_current(old | {part: None}, SCHEMA)[part] is None
 
 
-@pytest.mark.parametrize("schema", [None, 0, 1, 2, 5, "3"])
+@pytest.mark.parametrize("schema", [None, 0, 1, 2, 6, "3"])
 def test_other_schemas_are_refused_by_number(old, schema):
-    with pytest.raises(RecordError, match=rf"it has schema {schema}; this version reads 3 and {SCHEMA}"):
+    with pytest.raises(RecordError, match=rf"it has schema {schema}; this version reads 3, 4 and {SCHEMA}"):
         as_current(old | {"schema": schema}, SCHEMA)
 
 
@@ -84,3 +84,14 @@ def test_what_says_schema_3_and_is_not_of_it_is_no_record(old, broken, tmp_path)
     (tmp_path / "r.json").write_bytes(sealed(old | broken))
     with pytest.raises(RecordError, match=r"r\.json is no record of this tool: it says schema 3, and is not of it"):
         read(tmp_path / "r.json")
+
+
+def test_a_record_of_schema_4_is_read_as_it_is(tmp_path):
+    """Nothing of it has changed its meaning, and there were no candidates."""
+    now = make_record(verdicts=(make_verdict("perplexity_delta", p_good=0.01, p_bad=0.99),))
+    values = json.loads(sealed(now))
+    before = {key: value for key, value in values.items() if key not in ("candidate", "sha256")} | {"schema": 4}
+    for verdict in before["verdicts"]:
+        del verdict["p_better"]
+    (tmp_path / "old.json").write_bytes(sealed(before))
+    assert read(tmp_path / "old.json") == now

@@ -44,4 +44,12 @@ def open_candidate(source: Path) -> Holding:
         if each.recognizes(source):
             return each.open(source)
     known = "; ".join(each.what for each in every())
-    raise ModelError(f"{source} is in no format that is read here. These are: {known}.")
+    raise ModelError(f"{source} is in no format that is read here{_named(source)}. These are: {known}.")
+
+
+def _named(source: Path) -> str:
+    """What a directory calls its own method, as a part of a sentence; nothing where it does not say."""
+    from pytest_quantbench.checkpoints.formats.folder import quantization_of
+
+    method = quantization_of(source).get("quant_method")
+    return f": config.json says quant_method = {method!r:.80}" if method else ""

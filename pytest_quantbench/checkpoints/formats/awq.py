@@ -11,7 +11,8 @@ groups along the rows, which we compute in float32; their kernels round products
 
 AWQ multiplies each input of a layer by a number before it rounds, and divides what comes before by it: a norm's
 weights, or the rows of another matrix. Both are part of what the files hold, so that neither these matrices nor these
-norms are near the original's, while what the whole computes is.
+norms are near the original's, while what the whole computes is. Where nothing comes before that could be divided, the
+numbers are a tensor of their own (`act.scales`), which stands among what is left over.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Source: the compressors of the compressed-tensors package. By format, beside `weight_scale`:
 
-- pack-quantized: `weight_packed` (out, words) int32, codes of 1 to 8 bits as a stream of bits. Versions before 0.16 put
+- pack-quantized: `weight_packed` (out, words) int32, codes of 1 to 8 bits as a stream of bits. Older versions put
   whole codes into each word and left the rest of it empty, which differs for 3, 5, 6 and 7 bits. `weight_shape` (2,)
   is the shape of the matrix; `weight_zero_point` is packed along the rows, or int8 in older files; `weight_g_idx` (in,)
   says the group of each column.

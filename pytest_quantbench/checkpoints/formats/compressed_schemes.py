@@ -3,15 +3,16 @@
 Source: `QuantizationConfig`, `QuantizationScheme` and `QuantizationArgs` of the compressed-tensors package. Groups of
 `config_groups` have targets (the names of modules, regular expressions after `re:`, or the names of classes such as
 `Linear`), arguments for weights and for what comes in, and maybe a format of their own; `ignore` lists what is left
-alone. Of several targets that match, a name goes before an expression, and that before a class.
+alone. Of several targets that match, a name goes before an expression, and that before a class; of expressions, the
+first in the alphabet.
 
 Where we differ: classes of modules are not known from files. An embedding is told by its name; every other module with
 quantized tensors counts as `Linear`.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,42 +52,49 @@ class Scheme:
     rounds_outputs: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Schemes:
-    """All of them. Raises ModelError, naming config.json and the key, for what cannot be meant."""
+class Targets:
+    """The targets of all groups, or those that are ignored: which of them a module is."""
 
-    file: Path
-    schemes: Sequence[Scheme]
-    ignore: Sequence[str]
-    caches: bool  # whether keys and values are kept in few bits, too
-    _found: dict[str, Scheme] = field(default_factory=dict)
+    def __init__(self, groups: Sequence[Sequence[str]]) -> None:
+        # Of a target that several groups have, the last counts; of expressions, the first in the alphabet.
+        self._groups = {target: number for number, targets in enumerate(groups) for target in targets}
+        self._expressions = [
+            (re.compile(target[3:]), target) for target in sorted(self._groups) if is_expression(target)
+        ]
+
+    def group_of(self, path: str) -> int | None:
+        """The number of the group that this module belongs to; None where it is no target."""
+        if path in self._groups:
+            return self._groups[path]
+        for expression, target in self._expressions:
+            if expression.match(path):
+                return self._groups[target]
+        return self._groups.get("Embedding" if path.endswith(EMBEDDINGS) else "Linear")
+
+
+def is_expression(target: str) -> bool:
+    """Whether a target is a regular expression, and no name."""
+    return target.startswith("re:")
+
+
+class Schemes:
+    """All groups, and what is ignored."""
+
+    def __init__(self, file: Path, schemes: Sequence[Scheme], ignore: Sequence[str], *, caches: bool) -> None:
+        self.schemes = schemes
+        self.caches = caches  # whether keys and values are kept in few bits, too
+        self._file = file
+        self._targets, self._ignored = Targets([scheme.targets for scheme in schemes]), Targets([ignore])
 
     def of(self, path: str) -> Scheme:
         """The scheme of a module that has quantized tensors. Raises ModelError where it is ignored or no target."""
-        if path not in self._found:
-            self._found[path] = self._of(path)
-        return self._found[path]
-
-    def _of(self, path: str) -> Scheme:
-        if any(match(path, target) for match in MATCHES for target in self.ignore):
-            raise ModelError(f"{self.file} says that {short(path)} is not quantized, and its tensors are.")
-        for match in MATCHES:
-            for scheme in self.schemes:
-                if any(match(path, target) for target in scheme.targets):
-                    return scheme
-        targets = ", ".join(short(target) for scheme in self.schemes for target in scheme.targets)
-        raise ModelError(f"{self.file} does not say how {short(path)} is quantized. Its targets are {targets:.300}.")
-
-
-def _is_expression(path: str, target: str) -> bool:
-    return target.startswith("re:") and re.match(target[3:], path) is not None
-
-
-def _is_class(path: str, target: str) -> bool:
-    return target == ("Embedding" if path.endswith(EMBEDDINGS) else "Linear")
-
-
-MATCHES: Sequence[Callable[[str, str], bool]] = (lambda path, target: path == target, _is_expression, _is_class)
+        if self._ignored.group_of(path) is not None:
+            raise ModelError(f"{self._file} says that {short(path)} is not quantized, and its tensors are.")
+        number = self._targets.group_of(path)
+        if number is None:
+            said = ", ".join(short(target) for scheme in self.schemes for target in scheme.targets)
+            raise ModelError(f"{self._file} does not say how {short(path)} is quantized. Its targets are {said:.300}.")
+        return self.schemes[number]
 
 
 class Config:
@@ -105,9 +113,9 @@ class Config:
         if not isinstance(groups, dict) or not groups:
             raise self.wrong("config_groups", groups, "a table of groups")
         return Schemes(
-            file=self._file,
-            schemes=[self._scheme(name, group, form) for name, group in groups.items()],
-            ignore=self._targets("ignore", table.get("ignore") or []),
+            self._file,
+            [self._scheme(name, group, form) for name, group in groups.items()],
+            self._targets("ignore", table.get("ignore") or []),
             caches=bool(table.get("kv_cache_scheme")),
         )
 
@@ -130,7 +138,7 @@ class Config:
         if not isinstance(value, list) or not all(isinstance(target, str) for target in value):
             raise self.wrong(key, value, "a list of names")
         for target in value:
-            if target.startswith("re:"):
+            if is_expression(target):
                 self._check_expression(key, target[3:])
         return value
 

@@ -156,7 +156,7 @@ class CompressedHolding(Holding):
             return self._shapes[path]
         part = "weight" if f"{path}.weight" in self._folder.tensors else "weight_packed"
         found = self._folder.expect(f"{path}.{part}", dtypes=("I8", "F8_E4M3", "U8")).shape
-        if len(found) != 2:
+        if len(found) != 2 or 0 in found:
             raise ModelError(f"{self._folder.directory}: {short(f'{path}.{part}')} of shape {found} is no matrix.")
         return found[0], found[1] if part == "weight" else found[1] * 8 // kind.bits
 

@@ -75,7 +75,7 @@ class Fp8Holding(Holding):
         if not name.endswith(".weight") or not self._is_quantized(path):
             return folder.plain(name)
         shape = folder.expect(name, dtypes=("F8_E4M3",)).shape
-        if len(shape) != 2:
+        if len(shape) != 2 or 0 in shape:
             raise ModelError(f"{folder.file_of(name)}: {short(name)} of shape {shape} is no matrix.")
         scales = next(
             (part for part in (f"{path}.{part}" for part in SCALES) if part in folder.tensors), f"{name}_scale"

@@ -35,7 +35,7 @@ OTHERS = {
     "mmproj": "the part of a model that sees or hears (mmproj)",
     "clip": "the part of a model that sees or hears (mmproj)",
 }
-MOST_BLOCKS = 2**14  # layers of a model
+MOST_BLOCKS = 512  # layers of a model
 
 
 class Gguf:
@@ -48,7 +48,7 @@ class Gguf:
         """A file that begins as GGUF files do or is called so; a directory with such files and no safetensors."""
         return is_gguf(source)
 
-    def open(self, source: Path) -> Holding:
+    def open(self, source: Path) -> GgufHolding:
         """Open it."""
         return GgufHolding(read_model(source))
 

@@ -41,7 +41,7 @@ SENTENCEPIECE = "llama"  # tokenizer.ggml.model
 # Vocabularies like Llama 3's, by tokenizer.ggml.pre: llama.cpp begins texts with BOS, and takes a word that is a token
 # for that token, whatever the merges make of it.
 LIKE_LLAMA3 = "llama3 llama-v3 llama-bpe falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano tekken".split()
-UNUSED = 5  # tokenizer.ggml.token_type
+USER_DEFINED, UNUSED = 4, 5  # tokenizer.ggml.token_type
 HUB = re.compile(r"https://huggingface\.co/([\w.-]+/[\w.-]+?)(\.git|/.*)?")
 
 
@@ -108,19 +108,23 @@ def _plain(value: Value) -> Any:
 
 def tokens_of(model: Model) -> Sequence[str] | None:
     """Every token's text by id; None without a tokenizer. What only fills the matrix of embeddings up to its last row
-    is no token. Raises ModelError for a list that is none of texts.
+    is no token, and spaces that conversion has put into SentencePiece's own additions are its ▁ again. Raises
+    ModelError for a list that is none of texts.
     """
     tokens, kinds = (model.values.get(f"tokenizer.ggml.{key}") for key in ("tokens", "token_type"))
     if tokens is None:
         return None
     if not isinstance(tokens, list) or not all(isinstance(token, str) for token in tokens):
         raise ModelError(f"{model.files[0]}: tokenizer.ggml.tokens is no list of texts.")
-    if isinstance(kinds, np.ndarray) and len(kinds) == len(tokens):
-        count = len(tokens)
-        while count and kinds[count - 1] == UNUSED and tokens[count - 1] == f"[PAD{count - 1}]":
-            count -= 1
+    if not isinstance(kinds, np.ndarray) or len(kinds) != len(tokens):
+        return tokens
+    count = len(tokens)
+    while count and kinds[count - 1] == UNUSED and tokens[count - 1] == f"[PAD{count - 1}]":
+        count -= 1
+    if model.values.get("tokenizer.ggml.model") != SENTENCEPIECE:
         return tokens[:count]
-    return tokens
+    pairs = zip(tokens[:count], kinds, strict=False)
+    return [token.replace(" ", "▁") if kind == USER_DEFINED else token for token, kind in pairs]
 
 
 def _special_tokens(values: Mapping[str, Value]) -> dict[str, int]:

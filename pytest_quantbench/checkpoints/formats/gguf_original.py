@@ -12,6 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from pytest_quantbench.checkpoints.formats.gguf import GgufHolding
 from pytest_quantbench.checkpoints.formats.gguf_claims import LIKE_LLAMA3, adds_bos, claims_of, config_of, head_dim
 from pytest_quantbench.checkpoints.formats.gguf_cursor import Value
@@ -37,6 +39,7 @@ MIXTRAL = ("mixtral", "MixtralForCausalLM")  # `llama`, with experts
 WIDE_QUERIES = {("gemma2", 46), ("gemma3", 62)}  # the 27B ones divide by √(hidden / heads), the others by √head_dim
 SPLIT_DIGITS = ("smollm", "starcoder", "refact", "command-r", "codeshell")  # tokenizer.ggml.pre
 AS_GPT2 = ("gpt-2", "phi-2", "olmo", "mpt", "jais")
+IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 TOKENIZER = {  # of Transformers' reading: the file's key, behind `tokenizer.ggml.`
     "tokenizer_type": "model",
     "pre_tokenizer_type": "pre",
@@ -84,7 +87,8 @@ def whole_config(model: Model) -> dict[str, Any]:
         **config,
         **_of_architecture(model, architecture, config),
         **({"attention_bias": True} if biases and kind == "llama" else {}),
-        **{key: value for key, value in claims_of(model).special_tokens.items() if key != "unk_token_id"},
+        **dict.fromkeys(IDS),  # none, where the file names none: Transformers' classes have one model's
+        **{key: value for key, value in claims_of(model).special_tokens.items() if key in IDS},
         "torch_dtype": "bfloat16",
     }
 
@@ -131,7 +135,8 @@ def tokenizer_of(model: Model) -> Any:
         backend.model.ignore_merges = True
     claims = claims_of(model)
     special = {f"{key.removesuffix('_id')}": given["tokens"][token] for key, token in claims.special_tokens.items()}
-    return PreTrainedTokenizerFast(
+    made: Any = PreTrainedTokenizerFast  # it is not annotated
+    return made(
         tokenizer_object=backend,
         add_bos_token=bool(adds_bos(model.values)),
         chat_template=claims.chat_template,
@@ -141,7 +146,7 @@ def tokenizer_of(model: Model) -> Any:
 
 def _listed(value: Value | None) -> Any:
     """Lists of numbers as Python's own."""
-    return value.tolist() if hasattr(value, "tolist") else value
+    return value.tolist() if isinstance(value, np.ndarray) else value
 
 
 def _split_digits(backend: Any) -> None:

@@ -1,4 +1,5 @@
-"""HQQ checkpoints (`quant_method: hqq`), as Transformers and hqq write them into safetensors files.
+"""HQQ checkpoints (`quant_method: hqq`), as hqq and Transformers (up to release 4) write them into
+safetensors files.
 
 Source: hqq's `HQQLinear.state_dict` and `Quantizer.dequantize`. weight = (code − zero point) × scale with zero points
 that are no whole numbers, which we compute in float32; hqq rounds to the 16 bits of `compute_dtype`. A module has
@@ -105,12 +106,12 @@ class HqqCheckpoint:
     what: ClassVar[str] = "HQQ checkpoints in safetensors (1 to 8 bits, both axes)"
 
     def recognizes(self, source: Path) -> bool:
-        """`quant_method` is hqq, or there is hqq's own pickle."""
-        return quantization_of(source).get("quant_method") == "hqq" or (source / PICKLE).is_file()
+        """`quant_method` is hqq, or there is hqq's own pickle alone."""
+        return quantization_of(source).get("quant_method") == "hqq" or _is_pickled(source)
 
     def open(self, source: Path) -> Holding:
         """Open it."""
-        if (source / PICKLE).is_file() and not any(source.glob("*.safetensors")):
+        if _is_pickled(source):
             raise ModelError(
                 f"{source} has {PICKLE}, a pickle, which can run code and is not opened. Load it with hqq and save it "
                 f"with Transformers' save_pretrained, which writes safetensors."
@@ -120,6 +121,10 @@ class HqqCheckpoint:
         paths = modules(folder, "W_q")
         said = _said(folder, paths)
         return PackedHolding(self.name, folder, [_matrix(folder, path, said, claimed) for path in paths], "X.W_q")
+
+
+def _is_pickled(source: Path) -> bool:
+    return (source / PICKLE).is_file() and not any(source.glob("*.safetensors"))
 
 
 def _claimed_bits(config: Any) -> set[float]:

@@ -111,12 +111,13 @@ class MlxHolding(Holding):
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self.files = folder.files
-        self.stored()  # every tensor's parts fit together, or this says which do not
+        if not any(tensor.codec is not None for tensor in self.stored()):  # whose parts fit together, or this says so
+            raise ModelError(f"{folder.directory / 'config.json'} says that this is quantized, and no tensor of it is.")
 
     def tensor(self, name: str) -> HeldTensor | None:
         """The tensor of this name."""
         folder, path = self._folder, name.removesuffix(".weight")
-        if not name.endswith(".weight") or f"{path}.scales" not in folder.tensors:
+        if not name.endswith(".weight") or not {name, f"{path}.scales"} <= folder.tensors.keys():
             return folder.plain(name)
         kind = self._kind(path)
         parts = self._parts(path, str(kind["mode"]))
@@ -165,7 +166,7 @@ class MlxHolding(Holding):
         """The decoded shape. Raises ModelError where the parts do not fit together."""
         folder, bits, group = self._folder, int(kind["bits"]), int(kind["group_size"])
         packed = folder.expect(f"{path}.weight", dtypes=("U32",)).shape
-        if len(packed) not in (2, 3) or packed[-1] * 32 % bits or (packed[-1] * 32 // bits) % group:
+        if len(packed) not in (2, 3) or 0 in packed or packed[-1] * 32 % bits or (packed[-1] * 32 // bits) % group:
             raise ModelError(
                 f"{folder.file_of(f'{path}.weight')}: {path}.weight of shape {packed} holds no rows of {bits} bits in "
                 f"groups of {group}, as config.json says."

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from pytest_quantbench.compress.exports.protocol import Job, Written
 from pytest_quantbench.errors import DiskError
 
 GENERATION = "generation_config.json"
+SAME = "Nothing: every weight decodes to the same float32 number."
 
 
 @contextmanager
@@ -55,39 +57,64 @@ def _cannot_write(output: Path, error: OSError) -> DiskError:
 
 def copy_beside(original: Path, directory: Path, config: Mapping[str, Any]) -> None:
     """Write config.json, and copy tokenizer and generation settings of the original. Raises OSError."""
-    (directory / "config.json").write_text(json.dumps(config, indent=2))
+    write_config(directory, config)
     generation = original / GENERATION
     for file in [*tokenizer_files(original), *([generation] if generation.is_file() else [])]:
         shutil.copyfile(file, directory / file.name)
 
 
-def write_card(job: Job, written: Written, directory: Path, use: str) -> None:
-    """README.md: what was made of what, how large it is, and what differs from the weights that were judged."""
+def write_config(directory: Path, config: Mapping[str, Any]) -> None:
+    """Write config.json. Raises OSError."""
+    (directory / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What README.md says of an export: of what it was made, how it is used, and a table of facts."""
+
+    title: str
+    base_model: str | None
+    made_of: str
+    use: str
+    facts: Mapping[str, str]
+
+    def write(self, written: Written, directory: Path) -> None:
+        """Write it, with what differs from the weights that were judged. Raises OSError."""
+        front = [] if self.base_model is None else [f"base_model: {json.dumps(self.base_model)}"]
+        lines = [
+            *(["---", *front, "---", ""] if front else []),
+            f"# {self.title}",
+            "",
+            f"{self.made_of} {self.use}",
+            "",
+            "| | |",
+            "|---|---|",
+            *(f"| {name} | {value} |" for name, value in self.facts.items()),
+            "",
+            "## What differs",
+            "",
+            *(written.differences or (SAME,)),
+            *([""] if written.details else []),
+            *(f"- {line}" for line in written.details),
+            "",
+        ]
+        (directory / "README.md").write_text("\n".join(lines), encoding="utf-8")
+
+
+def card_of(job: Job, written: Written, use: str) -> Card:
+    """The card of a model at a recipe."""
     manifest = job.artifact.manifest
     values = manifest.bf16_bytes // 2
-    lines = [
-        "---",
-        f"base_model: {json.dumps(job.base_model)}",
-        "base_model_relation: quantized",
-        "---",
-        "",
-        f"# {job.name}",
-        "",
-        f"{job.base_model} at the recipe `{job.recipe.id}` of pytest-quantbench. {use}",
-        "",
-        "| | |",
-        "|---|---|",
-        f"| recipe | `{job.recipe.id}` |",
-        f"| bits per weight, of these files | {8 * written.stored_bytes / values:.3f} |",
-        f"| bits per weight, of the recipe's artifact | {8 * manifest.stored_bytes / values:.3f} |",
-        f"| original | `{job.base_model}`, revision {manifest.revision or 'unknown'} |",
-        f"| SHA-256 of the original's files | `{manifest.source_sha256}` |",
-        "",
-        "## What differs from the weights that were judged",
-        "",
-        *(written.differences or ("Nothing: every weight decodes to the same float32 number.",)),
-        *([""] if written.details else []),
-        *(f"- {line}" for line in written.details),
-        "",
-    ]
-    (directory / "README.md").write_text("\n".join(lines), encoding="utf-8")
+    return Card(
+        title=job.name,
+        base_model=job.base_model,
+        made_of=f"{job.base_model} at the recipe `{job.recipe.id}` of pytest-quantbench.",
+        use=use,
+        facts={
+            "recipe": f"`{job.recipe.id}`",
+            "bits per weight, of these files": f"{8 * written.stored_bytes / values:.3f}",
+            "bits per weight, of the recipe's artifact": f"{8 * manifest.stored_bytes / values:.3f}",
+            "original": f"`{job.base_model}`, revision {manifest.revision or 'unknown'}",
+            "SHA-256 of the original's files": f"`{manifest.source_sha256}`",
+        },
+    )

@@ -55,10 +55,12 @@ def _power(values: Matrix) -> float:
 
 
 def _figures(largest: float, signal: float, before: float, after: float) -> str:
-    return f"largest change {largest:.3g}, SNR {_decibels(signal, after)} instead of {_decibels(signal, before)}"
+    """An artifact without any error has no ratio to compare with."""
+    instead = f" instead of {_decibels(signal, before)}" if before else ""
+    return f"largest change {largest:.3g}, SNR {_decibels(signal, after)}{instead}"
 
 
 def _decibels(signal: float, noise: float) -> str:
-    if not noise or not signal:
-        return "infinite" if signal else "0 dB"
-    return f"{10 * math.log10(signal / noise):.2f} dB"
+    if not noise:
+        return "infinite"
+    return f"{10 * math.log10(signal / noise):.2f} dB" if signal else "0 dB"

@@ -36,19 +36,18 @@ class Gguf:
     def check(self, recipe: Recipe, source: Architecture) -> None:
         """The architecture and the tokenizer have to have words in GGUF."""
         GgufModel(source).names()
-        tokens_of(source.checkpoint.directory, int(source.config["vocab_size"]))
+        tokens_of(source.checkpoint.directory, GgufModel(source).number("vocab_size"))
 
     def write(self, job: Job, directory: Path) -> Written:
         """Tensor after tensor, then the header, and the tensors behind it."""
         model = GgufModel(job.source)
-        tokens = tokens_of(job.source.checkpoint.directory, int(job.source.config["vocab_size"]))
+        tokens = tokens_of(job.source.checkpoint.directory, model.number("vocab_size"))
         file, differences = directory / f"{job.name}.gguf", dict[str, Difference]()
         with _Tensors(directory / "tensors.part") as tensors:
             if model.factors is not None:
                 tensors.add("rope_freqs.weight", plain(model.factors))
             for path, name in track(model.names().items(), what=f"writing {job.name} as GGUF", unit="tensor"):
-                rows = _rows(job, path)
-                _compare(job, path, rows, differences)
+                rows = _rows(job, path, differences)
                 tensors.add(name, Rows(kind=rows.kind, content=model.ordered(name, rows.content)))
             tensors.assemble(_header(job, model, tokens), file)
         sentences, lines = told(list(differences.values()))
@@ -56,20 +55,18 @@ class Gguf:
         return Written(stored_bytes=file.stat().st_size, differences=said, details=lines)
 
 
-def _rows(job: Job, path: str) -> Rows:
+def _rows(job: Job, path: str, differences: dict[str, Difference]) -> Rows:
+    """A parameter as the file holds it; by how much that is another one than was judged is measured."""
     encoding = job.artifact.encoding(path)
     if encoding is None or encoding.codec.name == "identity":
         (array,) = job.artifact.arrays(path).values()
         return plain(array)
-    return encoded(encoding, job.artifact.float32(path))
-
-
-def _compare(job: Job, path: str, rows: Rows, differences: dict[str, Difference]) -> None:
-    """Measure by how much a tensor is another one than was judged."""
-    judged, written = job.artifact.float32(path), rows.decoded()
-    if not np.array_equal(judged, written):
+    judged = job.artifact.float32(path)
+    rows = encoded(encoding, judged)
+    if not np.array_equal(judged, written := rows.decoded()):
         found = differences.setdefault(rows.change, Difference(reason=rows.change))
         found.add(path, job.source.array(path).astype(np.float32), judged, written, rows.kind)
+    return rows
 
 
 def _header(job: Job, model: GgufModel, tokens: Tokens) -> Any:

@@ -69,7 +69,7 @@ class GgufModel:
     @property
     def heads(self) -> int:
         """Of attention."""
-        return int(self._config["num_attention_heads"])
+        return self.number("num_attention_heads")
 
     @property
     def key_heads(self) -> int:
@@ -79,21 +79,27 @@ class GgufModel:
     @property
     def head_dim(self) -> int:
         """Values in a head."""
-        return int(self._config.get("head_dim") or self._config["hidden_size"] // self.heads)
+        return int(self._config.get("head_dim") or self.number("hidden_size") // self.heads)
+
+    def number(self, key: str) -> int:
+        """A size that config.json says. Raises ModelError where it does not."""
+        value = self._config.get(key)
+        if not isinstance(value, int):
+            raise ModelError(f"{self._place}: config.json says {key} = {value!r:.80}, and a GGUF file needs a number.")
+        return value
 
     def describe(self, writer: Any) -> None:
         """Add the architecture's keys to a `GGUFWriter`."""
-        config = self._config
         writer.add_block_count(self.blocks)
-        writer.add_context_length(int(config["max_position_embeddings"]))
-        writer.add_embedding_length(int(config["hidden_size"]))
-        writer.add_feed_forward_length(int(config["intermediate_size"]))
+        writer.add_context_length(self.number("max_position_embeddings"))
+        writer.add_embedding_length(self.number("hidden_size"))
+        writer.add_feed_forward_length(self.number("intermediate_size"))
         writer.add_head_count(self.heads)
         writer.add_head_count_kv(self.key_heads)
         writer.add_key_length(self.head_dim)
         writer.add_value_length(self.head_dim)
-        writer.add_layer_norm_rms_eps(float(config.get("rms_norm_eps", 1e-6)))
-        writer.add_vocab_size(int(config["vocab_size"]))
+        writer.add_layer_norm_rms_eps(float(self._config.get("rms_norm_eps", 1e-6)))
+        writer.add_vocab_size(self.number("vocab_size"))
         writer.add_rope_dimension_count(self.head_dim)
         writer.add_rope_freq_base(float(self.rope["rope_theta"]))
         if rope_type(self.rope) == "linear":

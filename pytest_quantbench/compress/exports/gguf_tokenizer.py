@@ -17,7 +17,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer
 from pytest_quantbench.errors import ModelError
@@ -28,7 +28,10 @@ REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 NORMAL, CONTROL, USER_DEFINED, UNUSED, BYTE, UNKNOWN = 1, 3, 4, 5, 6, 2  # gguf.TokenType
 BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 OWN_SCORE = -1000.0  # of a token that no merge makes: only a text's own characters can be it
-SPECIAL = {"bos": "bos", "eos": "eos", "unk": "unk", "pad": "pad"}
+SPECIAL = ("bos", "eos", "unk", "pad")
+
+
+Named: TypeAlias = tuple[str, int, int]  # text, id, type
 
 
 def _split(expression: str) -> tuple[Any, ...]:
@@ -84,37 +87,48 @@ def tokens_of(directory: Path, vocabulary: int) -> Tokens:
     file = directory / "tokenizer.json"
     if not file.is_file():
         raise _refused(directory, "it has no tokenizer.json")
-    told = json.loads(file.read_text(encoding="utf-8"))
-    model = told.get("model") or {}
-    if model.get("type") != "BPE" or model.get("dropout") or model.get("continuing_subword_prefix"):
-        raise _refused(directory, f"its model is {model.get('type')!r:.80}, and BPE is what can be written")
-    texts, types = _texts(directory, told, vocabulary)
-    merges = [pair.split(" ") if isinstance(pair, str) else list(pair) for pair in model["merges"]]
+    told, named = _read(directory, file)
+    model = told["model"]
+    texts, types = _texts(directory, named, model.get("unk_token"), vocabulary)
+    merges = [pair.split(" ", 1) if isinstance(pair, str) else list(pair) for pair in model["merges"]]
+    if bad := next((pair for pair in merges if len(pair) != 2), None):
+        raise _refused(directory, f"{bad!r:.80} is no merge of two tokens")
     if model.get("byte_fallback"):
         kind: dict[str, Any] = _sentence_piece(directory, told, texts, merges)
         types = [BYTE if text in BYTES else kind_ for text, kind_ in zip(texts, types, strict=True)]
     else:
         kind = _byte_level(directory, told, merges)
-    return Tokens(texts=texts, types=types, **kind, **_around(directory))
+    return Tokens(texts=texts, types=types, **kind, **_around(directory, texts))
+
+
+def _read(directory: Path, file: Path) -> tuple[dict[str, Any], list[Named]]:
+    """The file, and every token's text, id and type. Raises ModelError for what is no BPE, or no tokenizer at all."""
+    try:
+        told = json.loads(file.read_text(encoding="utf-8"))
+        model = told["model"]
+        kind, odd = model["type"], model.get("dropout") or model.get("continuing_subword_prefix")
+        if kind == "BPE" and not odd:
+            named = [(str(text), int(place), NORMAL) for text, place in model["vocab"].items()]
+            added = ((str(each["content"]), int(each["id"]), each["special"]) for each in told["added_tokens"])
+            named += [(text, place, CONTROL if special else USER_DEFINED) for text, place, special in added]
+            return {**told, "model": {**model, "merges": list(model["merges"])}}, named
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise _refused(directory, f"its tokenizer.json cannot be read ({error!r:.200})") from error
+    raise _refused(directory, f"its model is {kind!r:.80}, and BPE without dropout is what can be written")
 
 
 def _refused(directory: Path, reason: str) -> ModelError:
     return ModelError(f"The tokenizer of {directory} cannot be written into a GGUF file: {reason}. Choose --to hf.")
 
 
-def _texts(directory: Path, told: Mapping[str, Any], vocabulary: int) -> tuple[list[str], list[int]]:
+def _texts(directory: Path, named: Sequence[Named], unknown: Any, vocabulary: int) -> tuple[list[str], list[int]]:
     """Every token's text and type by its id; ids that the tokenizer does not have are unused."""
     texts = [f"[PAD{place}]" for place in range(vocabulary)]
     types = [UNUSED] * vocabulary
-    named = [(text, place, NORMAL) for text, place in told["model"]["vocab"].items()]
-    named += [(a["content"], a["id"], CONTROL if a["special"] else USER_DEFINED) for a in told["added_tokens"]]
     for text, place, kind in named:
         if not 0 <= place < vocabulary:
             raise _refused(directory, f"{text!r:.80} has the id {place}, and the model {vocabulary} embeddings")
-        texts[place], types[place] = text, kind
-    unknown = told["model"].get("unk_token")
-    if unknown in told["model"]["vocab"]:
-        types[told["model"]["vocab"][unknown]] = UNKNOWN
+        texts[place], types[place] = text, UNKNOWN if text == unknown else kind
     return texts, types
 
 
@@ -193,15 +207,18 @@ def _space_in_front(directory: Path, told: Mapping[str, Any]) -> bool:
     raise _refused(directory, f"it changes texts beforehand by {kinds!r:.200}")
 
 
-def _around(directory: Path) -> dict[str, Any]:
-    """Special tokens, what stands in front of texts, and the chat template."""
+def _around(directory: Path, texts: Sequence[str]) -> dict[str, Any]:
+    """Special tokens, what stands in front of texts, and the chat template. Special tokens that Transformers takes for
+    granted of an architecture, and that this model does not have, are left out.
+    """
     tokenizer = load_tokenizer(directory)
     prefix, bos = frame_of(tokenizer).prefix, tokenizer.bos_token_id
     if prefix not in ((), (bos,)):
         raise _refused(directory, f"it begins texts with the tokens {prefix}, which are not its BOS alone")
     special = {name: getattr(tokenizer, f"{name}_token_id") for name in SPECIAL}
+    known = {name: int(token) for name, token in special.items() if token is not None and token < len(texts)}
     return {
-        "special": {name: int(token) for name, token in special.items() if token is not None},
+        "special": known,
         "adds_bos": bool(prefix),
         "chat_template": tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else None,
     }

@@ -2,7 +2,7 @@
 
 A walk decodes every parameter anyway; what it is given passes through here. Where no walk is taken, `finish`
 decodes what nobody has asked for. Encoded matrices are judged by `likeness.likeness`; kept tensors have to be the
-same.
+same. Of a candidate, which somebody else made, both are judged by `foreign`.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.assignment import Tensor
 from pytest_quantbench.compress.manifest import Manifest
 from pytest_quantbench.engines.protocol import Architecture
-from pytest_quantbench.measures.integrity import likeness
+from pytest_quantbench.measures.integrity import foreign, likeness
+from pytest_quantbench.measures.integrity.foreign import Foreign
 from pytest_quantbench.measures.integrity.likeness import Likeness
 from pytest_quantbench.measures.samples import IntegritySamples
 from pytest_quantbench.quantizers import Arrays
@@ -32,7 +33,9 @@ class Inspected(Artifact):
         self.config, self.recipe_id, self.directory = artifact.config, artifact.recipe_id, artifact.directory
         self.decoder = artifact.decoder
         self._artifact, self._source = artifact, source
+        self.candidate_facts = artifact.candidate_facts
         self._found: dict[str, Likeness] = {}
+        self._foreign: dict[str, Foreign] = {}
 
     @property
     def manifest(self) -> Manifest:
@@ -59,24 +62,39 @@ class Inspected(Artifact):
     def dense(self, name: str) -> Any:
         """One parameter, decoded, where the artifact has it: the host looks at it, and gives no copy to the walk."""
         decoded = self._artifact.dense(name)
-        if name not in self._found:
+        if not self._is_seen(name):
             pair = (self._source.array(name), self.decoder.to_host(decoded))
-            before, after = (each.astype(np.float32, copy=False) for each in pair)
-            self._found[name] = _compared(self._artifact.tensor(name), before, after)
+            before, after = (_viewed(each.astype(np.float32, copy=False)) for each in pair)
+            tensor = self._artifact.tensor(name)
+            if self.candidate_facts is None:
+                self._found[name] = _compared(tensor, before, after)
+            else:
+                self._foreign[name] = _of_candidate(tensor, before, after)
         return decoded
+
+    def _is_seen(self, name: str) -> bool:
+        return name in self._found or name in self._foreign
 
     def finish(self) -> IntegritySamples:
         """What was found, once every parameter has been looked at."""
         for name in self.names:
-            if name not in self._found:
+            if not self._is_seen(name):
                 self.dense(name)
                 self._source.engine.release()
+        if self.candidate_facts is not None:
+            theirs = [self._foreign[name] for name in self.names]
+            return IntegritySamples(tensors=len(theirs), problems=foreign.findings(theirs), notes=foreign.notes(theirs))
         found = [self._found[name] for name in self.names]
         return IntegritySamples(tensors=len(found), problems=likeness.findings(found))
 
 
-def _compared(tensor: Tensor, original: Matrix, decoded: Matrix) -> Likeness:
-    before, after = _viewed(original), _viewed(decoded)
+def _of_candidate(tensor: Tensor, before: Matrix, after: Matrix) -> Foreign:
+    if tensor.part == "kept" or before.ndim < 2:
+        return foreign.kept(tensor.name, before, after)
+    return foreign.matrix(tensor.name, before, after, 8 * tensor.stored_bytes / max(1, before.size))
+
+
+def _compared(tensor: Tensor, before: Matrix, after: Matrix) -> Likeness:
     if tensor.quantizer is None:
         return likeness.kept(tensor.name, before, after)
     stored = 8 * tensor.stored_bytes / max(1, before.size)

@@ -79,19 +79,22 @@ def likeness(name: str, original: Matrix, decoded: Matrix, bits_per_weight: floa
     `bits_per_weight` is what a further weight costs: of codes with books of their own, without the books.
     """
     before, after = (np.asarray(each, np.float32).reshape(-1, each.shape[-1] or 1) for each in (original, decoded))
-    if original.shape != decoded.shape:
-        problems: tuple[str, ...] = (f"{name} has shape {original.shape} and comes back as {decoded.shape}.",)
-        return Likeness(name=name, code=code, snr_db=-math.inf, rounding_db=0.0, problems=problems)
-    if not np.isfinite(after).all():
-        problems = (f"{name} comes back with NaN or infinite values.",)
-        return Likeness(name=name, code=code, snr_db=-math.inf, rounding_db=0.0, problems=problems)
+    if problem := unusable(original, decoded):
+        return Likeness(name=name, code=code, snr_db=-math.inf, rounding_db=0.0, problems=(f"{name} {problem}",))
     before, after = scaled(before, after)
     sums = block_sums(before, after)
     signal, noise = float(sums.weight_square.sum()), float(sums.error_square.sum())
-    snr, rounding = _decibels(signal, noise), _decibels(signal, rounding_noise(sums.span, bits_per_weight))
+    snr, rounding = decibels(signal, noise), decibels(signal, rounding_noise(sums.span, bits_per_weight))
     found = [] if signal == 0 else [*_problems(before, after, sums, snr, rounding, bits_per_weight)]
     problems = tuple(f"{name} {problem}" for problem in found)
     return Likeness(name=name, code=code, snr_db=snr, rounding_db=rounding, problems=problems)
+
+
+def unusable(original: Matrix, decoded: Matrix) -> str:
+    """Why nothing can be compared; empty where something can."""
+    if original.shape != decoded.shape:
+        return f"has shape {original.shape} and comes back as {decoded.shape}."
+    return "" if np.isfinite(decoded).all() else "comes back with NaN or infinite values."
 
 
 def kept(name: str, original: Matrix, decoded: Matrix) -> Likeness:
@@ -127,7 +130,7 @@ def findings(found: Sequence[Likeness]) -> tuple[str, ...]:
     return (*(problem for each in found for problem in each.problems), *across(found))
 
 
-def _decibels(signal: float, noise: float) -> float:
+def decibels(signal: float, noise: float) -> float:
     if noise == 0:
         return math.inf
     return 10 * math.log10(signal / noise) if signal else -math.inf
@@ -144,13 +147,13 @@ def _problems(
         if distinct(before) > 2**bits_per_weight:
             yield f"comes back untouched, to the last bit, from {bits_per_weight:.2f} bits per weight."
         return
-    lost = [*_lost(before, after, sums)]
+    lost = [*lost_parts(before, after, sums)]
     yield from lost
     if lost:
         return
     yield from _whole(before, sums, snr, rounding, bits_per_weight)
-    yield from _resized(sums, bits_per_weight)
-    yield from _outliers(sums, bits_per_weight)
+    yield from resized(sums, bits_per_weight)
+    yield from outliers(sums, bits_per_weight)
 
 
 def _whole(before: Matrix, sums: BlockSums, snr: float, rounding: float, bits_per_weight: float) -> Iterator[str]:
@@ -161,7 +164,7 @@ def _whole(before: Matrix, sums: BlockSums, snr: float, rounding: float, bits_pe
     if snr >= asked - FLOOR_DB and (excesses <= limits).all():
         return
     noise, usual = worst_rounding(before, bits_per_weight)
-    asked, limits = min(asked, _decibels(1.0, noise)), limits + usual.max()
+    asked, limits = min(asked, decibels(1.0, noise)), limits + usual.max()
     if snr < asked - FLOOR_DB:
         yield (
             f"has an SNR of {snr:.1f} dB with {bits_per_weight:.2f} bits per weight, where plain rounding has "
@@ -172,7 +175,7 @@ def _whole(before: Matrix, sums: BlockSums, snr: float, rounding: float, bits_pe
             yield f"{what.format(excess)} (at most {limit:.0%} is usual)."
 
 
-def _lost(before: Matrix, after: Matrix, sums: BlockSums) -> Iterator[str]:
+def lost_parts(before: Matrix, after: Matrix, sums: BlockSums) -> Iterator[str]:
     """Rows, or blocks of 64 columns, that have nothing of the original's left, and where they are found instead."""
     for axis, what in AXES:
         own = sums.cosines(axis)
@@ -187,7 +190,7 @@ def _lost(before: Matrix, after: Matrix, sums: BlockSums) -> Iterator[str]:
         return
 
 
-def _resized(sums: BlockSums, bits_per_weight: float) -> Iterator[str]:
+def resized(sums: BlockSums, bits_per_weight: float) -> Iterator[str]:
     """Rows, or blocks of 64 columns, that come back larger or smaller than the others do: not by an outlier alone."""
     expected = sums.span * BLOCK / 4 / levels(bits_per_weight)
     for axis, what in AXES:
@@ -209,13 +212,13 @@ def _named(places: NDArray[np.intp]) -> str:
     return ", ".join(str(place) for place in places[:SHOWN]) + (", …" if len(places) > SHOWN else "")
 
 
-def _outliers(sums: BlockSums, bits_per_weight: float) -> Iterator[str]:
-    """Groups, and blocks of columns, whose error is far above that of their like."""
+def outliers(sums: BlockSums, bits_per_weight: float, noticeable: float = NOTICEABLE) -> Iterator[str]:
+    """Groups, and blocks of columns, whose error is far above their like's, and `noticeable` beside the weights."""
     expected = sums.span * BLOCK / 4 / levels(bits_per_weight)  # a quarter of a step for every weight
     like = error_of_like(sums.error, expected)
     row, column = (np.median(sums.error, axis=axis, keepdims=True) for axis in (1, 0))
     like = np.maximum(like, np.maximum(row, column))
-    odd = (sums.error > OUTLYING * like) & (sums.error > NOTICEABLE * sums.weight)
+    odd = (sums.error > OUTLYING * like) & (sums.error > noticeable * sums.weight)
     if odd.any():
         rows, blocks = np.nonzero(odd)
         times = sums.error[odd] / np.maximum(like[odd], np.finfo(np.float32).tiny)
@@ -229,7 +232,7 @@ def _outliers(sums: BlockSums, bits_per_weight: float) -> Iterator[str]:
     if len(error) < SHOWN or len(sums.error) < ENOUGH_ROWS:
         return
     usual = np.maximum(error_of_like(error, wanted), np.median(error))
-    for block in np.flatnonzero((error > OUTLYING_COLUMNS * usual) & (error > NOTICEABLE * whole))[:1]:
+    for block in np.flatnonzero((error > OUTLYING_COLUMNS * usual) & (error > noticeable * whole))[:1]:
         yield (
             f"has {error[block] / usual[block]:.1f} times the error of other columns in those from {BLOCK * block} "
             f"(at most {OUTLYING_COLUMNS:g} times is usual)."

@@ -31,6 +31,7 @@ REFUSED = {
         changed(weight_zero_point=np.ones((3, 2), np.int32)), quantization(), "weight_zero_point of shape"
     ),
     "a group that does not divide": (packed()[2], quantization(WEIGHTS | {"group_size": 48}), "cannot have the stra"),
+    "nothing": (int8((0, 64)), quantization({"strategy": "channel"}, "int-quantized"), r"\(0, 64\) is no matrix"),
     "no block": (packed()[2], quantization(WEIGHTS | {"strategy": "block"}), "block_structure = None"),
     "16 bits to be rounded": (
         {"weight": np.ones((48, 64), np.float16), "weight_scale": np.ones((48, 2), np.float16)},

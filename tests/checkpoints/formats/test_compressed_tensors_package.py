@@ -4,8 +4,11 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pytest_quantbench.checkpoints.formats import open_candidate
+from pytest_quantbench.checkpoints.formats.compressed_schemes import Targets
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("compressed_tensors")
@@ -13,6 +16,7 @@ pytest.importorskip("compressed_tensors")
 from compressed_tensors.compressors import BaseCompressor  # noqa: E402
 from compressed_tensors.quantization import QuantizationArgs, QuantizationConfig, QuantizationScheme  # noqa: E402
 from compressed_tensors.quantization.utils import calculate_qparams  # noqa: E402
+from compressed_tensors.utils.match import match_named_modules, match_targets  # noqa: E402
 from safetensors.torch import save_file  # noqa: E402
 
 PATH = "model.layers.0.self_attn.q_proj"
@@ -117,3 +121,42 @@ def test_what_is_not_compressed_is_as_it_was_and_nothing_is_left_over(opened, na
     assert {tensor.name for tensor in holding.stored()} == {"lm_head.weight", f"{PATH}.weight"}
     assert holding.left_over(["lm_head.weight", f"{PATH}.weight"]) == []
     assert holding.tensor("lm_head.weight").read()["weight"].tolist() == np.ones((8, 8)).tolist()
+
+
+class Targeted(torch.nn.Module):
+    """A module of modules that are only asked for their names and classes."""
+
+    def __init__(self, paths):
+        super().__init__()
+        self.paths = {path: torch.nn.Linear(1, 1) for path in paths}
+
+    def named_modules(self, *args, **kwargs):
+        return iter(self.paths.items())
+
+
+PATHS = ["model.layers.0.self_attn.q_proj", "model.layers.1.mlp.up_proj", "model.layers.10.mlp.up_proj", "lm_head"]
+TARGETS = [
+    "Linear",
+    "lm_head",
+    "re:.*mlp.*",
+    "re:.*up_proj$",
+    "re:model.layers.1[.]",
+    "model.layers.10.mlp.up_proj",
+    "re:up",
+]
+
+
+@settings(max_examples=200)
+@given(
+    groups=st.lists(st.lists(st.sampled_from(TARGETS), min_size=1, max_size=3), min_size=1, max_size=3),
+    ignore=st.lists(st.sampled_from(TARGETS[1:]), max_size=2),
+)
+def test_the_package_finds_the_same_group_of_each_module(groups, ignore):
+    schemes = {f"group_{number}": QuantizationScheme(targets=targets) for number, targets in enumerate(groups)}
+    by_target = {target: name for name, scheme in schemes.items() for target in scheme.targets}
+    matched = dict(match_named_modules(Targeted(PATHS), list(by_target), ignore))
+    ours, left_alone = Targets(groups), Targets([ignore])
+    for path in PATHS:
+        found = None if left_alone.group_of(path) is not None else ours.group_of(path)
+        theirs = match_targets(path, torch.nn.Linear(1, 1), list(by_target)) if path in matched else []
+        assert (None if found is None else f"group_{found}") == (by_target[theirs[0]] if theirs else None)

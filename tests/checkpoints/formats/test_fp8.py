@@ -113,6 +113,7 @@ REFUSED = {
     "scales of whole numbers": (BLOCKS, parts(weight_scale_inv=np.ones((1, 1), np.int32)), "is I32 of shape"),
     "E5M2": (BLOCKS, parts(weight=np.ones((32, 48), ml_dtypes.float8_e5m2)), "is F8_E5M2 of .* F8_E4M3 is needed"),
     "16 bits with a scale": (BLOCKS, parts(weight=np.ones((32, 48), np.float16)), "is F16 of .* F8_E4M3 is needed"),
+    "nothing": (BLOCKS, parts(weight=weight((0, 48))), "of shape .*0, 48.* is no matrix"),
     "a stack": (BLOCKS, parts(weight=weight((2, 4, 8))), "is no matrix"),
     "four bits": (BLOCKS | {"expert_dtype": "fp4"}, parts(), "expert_dtype = 'fp4', not fp8"),
     "none of it": (BLOCKS, {"weight": np.ones((2, 3), np.float16)}, "in fp8, and no tensor of it is"),

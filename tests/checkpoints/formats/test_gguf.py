@@ -1,5 +1,7 @@
 """GGUF files of small random models: every published tensor is the one that was converted, as its type has it."""
 
+import tracemalloc
+
 import gguf
 import gguf_models
 import ml_dtypes
@@ -117,6 +119,20 @@ def test_one_expert_is_read_without_the_others(published, tmp_path, monkeypatch)
     assert asked == [held.stored_bytes] == [64 * 96 // 32 * 34]
 
 
+def test_a_tensor_is_read_without_the_others_and_not_kept(tmp_path):
+    count = 4
+    rows = {f"blk.0.{name}.weight": random_blocks("Q8_0", 1024, 1024) for name in ("attn_q", "ffn_up", "ffn_down")}
+    write(tmp_path / "x.gguf", LLAMA, {name: ("Q8_0", blocks) for name, blocks in rows.items()})
+    tracemalloc.start()
+    holding = open_candidate(tmp_path / "x.gguf")
+    for _ in range(count):
+        for part in ("self_attn.q_proj", "mlp.up_proj", "mlp.down_proj"):
+            assert holding.tensor(f"model.layers.0.{part}.weight").read()["blocks"].nbytes == 1024 * 1088
+    most_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most_bytes < 2.6 * 1024 * 1088  # rows of q in their stored and in their own order, and a look at scales
+
+
 def test_factors_of_rotary_frequencies_are_named_and_not_left_over(tmp_path):
     tensors = {"token_embd.weight": quantized(np.ones((4, 32), np.float32), "F16")}
     tensors["rope_freqs.weight"] = ("F32", np.ones(8, np.float32))
@@ -228,6 +244,14 @@ def test_heads_may_differ_from_layer_to_layer(tmp_path):
     holding = open_candidate(tmp_path / "x.gguf")
     for layer in range(2):
         np.testing.assert_array_equal(decoded(holding.tensor(f"model.layers.{layer}.self_attn.q_proj.weight")), matrix)
+
+
+@pytest.mark.parametrize("heads", [[], [("llama.attention.head_count", "text", "2")]])
+def test_rows_in_another_order_need_the_number_of_heads(tmp_path, heads):
+    matrix = {"blk.0.attn_k.weight": ("F32", np.ones((4, 32), np.float32))}
+    write(tmp_path / "x.gguf", [*LLAMA[:2], *heads], matrix)
+    with pytest.raises(ModelError, match=r"x\.gguf says nothing of llama.attention.head_count_kv, which blk.0.attn_k"):
+        open_candidate(tmp_path / "x.gguf")
 
 
 def test_recognizes_files_by_name_or_beginning(tmp_path):

@@ -14,6 +14,7 @@ from gguf_models import interleaved, write
 
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.formats import open_candidate
+from pytest_quantbench.checkpoints.formats.gguf import Gguf
 from pytest_quantbench.checkpoints.formats.gguf_original import whole_config, write_original
 from pytest_quantbench.checkpoints.formats.gguf_rope import llama3_factors
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
@@ -47,7 +48,7 @@ EMBEDDINGS = {"token_embd.weight": ("F32", np.ones((6, 32), np.float32))}
 def opened(tmp_path, more=(), tensors=EMBEDDINGS, without=()):
     keys = [key for key in SIZES if key[0] not in without]
     write(tmp_path / "x.gguf", [*keys, *more], tensors)
-    return open_candidate(tmp_path / "x.gguf")
+    return Gguf().open(tmp_path / "x.gguf")
 
 
 def config_of(tmp_path, more=(), tensors=EMBEDDINGS, without=()):
@@ -201,6 +202,12 @@ def test_the_tokenizer(tmp_path):
         opened(tmp_path, [ggml("tokens", "[u8]", [1])]).claims()
 
 
+def test_spaces_in_what_was_added_to_a_vocabulary_of_sentencepiece(tmp_path):
+    listed = [ggml("tokens", "[text]", ["▁a", "  ", " b"]), ggml("token_type", "[i32]", [1, 4, 1])]
+    assert list(opened(tmp_path, [*listed, ggml("model", "text", "llama")]).claims().tokens) == ["▁a", "▁▁", " b"]
+    assert list(opened(tmp_path, [*listed, ggml("model", "text", "gpt2")]).claims().tokens) == ["▁a", "  ", " b"]
+
+
 @pytest.mark.parametrize(
     ("keys", "wanted"),
     [
@@ -218,7 +225,7 @@ def test_no_whole_config_without_what_it_needs(tmp_path):
     keys = [("general.architecture", "text", "granite"), ("granite.block_count", "u32", 1)]
     write(tmp_path / "x.gguf", keys, EMBEDDINGS)
     with pytest.raises(ModelError, match=r"'granite', of which no whole config.json can be made here"):
-        whole_config(open_candidate(tmp_path / "x.gguf").model)
+        whole_config(Gguf().open(tmp_path / "x.gguf").model)
     with pytest.raises(ModelError, match=r"x\.gguf has no tokenizer"):
         write_original(opened(tmp_path), tmp_path / "out")
     keys = [ggml("model", "text", "gpt2"), ggml("pre", "text", "odd"), ggml("tokens", "[text]", ["a"])]
@@ -230,7 +237,7 @@ def test_whole_configs_of_architectures_that_know_more_than_the_file(tmp_path):
     def config(architecture, more=(), tensors=EMBEDDINGS):
         keys = [(key.replace("llama", architecture), kind, each) for key, kind, each in SIZES[1:]]
         write(tmp_path / "x.gguf", [("general.architecture", "text", architecture), *keys, *more], tensors)
-        return whole_config(open_candidate(tmp_path / "x.gguf").model)
+        return whole_config(Gguf().open(tmp_path / "x.gguf").model)
 
     moe = config(
         "qwen3moe",
@@ -280,7 +287,7 @@ def test_smollm2_without_an_original(smollm2, tmp_path):
     """Config, tokenizer and decoded weights make a directory that opens; texts are cut as llama.cpp cuts them."""
     from safetensors.numpy import save_file
 
-    holding = open_candidate(smollm2)
+    holding = Gguf().open(smollm2)
     write_original(holding, tmp_path)
     save_file(
         {

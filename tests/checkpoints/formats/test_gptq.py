@@ -2,11 +2,13 @@
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
 import pytest
-from checkpoints.formats.hub_checkpoints import NORM, PATH, as_int32, bit_stream, decoded, held, under, write
+from checkpoints.formats.hub_checkpoints import NORM, PATH, as_int32, decoded, held, under, write
+from checkpoints.formats.pack_gptq import CONFIG, drawn, exact, pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,35 +16,6 @@ from pytest_quantbench.checkpoints.formats import open_candidate
 from pytest_quantbench.checkpoints.formats.gptq import Gptq
 from pytest_quantbench.errors import ModelError, WeightError
 from pytest_quantbench.quantizers.numerics import affine_rounding
-
-CONFIG = {"quant_method": "gptq", "bits": 4, "group_size": 32, "desc_act": False, "sym": False}
-
-
-def drawn(outs=16, ins=64, bits=4, groups=2, *, seed=0, kind=np.float16, least_zero=1):
-    """Codes, scales, zero points and each column's group."""
-    rng = np.random.default_rng(seed)
-    codes = rng.integers(0, 2**bits, (outs, ins))
-    zeros = rng.integers(least_zero, 2**bits, (outs, groups))
-    scales = rng.uniform(0.001, 0.02, (outs, groups)).astype(kind)
-    return codes, scales, zeros, np.arange(ins) // -(-ins // groups)
-
-
-def pack(codes, scales, zeros, group_of, bits, *, less_one=True):
-    """The parts of a module, word by word."""
-    columns = [bit_stream(row, bits) for row in codes]  # a row of the matrix is a column of qweight
-    stored = (zeros - 1) % 2**bits if less_one else zeros
-    return {
-        "qweight": as_int32(columns).T,
-        "qzeros": as_int32([bit_stream(group, bits) for group in stored.T]),
-        "scales": scales.T,
-        "g_idx": group_of.astype(np.int32),
-    }
-
-
-def exact(codes, scales, zeros, group_of):
-    """The definition, in float64: nothing is rounded."""
-    wide = scales.astype(np.float64)
-    return (codes - zeros[:, group_of]) * wide[:, group_of]
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
@@ -242,10 +215,10 @@ def test_an_index_out_of_range_is_refused_when_read(tmp_path, group):
         held(tmp_path).read()
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_scales_that_are_not_finite_are_refused_when_read(tmp_path, value):
-    stored = {part: np.array(array) for part, array in pack(*drawn(), 4).items()}
-    stored["scales"][1, 2] = value
+@pytest.mark.parametrize("bits", [0x7F80, 0x7FC0, 0x7F81], ids=["infinity", "NaN", "a NaN that signals"])
+def test_scales_that_are_not_finite_are_refused_when_read(tmp_path, bits):
+    stored = {part: np.array(array) for part, array in pack(*drawn(kind=ml_dtypes.bfloat16), 4).items()}
+    stored["scales"].view(np.uint16)[1, 2] = bits
     write(tmp_path, under(PATH, stored), CONFIG)
     with pytest.raises(WeightError, match=r"model\.safetensors: .*up_proj\.scales' holds NaN"):
         held(tmp_path).read()
@@ -296,3 +269,30 @@ def test_autogptq_packs_and_computes_the_same(bits, shuffled):
         assert np.array_equal(arrays[part], ours), part
     dense = Gptq(bits=bits, group=32, in_features=64, less_one=True).decode(arrays)
     assert np.array_equal(dense, layer(torch.eye(64)).numpy().T)
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 8])
+@pytest.mark.parametrize("form", ["gptq", "gptq_v2"])
+def test_gptqmodel_packs_and_decodes_the_same(tmp_path, bits, form):
+    """With zero points of 0 among the others, and in float32, as its own 16 bits would round."""
+    torch = pytest.importorskip("torch")
+    linears = pytest.importorskip("gptqmodel.nn_modules.qlinear.torch")
+    model = pytest.importorskip("gptqmodel.utils.model")
+    codes, scales, zeros, group_of = drawn(32, 64, bits, 2, least_zero=0)
+    linear = torch.nn.Linear(64, 32, bias=False)
+    linear.weight.data = torch.from_numpy(exact(codes, scales, zeros, group_of).astype(np.float32))
+    layer = linears.TorchLinear(
+        bits=bits, group_size=32, sym=False, desc_act=False, in_features=64, out_features=32, bias=False
+    ).eval()
+    given = [torch.from_numpy(each.astype(np.float32)) for each in (scales, zeros)]
+    layer.pack_original(linear, *given, torch.from_numpy(group_of.astype(np.int32)))
+    stored = {part: array.numpy().copy() for part, array in layer.state_dict().items()}
+    layer.scales = layer.scales.float()
+    theirs = layer.dequantize_weight().numpy().T
+    if form == "gptq":
+        model.convert_gptq_v2_to_v1_format_module(layer, SimpleNamespace(bits=bits, pack_dtype=torch.int32))
+        stored["qzeros"] = layer.qzeros.numpy()
+    settings = {"bits": bits, "checkpoint_format": form, "meta": {"quantizer": ["gptqmodel:7.7.0"]}}
+    write(tmp_path, under(PATH, stored), {**CONFIG, **settings})
+    assert np.array_equal(theirs, exact(codes, scales, zeros, group_of))
+    assert np.array_equal(decoded(tmp_path), theirs)

@@ -179,6 +179,7 @@ REFUSED = {
     "no biases": (parts(biases=None), USUAL, r"lacks 'a\.b\.biases'"),
     "signed codes": (parts(weight=np.ones((8, 16), np.int32)), USUAL, "is I32 of shape"),
     "no matrix": (parts(weight=np.ones(16, np.uint32)), USUAL, "holds no rows"),
+    "nothing": (parts(weight=np.ones((8, 0), np.uint32)), USUAL, "holds no rows"),
     "scales of eight bits": (parts(scales=np.ones((8, 2), np.uint8)), USUAL, "is U8 of shape"),
     "a floating mode with affine scales": (parts(), USUAL | {"mode": "mxfp4", "group_size": 32}, "and U8 of shape"),
     "left alone, with scales": (parts(), USUAL | {"a.b": False}, r"says False of a\.b, which has scales"),

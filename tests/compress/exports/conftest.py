@@ -47,7 +47,7 @@ def read_again():
 
     def read(directory, job):
         candidate = recipe_of_candidate(Candidate(name="export", source=str(directory)), 4)
-        return External(open_candidate(directory), job.source, candidate)
+        return External(open_candidate(directory), job.source, candidate, job.source.config)
 
     return read
 

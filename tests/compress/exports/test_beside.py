@@ -2,7 +2,7 @@ import pytest
 
 from pytest_quantbench.checkpoints.formats.folder import base_model_of
 from pytest_quantbench.compress.exports import MEMBERS, get
-from pytest_quantbench.compress.exports.beside import check_empty, new_directory, write_card
+from pytest_quantbench.compress.exports.beside import card_of, check_empty, new_directory
 from pytest_quantbench.compress.exports.protocol import Written
 from pytest_quantbench.errors import DiskError, UnknownNameError
 
@@ -63,13 +63,14 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
 
 def test_the_card_names_the_original_and_what_differs(job, tmp_path):
     made = job("int4-rtn")
-    write_card(made, Written(stored_bytes=2_000_000, differences=("A.",), details=("b: c",)), tmp_path, "Use it.")
+    written = Written(stored_bytes=2_000_000, differences=("A.",), details=("b: c",))
+    card_of(made, written, "Use it.").write(written, tmp_path)
     text = (tmp_path / "README.md").read_text()
     assert base_model_of(tmp_path) == "owner/Small"
     assert made.artifact.manifest.source_sha256 in text
     assert f"| bits per weight, of these files | {8 * 2_000_000 / 3_672_320:.3f} |" in text
     assert "A.\n\n- b: c\n" in text
-    write_card(made, Written(stored_bytes=1), tmp_path, "Use it.")
+    card_of(made, written, "Use it.").write(Written(stored_bytes=1), tmp_path)
     assert "Nothing: every weight decodes to the same float32 number." in (tmp_path / "README.md").read_text()
 
 

@@ -14,7 +14,7 @@ def test_figures_are_of_all_tensors_and_lines_of_each():
     (sentence,), lines = told([moved, Difference(reason="Nothing")])
     assert lines == (
         "a (1 weight): largest change 2, SNR 7.70 dB instead of 20.00 dB",
-        "b: largest change 2, SNR 7.70 dB instead of infinite",
+        "b: largest change 2, SNR 7.70 dB",
     )
     assert sentence == "Weights moved in 2 tensors: largest change 2, SNR 7.70 dB instead of 23.01 dB."
     assert 10 * np.log10(50 / 8.5) == pytest.approx(7.70, abs=0.01)

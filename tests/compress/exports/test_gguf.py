@@ -131,3 +131,11 @@ def test_linear_scaling_is_a_key(small_model, job, exported):
     directory, _ = exported(made, "gguf")
     values = {field.name: field.contents() for field in gguf.GGUFReader(next(directory.iterdir())).fields.values()}
     assert (values["llama.rope.scaling.type"], values["llama.rope.scaling.factor"]) == ("linear", 2)
+
+
+def test_a_size_that_the_config_leaves_out_is_asked_for(small_model):
+    source = open_model(small_model())
+    source.config = {key: value for key, value in source.config.items() if key != "max_position_embeddings"}
+    model = GgufModel(source)
+    with pytest.raises(ModelError, match=r"config\.json says max_position_embeddings = None, and a GGUF file needs"):
+        model.describe(gguf.GGUFWriter(None, "llama"))

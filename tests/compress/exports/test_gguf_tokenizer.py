@@ -86,7 +86,7 @@ def test_ids_without_a_token_are_unused(tmp_path):
         ({"pre_tokenizer": {"type": "Whitespace"}}, "not known of .*Whitespace"),
         ({"pre_tokenizer": None}, "not known of"),
         ({"normalizer": {"type": "Lowercase"}}, "it changes texts beforehand by Lowercase"),
-        ({"model": {"dropout": 0.1}}, "BPE is what can be written"),
+        ({"model": {"dropout": 0.1}}, "BPE without dropout is what can be written"),
     ],
 )
 def test_other_rules_are_refused(tmp_path, changes, told):
@@ -140,4 +140,38 @@ def test_other_kinds_are_refused(tmp_path, make):
 
 def test_a_folder_without_tokenizer_json_is_refused(tmp_path):
     with pytest.raises(ModelError, match=r"it has no tokenizer\.json"):
+        tokens_of(tmp_path, 10)
+
+
+def test_special_tokens_that_a_class_takes_for_granted_are_left_out(small_model):
+    """Transformers adds a padding token to every Qwen2: behind this model's last embedding."""
+    tokens = tokens_of(small_model("qwen2"), 2048)
+    assert "eos" in tokens.special
+    assert max(tokens.special.values()) < 2048
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"model": []}',
+        '{"model": {"type": "BPE", "vocab": [], "merges": []}, "added_tokens": []}',
+        '{"model": {"type": "BPE", "vocab": {"a": "b"}, "merges": []}, "added_tokens": []}',
+        '{"model": {"type": "BPE", "vocab": {}, "merges": 1}, "added_tokens": []}',
+        '{"model": {"type": "BPE", "vocab": {}, "merges": []}, "added_tokens": [{"id": 1}]}',
+        "[" * 100_000,
+    ],
+)
+def test_what_is_no_tokenizer_is_one_sentence(tmp_path, content):
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(ModelError, match=r"its tokenizer\.json cannot be read"):
+        tokens_of(tmp_path, 10)
+
+
+def test_a_merge_of_one_token_is_refused(tmp_path):
+    told = {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a"]}, "added_tokens": []}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(told))
+    with pytest.raises(ModelError, match=r"\['a'\] is no merge of two tokens"):
         tokens_of(tmp_path, 10)

@@ -1,0 +1,72 @@
+"""What a record keeps of a candidate, in its file and in the report."""
+
+import pytest
+from builders import make_record
+
+from pytest_quantbench.compress.candidate_facts import CandidateFacts, Difference, Identity
+from pytest_quantbench.record.candidate_schema import candidate_file
+from pytest_quantbench.record.schema import read
+from pytest_quantbench.report import candidates, markdown, terminal
+from pytest_quantbench.storage.files import write_atomically
+from pytest_quantbench.storage.sealed_json import sealed
+
+BASE = Difference(what="base of positions", candidate="50000.0", reference="10000.0")
+TEMPLATE = Difference(what="chat template", candidate="9 characters | one", reference="not set")
+
+
+def facts(*differences, own=False):
+    identity = Identity(
+        cosines={"a.weight": 0.99, "b.weight": 0.9, "c.weight": 0.95}, tokens=7, differences=differences
+    )
+    return CandidateFacts(
+        name="q4",
+        source="them/model@main:q4.gguf",
+        format="gguf",
+        files={"q4.gguf": "ab" * 32},
+        bits_per_weight=4.8512,
+        base_model="us/model",
+        identity=identity,
+        own_config=own,
+    )
+
+
+def test_facts_become_the_records_part_and_survive_the_file(tmp_path):
+    record = make_record(recipe="q4", candidate=candidate_file(facts(BASE)))
+    write_atomically(tmp_path / "r.json", sealed(record))
+    found = read(tmp_path / "r.json").candidate
+    assert found == record.candidate
+    assert (found.median_cosine, found.least_cosine, found.least_cosine_tensor) == (0.95, 0.9, "b.weight")
+    assert (found.files, found.stored_bits_per_weight, found.compared_tokens) == ({"q4.gguf": "ab" * 32}, 4.8512, 7)
+    assert found.differences == (BASE,)
+
+
+def test_a_recipe_of_our_own_has_none():
+    assert candidate_file(None) is None
+    assert candidates.section([make_record()]) == candidates.lines([make_record()]) == []
+    assert "## Candidates" not in markdown.markdown([make_record()], ["c"])
+
+
+def test_the_report_has_a_row_for_every_candidate():
+    record = make_record(recipe="q4", candidate=candidate_file(facts(BASE, TEMPLATE)))
+    text = markdown.markdown([record, make_record()], ["c"])
+    section = text.partition("## Candidates")[2].partition("\n## ")[0]
+    (row,) = [line for line in section.splitlines() if line.startswith("| Tiny-")]
+    assert row == (
+        "| Tiny-q4 | gguf | 4.85 | us/model | 0.9500, 0.9000 (b.weight) | base of positions 50000.0 (reference: "
+        "10000.0); chat template 9 characters \\| one (reference: not set) |"
+    )
+
+
+@pytest.mark.parametrize(("own", "judged"), [(False, "judged with the reference's"), (True, "run with its own config")])
+def test_the_terminal_has_a_line_for_every_difference(own, judged):
+    record = make_record(recipe="q4", candidate=candidate_file(facts(BASE, own=own)))
+    told = f"candidate Tiny-q4: base of positions: 50000.0, the reference's 10000.0 ({judged})"
+    assert candidates.lines([record]) == [told]
+    assert told in terminal.summary([record])
+    assert ("its own config was run" in markdown.markdown([record], ["c"])) == own
+
+
+def test_without_differences_there_is_a_row_and_no_line():
+    record = make_record(recipe="q4", candidate=candidate_file(facts()))
+    assert candidates.lines([record]) == []
+    assert "(b.weight) | – |" in markdown.markdown([record], ["c"])
