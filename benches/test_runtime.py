@@ -3,12 +3,13 @@
 Nothing is judged by it: the figures stand in the record, and in the summary.
 """
 
-import numpy as np
+import math
+
 import pytest
 
 pytestmark = pytest.mark.runtime
 
 
 def test_runtime(deployed):
-    assert np.isfinite(deployed.nll_nats).all()
-    assert len(deployed.nll_nats) == deployed.fidelity.kl_nats.size
+    assert all(map(math.isfinite, deployed.nll_nats))
+    assert all(run.tokens for run in deployed.runs)
