@@ -63,6 +63,17 @@ def test_what_a_session_runs(each, plan, asked, wanted):
     assert item_needs.is_wanted(each, DISK_PLANS[plan], selftest=asked) == wanted
 
 
+@pytest.mark.parametrize(("runtimes_for", "wanted"), [((), False), ((INT4.id,), True), (("q4",), False)])
+def test_on_a_runtime_are_only_candidates_that_have_one(runtimes_for, wanted):
+    each = item(TINY, INT4, markers=("runtime",))
+    assert item_needs.is_wanted(each, DISK_PLANS["A"], selftest=False, runtimes_for=runtimes_for) == wanted
+
+
+def test_what_a_runtime_is_compared_with_is_expected_along_the_walk():
+    found = item_needs.expected([item(TINY, INT4, markers=("runtime",)), item(TINY, INT3, markers=("t3",))])
+    assert found == {"Tiny": [(INT4, "perplexity"), (INT3, "accuracy")]}
+
+
 def test_items_of_ours_are_known_by_their_fixtures():
     assert item_needs.is_ours(item(fixtures=("cell", "quantbench_subject", "quantbench_run")))
     assert not item_needs.is_ours(item(fixtures=("cell",)))

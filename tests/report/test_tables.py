@@ -3,8 +3,9 @@
 import pytest
 from builders import make_perplexity, make_record, make_verdict
 
+from pytest_quantbench.record.runtime_schema import EngineError, FileError, Runtime, Speed
 from pytest_quantbench.record.schema import Compression
-from pytest_quantbench.report import tables
+from pytest_quantbench.report import tables, terminal
 from pytest_quantbench.report.tables import MISSING, TABLES, Shown
 from pytest_quantbench.stats.estimates import Interval
 
@@ -22,6 +23,39 @@ SIZE = Compression(
     quantized_fraction=1.0,
     calibration={"text": "wikitext2", "sha256": "0123456789abcdef", "sequences": 128, "sequence_tokens": 2048},
     calibration_ppl=7.25,
+)
+
+RAN = Runtime(
+    runtime="llama.cpp",
+    version="llama-cpp-python 0.3",
+    how="2 threads",
+    tokens=512,
+    ppl=26.2,
+    walk_ppl=26.0,
+    bf16_ppl=25.9,
+    file_error=FileError(mean_nats=0.0123, interval=Interval(estimate=0.0123, low=0.01, high=0.0146, confidence=0.9)),
+    engine_error=EngineError(
+        mean_nats=0.0004,
+        interval=None,
+        rms_nats=0.08,
+        largest_nats=0.56,
+        same_top=Interval(estimate=0.96, low=0.9, high=0.99, confidence=0.9),
+    ),
+    kl_nats=0.0083,
+    walk_kl_nats=0.0051,
+    speed=Speed(
+        load_sec=0.21,
+        load_secs=(0.21,) * 3,
+        reading_tps=500.0,
+        prefill_tps=300.0,
+        first_token_sec=0.03,
+        decode_tps=41.5,
+        decode_tps_std=None,
+        gap_sec={"50": 0.023, "90": 0.029, "95": 0.031, "99": 0.04},
+        runs=15,
+    ),
+    peak_gb=0.25,
+    before_gb=0.05,
 )
 
 
@@ -85,3 +119,19 @@ def test_a_perplexity_alone_and_beside_the_references():
     assert table.figure(make_record(perplexity=make_perplexity())).startswith(
         "4.000 against 3.500 (512 tokens), Δ +0.500"
     )
+
+
+def test_the_two_errors_are_told_apart_in_plain_words():
+    record = make_record(runtime=RAN)
+    told = tables.errors_by_source(record)
+    assert told == (
+        "file error +0.0123 [+0.0100, +0.0146] (what the file lost); engine error +0.0004 (what llama.cpp's arithmetic "
+        "adds), 0.08 rms and at most 0.56 at a token, same top token 96.0%; KL divergence 0.0051 of the file, 0.0083 "
+        "as it runs (512 tokens)"
+    )
+    assert tables.runtime_speed(record) == (
+        "llama.cpp: loads in 0.21 s, prefill 300 and decode 41.5 tokens/s, gaps 23.0 ms (95 %: 31.0), peak 0.25 GB"
+    )
+    assert terminal.summary([record]).count(f"runtime: Tiny-int4: {told}") == 1
+    assert tables.errors_by_source(make_record()) == tables.runtime_speed(make_record()) == tables.MISSING
+    assert not any(line.startswith("runtime:") for line in terminal.summary([make_record()]))

@@ -7,6 +7,7 @@ positions, and what `options` say for comparisons.
 """
 
 import ctypes
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,14 @@ class LlamaCpp:
     """A `Runner`."""
 
     def __init__(self) -> None:
+        os.environ.setdefault("GGML_NO_BACKTRACE", "1")  # a failed assertion would start a debugger
         self._said: list[str] = []
         self._log = llama_cpp.llama_log_callback(self._heard)  # kept: llama.cpp calls it as long as it runs
         llama_cpp.llama_log_set(self._log, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         self._context: Any = None
         self._batch: Any = None
-        self._vocabulary = self._position = 0
+        self._vocabulary = self._position = self._positions = 0
 
     def _heard(self, level: int, text: bytes, _: Any) -> None:
         """Keep what it complains of, to be told if it fails."""
@@ -53,6 +55,7 @@ class LlamaCpp:
         self._context = llama_cpp.llama_init_from_model(model, wanted)
         if not self._context:
             raise Refused(f"it cannot run {source} with {context} positions ({self._complaint()})")
+        self._positions = int(llama_cpp.llama_n_ctx(self._context))
         self._vocabulary = llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(model))
         self._batch = llama_cpp.llama_batch_init(BATCH_TOKENS, 0, 1)
         system = llama_cpp.llama_print_system_info().decode(errors="replace").strip(" |")
@@ -67,6 +70,10 @@ class LlamaCpp:
     def read(self, ids: Ids, scored: int) -> Rows:
         """One batch."""
         batch, count = self._batch, len(ids)
+        if self._position + count > self._positions:  # which llama.cpp ends the process for
+            raise Refused(
+                f"it cannot read {count} tokens at position {self._position}: it has {self._positions} positions"
+            )
         batch.n_tokens = count
         for place, token in enumerate(ids.tolist()):
             batch.token[place], batch.pos[place] = token, self._position + place
