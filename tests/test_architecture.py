@@ -24,7 +24,6 @@ SHORT = {
     "cli/prune.py": A_VERB,
     "cli/report.py": A_VERB,
     "cli/run.py": A_VERB,
-    "engines/parameters.py": "names that `compress` and every engine share, and no engine's own",
     "measures/runtime/samples.py": "what the record reads of a runtime, without anything that runs one",
     "plugin/short_options.py": "a plugin of pytest's, which is asked for by the name of its module",
     "quantizers/identity.py": "a method is a file, whose name its entry point has, and this one does nothing",
