@@ -6,8 +6,11 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
+from pytest_quantbench.checkpoints.formats import open_candidate
+
 CONFIG = {"model_type": "llama", "hidden_size": 64, "vocab_size": 32}
 Q_PROJ = "model.layers.0.self_attn.q_proj"
+MATRIX = f"{Q_PROJ}.weight"
 
 
 def write_candidate(directory, tensors, quantization=None, *, key="quantization_config", config=CONFIG):
@@ -105,3 +108,16 @@ def write_folder(directory, name, **changes):
     _, tensors, said = FOLDERS[name]
     held = {name: array for name, array in (tensors | BESIDE | changes).items() if array is not None}
     return write_candidate(directory, held, said)
+
+
+def whole(directory):
+    """Every tensor decoded, of whatever opens."""
+    holding = open_candidate(directory)
+    for held in holding.stored():
+        arrays = held.read()
+        dense = arrays["weight"] if held.codec is None else held.codec.decode(arrays)
+        assert dense.shape == held.shape
+        if held.codec is not None:
+            held.codec.layer(arrays)
+            held.codec.note(held.shape, arrays)
+    return holding

@@ -31,25 +31,31 @@ UNPACKED = ("dense", "fakequant")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What a format takes."""
+    """What a format takes, and what reads it."""
 
-    types: Sequence[str]
-    bits: Sequence[int]
-    read: Mapping[str, Callable[[Module], HeldTensor]]  # by type
+    read: Mapping[str, Callable[[Module], HeldTensor]]  # by the type of its numbers
+    bits: Mapping[str, Sequence[int]]  # the same
     group: int | None = None  # that it always has
 
+    def takes(self, kind: Arguments | None) -> bool:
+        """Whether weights can be stored so."""
+        if kind is None or kind.bits not in self.bits.get(kind.type, ()):
+            return False
+        return self.group is None or (kind.group == self.group and kind.symmetric)
 
-NAIVE = {"int": parts.unpacked_integers, "float": parts.float8}
+
+WHOLE = range(1, 9)
+NAIVE = Layout(
+    read={"int": parts.unpacked_integers, "float": parts.float8},
+    bits={"int": WHOLE, "float": (8,)},
+)
 LAYOUTS: Mapping[str, Layout] = {
-    "pack-quantized": Layout(types=("int",), bits=range(1, 9), read={"int": parts.packed}),
-    **dict.fromkeys(
-        ("int-quantized", "float-quantized", "naive-quantized"),
-        Layout(types=("int", "float"), bits=range(1, 9), read=NAIVE),
-    ),
-    "nvfp4-pack-quantized": Layout(types=("float",), bits=(4,), read={"float": parts.nvfp4}, group=16),
-    "mxfp4-pack-quantized": Layout(types=("float",), bits=(4,), read={"float": parts.microscaled}, group=32),
-    "mxfp6-pack-quantized": Layout(types=("float",), bits=(6,), read={"float": parts.microscaled}, group=32),
-    "mxfp8-quantized": Layout(types=("float",), bits=(8,), read={"float": parts.microscaled}, group=32),
+    "pack-quantized": Layout(read={"int": parts.packed}, bits={"int": WHOLE}),
+    **dict.fromkeys(("int-quantized", "float-quantized", "naive-quantized"), NAIVE),
+    "nvfp4-pack-quantized": Layout(read={"float": parts.nvfp4}, bits={"float": (4,)}, group=16),
+    "mxfp4-pack-quantized": Layout(read={"float": parts.microscaled}, bits={"float": (4,)}, group=32),
+    "mxfp6-pack-quantized": Layout(read={"float": parts.microscaled}, bits={"float": (6,)}, group=32),
+    "mxfp8-quantized": Layout(read={"float": parts.microscaled}, bits={"float": (8,)}, group=32),
 }
 READ = ", ".join((*LAYOUTS, "dense"))
 
@@ -107,11 +113,7 @@ class CompressedHolding(Holding):
             return self._folder.plain(name)
         scheme = self._schemes.of(path)
         kind, layout = scheme.weights, self._layout(scheme, path)
-        if kind is None or kind.type not in layout.types or kind.bits not in layout.bits:
-            raise self._wrong(path, scheme)
-        if kind.type == "float" and layout.group is None and kind.bits != 8:
-            raise self._wrong(path, scheme)
-        if layout.group is not None and (kind.group != layout.group or not kind.symmetric):
+        if kind is None or not layout.takes(kind):
             raise self._wrong(path, scheme)
         module = Module(
             folder=self._folder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,7 @@ from pytest_quantbench.quantizers import Array, Arrays
 
 QUANTIZATION = ("quantization", "quantization_config", "compression_config")
 FLOATS = ("F16", "BF16", "F32")
+READ = (".json", ".safetensors", ".md", ".txt", ".model", ".jinja")  # weights, configs, tokenizers, the card
 
 
 def quantization_of(directory: Path) -> Mapping[str, Any]:
@@ -113,11 +115,12 @@ class Folder:
 
 
 def refuse_links_out(directory: Path) -> None:
-    """Raise ModelError for a config or a weight file that is a link to what does not belong to the model."""
-    inside = directory.resolve()
+    """Raise ModelError for a file of the model that is a link to what does not belong to it."""
+    inside = Path(os.path.realpath(directory))  # which ends where links go in circles
     for file in sorted(directory.iterdir()) if directory.is_dir() else ():
-        is_read = file.suffix in (".json", ".safetensors", ".md")
-        if is_read and file.is_symlink() and not is_of_hub(file) and not file.resolve().is_relative_to(inside):
+        if file.suffix not in READ or not file.is_symlink() or is_of_hub(file):
+            continue
+        if not Path(os.path.realpath(file)).is_relative_to(inside):
             raise ModelError(f"{file} is a link out of its folder, to {file.readlink()}. Put the file itself there.")
 
 

@@ -66,7 +66,10 @@ class GgufHolding(Holding):
         self._undoing = Undoing(first, model.values)
         blocks = model.values.get(f"{self._undoing.architecture}.block_count")
         if not isinstance(blocks, int) or not 0 < blocks <= MOST_BLOCKS:
-            raise ModelError(f"{first} says {short(blocks)} of {self._undoing.architecture}.block_count.")
+            raise ModelError(
+                f"{first} says {short(blocks)} of {self._undoing.architecture}.block_count, and models have 1 to "
+                f"{MOST_BLOCKS} layers. Fetch it again."
+            )
         self._names = Names(self._undoing.architecture, blocks, model.tensors)
         for tensor in model.tensors.values():
             self._check(tensor)

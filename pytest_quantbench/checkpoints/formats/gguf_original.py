@@ -74,10 +74,11 @@ def whole_config(model: Model) -> dict[str, Any]:
             f"made here. Give the original. Of these it can: {', '.join(CLASSES)}."
         )
     config = config_of(model)
-    if "rope_freqs.weight" in model.tensors and "rope_scaling" not in config:
+    scaled = model.values.get(f"{architecture}.rope.scaling.type", "none") != "none"
+    if (scaled or "rope_freqs.weight" in model.tensors) and "rope_scaling" not in config:
         raise ModelError(
-            f"{model.files[0]}: the rotary frequencies were scaled by rope_freqs.weight, by other numbers than Llama "
-            f"3's, which the file does not tell. Give the original."
+            f"{model.files[0]}: its rotary frequencies were scaled in a way that is not known here, or by "
+            f"rope_freqs.weight with other numbers than Llama 3's, which the file does not tell. Give the original."
         )
     kind, name = MIXTRAL if "num_local_experts" in config else CLASSES[architecture]
     biases = any(f"blk.0.attn_{part}.bias" in model.tensors for part in ("q", "output"))

@@ -19,6 +19,7 @@ from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers import Array
 
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+USUAL_BASE = 10000.0  # llama.cpp's, and Transformers'
 CLOSE = 1e-4  # relative: the factors were computed in float32
 YARN = {  # of config.json and of the file
     "beta_fast": "yarn_beta_fast",
@@ -33,22 +34,23 @@ def short_float(value: float) -> float:
 
 
 def rope_of(model: Model, architecture: str, head_dim: int | None) -> dict[str, Any]:
-    """`rope_theta` and `rope_scaling`, as far as the file tells them; without a base, and of types of scaling that are
-    not known here, nothing.
+    """`rope_theta`, and as far as the file tells them `rope_scaling`, the base of sliding layers and the part of a head
+    that is turned. Types of scaling that are not known here are left out.
     """
     said = {
         key.removeprefix(f"{architecture}.rope."): value
         for key, value in model.values.items()
         if key.startswith(f"{architecture}.rope.")
     }
-    base = said.get("freq_base")
-    if not isinstance(base, float):
-        return {}
-    scaling = _scaling(model, said, short_float(base), head_dim)
-    found: dict[str, Any] = {"rope_theta": short_float(base)}
-    local = said.get("freq_base_swa")
-    if isinstance(local, float):
+    told = said.get("freq_base")
+    base = short_float(told) if isinstance(told, float) else USUAL_BASE
+    found: dict[str, Any] = {"rope_theta": base}
+    if isinstance(local := said.get("freq_base_swa"), float):
         found["rope_local_base_freq"] = short_float(local)
+    turned = said.get("dimension_count")
+    if isinstance(turned, int) and head_dim is not None and 0 < turned < head_dim:
+        found["partial_rotary_factor"] = turned / head_dim
+    scaling = _scaling(model, said, base, head_dim)
     return found if scaling is None else {**found, "rope_scaling": scaling}
 
 

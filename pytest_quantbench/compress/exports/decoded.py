@@ -16,7 +16,7 @@ from pytest_quantbench.checkpoints.formats.gguf import GgufHolding
 from pytest_quantbench.checkpoints.formats.gguf_original import write_original
 from pytest_quantbench.checkpoints.formats.protocol import HeldTensor, Holding, bits_per_weight
 from pytest_quantbench.compress.exports.beside import Card, copy_beside, write_config
-from pytest_quantbench.compress.exports.differences import Difference, told
+from pytest_quantbench.compress.exports.differences import Difference, differ, told
 from pytest_quantbench.compress.exports.hf import NUMPY, Hf, with_dtype
 from pytest_quantbench.compress.exports.protocol import Dtype, Written
 from pytest_quantbench.compress.exports.published_names import names_in
@@ -43,8 +43,8 @@ def write_decoded(holding: Holding, dtype: Dtype, directory: Path) -> Written:
             exact = _float32(holding, tensor)
             array = exact.astype(NUMPY[dtype])
             files.add(name, array)
-            if not np.array_equal(array.astype(np.float32), exact):
-                rounded.add(name, exact, exact, array.astype(np.float32))
+            if differ(exact, array):
+                rounded.add(name, exact, exact, array)
         stored_bytes = files.finish()
     sentences, lines = told([rounded])
     return Written(stored_bytes=stored_bytes, differences=sentences, details=lines)

@@ -5,12 +5,16 @@ measured against the original, as signal-to-noise ratios in dB, and the largest 
 """
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-Matrix = NDArray[np.float32]
+from pytest_quantbench.quantizers import Array
+
+Values = NDArray[np.float32]
+STRETCH = 2**20  # values that are compared at once
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,10 +28,13 @@ class Difference:
     before: float = 0.0  # of the artifact's error,
     after: float = 0.0  # and of the export's
 
-    def add(self, name: str, original: Matrix, judged: Matrix, exported: Matrix, what: str = "") -> None:
-        """One tensor that differs: three arrays of one shape."""
-        sums = [_power(original), _power(judged - original), _power(exported - original)]
-        largest = float(np.abs(exported - judged).max())
+    def add(self, name: str, original: Array, judged: Array, exported: Array, what: str = "") -> None:
+        """One tensor that differs: three arrays of one shape, of whatever types."""
+        sums, largest = [0.0, 0.0, 0.0], 0.0
+        for source, before, after in _parts(original, judged, exported):
+            own = (_power(source), _power(before - source), _power(after - source))
+            sums = [whole + part for whole, part in zip(sums, own, strict=True)]
+            largest = max(largest, float(np.abs(after - before).max()))
         self.signal, self.before, self.after = (
             whole + own for whole, own in zip((self.signal, self.before, self.after), sums, strict=True)
         )
@@ -50,7 +57,19 @@ def told(differences: list[Difference]) -> tuple[tuple[str, ...], tuple[str, ...
     return sentences, tuple(line for each in differences for line in each.lines)
 
 
-def _power(values: Matrix) -> float:
+def differ(judged: Array, exported: Array) -> bool:
+    """Whether two arrays of one shape, of whatever types, are not the same numbers."""
+    return any(bool((before != after).any()) for before, after in _parts(judged, exported))
+
+
+def _parts(*arrays: Array) -> Iterator[tuple[Values, ...]]:
+    """The same stretch of each array, in float32: embeddings are large, and four copies of them larger."""
+    flat = [array.reshape(-1) for array in arrays]
+    for start in range(0, flat[0].size, STRETCH):
+        yield tuple(array[start : start + STRETCH].astype(np.float32, copy=False) for array in flat)
+
+
+def _power(values: Values) -> float:
     return float(np.square(values, dtype=np.float64).sum())
 
 

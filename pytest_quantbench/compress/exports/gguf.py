@@ -7,6 +7,7 @@ be written before them.
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ import numpy as np
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Recipe
-from pytest_quantbench.compress.exports.differences import Difference, told
+from pytest_quantbench.compress.exports.differences import Difference, differ, told
 from pytest_quantbench.compress.exports.gguf_blocks import Rows, encoded, plain
 from pytest_quantbench.compress.exports.gguf_model import GgufModel
 from pytest_quantbench.compress.exports.gguf_tokenizer import Tokens, tokens_of
@@ -49,7 +50,8 @@ class Gguf:
             for path, name in track(model.names().items(), what=f"writing {job.name} as GGUF", unit="tensor"):
                 rows = _rows(job, path, differences)
                 tensors.add(name, Rows(kind=rows.kind, content=model.ordered(name, rows.content)))
-            tensors.assemble(_header(job, model, tokens), file)
+            with closing(_header(job, model, tokens)) as writer:
+                tensors.assemble(writer, file)
         sentences, lines = told(list(differences.values()))
         said = (*sentences, *filter(None, [tokens.note]), *_lost_rules(job.recipe))
         return Written(stored_bytes=file.stat().st_size, differences=said, details=lines)
@@ -63,9 +65,9 @@ def _rows(job: Job, path: str, differences: dict[str, Difference]) -> Rows:
         return plain(array)
     judged = job.artifact.float32(path)
     rows = encoded(encoding, judged)
-    if not np.array_equal(judged, written := rows.decoded()):
+    if differ(judged, written := rows.decoded()):
         found = differences.setdefault(rows.change, Difference(reason=rows.change))
-        found.add(path, job.source.array(path).astype(np.float32), judged, written, rows.kind)
+        found.add(path, job.source.array(path), judged, written, rows.kind)
     return rows
 
 
@@ -92,6 +94,7 @@ def _header(job: Job, model: GgufModel, tokens: Tokens) -> Any:
 
 
 def _lost_rules(recipe: Recipe) -> Iterator[str]:
+    """A sentence for methods that round activations too."""
     for part in dict.fromkeys(part.quantizer for part in recipe.parts):
         if quantizers.get(part).has_input_rule:
             yield f"{part} also rounds activations while the model runs, as a GGUF file does not say: it is lost."
@@ -143,11 +146,9 @@ class _Tensors:
         self._file.close()
         for place in self._places:
             kind = gguf.GGMLQuantizationType[place.kind]
-            shape = place.content_shape
-            if place.kind == "BF16":  # told in bytes
-                shape, dtype = (*shape[:-1], shape[-1] * 2), np.dtype(np.uint8)
-            else:
-                dtype = place.dtype
+            shape, dtype = place.content_shape, place.dtype
+            if place.kind == "BF16":  # numpy has no such type: its bytes are told
+                shape, dtype = (*shape[:-1], 2 * shape[-1]), np.dtype(np.uint8)
             writer.add_tensor_info(place.name, shape, dtype, place.stored_bytes, kind)
         writer.write_header_to_file(file)
         writer.write_kv_data_to_file()
@@ -155,4 +156,3 @@ class _Tensors:
         for place in self._places:
             held = np.memmap(self._part, np.uint8, "r", place.start, (place.stored_bytes,))
             writer.write_tensor_data(held)
-        writer.close()

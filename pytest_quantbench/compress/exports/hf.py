@@ -14,7 +14,7 @@ import numpy as np
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.compress.exports.beside import copy_beside
-from pytest_quantbench.compress.exports.differences import Difference, told
+from pytest_quantbench.compress.exports.differences import Difference, differ, told
 from pytest_quantbench.compress.exports.protocol import Dtype, Job, Written
 from pytest_quantbench.compress.exports.safetensors_files import SafetensorsFiles
 from pytest_quantbench.engines.parameters import Origin
@@ -44,12 +44,12 @@ class Hf:
         with SafetensorsFiles(directory, names, "pt") as files:
             for path in track(artifact.names, what=f"writing {job.name} as {job.dtype}", unit="tensor"):
                 exact = artifact.float32(path)
-                array = exact.astype(kind)
+                array = exact.astype(kind, copy=False)
                 parts = array if origins[path].form == "stack" else [array]
                 for name, part in zip(origins[path].sources, parts, strict=True):
                     files.add(name, part)
-                if job.dtype != "float32" and not np.array_equal(array.astype(np.float32), exact):
-                    rounded.add(path, source.array(path).astype(np.float32), exact, array.astype(np.float32))
+                if differ(exact, array):
+                    rounded.add(path, source.array(path), exact, array)
             stored_bytes = files.finish()
         copy_beside(source.checkpoint.directory, directory, with_dtype(source.config, job.dtype))
         sentences, lines = told([rounded])

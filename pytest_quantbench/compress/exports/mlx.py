@@ -69,8 +69,8 @@ class Mlx:
                 for part, array in _joined(grids, len(encoding.shape) == 3).items():
                     files.add(f"{owner(name)}.{part}", array)
                 if count:
-                    original = job.source.array(name).astype(np.float32)
-                    moved.add(name, original, artifact.float32(name), _decoded(grids, encoding), f"{count} weights")
+                    exact, held = artifact.float32(name), _decoded(grids, encoding)
+                    moved.add(name, job.source.array(name), exact, held, f"{count} weights")
             stored_bytes = files.finish()
         config = for_mlx_lm(job.source.config)
         if entries:

@@ -20,13 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.measures.integrity import likeness
-from pytest_quantbench.measures.integrity.block_sums import LOST, Matrix, block_sums, rounding_noise, scaled
+from pytest_quantbench.measures.integrity.block_sums import AT_ONCE, LOST, Matrix, block_sums, rounding_noise, scaled
 
 FOLDED = 0.2  # in logarithms: factors that are nearer to 1 are taken for rounding
-COARSE = 2.0  # × noise beside signal: few bits return small rows smaller or larger
+COARSE = 2.0  # × noise beside signal: few bits return small columns smaller and large ones larger
+TELLING = 0.1  # noise beside signal: beyond it, as 2 bits have, factors cannot be told from that
 CHANCE = 4.0  # standard errors of a factor
 MANY = (0.01, 0.25)  # of the columns, of the rows: factors of fewer are no folding
 SMALL = 0.3  # of the usual size: columns so small are lost in rounding
+SAME_SIZE = 0.02  # of a whole matrix: rounding
 HALF = 0.5  # of a group's own mean absolute weight
 KEPT_ERROR = 0.01  # of the largest value of a tensor that is not quantized: types of 8 bits of mantissa stay below
 Factors = NDArray[np.float64]
@@ -61,7 +63,7 @@ def matrix(name: str, original: Matrix, decoded: Matrix, bits_per_weight: float)
         return Foreign(name=name, problems=tuple(f"{name} {problem}" for problem in lost))
     before, factors = _with_factors(before, after)
     size = float(np.vdot(before, after)) / float(np.vdot(before, before))
-    sums = block_sums(before * np.float32(size), after)
+    sums = block_sums(before if abs(size - 1) < SAME_SIZE else before * np.float32(size), after)
     found = [*likeness.resized(sums, bits_per_weight), *likeness.outliers(sums, bits_per_weight, HALF)]
     signal, noise = float(sums.weight_square.sum()), float(sums.error_square.sum())
     snr, usual = (likeness.decibels(signal, each) for each in (noise, rounding_noise(sums.span, bits_per_weight)))
@@ -78,23 +80,23 @@ def _with_factors(before: Matrix, after: Matrix) -> tuple[Matrix, tuple[float, f
     """The original with the factors of the candidate's columns and rows, and the least and the largest of them."""
     found: list[float] = []
     for axis in (0, 1):  # of columns: sums over rows
-        gains = _gains(before, after, axis)
-        if gains is None:
-            continue
-        before = (before * np.expand_dims(gains, axis)).astype(np.float32)
-        found += [float(gains.min()), float(gains.max())]
-    return before, (min(found), max(found)) if found else None
+        gains, _ = _gains(before, after, axis)
+        if gains is not None:
+            before = before * np.expand_dims(gains, axis).astype(np.float32)
+            found += [float(gains.min()), float(gains.max())]
+    if not found or _gains(before, after, 0)[1] > TELLING:
+        return before, None
+    return before, (min(found), max(found))
 
 
-def _gains(before: Matrix, after: Matrix, axis: int) -> Factors | None:
-    """How much larger each column (axis 0) or row comes back, beside the median; None where all are about the same, or
-    hardly any is like the original.
+def _gains(before: Matrix, after: Matrix, axis: int) -> tuple[Factors | None, float]:
+    """How much larger each column (axis 0) or row comes back, beside the median, and how noisy they usually are; None
+    where all are about the same, or none is like the original.
     """
-    w, d = before.astype(np.float64), after.astype(np.float64)
-    product, first, second = (w * d).sum(axis), (w * w).sum(axis), (d * d).sum(axis)
+    product, first, second = (_summed(*pair, axis) for pair in ((before, after), (before, before), (after, after)))
     known = (product > LOST * np.sqrt(first * second)) & (first > 0)
     if not known.any():
-        return None
+        return None, 0.0
     gains = np.divide(product, first, out=np.ones_like(first), where=known)
     gains /= np.median(gains[known])
     gains[~known] = 1.0
@@ -103,7 +105,18 @@ def _gains(before: Matrix, after: Matrix, axis: int) -> Factors | None:
     limit = FOLDED + COARSE * noise + CHANCE * np.sqrt(noise / before.shape[axis])
     far = np.abs(np.log(gains)) > limit
     far &= first > SMALL**2 * np.median(first)
-    return gains if far.sum() >= max(2, MANY[axis] * far.size) else None
+    return gains if far.sum() >= max(2, MANY[axis] * far.size) else None, float(np.median(noise[known]))
+
+
+def _summed(one: Matrix, other: Matrix, axis: int) -> Factors:
+    """The products of two matrices, summed along an axis a few rows at a time."""
+    step = max(1, AT_ONCE // one.shape[1])
+    parts = [
+        np.einsum("rc,rc->c" if axis == 0 else "rc,rc->r", one[row : row + step], other[row : row + step])
+        for row in range(0, len(one), step)
+    ]
+    found: Factors = np.stack(parts).sum(0, dtype=np.float64) if axis == 0 else np.concatenate(parts)
+    return found.astype(np.float64)
 
 
 def kept(name: str, original: Matrix, decoded: Matrix) -> Foreign:

@@ -12,12 +12,14 @@ from gguf_models import convert, header, padded, quantized, random_blocks, write
 
 from pytest_quantbench.checkpoints.formats import open_candidate
 from pytest_quantbench.checkpoints.formats.gguf import Gguf
+from pytest_quantbench.checkpoints.formats.gguf_names import Names, Place
+from pytest_quantbench.checkpoints.formats.gguf_transformations import CONVERSIONS
 from pytest_quantbench.errors import ModelError, WeightError
 from pytest_quantbench.quantizers.encoding import Encoding
 
 QWEN2_MOE = {"num_experts": 4, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 96}
 SMALL_NAMES = ("llama-biases", "llama-wide-heads", "mistral-window-not-reached", "qwen2-default", "qwen3-default")
-SMALL_NAMES += ("phi3-default", "gemma2", "gemma3_text-untied", "gemma3-tied", "mixtral", "qwen3_moe", "qwen2_moe")
+SMALL_NAMES += ("phi3-default", "gemma2", "gemma3_text-untied", "mixtral", "qwen3_moe", "qwen2_moe")
 SMALL_NAMES += ("granite", "olmo2")
 KINDS = ("Q4_0", "Q8_0", "Q5_1", "F16", "BF16", "Q4_1", "F32", "MXFP4", "Q5_0")
 LLAMA = [
@@ -66,7 +68,13 @@ def expected(name, tensor, kind, shifted):
 
 
 @pytest.mark.parametrize(
-    ("name", "apart"), [*((name, False) for name in SMALL_NAMES), ("mixtral", True), ("qwen3_moe", True)]
+    ("name", "apart"),
+    [
+        *((name, False) for name in SMALL_NAMES),
+        pytest.param("gemma3-tied", False, marks=pytest.mark.slow),  # it also sees, with a tower of the usual size
+        ("mixtral", True),
+        ("qwen3_moe", True),
+    ],
 )
 def test_every_published_tensor_is_found_and_undone(published, tmp_path, name, apart):
     file = tmp_path / "model.gguf"
@@ -86,7 +94,7 @@ def test_every_published_tensor_is_found_and_undone(published, tmp_path, name, a
 
 
 def test_the_tied_head_of_a_file_is_no_tensor(published, tmp_path):
-    convert(published("gemma3-tied"), tmp_path / "x.gguf")
+    convert(published("qwen2-yarn"), tmp_path / "x.gguf")
     holding = open_candidate(tmp_path / "x.gguf")
     assert holding.tensor("lm_head.weight") is None
     assert holding.tensor("model.layers.0.self_attn.nothing.weight") is None
@@ -107,6 +115,30 @@ def test_gate_and_up_of_all_experts_may_be_published_as_one_stack(published, tmp
     np.testing.assert_array_equal(decoded(holding.tensor(f"{experts}.down_proj")), parts[2])
     with pytest.raises(ModelError, match=r"ffn_up_exps.weight of shape .* has no matrix of expert 4"):
         holding.tensor(f"{experts}.4.up_proj.weight")
+
+
+@pytest.mark.parametrize("prefix", ["model.", "language_model.model.", "model.language_model.", "model.text_model."])
+def test_names_of_models_that_also_see(prefix):
+    stored = {"token_embd.weight", "blk.1.attn_q.bias", "blk.1.ffn_norm.weight", "output.weight"}
+    names = Names("llama", 2, stored)
+    assert names.place(f"{prefix}embed_tokens.weight") == Place(stored=("token_embd.weight",))
+    assert names.place(f"{prefix}layers.1.self_attn.q_proj.bias") == Place(stored=("blk.1.attn_q.bias",))
+    assert names.place(f"{prefix}layers.1.post_attention_layernorm.weight") == Place(stored=("blk.1.ffn_norm.weight",))
+    assert names.place(f"{prefix}layers.1.self_attn.q_proj.weight") is None
+    assert names.place(f"{prefix}layers.2.self_attn.q_proj.bias") is None
+    for head in ("lm_head.weight", "language_model.lm_head.weight"):
+        assert names.place(head) == Place(stored=("output.weight",))
+
+
+@pytest.mark.parametrize("architecture", sorted(CONVERSIONS))
+def test_the_package_has_names_for_every_architecture_that_is_known(architecture):
+    names = Names(architecture, 1, {"blk.0.attn_output.weight"})
+    assert names.place("model.layers.0.self_attn.o_proj.weight") == Place(stored=("blk.0.attn_output.weight",))
+
+
+def test_an_architecture_without_names():
+    with pytest.raises(ModelError, match=r"has no names for the architecture 'odd'. Use a newer one"):
+        Names("odd", 1, {})
 
 
 def test_one_expert_is_read_without_the_others(published, tmp_path, monkeypatch):

@@ -128,8 +128,21 @@ def test_llama_3s_positions_are_found_from_their_factors(tmp_path, factor):
     np.testing.assert_allclose(llama3_factors(found["rope_scaling"], 5e5, 128), factors, rtol=1e-6)
     holding = opened(tmp_path, heads, EMBEDDINGS | {"rope_freqs.weight": ("F32", factors**2)})
     assert "rope_scaling" not in holding.claims().config
-    with pytest.raises(ModelError, match=r"scaled by rope_freqs.weight, by other numbers than Llama 3's"):
+    with pytest.raises(ModelError, match=r"by rope_freqs.weight with other numbers than Llama 3's"):
         whole_config(holding.model)
+
+
+def test_positions_that_are_scaled_in_another_way_make_no_whole_config(tmp_path):
+    holding = opened(tmp_path, [("llama.rope.scaling.type", "text", "odd"), ("llama.rope.scaling.factor", "f32", 2.0)])
+    assert "rope_scaling" not in holding.claims().config
+    with pytest.raises(ModelError, match=r"scaled in a way that is not known here"):
+        whole_config(holding.model)
+
+
+def test_llama_cpps_own_base_and_heads_that_are_turned_in_part(tmp_path):
+    found = config_of(tmp_path, [("llama.rope.dimension_count", "u32", 6)], without=["llama.rope.freq_base"])
+    assert (found["rope_theta"], found["partial_rotary_factor"]) == (10000.0, 0.75)
+    assert "partial_rotary_factor" not in config_of(tmp_path, [("llama.rope.dimension_count", "u32", 8)])
 
 
 def test_phi_3s_positions_are_the_files_lists(tmp_path):

@@ -21,6 +21,7 @@ NAMES += (
     "qwen3-default",
     "phi3-default",
     "phi3-longrope",
+    "phi3-partial",
     "gemma2",
     "gemma3_text-tied",
     "mixtral",
@@ -40,6 +41,9 @@ def positions(architecture, config):
     if "original_max_position_embeddings" in full:
         own = f"{architecture}.rope.scaling.original_context_length"
         keys.append((own, "u32", full["original_max_position_embeddings"]))
+    if "partial_rotary_factor" in full:
+        head = config["hidden_size"] // config["num_attention_heads"]
+        keys.append((f"{architecture}.rope.dimension_count", "u32", int(full["partial_rotary_factor"] * head)))
     if sliding:
         keys.append((f"{architecture}.rope.freq_base_swa", "f32", sliding["rope_theta"]))
     if architecture.startswith("gemma"):

@@ -98,7 +98,7 @@ def test_values_that_are_no_numbers_are_refused(small_model, decode):
     weights = mx.load(str(source / "model.safetensors"))
     weights["model.norm.weight"] = weights["model.norm.weight"] * float("nan")
     mx.save_safetensors(str(source / "model.safetensors"), weights)
-    with pytest.raises(WeightError, match=r"model\.norm\.weight has NaN or infinite values"):
+    with pytest.raises(WeightError, match=r"model\.norm\.weight.* NaN or infinit"):
         decode(source)
 
 

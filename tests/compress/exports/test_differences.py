@@ -1,7 +1,9 @@
+import ml_dtypes
 import numpy as np
 import pytest
 
-from pytest_quantbench.compress.exports.differences import Difference, told
+from pytest_quantbench.compress.exports import differences
+from pytest_quantbench.compress.exports.differences import Difference, differ, told
 
 
 def test_figures_are_of_all_tensors_and_lines_of_each():
@@ -23,3 +25,24 @@ def test_figures_are_of_all_tensors_and_lines_of_each():
 def test_where_nothing_differs_nothing_is_told():
     assert Difference(reason="Nothing").sentence == ""
     assert told([Difference(reason="Nothing")]) == ((), ())
+
+
+def test_stretches_add_up_to_the_whole(monkeypatch):
+    generator = np.random.default_rng(0)
+    original = generator.standard_normal((5, 7)).astype(ml_dtypes.bfloat16)
+    judged = generator.standard_normal((5, 7)).astype(np.float32)
+    exported = judged.astype(np.float16)
+    lines = []
+    for stretch in (2**20, 4):
+        monkeypatch.setattr(differences, "STRETCH", stretch)
+        found = Difference(reason="Rounded")
+        found.add("a", original, judged, exported)
+        lines += found.lines
+        assert found.signal == pytest.approx(float(np.square(original.astype(np.float64)).sum()))
+        assert found.largest == np.abs(exported.astype(np.float32) - judged).max()
+        assert differ(judged, exported)
+        assert not differ(judged, judged.copy())
+        last = judged.copy()
+        last[-1, -1] += 1
+        assert differ(judged, last)
+    assert lines[0] == lines[1]

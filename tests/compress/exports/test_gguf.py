@@ -5,9 +5,10 @@ from builders import open_model
 
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.formats import open_candidate
+from pytest_quantbench.compress.exports.beside import new_directory
 from pytest_quantbench.compress.exports.gguf import Gguf
 from pytest_quantbench.compress.exports.gguf_model import GgufModel
-from pytest_quantbench.errors import ModelError
+from pytest_quantbench.errors import DiskError, ModelError
 
 EXACT = "int4-q4_k_m int3-q3_k_s int3-kquant int2-kquant int4 int4-rtn int3-rtn int4-mxfp4 bf16".split()
 
@@ -139,3 +140,20 @@ def test_a_size_that_the_config_leaves_out_is_asked_for(small_model):
     model = GgufModel(source)
     with pytest.raises(ModelError, match=r"config\.json says max_position_embeddings = None, and a GGUF file needs"):
         model.describe(gguf.GGUFWriter(None, "llama"))
+
+
+def test_a_disk_that_is_full_leaves_no_part(job, tmp_path, monkeypatch):
+    made, output = job("int4-rtn"), tmp_path / "out"
+
+    def full(self, tensor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gguf.GGUFWriter, "write_tensor_data", full)
+
+    def write():
+        with new_directory(output) as directory:
+            Gguf().write(made, directory)
+
+    with pytest.raises(DiskError, match="No space left on device"):
+        write()
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]

