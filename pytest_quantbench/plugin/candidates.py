@@ -96,14 +96,14 @@ def reference_of(candidates: Sequence[Opened], models: Sequence[str], option: st
 
 
 def header(candidates: Sequence[Opened], model: Model, overrides: Overrides) -> Iterator[str]:
-    """What pytest's header says of each: `candidate q4km: GGUF, 4.85 bits per weight: judged as int4`."""
+    """What pytest's header says of each: `candidate q4km: GGUF, 4.85 bits per weight in its layers: judged as int4`."""
     for each in candidates:
         form = each.holding.format
         limits = [limit_for(metric, model.name, each.recipe, overrides) for metric in METRICS]
         judged = "judged" if any(limit is not None for limit in limits) else "measured, without a limit,"
         yield (
             f"candidate {each.name}: {form.upper() if len(form) <= SHORT_NAME else form}, "
-            f"{each.bits_per_weight:.2f} bits per weight: {judged} as {each.recipe.level}"
+            f"{each.bits_per_weight:.2f} bits per weight in its layers: {judged} as {each.recipe.level}"
         )
     yield from _unused(candidates, overrides.candidate)
 

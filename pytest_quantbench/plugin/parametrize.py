@@ -64,8 +64,13 @@ def _over_levels(metafunc: pytest.Metafunc, run: Run) -> None:
     metafunc.parametrize("suite", chosen, indirect=True)
 
 
+def _is_distributing(config: pytest.Config) -> bool:
+    """Whether pytest-xdist is there: without it nobody knows the marker by which it keeps items together."""
+    return config.pluginmanager.hasplugin("xdist")
+
+
 def _over_methods(metafunc: pytest.Metafunc, run: Run) -> None:
-    group = pytest.mark.xdist_group("codecs")  # they write one file
+    group = [pytest.mark.xdist_group("codecs")] if _is_distributing(metafunc.config) else []  # they write one file
     names = [pytest.param(name, id=name, marks=group) for name in quantizers.names() if name != "identity"]
     metafunc.parametrize("quantbench_codec", names, indirect=True)
 
@@ -116,7 +121,8 @@ class Collection:
         if needs_suite(item):
             item.extra_keyword_matches.update(*map(spellings, self._run.models))  # `-k Tiny` keeps the suite's items
         elif (needed := parameters(item)) is not None:
-            item.add_marker(pytest.mark.xdist_group(needed[0].name))
+            if _is_distributing(item.config):
+                item.add_marker(pytest.mark.xdist_group(needed[0].name))
             item.extra_keyword_matches.update(spellings(needed[0].name))
 
     def _place(self, item: pytest.Item) -> tuple[int, int, int]:

@@ -101,11 +101,13 @@ def explain(verdict: Verdict | SuiteVerdict) -> str:
 
 def suite_lines(records: Sequence[Record]) -> list[str]:
     """For every recipe of a level with criteria, or that was judged by limits of the user's: how many models meet them
-    all.
+    all. For every candidate, which is a file of one model: what its criteria say.
     """
-    found = {record.recipe: record.level for record in records if record.level in CRITERIA or _is_judged(record)}
+    recipes_of = [record for record in records if record.candidate is None]
+    found = {record.recipe: record.level for record in recipes_of if record.level in CRITERIA or _is_judged(record)}
     recipes = [recipe for level in LEVELS for recipe in sorted(found) if found[recipe] == level]
-    return [f"{recipe}: {judge_suite(recipe, records).sentence}" for recipe in recipes]
+    suites = [f"{recipe}: {judge_suite(recipe, records).sentence}" for recipe in recipes]
+    return suites + candidates.answers(records)
 
 
 def _is_judged(record: Record) -> bool:

@@ -106,7 +106,7 @@ def test_from_a_file_to_a_verdict(q4, tmp_path, limit, code):
     quick = ("--fixed", "--tokens", "128", "-m", "t2")
     found, said = quantbench(tmp_path, "judge", str(q4), "--reference", "Tiny", "--max-ppl-delta", limit, *quick)
     assert found == code, said
-    assert "quantbench: candidate q4: MLX, 4.50 bits per weight: judged as int4" in said
+    assert "quantbench: candidate q4: MLX, 4.50 bits per weight in its layers: judged as int4" in said
     record = json.loads((tmp_path / "results" / "Tiny_candidate_q4.json").read_text())
     (verdict,) = [each for each in record["verdicts"] if each["metric"] == "perplexity_delta"]
     assert (record["recipe"], record["level"], verdict["limit"]) == ("q4", "int4", float(limit))

@@ -51,12 +51,12 @@ def test_the_header_says_what_each_is_and_what_it_is_judged_as(suite, original, 
     result = suite(GATE, *given)
     result.stdout.fnmatch_lines(
         [
-            "quantbench: candidate q4: MLX, 4.50 bits per weight: judged as int4",
-            "quantbench: candidate q8: MLX, 8.50 bits per weight: measured, without a limit, as int8",
+            "quantbench: candidate q4: MLX, 4.50 bits per weight in its layers: judged as int4",
+            "quantbench: candidate q8: MLX, 8.50 bits per weight in its layers: measured, without a limit, as int8",
         ]
     )
     result = suite(GATE, *given, "--max-ppl-delta", "0.5")
-    result.stdout.fnmatch_lines(["quantbench: candidate q8: MLX, 8.50 bits per weight: judged as int8"])
+    result.stdout.fnmatch_lines(["quantbench: candidate q8: MLX, 8.50 bits per weight in its layers: judged as int8"])
 
 
 def test_models_of_the_catalogue_are_named_as_there(suite, q4):
@@ -209,7 +209,7 @@ def test_workers_of_xdist_have_the_same_candidates(pytester, original, q4):
     result = pytester.runpytest_subprocess(*given, "-p", "no:cacheprovider", "-v")
     result.stdout.fnmatch_lines(
         [
-            "quantbench: candidate mine: MLX, 4.50 bits per weight: judged as int4",
+            "quantbench: candidate mine: MLX, 4.50 bits per weight in its layers: judged as int4",
             f"*PASSED*test_size[[]{original.name}-mine[]]*",
             "mine: 0 of 1 models meet all criteria*",
         ]

@@ -1,7 +1,7 @@
 """What a record keeps of a candidate, in its file and in the report."""
 
 import pytest
-from builders import make_record
+from builders import make_record, make_verdict
 
 from pytest_quantbench.compress.candidate_facts import CandidateFacts, Difference, Identity
 from pytest_quantbench.record.candidate_schema import candidate_file
@@ -70,3 +70,36 @@ def test_without_differences_there_is_a_row_and_no_line():
     record = make_record(recipe="q4", candidate=candidate_file(facts()))
     assert candidates.lines([record]) == []
     assert "(b.weight) | – |" in markdown.markdown([record], ["c"])
+
+
+def test_a_candidate_has_an_answer_of_its_own_and_no_count_of_models():
+    """What was left out is named, and the worst comes first."""
+    verdicts = (
+        make_verdict("size_reduction_percent", "fail"),
+        make_verdict("perplexity_delta", "pass"),
+        make_verdict("accuracy_drop_points", "undecided"),
+    )
+    record = make_record(recipe="q4", candidate=candidate_file(facts()), verdicts=verdicts)
+    told = (
+        f"{record.model_id}-q4: FAIL (fails: size reduction vs BF16; undecided: accuracy drop; passes: perplexity delta "
+        f"vs BF16; not measured: throughput vs BF16)"
+    )
+    assert terminal.suite_lines([record]) == [told]
+    assert told in markdown.markdown([record], ["c"])
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "word"),
+    [
+        (("pass", "pass"), "PASS"),
+        (("pass", "undecided"), "UNDECIDED"),
+        (("anomalous", "pass"), "ANOMALOUS"),
+        (("informational", "informational"), "NOT JUDGED"),
+        ((), "NOT JUDGED"),
+    ],
+)
+def test_the_answer_is_that_of_the_worst_criterion(outcomes, word):
+    metrics = ("perplexity_delta", "accuracy_drop_points")
+    verdicts = tuple(make_verdict(*each) for each in zip(metrics, outcomes, strict=False))
+    (line,) = terminal.suite_lines([make_record(recipe="q4", candidate=candidate_file(facts()), verdicts=verdicts)])
+    assert line.partition(": ")[2].startswith(f"{word} (")
