@@ -128,7 +128,7 @@ class External(Artifact):
         held = self._held[parameter.path]
         kinds = list(dict.fromkeys(tensor.kind for tensor in held if tensor.codec is not None))
         encoded, matrix = bool(kinds), parameter.kind in ENCODED
-        note = "" if encoded or not matrix else f"stored as {held[0].kind}"
+        note = held[0].note if encoded else f"stored as {held[0].kind}"
         return Tensor(
             name=parameter.path,
             quantizer="+".join(kinds) if encoded else None,

@@ -67,6 +67,7 @@ class HalvedHolding(PlainHolding):
             kind="halved",
             codec=Halved(),
             read=lambda: {"half": held.read()["weight"] / 2},
+            note="inputs not halved",
         )
 
 
@@ -127,7 +128,7 @@ def test_sizes_and_kinds_are_those_of_the_files(small_model):
     assert manifest.stored_bytes == 4 * values
     assert manifest.bf16_bytes == 2 * values
     matrix = artifact.tensor("model.layers.0.self_attn.q_proj.weight")
-    assert (matrix.quantizer, matrix.part) == ("halved", "inner")
+    assert (matrix.quantizer, matrix.part, matrix.note) == ("halved", "inner", "inputs not halved")
     assert artifact.tensor("model.embed_tokens.weight").part == "outer"
     norm = artifact.tensor("model.norm.weight")
     assert (norm.quantizer, norm.part, norm.note) == (None, "kept", "weight of RMSNorm")

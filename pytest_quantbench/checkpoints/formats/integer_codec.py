@@ -28,7 +28,6 @@ class Integers(Codec):
     bits: int
     block: tuple[int, int]  # rows and columns that share a scale
     in_features: int
-    remark: str = ""
 
     name: ClassVar[str] = "integers in blocks"
 
@@ -76,10 +75,6 @@ class Integers(Codec):
         with np.errstate(over="ignore"):  # float16 ends at 65,504
             narrow = biases.astype(scales.dtype)
         return (scales, narrow) if np.array_equal(narrow.astype(np.float32), biases) else (wide, biases)
-
-    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, Array]) -> str:
-        """What of the file's scheme is left out."""
-        return self.remark
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

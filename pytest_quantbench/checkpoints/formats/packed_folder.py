@@ -36,6 +36,7 @@ def packed(
     *,
     beside: Sequence[str] = (),
     opaque: Sequence[str] = (),
+    note: str = "",
     check: Callable[[Arrays], None] = lambda arrays: None,
 ) -> Packed:
     """A matrix of this name and shape. `parts`: which stored tensor is which of the codec's arrays; `beside` are others
@@ -57,6 +58,7 @@ def packed(
         codec=codec,
         read=arrays,
         parameters=parameters,
+        note=note,
     )
     return Packed(tensor=tensor, stored=stored)
 

@@ -5,6 +5,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from builders import open_model
+from compressed_files import PER_TOKEN, int8, open_parts, quantization
 from transformers import AutoTokenizer
 
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
@@ -126,3 +127,22 @@ def test_a_gptq_directory_is_decoded_by_its_own_names(tmp_path, decode):
     assert held.keys() == {f"{path}.weight", "model.norm.weight"}
     assert json.loads((directory / "config.json").read_bytes()) == {"model_type": "llama", "torch_dtype": "float32"}
     assert written.differences == ()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        (
+            PER_TOKEN,
+            "The files' scheme also rounds activations while the model runs, which decoded weights cannot hold.",
+        ),
+        (PER_TOKEN | {"type": "float"}, "Inputs not rounded, as the file's scheme asks."),
+        (None, None),
+    ],
+)
+def test_what_files_do_beside_their_weights_is_lost_and_said(tmp_path, inputs, told):
+    said = quantization({"num_bits": 8, "strategy": "channel"}, "int-quantized", inputs=inputs)
+    holding = open_parts(tmp_path / "files", int8(), said)
+    (tmp_path / "decoded").mkdir()
+    written = write_decoded(holding, "float32", tmp_path / "decoded")
+    assert written.differences == (() if told is None else (told,))
