@@ -13,6 +13,7 @@ from typing import TextIO, TypeVar
 from tqdm import tqdm
 
 T = TypeVar("T")
+PLURALS = {"matrix": "matrices"}  # of units that take more than an s
 QUIET_SECONDS = 60.0  # in a log: so long nothing is said, and between two lines
 _terminal: TextIO | None = sys.stderr if sys.stderr.isatty() else None
 _log: TextIO | None = None
@@ -70,7 +71,8 @@ def now_and_then() -> Callable[[], bool]:
 
 def _stand(done: int, total: int | None, unit: str, seconds: float) -> str:
     """`3 of 28 layers after 0:02:10, about 0:18:00 left`."""
-    so_far = f"{done}{'' if total is None else f' of {total}'} {unit}s after {_clock(seconds)}"
+    units = PLURALS.get(unit, f"{unit}s")
+    so_far = f"{done}{'' if total is None else f' of {total}'} {units} after {_clock(seconds)}"
     left = "" if total is None or not done else f", about {_clock(seconds / done * (total - done))} left"
     return so_far + left
 

@@ -76,13 +76,16 @@ def test_the_import_contracts_name_what_is_there():
             assert listed == there - {"__init__"}, contract["name"]
 
 
-def test_the_contract_on_methods_names_every_method():
-    """A method that is added is held to it too: import-linter checks the modules that are listed."""
+@pytest.mark.parametrize(
+    ("group", "member"), [("quantizers", "quantizers.rtn"), ("formats", "checkpoints.formats.plain")]
+)
+def test_the_contract_on_a_family_names_every_member(group, member):
+    """A method or a format that is added is held to it too: import-linter checks the modules that are listed."""
     with PACKAGE.parent.joinpath("pyproject.toml").open("rb") as file:
         told = tomllib.load(file)
-    registered = told["project"]["entry-points"]["pytest_quantbench.quantizers"].values()
+    registered = told["project"]["entry-points"][f"pytest_quantbench.{group}"].values()
     contracts = [each for each in told["tool"]["importlinter"]["contracts"] if each["type"] == "independence"]
-    listed = next(each["modules"] for each in contracts if "pytest_quantbench.quantizers.rtn" in each["modules"])
+    listed = next(each["modules"] for each in contracts if f"pytest_quantbench.{member}" in each["modules"])
     assert set(listed) == {where.partition(":")[0] for where in registered}
 
 

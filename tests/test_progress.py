@@ -42,6 +42,13 @@ def test_work_of_unknown_length_names_no_time_left(clock):
     assert "reading: 2 files after 0:01:20" in log.getvalue()
 
 
+def test_several_of_a_unit_are_named_as_such(clock):
+    log = io.StringIO()
+    progress.show_on(log)
+    list(progress.track(range(9), what="int4", unit="matrix"))
+    assert "2 of 9 matrices after" in log.getvalue()
+
+
 def test_short_work_says_nothing_in_a_log(monkeypatch):
     monkeypatch.setattr(progress, "_heard_seconds", time.monotonic())
     log = io.StringIO()

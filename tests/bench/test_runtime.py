@@ -42,6 +42,7 @@ def cell_in(cache, folder):
     return subject.cell(recipe_of_candidate(Candidate(name=CANDIDATE, source=str(folder)), 4.5))
 
 
+@pytest.mark.slow
 def test_file_error_and_engine_error_stand_in_the_record(cell):
     found = cell.samples("runtime")
     assert (cell.runtime.name, found.runtime) == ("mlx-lm", "mlx-lm")

@@ -16,7 +16,12 @@ from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.storage.files import write_atomically
 
 TEXT = Text(name="text", content=(TINY_DIRECTORY / "heldout.txt").read_text())
-RECIPES = ("int4-rtn", "int4", "int4-gptq", "int4-static", "int2")
+RECIPES = (
+    "int4-rtn",
+    "int4",
+    "int4-gptq",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("int4-static", "int2")),
+)
 GROUPS = 4  # of a model with three layers: what is outside of them, and each
 
 
