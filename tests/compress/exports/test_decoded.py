@@ -85,6 +85,14 @@ def test_an_architecture_without_known_names_is_refused(job, exported):
         names_in(holding, {"model_type": "llama", "num_hidden_layers": 3})
 
 
+@pytest.mark.parametrize("key", ["num_hidden_layers", "num_experts"])
+@pytest.mark.parametrize("value", ["3", -1, 10**12, 1.5])
+def test_numbers_of_layers_and_experts_that_no_model_has_are_refused(key, value):
+    holding = open_candidate(TINY_DIRECTORY)
+    with pytest.raises(ModelError, match=rf"model\.safetensors: {key} is .*, and a number from 0 to 4096 is needed"):
+        names_in(holding, {"model_type": "qwen3_moe", "num_hidden_layers": 1, "num_experts": 2, key: value})
+
+
 def test_names_of_every_expert_are_asked_for(tmp_path):
     paths = [f"mlp.experts.{expert}.{part}_proj" for expert in range(2) for part in ("gate", "up", "down")]
     names = [f"model.layers.0.{path}.weight" for path in (*paths, "mlp.gate", "self_attn.q_norm")]
