@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench.checkpoints.formats.packed_words import words_of
 from pytest_quantbench.quantizers import Array, Codec
 from pytest_quantbench.quantizers.layer import Affine, Fixed, InputRule, Layer, PerToken
 from pytest_quantbench.quantizers.numerics import affine, block_scales
@@ -99,11 +100,6 @@ class RuledIntegers(Integers):
         middle = 2 ** (self.input_bits - 1)
         zero = float(arrays["input_zero"].ravel()[0]) if "input_zero" in arrays else 0.0
         return Fixed(step=float(arrays["input_scale"].ravel()[0]), zero=zero + middle, bits=self.input_bits)
-
-
-def words_of(count: int, bits: int) -> int:
-    """How many words of 32 bits so many codes fill as a stream."""
-    return -(-count * bits // 32)
 
 
 def loose_words_of(count: int, bits: int) -> int:

@@ -14,8 +14,8 @@ from pytest_quantbench.checkpoints.formats.integer_codec import (
     loose_words_of,
     stream,
     unpacked,
-    words_of,
 )
+from pytest_quantbench.checkpoints.formats.packed_words import words_of
 from pytest_quantbench.engines.mlx.layers import decoded, module
 from pytest_quantbench.quantizers import Fixed, PerToken
 
