@@ -148,10 +148,16 @@ class Cell:
         warn_of_foreign_text(self.target, self.schedule)
 
     def _refuse_identical(self) -> None:
-        """Raise ComparisonError if another width's T2 gave the very losses of this cell: weights were mixed up."""
+        """Raise ComparisonError if another width's T2 gave the very losses of this cell: weights were mixed up. Of
+        candidates only if the reference's did: one may hold what another, or a recipe, was decoded to.
+        """
         found = self.schedule.samples.of(PERPLEXITY)
+        if self.recipe.candidate is not None:
+            rules.refuse_lossless(self.id, found[self.target], found[self.target.reference])
+            return
         for other, losses in found.items():
-            if other.variant == PLAIN and other.recipe.bits != self.recipe.bits:
+            is_ours = other.variant == PLAIN and other.recipe.candidate is None
+            if is_ours and other.recipe.bits != self.recipe.bits:
                 rules.refuse_identical(self.id, found[self.target], other.id, losses)
 
     def _noise_floor(self, check: str | None = None) -> NoiseFloor | None:

@@ -14,12 +14,15 @@ PROBES = ("a", "The fox", "1", "é", "\n\n", "x y.", "Zz, 42")  # they begin and
 
 def load_tokenizer(directory: Path) -> Any:
     """The tokenizer of a model directory; never runs code from there. Raises ModelError where it cannot be opened."""
+    from huggingface_hub.errors import StrictDataclassError  # for a config.json that Transformers looks at, too
     from transformers import AutoTokenizer
 
+    wrong = (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, StrictDataclassError)
     try:
         return AutoTokenizer.from_pretrained(str(directory), trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"The tokenizer in {directory} cannot be opened: {error}.") from error
+    except wrong as error:
+        told = " ".join(str(error).split())
+        raise ModelError(f"The tokenizer in {directory} cannot be opened: {told}.") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ Everything that reads artifacts then reads the candidate, one parameter at a tim
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -30,6 +30,7 @@ from pytest_quantbench.storage.sealed_json import json_sha256
 
 # Raised when what is read from the same files changes.
 FORMAT = 1
+HEAD = "lm_head.weight"
 
 
 class External(Artifact):
@@ -86,11 +87,17 @@ class External(Artifact):
         names = {name for origin in self._origins.values() for name in origin.sources}
         run = {_owner(name) for name in names} | {"lm_head"}
         idle = {_owner(name) for name in self._source.checkpoint.shapes} - run
-        beyond = [each for each in self.holding.left_over(sorted(names)) if _owner(each) not in idle]
+        beyond = [each for each in self._beyond(names) if _owner(each) not in idle]
         for name in beyond:
-            if not (self._is_tied_head(name) or self._is_zero_bias(name)):
+            if not self._is_zero_bias(name):
                 more = f" (and {len(beyond) - 1} more)" if len(beyond) > 1 else ""
                 raise ModelError(f"{self._place} holds {name}{more}, which the reference does not have.")
+
+    def _beyond(self, names: Collection[str]) -> Sequence[str]:
+        """What the files hold besides these tensors, by the files' own names; not a head that is the embeddings."""
+        found = self.holding.left_over(sorted(names))
+        head = next((name for name in found if name.endswith(HEAD)), HEAD)
+        return self.holding.left_over(sorted({*names, head})) if found and self._is_tied_head(head) else found
 
     def _is_zero_bias(self, name: str) -> bool:
         """Whether a tensor adds nothing: some packers write a bias for every layer."""
@@ -99,9 +106,16 @@ class External(Artifact):
 
     def _is_tied_head(self, name: str) -> bool:
         """Whether a tensor is the embeddings once more, of a model whose output head they are."""
+        if name in self._parameters:
+            return False
         embeddings = next((path for path in self._held if path.endswith("embed_tokens.weight")), None)
-        head = self.holding.tensor(name) if name.endswith("lm_head.weight") else None
-        if head is None or embeddings is None or head.shape != self._parameters[embeddings].shape:
+        head = self.holding.tensor(name)
+        if (
+            name in self._parameters
+            or head is None
+            or embeddings is None
+            or head.shape != self._parameters[embeddings].shape
+        ):
             return False
         if not np.array_equal(_decoded(head), self.float32(embeddings)):
             raise ModelError(
@@ -114,7 +128,7 @@ class External(Artifact):
         held = self._held[parameter.path]
         kinds = list(dict.fromkeys(tensor.kind for tensor in held if tensor.codec is not None))
         encoded, matrix = bool(kinds), parameter.kind in ENCODED
-        note = "" if encoded or not matrix else f"stored as {held[0].kind}"
+        note = held[0].note if encoded else f"stored as {held[0].kind}"
         return Tensor(
             name=parameter.path,
             quantizer="+".join(kinds) if encoded else None,
@@ -130,15 +144,16 @@ class External(Artifact):
         """A tensor's bytes, or this parameter's share of one that several are made of."""
         if self._origins[parameter.path].form != "made":
             return tensor.stored_bytes
-        values = math.prod(parameter.shape) / len(self._held[parameter.path])
-        return round(tensor.stored_bytes * min(1.0, values / math.prod(tensor.shape)))
+        values = sum(math.prod(each.shape) for each in self._held[parameter.path])
+        return round(tensor.stored_bytes * min(1.0, math.prod(parameter.shape) / values))
 
     def _described_whole(self, recipe: Recipe) -> Manifest:
         source, tensors = self._source, tuple(self._tensors_by_path.values())
         hashes = {file.name: file_sha256(file) for file in self.holding.files}
+        held = sorted({(tensor.name, repr(tensor.codec)) for several in self._held.values() for tensor in several})
         own = [] if self.config == source.config else [dict(self.config)]
         return Manifest(
-            key=json_sha256([FORMAT, source.checkpoint.sha256, source.engine.version, hashes, *own])[:32],
+            key=json_sha256([FORMAT, source.checkpoint.sha256, source.engine.version, hashes, held, *own])[:32],
             source=str(source.checkpoint.directory),
             revision=source.checkpoint.revision,
             source_sha256=source.checkpoint.sha256,

@@ -14,6 +14,7 @@ have another each. Models whose weights were rotated as a whole (QuaRot, SpinQua
 strangers.
 """
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
@@ -38,7 +39,7 @@ def sampled(parameters: Sequence[Parameter]) -> list[Parameter]:
     """One matrix of every name, spread over the layers, embeddings among them; two of the queries and of the keys."""
     by_name: dict[str, list[Parameter]] = {}
     for each in parameters:
-        if each.kind in SAMPLED and each.shape[0] * each.shape[1] <= MOST_VALUES:
+        if each.kind in SAMPLED and math.prod(each.shape) <= MOST_VALUES:
             by_name.setdefault(_owner(each.path), []).append(each)
     chosen: dict[str, Parameter] = {}
     for place, several in enumerate(by_name.values()):

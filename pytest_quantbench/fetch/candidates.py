@@ -1,7 +1,7 @@
 """Candidates: where their files are on this disk, fetched from the Hub as far as they are not here.
 
-On the Hub a candidate is one GGUF file with all its parts, or a directory of safetensors with its configuration,
-tokenizer and model card, at one commit. Nothing else is fetched, and nothing of it is ever deleted.
+On the Hub a candidate is one GGUF file with all its parts, or a directory of safetensors with its configuration and
+tokenizer, at one commit and with its model card. Nothing else is fetched, and nothing of it is ever deleted.
 """
 
 import os
@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pytest_quantbench.catalog.models import PATH_STARTS
+from pytest_quantbench.checkpoints.formats.gguf_files import BESIDE, PART
 from pytest_quantbench.checkpoints.shards import INDEX, chosen_names, read_weights, weight_files
 from pytest_quantbench.errors import ModelError, OfflineError, QuantbenchError
 from pytest_quantbench.fetch.download import SMALL_FILES, is_small
@@ -32,7 +33,6 @@ from pytest_quantbench.fetch.transfer import (
 CARD = "README.md"  # which may name the original
 MODEL_FILES = (".gguf", ".safetensors")
 COMMIT = re.compile(r"[0-9a-f]{40}")
-PART = re.compile(r"(?P<whole>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 PLAIN_NAME = re.compile(r"(?:\w[\w.+-]*/)*\w[\w.+-]*", re.ASCII)  # of a file on the Hub: nothing hidden, no way up
 ON_THE_HUB = re.compile(r"(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>\w[\w./+-]*))?(?::(?P<file>.+))?", re.ASCII)
 MOST_LISTED = 30
@@ -130,7 +130,7 @@ def _fetched(found: Listing, asked: HubSource) -> Path:
     """All that this candidate is made of, in the snapshot of its commit."""
     snapshot = folder(found.source) / "snapshots" / found.commit
     if ggufs := gguf_files(found.files, asked):
-        files = [found.files[name] for name in ggufs]
+        files = [found.files[name] for name in (*ggufs, CARD) if name in found.files]
     else:
         bring(found, snapshot, [file for file in found.files.values() if is_small(file) or file.name == CARD])
         files = indexed_weights(found, snapshot)
@@ -150,11 +150,11 @@ def gguf_files(names: Collection[str], asked: HubSource) -> list[str]:
     every = sorted(name for name in names if name.endswith(".gguf") and PLAIN_NAME.fullmatch(name))
     if asked.file is None and "config.json" in names and (INDEX in names or chosen_names(names)):
         return []
-    chosen = {_whole(name) for name in every if asked.file is None or _is_called(name, asked.file)}
+    chosen = {_whole(name) for name in every if _is_asked_for(name, asked.file)}
     if len(chosen) != 1:
         raise _not_one(asked, sorted(chosen), every)
     parts = [name for name in every if _whole(name) in chosen]
-    count = int(found["count"]) if (found := PART.fullmatch(parts[0])) else 1
+    count = int(found[3]) if (found := PART.fullmatch(parts[0])) else 1
     if len(parts) != count:
         raise ModelError(f"{asked.repository} has {len(parts)} of the {count} parts of {chosen.pop()}.")
     return parts
@@ -163,10 +163,13 @@ def gguf_files(names: Collection[str], asked: HubSource) -> list[str]:
 def _whole(name: str) -> str:
     """The name of a GGUF file without the number of its part."""
     found = PART.fullmatch(name)
-    return f"{found['whole']}.gguf" if found else name
+    return f"{found[1]}.gguf" if found else name
 
 
-def _is_called(name: str, pattern: str) -> bool:
+def _is_asked_for(name: str, pattern: str | None) -> bool:
+    """Whether a file is what a pattern means; where none is given, whether it is a model."""
+    if pattern is None:
+        return not BESIDE.search(name)
     spellings = (each for full in (name, _whole(name)) for each in (full, full.rpartition("/")[2]))
     return any(fnmatchcase(each, pattern) for each in spellings)
 

@@ -70,10 +70,27 @@ def _refuse_incomparable(quantized: PerplexitySamples, reference: PerplexitySamp
         )
 
 
+def _common(samples: PerplexitySamples, other: PerplexitySamples) -> tuple[int, bool]:
+    """How many tokens both have, and whether their losses of these are the same to the last bit."""
+    common = min(len(samples.nll_nats), len(other.nll_nats))
+    return common, np.array_equal(samples.nll_nats[:common], other.nll_nats[:common])
+
+
+def refuse_lossless(name: str, samples: PerplexitySamples, reference: PerplexitySamples) -> None:
+    """Raise ComparisonError for a candidate whose losses are the reference's: there is nothing to be judged."""
+    common, is_same = _common(samples, reference)
+    if is_same:
+        raise ComparisonError(
+            f"{name} loses nothing: its negative log-likelihoods of {common} tokens are bit-identical to the "
+            f"reference's. The file holds the reference's own weights, or the reference was made of this file: give "
+            f"the original in 16 bits that it was quantized from."
+        )
+
+
 def refuse_identical(name: str, samples: PerplexitySamples, other_name: str, other: PerplexitySamples) -> None:
     """Raise ComparisonError where two recipes of different width gave bit-identical losses on their common tokens."""
-    common = min(len(samples.nll_nats), len(other.nll_nats))
-    if np.array_equal(samples.nll_nats[:common], other.nll_nats[:common]):
+    common, is_same = _common(samples, other)
+    if is_same:
         raise ComparisonError(
             f"{name} and {other_name} have different widths, and bit-identical negative log-likelihoods on "
             f"{common} tokens: one and the same model was evaluated twice. Look at weights_sha256 of both records."

@@ -345,6 +345,17 @@ def test_a_candidate_that_is_better_than_its_reference_is_anomalous(candidate, s
     assert candidate.judge("perplexity", 1e6).outcome == "pass"
 
 
+def test_a_candidate_may_hold_what_a_recipe_of_another_width_was_decoded_to(candidate, subject):
+    """As an export that is judged beside its recipe. What the reference holds is nothing to be judged."""
+    other = cell_of(subject, "int3-rtn")
+    put(candidate, PERPLEXITY, other.samples("perplexity"))
+    outcomes = {cell.judge("perplexity", 1e6).outcome for cell in (candidate, other)}
+    assert outcomes == {"pass"}
+    put(candidate, PERPLEXITY, subject.reference.samples("perplexity"))
+    with pytest.raises(ComparisonError, match=r"llama-0-0-theirs loses nothing: .* bit-identical to the reference's"):
+        candidate.judge("perplexity", 1e6)
+
+
 def test_of_a_candidate_the_noise_floor_is_measured_without_any_limit_too(candidate, subject):
     assert candidate.target.recipe.level == "int4"
     adjusted(subject, criteria=Overrides(candidates={"perplexity_delta": "informational"}))

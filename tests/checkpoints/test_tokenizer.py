@@ -231,3 +231,22 @@ def test_a_tokenizer_without_an_end_has_none(tmp_path):
     tokenizer = load_tokenizer(TINY_DIRECTORY)
     tokenizer.eos_token = None
     assert end_tokens(tmp_path, tokenizer) == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("tokenizer.json", "[]"),
+        ("tokenizer_config.json", "[]"),
+        ("tokenizer_config.json", '{"tokenizer_class": 3}'),
+        ("tokenizer_config.json", '{"bos_token": 3}'),
+        ("config.json", "[]"),
+        ("config.json", json.dumps(json.loads((TINY_DIRECTORY / "config.json").read_text()) | {"rms_norm_eps": "x"})),
+    ],
+)
+def test_files_that_are_none_of_a_tokenizers_are_one_sentence(tmp_path, file, content):
+    for each in TINY_DIRECTORY.glob("*.json"):
+        shutil.copy(each, tmp_path)
+    (tmp_path / file).write_text(content)
+    with pytest.raises(ModelError, match=r"^The tokenizer in .* cannot be opened: .+\.$"):
+        load_tokenizer(tmp_path)

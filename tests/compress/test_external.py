@@ -1,21 +1,26 @@
 """Candidates as artifacts: every architecture's published tensors come out as the engine's own parameters do."""
 
+from dataclasses import dataclass, replace
+
 import ml_dtypes
 import mlx.core as mx
 import numpy as np
 import pytest
 from builders import open_model
+from gguf_models import convert, keys_of, write
 from safetensors.numpy import load_file, save_file
 from transformers_models import SMALL, save
 
 from pytest_quantbench.catalog.candidates import Candidate
 from pytest_quantbench.catalog.recipes import recipe_of_candidate
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.formats import open_candidate
 from pytest_quantbench.checkpoints.formats.folder import Folder
 from pytest_quantbench.checkpoints.formats.plain import PlainHolding
 from pytest_quantbench.checkpoints.formats.protocol import HeldTensor
 from pytest_quantbench.compress.external import External
 from pytest_quantbench.engines.mlx.opened_checkpoint import Opened
+from pytest_quantbench.engines.parameters import Origin, Parameter
 from pytest_quantbench.errors import ModelError, WeightError
 from pytest_quantbench.quantizers import Codec
 
@@ -62,6 +67,7 @@ class HalvedHolding(PlainHolding):
             kind="halved",
             codec=Halved(),
             read=lambda: {"half": held.read()["weight"] / 2},
+            note="inputs not halved",
         )
 
 
@@ -122,7 +128,7 @@ def test_sizes_and_kinds_are_those_of_the_files(small_model):
     assert manifest.stored_bytes == 4 * values
     assert manifest.bf16_bytes == 2 * values
     matrix = artifact.tensor("model.layers.0.self_attn.q_proj.weight")
-    assert (matrix.quantizer, matrix.part) == ("halved", "inner")
+    assert (matrix.quantizer, matrix.part, matrix.note) == ("halved", "inner", "inputs not halved")
     assert artifact.tensor("model.embed_tokens.weight").part == "outer"
     norm = artifact.tensor("model.norm.weight")
     assert (norm.quantizer, norm.part, norm.note) == (None, "kept", "weight of RMSNorm")
@@ -143,6 +149,52 @@ def test_the_key_is_of_the_files_and_of_the_original(small_model):
     keys = {external(plain(held), source).manifest.key for held in (one, other) for source in (one, other)}
     assert len(keys) == 4
     assert external(plain(one), one).manifest.key in keys
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaled(Codec):
+    """Stores weights divided by what only a config says."""
+
+    scale: int
+    name = "scaled"
+
+    def decode(self, arrays):
+        return arrays["part"].astype(np.float32) * self.scale
+
+
+def test_the_key_is_of_what_a_config_says_of_the_codes_too(small_model):
+    """The same bytes are other weights where config.json says so."""
+    directory = small_model("llama")
+    source = open_model(directory)
+
+    class ScaledHolding(PlainHolding):
+        scale = 2
+
+        def tensor(self, name):
+            held = super().tensor(name)
+            return held if held is None else replace(held, codec=Scaled(scale=self.scale))
+
+    class Otherwise(ScaledHolding):
+        scale = 3
+
+    first, again, other = (made(each(Folder(directory)), source) for each in (ScaledHolding, ScaledHolding, Otherwise))
+    assert first.manifest.files == other.manifest.files
+    assert first.manifest.key == again.manifest.key != other.manifest.key
+
+
+@pytest.mark.parametrize(("rows", "stored_bytes"), [((4, 2, 2), 64), ((6, 2), 64), ((16,), 64), ((8, 8), 64)])
+def test_what_a_parameter_is_put_together_of_is_counted_as_far_as_it_is_in_it(small_model, rows, stored_bytes):
+    """Matrices that are joined count whole, whatever their sizes; of larger ones the part that is taken."""
+    directory = small_model("llama")
+    artifact = external(plain(directory), directory)
+    parameter = Parameter(path="made", shape=(8, 4), kind="linear", owner="Linear", layer=0)
+    held = [
+        HeldTensor(name="part", shape=(each, 4), stored_bytes=8 * each, kind="F16", codec=None, read=dict)
+        for each in rows
+    ]
+    artifact._origins["made"] = Origin(form="made", sources=("part",))
+    artifact._held["made"] = tuple(held)
+    assert artifact._described(parameter).stored_bytes == stored_bytes
 
 
 def changed(directory, change):
@@ -208,6 +260,20 @@ def test_a_head_that_is_the_embeddings_once_more_is_taken_and_another_is_refused
 
     with pytest.raises(ModelError, match=r"output head \(lm_head\.weight\) that is not its embeddings"):
         made(changed(twice, other), source)
+
+
+def test_a_gguf_may_hold_the_embeddings_as_its_head_once_more(small_model, tmp_path):
+    original = small_model("qwen2", dtype=mx.float32, hidden_size=64, intermediate_size=96)
+    changed(original, lambda tensors: tensors.pop("lm_head.weight", None))
+    source = open_model(original)
+    config, _, stored = convert(original, tmp_path / "x.gguf", ("Q8_0",))
+    for head, told in ((stored["token_embd.weight"], None), (stored["blk.0.ffn_up.weight"], "does not have")):
+        write(tmp_path / "y.gguf", keys_of(config, "qwen2"), stored | {"output.weight": head})
+        if told is None:
+            assert made(open_candidate(tmp_path / "y.gguf"), source).names == source.names
+        else:
+            with pytest.raises(ModelError, match=rf"holds output\.weight, which the reference {told}"):
+                made(open_candidate(tmp_path / "y.gguf"), source)
 
 
 def test_biases_of_zero_add_nothing(small_model):

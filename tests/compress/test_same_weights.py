@@ -109,7 +109,8 @@ def test_matrices_of_every_name_are_sampled_in_different_layers(tiny):
 
 def test_what_is_too_large_to_be_cheap_is_left_out():
     large = Parameter(path="e.weight", shape=(2**18, 2**11), kind="embedding", owner="Embedding", layer=None)
-    assert sampled([large]) == []
+    experts = Parameter(path="e.weight", shape=(2**6, 2**12, 2**11), kind="linear", owner="SwitchLinear", layer=0)
+    assert sampled([large, experts]) == []
     with pytest.raises(ModelError, match="no matrix that a candidate could be compared by"):
         cosines(SimpleNamespace(parameters=[large]), np.zeros)
 

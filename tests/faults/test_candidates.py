@@ -9,6 +9,7 @@ from gates import GATE
 from mlx_models import as_mlx
 
 from pytest_quantbench.catalog.models import user_model
+from pytest_quantbench.checkpoints.formats.folder import base_model_of
 from pytest_quantbench.errors import DiskError, ModelError, OfflineError
 from pytest_quantbench.fetch import candidates, download, transfer
 
@@ -39,6 +40,14 @@ def test_one_file_of_many_is_fetched_and_found_offline(hub, monkeypatch):
     assert hub.requests == []
     with pytest.raises(OfflineError, match=r"tiny-GGUF:t-Q8_0\.gguf is not in the Hub's cache .*--offline forbids"):
         candidates.find(f"{SOURCE}:t-Q8_0.gguf", offline=True)
+
+
+def test_the_model_card_comes_along_which_may_name_the_original(hub):
+    card = b"---\nbase_model: owner/name\n---\n"
+    hub.publish(SOURCE, FILES | {"README.md": card, "config.json": b"{}"})
+    path = candidates.find(f"{SOURCE}:*Q4_0.gguf", offline=False)
+    assert sorted(each.name for each in path.parent.iterdir()) == ["README.md", "t-Q4_0.gguf"]
+    assert base_model_of(path.parent) == "owner/name"
 
 
 def test_what_a_process_has_found_it_does_not_fetch_or_check_again(hub):

@@ -71,10 +71,16 @@ def test_a_file_is_chosen_by_name_or_pattern_with_all_its_parts(file, found):
     assert gguf_files(MANY, asked(file)) == found
 
 
+def test_what_lies_beside_a_model_is_none_unless_it_is_named():
+    names = ("m.gguf", "mmproj-m-F16.gguf", "m-imatrix.gguf")
+    assert gguf_files(names, ONE) == ["m.gguf"]
+    assert gguf_files(names, asked("mmproj*")) == ["mmproj-m-F16.gguf"]
+
+
 @pytest.mark.parametrize(
     ("names", "source", "told"),
     [
-        (MANY, ONE, r"^a/b is 4 GGUF files\. Name one as a/b:FILE\. They are BF16/m\.gguf, m-Q4_K_M\.gguf, m-Q8_0"),
+        (MANY, ONE, r"^a/b is 3 GGUF files\. Name one as a/b:FILE\. They are BF16/m\.gguf, m-Q4_K_M\.gguf, m-Q8_0"),
         (MANY, asked("*Q*"), r"^a/b:\*Q\* is 2 GGUF files\. .* They are m-Q4_K_M\.gguf, m-Q8_0\.gguf\.$"),
         (MANY, asked("Q5"), r"^a/b has no GGUF file Q5\. Name one as a/b:FILE\. They are BF16/m\.gguf, m-Q4"),
         (MANY[:6], asked("BF16/*"), r"^a/b has 1 of the 2 parts of BF16/m\.gguf\.$"),

@@ -37,6 +37,12 @@ def test_identical_likelihoods_are_an_error_and_never_a_pass():
         rules.judge_perplexity(make_losses(NOISE), make_losses(NOISE), 1.0)
 
 
+def test_a_candidate_with_the_very_losses_of_its_reference_is_told_so():
+    with pytest.raises(ComparisonError, match=r"m-q4 loses nothing: .* of 200 tokens are bit-identical"):
+        rules.refuse_lossless("m-q4", make_losses(NOISE), make_losses(NOISE[:200]))
+    rules.refuse_lossless("m-q4", make_losses(NOISE), make_losses(NOISE + 1))
+
+
 @pytest.mark.parametrize("change", [{"protocol_sha256": "q on c"}, {"protocol_sha256": "p on d"}])
 def test_other_protocols_are_not_compared(change):
     with pytest.raises(ComparisonError, match="different protocols"):

@@ -51,6 +51,7 @@ MOST_STATE_BYTES = 10_000  # a real one has 200
 BLOCKS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 LARGEST_OFFSET = 1e6  # of real ones, which are a mean of magnitudes of weights, none is near
 NESTED = ("nested_absmax", "nested_quant_map")
+NOTE = "inputs not rounded to 8 bits, as LLM.int8 does but for outliers"
 BY_ROWS = 0  # what `weight_format` has to be: the layouts of older kernels have other numbers
 
 
@@ -102,10 +103,6 @@ class EightBit(Codec):
     def decode(self, arrays: Mapping[str, Array]) -> Array:
         """(out, in) float32, in the order in which bitsandbytes multiplies."""
         return np.asarray(arrays["weight"] * arrays["SCB"][:, None] * np.float32(1 / 127))
-
-    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, Array]) -> str:
-        """What is not judged: bitsandbytes would also round inputs."""
-        return "weights alone: inputs are not rounded to 8 bits, as LLM.int8 does but for outliers"
 
 
 class BitsAndBytes:
@@ -216,4 +213,4 @@ def _eight(folder: Folder, path: str) -> Packed:
         if np.any(arrays.get("weight_format", BY_ROWS) != BY_ROWS):
             raise _unreadable(folder, parts["weight_format"], "says another layout than by rows, which alone is read")
 
-    return packed(folder, parts["weight"], shape, EightBit(), parts, {"bits": 8}, check=check)
+    return packed(folder, parts["weight"], shape, EightBit(), parts, {"bits": 8}, note=NOTE, check=check)

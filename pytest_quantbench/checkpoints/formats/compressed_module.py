@@ -37,7 +37,7 @@ class Module:
     scheme: Scheme
     weights: Arguments
     shape: tuple[int, int]
-    remark: str
+    note: str
 
     def has(self, part: str) -> bool:
         """Whether the files hold this part."""
@@ -100,4 +100,5 @@ class Module:
             codec=codec,
             read=arrays,
             parameters={"bits": self.weights.bits, "strategy": self.weights.strategy, **group},
+            note=self.note,
         )

@@ -29,8 +29,8 @@ from pytest_quantbench.checkpoints.formats.integer_codec import (
     loose_words_of,
     stream,
     unpacked,
-    words_of,
 )
+from pytest_quantbench.checkpoints.formats.packed_words import words_of
 from pytest_quantbench.checkpoints.formats.protocol import HeldTensor
 from pytest_quantbench.quantizers import Array, Arrays, Codec
 
@@ -76,14 +76,12 @@ def _integers(module: Module, bits: int) -> Codec:
         module.folder.expect(f"{module.path}.weight_g_idx", dtypes=("I32",), shape=module.shape[1:])
     inputs, (_, in_features) = module.scheme.inputs, module.shape
     if inputs is None or not rounds(inputs):
-        return Integers(bits=bits, block=module.block, in_features=in_features, remark=module.remark)
+        return Integers(bits=bits, block=module.block, in_features=in_features)
     if not inputs.dynamic:
         module.expect_number("input_scale", FLOATS)
     if not inputs.dynamic and module.has("input_zero_point"):
         module.expect_number("input_zero_point", ("I8",))
-    return RuledIntegers(
-        bits=bits, block=module.block, in_features=in_features, remark=module.remark, input_bits=inputs.bits
-    )
+    return RuledIntegers(bits=bits, block=module.block, in_features=in_features, input_bits=inputs.bits)
 
 
 def rounds(inputs: Arguments) -> bool:
@@ -138,7 +136,7 @@ def float8(module: Module) -> HeldTensor:
     """float-quantized, and naive-quantized floats."""
     module.folder.expect(f"{module.path}.weight", dtypes=("F8_E4M3",), shape=module.shape)
     module.expect_scales("weight_scale", FLOATS)
-    codec = Float8(block=module.block, in_features=module.shape[1], remark=module.remark)
+    codec = Float8(block=module.block, in_features=module.shape[1])
     return module.held(
         codec,
         lambda parts: {
@@ -154,7 +152,7 @@ def microscaled(module: Module) -> HeldTensor:
     part, dtype = ("weight", "F8_E4M3") if bits == 8 else ("weight_packed", "U8")
     module.folder.expect(f"{module.path}.{part}", dtypes=(dtype,), shape=(rows, columns * bits // 8))
     module.expect_scales("weight_scale", ("U8", "F8_E8M0"))
-    codec = MxFloats(bits=bits, in_features=columns, remark=module.remark)
+    codec = MxFloats(bits=bits, in_features=columns)
     return module.held(
         codec, lambda parts: {"codes": parts[part].view(np.uint8), "scales": parts["weight_scale"].view(np.uint8)}
     )
@@ -174,4 +172,4 @@ def nvfp4(module: Module) -> HeldTensor:
         scales = parts["weight_scale"].view(np.uint8)
         return {"codes": parts["weight_packed"], "scales": scales, "global_scale": whole}
 
-    return module.held(NvFloat4(in_features=columns, remark=module.remark), read)
+    return module.held(NvFloat4(in_features=columns), read)

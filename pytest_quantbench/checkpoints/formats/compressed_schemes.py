@@ -20,7 +20,6 @@ from pytest_quantbench.checkpoints.safetensors_header import short
 from pytest_quantbench.errors import ModelError
 
 LARGEST = 2**31 - 1
-STRATEGIES = ("tensor", "channel", "group", "tensor_group", "block")
 EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "tok_embeddings")
 MOST_PATTERN = 300  # characters
 # A repeated group, or many repeats, can take for ever to match; no targets need them.

@@ -121,7 +121,7 @@ class CompressedHolding(Holding):
             scheme=scheme,
             weights=kind,
             shape=self._shape(path, kind),
-            remark=self._remark(scheme, path),
+            note=self._note(scheme, path),
         )
         return layout.read[kind.type](module)
 
@@ -162,7 +162,7 @@ class CompressedHolding(Holding):
             raise ModelError(f"{self._folder.directory}: {short(f'{path}.{part}')} of shape {found} is no matrix.")
         return found[0], found[1] if part == "weight" else found[1] * 8 // kind.bits
 
-    def _remark(self, scheme: Scheme, path: str) -> str:
+    def _note(self, scheme: Scheme, path: str) -> str:
         inputs = scheme.inputs
         kind = scheme.weights
         left = (

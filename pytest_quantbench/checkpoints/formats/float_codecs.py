@@ -26,22 +26,11 @@ MX_FORMS = {4: "mxfp4", 8: "mxfp8"}  # those that MLX has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Floats(Codec):
-    """What they have in common; `remark` says what of a file's scheme is left out."""
-
-    in_features: int
-    remark: str = ""
-
-    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, Array]) -> str:
-        """The remark."""
-        return self.remark
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Float8(_Floats):
+class Float8(Codec):
     """E4M3 with scales in 16 or 32 bits. Arrays: `codes` (out, in) uint8, `scales` (blocks, groups)."""
 
     block: tuple[int, int]  # rows and columns that share a scale
+    in_features: int
 
     name: ClassVar[str] = "float8 in blocks"
 
@@ -56,13 +45,14 @@ class Float8(_Floats):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MxFloats(_Floats):
+class MxFloats(Codec):
     """Elements of 4, 6 or 8 bits, a power of two for every 32 along a row.
 
     Arrays: `codes` (out, in × bits / 8) uint8, `scales` (out, in / 32) uint8, E8M0.
     """
 
     bits: int
+    in_features: int
 
     name: ClassVar[str] = "microscaled floats"
 
@@ -81,11 +71,13 @@ class MxFloats(_Floats):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NvFloat4(_Floats):
+class NvFloat4(Codec):
     """E2M1 with an E4M3 scale for every 16 along a row, which `global_scale` divides: NVIDIA's NVFP4.
 
     Arrays: `codes` (out, in / 2) uint8, `scales` (out, in / 16) uint8, `global_scale` (1,) float32.
     """
+
+    in_features: int
 
     name: ClassVar[str] = "nvfp4"
 

@@ -28,7 +28,7 @@ METHODS = ("fp8", "fbgemm_fp8")
 SCALES = ("weight_scale_inv", "weight_scale")
 OF_INPUTS = ("input_scale", "activation_scale", "input_scale_ub")
 CACHE_SCALES = ("k_scale", "v_scale")
-REMARK = "inputs not rounded, as the file's scheme asks"
+NOTE = "inputs not rounded, as the file's scheme asks"
 
 
 class Fp8:
@@ -94,9 +94,10 @@ class Fp8Holding(Holding):
             shape=shape,
             stored_bytes=folder.stored_bytes(stored),
             kind="fp8",
-            codec=Float8(block=block, in_features=shape[1], remark=REMARK),
+            codec=Float8(block=block, in_features=shape[1]),
             read=read,
             parameters={"bits": 8, "block": f"{block[0]} × {block[1]}"},
+            note=NOTE,
         )
 
     def _is_quantized(self, path: str) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pytest_quantbench.checkpoints.formats.gguf_cursor import Value
 from pytest_quantbench.checkpoints.formats.gguf_header import MAGIC, GgufTensor, Header, read_header
-from pytest_quantbench.checkpoints.hub_cache_file import named_digest
+from pytest_quantbench.checkpoints.hub_cache_file import is_of_hub
 from pytest_quantbench.checkpoints.safetensors_header import corrupt, short
 from pytest_quantbench.errors import ModelError
 
@@ -90,16 +90,9 @@ def _parts(file: Path, count: int) -> list[Path]:
 
 
 def _refuse_leaving(part: Path) -> None:
-    """Raise ModelError for a link to a file elsewhere than in the folder or, from a snapshot of the Hub's cache, in its
-    blobs.
-    """
-    folder = part.parent.resolve()
-    if part.resolve().parent == folder or not part.is_symlink():
+    """Raise ModelError for a link to a file elsewhere than in the folder or, in the Hub's cache, among its blobs."""
+    if not part.is_symlink() or is_of_hub(part) or part.resolve().parent == part.parent.resolve():
         return
-    if named_digest(part) is not None:
-        target = (part.parent / part.readlink()).parent.resolve()
-        if folder.parent.name == "snapshots" and target == folder.parents[1] / "blobs":
-            return
     raise ModelError(f"{part} is a link out of its folder, to {part.resolve()}. Put the file itself there.")
 
 

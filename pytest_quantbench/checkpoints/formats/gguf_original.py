@@ -18,6 +18,7 @@ from pytest_quantbench.checkpoints.formats.gguf import GgufHolding
 from pytest_quantbench.checkpoints.formats.gguf_claims import LIKE_LLAMA3, adds_bos, claims_of, config_of, head_dim
 from pytest_quantbench.checkpoints.formats.gguf_cursor import Value
 from pytest_quantbench.checkpoints.formats.gguf_files import Model
+from pytest_quantbench.checkpoints.safetensors_header import short
 from pytest_quantbench.errors import ModelError
 
 # By architecture: model_type, and the class that it names.
@@ -124,17 +125,22 @@ def tokenizer_of(model: Model) -> Any:
         raise ModelError(f"{model.files[0]} has no tokenizer. Give the original.")
     kind, cutting = given["tokenizer_type"], given.get("pre_tokenizer_type", "default")
     known = (*SPLIT_DIGITS, *AS_GPT2, *reading.GGUF_PRE_TOKENIZER_SPLITS)
-    if kind not in reading.GGUF_TOKENIZER_TYPES or (kind == "gpt2" and cutting not in known):
+    if (
+        not isinstance(kind, str)
+        or kind not in reading.GGUF_TOKENIZER_TYPES
+        or (kind == "gpt2" and cutting not in known)
+    ):
         raise ModelError(
             f"{model.files[0]} has a tokenizer of type {kind!r:.80} that cuts texts as {cutting!r:.80}, which is not "
             f"known here. Give the original."
         )
+    claims = claims_of(model)
+    _refuse_unfit(model.files[0], given, claims.special_tokens)
     backend, _ = reading.convert_gguf_tokenizer(str(model.values["general.architecture"]), given)
     if kind == "gpt2" and cutting in SPLIT_DIGITS:
         _split_digits(backend)
     if kind == "gpt2" and cutting in LIKE_LLAMA3:
         backend.model.ignore_merges = True
-    claims = claims_of(model)
     special = {f"{key.removesuffix('_id')}": given["tokens"][token] for key, token in claims.special_tokens.items()}
     made: Any = PreTrainedTokenizerFast  # it is not annotated
     return made(
@@ -143,6 +149,27 @@ def tokenizer_of(model: Model) -> Any:
         chat_template=claims.chat_template,
         **{"bos_token": None, "eos_token": None, **special},
     )
+
+
+def _refuse_unfit(file: Path, given: Mapping[str, Any], special: Mapping[str, int]) -> None:
+    """Raise ModelError for types, merges, scores or special tokens that cannot be those of the tokens: the libraries
+    that build tokenizers take them for granted.
+    """
+    tokens, merges, scores = given["tokens"], given.get("merges"), given.get("scores")
+    known, types = set(tokens), given.get("token_type", [])
+    if not isinstance(types, list) or len(types) not in (0, len(tokens)):
+        raise ModelError(f"{file}: {len(tokens)} tokens have the types {short(types)}. Fetch it again.")
+    if (merges is None or given["tokenizer_type"] != "gpt2") and not (
+        isinstance(scores, list) and len(scores) == len(tokens) and all(isinstance(each, float) for each in scores)
+    ):
+        raise ModelError(f"{file} has no merges of its tokens, nor a score for each. Give the original.")
+    for merge in [merges] if isinstance(merges, str | int | float) else merges or ():
+        parts = merge.split(" ") if isinstance(merge, str) else ()
+        if len(parts) != 2 or not {*parts, "".join(parts)} <= known:
+            raise ModelError(f"{file}: the merge {short(merge)} is not of its tokens. Fetch it again.")
+    for name, token in special.items():
+        if not 0 <= token < len(tokens):
+            raise ModelError(f"{file}: {name} is {token}, and there are {len(tokens)} tokens. Fetch it again.")
 
 
 def _listed(value: Value | None) -> Any:

@@ -10,6 +10,7 @@ Source: llama.cpp's convert_hf_to_gguf.py, class by class. Two things happen to 
   original in F16 the sum was rounded to F16: what the file says of those norms is 2^-12 off, and nobody can mend it.)
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ CONVERSIONS: Mapping[str, Conversion] = MappingProxyType(
         **dict.fromkeys(("qwen2", "qwen2moe", "qwen3", "qwen3moe", "phi3", "olmo2"), AS_IT_IS),
     }
 )
+IN_LAYER = re.compile(r"blk\.(\d{1,4})\.")
 HEADS = {".attn_q.": "head_count", ".attn_k.": "head_count_kv"}
 
 
@@ -80,8 +82,9 @@ class Undoing:
         attention = f"{self.architecture}.attention"
         found = self._values.get(f"{attention}.{key}", self._values.get(f"{attention}.head_count"))
         if isinstance(found, np.ndarray):  # a number for each layer
-            layer = int(stored.split(".")[1])
-            found = int(found[layer]) if layer < len(found) else None
+            layer = IN_LAYER.match(stored)
+            several = dict(enumerate(found.tolist()))
+            found = several.get(int(layer[1])) if layer is not None else None
         if not isinstance(found, int):
             raise ModelError(f"{self._file} says nothing of {attention}.{key}, which {stored} needs.")
         return found

@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench.checkpoints.formats.packed_words import words_of
 from pytest_quantbench.quantizers import Array, Codec
 from pytest_quantbench.quantizers.layer import Affine, Fixed, InputRule, Layer, PerToken
 from pytest_quantbench.quantizers.numerics import affine, block_scales
@@ -28,7 +29,6 @@ class Integers(Codec):
     bits: int
     block: tuple[int, int]  # rows and columns that share a scale
     in_features: int
-    remark: str = ""
 
     name: ClassVar[str] = "integers in blocks"
 
@@ -77,10 +77,6 @@ class Integers(Codec):
             narrow = biases.astype(scales.dtype)
         return (scales, narrow) if np.array_equal(narrow.astype(np.float32), biases) else (wide, biases)
 
-    def note(self, weight_shape: tuple[int, int], arrays: Mapping[str, Array]) -> str:
-        """What of the file's scheme is left out."""
-        return self.remark
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuledIntegers(Integers):
@@ -104,11 +100,6 @@ class RuledIntegers(Integers):
         middle = 2 ** (self.input_bits - 1)
         zero = float(arrays["input_zero"].ravel()[0]) if "input_zero" in arrays else 0.0
         return Fixed(step=float(arrays["input_scale"].ravel()[0]), zero=zero + middle, bits=self.input_bits)
-
-
-def words_of(count: int, bits: int) -> int:
-    """How many words of 32 bits so many codes fill as a stream."""
-    return -(-count * bits // 32)
 
 
 def loose_words_of(count: int, bits: int) -> int:

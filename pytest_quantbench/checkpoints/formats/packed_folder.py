@@ -36,6 +36,7 @@ def packed(
     *,
     beside: Sequence[str] = (),
     opaque: Sequence[str] = (),
+    note: str = "",
     check: Callable[[Arrays], None] = lambda arrays: None,
 ) -> Packed:
     """A matrix of this name and shape. `parts`: which stored tensor is which of the codec's arrays; `beside` are others
@@ -57,6 +58,7 @@ def packed(
         codec=codec,
         read=arrays,
         parameters=parameters,
+        note=note,
     )
     return Packed(tensor=tensor, stored=stored)
 
@@ -119,13 +121,8 @@ class PackedHolding(Holding):
         return [*self._packed.values(), *(tensor for tensor in plain if tensor is not None)]
 
     def left_over(self, names: Sequence[str]) -> Sequence[str]:
-        """What has none of these names, biases of zeros aside: older packers write them to layers that have none."""
-        left = ({*self._packed} | {*self._folder.tensors} - self._parts).difference(names)
-        return sorted(name for name in left if not self._is_empty_bias(name))
-
-    def _is_empty_bias(self, name: str) -> bool:
-        of_packed = name.endswith(".bias") and f"{name.removesuffix('.bias')}.weight" in self._packed
-        return of_packed and not self._folder.read([name])[name].any()
+        """What has none of these names."""
+        return sorted(({*self._packed} | {*self._folder.tensors} - self._parts).difference(names))
 
     def claims(self) -> Claims:
         """What the directory's other files say."""

@@ -28,7 +28,7 @@ class HeldTensor:
     `kind` is what the format calls its encoding, such as `Q4_K` or `gptq`, and `parameters` go with it. `read` gives
     the arrays that `codec` decodes to the whole tensor of this shape: (out, in) for a matrix, (experts, out, in) for a
     stack of them, whose arrays have the experts first. Where `codec` is None they are one array, which is the tensor
-    itself in 16 or 32 bits.
+    itself in 16 or 32 bits. `note` says what the files' scheme asks for beside these weights and is not done here.
     """
 
     name: str
@@ -38,6 +38,7 @@ class HeldTensor:
     codec: Codec | None
     read: Callable[[], Arrays]
     parameters: Mapping[str, int | float | str] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,6 @@
-"""What lies beside the weights in every directory of an export: config, tokenizer, generation settings, model card."""
+"""What lies beside the weights in every directory of an export: config, tokenizer, generation settings, model card, and
+what is said there of a recipe that weights alone cannot hold.
+"""
 
 import json
 import shutil
@@ -9,6 +11,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from pytest_quantbench import quantizers
+from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.checkpoints.checkpoint import tokenizer_files
 from pytest_quantbench.compress.exports.protocol import Job, Written
 from pytest_quantbench.errors import DiskError
@@ -66,6 +70,13 @@ def copy_beside(original: Path, directory: Path, config: Mapping[str, Any]) -> N
 def write_config(directory: Path, config: Mapping[str, Any]) -> None:
     """Write config.json. Raises OSError."""
     (directory / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
+
+
+def lost_rules(recipe: Recipe, form: str) -> Iterator[str]:
+    """A sentence for methods that round activations too, which this form of weights cannot say."""
+    for part in dict.fromkeys(part.quantizer for part in recipe.parts):
+        if quantizers.get(part).has_input_rule:
+            yield f"{part} also rounds activations while the model runs, which {form} cannot hold: it is lost."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

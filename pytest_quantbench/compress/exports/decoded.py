@@ -4,7 +4,7 @@ Such a directory can be a reference for other candidates, or be run by programs 
 Of a GGUF file config and tokenizer are made of what its header says; a directory has its own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,16 @@ def write_decoded(holding: Holding, dtype: Dtype, directory: Path) -> Written:
                 rounded.add(name, exact, exact, array)
         stored_bytes = files.finish()
     sentences, lines = told([rounded])
-    return Written(stored_bytes=stored_bytes, differences=sentences, details=lines)
+    return Written(stored_bytes=stored_bytes, differences=(*sentences, *_lost(holding)), details=lines)
+
+
+def _lost(holding: Holding) -> Iterator[str]:
+    """A sentence for each thing beside its weights that the files' scheme asks for."""
+    coded = [tensor for tensor in holding.stored() if tensor.codec is not None]
+    if any(tensor.codec is not None and tensor.codec.has_input_rule for tensor in coded):
+        yield "The files' scheme also rounds activations while the model runs, which decoded weights cannot hold."
+    for note in dict.fromkeys(tensor.note for tensor in coded if tensor.note):
+        yield f"{note[0].upper()}{note[1:]}."
 
 
 def card_of_files(holding: Holding, source: str) -> Card:

@@ -6,7 +6,7 @@ was judged: what differs is measured. Tensors lie in a file of their own until t
 be written before them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Recipe
+from pytest_quantbench.compress.exports.beside import lost_rules
 from pytest_quantbench.compress.exports.differences import Difference, differ, told
 from pytest_quantbench.compress.exports.gguf_blocks import Rows, encoded, plain
 from pytest_quantbench.compress.exports.gguf_model import GgufModel
@@ -53,7 +53,7 @@ class Gguf:
             with closing(_header(job, model, tokens)) as writer:
                 tensors.assemble(writer, file)
         sentences, lines = told(list(differences.values()))
-        said = (*sentences, *filter(None, [tokens.note]), *_lost_rules(job.recipe))
+        said = (*sentences, *filter(None, [tokens.note]), *lost_rules(job.recipe, "a GGUF file"))
         return Written(stored_bytes=file.stat().st_size, differences=said, details=lines)
 
 
@@ -91,13 +91,6 @@ def _header(job: Job, model: GgufModel, tokens: Tokens) -> Any:
     model.describe(writer)
     tokens.describe(writer)
     return writer
-
-
-def _lost_rules(recipe: Recipe) -> Iterator[str]:
-    """A sentence for methods that round activations too."""
-    for part in dict.fromkeys(part.quantizer for part in recipe.parts):
-        if quantizers.get(part).has_input_rule:
-            yield f"{part} also rounds activations while the model runs, as a GGUF file does not say: it is lost."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,16 +4,15 @@ Every recipe can be written so, as `decode` defines its weights, in float32 or r
 to activations is not in weights, and lost. config.json is the original's with the type of the weights in it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import ml_dtypes
 import numpy as np
 
-from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Recipe
-from pytest_quantbench.compress.exports.beside import copy_beside
+from pytest_quantbench.compress.exports.beside import copy_beside, lost_rules
 from pytest_quantbench.compress.exports.differences import Difference, differ, told
 from pytest_quantbench.compress.exports.protocol import Dtype, Job, Written
 from pytest_quantbench.compress.exports.safetensors_files import SafetensorsFiles
@@ -53,7 +52,11 @@ class Hf:
             stored_bytes = files.finish()
         copy_beside(source.checkpoint.directory, directory, with_dtype(source.config, job.dtype))
         sentences, lines = told([rounded])
-        return Written(stored_bytes=stored_bytes, differences=(*sentences, *_lost_rules(job.recipe)), details=lines)
+        return Written(
+            stored_bytes=stored_bytes,
+            differences=(*sentences, *lost_rules(job.recipe, "decoded weights")),
+            details=lines,
+        )
 
 
 def _origins(source: Architecture) -> dict[str, Origin]:
@@ -79,10 +82,3 @@ def with_dtype(config: Mapping[str, Any], dtype: Dtype) -> dict[str, Any]:
 
 def _says_dtype(value: Any) -> bool:
     return isinstance(value, dict) and any(key in value for key in DTYPE_KEYS)
-
-
-def _lost_rules(recipe: Recipe) -> Iterator[str]:
-    """A sentence for methods that round activations too."""
-    for part in dict.fromkeys(part.quantizer for part in recipe.parts):
-        if quantizers.get(part).has_input_rule:
-            yield f"{part} also rounds activations while the model runs, which decoded weights cannot hold: it is lost."

@@ -36,6 +36,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 ENDINGS = (".weight", ".bias")
+MOST = 4096  # layers, or experts of one
 
 
 def names_in(holding: Holding, config: Mapping[str, Any]) -> list[str]:
@@ -60,10 +61,18 @@ def _every(holding: Holding, config: Mapping[str, Any]) -> Iterator[str]:
             f"{holding.files[0]} is a {kind!r:.80} model, whose tensors' names on the Hub are not known here. "
             f"Those that are: {', '.join(PARTS)}."
         )
-    experts = config.get("num_local_experts") or config.get("num_experts") or 0
+    layers = _number(holding, "num_hidden_layers", config.get("num_hidden_layers"))
+    experts = _number(holding, "num_experts", config.get("num_local_experts") or config.get("num_experts") or 0)
     paths = [*OUTSIDE]
-    for layer in range(int(config["num_hidden_layers"])):
+    for layer in range(layers):
         for part in PARTS[kind]:
-            several = range(int(experts)) if "{expert}" in part else range(1)
+            several = range(experts) if "{expert}" in part else range(1)
             paths += [f"model.layers.{layer}.{part.format(expert=expert)}" for expert in several]
     return (path + ending for path in paths for ending in ENDINGS)
+
+
+def _number(holding: Holding, key: str, value: Any) -> int:
+    """How many of something there are. Raises ModelError for what no model has so many of."""
+    if not isinstance(value, int) or not 0 <= value <= MOST:
+        raise ModelError(f"{holding.files[0]}: {key} is {value!r:.80}, and a number from 0 to {MOST} is needed.")
+    return value

@@ -26,6 +26,7 @@ class Origins:
     def __init__(self, config: Config, published: Mapping[str, mx.array]) -> None:
         self._config, self._names = config, list(published)
         self._shapes = {name: tuple(array.shape) for name, array in published.items()}
+        self._numbers = {name: FIRST + STEP * place for place, name in enumerate(self._names)}
         _, taken = fitted(config, published)
         by_array = {id(array): name for name, array in published.items()}
         self._same = {path: by_array[id(array)] for path, array in taken.items() if id(array) in by_array}
@@ -56,7 +57,7 @@ class Origins:
 
     def _constant(self, name: str) -> mx.array:
         """A tensor's shape, filled with its number: no memory is taken."""
-        number = mx.array(FIRST + STEP * self._names.index(name), mx.uint32)
+        number = mx.array(self._numbers[name], mx.uint32)
         return mx.broadcast_to(number, self._shapes[name])
 
     @staticmethod

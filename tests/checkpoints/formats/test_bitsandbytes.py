@@ -75,7 +75,7 @@ def test_eight_bits(tmp_path, marked):
     tensor = held(tmp_path)
     assert np.allclose(decoded(tmp_path), codes * largest[:, None].astype(np.float64) / 127, rtol=3e-7)
     assert tensor.stored_bytes == 60 + 24 + marked
-    assert "inputs are not rounded" in tensor.codec.note(tensor.shape, tensor.read())
+    assert tensor.note == "inputs not rounded to 8 bits, as LLM.int8 does but for outliers"
     assert tensor.codec.layer(tensor.read()) is None
 
 

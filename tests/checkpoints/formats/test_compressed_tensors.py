@@ -156,7 +156,7 @@ def test_inputs_in_integers_token_by_token_are_rounded_here_too(opened):
     held = opened(int8(), said).tensor(f"{Q_PROJ}.weight")
     assert held.codec.has_input_rule
     assert held.codec.layer(held.read()).input_rule == PerToken(bits=8)
-    assert held.codec.note(held.shape, {}) == ""
+    assert held.note == ""
 
 
 @pytest.mark.parametrize(("zero", "ours"), [(None, 128), (-28, 100)])
@@ -179,9 +179,7 @@ def test_what_is_not_rounded_here_is_said_and_the_caches_scales_are_not_left_ove
     holding = opened(packed()[2], said, path=path, beside=PLAIN | {cache: np.ones(1, np.float32)})
     held = holding.tensor(f"{path}.weight")
     assert not held.codec.has_input_rule
-    assert held.codec.note(held.shape, {}) == (
-        "inputs and the cache of keys and values not rounded, as the file's scheme asks"
-    )
+    assert held.note == ("inputs and the cache of keys and values not rounded, as the file's scheme asks")
     assert holding.left_over(["lm_head.weight", f"{path}.weight"]) == []
 
 

@@ -74,7 +74,7 @@ def test_scales_of_every_shape_and_type(opened, said, part, shape, dtype):
     wide = np.kron(scales, np.ones((16, 16), np.float32)) if shape == (2, 3) else scales
     np.testing.assert_array_equal(decoded(holding), codes.astype(np.float32) * wide)
     assert held.stored_bytes == codes.nbytes + stored.nbytes + 4
-    assert held.codec.note(held.shape, {}) == "inputs not rounded, as the file's scheme asks"
+    assert held.note == "inputs not rounded, as the file's scheme asks"
     assert not held.codec.has_input_rule
     assert holding.left_over(["model.norm.weight", f"{Q_PROJ}.weight"]) == ["lm_head.weight"]
     assert {tensor.name for tensor in holding.stored()} == {*PLAIN, f"{Q_PROJ}.weight"}

@@ -286,6 +286,14 @@ def test_rows_in_another_order_need_the_number_of_heads(tmp_path, heads):
         open_candidate(tmp_path / "x.gguf")
 
 
+@pytest.mark.parametrize("name", ["x.attn_q.weight", "blk.9.attn_q.weight", "blk.-1.attn_q.weight"])
+def test_a_list_of_heads_is_of_the_layers(tmp_path, name):
+    keys = [*LLAMA[:2], ("llama.attention.head_count", "[u32]", [2])]
+    write(tmp_path / "x.gguf", keys, {name: ("F32", np.ones((4, 32), np.float32))})
+    with pytest.raises(ModelError, match=rf"says nothing of llama.attention.head_count, which {name} needs"):
+        open_candidate(tmp_path / "x.gguf")
+
+
 def test_recognizes_files_by_name_or_beginning(tmp_path):
     (tmp_path / "blob").write_bytes(b"GGUF and more")
     (tmp_path / "cut.gguf").write_bytes(b"GG")

@@ -116,20 +116,21 @@ def test_a_file_that_is_given_may_be_a_link(tmp_path):
     assert open_candidate(tmp_path / "x.gguf").tensor("model.embed_tokens.weight").shape == (2, 4)
 
 
-def in_cache(tmp_path, parts, folder="snapshots"):
-    """The files as the Hub's cache keeps them: links in a snapshot to blobs named by their hashes."""
-    blobs, snapshot = tmp_path / "models--a--b" / "blobs", tmp_path / "models--a--b" / folder / "rev"
+def in_cache(tmp_path, parts, folder="snapshots", within=""):
+    """As the Hub's cache keeps files: links in a snapshot, or a folder in it, to blobs named by their hashes."""
+    blobs, snapshot = tmp_path / "models--a--b" / "blobs", tmp_path / "models--a--b" / folder / "rev" / within
     blobs.mkdir(parents=True)
     snapshot.mkdir(parents=True)
     for part in parts:
         digest = hashlib.sha256(part.read_bytes()).hexdigest()
         part.rename(blobs / digest)
-        (snapshot / part.name).symlink_to(f"../../blobs/{digest}")
+        (snapshot / part.name).symlink_to(f"{'../' * len(within.split())}../../blobs/{digest}")
     return snapshot
 
 
-def test_links_of_the_hubs_cache_are_followed(tmp_path):
-    snapshot = in_cache(tmp_path, split(tmp_path / "m"))
+@pytest.mark.parametrize("within", ["", "Q4_K_M"])
+def test_links_of_the_hubs_cache_are_followed(tmp_path, within):
+    snapshot = in_cache(tmp_path, split(tmp_path / "m"), within=within)
     for source in (snapshot, snapshot / part_name(2)):
         assert len(open_candidate(source).files) == 3
 

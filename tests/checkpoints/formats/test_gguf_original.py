@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from gguf_models import convert
+from gguf_models import convert, write
 from safetensors.numpy import save_file
 
 from pytest_quantbench.checkpoints.formats.gguf import Gguf
-from pytest_quantbench.checkpoints.formats.gguf_original import whole_config
+from pytest_quantbench.checkpoints.formats.gguf_original import tokenizer_of, whole_config
+from pytest_quantbench.errors import ModelError
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -82,3 +83,45 @@ def test_the_same_logits(tmp_path, name):
     with torch.no_grad():
         found = opened(torch.tensor(TOKENS)).logits[0].numpy()
     np.testing.assert_allclose(found, wanted, atol=2e-5)
+
+
+MODEL = [("general.architecture", "text", "llama"), ("llama.block_count", "u32", 1)]
+MODEL += [("llama.attention.head_count", "u32", 2)]
+BPE = {"model": ("text", "gpt2"), "pre": ("text", "gpt-2"), "tokens": ("[text]", ["a", "b", "ab", "<e>"])}
+BPE |= {"merges": ("[text]", ["a b"])}
+
+
+def header_with(file, **changes):
+    """A model with a small tokenizer, some of whose values are others, or None for none."""
+    table = {key: value for key, value in (BPE | changes).items() if value is not None}
+    keys = [(f"tokenizer.ggml.{key}", *value) for key, value in table.items()]
+    write(file, MODEL + keys, {"token_embd.weight": ("F32", np.ones((3, 4), np.float32))})
+    return Gguf().open(file).model
+
+
+def test_a_small_tokenizer_is_built(tmp_path):
+    made = tokenizer_of(header_with(tmp_path / "x.gguf", eos_token_id=("u32", 3)))
+    assert made.encode("ab", add_special_tokens=False) == [2]
+    assert made.eos_token_id == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"merges": None}, "no merges of its tokens, nor a score for each"),
+        ({"model": ("text", "llama"), "merges": None}, "no merges of its tokens, nor a score for each"),
+        ({"model": ("text", "llama"), "scores": ("[f32]", [0.0])}, "no merges of its tokens, nor a score for each"),
+        ({"merges": ("[text]", ["a c"])}, "the merge 'a c' is not of its tokens"),
+        ({"merges": ("[text]", ["b a"])}, "the merge 'b a' is not of its tokens"),
+        ({"merges": ("[text]", ["ab"])}, "the merge 'ab' is not of its tokens"),
+        ({"merges": ("u32", 3)}, "the merge 3 is not of its tokens"),
+        ({"eos_token_id": ("u32", 4)}, "eos_token_id is 4, and there are 4 tokens"),
+        ({"bos_token_id": ("i32", -1)}, "bos_token_id is -1, and there are 4 tokens"),
+        ({"token_type": ("u32", 1)}, "4 tokens have the types 1"),
+        ({"token_type": ("[u32]", [1])}, r"4 tokens have the types \[1\]"),
+        ({"model": ("[text]", ["gpt2"])}, r"a tokenizer of type \['gpt2'\]"),
+    ],
+)
+def test_values_that_are_not_of_the_tokens_are_refused(tmp_path, changes, told):
+    with pytest.raises(ModelError, match=rf"x\.gguf.*{told}"):
+        tokenizer_of(header_with(tmp_path / "x.gguf", **changes))

@@ -5,6 +5,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from builders import open_model
+from compressed_files import PER_TOKEN, int8, open_parts, quantization
 from transformers import AutoTokenizer
 
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
@@ -84,6 +85,14 @@ def test_an_architecture_without_known_names_is_refused(job, exported):
         names_in(holding, {"model_type": "llama", "num_hidden_layers": 3})
 
 
+@pytest.mark.parametrize("key", ["num_hidden_layers", "num_experts"])
+@pytest.mark.parametrize("value", ["3", -1, 10**12, 1.5])
+def test_numbers_of_layers_and_experts_that_no_model_has_are_refused(key, value):
+    holding = open_candidate(TINY_DIRECTORY)
+    with pytest.raises(ModelError, match=rf"model\.safetensors: {key} is .*, and a number from 0 to 4096 is needed"):
+        names_in(holding, {"model_type": "qwen3_moe", "num_hidden_layers": 1, "num_experts": 2, key: value})
+
+
 def test_names_of_every_expert_are_asked_for(tmp_path):
     paths = [f"mlp.experts.{expert}.{part}_proj" for expert in range(2) for part in ("gate", "up", "down")]
     names = [f"model.layers.0.{path}.weight" for path in (*paths, "mlp.gate", "self_attn.q_norm")]
@@ -126,3 +135,22 @@ def test_a_gptq_directory_is_decoded_by_its_own_names(tmp_path, decode):
     assert held.keys() == {f"{path}.weight", "model.norm.weight"}
     assert json.loads((directory / "config.json").read_bytes()) == {"model_type": "llama", "torch_dtype": "float32"}
     assert written.differences == ()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        (
+            PER_TOKEN,
+            "The files' scheme also rounds activations while the model runs, which decoded weights cannot hold.",
+        ),
+        (PER_TOKEN | {"type": "float"}, "Inputs not rounded, as the file's scheme asks."),
+        (None, None),
+    ],
+)
+def test_what_files_do_beside_their_weights_is_lost_and_said(tmp_path, inputs, told):
+    said = quantization({"num_bits": 8, "strategy": "channel"}, "int-quantized", inputs=inputs)
+    holding = open_parts(tmp_path / "files", int8(), said)
+    (tmp_path / "decoded").mkdir()
+    written = write_decoded(holding, "float32", tmp_path / "decoded")
+    assert written.differences == (() if told is None else (told,))
