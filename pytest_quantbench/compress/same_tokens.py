@@ -6,17 +6,19 @@ number is passed over, special tokens that a fine-tune has renamed or added are 
 the others with another text, or another id for a text, is refused.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_quantbench.checkpoints.checkpoint import tokenizer_files
 from pytest_quantbench.checkpoints.formats.protocol import Claims
-from pytest_quantbench.checkpoints.tokenizer import PROBES, added_tokens, load_tokenizer
+from pytest_quantbench.checkpoints.tokenizer import PROBES, added_tokens, load_tokenizer, vocabulary
 from pytest_quantbench.compress.candidate_facts import UNSAID, Difference
 from pytest_quantbench.errors import ModelError
 
 MOST_OTHERS = 0.001  # of the ids that both have, special tokens aside
+OF_OTHER_SENSES = re.compile(r"(image|video|audio)_(soft_)?token_(id|index)")  # config.json's keys
 SHOWN = 3
 Texts = Mapping[int, str]
 
@@ -57,6 +59,31 @@ def compared(claims: Claims, own: Any, tokenizer: Any) -> tuple[int | None, tupl
         )
     _refuse_other_ids(own, tokenizer)
     return len(common), tuple(_differences(odd, mine, theirs))
+
+
+def without_rows(embedded: int, tokenizer: Any, config: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """What is said of a candidate that has embeddings of the first so many tokens, and the reference of more: rows that
+    fill up, which conversion to GGUF cuts off. Tokens that stand for pictures or sounds are in no text. Raises
+    ModelError where others of the reference's tokenizer are without a row.
+    """
+    elsewhere = {value for key, value in config.items() if OF_OTHER_SENSES.fullmatch(key)}
+    lacking = {token: text for token, text in texts_of(tokenizer).items() if token >= embedded}
+    lacking = {token: text for token, text in lacking.items() if token not in elsewhere}
+    rows = vocabulary(config)
+    if lacking:
+        first = min(lacking)
+        more = f" and {len(lacking) - 1:,} more" if len(lacking) > 1 else ""
+        raise ModelError(
+            f"The candidate is not the reference's: it has vocabulary {embedded} against {rows}, and no embedding of "
+            f"token {first} ({lacking[first]!r:.40}){more}. Name the model that it was made from with --model."
+        )
+    return (
+        Difference(
+            what="rows of embeddings",
+            candidate=f"{embedded:,}",
+            reference=f"{UNSAID if rows is None else f'{rows:,}'}, which fill up: the others are the reference's",
+        ),
+    )
 
 
 def _examples(odd: Sequence[int], mine: Texts, theirs: Texts) -> str:

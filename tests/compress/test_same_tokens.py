@@ -7,7 +7,7 @@ import pytest
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.checkpoints.formats.protocol import Claims
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
-from pytest_quantbench.compress.same_tokens import compared, own_tokenizer, texts_of
+from pytest_quantbench.compress.same_tokens import compared, own_tokenizer, texts_of, without_rows
 from pytest_quantbench.errors import ModelError
 
 
@@ -104,3 +104,23 @@ def test_one_that_cannot_be_opened_is_an_error(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     with pytest.raises(ModelError, match="cannot be opened"):
         own_tokenizer(tmp_path)
+
+
+def test_rows_that_are_no_tokens_may_lack(tiny):
+    (found,) = without_rows(2048, tiny, {"vocab_size": 2112})
+    assert str(found) == (
+        "rows of embeddings: 2,048, the reference's 2,112, which fill up: the others are the reference's"
+    )
+
+
+def test_tokens_without_a_row_are_refused(tiny, listed):
+    with pytest.raises(ModelError, match=r"vocabulary 2046 against 2112, and no embedding of token 2046 .* and 1 more"):
+        without_rows(2046, tiny, {"vocab_size": 2112})
+
+
+def test_a_token_that_stands_for_a_picture_needs_no_row(tiny):
+    """As the last of Gemma 3's tokenizer, behind which conversion to GGUF cuts the embeddings."""
+    config = {"image_token_index": 2047, "text_config": {"vocab_size": 2112}}
+    assert len(without_rows(2047, tiny, config)) == 1
+    with pytest.raises(ModelError, match="no embedding of token 2047"):
+        without_rows(2047, tiny, {"boi_token_index": 2047, "vocab_size": 2112})
