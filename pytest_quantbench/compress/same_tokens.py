@@ -103,7 +103,7 @@ def _refuse_other_ids(own: Any, tokenizer: Any) -> None:
 
 
 def _differences(odd: Sequence[int], mine: Texts, theirs: Texts) -> list[Difference]:
-    """Tokens of another text, one of them by name, and those that the reference's does not have."""
+    """Tokens of another text, one of them by name, and those that only one of both has."""
     found = []
     if odd:
         more = f" and {len(odd) - 1:,} more" if len(odd) > 1 else ""
@@ -111,9 +111,11 @@ def _differences(odd: Sequence[int], mine: Texts, theirs: Texts) -> list[Differe
         found.append(
             Difference(what=f"token {first}{more}", candidate=repr(mine[first]), reference=repr(theirs[first]))
         )
-    if beyond := sorted(token for token in mine.keys() - theirs.keys() if not _fills_up(mine[token])):
-        more = f" and {len(beyond) - 1:,} more" if len(beyond) > 1 else ""
-        found.append(Difference(what=f"token {beyond[0]}{more}", candidate=repr(mine[beyond[0]]), reference=UNSAID))
+    for has, lacks, side in ((mine, theirs, "candidate"), (theirs, mine, "reference")):
+        if alone := sorted(token for token in has.keys() - lacks.keys() if not _fills_up(has[token])):
+            more = f" and {len(alone) - 1:,} more" if len(alone) > 1 else ""
+            sides = {"candidate": UNSAID, "reference": UNSAID, side: repr(has[alone[0]])}
+            found.append(Difference(what=f"token {alone[0]}{more}", **sides))
     return found
 
 

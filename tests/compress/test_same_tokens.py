@@ -46,8 +46,10 @@ def test_special_tokens_of_another_name_are_listed(tiny, listed):
     assert (count, found.what, found.candidate, found.reference) == (2048, "token 0", "'<|begin|>'", "'<s>'")
 
 
-def test_a_shorter_list_is_compared_as_far_as_it_goes(tiny, listed):
-    assert claimed(listed[:1000], tiny) == (1000, ())
+def test_a_shorter_list_is_compared_as_far_as_it_goes_and_what_lacks_is_listed(tiny, listed):
+    count, (found,) = claimed(listed[:1000], tiny)
+    assert count == 1000
+    assert str(found) == f"token 1000 and 1,047 more: not set, the reference's {listed[1000]!r}"
 
 
 def test_another_tokenizer_is_refused_with_number_and_examples(tiny, listed):
