@@ -148,17 +148,14 @@ class Cell:
         warn_of_foreign_text(self.target, self.schedule)
 
     def _refuse_identical(self) -> None:
-        """Raise ComparisonError if another width's T2 gave the very losses of this cell: weights were mixed up. Of
-        candidates only if the reference's did: one may hold what another, or a recipe, was decoded to.
+        """Raise ComparisonError if another width's T2 gave the very losses of this cell: weights were mixed up. A
+        candidate may have another's decoded weights.
         """
         found = self.schedule.samples.of(PERPLEXITY)
-        if self.recipe.candidate is not None:
-            rules.refuse_lossless(self.id, found[self.target], found[self.target.reference])
-            return
         for other, losses in found.items():
-            is_ours = other.variant == PLAIN and other.recipe.candidate is None
-            if is_ours and other.recipe.bits != self.recipe.bits:
-                rules.refuse_identical(self.id, found[self.target], other.id, losses)
+            if other.variant == PLAIN and other.recipe.bits != self.recipe.bits:
+                candidate = self.recipe.candidate is not None or other.recipe.candidate is not None
+                rules.refuse_identical(self.id, found[self.target], other.id, losses, may_share_weights=candidate)
 
     def _noise_floor(self, check: str | None = None) -> NoiseFloor | None:
         """How far the reference is from itself, as far as that is measured; by a `check` along a walk, it is now."""

@@ -2,12 +2,17 @@
 
 The original is opened beside it and says which parameters there are, and of which published tensors each is made.
 Everything that reads artifacts then reads the candidate, one parameter at a time.
+
+- A matrix that is published turned, (in, out) as GPT-2's are, is packed as any layer's is, (out, in): its codes are the
+  parameter's as they lie.
+- Rows that only fill a vocabulary up, which conversion to GGUF may cut off, are the original's, as if nothing had been
+  done to them. Whether they are no tokens' is seen where the tokenizer is known (`identity`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
@@ -17,6 +22,7 @@ from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.checkpoints.formats.protocol import HeldTensor, Holding
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.assignment import ENCODED, Tensor
+from pytest_quantbench.compress.beyond import decoded, refuse_beyond
 from pytest_quantbench.compress.manifest import Manifest
 from pytest_quantbench.compress.same_shapes import refuse_other_shapes
 from pytest_quantbench.engines.machine import versions
@@ -43,9 +49,10 @@ class External(Artifact):
         self.holding, self._source = holding, source
         self._parameters = {each.path: each for each in source.parameters}
         self._origins = {path: self._origin(path) for path in self._parameters}
+        self.fewer_rows: dict[str, int] = {}  # by path: how many are held, where the original has more
         self._held = self._tensors()
         self._tensors_by_path = {path: self._described(each) for path, each in self._parameters.items()}
-        self._refuse_left_over()
+        refuse_beyond(holding, source, self._origins, self._held, self._place)
         self._manifest = self._described_whole(recipe)
 
     def _origin(self, path: str) -> Origin:
@@ -72,56 +79,32 @@ class External(Artifact):
         return held
 
     def _shape(self, path: str, held: Sequence[HeldTensor]) -> tuple[int, ...]:
-        """The shape of a parameter that is made of these; where they are not alike, of the first that is odd."""
+        """The shape of a parameter that is made of these; where they are not alike, of the first that is odd. Raises
+        ModelError for what a parameter cannot be made of.
+        """
         form, wanted = self._origins[path].form, self._parameters[path].shape
         if form == "same":
+            rows, *others = held[0].shape
+            if self._is_by_token(path) and others == list(wanted[1:]) and 0 < rows < wanted[0]:
+                self.fewer_rows[path] = rows
+                return wanted
             return held[0].shape
+        if form == "turned":
+            return held[0].shape if held[0].codec is not None else held[0].shape[::-1]
         published = self._source.checkpoint.shapes
-        odd = next((tensor.shape for tensor in held if tensor.shape != published[tensor.name]), None)
-        return wanted if odd is None else odd if form == "made" else (len(held), *odd)
-
-    def _refuse_left_over(self) -> None:
-        """Raise ModelError for tensors that the original does not have. What it has and is not run, such as what looks
-        at pictures, may be there, the output head once more where it is the embeddings, and biases of zero.
-        """
-        names = {name for origin in self._origins.values() for name in origin.sources}
-        run = {_owner(name) for name in names} | {"lm_head"}
-        idle = {_owner(name) for name in self._source.checkpoint.shapes} - run
-        beyond = [each for each in self._beyond(names) if _owner(each) not in idle]
-        for name in beyond:
-            if not self._is_zero_bias(name):
-                more = f" (and {len(beyond) - 1} more)" if len(beyond) > 1 else ""
-                raise ModelError(f"{self._place} holds {name}{more}, which the reference does not have.")
-
-    def _beyond(self, names: Collection[str]) -> Sequence[str]:
-        """What the files hold besides these tensors, by the files' own names; not a head that is the embeddings."""
-        found = self.holding.left_over(sorted(names))
-        head = next((name for name in found if name.endswith(HEAD)), HEAD)
-        return self.holding.left_over(sorted({*names, head})) if found and self._is_tied_head(head) else found
-
-    def _is_zero_bias(self, name: str) -> bool:
-        """Whether a tensor adds nothing: some packers write a bias for every layer."""
-        bias = self.holding.tensor(name) if name.endswith(".bias") else None
-        return bias is not None and not _decoded(bias).any()
-
-    def _is_tied_head(self, name: str) -> bool:
-        """Whether a tensor is the embeddings once more, of a model whose output head they are."""
-        if name in self._parameters:
-            return False
-        embeddings = next((path for path in self._held if path.endswith("embed_tokens.weight")), None)
-        head = self.holding.tensor(name)
-        if (
-            name in self._parameters
-            or head is None
-            or embeddings is None
-            or head.shape != self._parameters[embeddings].shape
-        ):
-            return False
-        if not np.array_equal(_decoded(head), self.float32(embeddings)):
+        odd = next((tensor for tensor in held if tensor.shape != published[tensor.name]), None)
+        if odd is not None and form == "made":
             raise ModelError(
-                f"{self._place} has an output head ({name}) that is not its embeddings; in the reference they are one."
+                f"{self._place} is not the reference's: {odd.name} has shape {odd.shape} against "
+                f"{published[odd.name]}. Name the original that it was made from (--model, of quantbench judge --reference)."
             )
-        return True
+        return wanted if odd is None else (len(held), *odd.shape)
+
+    def _is_by_token(self, path: str) -> bool:
+        """Whether a parameter has a row for every token: the embeddings, and the output head."""
+        parameter = self._parameters[path]
+        is_head = parameter.layer is None and path.endswith("lm_head.weight")
+        return len(parameter.shape) == 2 and (parameter.kind == "embedding" or (is_head and parameter.kind == "linear"))
 
     def _described(self, parameter: Parameter) -> Tensor:
         """The manifest's entry of a parameter."""
@@ -129,6 +112,8 @@ class External(Artifact):
         kinds = list(dict.fromkeys(tensor.kind for tensor in held if tensor.codec is not None))
         encoded, matrix = bool(kinds), parameter.kind in ENCODED
         note = held[0].note if encoded else f"stored as {held[0].kind}"
+        if rows := self.fewer_rows.get(parameter.path):
+            note = f"{note}{', ' if note else ''}{rows:,} rows of {parameter.shape[0]:,}, the others as in the original"
         return Tensor(
             name=parameter.path,
             quantizer="+".join(kinds) if encoded else None,
@@ -188,11 +173,11 @@ class External(Artifact):
 
     def encoding(self, name: str) -> Encoding | None:
         """The arrays and the codec of a parameter; None where it is stored as it is, or made of several tensors that
-        are encoded each for itself.
+        are encoded each for itself or of fewer rows than the original's.
         """
         held, form = self._held[name], self._origins[name].form
         codec = held[0].codec
-        if codec is None or form == "made" or any(tensor.codec != codec for tensor in held):
+        if codec is None or form == "made" or name in self.fewer_rows or any(tensor.codec != codec for tensor in held):
             return None
         return Encoding(codec=codec, arrays=self.arrays(name), shape=self._parameters[name].shape)
 
@@ -216,24 +201,21 @@ class External(Artifact):
         """A parameter of which each tensor is decoded for itself."""
         held, origin = self._held[name], self._origins[name]
         if origin.form == "made":
-            return self._source.made(name, {tensor.name: _decoded(tensor) for tensor in held})
-        return _decoded(held[0]) if origin.form == "same" else np.stack([_decoded(tensor) for tensor in held])
+            return self._source.made(name, {tensor.name: decoded(tensor) for tensor in held})
+        if origin.form == "stack":
+            return np.stack([decoded(tensor) for tensor in held])
+        if name in self.fewer_rows:
+            return self._filled_up(name, held[0])
+        return decoded(held[0]).T if origin.form == "turned" else decoded(held[0])
+
+    def _filled_up(self, name: str, held: HeldTensor) -> Array:
+        """With the original's rows behind those that are held, in float32."""
+        source = self._source
+        beyond = source.engine.to_host(source.tensor(name)[self.fewer_rows[name] :])
+        return np.concatenate([decoded(held).astype(np.float32), beyond.astype(np.float32)])
 
 
 def _floats(encoding: Encoding | None) -> list[Array]:
     """What of an encoding are numbers, such as scales: seen on the host where the decoded values are elsewhere."""
     arrays = () if encoding is None else encoding.arrays.values()
     return [array for array in arrays if np.issubdtype(array.dtype, np.floating) or array.dtype == ml_dtypes.bfloat16]
-
-
-def _owner(name: str) -> str:
-    """The path of the layer that a tensor belongs to."""
-    return name.rpartition(".")[0]
-
-
-def _decoded(tensor: HeldTensor) -> Array:
-    """A tensor's values: in float32, or as they are stored."""
-    arrays = tensor.read()
-    if tensor.codec is None:
-        return next(iter(arrays.values()))
-    return Encoding(codec=tensor.codec, arrays=arrays, shape=tensor.shape).dense()

@@ -25,16 +25,20 @@ def check(
     claims: Claims,
     dense: Callable[[str], Array],
     directory: Path | None = None,
+    embedded: int | None = None,
 ) -> Identity:
     """What ties a candidate to its opened reference, and what differs. `tokenizer` is the reference's; `dense`: the
     candidate's tensors by the engine's paths, decoded when asked for; `directory`: where its other files lie, of a
-    candidate that is one. That it has the reference's tensors in its shapes was seen when it was opened.
+    candidate that is one; `embedded`: of how many tokens it has embeddings, where the reference has more. That it has
+    the reference's tensors in its shapes was seen when it was opened.
 
     Raises ModelError, with the numbers, for another tokenizer, and for weights that are not the reference's.
     """
     own, found = _own_tokenizer(directory, tokenizer)
     tokens, renamed = same_tokens.compared(claims, own, tokenizer)
     found += renamed
+    if embedded is not None:
+        found += same_tokens.without_rows(embedded, tokenizer, reference.config)
     cosines = same_weights.cosines(reference, dense)
     beside = reference.checkpoint.directory
     return Identity(
@@ -62,7 +66,7 @@ def facts(made: External, candidate: Candidate, reference: Architecture, tokeniz
         bits_per_weight=bits_per_weight(holding.stored()),
         base_model=claims.base_model,
         own_config=candidate.own_config,
-        identity=check(reference, tokenizer, claims, made.float32, beside),
+        identity=check(reference, tokenizer, claims, made.float32, beside, min(made.fewer_rows.values(), default=None)),
     )
 
 

@@ -6,17 +6,19 @@ number is passed over, special tokens that a fine-tune has renamed or added are 
 the others with another text, or another id for a text, is refused.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pytest_quantbench.checkpoints.checkpoint import tokenizer_files
 from pytest_quantbench.checkpoints.formats.protocol import Claims
-from pytest_quantbench.checkpoints.tokenizer import PROBES, added_tokens, load_tokenizer
+from pytest_quantbench.checkpoints.tokenizer import PROBES, added_tokens, load_tokenizer, vocabulary
 from pytest_quantbench.compress.candidate_facts import UNSAID, Difference
 from pytest_quantbench.errors import ModelError
 
 MOST_OTHERS = 0.001  # of the ids that both have, special tokens aside
+OF_OTHER_SENSES = re.compile(r"(image|video|audio)_(soft_)?token_(id|index)")  # config.json's keys
 SHOWN = 3
 Texts = Mapping[int, str]
 
@@ -53,10 +55,35 @@ def compared(claims: Claims, own: Any, tokenizer: Any) -> tuple[int | None, tupl
     if not common or len(ordinary) > MOST_OTHERS * len(common):
         raise ModelError(
             f"The candidate's tokenizer is not the reference's: {len(ordinary):,} of {len(common):,} ids have another "
-            f"text{_examples(ordinary, mine, theirs)}. Name the model that it was made from with --model."
+            f"text{_examples(ordinary, mine, theirs)}. Name the original that it was made from (--model, of quantbench judge --reference)."
         )
     _refuse_other_ids(own, tokenizer)
     return len(common), tuple(_differences(odd, mine, theirs))
+
+
+def without_rows(embedded: int, tokenizer: Any, config: Mapping[str, Any]) -> tuple[Difference, ...]:
+    """What is said of a candidate that has embeddings of the first so many tokens, and the reference of more: rows that
+    fill up, which conversion to GGUF cuts off. Tokens that stand for pictures or sounds are in no text. Raises
+    ModelError where others of the reference's tokenizer are without a row.
+    """
+    elsewhere = {value for key, value in config.items() if OF_OTHER_SENSES.fullmatch(key)}
+    lacking = {token: text for token, text in texts_of(tokenizer).items() if token >= embedded}
+    lacking = {token: text for token, text in lacking.items() if token not in elsewhere}
+    rows = vocabulary(config)
+    if lacking:
+        first = min(lacking)
+        more = f" and {len(lacking) - 1:,} more" if len(lacking) > 1 else ""
+        raise ModelError(
+            f"The candidate is not the reference's: it has vocabulary {embedded} against {rows}, and no embedding of "
+            f"token {first} ({lacking[first]!r:.40}){more}. Name the original that it was made from (--model, of quantbench judge --reference)."
+        )
+    return (
+        Difference(
+            what="rows of embeddings",
+            candidate=f"{embedded:,}",
+            reference=f"{UNSAID if rows is None else f'{rows:,}'}, which fill up: the others are the reference's",
+        ),
+    )
 
 
 def _examples(odd: Sequence[int], mine: Texts, theirs: Texts) -> str:
@@ -71,12 +98,12 @@ def _refuse_other_ids(own: Any, tokenizer: Any) -> None:
         if mine != theirs:
             raise ModelError(
                 f"The candidate's tokenizer is not the reference's: {text!r} is {mine} to it, and {theirs} there. Name "
-                f"the model that it was made from with --model."
+                f"the original that it was made from (--model, of quantbench judge --reference)."
             )
 
 
 def _differences(odd: Sequence[int], mine: Texts, theirs: Texts) -> list[Difference]:
-    """Tokens of another text, one of them by name, and those that the reference's does not have."""
+    """Tokens of another text, one of them by name, and those that only one of both has."""
     found = []
     if odd:
         more = f" and {len(odd) - 1:,} more" if len(odd) > 1 else ""
@@ -84,9 +111,11 @@ def _differences(odd: Sequence[int], mine: Texts, theirs: Texts) -> list[Differe
         found.append(
             Difference(what=f"token {first}{more}", candidate=repr(mine[first]), reference=repr(theirs[first]))
         )
-    if beyond := sorted(token for token in mine.keys() - theirs.keys() if not _fills_up(mine[token])):
-        more = f" and {len(beyond) - 1:,} more" if len(beyond) > 1 else ""
-        found.append(Difference(what=f"token {beyond[0]}{more}", candidate=repr(mine[beyond[0]]), reference=UNSAID))
+    for has, lacks, side in ((mine, theirs, "candidate"), (theirs, mine, "reference")):
+        if alone := sorted(token for token in has.keys() - lacks.keys() if not _fills_up(has[token])):
+            more = f" and {len(alone) - 1:,} more" if len(alone) > 1 else ""
+            sides = {"candidate": UNSAID, "reference": UNSAID, side: repr(has[alone[0]])}
+            found.append(Difference(what=f"token {alone[0]}{more}", **sides))
     return found
 
 

@@ -27,10 +27,11 @@ class Parameter:
 class Origin:
     """Which tensors of a checkpoint, by their published names, a parameter is made of.
 
-    `same`: it is one of them as it is; `stack`: (experts, out, in), each matrix one of them; `made`: anything else.
+    `same`: it is one of them as it is; `turned`: the transpose of one, (out, in) of what is published as (in, out);
+    `stack`: (experts, out, in), each matrix one of them; `made`: anything else.
     """
 
-    form: Literal["same", "stack", "made"]
+    form: Literal["same", "turned", "stack", "made"]
     sources: tuple[str, ...]
 
 

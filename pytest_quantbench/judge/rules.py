@@ -33,12 +33,17 @@ def judge_perplexity(
     alpha: float = ALPHA,
     floor: float | None = None,
 ) -> Verdict:
-    """The paired perplexity delta; `floor`: of a candidate, what noise alone changes. Raises ComparisonError for other
-    tokens or for bit-identical samples.
+    """The paired perplexity delta; `floor`: of a candidate, what noise alone changes. One that decodes to the
+    reference's very weights, and has its losses, has a delta of 0 without an error. Raises ComparisonError for other
+    tokens, and for bit-identical samples of all others.
     """
-    _refuse_incomparable(quantized, reference)
+    same_weights = floor is not None and quantized.weights_sha256 == reference.weights_sha256
+    _refuse_incomparable(quantized, reference, same_weights=same_weights)
     metric, tokens = METRICS["perplexity_delta"], len(quantized.nll_nats)
     ppl_r, ppl_q = series.perplexity(reference.nll_nats), series.perplexity(quantized.nll_nats)
+    if same_weights and np.array_equal(quantized.nll_nats, reference.nll_nats):
+        same = f"its decoded weights are the reference's to the last bit, and so are its losses on {tokens} tokens"
+        return judged(metric, Exact(value=0.0), limit, same, alpha, tokens)
     if ppl_r is None:
         raise ComparisonError("The reference's own perplexity overflows: nothing can be compared with it.")
     drawn = quantized.drawn
@@ -57,40 +62,34 @@ def judge_perplexity(
     return of_candidate(judged(metric, estimate, limit, detail, alpha, tokens, whole), estimate, floor, alpha)
 
 
-def _refuse_incomparable(quantized: PerplexitySamples, reference: PerplexitySamples) -> None:
+def _refuse_incomparable(quantized: PerplexitySamples, reference: PerplexitySamples, *, same_weights: bool) -> None:
     if quantized.protocol_sha256 != reference.protocol_sha256:
         raise ComparisonError(
             f"Perplexities of different protocols or texts: {quantized.protocol!r} on {quantized.corpus} and "
             f"{reference.protocol!r} on {reference.corpus}."
         )
-    if np.array_equal(quantized.nll_nats, reference.nll_nats):
+    if not same_weights and np.array_equal(quantized.nll_nats, reference.nll_nats):
         raise ComparisonError(
             "The quantized model's negative log-likelihoods are bit-identical to the reference's: the compressed "
             "weights were not evaluated, or the encoding lost nothing at all. Look at weights_sha256 of both records."
         )
 
 
-def _common(samples: PerplexitySamples, other: PerplexitySamples) -> tuple[int, bool]:
-    """How many tokens both have, and whether their losses of these are the same to the last bit."""
+def refuse_identical(
+    name: str,
+    samples: PerplexitySamples,
+    other_name: str,
+    other: PerplexitySamples,
+    *,
+    may_share_weights: bool = False,
+) -> None:
+    """Raise ComparisonError where two recipes of different width gave bit-identical losses on their common tokens.
+    `may_share_weights`: of one that is a candidate, whose decoded weights may be the other's in another encoding.
+    """
+    if may_share_weights and samples.weights_sha256 == other.weights_sha256:
+        return
     common = min(len(samples.nll_nats), len(other.nll_nats))
-    return common, np.array_equal(samples.nll_nats[:common], other.nll_nats[:common])
-
-
-def refuse_lossless(name: str, samples: PerplexitySamples, reference: PerplexitySamples) -> None:
-    """Raise ComparisonError for a candidate whose losses are the reference's: there is nothing to be judged."""
-    common, is_same = _common(samples, reference)
-    if is_same:
-        raise ComparisonError(
-            f"{name} loses nothing: its negative log-likelihoods of {common} tokens are bit-identical to the "
-            f"reference's. The file holds the reference's own weights, or the reference was made of this file: give "
-            f"the original in 16 bits that it was quantized from."
-        )
-
-
-def refuse_identical(name: str, samples: PerplexitySamples, other_name: str, other: PerplexitySamples) -> None:
-    """Raise ComparisonError where two recipes of different width gave bit-identical losses on their common tokens."""
-    common, is_same = _common(samples, other)
-    if is_same:
+    if np.array_equal(samples.nll_nats[:common], other.nll_nats[:common]):
         raise ComparisonError(
             f"{name} and {other_name} have different widths, and bit-identical negative log-likelihoods on "
             f"{common} tokens: one and the same model was evaluated twice. Look at weights_sha256 of both records."

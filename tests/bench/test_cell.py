@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import mlx.core as mx
 import numpy as np
 import pytest
 from mlx_models import as_mlx
@@ -412,6 +413,23 @@ def test_a_candidates_record_says_whose_file_it_is_and_what_differs(theirs):
     assert [str(each) for each in part.differences] == ["context length: 64, the reference's 512"]
     assert cell.schedule.inputs.opened.config["max_position_embeddings"] == 512
     assert Subject("Tiny", cell.schedule.inputs.settings).reference.record().candidate is None
+
+
+def test_a_candidate_in_float32_is_its_reference_and_passes(tmp_path):
+    """BF16 in a wider type, as some GGUF files are; of another width than both, the same weights are no mix-up."""
+    for file in TINY_DIRECTORY.glob("*.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    wide = {
+        name: array.astype(mx.float32) for name, array in mx.load(str(TINY_DIRECTORY / "model.safetensors")).items()
+    }
+    mx.save_safetensors(str(tmp_path / "model.safetensors"), wide)
+    subject = Subject("Tiny", Settings(cache=tmp_path / "cache", limit=20, tokens=256, fixed=True))
+    for name, bits in (("wide", 32.0), ("said-to-have-4-bits", 4.0)):
+        cell = subject.cell(recipe_of_candidate(Candidate(name=name, source=str(tmp_path)), bits))
+        verdict = cell.judge("perplexity", 0.5)
+        assert (verdict.outcome, verdict.estimate) == ("pass", 0.0)
+        assert "its decoded weights are the reference's to the last bit" in verdict.sentence
+        assert cell.record().weights_sha256 == subject.reference.record().weights_sha256
 
 
 def test_a_wrong_reference_is_refused_before_anything_is_walked(theirs, small_model, monkeypatch):

@@ -52,7 +52,7 @@ class Halved(Codec):
 
 
 class HalvedHolding(PlainHolding):
-    """Every matrix of a directory, encoded."""
+    """Every matrix of a directory, encoded; GPT-2's, which are published turned, as they lie in other layers."""
 
     format = "halved"
 
@@ -60,13 +60,14 @@ class HalvedHolding(PlainHolding):
         held = super().tensor(name)
         if held is None or len(held.shape) < 2:
             return held
+        turned = ".c_" in name
         return HeldTensor(
             name=name,
-            shape=held.shape,
+            shape=held.shape[::-1] if turned else held.shape,
             stored_bytes=held.stored_bytes,
             kind="halved",
             codec=Halved(),
-            read=lambda: {"half": held.read()["weight"] / 2},
+            read=lambda: {"half": (held.read()["weight"].T if turned else held.read()["weight"]) / 2},
             note="inputs not halved",
         )
 
@@ -237,6 +238,81 @@ def test_tensors_that_are_not_the_originals_are_named(small_model, change, told)
     holding = changed(small_model("llama", dtype=mx.float32, seed=1), change)
     with pytest.raises(ModelError, match=told):
         made(holding, source)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("square", ["attn.c_proj", "attn.c_attn"])
+def test_matrices_that_are_published_turned_are_packed_as_other_layers_are(square, tmp_path):
+    """Squares too, which would fit either way; in 16 bits they lie as they are published."""
+    save(tmp_path, SMALL["gpt2"], [[1, 2, 3]])
+    source = open_model(tmp_path)
+    path = next(name for name in source.names if f"0.{square}.weight" in name)
+    assert source.origin(path).form == "turned"
+    wanted = source.array(path)
+    encoded = made(HalvedHolding(Folder(tmp_path)), source)
+    encoding = encoded.encoding(path)
+    assert encoding is not None
+    np.testing.assert_array_equal(encoding.dense(), wanted)
+    np.testing.assert_array_equal(made(plain(tmp_path), source).float32(path), wanted)
+    assert encoded.tensor(path).stored_bytes == wanted.nbytes
+
+    def on_its_side(tensors):
+        name = next(name for name in tensors if name.endswith("h.0.attn.c_attn.weight"))
+        tensors[name] = np.ascontiguousarray(tensors[name].T)
+
+    other = tmp_path / "other"
+    save(other, SMALL["gpt2"], [[1, 2, 3]])
+    with pytest.raises(ModelError, match=r"c_attn\.weight has shape \(64, 192\) against \(192, 64\)"):
+        made(changed(other, on_its_side), source)
+
+
+def test_an_odd_part_of_a_parameter_that_is_put_together_is_named(small_model, monkeypatch):
+    """Even where it has the very shape of what is made of it."""
+    source = open_model(small_model("llama", dtype=mx.float32))
+    of, name = source.origin, "model.layers.0.mlp.down_proj.weight"
+
+    def put_together(path):
+        return Origin(form="made", sources=(name,)) if path == name.replace("down", "up") else of(path)
+
+    def odd(tensors):
+        tensors[name] = np.ascontiguousarray(tensors[name].T)
+
+    monkeypatch.setattr(source, "origin", put_together)
+    with pytest.raises(ModelError, match=r"down_proj\.weight has shape \(128, 64\) against \(64, 128\)\. Name the"):
+        made(changed(small_model("llama", dtype=mx.float32, seed=1), odd), source)
+
+
+def test_rows_that_only_fill_a_vocabulary_up_are_the_originals(small_model):
+    """Of embeddings and of the head, each by its own number; encoded, or as they are."""
+    source = open_model(small_model("llama", dtype=mx.float32, seed=1))
+    shorter = small_model("llama", dtype=mx.float32)
+
+    def cut(tensors):
+        tensors["model.embed_tokens.weight"] = tensors["model.embed_tokens.weight"][:2000]
+        tensors["lm_head.weight"] = tensors["lm_head.weight"][:2010]
+
+    changed(shorter, cut)
+    held = load_file(shorter / "model.safetensors")
+    for holding in (plain(shorter), HalvedHolding(Folder(shorter))):
+        artifact = made(holding, source)
+        assert artifact.fewer_rows == {"model.embed_tokens.weight": 2000, "lm_head.weight": 2010}
+        for path, rows in artifact.fewer_rows.items():
+            np.testing.assert_array_equal(artifact.float32(path)[:rows], held[path])
+            np.testing.assert_array_equal(artifact.float32(path)[rows:], source.array(path)[rows:])
+            assert artifact.encoding(path) is None
+            assert f"{rows:,} rows of 2,048, the others as in the original" in artifact.tensor(path).note
+            assert artifact.tensor(path).stored_bytes == held[path].nbytes
+
+
+@pytest.mark.parametrize("shape", [(0, 64), (2000, 32), (2049, 64)])
+def test_embeddings_of_other_shapes_are_refused(small_model, shape):
+    source = open_model(small_model("llama", dtype=mx.float32))
+
+    def other(tensors):
+        tensors["model.embed_tokens.weight"] = np.ones(shape, np.float32)
+
+    with pytest.raises(ModelError, match=r"embed_tokens\.weight has shape"):
+        made(changed(small_model("llama", dtype=mx.float32, seed=1), other), source)
 
 
 def test_a_head_that_is_the_embeddings_once_more_is_taken_and_another_is_refused(small_model):

@@ -14,7 +14,7 @@ from pytest_quantbench.checkpoints.formats import open_candidate
 from pytest_quantbench.checkpoints.formats.protocol import Claims
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.external import External
-from pytest_quantbench.compress.identity import check, config_for
+from pytest_quantbench.compress.identity import check, config_for, facts
 from pytest_quantbench.errors import ModelError
 
 
@@ -62,6 +62,29 @@ def test_a_broken_tokenizer_is_listed_and_not_used(tmp_path, tiny):
     assert found.tokens is None
     assert [each.what for each in found.differences] == ["tokenizer"]
     assert "cannot be opened" in found.differences[0].candidate
+
+
+@pytest.mark.parametrize("rows", [2048, 2040])
+def test_a_vocabulary_that_was_cut_behind_its_tokens_is_judged(small_model, rows):
+    """As conversion to GGUF does it with Gemma 3's 262,208 rows for 262,144 tokens. One that lacks tokens is not."""
+    original, cut = (small_model("llama", vocab_size=2112, **more) for more in ({}, {"max_position_embeddings": 128}))
+    held = mx.load(str(original / "model.safetensors"))
+    shorter = {name: array[:rows] if array.shape[0] == 2112 else array for name, array in held.items()}
+    mx.save_safetensors(str(cut / "model.safetensors"), shorter)
+    reference, tokenizer = open_model(original), load_tokenizer(original)
+    candidate = Candidate(name="c", source=str(cut))
+    made = External(open_candidate(cut), reference, recipe_of_candidate(candidate, 16), reference.config)
+    if rows < 2048:
+        with pytest.raises(ModelError, match=r"vocabulary 2040 against 2112, and no embedding of token 2040 .* 7 more"):
+            facts(made, candidate, reference, tokenizer)
+        return
+    found = facts(made, candidate, reference, tokenizer).identity
+    assert [each.what for each in found.differences if "context" not in each.what] == ["rows of embeddings"]
+    assert found.least_cosine > 0.9999
+    walk = reference.engine.walk([made])
+    walk.run([mx.array([[1, 2, 3]])], "")
+    assert walk.vocabulary == 2112
+    assert len(reference.engine.load(made, "timed").timed([1, 2, 3], 4).tokens) == 4
 
 
 def test_a_model_of_other_weights_is_refused(tmp_path, tiny):

@@ -7,7 +7,7 @@ import pytest
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.checkpoints.formats.protocol import Claims
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
-from pytest_quantbench.compress.same_tokens import compared, own_tokenizer, texts_of
+from pytest_quantbench.compress.same_tokens import compared, own_tokenizer, texts_of, without_rows
 from pytest_quantbench.errors import ModelError
 
 
@@ -46,8 +46,10 @@ def test_special_tokens_of_another_name_are_listed(tiny, listed):
     assert (count, found.what, found.candidate, found.reference) == (2048, "token 0", "'<|begin|>'", "'<s>'")
 
 
-def test_a_shorter_list_is_compared_as_far_as_it_goes(tiny, listed):
-    assert claimed(listed[:1000], tiny) == (1000, ())
+def test_a_shorter_list_is_compared_as_far_as_it_goes_and_what_lacks_is_listed(tiny, listed):
+    count, (found,) = claimed(listed[:1000], tiny)
+    assert count == 1000
+    assert str(found) == f"token 1000 and 1,047 more: not set, the reference's {listed[1000]!r}"
 
 
 def test_another_tokenizer_is_refused_with_number_and_examples(tiny, listed):
@@ -104,3 +106,23 @@ def test_one_that_cannot_be_opened_is_an_error(tmp_path):
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
     with pytest.raises(ModelError, match="cannot be opened"):
         own_tokenizer(tmp_path)
+
+
+def test_rows_that_are_no_tokens_may_lack(tiny):
+    (found,) = without_rows(2048, tiny, {"vocab_size": 2112})
+    assert str(found) == (
+        "rows of embeddings: 2,048, the reference's 2,112, which fill up: the others are the reference's"
+    )
+
+
+def test_tokens_without_a_row_are_refused(tiny, listed):
+    with pytest.raises(ModelError, match=r"vocabulary 2046 against 2112, and no embedding of token 2046 .* and 1 more"):
+        without_rows(2046, tiny, {"vocab_size": 2112})
+
+
+def test_a_token_that_stands_for_a_picture_needs_no_row(tiny):
+    """As the last of Gemma 3's tokenizer, behind which conversion to GGUF cuts the embeddings."""
+    config = {"image_token_index": 2047, "text_config": {"vocab_size": 2112}}
+    assert len(without_rows(2047, tiny, config)) == 1
+    with pytest.raises(ModelError, match="no embedding of token 2047"):
+        without_rows(2047, tiny, {"boi_token_index": 2047, "vocab_size": 2112})

@@ -37,10 +37,25 @@ def test_identical_likelihoods_are_an_error_and_never_a_pass():
         rules.judge_perplexity(make_losses(NOISE), make_losses(NOISE), 1.0)
 
 
-def test_a_candidate_with_the_very_losses_of_its_reference_is_told_so():
-    with pytest.raises(ComparisonError, match=r"m-q4 loses nothing: .* of 200 tokens are bit-identical"):
-        rules.refuse_lossless("m-q4", make_losses(NOISE), make_losses(NOISE[:200]))
-    rules.refuse_lossless("m-q4", make_losses(NOISE), make_losses(NOISE + 1))
+@pytest.mark.parametrize(("limit", "outcome"), [(0.5, "pass"), (None, "informational")])
+def test_a_candidate_of_the_references_very_weights_has_no_delta(limit, outcome):
+    """A file in BF16 or F32, or one in 4 bits of weights that lay on its grid."""
+    verdict = rules.judge_perplexity(make_losses(NOISE), make_losses(NOISE), limit, floor=0.01)
+    assert (verdict.outcome, verdict.estimate, verdict.low, verdict.high) == (outcome, 0.0, 0.0, 0.0)
+    assert "its decoded weights are the reference's to the last bit, and so are its losses on 640 tokens" in (
+        verdict.sentence
+    )
+    assert limit is None or (verdict.p_good, verdict.p_bad) == (0.0, 1.0)
+
+
+def test_a_candidate_of_other_weights_cannot_have_the_references_losses():
+    with pytest.raises(ComparisonError, match="bit-identical"):
+        rules.judge_perplexity(make_losses(NOISE, weights_sha256="v"), make_losses(NOISE), 1.0, floor=0.01)
+
+
+def test_the_same_weights_with_rounded_inputs_are_judged_by_their_losses():
+    verdict = rules.judge_perplexity(make_losses(2 + 0.1 * NOISE), make_losses(2 - 0.1 * NOISE), 9.0, floor=0.01)
+    assert verdict.low < verdict.estimate < verdict.high
 
 
 @pytest.mark.parametrize("change", [{"protocol_sha256": "q on c"}, {"protocol_sha256": "p on d"}])

@@ -81,8 +81,8 @@ def test_a_candidate_has_an_answer_of_its_own_and_no_count_of_models():
     )
     record = make_record(recipe="q4", candidate=candidate_file(facts()), verdicts=verdicts)
     told = (
-        f"{record.model_id}-q4: FAIL (fails: size reduction vs BF16; undecided: accuracy drop; passes: perplexity delta "
-        f"vs BF16; not measured: throughput vs BF16)"
+        f"{record.model_id}-q4: FAIL (fails: size reduction vs BF16; undecided: accuracy drop; passes: perplexity "
+        f"delta vs BF16; not measured: throughput vs BF16)"
     )
     assert terminal.suite_lines([record]) == [told]
     assert told in markdown.markdown([record], ["c"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import cache
 from importlib.metadata import entry_points
 from operator import attrgetter
@@ -31,7 +32,8 @@ def every() -> tuple[Format, ...]:
 
 def open_candidate(source: Path) -> Holding:
     """Open a file or directory in the format that recognizes it. Raises ModelError where there is none or it is
-    damaged.
+    damaged. Of a directory with safetensors the GGUF files are others, and a warning says so: llama.cpp's conversion
+    writes them beside what it converts.
     """
     if not source.exists():
         raise ModelError(f"{source}: there is no such file or directory.")
@@ -42,9 +44,22 @@ def open_candidate(source: Path) -> Holding:
         )
     for each in every():
         if each.recognizes(source):
-            return each.open(source)
+            opened = each.open(source)
+            _tell_others(source, opened)
+            return opened
     known = "; ".join(each.what for each in every())
     raise ModelError(f"{source} is in no format that is read here{_named(source)}. These are: {known}.")
+
+
+def _tell_others(source: Path, opened: Holding) -> None:
+    """Warn of GGUF files in a directory that was opened for others."""
+    ggufs = sorted(each.name for each in source.glob("*.gguf")) if source.is_dir() else []
+    if ggufs and not any(file.suffix == ".gguf" for file in opened.files):
+        warnings.warn(
+            f"{source} holds safetensors, which are read, and GGUF files beside them ({', '.join(ggufs):.200}), which "
+            f"are not. Give the file itself where one of those is meant.",
+            stacklevel=3,
+        )
 
 
 def _named(source: Path) -> str:

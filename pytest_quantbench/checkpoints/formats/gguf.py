@@ -84,10 +84,18 @@ class GgufHolding(Holding):
         return [self._held(name, Place(stored=(name,)), as_stored=True) for name in self.model.tensors]
 
     def left_over(self, names: Sequence[str]) -> Sequence[str]:
-        """Weights of the file under none of these names. Factors of rotary frequencies are no weights."""
-        found = (self._names.place(name) for name in names)
-        used = {stored for place in found if place is not None for stored in place.stored}
-        return sorted(name for name in set(self.model.tensors) - used if not purpose(name))
+        """Weights of the file under none of these names, and matrices of stacks. Factors of rotary frequencies are no
+        weights.
+        """
+        found = [place for name in names if (place := self._names.place(name)) is not None]
+        used = {stored for place in found for stored in place.stored}
+        left = sorted(name for name in set(self.model.tensors) - used if not purpose(name))
+        whole = {stored for place in found if place.expert is None for stored in place.stored}
+        experts = {(stored, place.expert) for place in found for stored in place.stored}
+        for stack in sorted(used - whole):
+            numbers = range(self.model.tensors[stack].shape[0])
+            left += [f"expert {number} of {stack}" for number in numbers if (stack, number) not in experts]
+        return left
 
     def claims(self) -> Claims:
         """What the header says."""

@@ -58,10 +58,12 @@ class Undoing:
 
     def check(self, stored: str, rows: int) -> None:
         """Raise ModelError where a tensor's rows cannot be those of so many heads."""
-        heads = self._heads(stored)
-        if heads is not None and (heads < 1 or rows % (2 * heads)):
+        heads, width = self._heads(stored), self._head_dim()
+        if heads is not None and (heads < 1 or rows % (2 * heads) or width not in (None, rows // heads)):
+            told = "" if width is None else f" of {width}"
             raise ModelError(
-                f"{self._file}: {stored} has {rows} rows, which are not those of {heads} heads, as the header says."
+                f"{self._file}: {stored} has {rows} rows, which are not those of {heads} heads{told}, as the header "
+                f"says."
             )
 
     def undone(self, stored: str, rows: Array) -> Array:
@@ -73,6 +75,16 @@ class Undoing:
         if self._conversion.shifts_norms and stored.endswith("norm.weight"):
             return np.asarray(rows.astype(np.float32) - np.float32(1))
         return rows
+
+    def _head_dim(self) -> int | None:
+        """How many rows a head has, as llama.cpp takes it from the header; None where that does not say."""
+        heads, hidden, width = (
+            self._values.get(f"{self.architecture}.{key}")
+            for key in ("attention.head_count", "embedding_length", "attention.key_length")
+        )
+        if width is not None:
+            return width if isinstance(width, int) else None
+        return hidden // heads if isinstance(hidden, int) and isinstance(heads, int) and heads > 0 else None
 
     def _heads(self, stored: str) -> int | None:
         """Of how many heads a tensor's rows are in another order; None where they are not."""

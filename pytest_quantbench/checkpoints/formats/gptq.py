@@ -4,7 +4,7 @@ Source: AutoGPTQ's and GPTQModel's `QuantLinear`. A packed module has
 - `qweight` (in × bits / 32, out) int32: codes of 2, 3, 4 or 8 bits, down the columns (see packed_words),
 - `scales` (groups, out) in 16 bits and `qzeros` (groups, out × bits / 32) int32, whose codes run along the rows,
 - `g_idx` (in,) int32: the group of each input. Without it, and mostly with it, groups are of one size and in order;
-  where columns were taken in the order of their activations (`desc_act`), they are anywhere.
+  where columns were taken in the order of their activations (`desc_act`), they are anywhere, and it must be there.
 
 weight = (code − zero point) × scale, which we compute in float32; their kernels round products to 16 bits.
 
@@ -115,7 +115,8 @@ class GptqCheckpoint:
         folder, settings = Folder(source), _settings(source)
         zeros = _zeros_as(folder, settings)
         sizes = _sizes(folder, settings)
-        matrices = [_matrix(folder, path, sizes, zeros) for path in modules(folder, "qweight")]
+        any_order = settings.get("desc_act") is True
+        matrices = [_matrix(folder, path, sizes, zeros, any_order=any_order) for path in modules(folder, "qweight")]
         return PackedHolding(self.name, folder, matrices, "X.qweight, X.qzeros, X.scales")
 
 
@@ -149,12 +150,21 @@ def _sizes(folder: Folder, settings: Mapping[str, Any]) -> tuple[list[int], list
     return list(map(int, bits)), [checked_group(folder, group) for group in groups]
 
 
-def _matrix(folder: Folder, path: str, sizes: tuple[list[int], list[int]], zeros: tuple[bool, bool]) -> Packed:
-    """One module. Raises ModelError naming file and tensor where its parts do not fit together."""
+def _matrix(
+    folder: Folder, path: str, sizes: tuple[list[int], list[int]], zeros: tuple[bool, bool], *, any_order: bool
+) -> Packed:
+    """One module; `any_order`: its groups may be in any. Raises ModelError naming file and tensor where its parts do
+    not fit together.
+    """
     parts = {part: f"{path}.{part}" for part in ("qweight", "qzeros", "scales", "g_idx")}
     if parts["g_idx"] not in folder.tensors:
         del parts["g_idx"]
     shape, bits, group, groups = _layout(folder, parts, *sizes)
+    if "g_idx" not in parts and groups > 1 and any_order:
+        raise ModelError(
+            f"{folder.directory} lacks {path}.g_idx, which says of every column which group it is in: config.json says "
+            f"desc_act = true, that columns were taken in the order of their activations. Fetch the model again."
+        )
     less_one, by_words = zeros
     by_words = less_one and by_words and 32 % bits == 0
     codec = Gptq(bits=bits, group=group, in_features=shape[1], less_one=less_one, by_words=by_words)

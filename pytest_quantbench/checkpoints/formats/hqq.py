@@ -176,7 +176,8 @@ def _check(folder: Folder, path: str, codec: Hqq) -> None:
     words = folder.expect(name, dtypes=(slabs.dtype, *FLOATS))
     fits = codec.axis in (0, 1) and codec.group > 0 and count > 0 and count % codec.group == 0
     size = {"U8": 1, "I32": 4}[slabs.dtype]
-    if not fits or words.stored_bytes != math.prod(codec.words) * size:
+    rows = words.shape[0] if len(words.shape) == 2 else 0  # of words, that may be called floats of more bytes
+    if not fits or rows != codec.words[0] or words.stored_bytes != math.prod(codec.words) * size:
         raise ModelError(
             f"{folder.file_of(name)}: {name} of shape {words.shape} is no matrix {codec.shape} in groups of "
             f"{codec.group} along axis {codec.axis}, packed as {codec.packing}, as the tensors beside it say."

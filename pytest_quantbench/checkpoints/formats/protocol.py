@@ -98,8 +98,9 @@ class Format(Protocol):
 
 
 def bits_per_weight(tensors: Sequence[HeldTensor]) -> float:
-    """8 × stored bytes ÷ values of all tensors that are encoded; 16 where none is."""
+    """8 × stored bytes ÷ values of all tensors that are encoded; where none is, of all matrices, and 16 without any."""
     coded = [tensor for tensor in tensors if tensor.codec is not None]
+    coded = coded or [tensor for tensor in tensors if len(tensor.shape) > 1]
     values = sum(math.prod(tensor.shape) for tensor in coded)
     return 8 * sum(tensor.stored_bytes for tensor in coded) / values if values else 16.0
 

@@ -44,7 +44,8 @@ class Hf:
             for path in track(artifact.names, what=f"writing {job.name} as {job.dtype}", unit="tensor"):
                 exact = artifact.float32(path)
                 array = exact.astype(kind, copy=False)
-                parts = array if origins[path].form == "stack" else [array]
+                form = origins[path].form
+                parts = array if form == "stack" else [np.ascontiguousarray(array.T) if form == "turned" else array]
                 for name, part in zip(origins[path].sources, parts, strict=True):
                     files.add(name, part)
                 if differ(exact, array):

@@ -53,6 +53,8 @@ class Origins:
         sources = tuple(dict.fromkeys(self._named(path, mark) for found in marks for mark in found.ravel().tolist()))
         if marked.ndim == 3 and (marks[0][0] == marks[0][1]).all() and self._is_stack(made, sources, published):
             return Origin(form="stack", sources=sources)
+        if marked.ndim == 2 and len(sources) == 1 and self._is_turned(made, published[sources[0]]):
+            return Origin(form="turned", sources=sources)
         return Origin(form="made", sources=sources)
 
     def _constant(self, name: str) -> mx.array:
@@ -84,6 +86,11 @@ class Origins:
             published[name].shape == made[place].shape and mx.array_equal(made[place], published[name]).item()
             for place, name in ends
         )
+
+    @staticmethod
+    def _is_turned(made: mx.array, published: mx.array) -> bool:
+        """Whether a matrix is the other's transpose."""
+        return published.ndim == 2 and bool(mx.array_equal(made, published.T).item())  # false for other shapes
 
     def made(self, path: str, tensors: Mapping[str, Array]) -> Array:
         """A parameter from its sources: {published name: values}."""

@@ -1,5 +1,6 @@
 """GGUF files of small random models: every published tensor is the one that was converted, as its type has it."""
 
+import json
 import tracemalloc
 
 import gguf
@@ -141,6 +142,20 @@ def test_an_architecture_without_names():
         Names("odd", 1, {})
 
 
+def test_experts_that_nobody_asks_for_are_left_over(published, tmp_path):
+    """A fifth in each stack, and one by itself that stands before the one of a stack."""
+    _, tensors, stored = convert(published("mixtral"), tmp_path / "x.gguf", ("Q8_0",))
+    config, architecture = json.loads((published("mixtral") / "config.json").read_text()), "llama"
+    more = {name: (kind, np.concatenate([a, a[:1]]) if "_exps" in name else a) for name, (kind, a) in stored.items()}
+    write(tmp_path / "x.gguf", gguf_models.keys_of(config, architecture), more)
+    found = open_candidate(tmp_path / "x.gguf").left_over(list(tensors))
+    assert found == [f"expert 4 of {name}" for name in sorted(stored) if "_exps" in name]
+    kind, stack = stored["blk.1.ffn_up_exps.weight"]
+    apart = stored | {"blk.1.ffn_up.2.weight": (kind, stack[2])}
+    write(tmp_path / "x.gguf", gguf_models.keys_of(config, architecture), apart)
+    assert open_candidate(tmp_path / "x.gguf").left_over(list(tensors)) == ["expert 2 of blk.1.ffn_up_exps.weight"]
+
+
 def test_one_expert_is_read_without_the_others(published, tmp_path, monkeypatch):
     convert(published("mixtral"), tmp_path / "x.gguf", ("Q8_0",))
     held = open_candidate(tmp_path / "x.gguf").tensor("model.layers.0.block_sparse_moe.experts.2.w2.weight")
@@ -276,6 +291,15 @@ def test_heads_may_differ_from_layer_to_layer(tmp_path):
     holding = open_candidate(tmp_path / "x.gguf")
     for layer in range(2):
         np.testing.assert_array_equal(decoded(holding.tensor(f"model.layers.{layer}.self_attn.q_proj.weight")), matrix)
+
+
+def test_rows_of_keys_without_their_number_of_heads_are_refused(published, tmp_path):
+    """The header's only number is that of the queries' heads, which are twice as many: no order is guessed."""
+    config, _, stored = convert(published("mixtral"), tmp_path / "x.gguf")
+    keys = [each for each in gguf_models.keys_of(config, "llama") if not each[0].endswith("head_count_kv")]
+    write(tmp_path / "x.gguf", keys, stored)
+    with pytest.raises(ModelError, match=r"blk\.0\.attn_k\.weight has 32 rows, which are not those of 4 heads of 16"):
+        open_candidate(tmp_path / "x.gguf")
 
 
 @pytest.mark.parametrize("heads", [[], [("llama.attention.head_count", "text", "2")]])

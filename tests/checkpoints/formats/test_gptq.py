@@ -65,6 +65,18 @@ def test_act_order_takes_each_columns_group(tmp_path):
     assert tensor.codec.note(tensor.shape, tensor.read()) == "groups in the order of activations"
 
 
+def test_an_order_of_activations_that_is_not_told_is_refused(tmp_path):
+    stored = pack(*drawn(), 4)
+    del stored["g_idx"]
+    write(tmp_path, under(PATH, stored), {**CONFIG, "desc_act": True})
+    with pytest.raises(ModelError, match=rf"lacks {PATH}\.g_idx.*desc_act = true"):
+        held(tmp_path)
+    whole = pack(*drawn(groups=1), 4)
+    del whole["g_idx"]
+    write(tmp_path, under(PATH, whole), {**CONFIG, "desc_act": True, "group_size": -1})
+    assert np.array_equal(decoded(tmp_path), exact(*drawn(groups=1)))  # one group has no order
+
+
 def test_groups_are_in_order_without_an_index(tmp_path):
     parts = drawn()
     stored = pack(*parts, 4)

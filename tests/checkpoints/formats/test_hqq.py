@@ -118,7 +118,12 @@ REFUSED = {
     "below zero": ({"shape": np.array([-16, -64])}, "is no matrix"),
     "axis": ({"axis": np.array(2, np.int32)}, "along axis 2"),
     "group": ({"group_size": np.array(0, np.int32)}, "groups of 0"),
-    "another group": ({"group_size": np.array(64, np.int32)}, r"scale' is F16 of shape \(32, 1\), and .*\(16, 1\)"),
+    "another group": (
+        {"group_size": np.array(64, np.int32)},
+        r"W_q of shape \(16, 32\) is no matrix \(16, 64\) in groups of 64",
+    ),
+    "words on their side": ({"W_q": np.zeros((32, 16), np.uint8)}, r"W_q of shape \(32, 16\) is no matrix"),
+    "words in a row": ({"W_q": np.zeros(512, np.uint8)}, "is no matrix"),
     "words": ({"W_q": np.zeros((16, 31), np.uint8)}, "is no matrix"),
     "words of another type": ({"W_q": np.zeros((16, 32), np.int8)}, r"W_q' is I8"),
     "scales": ({"scale": np.ones((31, 1), np.float16)}, r"scale' is F16 of shape \(31, 1\)"),

@@ -24,3 +24,14 @@ def test_a_method_that_no_format_reads(tmp_path):
     write(tmp_path, WEIGHT, {"quant_method": "aqlm"})
     with pytest.raises(ModelError, match=r"in no format that is read here.*GPTQ.*safetensors in BF16"):
         open_candidate(tmp_path)
+
+
+def test_gguf_files_beside_safetensors_are_told_of(tmp_path, recwarn):
+    """llama.cpp's conversion writes its file into the directory that it converts."""
+    write(tmp_path, WEIGHT, None)
+    open_candidate(tmp_path)
+    assert not recwarn.list
+    for name in ("b-Q8_0.gguf", "a-Q4_0.gguf"):
+        (tmp_path / name).touch()
+    with pytest.warns(UserWarning, match=r"GGUF files beside them \(a-Q4_0\.gguf, b-Q8_0\.gguf\), which are not"):
+        assert open_candidate(tmp_path).format == "plain"

@@ -45,6 +45,17 @@ def test_names_are_those_of_the_hub_and_experts_lie_apart(small_model, job, expo
     assert differing(made.artifact, read_again(directory, made)) == []
 
 
+def test_what_is_published_turned_is_written_turned(tmp_path, job, exported, read_again, differing):
+    models = pytest.importorskip("transformers_models")
+    models.save(tmp_path / "gpt2", models.SMALL["gpt2"], [[1, 2, 3]])
+    made = job("int4-rtn", tmp_path / "gpt2", dtype="float32")
+    assert "turned" in {made.source.origin(path).form for path in made.source.names}
+    directory, _ = exported(made, "hf")
+    shapes = {name: tensor.shape for name, tensor in read_weights(directory).tensors.items()}
+    assert shapes == {name: tensor.shape for name, tensor in read_weights(tmp_path / "gpt2").tensors.items()}
+    assert differing(made.artifact, read_again(directory, made)) == []
+
+
 def test_a_parameter_that_is_put_together_is_refused(small_model, job, monkeypatch, exported):
     from pytest_quantbench.engines.parameters import Origin
 
