@@ -60,7 +60,7 @@ class HalvedHolding(PlainHolding):
         held = super().tensor(name)
         if held is None or len(held.shape) < 2:
             return held
-        turned = ".c_" in name
+        turned = ".h." in name and ".c_" in name
         return HeldTensor(
             name=name,
             shape=held.shape[::-1] if turned else held.shape,
