@@ -96,7 +96,7 @@ class External(Artifact):
         if odd is not None and form == "made":
             raise ModelError(
                 f"{self._place} is not the reference's: {odd.name} has shape {odd.shape} against "
-                f"{published[odd.name]}. Name the original that it was made from (--model, of quantbench judge --reference)."
+                f"{published[odd.name]}. Name the original that it was made from with --model (judge: --reference)."
             )
         return wanted if odd is None else (len(held), *odd.shape)
 

@@ -31,7 +31,8 @@ def refuse_other_shapes(reference: Architecture, shapes: Mapping[str, Shape], pl
         more = f" (and {len(other) - 1} more)" if len(other) > 1 else ""
         told.append(f"{first} has shape {tuple(shapes[first])} against {wanted[first]}{more}")
     raise ModelError(
-        f"{place} is not the reference's: {'; '.join(told)}. Name the original that it was made from (--model, of quantbench judge --reference)."
+        f"{place} is not the reference's: {'; '.join(told)}. Name the original that it was made from with --model "
+        f"(judge: --reference)."
     )
 
 

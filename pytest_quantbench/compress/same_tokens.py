@@ -55,7 +55,8 @@ def compared(claims: Claims, own: Any, tokenizer: Any) -> tuple[int | None, tupl
     if not common or len(ordinary) > MOST_OTHERS * len(common):
         raise ModelError(
             f"The candidate's tokenizer is not the reference's: {len(ordinary):,} of {len(common):,} ids have another "
-            f"text{_examples(ordinary, mine, theirs)}. Name the original that it was made from (--model, of quantbench judge --reference)."
+            f"text{_examples(ordinary, mine, theirs)}. Name the original that "
+            f"it was made from with --model (judge: --reference)."
         )
     _refuse_other_ids(own, tokenizer)
     return len(common), tuple(_differences(odd, mine, theirs))
@@ -75,7 +76,8 @@ def without_rows(embedded: int, tokenizer: Any, config: Mapping[str, Any]) -> tu
         more = f" and {len(lacking) - 1:,} more" if len(lacking) > 1 else ""
         raise ModelError(
             f"The candidate is not the reference's: it has vocabulary {embedded} against {rows}, and no embedding of "
-            f"token {first} ({lacking[first]!r:.40}){more}. Name the original that it was made from (--model, of quantbench judge --reference)."
+            f"token {first} ({lacking[first]!r:.40}){more}. Name the original that "
+            f"it was made from with --model (judge: --reference)."
         )
     return (
         Difference(
@@ -98,7 +100,7 @@ def _refuse_other_ids(own: Any, tokenizer: Any) -> None:
         if mine != theirs:
             raise ModelError(
                 f"The candidate's tokenizer is not the reference's: {text!r} is {mine} to it, and {theirs} there. Name "
-                f"the original that it was made from (--model, of quantbench judge --reference)."
+                f"the original that it was made from with --model (judge: --reference)."
             )
 
 

@@ -98,7 +98,7 @@ def _refuse_strangers(found: Mapping[str, float]) -> None:
     raise ModelError(
         f"The candidate's weights are not the reference's: the cosine of {len(found)} sampled matrices with the "
         f"original's is {median:.3f} in the median ({_named(found)}), where rounding to 2 bits has about 0.9 and "
-        f"another model 0. Name the original that it was made from (--model, of quantbench judge --reference)."
+        f"another model 0. Name the original that it was made from with --model (judge: --reference)."
     )
 
 

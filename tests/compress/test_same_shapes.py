@@ -44,5 +44,7 @@ def test_one_tensor_that_is_missing_and_one_beyond_are_named(opened):
 
 def test_a_matrix_that_lies_on_its_side_is_named(opened):
     path = "model.layers.0.mlp.up_proj.weight"
-    with pytest.raises(ModelError, match=r"up_proj\.weight has shape \(64, 128\) against \(128, 64\)\. Name the model"):
+    with pytest.raises(
+        ModelError, match=r"up_proj\.weight has shape \(64, 128\) against \(128, 64\)\. Name the original"
+    ):
         refuse_other_shapes(opened, shapes_of(opened) | {path: (64, 128)}, "x.gguf")
