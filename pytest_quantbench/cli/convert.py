@@ -1,6 +1,7 @@
 """`quantbench convert`: a model at a recipe, written for whoever runs it; or somebody else's, decoded."""
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -16,6 +17,7 @@ DESCRIPTION = (
     "Makes the compressed model as `quantbench run` does, or takes it from the cache, and writes it in a form that "
     "other programs read. What the form cannot hold as it was judged is said, and stands in the output's README.md."
 )
+MORE_THAN_ASKED = 1.1  # times the recipe's bits: then a file is told to be larger than what was asked for
 T = TypeVar("T")
 
 
@@ -40,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """Write it, and print what differs from the weights that were judged, or from those of the files."""
     from pytest_quantbench.compress.exports.beside import check_empty
+    from pytest_quantbench.progress import show_on
 
+    show_on(sys.stderr)
     check_empty(chosen.output)
     title, written = _decode(chosen) if chosen.recipe is None else _export(chosen)
     print(f"{chosen.output}: {title}, {written.stored_bytes / 1e6:.1f} MB")
@@ -75,7 +79,10 @@ def _export(chosen: argparse.Namespace) -> "tuple[str, Written]":
     with new_directory(chosen.output) as directory:
         written = exporter.write(job, directory)
         card_of(job, written, exporter.use).write(written, directory)
-    return f"{cell.id} as {exporter.name}", written
+    weights = job.artifact.manifest.bf16_bytes // 2
+    bits, judged = (8 * size / weights for size in (written.stored_bytes, job.artifact.manifest.stored_bytes))
+    beyond = f", where the recipe takes {judged:.2f}" if bits > MORE_THAN_ASKED * judged else ""
+    return f"{cell.id} as {exporter.name}, {bits:.2f} bits per weight{beyond}", written
 
 
 def _decode(chosen: argparse.Namespace) -> "tuple[str, Written]":

@@ -13,7 +13,9 @@ def output(tmp_path):
 def test_it_writes_and_says_what_was_written(output, capsys):
     assert main(["convert", "Tiny", "--recipe", "int4-rtn", "--output", str(output)]) == 0
     printed = capsys.readouterr().out
-    assert printed == f"{output}: Tiny-int4-rtn as mlx, 2.1 MB\nEvery weight is the same number.\n"
+    assert (
+        printed == f"{output}: Tiny-int4-rtn as mlx, 4.57 bits per weight, 2.1 MB\nEvery weight is the same number.\n"
+    )
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= {f.name for f in output.iterdir()}
     assert base_model_of(output) == "Tiny"
 
@@ -21,7 +23,8 @@ def test_it_writes_and_says_what_was_written(output, capsys):
 @pytest.mark.model
 def test_what_differs_is_printed_and_stands_in_the_card(output, capsys):
     assert main(["convert", "Tiny", "--recipe", "int4-rtn", "--output", str(output), "--to", "hf"]) == 0
-    sentence = capsys.readouterr().out.splitlines()[1]
+    first, sentence, *_ = capsys.readouterr().out.splitlines()
+    assert "as hf, 16.02 bits per weight, where the recipe takes 4.53" in first
     assert sentence.startswith("Rounding to bfloat16 changes decoded weights in ")
     assert sentence in (output / "README.md").read_text()
 
@@ -29,7 +32,7 @@ def test_what_differs_is_printed_and_stands_in_the_card(output, capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["Tiny", "--recipe", "int2"], "int2 cannot be written as MLX: aqlm's layer has no grid"),
+        (["Tiny", "--recipe", "int2"], "int2 cannot be written as MLX: aqlm's layer is no grid of codes and scales"),
         (["Tiny", "--recipe", "int5"], "Unknown recipe 'int5'"),
         (["Nobody", "--recipe", "int4"], "Unknown model 'Nobody'"),
         (["Tiny", "--recipe", "int4", "--calibration", "/no/such/file"], "--calibration /no/such/file: there is no"),

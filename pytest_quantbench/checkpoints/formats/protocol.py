@@ -106,5 +106,9 @@ def bits_per_weight(tensors: Sequence[HeldTensor]) -> float:
 
 
 def layer_bits(tensors: Sequence[HeldTensor]) -> float:
-    """The same of the tensors of decoder layers, where their names tell which these are; else of all."""
-    return bits_per_weight([tensor for tensor in tensors if IN_A_LAYER.search(tensor.name)] or tensors)
+    """8 × stored bytes ÷ values of all matrices of the decoder layers, encoded or not, where names tell which tensors
+    are in these; else of all that are encoded.
+    """
+    matrices = [tensor for tensor in tensors if IN_A_LAYER.search(tensor.name) and len(tensor.shape) > 1]
+    values = sum(math.prod(tensor.shape) for tensor in matrices)
+    return 8 * sum(tensor.stored_bytes for tensor in matrices) / values if values else bits_per_weight(tensors)

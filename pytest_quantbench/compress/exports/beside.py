@@ -17,6 +17,7 @@ from pytest_quantbench.checkpoints.checkpoint import tokenizer_files
 from pytest_quantbench.compress.exports.protocol import Job, Written
 from pytest_quantbench.errors import DiskError
 
+DETAILS_SHOWN = 20  # tensors of an export's card
 GENERATION = "generation_config.json"
 SAME = "Nothing: every weight decodes to the same float32 number."
 
@@ -106,7 +107,8 @@ class Card:
             "",
             *(written.differences or (SAME,)),
             *([""] if written.details else []),
-            *(f"- {line}" for line in written.details),
+            *(f"- {line}" for line in written.details[:DETAILS_SHOWN]),
+            *([f"- and {beyond} more tensors"] if (beyond := len(written.details) - DETAILS_SHOWN) > 0 else []),
             "",
         ]
         (directory / "README.md").write_text("\n".join(lines), encoding="utf-8")

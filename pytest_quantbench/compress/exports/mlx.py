@@ -48,8 +48,8 @@ class Mlx:
         for part in recipe.parts:
             if part.quantizer != "identity" and (reason := why_not(trial(part))) is not None:
                 raise QuantbenchError(
-                    f"{recipe.id} cannot be written as MLX: {part.quantizer}'s layer {reason}, and MLX's does not. "
-                    f"{WAY_OUT}"
+                    f"{recipe.id} cannot be written as MLX: {part.quantizer}'s layer {reason}, and MLX stores grids "
+                    f"alone. {WAY_OUT}"
                 )
 
     def write(self, job: Job, directory: Path) -> Written:

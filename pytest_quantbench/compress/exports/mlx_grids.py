@@ -19,7 +19,7 @@ Grid: TypeAlias = Affine | Microscaled
 GROUPS = (16, 32, 64, 128)  # that MLX has kernels for, of whatever mode
 REASONS: Mapping[str, Callable[[Layer], bool]] = {
     "rounds its inputs": lambda layer: layer.input_rule is not None,
-    "has no grid": lambda layer: layer.grid is None,
+    "is no grid of codes and scales": lambda layer: layer.grid is None,
     "multiplies its inputs by scales": lambda layer: layer.input_scales is not None,
     "multiplies its outputs by a scale": lambda layer: layer.scale is not None,
     "adds a low-rank product": lambda layer: layer.low_rank is not None,
@@ -40,10 +40,10 @@ class Held:
 def why_not(layer: Layer | None) -> str | None:
     """What the layer has that MLX cannot hold, as the end of a sentence; None where there is nothing of the kind."""
     if layer is None:
-        return "has no grid"
+        return "is no grid of codes and scales"
     found = next((reason for reason, applies in REASONS.items() if applies(layer)), None)
     if found is None and layer.grid is not None and layer.grid.group not in GROUPS:
-        return f"has groups of {layer.grid.group}"
+        return f"has groups of {layer.grid.group}, not of {', '.join(map(str, GROUPS))}"
     return found
 
 

@@ -46,13 +46,13 @@ def test_every_layer_has_an_entry_as_its_own_codec_has_it(job, exported):
 @pytest.mark.parametrize(
     ("recipe_id", "reason"),
     [
-        ("int2", "aqlm's layer has no grid"),
+        ("int2", "aqlm's layer is no grid of codes and scales"),
         ("int4-awq", "awq's layer multiplies its inputs by scales"),
         ("int3", "milo's layer adds a low-rank product"),
         ("int4-nvfp4", "nvfp4's layer multiplies its outputs by a scale"),
-        ("int4-q4_k_m", "kquant's layer has no grid"),
+        ("int4-q4_k_m", "kquant's layer is no grid of codes and scales"),
         ("int4-quip", "quip's layer"),
-        ("int3-vptq", "vptq's layer has no grid"),
+        ("int3-vptq", "vptq's layer is no grid of codes and scales"),
     ],
 )
 def test_what_it_cannot_hold_is_refused_before_anything_is_compressed(small_model, recipe_id, reason):

@@ -25,12 +25,12 @@ def decoded(found):
 @pytest.mark.parametrize(
     ("parts", "reason"),
     [
-        ({"grid": None}, "has no grid"),
+        ({"grid": None}, "is no grid of codes and scales"),
         ({"grid": None, "input_rule": PerToken(bits=8)}, "rounds its inputs"),
         ({"input_scales": np.ones(64)}, "multiplies its inputs by scales"),
         ({"scale": np.ones(1)}, "multiplies its outputs by a scale"),
         ({"low_rank": LowRank(left=np.ones((1, 3)), right=np.ones((1, 64)))}, "adds a low-rank product"),
-        ({"grid": grid(columns=96, group=96)}, "has groups of 96"),
+        ({"grid": grid(columns=96, group=96)}, "has groups of 96, not of 16, 32, 64, 128"),
     ],
 )
 def test_what_has_no_place_in_mlx_is_named(parts, reason):
@@ -38,7 +38,7 @@ def test_what_has_no_place_in_mlx_is_named(parts, reason):
 
 
 def test_a_layer_that_is_not_described_has_no_grid():
-    assert why_not(None) == "has no grid"
+    assert why_not(None) == "is no grid of codes and scales"
     assert why_not(Layer(grid=grid())) is None
 
 
