@@ -14,7 +14,7 @@ from pytest_quantbench.catalog.models import MODELS, Model, check_models, user_m
 from pytest_quantbench.catalog.recipes import REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress.manifest import save_manifest
-from pytest_quantbench.errors import unknown
+from pytest_quantbench.errors import QuantbenchError, unknown
 from pytest_quantbench.fetch.download import delete_weights
 from pytest_quantbench.fetch.evicted import delete
 
@@ -65,6 +65,21 @@ class Subject:
             if name in judged and (chosen.candidate or cell.limit(metric_of(name)) is not None):
                 targets.append(cell.target.rounded)
             self.schedule.expected += [Want(target=target, measure=measure) for target in targets]
+
+    def refuse_strangers(self, candidates: Sequence[Recipe]) -> None:
+        """Raise what keeps the first candidate from being compared, if none can be: so that the model itself is not
+        measured in vain.
+        """
+        errors: list[QuantbenchError] = []
+        for each in candidates:
+            try:
+                _ = self.cell(each).artifact
+            except QuantbenchError as error:
+                errors.append(error)
+            else:
+                return
+        if errors:
+            raise errors[0]
 
     def delete_weights(self) -> int:
         """Delete the BF16 weights that this run fetched, where the disk plan says so; returns how many bytes."""

@@ -58,6 +58,7 @@ def cell(request: pytest.FixtureRequest, quantbench_subject: Subject, quantbench
     """One model × one recipe. What was measured of it is written to the results folder when its last test is done."""
     from pytest_quantbench.plugin.closing import close_cell
 
+    quantbench_subject.refuse_strangers([each.recipe for each in quantbench_run.candidates])
     opened = quantbench_subject.cell(request.param)
     quantbench_run.opened[opened.id] = opened
     yield opened

@@ -4,10 +4,13 @@ import re
 from pathlib import Path
 
 import pytest
+from mlx_models import as_mlx
 
 from pytest_quantbench import Settings, Subject
+from pytest_quantbench.catalog.candidates import Candidate
 from pytest_quantbench.catalog.models import MODELS, Model
-from pytest_quantbench.errors import QuantbenchError, UnknownNameError
+from pytest_quantbench.catalog.recipes import recipe_of_candidate
+from pytest_quantbench.errors import ModelError, QuantbenchError, UnknownNameError
 from pytest_quantbench.record import folder
 
 README = Path(__file__).parents[2] / "README.md"
@@ -54,3 +57,17 @@ def test_a_cell_is_one_object_for_a_recipe_and_for_its_id():
     assert subject.cell(subject.cell("int4-rtn").recipe) is subject.cell("int4-rtn")
     with pytest.raises(UnknownNameError, match="Unknown recipe 'int4-gqtp'"):
         subject.cell("int4-gqtp")
+
+
+def test_where_no_candidate_is_the_models_nothing_is_measured(small_model, tmp_path):
+    """A stranger is named before the model itself is walked; beside one that is the model's, it is told by itself."""
+    original, other = small_model(), small_model(seed=1)
+    recipes = [
+        recipe_of_candidate(Candidate(name=name, source=str(as_mlx(of, tmp_path / name, bits=4))), 4.5)
+        for name, of in (("stranger", other), ("own", original))
+    ]
+    subject = Subject(str(original), Settings(cache=tmp_path / "cache"))
+    subject.refuse_strangers([])
+    subject.refuse_strangers(recipes)
+    with pytest.raises(ModelError, match="weights are not the reference's"):
+        subject.refuse_strangers(recipes[:1])

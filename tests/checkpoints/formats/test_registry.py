@@ -39,9 +39,12 @@ def test_gguf_files_beside_safetensors_are_told_of(tmp_path, recwarn):
         assert open_candidate(tmp_path).format == "plain"
 
 
-def tensor(name, shape, stored_bytes, codec=object()):
+CODEC = object()
+
+
+def tensor(name, shape, stored_bytes, codec=CODEC):
     return HeldTensor(
-        name=name, shape=shape, stored_bytes=stored_bytes, kind="some", codec=codec, read=lambda: {}, parameters={}
+        name=name, shape=shape, stored_bytes=stored_bytes, kind="some", codec=codec, read=dict, parameters={}
     )
 
 
