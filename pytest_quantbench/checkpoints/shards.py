@@ -18,6 +18,8 @@ from pytest_quantbench.checkpoints.safetensors_header import (
 from pytest_quantbench.errors import ModelError
 
 INDEX = "model.safetensors.index.json"
+GGUF_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
+GGUF_BESIDE = re.compile(r"mmproj|imatrix", re.IGNORECASE)  # in names of files that lie beside models and are none
 FILE_NAME = re.compile(r"[A-Za-z0-9_][\w.+-]*\.safetensors", re.ASCII)  # no path parts, nothing hidden
 
 

@@ -44,9 +44,12 @@ def run(chosen: argparse.Namespace) -> int:
     from pytest_quantbench.compress.exports.beside import check_empty
     from pytest_quantbench.progress import show_on
 
-    show_on(sys.stderr)
     check_empty(chosen.output)
-    title, written = _decode(chosen) if chosen.recipe is None else _export(chosen)
+    show_on(sys.stderr)
+    try:
+        title, written = _decode(chosen) if chosen.recipe is None else _export(chosen)
+    finally:
+        show_on(None)
     print(f"{chosen.output}: {title}, {written.stored_bytes / 1e6:.1f} MB")
     print("\n".join(written.differences or ["Every weight is the same number."]))
     return 0

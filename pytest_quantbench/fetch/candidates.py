@@ -14,8 +14,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from pytest_quantbench.catalog.models import PATH_STARTS
-from pytest_quantbench.checkpoints.formats.gguf_files import BESIDE, PART
-from pytest_quantbench.checkpoints.shards import INDEX, chosen_names, read_weights, weight_files
+from pytest_quantbench.checkpoints.shards import GGUF_BESIDE, GGUF_PART, INDEX, chosen_names, read_weights, weight_files
 from pytest_quantbench.errors import ModelError, OfflineError, QuantbenchError
 from pytest_quantbench.fetch.download import SMALL_FILES, is_small
 from pytest_quantbench.fetch.hub_api import MAIN, Listing, hub_cache, listing
@@ -154,7 +153,7 @@ def gguf_files(names: Collection[str], asked: HubSource) -> list[str]:
     if len(chosen) != 1:
         raise _not_one(asked, sorted(chosen), every)
     parts = [name for name in every if _whole(name) in chosen]
-    count = int(found[3]) if (found := PART.fullmatch(parts[0])) else 1
+    count = int(found[3]) if (found := GGUF_PART.fullmatch(parts[0])) else 1
     if len(parts) != count:
         raise ModelError(f"{asked.repository} has {len(parts)} of the {count} parts of {chosen.pop()}.")
     return parts
@@ -162,14 +161,14 @@ def gguf_files(names: Collection[str], asked: HubSource) -> list[str]:
 
 def _whole(name: str) -> str:
     """The name of a GGUF file without the number of its part."""
-    found = PART.fullmatch(name)
+    found = GGUF_PART.fullmatch(name)
     return f"{found[1]}.gguf" if found else name
 
 
 def _is_asked_for(name: str, pattern: str | None) -> bool:
     """Whether a file is what a pattern means; where none is given, whether it is a model."""
     if pattern is None:
-        return not BESIDE.search(name)
+        return not GGUF_BESIDE.search(name)
     spellings = (each for full in (name, _whole(name)) for each in (full, full.rpartition("/")[2]))
     return any(fnmatchcase(each, pattern) for each in spellings)
 

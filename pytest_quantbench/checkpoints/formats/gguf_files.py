@@ -6,7 +6,6 @@ first has the model's other keys. Any part stands for all, and so does a directo
 beside each other; a link among them may lead within the folder, or as the Hub's cache has it from a snapshot to blobs.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +14,9 @@ from pytest_quantbench.checkpoints.formats.gguf_cursor import Value
 from pytest_quantbench.checkpoints.formats.gguf_header import MAGIC, GgufTensor, Header, read_header
 from pytest_quantbench.checkpoints.hub_cache_file import is_of_hub
 from pytest_quantbench.checkpoints.safetensors_header import corrupt, short
+from pytest_quantbench.checkpoints.shards import GGUF_BESIDE, GGUF_PART
 from pytest_quantbench.errors import ModelError
 
-PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf", re.DOTALL)
-BESIDE = re.compile(r"mmproj|imatrix", re.IGNORECASE)  # in names of files that lie beside models and are none
 TENSORS_IN_ALL = "split.tensors.count"
 
 
@@ -59,10 +57,10 @@ def read_model(source: Path) -> Model:
 
 def _only_model(directory: Path) -> Path:
     """The first file of the one model in a directory."""
-    files = sorted(file for file in directory.glob("*.gguf") if not BESIDE.search(file.name))
+    files = sorted(file for file in directory.glob("*.gguf") if not GGUF_BESIDE.search(file.name))
     models: dict[str, Path] = {}
     for file in files:
-        found = PART.fullmatch(file.name)
+        found = GGUF_PART.fullmatch(file.name)
         models.setdefault(f"{found[1]} of {found[3]}" if found else file.name, file)
     if len(models) != 1:
         names = ", ".join(path.name for path in models.values())
@@ -74,7 +72,7 @@ def _only_model(directory: Path) -> Path:
 
 
 def _parts(file: Path, count: int) -> list[Path]:
-    found = PART.fullmatch(file.name)
+    found = GGUF_PART.fullmatch(file.name)
     if found is None or int(found[3]) != count:
         raise ModelError(
             f"{file} is one of {count} parts, which its name does not say: parts are called "
