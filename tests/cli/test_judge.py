@@ -101,7 +101,13 @@ def test_the_original_that_the_files_name_is_proposed(q4, told, capsys):
 
 
 @pytest.mark.model
-@pytest.mark.parametrize(("limit", "code"), [("1000", pytest.ExitCode.OK), ("-1000", pytest.ExitCode.TESTS_FAILED)])
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [
+        ("1000", pytest.ExitCode.OK),
+        pytest.param("-1000", pytest.ExitCode.TESTS_FAILED, marks=pytest.mark.slow),
+    ],
+)
 def test_from_a_file_to_a_verdict(q4, tmp_path, limit, code):
     quick = ("--fixed", "--tokens", "128", "-m", "t2")
     found, said = quantbench(tmp_path, "judge", str(q4), "--reference", "Tiny", "--max-ppl-delta", limit, *quick)

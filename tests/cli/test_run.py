@@ -48,6 +48,7 @@ def test_it_runs_from_an_empty_folder_and_leaves_its_results_there(tmp_path):
 
 
 @pytest.mark.model
+@pytest.mark.slow
 def test_a_users_table_holds_and_their_projects_pytest_does_not(tmp_path):
     (tmp_path / "pyproject.toml").write_text(STRICTER)
     (tmp_path / "conftest.py").write_text("raise RuntimeError")

@@ -74,6 +74,7 @@ def test_it_goes_on_where_it_was_and_gives_the_same_bytes(small_model, tmp_path,
     assert sorted(path.name for path in (tmp_path / "cache" / "artifacts").iterdir()) == [resumed.directory.name]
 
 
+@pytest.mark.slow
 def test_it_may_be_interrupted_at_every_layer(small_model, tmp_path, pull_at):
     directory = small_model()
     for _ in range(GROUPS - 1):
@@ -88,7 +89,9 @@ def test_it_may_be_interrupted_at_every_layer(small_model, tmp_path, pull_at):
     assert len(encoded) == 1 + GROUPS  # the last one, and all of the other
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut", "gone", "note", "note cut"])
+@pytest.mark.parametrize(
+    "damage", ["flipped", "gone", *(pytest.param(each, marks=pytest.mark.slow) for each in ("cut", "note", "note cut"))]
+)
 def test_a_finished_layer_that_was_damaged_is_made_again(small_model, tmp_path, pull_at, damage):
     directory = small_model()
     pull_at(3)

@@ -99,7 +99,7 @@ def project(pytester, monkeypatch):
         ("-m", "t1 or int4"),
         pytest.param(("-n", "2"), marks=pytest.mark.slow),
         pytest.param(("-n", "2", "--dist", "loadgroup"), marks=pytest.mark.slow),
-        ("-n", "2", "--dist", "loadgroup", "--collect-only"),
+        pytest.param(("-n", "2", "--dist", "loadgroup", "--collect-only"), marks=pytest.mark.slow),
     ],
     ids=" ".join,
 )
@@ -121,6 +121,7 @@ def test_items_and_markers_are_as_without_the_plugin(project, arguments):
     assert not [told for where, told in without.items() if where.startswith("loaded") and told]
 
 
+@pytest.mark.slow
 def test_ids_that_look_like_a_cells_load_nothing_more_under_loadgroup(project, pytester):
     """Nothing is asked of an id: neither the catalogue nor a table of ours, which nobody has a reason to read."""
     pytester.makepyfile(

@@ -173,6 +173,7 @@ def test_warnings_of_other_plugins_do_not_end_the_benchmark(pytester):
     assert result.ret == pytest.ExitCode.OK, result.stdout.str() + result.stderr.str()
 
 
+@pytest.mark.slow
 def test_an_unknown_task_is_refused_before_anything_runs(suite):
     source = """
         import pytest
