@@ -47,7 +47,6 @@ def test_it_runs_from_an_empty_folder_and_leaves_its_results_there(tmp_path):
     assert not set(BENCHES.glob("**/.pytest_cache"))
 
 
-@pytest.mark.model
 @pytest.mark.slow
 def test_a_users_table_holds_and_their_projects_pytest_does_not(tmp_path):
     (tmp_path / "pyproject.toml").write_text(STRICTER)
