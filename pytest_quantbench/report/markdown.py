@@ -24,6 +24,9 @@ VERDICTS_LEGEND = (
 
 
 def _markdown_table(table: Table, records: Sequence[Record]) -> list[str]:
+    """Nothing where the table judges nothing and nothing of it was measured."""
+    if table.metric is None and all(table.figure(record) == MISSING for record in records):
+        return []
     recipes = list(dict.fromkeys(record.recipe for record in sorted(records, key=lambda record: -record.bits)))
     cells = {(record.model_id, record.recipe): record for record in records}
     rows = []
@@ -38,7 +41,9 @@ def _markdown_table(table: Table, records: Sequence[Record]) -> list[str]:
     note = [OTHER_TEXT_LEGEND, ""] if any(OTHER_TEXT in cell for row in rows for cell in row) else []
     if table.metric is not None:
         rows.append(["*limit*", *(_limit(recipe, table.metric, records) for recipe in recipes)])
-    return [f"## {table.title}", "", *note, *markdown_table.table(["model", *map(str.upper, recipes)], rows), ""]
+    named = {record.recipe for record in records if record.candidate is not None}
+    titles = [recipe if recipe in named else recipe.upper() for recipe in recipes]
+    return [f"## {table.title}", "", *note, *markdown_table.table(["model", *titles], rows), ""]
 
 
 def _reads_otherwise(record: Record, cells: Mapping[tuple[str, str], Record]) -> bool:

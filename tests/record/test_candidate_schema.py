@@ -85,7 +85,9 @@ def test_a_candidate_has_an_answer_of_its_own_and_no_count_of_models():
         f"delta vs BF16; not measured: throughput vs BF16)"
     )
     assert terminal.suite_lines([record]) == [told]
-    assert told in markdown.markdown([record], ["c"])
+    text = markdown.markdown([record], ["c"])
+    assert told in text
+    assert "| model | q4 |" in text  # as its file is called
 
 
 @pytest.mark.parametrize(
