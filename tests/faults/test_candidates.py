@@ -235,7 +235,10 @@ def test_a_session_fetches_its_candidates_when_it_starts_and_states_their_bits(h
     for more in ((), ("--offline",)):
         result = pytester.runpytest_inprocess(*given, *more, "--collect-only", "-m", "int4")
         result.stdout.fnmatch_lines(
-            ["quantbench: candidate tiny-4bit: MLX, 4.50 bits per weight in its layers: judged as int4", "*llama-0-0-tiny-4bit*"]
+            [
+                "quantbench: candidate tiny-4bit: MLX, 4.50 bits per weight in its layers: judged as int4",
+                "*llama-0-0-tiny-4bit*",
+            ]
         )
     assert len(hub.asked(BODY)) == 1
     result = pytester.runpytest_inprocess(*given, "-k", "tiny-4bit", "--results", "out", "--disk-plan", "B")
