@@ -1,6 +1,9 @@
+import pytest
+
 from pytest_quantbench.cli.main import main
 
 
+@pytest.mark.slow
 def test_it_reports_every_check(capsys):
     assert main(["conform", "rtn"]) == 0
     printed = capsys.readouterr().out

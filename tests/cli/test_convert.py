@@ -61,7 +61,7 @@ def test_a_form_that_there_is_not_is_refused(output, capsys):
     assert "invalid choice: 'onnx'" in capsys.readouterr().err
 
 
-@pytest.mark.model
+@pytest.mark.slow
 def test_without_a_recipe_a_file_is_decoded(tmp_path, capsys):
     made = tmp_path / "made"
     assert main(["convert", "Tiny", "--recipe", "int4-q4_k_m", "--output", str(made), "--to", "gguf"]) == 0

@@ -48,6 +48,7 @@ def test_plan_takes_a_path_and_passes_on_what_pytest_says(empty_caches, tmp_path
     )
 
 
+@pytest.mark.slow
 def test_without_a_path_the_plan_is_of_the_suite_that_comes_with_the_package(empty_caches, tmp_path):
     """From any folder; not every argument that exists as a path is a folder of tests."""
     arguments = ("--results", str(tmp_path), "-m", "int4 and size", "-k", "Tiny")
@@ -58,6 +59,7 @@ def test_without_a_path_the_plan_is_of_the_suite_that_comes_with_the_package(emp
     assert (code, err.partition(".")[0]) == (2, "quantbench: quantbench run -k nothing selects no cell")
 
 
+@pytest.mark.slow
 def test_options_are_told_as_they_can_be_typed(empty_caches, tmp_path, monkeypatch):
     monkeypatch.delenv("PYTEST_PLUGINS")
     (tmp_path / "test_own.py").write_text("def test_own(cell): pass")

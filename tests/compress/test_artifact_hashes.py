@@ -4,9 +4,8 @@ import pytest
 
 from tools.artifact_hashes import differences, file_hashes, fingerprint, is_elementwise, recipes, recorded
 
-# Of every way of encoding that takes little time: fixed grids, error feedback, floating-point levels. The slow tests
-# have all.
-HANDFUL = {"int8", "int4-rtn", "int4-gptq", "int4-mxfp4", "int4-nvfp4", "int8-mxfp8"}
+# Of every way of encoding that takes little time: fixed grids, floating-point levels. The slow tests have all.
+HANDFUL = {"int8", "int4-rtn", "int4-mxfp4", "int4-nvfp4", "int8-mxfp8"}
 ALL = {each.id: each for each in recipes()}
 CASES = [pytest.param(name, marks=() if name in HANDFUL else pytest.mark.slow) for name in ALL]
 

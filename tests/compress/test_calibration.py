@@ -147,6 +147,7 @@ def test_a_method_that_needs_calibration_is_refused_without(small_model, tmp_pat
         compress(open_model(small_model()), recipe("int8-static"), 0, tmp_path)
 
 
+@pytest.mark.slow
 def test_calibration_and_evaluation_may_not_share_text(tmp_path):
     held_out = TINY_DIRECTORY / "heldout.txt"
     shared, apart = tmp_path / "shared.txt", tmp_path / "apart.txt"

@@ -101,6 +101,7 @@ def writer(tiny, tokenizer, cache):
     )
 
 
+@pytest.mark.slow
 def test_a_default_that_cannot_be_had_is_replaced_by_the_models_own_text_and_said(
     tiny, tokenizer, tmp_path, caplog, monkeypatch
 ):
@@ -122,6 +123,7 @@ def test_a_text_that_was_asked_for_is_never_replaced(tiny, tokenizer, tmp_path, 
         calibration_set("c4", "c4", writer(tiny, tokenizer, tmp_path), sequences=1, usual=128, offline=True)
 
 
+@pytest.mark.slow
 def test_the_models_own_text_can_be_asked_for(tiny, tokenizer, tmp_path):
     found = calibration_set(SELF, "c4", writer(tiny, tokenizer, tmp_path), sequences=1, usual=128, offline=True)
     assert found.text.name == "sampled from mine itself"
@@ -160,6 +162,7 @@ def subject(tmp_path):
     return of
 
 
+@pytest.mark.slow
 def test_a_text_of_another_kind_is_warned_about_and_both_perplexities_are_said(subject, caplog):
     """Tiny knows English letters, but no Latin: its own world's text passes, this one does not."""
     latin = "Gallia est omnis divisa in partes tres, quarum unam incolunt Belgae, aliam Aquitani. " * 200
@@ -176,6 +179,7 @@ def test_a_text_of_another_kind_is_warned_about_and_both_perplexities_are_said(s
     assert f"perplexity of BF16 is {part.calibration_ppl:.1f}" in line
 
 
+@pytest.mark.slow
 def test_a_text_of_the_models_own_kind_is_not_warned_about(subject, caplog):
     opened = subject(training_text()[:20_000])
     cell = opened.cell("int4-gptq")

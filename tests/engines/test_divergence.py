@@ -51,6 +51,7 @@ def test_the_vocabulary_of_two_thousand_words_that_came_out_at_half(noise):
     assert (found.kl_nats >= -1e-12).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocabulary", [2049, 8192, 32_000, 151_936])
 @pytest.mark.parametrize("noise", [1e-3, 0.03, 0.3, 1.0, 4.0])
 def test_a_large_vocabulary_is_told_within_two_per_cent_and_within_its_own_error(vocabulary, noise):

@@ -101,6 +101,7 @@ def followed(gain, limit, rng, floor=0.0, sizes=(512, 1024, 2048, 4096, 8192, 16
     return looks.verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [0.2, 0.6, 2.0, 100.0])  # errors of 0.88 at the first look, 0.16 at the last
 def test_a_candidate_like_its_reference_is_anomalous_in_at_most_five_percent_of_runs(limit):
     """Whatever the limit does to when the looks end."""

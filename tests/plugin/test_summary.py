@@ -34,6 +34,7 @@ def test_a_second_run_takes_what_the_first_measured_and_says_so(suite, pytester,
     assert results[0] == results[1] == results[2]
 
 
+@pytest.mark.slow
 def test_what_was_warned_of_is_said_at_the_end(suite, pytester, monkeypatch):
     monkeypatch.setenv("QUANTBENCH_CACHE", str(pytester.path / "cache"))
     arguments = ("-k", "Tiny", "-m", "int4", "--recipe", "int4-rtn", "--tokens", "512", "--fixed")

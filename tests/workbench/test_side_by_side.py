@@ -85,6 +85,7 @@ def test_a_file_that_is_something_else_is_refused(tmp_path):
         codec_report.read(tmp_path / "codecs.json")
 
 
+@pytest.mark.slow
 def test_matrices_of_a_model_come_with_their_inputs():
     found = list(side_by_side.model_cases(TINY_DIRECTORY, "tiny-train", sequences=2))
     assert len(found) == 4 * 7
@@ -93,11 +94,13 @@ def test_matrices_of_a_model_come_with_their_inputs():
     assert down.statistics.hessian.shape == (768, 768)
 
 
+@pytest.mark.slow
 def test_a_matrix_whose_layer_has_a_bias_is_one_too(small_model):
     found = [case.name for case in side_by_side.model_cases(small_model("qwen2"), "tiny-train", sequences=2)]
     assert len(found) == 3 * 7
 
 
+@pytest.mark.slow
 def test_every_expert_of_a_model_is_a_matrix(small_model):
     found = {case.name: case for case in side_by_side.model_cases(small_model("mixtral"), "tiny-train", sequences=2)}
     assert len(found) == 3 * (4 + 4 * 3)  # attention, and three for each expert; no router

@@ -62,6 +62,7 @@ def measure(asked, tmp_path):
     return measured_answers(engine(host=True), artifact, asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", KNOWN)
 def test_known_tasks_run_with_questions_from_a_file(task, tmp_path):
     question, gold, choices = KNOWN[task]
@@ -369,6 +370,7 @@ def test_questions_on_one_passage_are_one_cluster_however_many_are_asked(tmp_pat
     assert few.first(2).clusters == few.clusters[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("members", "clusters"), [(12, 12), (3, 36)])
 def test_the_tasks_of_a_large_group_are_clusters_and_of_a_small_one_are_not(members, clusters):
     """MMLU's 57 subjects are drawn from all there are; two or three tasks are what is asked about."""
