@@ -44,6 +44,7 @@ def test_every_place_exists(file, name):
 def test_there_is_a_way_for_everything_that_goes_through():
     assert list(WAYS) == [
         "a weight matrix",
+        "a candidate's weights",
         "a token's loss",
         "an option",
         "a cell into a pytest item",
