@@ -22,7 +22,7 @@ from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.checkpoints.formats.protocol import HeldTensor, Holding
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.compress.assignment import ENCODED, Tensor
-from pytest_quantbench.compress.beyond import decoded, refuse_beyond
+from pytest_quantbench.compress.beyond import HEAD, decoded, refuse_beyond
 from pytest_quantbench.compress.manifest import Manifest
 from pytest_quantbench.compress.same_shapes import refuse_other_shapes
 from pytest_quantbench.engines.machine import versions
@@ -36,7 +36,6 @@ from pytest_quantbench.storage.sealed_json import json_sha256
 
 # Raised when what is read from the same files changes.
 FORMAT = 1
-HEAD = "lm_head.weight"
 
 
 class External(Artifact):
@@ -103,7 +102,7 @@ class External(Artifact):
     def _is_by_token(self, path: str) -> bool:
         """Whether a parameter has a row for every token: the embeddings, and the output head."""
         parameter = self._parameters[path]
-        is_head = parameter.layer is None and path.endswith("lm_head.weight")
+        is_head = parameter.layer is None and path.endswith(HEAD)
         return len(parameter.shape) == 2 and (parameter.kind == "embedding" or (is_head and parameter.kind == "linear"))
 
     def _described(self, parameter: Parameter) -> Tensor:

@@ -18,8 +18,8 @@ from typing import Any, ClassVar
 from pytest_quantbench.checkpoints.formats import compressed_parts as parts
 from pytest_quantbench.checkpoints.formats.compressed_module import OF_INPUTS, OF_WEIGHT, Module
 from pytest_quantbench.checkpoints.formats.compressed_schemes import Arguments, Config, Scheme
-from pytest_quantbench.checkpoints.formats.folder import FLOATS, Folder, quantization_of
-from pytest_quantbench.checkpoints.formats.protocol import Claims, HeldTensor, Holding
+from pytest_quantbench.checkpoints.formats.folder import FLOATS, Folder, OwnedParts, quantization_of
+from pytest_quantbench.checkpoints.formats.protocol import HeldTensor, Holding
 from pytest_quantbench.checkpoints.safetensors_header import short
 from pytest_quantbench.errors import ModelError
 
@@ -76,7 +76,7 @@ class CompressedTensors:
         return CompressedHolding(Folder(source))
 
 
-class CompressedHolding(Holding):
+class CompressedHolding(OwnedParts):
     """Matrices under the names that they had before they were compressed."""
 
     format, naming = "compressed-tensors", "published"
@@ -86,6 +86,7 @@ class CompressedHolding(Holding):
         self.files = folder.files
         _refuse(folder)
         self._schemes = Config(folder.directory / "config.json").schemes(folder.quantization)
+        self._beside = CACHE_SCALES if self._schemes.caches else ()
         self._shapes = self._read_shapes()
         if not any(tensor.codec is not None for tensor in self.stored()) and self._claims_weights():
             raise ModelError(
@@ -176,24 +177,6 @@ class CompressedHolding(Holding):
         """The name of the matrix that a stored tensor belongs to, or its own."""
         path, _, part = name.rpartition(".")
         return f"{path}.weight" if part in (*OF_WEIGHT, *OF_INPUTS) and self._is_quantized(path) else name
-
-    def _names(self) -> Sequence[str]:
-        caches = CACHE_SCALES if self._schemes.caches else ()
-        return [name for name in self._folder.tensors if name.rpartition(".")[2] not in caches]
-
-    def stored(self) -> Sequence[HeldTensor]:
-        """All of them."""
-        names = dict.fromkeys(self._owner(name) for name in self._names())
-        return [tensor for name in names if (tensor := self.tensor(name)) is not None]
-
-    def left_over(self, names: Sequence[str]) -> Sequence[str]:
-        """What has none of these names, nor belongs to what has."""
-        known = set(names)
-        return sorted(name for name in self._names() if self._owner(name) not in known)
-
-    def claims(self) -> Claims:
-        """What the directory's other files say."""
-        return self._folder.claims()
 
 
 def _refuse(folder: Folder) -> None:

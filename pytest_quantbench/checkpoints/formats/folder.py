@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from abc import abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pytest_quantbench.checkpoints.config import read_table
-from pytest_quantbench.checkpoints.formats.protocol import Claims, HeldTensor
+from pytest_quantbench.checkpoints.formats.protocol import Claims, HeldTensor, Holding
 from pytest_quantbench.checkpoints.hub_cache_file import is_of_hub
 from pytest_quantbench.checkpoints.safetensors_header import ALL_BYTES, StoredTensor, short
 from pytest_quantbench.checkpoints.shards import read_weights
@@ -112,6 +113,36 @@ class Folder:
         """config.json without quantization, generation_config.json, and the original that the model card names."""
         config = {key: value for key, value in self.config.items() if key not in QUANTIZATION}
         return Claims(base_model=base_model_of(self.directory), config=config, generation=self._generation)
+
+
+class OwnedParts(Holding):
+    """What formats share whose matrix is several stored tensors, told by the ends of their names. Tensors that end in
+    one of `_beside` belong to no matrix.
+    """
+
+    _folder: Folder
+    _beside: Collection[str]
+
+    @abstractmethod
+    def _owner(self, name: str) -> str:
+        """The name of the matrix that a stored tensor belongs to, or its own."""
+
+    def _names(self) -> Sequence[str]:
+        return [name for name in self._folder.tensors if name.rpartition(".")[2] not in self._beside]
+
+    def stored(self) -> Sequence[HeldTensor]:
+        """All of them."""
+        names = dict.fromkeys(self._owner(name) for name in self._names())
+        return [tensor for name in names if (tensor := self.tensor(name)) is not None]
+
+    def left_over(self, names: Sequence[str]) -> Sequence[str]:
+        """What has none of these names, nor belongs to what has."""
+        known = set(names)
+        return sorted(name for name in self._names() if self._owner(name) not in known)
+
+    def claims(self) -> Claims:
+        """What the directory's other files say."""
+        return self._folder.claims()
 
 
 def refuse_links_out(directory: Path) -> None:

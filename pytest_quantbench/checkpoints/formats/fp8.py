@@ -10,15 +10,14 @@ Where we differ: inputs, which engines round to E4M3 as well, are not rounded, a
 four bits, and in stacks, are refused.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from pytest_quantbench.checkpoints.formats.float_codecs import Float8
-from pytest_quantbench.checkpoints.formats.folder import FLOATS, Folder, quantization_of
-from pytest_quantbench.checkpoints.formats.protocol import Claims, HeldTensor, Holding
+from pytest_quantbench.checkpoints.formats.folder import FLOATS, Folder, OwnedParts, quantization_of
+from pytest_quantbench.checkpoints.formats.protocol import HeldTensor, Holding
 from pytest_quantbench.checkpoints.safetensors_header import LARGEST_DIMENSION, short
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers import Array, Arrays
@@ -46,7 +45,7 @@ class Fp8:
         return Fp8Holding(Folder(source))
 
 
-class Fp8Holding(Holding):
+class Fp8Holding(OwnedParts):
     """Matrices under their own names."""
 
     format, naming = "fp8", "published"
@@ -54,6 +53,7 @@ class Fp8Holding(Holding):
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
         self.files = folder.files
+        self._beside = CACHE_SCALES if folder.quantization.get("kv_cache_scheme") else ()
         self._file = folder.directory / "config.json"
         self._block = self._block_size(folder.quantization.get("weight_block_size"))
         if folder.quantization.get("expert_dtype", "fp8") != "fp8":
@@ -124,24 +124,6 @@ class Fp8Holding(Holding):
         """The name of the matrix that a stored tensor belongs to, or its own."""
         path, _, part = name.rpartition(".")
         return f"{path}.weight" if part in (*SCALES, *OF_INPUTS) and f"{path}.weight" in self._folder.tensors else name
-
-    def _names(self) -> Sequence[str]:
-        caches = CACHE_SCALES if self._folder.quantization.get("kv_cache_scheme") else ()
-        return [name for name in self._folder.tensors if name.rpartition(".")[2] not in caches]
-
-    def stored(self) -> Sequence[HeldTensor]:
-        """All of them."""
-        names = dict.fromkeys(self._owner(name) for name in self._names())
-        return [tensor for name in names if (tensor := self.tensor(name)) is not None]
-
-    def left_over(self, names: Sequence[str]) -> Sequence[str]:
-        """What has none of these names, nor belongs to what has."""
-        known = set(names)
-        return sorted(name for name in self._names() if self._owner(name) not in known)
-
-    def claims(self) -> Claims:
-        """What the directory's other files say."""
-        return self._folder.claims()
 
 
 def _values(scales: Array) -> Array:
