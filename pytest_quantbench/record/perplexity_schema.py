@@ -65,3 +65,4 @@ class Perplexity:
     windows: int | None = None  # drawn
     text_windows: int | None = None  # that there are
     head: Head | None = None
+    ppl_interval: Interval | None = None  # of the perplexity by itself

@@ -13,8 +13,11 @@ Schema history
      calibration text; the session that wrote it
   5  candidates: whose file it is, what ties it to its reference, what differs, and its files by their own runtime;
      verdicts: anomalous, `p_better`
+  6  what a publication asks for: parameters and architecture, the recipe's parameters, the accelerator with its driver
+     and clocks; percentiles of token gaps, the time to the first token with its interval, the process's memory;
+     intervals of accuracies and perplexities themselves; the least cosine; what it costs where a price was given
 
-Files of schemas 3 and 4 are read too (see older_schemas).
+Files of schemas 3 to 5 are read too (see older_schemas).
 """
 
 from collections.abc import Mapping
@@ -31,11 +34,12 @@ from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.candidate_schema import CandidateFile
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.perplexity_schema import Perplexity
+from pytest_quantbench.record.publication_schema import Accelerator, Cost, ModelFacts
 from pytest_quantbench.record.runtime_schema import Runtime
 from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.storage.sealed_json import unsealed
 
-SCHEMA = 5
+SCHEMA = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +90,11 @@ class Throughput:
     ratio_suppressed: str = ""  # why there is no ratio: the machine's own speed changed
     reference_probe_drift: float | None = None
     probe_change: float | None = None
+    new_tokens: int | None = None  # of each run
+    gaps: int | None = None  # between tokens, of all runs
+    gap_sec: Mapping[str, Interval] = field(default_factory=dict)  # "50", "90", "95", "99", "99.9": percentiles
+    first_token: Interval | None = None  # its mean over the runs, in seconds
+    process_peak_gb: float | None = None  # resident memory of the whole process, the most during T1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +124,7 @@ class TaskAccuracy:
     cluster_key: str = ""
     flip_correlation: float | None = None
     design_effect: float | None = None
+    accuracy_interval: Interval | None = None  # Wilson's, of the accuracy by itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +152,9 @@ class Weights:
     worst_tensor: str | None
     mean_cosine: float
     largest_error: float
+    least_cosine: float | None = None
+    least_cosine_tensor: str | None = None
+    matrices: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +202,10 @@ class Record:
     integrity_notes: tuple[str, ...] = ()  # in what a candidate's weights may differ on purpose
     verdicts: tuple[Verdict, ...] = ()
     machine: Machine | None = None
+    accelerator: Accelerator | None = None  # null: a CPU
+    facts: ModelFacts | None = None
+    recipe_parameters: Mapping[str, str] = field(default_factory=dict)  # of its quantizers: `rtn.bits` → `4`
+    cost: Cost | None = None  # null: no price was given
     session: str | None = None  # that wrote it last; the workers of one run share it
     raw_sha256: str | None = None  # of the .npz beside it
 
