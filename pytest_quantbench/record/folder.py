@@ -153,6 +153,13 @@ def read_all(directory: Path | str) -> list[Record]:
     return in_order(found)
 
 
+def read_arrays(record: Record, directory: Path | str) -> dict[str, Any]:
+    """The raw samples of a record by `part/name`; empty where there are none, or they are not those that it was written
+    with.
+    """
+    return _readable_arrays(Path(directory) / f"{record.file_stem}.npz", record) or {}
+
+
 def in_order(records: Sequence[Record]) -> list[Record]:
     """Records sorted as the catalogue has the models and levels."""
     models, levels = list(MODELS), list(LEVELS)

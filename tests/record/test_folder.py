@@ -194,3 +194,13 @@ def test_raw_samples_that_cannot_be_read_are_lost_and_nothing_else(tmp_path, con
     assert read(tmp_path / "Tiny_4bit.json").perplexity is None
     with np.load(raw) as arrays:
         assert arrays.files == ["accuracy/t/gold"]
+
+
+def test_arrays_are_read_only_where_they_are_the_records(tmp_path):
+    folder.save(make_record(perplexity=make_perplexity()), {"perplexity/nll_nats": np.ones(3)}, tmp_path)
+    (record,) = folder.read_all(tmp_path)
+    assert folder.read_arrays(record, tmp_path)["perplexity/nll_nats"].tolist() == [1, 1, 1]
+    np.savez(tmp_path / f"{record.file_stem}.npz", x=np.ones(1))
+    assert folder.read_arrays(record, tmp_path) == {}
+    (tmp_path / f"{record.file_stem}.npz").unlink()
+    assert folder.read_arrays(record, tmp_path) == {}
