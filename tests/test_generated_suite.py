@@ -32,6 +32,6 @@ def test_some_verdicts_are_of_every_kind():
 
 def test_it_is_written_as_a_results_folder(found, tmp_path):
     generated_suite.write(tmp_path, found)
-    assert folder.read_all(tmp_path) == folder.in_order(
-        [folder.read(tmp_path / f"{r.file_stem}.json") for r, _ in found]
-    )
+    records = folder.read_all(tmp_path)
+    assert len(records) == len(found)
+    assert folder.read_arrays(records[0], tmp_path)["perplexity/nll_nats"].shape == (2048,)
