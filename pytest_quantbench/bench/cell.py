@@ -213,6 +213,7 @@ class Cell:
             machine=describe(schedule.inputs.engine),
             seed=schedule.inputs.settings.seed,
             candidate=self.artifact.candidate_facts,
+            command=schedule.inputs.settings.command,
         )
 
     def _is_readable(self, reference: Any) -> bool:

@@ -41,6 +41,7 @@ class Settings:
     disk_plan: DiskPlan = DISK_PLANS["A"]
     keep_compressed: bool = False  # under a plan that writes no compressed models
     criteria: Overrides = field(default_factory=Overrides)
+    command: str = ""  # that the user typed, for records to tell; none: a program's
 
     @property
     def writes(self) -> DiskPlan:

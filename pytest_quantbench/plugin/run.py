@@ -19,6 +19,7 @@ from pytest_quantbench.errors import QuantbenchError, unknown
 from pytest_quantbench.plugin import option_values
 from pytest_quantbench.plugin.option_names import as_typed, given, settings_given
 from pytest_quantbench.plugin.pyproject_table import SECTION, beside, candidate_limits, check_criteria, read_table
+from pytest_quantbench.plugin.suite import typed_command
 from pytest_quantbench.plugin.summary import Notices, collect_notices, show_progress
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _overrides(told: Mapping[str, Any], table: Mapping[str, Any]) -> Overrides:
 def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], models: Mapping[str, Model]) -> Settings:
     """What options say, else the defaults; `table` lies in `folder`."""
     told = given(config)
-    settings = Settings(**settings_given(config), criteria=_overrides(told, table))
+    settings = Settings(**settings_given(config), criteria=_overrides(told, table), command=typed_command(config))
     option_values.check_windows(settings)
     if "max-tokens" in told:
         option_values.check_growth(settings)

@@ -39,6 +39,7 @@ def summarize(
     machine: Machine,
     seed: int,
     candidate: CandidateFacts | None = None,
+    command: str = "",
 ) -> Record:
     """What was measured of a cell, beside the `reference` that it is compared with; None: it is the reference. Parts
     that were not measured are null.
@@ -60,6 +61,7 @@ def summarize(
         verdicts=verdicts,
         machine=machine,
         session=SESSION,
+        commands=(command,) if command else (),
         noise_floor=noise_floor,
         tokenizer=around_texts() if any(name in samples for name in TESTS) else None,
         **_parts(samples, reference),

@@ -15,7 +15,8 @@ Schema history
      verdicts: anomalous, `p_better`
   6  what a publication asks for: parameters and architecture, the recipe's parameters, the accelerator with its driver
      and clocks; percentiles of token gaps, the time to the first token with its interval, the process's memory;
-     intervals of accuracies and perplexities themselves; the least cosine; what it costs where a price was given
+     intervals of accuracies and perplexities themselves; the least cosine; what it costs where a price was given;
+     the commands that it was measured by
 
 Files of schemas 3 to 5 are read too (see older_schemas).
 """
@@ -207,6 +208,7 @@ class Record:
     recipe_parameters: Mapping[str, str] = field(default_factory=dict)  # of its quantizers: `rtn.bits` → `4`
     cost: Cost | None = None  # null: no price was given
     session: str | None = None  # that wrote it last; the workers of one run share it
+    commands: tuple[str, ...] = ()  # that its parts were measured by, the last one last; none: by a program
     raw_sha256: str | None = None  # of the .npz beside it
 
     @property

@@ -14,6 +14,9 @@ def test_records_report_and_plot_are_written_and_named(suite, pytester):
     assert {"Tiny_4bit.json", "Tiny_3bit.json", "Tiny_4bit.npz", "combined.json", "benchmark_int_quant.md"} <= names
     record = json.loads((pytester.path / "out" / "Tiny_4bit.json").read_text())
     assert record["verdicts"][0]["outcome"] == "pass"
+    (command,) = record["commands"]
+    assert command.startswith("pytest ")
+    assert command.endswith("-k Tiny -m 'int4 or int3' --results out")
     result.stdout.fnmatch_lines(["*Tiny-int4 │ * bpw) ✓*", "records: *out*"])
 
 

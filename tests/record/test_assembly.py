@@ -26,7 +26,7 @@ MANIFEST = SimpleNamespace(
 )
 
 
-def assembled(samples, reference):
+def assembled(samples, reference, **more):
     return summarize(
         MODELS["Tiny"],
         recipe("int4"),
@@ -41,6 +41,7 @@ def assembled(samples, reference):
         around_texts=lambda: {"prefix": ("<s>",)},
         machine=None,
         seed=3,
+        **more,
     )
 
 
@@ -56,6 +57,11 @@ def test_what_was_not_measured_is_null():
     assert record.compression.ratio == 0.25
     parts = ("perplexity", "accuracy", "throughput", "weights", "integrity", "coherence", "tokenizer")
     assert [getattr(record, part) for part in parts] == [None] * len(parts)
+
+
+def test_a_record_tells_the_command_where_there_was_one():
+    assert assembled({}, {}, command="pytest benches -k Tiny").commands == ("pytest benches -k Tiny",)
+    assert assembled({}, {}).commands == ()
 
 
 def test_losses_are_compared_with_as_many_of_the_reference():

@@ -26,6 +26,18 @@ def test_a_part_measured_yesterday_is_kept(tmp_path):
     assert np.load(path.with_suffix(".npz"))["perplexity/nll_nats"].shape == (3,)
 
 
+def test_a_record_tells_the_commands_of_all_its_parts(tmp_path):
+    first = make_record(perplexity=make_perplexity(), commands=("pytest benches -m t2",))
+    samples = {"perplexity/nll_nats": np.ones(3)}
+    folder.save(first, samples, tmp_path)
+    sizes = make_record(verdicts=(make_verdict("size_reduction_percent"),), commands=("pytest benches -m size",))
+    for _ in range(2):  # again, it is told once
+        both = read(folder.save(sizes, {}, tmp_path)).commands
+        assert both == ("pytest benches -m t2", "pytest benches -m size")
+    whole = dataclasses.replace(first, commands=("pytest benches",))  # nothing of the older ones is left
+    assert read(folder.save(whole, samples, tmp_path)).commands == ("pytest benches",)
+
+
 def test_a_new_verdict_replaces_the_old_one(tmp_path):
     folder.save(make_record(verdicts=(make_verdict("perplexity_delta", "fail"),)), {}, tmp_path)
     path = folder.save(make_record(verdicts=(make_verdict("perplexity_delta", "pass"),)), {}, tmp_path)
