@@ -13,9 +13,9 @@ MARKS: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "undecided": "?", "an
 MISSING = "–"
 
 
-def mark(record: Record, metric: str) -> str:
-    """The sign of a record's worst verdict on a metric; empty if there is none."""
-    verdict = worst(record, metric)
+def mark(record: Record, metric: str, of: str | None = None) -> str:
+    """The sign of a record's worst verdict on a metric, or on a corpus or task of it; empty if there is none."""
+    verdict = worst(record, metric, of)
     return "" if verdict is None else MARKS[verdict.outcome]
 
 
@@ -42,9 +42,9 @@ class Shown:
     note: str = ""  # where the interval is of other samples
 
 
-def decided(record: Record, metric: str, plain: Shown) -> Shown:
+def decided(record: Record, metric: str, plain: Shown, of: str | None = None) -> Shown:
     """The look that decided the worst verdict; the plain figures, of all samples, where nothing was judged."""
-    verdict = worst(record, metric)
+    verdict = worst(record, metric, of)
     ends = () if verdict is None else (verdict.estimate, verdict.low, verdict.high, verdict.confidence)
     if verdict is None or verdict.limit is None or None in ends:
         return plain
