@@ -12,6 +12,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench.record.raw import texts_of
+
 Arrays = Mapping[str, Any]
 BINS = 41
 TAIL_PERCENT = 0.5  # on either side: what lies beyond is counted and not drawn, or a single token would set the scale
@@ -19,6 +21,7 @@ MOST_QUESTIONS = 60  # of a task, lost and won each
 MOST_TEXTS = 12  # prompts whose outputs are shown
 MOST_CHARACTERS = 4000  # of a text
 DIGITS = 5  # of numbers that are drawn
+TEXTS = ("questions", "options", "texts")  # of a task, one of each for a question
 
 
 def samples(arrays: Arrays, reference: Arrays, same_text: bool) -> dict[str, Any]:
@@ -32,7 +35,7 @@ def samples(arrays: Arrays, reference: Arrays, same_text: bool) -> dict[str, Any
         "gaps": _histogram(arrays.get("throughput/latencies_seconds")),
         "runs": _runs(arrays),
         "matrices": _matrices(arrays),
-        "texts": _texts(arrays),
+        "texts": _texts(arrays, reference),
         "tasks": {name: _task(name, arrays, reference) for name in _tasks(arrays)},
     }
     return {name: value for name, value in shown.items() if value}
@@ -106,34 +109,36 @@ def _matrices(arrays: Arrays) -> dict[str, Any] | None:
 
 
 def _strings(values: Any) -> list[str]:
-    return [str(each) for each in np.ravel(values)]
+    return [whole(str(each)) for each in texts_of(np.asarray(values))]
 
 
-def _texts(arrays: Arrays) -> list[dict[str, Any]]:
-    """What was written on each prompt of T1, beside what the reference wrote."""
-    if "throughput/texts" not in arrays:
-        return []
+def whole(text: str) -> str:
+    """The text with a replacement character for each half of one: a model may write half, and UTF-8 has none."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _texts(arrays: Arrays, reference: Arrays) -> list[dict[str, Any]]:
+    """What was written on each prompt of T1, beside what the reference wrote in between or in its own cell."""
     mine = _by_prompt(arrays, "throughput/prompt", "throughput/texts")
     other = _by_prompt(arrays, "throughput/reference_prompt", "throughput/reference_texts")
-    if not other and "throughput/reference_texts" in arrays:
-        other = dict(enumerate(_strings(arrays["throughput/reference_texts"])))
+    other = other or _by_prompt(reference, "throughput/prompt", "throughput/texts")
+    asked = _strings(arrays["throughput/prompts"]) if "throughput/prompts" in arrays else []
     return [
-        {"prompt": prompt, "text": text[:MOST_CHARACTERS], "reference": _cut(other.get(prompt))}
+        {
+            "prompt": asked[prompt] if prompt < len(asked) else f"prompt {prompt + 1}",
+            "text": text[:MOST_CHARACTERS],
+            "reference": other[prompt][:MOST_CHARACTERS] if prompt in other else None,
+        }
         for prompt, text in list(mine.items())[:MOST_TEXTS]
     ]
 
 
-def _cut(text: str | None) -> str | None:
-    return None if text is None else text[:MOST_CHARACTERS]
-
-
 def _by_prompt(arrays: Arrays, prompts: str, texts: str) -> dict[int, str]:
-    """The first text of each prompt: greedy outputs of one prompt are alike."""
-    numbers, found = np.ravel(arrays.get(prompts, ())), _strings(arrays.get(texts, ()))
-    if len(numbers) != len(found):
-        return dict(enumerate(found)) if prompts == "throughput/prompt" else {}
+    """The first text of each prompt: greedy outputs of one prompt are alike. Nothing where none were kept."""
+    if not {prompts, texts} <= arrays.keys():
+        return {}
     first: dict[int, str] = {}
-    for number, text in zip(numbers, found, strict=True):
+    for number, text in zip(np.ravel(arrays[prompts]).tolist(), _strings(arrays[texts]), strict=False):
         first.setdefault(int(number), text)
     return first
 
@@ -149,8 +154,8 @@ def _task(name: str, arrays: Arrays, reference: Arrays) -> dict[str, Any]:
     mine, other = (_of_task(name, each) for each in (arrays, reference))
     if not other:
         return {"asked": len(mine["correct"]), "right": int(mine["correct"].sum())}
-    places = {one: place for place, one in enumerate(_strings(other["ids"]))}
-    both = [(place, places[one]) for place, one in enumerate(_strings(mine["ids"])) if one in places]
+    places = {one: place for place, one in enumerate(other["ids"].tolist())}
+    both = [(place, places[one]) for place, one in enumerate(mine["ids"].tolist()) if one in places]
     before, after = (
         np.array([each["correct"][pair[side]] for pair in both], bool) for side, each in ((1, other), (0, mine))
     )
@@ -163,29 +168,31 @@ def _task(name: str, arrays: Arrays, reference: Arrays) -> dict[str, Any]:
 
 
 def _of_task(name: str, arrays: Arrays) -> dict[str, Any]:
-    """The arrays of one task; empty where they are not there. `begins`: where each question's log-likelihoods begin."""
+    """The arrays of one task, its texts as lists; empty where they are not there. `begins`: where each question's
+    log-likelihoods begin.
+    """
     start = f"accuracy/{name}/"
     found = {each.removeprefix(start): values for each, values in arrays.items() if each.startswith(start)}
     if not {"ids", "correct"} <= found.keys():
         return {}
     if "choices" in found:
         found["begins"] = np.concatenate([[0], np.cumsum(found["choices"])])
-    return found
+    return found | {each: texts_of(np.asarray(found[each])) for each in TEXTS if each in found}
 
 
 def _question(mine: Arrays, other: Arrays, place: int, other_place: int) -> dict[str, Any]:
     """One question: its text and options where they were kept, the right one, and what each model made of it."""
-    found: dict[str, Any] = {"id": str(mine["ids"][place])}
-    if "questions" in mine:
-        found["text"] = str(mine["questions"][place])[:MOST_CHARACTERS]
-    if "options" in mine:
-        found["options"] = msgspec.json.decode(str(mine["options"][place]), type=list[str])
+    found: dict[str, Any] = {"id": whole(str(mine["ids"][place]))}
+    if mine.get("questions"):
+        found["text"] = whole(mine["questions"][place])[:MOST_CHARACTERS]
+    if mine.get("options"):
+        found["options"] = [whole(each)[:MOST_CHARACTERS] for each in mine["options"][place]]
     if "gold" in mine and int(mine["gold"][place]) >= 0:
         found["gold"] = int(mine["gold"][place])
     for word, arrays, at in (("mine", mine, place), ("reference", other, other_place)):
         if "begins" in arrays and arrays["choices"][at]:
             begin = arrays["begins"][at]
             found[word] = _shortened(arrays["loglikelihoods"][begin : begin + arrays["choices"][at]])
-        if "texts" in arrays and (written := str(arrays["texts"][at])):
-            found[f"{word}_text"] = written[:MOST_CHARACTERS]
+        if arrays.get("texts") and (written := arrays["texts"][at]):
+            found[f"{word}_text"] = whole(written)[:MOST_CHARACTERS]
     return found
