@@ -24,19 +24,37 @@ UNITS = {
 UNITS_OF = {
     "throughput.ratio": "× BF16",
     "throughput.first_token": "s",
-    "throughput.probe_drift": "share",
-    "throughput.reference_probe_drift": "share",
-    "throughput.probe_change": "share",
     "perplexity.delta": "points",
     "perplexity.delta_interval": "points",
     "perplexity.head.delta": "points",
     "perplexity.bits_per_byte": "bits",
     "perplexity.divergence.kl_interval": "nats per token",
     "perplexity.divergence.kl_percentiles": "nats per token",
-    "accuracy.delta": "share",
     "compression.ratio": "of the original",
     "compression.times_smaller": "×",
 }
+# Fractions that are shown as percent.
+SHARES = (
+    "compression.quantized_fraction",
+    "throughput.probe_drift",
+    "throughput.reference_probe_drift",
+    "throughput.probe_change",
+    "perplexity.divergence.same_top",
+    "perplexity.divergence.probability_change",
+    "perplexity.divergence.probability_change_rms",
+    "accuracy.arc_easy",
+    "accuracy.hellaswag",
+    "accuracy.combined",
+    "accuracy.bf16_combined",
+    "accuracy.delta",
+    "accuracy.tasks.*.accuracy",
+    "accuracy.tasks.*.accuracy_raw",
+    "accuracy.tasks.*.accuracy_interval",
+    "accuracy.tasks.*.bf16_accuracy",
+    "accuracy.tasks.*.chance",
+    "runtime.engine_error.same_top",
+    "coherence.first_token_agreement",
+)
 # Of how many items a part's figures are: the field that says so, and what they are.
 COUNTS = {
     "throughput": ("total_runs", "runs"),
@@ -166,4 +184,12 @@ NAMES = {
 def table() -> dict[str, object]:
     """All of it, as the page's script reads it."""
     metrics = {name: msgspec.to_builtins(metric) for name, metric in METRICS.items()}
-    return {"names": NAMES, "units": UNITS, "units_of": UNITS_OF, "counts": COUNTS, "parts": PARTS, "metrics": metrics}
+    return {
+        "names": NAMES,
+        "units": UNITS,
+        "units_of": UNITS_OF,
+        "shares": SHARES,
+        "counts": COUNTS,
+        "parts": PARTS,
+        "metrics": metrics,
+    }

@@ -6,7 +6,6 @@ Computes nothing: every figure is in the record.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, recipe
 from pytest_quantbench.errors import UnknownNameError
 from pytest_quantbench.judge.verdict import Outcome
@@ -96,17 +95,22 @@ def _number(value: float | None, shown: str) -> Figure:
     return Figure(text=MISSING) if value is None else Figure(text=format(value, shown), key=value)
 
 
+def _signed(value: float, shown: str) -> str:
+    """With a minus sign as wide as the plus sign."""
+    return format(value, shown).replace("-", "−")
+
+
 def _judged(record: Record, metric: str, found: Interval | None, digits: int, sign: str = "") -> Figure:
     """A figure that a criterion judges: of the look that decided, as its interval is."""
-    verdict = worst(record, metric)
+    verdict = None if record.recipe == REFERENCE.id else worst(record, metric)
     look = decided(record, metric, Shown(value=None, reference=None, items=0, interval=found)).interval
     outcome = verdict.outcome if verdict else None
     mark = MARKS[outcome] if outcome else ""
     if look is None:
         return Figure(text=MISSING, outcome=outcome, mark=mark)
-    low, high = (f"{each:{sign}.{digits}f}" for each in (look.low, look.high))
+    text, low, high = (_signed(each, f"{sign}.{digits}f") for each in (look.estimate, look.low, look.high))
     return Figure(
-        text=f"{look.estimate:{sign}.{digits}f}",
+        text=text,
         interval="" if look.low == look.high else f"[{low}, {high}]",
         key=look.estimate,
         outcome=outcome,
@@ -115,7 +119,8 @@ def _judged(record: Record, metric: str, found: Interval | None, digits: int, si
 
 
 def _size(record: Record) -> Figure:
-    part, verdict = record.compression, worst(record, "size_reduction_percent")
+    part = record.compression
+    verdict = None if record.recipe == REFERENCE.id else worst(record, "size_reduction_percent")
     if part is None:
         return Figure(text=MISSING)
     outcome = verdict.outcome if verdict else None
@@ -183,4 +188,3 @@ COLUMNS = (
     Column(name="drop", title="Accuracy drop", unit="points", figure=_drop),
     Column(name="snr", title="Worst matrix", unit="SNR, dB", figure=_worst_matrix),
 )
-LABELS = {name: metric.label for name, metric in METRICS.items()}

@@ -32,7 +32,7 @@ def samples(arrays: Arrays, reference: Arrays, same_text: bool) -> dict[str, Any
     shown = {
         "loss_differences": losses,
         "divergences": _histogram(arrays.get("perplexity/kl_nats")),
-        "gaps": _histogram(arrays.get("throughput/latencies_seconds")),
+        "gaps": _histogram(1000 * arrays.get("throughput/latencies_seconds", np.zeros(0))),  # milliseconds
         "runs": _runs(arrays),
         "matrices": _matrices(arrays),
         "texts": _texts(arrays, reference),
