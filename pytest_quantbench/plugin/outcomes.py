@@ -20,7 +20,7 @@ NEITHER = {  # what pytest is told of verdicts that are neither good nor bad; th
     "anomalous": ("anomalous", "a", ("ANOMALOUS", YELLOW)),
     "undecided": ("undecided", "u", ("UNDECIDED", YELLOW)),
 }
-FIRST = pytest.StashKey[dict[str, str]]()  # what was said of an item: the first of which it was
+FIRST = pytest.StashKey[dict[str, tuple[str, str]]]()  # by what was said: id and name of the first item of which it was
 TIMED = {"t1": "T1", "runtime": "A candidate's runtime"}  # by marker
 
 
@@ -76,8 +76,8 @@ def _refusal(raised: BaseException) -> str:
 
 def _told_once(item: pytest.Item, told: str) -> str:
     """What is told of an item: the whole of it, or which item of this process it was told with."""
-    first = item.config.stash.setdefault(FIRST, {}).setdefault(told, item.nodeid)
-    return told if first == item.nodeid else f"{told.partition(':')[0]}, as with {first}"
+    nodeid, name = item.config.stash.setdefault(FIRST, {}).setdefault(told, (item.nodeid, item.name))
+    return told if nodeid == item.nodeid else f"{told.partition(':')[0]}, as with {name}"
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:
