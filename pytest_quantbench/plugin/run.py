@@ -16,7 +16,7 @@ from pytest_quantbench.catalog.models import Model, all_models, check_models, us
 from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError, unknown
-from pytest_quantbench.plugin import option_values
+from pytest_quantbench.plugin import option_values, tracking
 from pytest_quantbench.plugin.option_names import as_typed, given, settings_given
 from pytest_quantbench.plugin.pyproject_table import SECTION, beside, candidate_limits, check_criteria, read_table
 from pytest_quantbench.plugin.suite import typed_command
@@ -100,6 +100,7 @@ def _read(config: pytest.Config, notices: Notices) -> Run:
     recipes = {each.name: each.recipe for each in candidates}
     recipes |= _recipes(told.get("recipe", () if candidates else LEVELS))
     check_criteria(table.get("criteria", {}), list(known), [*recipes, *_all_recipes()])
+    tracking.check(told.get("track", ()))
     return Run(
         settings=_settings(config, folder, table, models),
         models=models,
