@@ -4,11 +4,11 @@ import argparse
 from pathlib import Path
 
 from pytest_quantbench.record import folder
-from pytest_quantbench.report import plots, terminal
-from pytest_quantbench.report.publish import write_report
+from pytest_quantbench.report import terminal
+from pytest_quantbench.report.publish import MARKDOWN, write_all
 
-HELP = "rebuild combined.json, the markdown report and the plot"
-DESCRIPTION = "Reads the JSON records of a folder; nothing is measured."
+HELP = "rebuild combined.json, the markdown report with its charts, and the page"
+DESCRIPTION = "Reads the JSON records and raw samples of a folder; nothing is measured."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,9 +22,5 @@ def run(chosen: argparse.Namespace) -> int:
     directory: Path = chosen.directory
     records = folder.read_all(directory)
     print("\n".join(terminal.summary(records)))
-    combined = folder.write_combined(records, directory)
-    output = chosen.output or directory / "benchmark_int_quant.md"
-    print(f"combined: {combined}")
-    print(f"report: {write_report(records, output, [f'quantbench report {directory}'])}")
-    print(plots.draw_or_say(records, directory / "quantbench.svg"))
+    print("\n".join(write_all(records, directory, chosen.output or directory / MARKDOWN)))
     return 0

@@ -1,5 +1,6 @@
 """What one pytest session runs over: its options and `[tool.quantbench]`, read once into frozen settings."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -149,11 +150,19 @@ def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], mod
     return replace(
         settings,
         results=results,
-        report=folder / table["report"] if "report" in table else results / "benchmark_int_quant.md",
+        report=_report(folder, table, results),
         corpus=next(iter(texts), None),
         other_corpora=texts[1:],
         task_files=dict(files),
     )
+
+
+def _report(folder: Path, table: Mapping[str, Any], results: Path) -> Path | None:
+    """Where the project wants its report, if the results are the project's; None: beside them. Results that go
+    elsewhere are of a trial, which leaves the project's own report alone.
+    """
+    inside = Path(os.path.abspath(results)).is_relative_to(folder)
+    return folder / table["report"] if "report" in table and inside else None
 
 
 def _recipes(names: Iterable[str]) -> dict[str, Recipe]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TextIO
 import pytest
 
 from pytest_quantbench.plugin.option_names import as_typed
-from pytest_quantbench.plugin.suite import command_line
 
 if TYPE_CHECKING:
     from pytest_quantbench.plugin.run import Run
@@ -83,8 +82,7 @@ class Summary:
         elif run.written:
             from pytest_quantbench.report import publish
 
-            command = command_line(session.config.invocation_params.args)
-            self._closing = publish.publish(run.written, run.settings, command, run.reused, run.freed)
+            self._closing = publish.publish(run.written, run.settings, run.reused, run.freed)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """One section, where there is anything to say."""

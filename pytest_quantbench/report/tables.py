@@ -14,7 +14,7 @@ MISSING = "–"
 
 
 def mark(record: Record, metric: str, of: str | None = None) -> str:
-    """The sign of a record's worst verdict on a metric, or on a corpus or task of it; empty if there is none."""
+    """The sign of a record's worst verdict on a metric, on one text or task or on all; empty if there is none."""
     verdict = worst(record, metric, of)
     return "" if verdict is None else MARKS[verdict.outcome]
 
