@@ -24,7 +24,8 @@ TITLE = "# Quantization benchmark"
 SIGNS = (
     "✓ pass · ✗ fail · ? undecided · ! better than its reference · · measured, not judged · – not measured. Behind a "
     "figure stands its interval, with an error of 5 % on each side, or less where a criterion was decided before its "
-    "last evaluation. BF16 is the original, which all others are compared with."
+    "last evaluation; an end … cannot be told from so few samples. BF16 is the original, which all others are compared "
+    "with."
 )
 
 

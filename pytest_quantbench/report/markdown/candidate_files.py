@@ -1,4 +1,4 @@
-"""Of files that somebody else made: whose they are, what differs from the original, and how their own runtime runs them."""
+"""Of files that somebody else made: whose they are, what differs from the original, how their own runtime does."""
 
 from collections.abc import Sequence
 

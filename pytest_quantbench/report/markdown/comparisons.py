@@ -65,7 +65,7 @@ def _perplexity(record: Record, of: str) -> Pair:
     look = figures.perplexity_look(record)
     if look is None or record.perplexity is None:
         return NOTHING
-    change = figures.ranged(look.interval, 3, "+") + look.note
+    change = figures.perplexity_change(look.interval) + look.note
     change = figures.marked(record, change, "perplexity_delta", record.perplexity.corpus)
     return _paired(figures.perplexity, look, change)
 

@@ -16,8 +16,8 @@ from pytest_quantbench.report.tables import MARKS, MISSING
 
 COLUMNS = ("Recipe", "Models", *(NAMES[metric].capitalize() for metric in METRICS), "All of these", "Asked", "Verdict")
 LEGEND = (
-    "Of how many models. All of these: whether a model meets every criterion that was judged of it; a model of which one "
-    "is undecided or was not measured is open. Asked: how many must meet them all."
+    "Of how many models. *All of these*: whether a model meets every criterion that was judged of it; one of which any "
+    "is undecided or was not measured is open. *Asked*: how many must meet them all."
 )
 
 
@@ -37,7 +37,12 @@ def _row(suite: SuiteVerdict, outcomes: Mapping[str, Mapping[Outcome, int]]) -> 
     needed, of = SUITE_CRITERIA.get(suite.level, (0, 0))
     alike: dict[Outcome, int] = {"pass": suite.met, "fail": suite.failed, "undecided": open_}
     judged = MISSING if suite.outcome == "informational" else f"{suite.outcome} {MARKS[suite.outcome]}"
-    cells = [text(suite.recipe), f"{suite.models:,}", *(_counts(outcomes[metric]) for metric in METRICS), _counts(alike)]
+    cells = [
+        text(suite.recipe),
+        f"{suite.models:,}",
+        *(_counts(outcomes[metric]) for metric in METRICS),
+        _counts(alike),
+    ]
     return [*cells, f"{needed} of {of}".replace(" ", TIED) if needed else MISSING, judged.replace(" ", TIED)]
 
 

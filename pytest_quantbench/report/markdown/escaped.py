@@ -4,7 +4,8 @@ import re
 import unicodedata
 
 LETTERS = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}  # a bar would end a table's cell, escaped or not
-MARKUP = re.compile(r"[\\`*\[\]~$&<>|]")
+INTERVAL = r"\[[-+0-9.,… ]+\](?![(\[:])"  # what no link can be made of
+MARKUP = re.compile(rf"{INTERVAL}|[\\`*\[\]~$&<>|]")
 LOOSE_UNDERSCORE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")  # one inside of a word is no markup
 FIRST = re.compile(r"^(?:[-+#=]|\d+(?=[.)](?:\s|$)))")  # what begins a list, a heading or an underline
 PLAIN = re.compile(r"[\w./:@+-]+")  # what a code span can hold wherever it stands
@@ -15,7 +16,7 @@ def text(value: str) -> str:
     that are none (control characters, halves of pairs) become the sign for that.
     """
     known = "".join("\ufffd" if _is_none(letter) else letter for letter in " ".join(value.split()))
-    escaped = MARKUP.sub(lambda found: LETTERS.get(found[0], f"\\{found[0]}"), known)
+    escaped = MARKUP.sub(_escaped, known)
     escaped = LOOSE_UNDERSCORE.sub(r"\\_", escaped)
     return FIRST.sub(_first, escaped)
 
@@ -23,6 +24,10 @@ def text(value: str) -> str:
 def code(value: str) -> str:
     """A name as code where it can be, else as text."""
     return f"`{value}`" if PLAIN.fullmatch(value) else text(value)
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0] if len(found[0]) > 1 else LETTERS.get(found[0], f"\\{found[0]}")
 
 
 def _is_none(letter: str) -> bool:

@@ -7,7 +7,9 @@ from typing import Any
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report.tables import MISSING, Shown, decided, mark
 from pytest_quantbench.stats.estimates import Interval
+from pytest_quantbench.stats.percentiles import Percentile
 
+UNTOLD = "…"
 TIED = "\u00a0"  # a space at which no line breaks: a wide table wraps between a figure and its interval
 
 
@@ -32,23 +34,25 @@ def tiny(value: float) -> str:
     return "< 0.0001" if 0 < value < 1e-4 else significant(value, 2)
 
 
-def ranged(found: Interval | None, digits: int, sign: str = "") -> str:
-    """`0.31 [0.12, 0.50]`; the missing sign without one, and nothing behind an exact figure."""
+def ranged(found: Interval | Percentile | None, digits: int, sign: str = "", factor: float = 1.0) -> str:
+    """`0.31 [0.12, 0.50]`, in a unit that is `factor` times smaller; the missing sign without one, and nothing behind
+    an exact figure. An end that samples do not tell is `…`.
+    """
     if found is None:
         return MISSING
-    digits = digits if max(abs(found.estimate), abs(found.high)) < 1000 else 0  # of overflowing perplexities
-    estimate = f"{found.estimate:{sign},.{digits}f}"
-    if found.low == found.high:
+    estimate = f"{factor * found.estimate:{sign},.{digits}f}"
+    if found.low == found.high == found.estimate:
         return estimate
-    return f"{estimate} [{found.low:{sign},.{digits}f},{TIED}{found.high:{sign},.{digits}f}]"
+    low, high = (UNTOLD if end is None else f"{factor * end:{sign},.{digits}f}" for end in (found.low, found.high))
+    return f"{estimate} [{low},{TIED}{high}]"
 
 
-def scaled(found: Interval | None, factor: float, digits: int) -> str:
-    """The same in another unit, such as seconds in milliseconds."""
+def perplexity_change(found: Interval | None) -> str:
+    """With fewer digits where it is large, as after collapse."""
     if found is None:
         return MISSING
-    ends = (factor * each for each in (found.estimate, found.low, found.high))
-    return ranged(Interval(**dict(zip(("estimate", "low", "high"), ends, strict=True))), digits)
+    largest = max(abs(found.estimate), abs(found.low), abs(found.high))
+    return ranged(found, 3 if largest < 10 else 2 if largest < 100 else 0, "+")
 
 
 def of_part(part: str, shown: Callable[[Any], str | None]) -> Callable[[Record], str]:

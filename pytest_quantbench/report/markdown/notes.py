@@ -22,9 +22,9 @@ COHERENCE_COLUMNS = (
     "Right by guessing",
 )
 COHERENCE_LEGEND = (
-    "Collapse is another thing than being a little worse: outputs that repeat themselves where BF16's do not, or answers "
-    "as right as guessing has them where BF16's are better. *Right by guessing*: how often guessing alone is right on as "
-    "many questions of the first task."
+    "Collapse is another thing than being a little worse: outputs that repeat themselves where BF16's do not, or "
+    "answers as right as guessing has them where BF16's are better. *Right by guessing*: how often guessing alone is "
+    "right on as many questions of the first task."
 )
 
 

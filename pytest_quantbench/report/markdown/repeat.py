@@ -8,9 +8,9 @@ from pytest_quantbench.report.markdown.escaped import text
 from pytest_quantbench.report.phrases import cells
 
 MEASURED = (
-    "In the folder that they were typed in, with the versions above, these measure what the report shows, the last ones "
-    "last. What an earlier session has measured is taken from the cache; `--fresh` measures all of it again. Limits and "
-    "models in `[tool.quantbench]` of a pyproject.toml there hold as they did."
+    "In the folder that they were typed in, with the versions above, these measure what the report shows, in this "
+    "order. What an earlier session has measured is taken from the cache; `--fresh` measures all of it again. Limits "
+    "and models in `[tool.quantbench]` of a pyproject.toml there hold as they did."
 )
 UNKNOWN = "No command is known of {}: a program measured it, or a version that did not keep commands."
 

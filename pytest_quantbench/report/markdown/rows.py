@@ -8,7 +8,7 @@ from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.schema import Record, Throughput, Weights
 from pytest_quantbench.report.markdown import figures
 from pytest_quantbench.report.markdown.escaped import text
-from pytest_quantbench.report.markdown.figures import Row, marked, of_part, ranged, scaled, significant
+from pytest_quantbench.report.markdown.figures import Row, marked, of_part, ranged, significant
 from pytest_quantbench.report.tables import MISSING, number
 
 PERCENTILES = ("50", "90", "95", "99", "99.9")  # of the gaps between tokens
@@ -62,7 +62,7 @@ def _perplexity_change(record: Record) -> str:
     look, part = figures.perplexity_look(record), record.perplexity
     if look is None or part is None or look.interval is None:
         return MISSING
-    return marked(record, ranged(look.interval, 3, "+") + look.note, "perplexity_delta", part.corpus)
+    return marked(record, figures.perplexity_change(look.interval) + look.note, "perplexity_delta", part.corpus)
 
 
 def _perplexity_tokens(record: Record) -> str:
@@ -88,15 +88,17 @@ def _head(part: Perplexity) -> str | None:
 
 def _kl(part: Perplexity) -> str | None:
     found = part.divergence
-    return found and (ranged(found.kl_interval, 4) if found.kl_interval else f"{found.kl_nats:.4f}")
+    if found is None:
+        return None
+    return ranged(found.kl_interval, 4) if found.kl_interval else f"{found.kl_nats:.4f}"
 
 
 def _kl_tail(part: Perplexity) -> str | None:
-    return part.divergence and significant(part.divergence.kl_percentiles["99"])
+    return None if part.divergence is None else significant(part.divergence.kl_percentiles["99"])
 
 
 def _same_top(part: Perplexity) -> str | None:
-    return part.divergence and scaled(part.divergence.same_top, 100, 1)
+    return None if part.divergence is None else ranged(part.divergence.same_top, 1, factor=100)
 
 
 PERPLEXITY = (
@@ -125,7 +127,7 @@ def _other_text(name: str) -> tuple[Row, ...]:
 
     return (
         Row(label=f"perplexity on {text(name)}", figure=of(lambda part: figures.perplexity(part.ppl))),
-        Row(label="… Δ", figure=of(lambda part: ranged(part.delta_interval, 3, "+"))),
+        Row(label="… Δ", figure=of(lambda part: figures.perplexity_change(part.delta_interval))),
         Row(label="… tokens", figure=of(lambda part: f"{part.tokens:,}")),
     )
 
@@ -148,11 +150,13 @@ def _task(name: str) -> tuple[Row, ...]:
             return MISSING
         task = record.accuracy.tasks[name]
         found = task.accuracy_interval if look.items == task.questions else None
-        return figures.percent(look.value) if found is None else scaled(found, 100, 1)
+        return figures.percent(look.value) if found is None else ranged(found, 1, factor=100)
 
     def flips(record: Record) -> str:
         task = record.accuracy.tasks.get(name) if record.accuracy else None
-        return MISSING if task is None or task.right_to_wrong is None else f"{task.right_to_wrong}, {task.wrong_to_right}"
+        return (
+            MISSING if task is None or task.right_to_wrong is None else f"{task.right_to_wrong}, {task.wrong_to_right}"
+        )
 
     def questions(record: Record) -> str:
         look = figures.accuracy_look(record, name)
@@ -194,7 +198,7 @@ def _ratio(record: Record) -> str:
 
 
 def _gap(percentile: str) -> Callable[[Throughput], str]:
-    return lambda part: scaled(part.gap_sec.get(percentile), 1000, 2)
+    return lambda part: ranged(part.gap_sec.get(percentile), 2, factor=1000)
 
 
 SPEED = (
@@ -215,7 +219,9 @@ SPEED = (
 
 
 def _first_token(part: Throughput) -> str:
-    return f"{1000 * part.first_token_sec:.1f}" if part.first_token is None else scaled(part.first_token, 1000, 1)
+    return (
+        f"{1000 * part.first_token_sec:.1f}" if part.first_token is None else ranged(part.first_token, 1, factor=1000)
+    )
 
 
 def _process(part: Throughput) -> str | None:

@@ -1,4 +1,4 @@
-"""The tables that compare models: size, tokens per second, perplexity, accuracy; a row per model, two columns per level.
+"""The tables that compare models: size, tokens per second, perplexity, accuracy; a row a model, two columns a level.
 
 They show the default recipe of each level that has criteria; the others stand in the models' own tables.
 """
@@ -49,11 +49,20 @@ def _table(table: Comparison, records: Sequence[Record], recipes: Sequence[str])
     if not any(pair != NOTHING for pair in pairs):
         return []
     limits = [cell for recipe in recipes for cell in ("", limit(table.metric, _of_recipe(recipe, records)))]
-    rows.append(["*limit*", *([""] if table.of else []), "", *limits])
+    if any(limits):
+        rows.append(["*limit*", *([""] if table.of else []), "", *limits])
     heads = [head for recipe in recipes for head in (_head(recipe), f"{_head(recipe)}{table.change}")]
     names = ["Model", *filter(None, [table.of]), "BF16", *heads]
     shown = markdown_table.table(names, rows)
-    return [f"## {table.title}", "", table.units + _how_many(table, pairs), "", *shown, "", *_notes(table, shown, known)]
+    return [
+        f"## {table.title}",
+        "",
+        table.units + _how_many(table, pairs),
+        "",
+        *shown,
+        "",
+        *_notes(table, shown, known),
+    ]
 
 
 def _row(

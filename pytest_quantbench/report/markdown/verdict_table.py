@@ -28,14 +28,14 @@ COLUMNS = (
     "Tells from the limit",
 )
 LEGEND = (
-    "*Luck if good* (*if bad*): how often a model that lies exactly on its limit would, by chance, look as good (as bad) "
-    "as this one or more so; below 5 % the verdict is pass (fail).",
+    "*Luck if good* (*if bad*): how often a model that lies exactly on its limit would, by chance, look as good (as "
+    "bad) as this one or more so; below 5 % the verdict is pass (fail).",
     "*Evaluated*: samples are added while a criterion is undecided, and it is evaluated again; the 5 % are shared out "
     "over these evaluations beforehand.",
     "*All at once*: of many verdicts some are wrong by chance. This is what is left of them if all of a recipe, of all "
     "its models, are to be right together with 95 % (Holm's correction).",
-    "*Tells from the limit*: how far from its limit a figure has to be in truth for so many samples to show it in four of "
-    "five tries.",
+    "*Tells from the limit*: how far from its limit a figure has to be in truth for so many samples to show it in four "
+    "of five tries.",
 )
 LEAST_LUCK = 1e-4  # smaller probabilities are shown as smaller than this
 UNITS = {"%": f"{TIED}%", "points": f"{TIED}points", "×": f"{TIED}×", "": ""}

@@ -33,6 +33,9 @@ def expected(name):
 @example(name="![x](http://a)")
 @example(name="a\\|b")
 @example(name="&lt;")
+@example(name="[1, 2](3)")
+@example(name="[1]: 2")
+@example(name="![1][1]")
 def test_a_name_is_read_back_from_a_table_and_from_a_list(name):
     for write in (text, code):
         lines = markdown_table.table(["model", "figure"], [[write(name), "1"], ["2", write(name)]])
@@ -46,3 +49,8 @@ def test_a_name_is_read_back_from_a_table_and_from_a_list(name):
 def test_usual_names_stay_as_they_are(name):
     assert text(name) == name
     assert code(name) == f"`{name}`"
+
+
+def test_an_interval_in_a_sentence_stays_as_it_is():
+    assert text("rises by 0.1 [-0.2, +0.4], and") == "rises by 0.1 [-0.2, +0.4], and"
+    assert text("[0.1, 0.2](a)") == r"\[0.1, 0.2\](a)"
