@@ -75,6 +75,8 @@ def _completed_by(
             coherence=_completed(record.coherence, old.coherence),
             compression=_completed(record.compression, old.compression),
             tokenizer=record.tokenizer or old.tokenizer,
+            accelerator=("throughput" in kept and old.accelerator) or record.accelerator,
+            cost=record.cost or (old.cost if "throughput" in kept else None),
             verdicts=(*verdicts, *record.verdicts),
             weights_sha256=record.weights_sha256 or old.weights_sha256,
         )
