@@ -76,6 +76,8 @@ def _completed_by(
             compression=_completed(record.compression, old.compression),
             tokenizer=record.tokenizer or old.tokenizer,
             commands=_commands(old, record) if kept else record.commands,
+            accelerator=("throughput" in kept and old.accelerator) or record.accelerator,
+            cost=record.cost or (old.cost if "throughput" in kept else None),
             verdicts=(*verdicts, *record.verdicts),
             weights_sha256=record.weights_sha256 or old.weights_sha256,
         )

@@ -128,7 +128,7 @@ class TaskAccuracy:
     cluster_key: str = ""
     flip_correlation: float | None = None
     design_effect: float | None = None
-    accuracy_interval: Interval | None = None  # Wilson's, of the accuracy by itself
+    accuracy_interval: Interval | None = None  # Wilson's with the clusters' design effect, of the accuracy by itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from builders import make_perplexity, make_record, make_verdict
+from builders import make_perplexity, make_record, make_throughput, make_verdict
 
+from pytest_quantbench.engines.accelerator import Accelerator
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.judge.coherence import Coherence
-from pytest_quantbench.record import folder
+from pytest_quantbench.record import folder, summary
+from pytest_quantbench.record.publication_schema import Cost
 from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, read
 from pytest_quantbench.report import markdown, tables
 from pytest_quantbench.storage.sealed_json import sealed
@@ -216,3 +218,20 @@ def test_arrays_are_read_only_where_they_are_the_records(tmp_path):
     assert folder.read_arrays(record, tmp_path) == {}
     (tmp_path / f"{record.file_stem}.npz").unlink()
     assert folder.read_arrays(record, tmp_path) == {}
+
+
+def test_the_accelerator_at_work_and_the_cost_last_as_long_as_the_runs_that_they_are_of(tmp_path):
+    def saved(**parts):
+        return read(folder.save(make_record(**parts), {}, tmp_path))
+
+    cost = Cost(price_per_hour=2.0, currency="EUR", per_million_tokens=None, compression=0.1)
+    runs = summary.throughput(make_throughput([[2.0]]), None)
+    saved(throughput=runs, accelerator=Accelerator(name="at work"), cost=cost)
+    later = saved(accelerator=Accelerator(name="idle"))
+    assert (later.accelerator.name, later.cost) == ("at work", cost)
+    anew = saved(throughput=runs, accelerator=Accelerator(name="again"))
+    assert (anew.accelerator.name, anew.cost) == ("again", None)
+    other = make_record(throughput=runs, accelerator=None)
+    assert saved(throughput=runs).accelerator is None
+    assert read(folder.save(other, {}, tmp_path)).accelerator is None
+    assert saved(accelerator=Accelerator(name="idle")).accelerator.name == "idle"

@@ -105,7 +105,8 @@ def test_each_side_misses_in_about_5_percent_however_runs_depend_on_each_other(s
     deviation = math.sqrt(0.1**2 + spread["of_prompts"] ** 2 + spread["of_runs"] ** 2)
     missed = dict.fromkeys([(percent, side) for percent in PERCENTS for side in ("low", "high")], 0)
     for _ in range(repeats):
-        found = percentiles(*gaps(rng, 5, runs, 60, **spread), PERCENTS)
+        values, units = gaps(rng, 5, runs, 60, **spread)
+        found = percentiles(values, units, PERCENTS)
         for percent in PERCENTS:
             truth, each = deviation * norm.ppf(percent / 100), found[f"{percent:g}"]
             missed[percent, "low"] += each.low is not None and each.low > truth
