@@ -61,11 +61,11 @@ PLACES = (
 )
 
 
-def short(name: str) -> str:
+def short(name: str, letters: int = MOST_LETTERS) -> str:
     """A name as it stands in a chart: the middle of a long one is left out."""
-    if len(name) <= MOST_LETTERS:
+    if len(name) <= letters:
         return name
-    half = (MOST_LETTERS - 1) // 2
+    half = (letters - 1) // 2
     return f"{name[:half]}…{name[-half:]}"
 
 

@@ -17,22 +17,29 @@ HEIGHT = 230
 def draw(cells: Sequence[Charted], on: sheet.Sheet, cost: fronts.Cost = "size") -> dict[str, Any] | None:
     """A panel for each of the first models that have two figures of any cell."""
     quality: Quality = "delta" if any(fronts.loss_of(cell.record, "delta") for cell in cells) else "kl"
-    models = [(model, fronts.front([(c.record, c.arrays) for c in own], quality, cost)) for model, own in sheet.by_model(cells)]
-    drawn = [(model, placed) for model, placed in models if placed]
-    if not drawn:
+    models = [
+        (model, own)
+        for model, own in sheet.by_model(cells)
+        if any(fronts.known(cell.record, quality, cost) for cell in own)
+    ]
+    if not models:
         return None
-    shown = drawn[: sheet.MOST_PANELS]
-    ends = [end for _, placed in shown for each in placed for end in (each.loss.estimate, each.loss.low, each.loss.high)]
+    fronts_of = {
+        model: fronts.front([(cell.record, cell.arrays) for cell in own], quality, cost)
+        for model, own in models[: sheet.MOST_PANELS]
+    }
+    every = [each for placed in fronts_of.values() for each in placed]
+    ends = [end for each in every for end in (each.loss.estimate, each.loss.low, each.loss.high)]
     if quality == "delta":
-        ends += [value for _, placed in shown for each in placed for value in limits.of(each.record, "perplexity_delta")]
+        ends += [value for each in every for value in limits.of(each.record, "perplexity_delta")]
     y = scales.bent(LOSSES[quality].title, ends, LOSSES[quality].constant)
     panels = [
-        _panel(model if len(shown) > 1 else "", placed, y, quality, cost).draw(
-            on.panel_width(len(shown)), on.nominal_width(len(shown)), HEIGHT
+        _panel(model if len(fronts_of) > 1 else "", placed, y, quality, cost).draw(
+            on.panel_width(len(fronts_of)), on.nominal_width(len(fronts_of)), HEIGHT
         )
-        for model, placed in shown
+        for model, placed in fronts_of.items()
     ]
-    return on.finish(panels, [sheet.left_out("models", len(shown), len(drawn))])
+    return on.finish(panels, [sheet.left_out("models", len(fronts_of), len(models))])
 
 
 def _panel(model: str, placed: Sequence[Placed], y: scales.Axis, quality: Quality, cost: fronts.Cost) -> Panel:
@@ -64,8 +71,8 @@ def _point(each: Placed, quality: Quality, cost_title: str) -> Point:
         "standing": each.word + (f", by {each.by}" if each.by else ""),
         "error probability": wording.number(each.p),
     }
-    front = each.word == "on the front"
-    return Point(name=each.record.recipe, x=each.cost, y=each.loss, group=each.word, tells=told, line="front" if front else "")
+    line = "front" if each.word == "on the front" else ""
+    return Point(name=each.record.recipe, x=each.cost, y=each.loss, group=each.word, tells=told, line=line)
 
 
 def _limits(

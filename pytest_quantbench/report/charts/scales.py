@@ -78,7 +78,7 @@ class Axis:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """1, 3, 10, … between two positive values, only powers of ten over many decades, 1, 2, 5, … within less than two."""
+    """1, 3, 10, … between two positive values; only powers of ten over many decades; 1, 2, 5, … within few."""
     span = math.log10(high / low)
     steps = (1,) if span > DECADES else (1, 3) if span > 1.3 else (1, 2, 5)
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
