@@ -26,7 +26,7 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | None:
         return None
     shown = models[: sheet.MOST_PANELS]
     recipes = list(dict.fromkeys(cell.record.recipe for _, own in shown for cell in own))
-    groups = Groups(title="", names=recipes, columns=6)
+    groups = Groups(title="", names=recipes, width=on.legend_width)
     panels = [_panel(own, groups, on.panel_width(len(shown)), model if len(shown) > 1 else "") for model, own in shown]
     return on.finish(panels, [sheet.left_out("models", len(shown), len(models))])
 

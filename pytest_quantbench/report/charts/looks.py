@@ -17,7 +17,6 @@ COLUMNS = 3
 MOST_CHECKS = 12
 HEIGHT = 150
 TITLES = {"perplexity_delta": "ΔPPL vs BF16"}
-GROUPS = Groups(title="at this look", names=get_args(Outcome)[:4], columns=4)
 
 
 def draw(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | None:
@@ -29,7 +28,10 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | None:
     shown = found[:MOST_CHECKS]
     several = len({record.model_id for record, _ in shown}) > 1
     width = on.panel_width(len(shown), COLUMNS)
-    panels = [_panel(record, verdict, several).properties(width=width, height=HEIGHT) for record, verdict in shown]
+    groups = Groups(title="at this look", names=get_args(Outcome)[:4], width=on.legend_width)
+    panels = [
+        _panel(record, verdict, groups, several).properties(width=width, height=HEIGHT) for record, verdict in shown
+    ]
     note = sheet.left_out("checks", len(shown), len(found))
     note += " Undecided ones come first, then those with the most looks." if note else ""
     return on.finish(panels, [note], COLUMNS)
@@ -40,7 +42,7 @@ def _went_on(verdict: Verdict) -> bool:
     return len(verdict.looks) > 1 and verdict.limit is not None and estimated
 
 
-def _panel(record: Record, verdict: Verdict, several: bool) -> sheet.Drawn:
+def _panel(record: Record, verdict: Verdict, groups: Groups, several: bool) -> sheet.Drawn:
     metric = METRICS[verdict.metric]
     unit = f", {metric.unit}" if metric.unit else ""
     axis = _axis(f"{TITLES.get(verdict.metric, metric.label)}{unit}", verdict)
@@ -48,7 +50,7 @@ def _panel(record: Record, verdict: Verdict, several: bool) -> sheet.Drawn:
     x = alt.X("items:O", title=metric.items, sort=None).axis(labelAngle=0, labelOverlap="greedy", grid=False)
     y = alt.Y("estimate:Q", scale=axis.scale, axis=axis.axis)
     base = alt.Chart(alt.InlineData(rows))
-    colour, shape = GROUPS.colour(), GROUPS.shape()
+    colour, shape = groups.colour(), groups.shape()
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("items", "interval", "confidence", "outcome")]
     limit = alt.Chart(alt.InlineData([{"limit": verdict.limit}])).mark_rule(strokeDash=[4, 3], strokeWidth=1.5)
     what = ", ".join(each for each in (short(verdict.of), verdict.outcome) if each)

@@ -57,7 +57,9 @@ class Axis:
         ends = [self.low, self.high]
         if self.kind == "symlog":
             return alt.Scale(type="symlog", constant=self.constant, domain=ends, nice=False)
-        return alt.Scale(type=self.kind, domain=ends, nice=False, zero=False)
+        if self.kind == "log":
+            return alt.Scale(type="log", domain=ends, nice=False)
+        return alt.Scale(type="linear", domain=ends, nice=False, zero=False)
 
     @property
     def axis(self) -> alt.Axis:

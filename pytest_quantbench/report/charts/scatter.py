@@ -12,6 +12,9 @@ from pytest_quantbench.report.charts.scales import Axis
 from pytest_quantbench.report.charts.sheet import Drawn, heading
 from pytest_quantbench.stats.estimates import Interval
 
+LEGEND_LIMIT = 220  # pixels of a name, as the theme has it
+LEGEND_SYMBOL = 34  # pixels of a symbol and what is left free
+LETTER = 6.3
 SHAPES: tuple[str, ...] = (
     "circle",
     "square",
@@ -61,11 +64,13 @@ class Groups:
 
     title: str
     names: Sequence[str]
-    columns: int = 3
+    width: int  # pixels that the legend may take
 
     def colour(self) -> alt.Color:
         """For the specification; colours by the theme."""
-        legend = alt.Legend(title=self.title or None, orient="bottom", columns=self.columns, symbolOpacity=1)
+        longest = min(LEGEND_LIMIT, LETTER * max(map(len, self.names)))
+        columns = max(1, int(self.width / (longest + LEGEND_SYMBOL)))
+        legend = alt.Legend(title=self.title or None, orient="bottom", columns=columns, symbolOpacity=1)
         return alt.Color("group:N", legend=legend).scale(domain=list(self.names))
 
     def shape(self) -> alt.Shape:
@@ -123,7 +128,7 @@ class Panel:
         return layers
 
     def _rows(self, nominal_width: int, height: int) -> list[dict[str, Any]]:
-        names = [labels.short(point.name) for point in self.points]
+        names = labels.short_of_all([point.name for point in self.points])
         places = self._places(names, nominal_width, height) if self.named else [None] * len(names)
         rows: list[dict[str, Any]] = []
         for point, label, place in zip(self.points, names, places, strict=True):

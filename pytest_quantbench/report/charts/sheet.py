@@ -14,7 +14,7 @@ from pytest_quantbench.report.charts.charted import Charted
 MARGINS = 24  # left and right of a picture, in pixels
 AXIS = 64  # what an axis takes beside a panel
 NARROW = 230  # a panel among several, on any page
-LETTER = 6.2  # pixels, in a subtitle
+LETTER = 5.7  # pixels, in a subtitle
 MOST_PANELS = 10
 MOST_LETTERS = 28  # of a panel's name
 
@@ -43,6 +43,11 @@ class Sheet:
         width = self.panel_width(panels, columns)
         return 300 if width == "container" else width
 
+    @property
+    def legend_width(self) -> int:
+        """Pixels that a legend may take."""
+        return (self.width or 340) - MARGINS - AXIS
+
     def finish(self, panels: Sequence[Drawn], notes: Sequence[str], columns: int = 2) -> dict[str, Any]:
         """The specification as JSON values. Of several panels its `columns` stand side by side."""
         lines = [line for text in ([] if self.width is None else [self.tells], notes) for line in self._wrapped(text)]
@@ -52,10 +57,9 @@ class Sheet:
             whole = alt.concat(*panels, columns=1 if self.width is None else columns, spacing=20)
         elif panels[0].title is not alt.Undefined:  # what a panel by itself is of stands there too
             own = panels[0].title
-            lines += [own.text, *([] if own.subtitle is alt.Undefined else own.subtitle)]
-        whole = whole.properties(
-            title=alt.TitleParams(title, subtitle=lines, offset=14) if title or lines else alt.Undefined
-        )
+            lines.append(", ".join([own.text, *([] if own.subtitle is alt.Undefined else own.subtitle)]))
+        if title or lines:
+            whole = whole.properties(title=alt.TitleParams(title, subtitle=lines, offset=14))
         found: dict[str, Any] = whole.properties(description=f"{self.title}. {self.tells}").to_dict()
         return found
 

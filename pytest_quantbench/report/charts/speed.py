@@ -25,9 +25,10 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | None:
     every = [record for _, records in shown for record in records]
     x, y = _speeds(every), _losses(every)
     levels = list(dict.fromkeys(record.level for record in every))
+    groups = Groups(title="level", names=levels, width=on.legend_width)
     widths = on.panel_width(len(shown)), on.nominal_width(len(shown))
     panels = [
-        _panel(model if len(shown) > 1 else "", records, x, y, levels).draw(*widths, HEIGHT) for model, records in shown
+        _panel(model if len(shown) > 1 else "", records, x, y, groups).draw(*widths, HEIGHT) for model, records in shown
     ]
     return on.finish(panels, [_without_ratio(cells), sheet.left_out("models", len(shown), len(drawn))])
 
@@ -67,13 +68,12 @@ def _losses(records: Sequence[Record]) -> scales.Axis:
     return scales.bent(LOSSES["delta"].title, ends, LOSSES["delta"].constant)
 
 
-def _panel(model: str, records: Sequence[Record], x: scales.Axis, y: scales.Axis, levels: Sequence[str]) -> Panel:
+def _panel(model: str, records: Sequence[Record], x: scales.Axis, y: scales.Axis, groups: Groups) -> Panel:
     points = [_point(record) for record in records]
     spots = [(record, point.x.estimate, point.y.estimate) for record, point in zip(records, points, strict=True)]
     same_speed = Limit(axis="x", value=1.0, begin=y.low, end=y.high, tells="as fast as BF16")
     metrics = ("throughput_ratio", "perplexity_delta")
     judged = [each for metric in metrics for each in limits.strokes(metric, spots, x, y)]
-    groups = Groups(title="level", names=levels, columns=5)
     return Panel(points=points, x=x, y=y, groups=groups, limits=[same_speed, *judged], title=model)
 
 
