@@ -1,10 +1,12 @@
 """`quantbench report`: everything that is made of records, made again from the records alone."""
 
 import argparse
+import shutil
+import sys
 from pathlib import Path
 
 from pytest_quantbench.record import folder
-from pytest_quantbench.report import terminal
+from pytest_quantbench.report import coloured, terminal
 from pytest_quantbench.report.publish import MARKDOWN, write_all
 
 HELP = "rebuild combined.json, the markdown report with its charts, and the page"
@@ -21,6 +23,7 @@ def run(chosen: argparse.Namespace) -> int:
     """Write them and print the summary."""
     directory: Path = chosen.directory
     records = folder.read_all(directory)
-    print("\n".join(terminal.summary(records)))
+    for line in terminal.summary(records, shutil.get_terminal_size().columns):
+        print(coloured.as_text(line, colours=coloured.are_wanted(sys.stdout)))
     print("\n".join(write_all(records, directory, chosen.output or directory / MARKDOWN)))
     return 0

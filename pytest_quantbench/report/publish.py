@@ -7,7 +7,7 @@ from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.schema import Record, read
-from pytest_quantbench.report import charts, html, markdown, terminal
+from pytest_quantbench.report import charts, html, markdown
 from pytest_quantbench.report.charts import Charted
 from pytest_quantbench.report.commands import commands_of
 from pytest_quantbench.storage.files import GB, write_atomically
@@ -16,21 +16,25 @@ MARKDOWN = "benchmark_int_quant.md"
 PAGE = "report.html"
 
 
-def publish(written: Sequence[Path], settings: Settings, reused: Sequence[str], freed: int) -> list[str]:
-    """Write the files that cover the whole results folder; returns the terminal's lines on this session's cells.
-    `reused`: what earlier sessions had measured; `freed`: bytes of BF16 weights that were deleted.
+def publish(
+    written: Sequence[Path], settings: Settings, reused: Sequence[str], freed: int
+) -> tuple[list[Record], list[str]]:
+    """Write the files that cover the whole results folder; returns this session's records, and lines on what was
+    written. `reused`: what earlier sessions had measured; `freed`: bytes of BF16 weights that were deleted.
     """
+    session: list[Record] = []
     try:
-        lines = terminal.summary(folder.in_order([read(path) for path in dict.fromkeys(written)]))
+        session = folder.in_order([read(path) for path in dict.fromkeys(written)])
+        lines: list[str] = []
         if reused:
             named = ", ".join(dict.fromkeys(reused))
             lines.append(f"measured in earlier sessions and taken from there (--fresh measures it again): {named}")
         if freed:
             lines.append(f"disk plan {settings.disk_plan.name}: {freed / GB:.1f} GB of BF16 weights deleted")
         records = folder.read_all(settings.results)
-        return lines + write_all(records, settings.results, settings.report or settings.results / MARKDOWN)
+        return session, lines + write_all(records, settings.results, settings.report or settings.results / MARKDOWN)
     except QuantbenchError as error:  # the cells' own records are written: only what goes over all of them is not
-        return [f"{type(error).__name__}: {error}"]
+        return session, [f"{type(error).__name__}: {error}"]
 
 
 def write_all(records: Sequence[Record], results: Path, report: Path) -> list[str]:
