@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.engines.divergence import Distributions, Fidelity, joined
+from pytest_quantbench.engines.process_memory import ProcessPeak
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.stats.window_sampling import Drawn
 
@@ -97,6 +98,8 @@ class TaskSamples:
     version: str
     clusters: tuple[str, ...] = ()  # of each question: those of one name share a source; (): each stands alone
     cluster_key: str = ""  # the fields of a document that say so
+    questions: tuple[str, ...] = ()  # each one's own text, without what stands in front of it
+    options: tuple[tuple[str, ...], ...] = ()  # of each question; none where answers are written
 
     @property
     def chance(self) -> float:
@@ -183,6 +186,7 @@ class ThroughputSamples:
     peak_bytes: int
     activations: str
     dense_layers: int  # matrices that had no native kernel and ran decoded
+    process_peak: ProcessPeak | None = None  # of the whole process
 
     def first(self, runs: int) -> "ThroughputSamples":
         """The first so many runs, and the reference's that were interleaved with them."""

@@ -94,13 +94,17 @@ def raw_runtime(samples: RuntimeSamples) -> dict[str, Any]:
 
 
 def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:
-    """Per task of T3: (questions,) ids, right answers and gold; log-likelihoods end to end, `choices` per question."""
+    """Per task of T3: (questions,) ids, right answers and gold; log-likelihoods end to end, `choices` per question; the
+    questions' own texts, and a list of options for each.
+    """
     arrays: dict[str, Any] = {}
     for name, task in samples.tasks.items():
         arrays[f"accuracy/{name}/ids"] = np.array(task.ids)
         arrays[f"accuracy/{name}/hashes"] = np.array(task.hashes)
         arrays[f"accuracy/{name}/correct"] = task.correct
         arrays[f"accuracy/{name}/correct_raw"] = task.correct_raw
+        arrays[f"accuracy/{name}/questions"] = as_bytes(task.questions)
+        arrays[f"accuracy/{name}/options"] = as_bytes(task.options)
         arrays[f"accuracy/{name}/texts"] = np.array(task.texts)
         arrays[f"accuracy/{name}/gold"] = np.array(task.gold)
         arrays[f"accuracy/{name}/choices"] = np.array([len(question) for question in task.loglikelihoods])

@@ -28,6 +28,7 @@ import msgspec
 
 from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.engines.machine import Machine
+from pytest_quantbench.engines.process_memory import Since
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.judge.verdict import Verdict
@@ -37,6 +38,7 @@ from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.publication_schema import Accelerator, Cost, ModelFacts
 from pytest_quantbench.record.runtime_schema import Runtime
 from pytest_quantbench.stats.estimates import Interval
+from pytest_quantbench.stats.percentiles import Percentile
 from pytest_quantbench.storage.sealed_json import unsealed
 
 SCHEMA = 6
@@ -92,9 +94,10 @@ class Throughput:
     probe_change: float | None = None
     new_tokens: int | None = None  # of each run
     gaps: int | None = None  # between tokens, of all runs
-    gap_sec: Mapping[str, Interval] = field(default_factory=dict)  # "50", "90", "95", "99", "99.9": percentiles
+    gap_sec: Mapping[str, Percentile] = field(default_factory=dict)  # "50", "90", "95", "99", "99.9"
     first_token: Interval | None = None  # its mean over the runs, in seconds
-    process_peak_gb: float | None = None  # resident memory of the whole process, the most during T1
+    process_peak_gb: float | None = None  # the most resident memory of the whole process
+    process_peak_since: Since | None = None  # `measure`: during T1; `process`: since the process began
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

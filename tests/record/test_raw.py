@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from builders import make_losses, make_record, make_throughput
+from builders import make_losses, make_record, make_task, make_throughput
 from numpy.typing import NDArray
 
 from pytest_quantbench.catalog.corpora import PROMPTS
-from pytest_quantbench.measures.samples import IntegritySamples, TensorError, WeightSamples
+from pytest_quantbench.measures.samples import AccuracySamples, IntegritySamples, TensorError, WeightSamples
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.raw import as_bytes, raw, texts_of
 from pytest_quantbench.record.schema import Weights
@@ -109,3 +109,15 @@ def test_texts_of_a_part_that_a_later_session_did_not_measure_are_kept(tmp_path)
     found = folder.read_arrays(record, tmp_path)
     assert texts_of(found["weights/names"]) == ["layer.0"]
     assert texts_of(found["throughput/texts"]) == [""]
+
+
+def test_questions_stand_with_their_options():
+    task = make_task([True, False, True])
+    task = replace(task, questions=("One?", "Zwei?", "Drei?"), options=(("a", "b"), ("c",), ()))
+    answers = AccuracySamples(
+        tasks={"own": task}, available={"own": 3}, cut_contexts=0, weights_sha256="w", seconds=1.0
+    )
+    found, _ = stored(raw({"accuracy": answers}))
+    assert texts_of(found["accuracy/own/questions"]) == ["One?", "Zwei?", "Drei?"]
+    assert texts_of(found["accuracy/own/options"]) == [["a", "b"], ["c"], []]
+    assert texts_of(found["accuracy/own/ids"]) == ["0", "1", "2"]
