@@ -1,7 +1,7 @@
 """Records and raw samples of one model's cells → where each stands on the front of cost and loss (see stats.fronts).
 
-Losses are compared pair by pair: on the same tokens where the raw samples of both are there and of one protocol, else by
-their intervals against the reference.
+Losses are compared pair by pair: on the same tokens where the raw samples of both are there and of one protocol, else
+by their intervals against the reference.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.stats import fronts, series
 from pytest_quantbench.stats.estimates import Estimate, Interval
@@ -45,7 +46,9 @@ def cost_of(record: Record, cost: Cost) -> Interval | None:
     """
     if cost == "size":
         return None if record.compression is None else exactly(record.compression.compressed_gb)
-    return record.cost and (record.cost.amortised_per_million_tokens or record.cost.per_million_tokens)
+    if record.cost is None:
+        return None
+    return record.cost.amortised_per_million_tokens or record.cost.per_million_tokens
 
 
 def loss_of(record: Record, quality: Quality) -> Interval | None:
@@ -54,38 +57,43 @@ def loss_of(record: Record, quality: Quality) -> Interval | None:
     if found is None:
         return None
     if quality == "kl":
-        return found.divergence and (found.divergence.kl_interval or exactly(found.divergence.kl_nats))
+        divergence = found.divergence
+        return None if divergence is None else divergence.kl_interval or exactly(divergence.kl_nats)
     return found.delta_interval or (None if found.delta is None else exactly(found.delta))
+
+
+def known(record: Record, quality: Quality, cost: Cost) -> tuple[Interval, Interval] | None:
+    """Cost and loss of a compressed cell; None where one of them is not there."""
+    price, loss = cost_of(record, cost), loss_of(record, quality)
+    return None if price is None or loss is None or record.level == "bf16" else (price, loss)
 
 
 def front(
     cells: Sequence[tuple[Record, Mapping[str, Any]]], quality: Quality = "delta", cost: Cost = "size"
 ) -> list[Placed]:
     """Where the compressed cells of one model stand; those without the cost or the loss are left out."""
-    known = []
-    for record, arrays in cells:
-        price, loss = cost_of(record, cost), loss_of(record, quality)
-        if price is not None and loss is not None and record.level != "bf16":
-            known.append((record, arrays, price, loss))
+    there = [
+        (record, arrays, *figures) for record, arrays in cells if (figures := known(record, quality, cost)) is not None
+    ]
     pairs = {}
-    for i, (record, arrays, price, loss) in enumerate(known):
-        for j, (other, other_arrays, other_price, other_loss) in enumerate(known):
+    for i, (record, arrays, price, loss) in enumerate(there):
+        for j, (other, other_arrays, other_price, other_loss) in enumerate(there):
             if i == j or (cost == "size" and other_price.estimate > price.estimate):
                 continue  # sizes are exact: which are larger does not depend on any sample
             lighter = 0.0 if cost == "size" else fronts.p_less(other_price, price)
             better = _p_better(other, other_arrays, other_loss, record, arrays, loss, quality)
             pairs[i, j] = max(lighter, better)  # both must hold: the claim is as sure as the less sure of the two
-    costs, losses = [each[2].estimate for each in known], [each[3].estimate for each in known]
+    costs, losses = [each[2].estimate for each in there], [each[3].estimate for each in there]
     return [
         Placed(
             record=each[0],
             cost=each[2],
             loss=each[3],
             word=found.word,
-            by="" if found.by is None else known[found.by][0].recipe,
+            by="" if found.by is None else there[found.by][0].recipe,
             p=found.p,
         )
-        for each, found in zip(known, fronts.standings(costs, losses, pairs), strict=True)
+        for each, found in zip(there, fronts.standings(costs, losses, pairs), strict=True)
     ]
 
 
@@ -124,13 +132,22 @@ def _common(
         return None
     if name not in first_arrays or name not in second_arrays:
         return None
-    tokens = min(len(first_arrays[name]), len(second_arrays[name]))
     if a.sampling == "head":
-        return tokens, None
-    windows = [_windows(each, arrays) for each, arrays in ((a, first_arrays), (b, second_arrays))]
-    if windows[0] is None or windows[1] is None:
-        return None
-    shorter = min(windows, key=lambda each: len(each.counts))
-    if any(not np.array_equal(each.begins[: len(shorter.counts)], shorter.begins) for each in windows):
+        return min(len(first_arrays[name]), len(second_arrays[name])), None
+    drawn = [_drawn(each, arrays) for each, arrays in ((a, first_arrays), (b, second_arrays))]
+    shorter = min(drawn, key=lambda each: len(each.counts))
+    windows = len(shorter.counts)
+    if any(not np.array_equal(each.begins[:windows], shorter.begins) for each in drawn):
         return None
     return int(shorter.counts.sum()), shorter
+
+
+def _drawn(perplexity: Perplexity, arrays: Mapping[str, Any]) -> Drawn:
+    """The windows of a cell's losses."""
+    assert perplexity.text_windows is not None
+    return Drawn(
+        population=perplexity.text_windows,
+        tokens=perplexity.block_tokens,
+        begins=arrays["perplexity/window_begins"],
+        counts=arrays["perplexity/window_counts"],
+    )

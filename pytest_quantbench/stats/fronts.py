@@ -6,6 +6,7 @@ probability of at most `alpha` over all that were tried (Bonferroni over them): 
 dominated beyond doubt with that probability at most.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -71,8 +72,8 @@ def p_less(first: Interval, second: Interval) -> float:
     """
     from scipy.stats import norm
 
-    errors = [_standard_error(first, first.high - first.estimate), _standard_error(second, second.estimate - second.low)]
-    error = float((errors[0] ** 2 + errors[1] ** 2) ** 0.5)
+    halves = (first, first.high - first.estimate), (second, second.estimate - second.low)
+    error = math.hypot(*(_standard_error(interval, half) for interval, half in halves))
     if not error:
         return float(first.estimate >= second.estimate)
     return float(norm.cdf((first.estimate - second.estimate) / error))

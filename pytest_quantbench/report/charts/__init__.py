@@ -45,8 +45,8 @@ _CHARTS = (
         name="pareto",
         title="Quality against size",
         tells="Each cell's loss of perplexity against its size: lower and further left is better. The line is the "
-        "front; what is above it is dominated: another cell of the model is no larger and loses less. Dashes are the limits "
-        "of the cells beside them.",
+        "front; what is above it is dominated: another cell of the model is no larger and loses less. Dashes are the "
+        "limits of the cells beside them.",
     ),
     Chart(
         name="perplexity_by_bits",
@@ -57,14 +57,31 @@ _CHARTS = (
     Chart(
         name="kl_by_bits",
         title="KL divergence from BF16 by bits per weight",
-        tells="How far each cell's predictions are from its reference's, by the bits that a weight takes with its scales "
-        "and codebooks: lower and further left is better.",
+        tells="How far each cell's predictions are from its reference's, by the bits that a weight takes with its "
+        "scales and codebooks: lower and further left is better.",
     ),
     Chart(
         name="speed",
         title="Quality against speed",
-        tells="Each cell's loss of perplexity against how many times as fast as BF16 it decodes: lower and further right "
-        "is better. Dashes are the limits of the cells beside them, and the speed of BF16.",
+        tells="Each cell's loss of perplexity against how many times as fast as BF16 it decodes: lower and further "
+        "right is better. Dashes are the limits of the cells beside them, and the speed of BF16.",
+    ),
+    Chart(
+        name="latency",
+        title="Time between tokens",
+        tells="How long a token takes at batch 1, from the fastest to the slowest of each recipe: half of all gaps are "
+        "shorter than at p50, one in a thousand is longer than at p99.9.",
+    ),
+    Chart(
+        name="snr_map",
+        title="Signal-to-noise ratio of the weights by layer",
+        tells="How much better or worse than its cell's median each matrix came through, in dB; the worst is framed.",
+    ),
+    Chart(
+        name="looks",
+        title="Looks of the checks that went on",
+        tells="The interval at each look at growing data, against the limit (dashes): a check ends once the whole "
+        "interval is on one side.",
     ),
 )
 CHARTS: Mapping[str, Chart] = MappingProxyType({chart.name: chart for chart in _CHARTS})

@@ -31,7 +31,9 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet, quality: Quality) -> dict[st
         points=points,
         x=scales.linear("stored bits per weight", [point.x.estimate for point in points]),
         y=_loss_axis(points, quality, floor),
-        groups=Groups(title="model" if len(models) > 1 else "method", names=_groups(points, shown), columns=4),
+        groups=Groups(
+            title="model" if len(models) > 1 else "method", names=_groups(points, shown), width=on.legend_width
+        ),
         named=len(models) == 1,
     )
     if floor is not None:

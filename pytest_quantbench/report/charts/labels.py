@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Literal
 
 LETTER = 6.1  # pixels that a letter of 11 pixels takes, about
 HEIGHT = 12.0
 MARK = 5.0  # half of what a point's mark takes
 MOST_LETTERS = 22
+KEPT_LETTERS = 4  # of what all long names begin with
 PIECE = 8.0  # of a stroke, in pixels
 STEPS_A_PIECE = 2.0
 
@@ -61,12 +62,22 @@ PLACES = (
 )
 
 
-def short(name: str) -> str:
+def short(name: str, letters: int = MOST_LETTERS) -> str:
     """A name as it stands in a chart: the middle of a long one is left out."""
-    if len(name) <= MOST_LETTERS:
+    if len(name) <= letters:
         return name
-    half = (MOST_LETTERS - 1) // 2
+    half = (letters - 1) // 2
     return f"{name[:half]}…{name[-half:]}"
+
+
+def short_of_all(names: Sequence[str]) -> list[str]:
+    """Names as they stand in a chart: long ones without what all long ones begin with, as far as that leaves them
+    different.
+    """
+    long = [name for name in names if len(name) > MOST_LETTERS]
+    alike = sum(1 for _ in takewhile(lambda letters: len(set(letters)) == 1, zip(*long, strict=False)))
+    cut = max(0, alike - KEPT_LETTERS) if len(set(long)) > 1 else 0
+    return [short(f"…{name[cut:]}" if cut and name in long else name) for name in names]
 
 
 def box(point: tuple[float, float], name: str, place: Place) -> Box:

@@ -27,8 +27,12 @@ def of(record: Record, metric: str) -> list[float]:
     return [] if record.compression is None else [record.compression.original_gb * (1 - verdict.limit / 100)]
 
 
-def strokes(metric: str, cells: Sequence[tuple[Record, float, float]], x: Axis, y: Axis) -> list[Limit]:
-    """A stroke for every limit of the cells (record, x, y), along those of the levels that it holds for."""
+def strokes(
+    metric: str, cells: Sequence[tuple[Record, float, float]], x: Axis, y: Axis, factor: float = 1.0
+) -> list[Limit]:
+    """A stroke for every limit of the cells (record, x, y), along those of the levels that it holds for. `factor`: from
+    a limit's unit to its axis's.
+    """
     axis = AXES[metric]
     along = y if axis == "x" else x
     judged = [(of(record, metric), record, at_y if axis == "x" else at_x) for record, at_x, at_y in cells]
@@ -37,7 +41,7 @@ def strokes(metric: str, cells: Sequence[tuple[Record, float, float]], x: Axis, 
     for (level, value), group in groupby(keyed, key=lambda each: each[:2]):
         places = [along.at(along.within(at)) for _, _, at in group]
         begin, end = along.value(max(0.0, min(places) - BEYOND)), along.value(min(1.0, max(places) + BEYOND))
-        found.append(Limit(axis=axis, value=value, begin=begin, end=end, tells=_tells(metric, level, value)))
+        found.append(Limit(axis=axis, value=factor * value, begin=begin, end=end, tells=_tells(metric, level, value)))
     return found
 
 

@@ -1,77 +1,96 @@
 """Loss against size or price, a panel for each model: which cells no other beats, and how sure it is of the others."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pytest_quantbench.record import fronts
 from pytest_quantbench.record.fronts import Placed, Quality
 from pytest_quantbench.report.charts import limits, scales, sheet, wording
 from pytest_quantbench.report.charts.charted import Charted
-from pytest_quantbench.report.charts.scatter import Groups, Limit, Panel, Point
+from pytest_quantbench.report.charts.scatter import Groups, Panel, Point
 from pytest_quantbench.report.charts.wording import LOSSES
+from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.stats.fronts import WORDS
 
 HEIGHT = 230
+SMALL_GB = 0.1
 
 
 def draw(cells: Sequence[Charted], on: sheet.Sheet, cost: fronts.Cost = "size") -> dict[str, Any] | None:
     """A panel for each of the first models that have two figures of any cell."""
     quality: Quality = "delta" if any(fronts.loss_of(cell.record, "delta") for cell in cells) else "kl"
-    models = [(model, fronts.front([(c.record, c.arrays) for c in own], quality, cost)) for model, own in sheet.by_model(cells)]
-    drawn = [(model, placed) for model, placed in models if placed]
-    if not drawn:
-        return None
-    shown = drawn[: sheet.MOST_PANELS]
-    ends = [end for _, placed in shown for each in placed for end in (each.loss.estimate, each.loss.low, each.loss.high)]
-    if quality == "delta":
-        ends += [value for _, placed in shown for each in placed for value in limits.of(each.record, "perplexity_delta")]
-    y = scales.bent(LOSSES[quality].title, ends, LOSSES[quality].constant)
-    panels = [
-        _panel(model if len(shown) > 1 else "", placed, y, quality, cost).draw(
-            on.panel_width(len(shown)), on.nominal_width(len(shown)), HEIGHT
-        )
-        for model, placed in shown
+    models = [
+        (model, own)
+        for model, own in sheet.by_model(cells)
+        if any(fronts.known(cell.record, quality, cost) for cell in own)
     ]
-    return on.finish(panels, [sheet.left_out("models", len(shown), len(drawn))])
+    if not models:
+        return None
+    fronts_of = {
+        model: fronts.front([(cell.record, cell.arrays) for cell in own], quality, cost)
+        for model, own in models[: sheet.MOST_PANELS]
+    }
+    every = [each for placed in fronts_of.values() for each in placed]
+    ends = [end for each in every for end in (each.loss.estimate, each.loss.low, each.loss.high)]
+    if quality == "delta":
+        ends += [value for each in every for value in limits.of(each.record, "perplexity_delta")]
+    y = scales.bent(LOSSES[quality].title, ends, LOSSES[quality].constant)
+    unit = _unit(every, cost)
+    groups = Groups(title="", names=WORDS, width=on.legend_width)
+    widths = on.panel_width(len(fronts_of)), on.nominal_width(len(fronts_of))
+    panels = [
+        _panel(placed, y, groups, quality, unit, model if len(fronts_of) > 1 else "").draw(*widths, HEIGHT)
+        for model, placed in fronts_of.items()
+    ]
+    return on.finish(panels, [sheet.left_out("models", len(fronts_of), len(models))])
 
 
-def _panel(model: str, placed: Sequence[Placed], y: scales.Axis, quality: Quality, cost: fronts.Cost) -> Panel:
-    titles = {"size": "size, GB", "price": f"price per million tokens, {_currency(placed)}"}
-    ends = [end for each in placed for end in (each.cost.low, each.cost.high)]
-    if cost == "size":
-        ends += [value for each in placed for value in limits.of(each.record, "size_reduction_percent")]
-    x = scales.linear(titles[cost], ends)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """What the cost is in: its axis's title, and what a record's figure is multiplied by."""
+
+    cost: fronts.Cost
+    title: str
+    factor: float = 1.0
+
+    def of(self, found: Interval) -> Interval:
+        """A record's figure in this unit."""
+        low, high = self.factor * found.low, self.factor * found.high
+        return replace(found, estimate=self.factor * found.estimate, low=low, high=high)
+
+
+def _unit(placed: Sequence[Placed], cost: fronts.Cost) -> Unit:
+    """GB; MB where all are small."""
+    if cost == "price":
+        currency = next((each.record.cost.currency for each in placed if each.record.cost is not None), "")
+        return Unit(cost=cost, title=f"price per million tokens, {currency}")
+    if max(each.cost.estimate for each in placed) < SMALL_GB:
+        return Unit(cost=cost, title="size, MB", factor=1000.0)
+    return Unit(cost=cost, title="size, GB")
+
+
+def _panel(placed: Sequence[Placed], y: scales.Axis, groups: Groups, quality: Quality, unit: Unit, model: str) -> Panel:
     ordered = sorted(placed, key=lambda each: (each.cost.estimate, each.loss.estimate))
-    return Panel(
-        points=[_point(each, quality, titles[cost]) for each in ordered],
-        x=x,
-        y=y,
-        groups=Groups(title="", names=WORDS),
-        limits=_limits(ordered, x, y, quality, cost),
-        step=True,
-        title=model,
-    )
+    points = [_point(each, quality, unit) for each in ordered]
+    ends = [end for point in points for end in (point.x.low, point.x.high)]
+    if unit.cost == "size":
+        ends += [unit.factor * value for each in placed for value in limits.of(each.record, "size_reduction_percent")]
+    x = scales.linear(unit.title, ends)
+    spots = [(each.record, point.x.estimate, point.y.estimate) for each, point in zip(ordered, points, strict=True)]
+    judged = limits.strokes("perplexity_delta", spots, x, y) if quality == "delta" else []
+    if unit.cost == "size":
+        judged += limits.strokes("size_reduction_percent", spots, x, y, unit.factor)
+    return Panel(points=points, x=x, y=y, groups=groups, limits=judged, step=True, title=model)
 
 
-def _currency(placed: Sequence[Placed]) -> str:
-    return next((each.record.cost.currency for each in placed if each.record.cost is not None), "")
-
-
-def _point(each: Placed, quality: Quality, cost_title: str) -> Point:
+def _point(each: Placed, quality: Quality, unit: Unit) -> Point:
+    cost = unit.of(each.cost)
     told = {
-        cost_title: wording.interval(each.cost),
+        unit.title: wording.interval(cost),
         LOSSES[quality].short: wording.interval(each.loss),
         "standing": each.word + (f", by {each.by}" if each.by else ""),
         "error probability": wording.number(each.p),
     }
-    front = each.word == "on the front"
-    return Point(name=each.record.recipe, x=each.cost, y=each.loss, group=each.word, tells=told, line="front" if front else "")
-
-
-def _limits(
-    placed: Sequence[Placed], x: scales.Axis, y: scales.Axis, quality: Quality, cost: fronts.Cost
-) -> list[Limit]:
-    """What the cells are judged by: of perplexity, and of sizes, which are limits on gigabytes too."""
-    spots = [(each.record, each.cost.estimate, each.loss.estimate) for each in placed]
-    found = limits.strokes("perplexity_delta", spots, x, y) if quality == "delta" else []
-    return [*found, *(limits.strokes("size_reduction_percent", spots, x, y) if cost == "size" else [])]
+    line = "front" if each.word == "on the front" else ""
+    return Point(name=each.record.recipe, x=cost, y=each.loss, group=each.word, tells=told, line=line)

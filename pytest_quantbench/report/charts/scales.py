@@ -57,7 +57,9 @@ class Axis:
         ends = [self.low, self.high]
         if self.kind == "symlog":
             return alt.Scale(type="symlog", constant=self.constant, domain=ends, nice=False)
-        return alt.Scale(type=self.kind, domain=ends, nice=False, zero=False)
+        if self.kind == "log":
+            return alt.Scale(type="log", domain=ends, nice=False)
+        return alt.Scale(type="linear", domain=ends, nice=False, zero=False)
 
     @property
     def axis(self) -> alt.Axis:
@@ -78,7 +80,7 @@ class Axis:
 
 
 def _decades(low: float, high: float) -> list[float]:
-    """1, 3, 10, … between two positive values, only powers of ten over many decades, 1, 2, 5, … within less than two."""
+    """1, 3, 10, … between two positive values; only powers of ten over many decades; 1, 2, 5, … within few."""
     span = math.log10(high / low)
     steps = (1,) if span > DECADES else (1, 3) if span > 1.3 else (1, 2, 5)
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)

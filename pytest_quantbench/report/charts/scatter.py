@@ -9,16 +9,32 @@ import altair as alt
 
 from pytest_quantbench.report.charts import labels
 from pytest_quantbench.report.charts.scales import Axis
+from pytest_quantbench.report.charts.sheet import Drawn, heading
 from pytest_quantbench.stats.estimates import Interval
 
-SHAPES = ("circle", "square", "triangle-up", "diamond", "cross", "triangle-down", "triangle-right", "triangle-left")
-SHAPES += ("wedge", "arrow")
+LEGEND_LIMIT = 220  # pixels of a name, as the theme has it
+LEGEND_SYMBOL = 34  # pixels of a symbol and what is left free
+LETTER = 6.3
+SHAPES: tuple[str, ...] = (
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "cross",
+    "triangle-down",
+    "triangle-right",
+    "triangle-left",
+)
+SHAPES += (
+    "M-0.8,-0.8 H0.8 L-0.8,0.8 H0.8 Z",  # an hourglass
+    "M0,-1 L0.25,-0.3 L1,-0.3 L0.4,0.15 L0.6,0.9 L0,0.45 L-0.6,0.9 L-0.4,0.15 L-1,-0.3 L-0.25,-0.3 Z",  # a star
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A cell in a panel: both figures, with intervals as wide as 0 where they are exact; the `group` that its colour and
-    shape are of; and what is told of it where one points at it, title by title.
+    """A cell in a panel: both figures, with intervals as wide as 0 where they are exact; the `group` that its colour
+    and shape are of; and what is told of it where one points at it, title by title.
     """
 
     name: str
@@ -48,11 +64,13 @@ class Groups:
 
     title: str
     names: Sequence[str]
-    columns: int = 3
+    width: int  # pixels that the legend may take
 
     def colour(self) -> alt.Color:
         """For the specification; colours by the theme."""
-        legend = alt.Legend(title=self.title or None, orient="bottom", columns=self.columns, symbolOpacity=1)
+        longest = min(LEGEND_LIMIT, LETTER * max(map(len, self.names)))
+        columns = max(1, int(self.width / (longest + LEGEND_SYMBOL)))
+        legend = alt.Legend(title=self.title or None, orient="bottom", columns=columns, symbolOpacity=1)
         return alt.Color("group:N", legend=legend).scale(domain=list(self.names))
 
     def shape(self) -> alt.Shape:
@@ -74,19 +92,19 @@ class Panel:
     title: str = ""
     named: bool = True  # with each point's name beside it
 
-    def draw(self, width: int | Literal["container"], nominal_width: int, height: int) -> alt.LayerChart:
+    def draw(self, width: int | Literal["container"], nominal_width: int, height: int) -> Drawn:
         """The panel, as wide as `width`."""
         x = alt.X("x:Q", scale=self.x.scale, axis=self.x.axis)
         y = alt.Y("y:Q", scale=self.y.scale, axis=self.y.axis)
         layers = [*self._limits(x, y), *self._lines(x, y), *self._points(x, y, nominal_width, height)]
-        drawn: alt.LayerChart = alt.layer(*layers).properties(width=width, height=height)
-        return drawn.properties(title=self.title) if self.title else drawn
+        drawn: Drawn = alt.layer(*layers).properties(width=width, height=height)
+        return drawn.properties(title=heading(self.title)) if self.title else drawn
 
     def _points(self, x: alt.X, y: alt.Y, nominal_width: int, height: int) -> list[alt.Chart]:
         rows = self._rows(nominal_width, height)
         told = dict.fromkeys(title for point in self.points for title in point.tells)
         tooltip = [alt.Tooltip("name:N", title="cell"), *(alt.Tooltip(f"{title}:N") for title in told)]
-        base = alt.Chart(alt.Data(values=rows))
+        base = alt.Chart(alt.InlineData(rows))
         colour, shape = self.groups.colour(), self.groups.shape()
         layers = [
             base.mark_rule(strokeWidth=1.2, opacity=0.7).encode(
@@ -95,19 +113,22 @@ class Panel:
             base.mark_rule(strokeWidth=1.2, opacity=0.7).encode(
                 x=alt.X("x_low:Q", scale=self.x.scale, title=self.x.title), x2="x_high:Q", y=y, color=colour
             ),
-            base.mark_point(filled=True, size=60, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip),
+            base.mark_point(filled=True, size=60, opacity=1).encode(
+                x=x, y=y, color=colour, shape=shape, tooltip=tooltip
+            ),
         ]
         if self.named:
             placed = [row for row in rows if "align" in row]
             for align in dict.fromkeys(row["align"] for row in placed):
-                data = alt.Data(values=[row for row in placed if row["align"] == align])
-                moved = {"dx": alt.expr("datum.dx"), "dy": alt.expr("datum.dy")}
-                text = alt.Chart(data).mark_text(align=align, baseline="middle", **moved)
+                data = alt.InlineData([row for row in placed if row["align"] == align])
+                text = alt.Chart(data).mark_text(
+                    align=align, baseline="middle", dx=alt.expr("datum.dx"), dy=alt.expr("datum.dy")
+                )
                 layers.append(text.encode(x=x, y=y, text="label:N"))
         return layers
 
     def _rows(self, nominal_width: int, height: int) -> list[dict[str, Any]]:
-        names = [labels.short(point.name) for point in self.points]
+        names = labels.short_of_all([point.name for point in self.points])
         places = self._places(names, nominal_width, height) if self.named else [None] * len(names)
         rows: list[dict[str, Any]] = []
         for point, label, place in zip(self.points, names, places, strict=True):
@@ -149,7 +170,7 @@ class Panel:
         ]
         if not rows:
             return []
-        line = alt.Chart(alt.Data(values=rows)).mark_line(
+        line = alt.Chart(alt.InlineData(rows)).mark_line(
             strokeWidth=1.2, opacity=0.6, interpolate="step-after" if self.step else "linear"
         )
         return [line.encode(x=x, y=y, detail="line:N", color=self.groups.colour())]
@@ -163,7 +184,7 @@ class Panel:
                 if limit.axis == axis
             ]
             if rows:
-                mark = alt.Chart(alt.Data(values=rows)).mark_rule(strokeDash=[4, 3], strokeWidth=1.5)
+                mark = alt.Chart(alt.InlineData(rows)).mark_rule(strokeDash=[4, 3], strokeWidth=1.5)
                 layers.append(mark.encode(**self._along(axis), tooltip="limit:N"))
         return layers
 

@@ -4,17 +4,21 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import altair as alt
 
+from pytest_quantbench.report.charts import labels
 from pytest_quantbench.report.charts.charted import Charted
 
 MARGINS = 24  # left and right of a picture, in pixels
 AXIS = 64  # what an axis takes beside a panel
 NARROW = 230  # a panel among several, on any page
-LETTER = 6.2  # pixels, in a subtitle
+LETTER = 5.7  # pixels, in a subtitle
 MOST_PANELS = 10
+MOST_LETTERS = 28  # of a panel's name
+
+Drawn: TypeAlias = alt.LayerChart | alt.FacetChart  # what altair calls a panel of layers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,22 +43,35 @@ class Sheet:
         width = self.panel_width(panels, columns)
         return 300 if width == "container" else width
 
-    def finish(self, panels: Sequence[alt.LayerChart | alt.Chart], notes: Sequence[str], columns: int = 2) -> dict[str, Any]:
+    @property
+    def legend_width(self) -> int:
+        """Pixels that a legend may take."""
+        return (self.width or 340) - MARGINS - AXIS
+
+    def finish(self, panels: Sequence[Drawn], notes: Sequence[str], columns: int = 2) -> dict[str, Any]:
         """The specification as JSON values. Of several panels its `columns` stand side by side."""
+        lines = [line for text in ([] if self.width is None else [self.tells], notes) for line in self._wrapped(text)]
+        title = "" if self.width is None else self.title
         whole: Any = panels[0]
         if len(panels) > 1:
-            side_by_side = 1 if self.width is None else columns
-            whole = alt.concat(*panels, columns=side_by_side, spacing=20)
-        shown = [note for note in notes if note]
-        lines = [line for text in ([] if self.width is None else [self.tells]) + shown for line in self._wrapped(text)]
-        heading = {"text": "" if self.width is None else self.title, **({"subtitle": lines} if lines else {})}
-        if len(panels) > 1 or "title" not in whole._kwds or whole.title is alt.Undefined:
-            whole = whole.properties(title=alt.TitleParams(**heading, offset=14))
+            whole = alt.concat(*panels, columns=1 if self.width is None else columns, spacing=20)
+        elif panels[0].title is not alt.Undefined:  # what a panel by itself is of stands there too
+            own = panels[0].title
+            lines.append(", ".join([own.text, *([] if own.subtitle is alt.Undefined else own.subtitle)]))
+        if title or lines:
+            whole = whole.properties(title=alt.TitleParams(title, subtitle=lines, offset=14))
         found: dict[str, Any] = whole.properties(description=f"{self.title}. {self.tells}").to_dict()
         return found
 
-    def _wrapped(self, text: str) -> list[str]:
-        return textwrap.wrap(text, int(((self.width or 340) - MARGINS) / LETTER))
+    def _wrapped(self, texts: Sequence[str]) -> list[str]:
+        letters = int(((self.width or 340) - MARGINS) / LETTER)
+        return [line for text in texts for line in textwrap.wrap(text, letters)]
+
+
+def heading(name: str, below: Sequence[str] = ()) -> alt.TitleParams:
+    """What stands above a panel among several."""
+    lines = list(below) if below else alt.Undefined
+    return alt.TitleParams(labels.short(name, MOST_LETTERS), subtitle=lines, fontSize=12, subtitleFontSize=11, offset=6)
 
 
 def by_model(cells: Sequence[Charted]) -> list[tuple[str, list[Charted]]]:

@@ -9,6 +9,7 @@ from pytest_quantbench.report.charts import limits, scales, sheet, wording
 from pytest_quantbench.report.charts.charted import Charted
 from pytest_quantbench.report.charts.scatter import Groups, Limit, Panel, Point
 from pytest_quantbench.report.charts.wording import LOSSES
+from pytest_quantbench.stats.estimates import Interval
 
 HEIGHT = 230
 TITLE = "tokens per second, times those of BF16"
@@ -16,17 +17,18 @@ TITLE = "tokens per second, times those of BF16"
 
 def draw(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | None:
     """A panel for each of the first models with a cell whose speed and perplexity were both compared."""
-    models = [(model, [cell.record for cell in own if _tells_both(cell.record)]) for model, own in sheet.by_model(cells)]
-    drawn = [(model, records) for model, records in models if records]
+    compared = [cell for cell in cells if _tells_both(cell.record)]
+    drawn = [(model, [cell.record for cell in own]) for model, own in sheet.by_model(compared)]
     if not drawn:
         return None
     shown = drawn[: sheet.MOST_PANELS]
     every = [record for _, records in shown for record in records]
     x, y = _speeds(every), _losses(every)
     levels = list(dict.fromkeys(record.level for record in every))
+    groups = Groups(title="level", names=levels, width=on.legend_width)
     widths = on.panel_width(len(shown)), on.nominal_width(len(shown))
     panels = [
-        _panel(model if len(shown) > 1 else "", records, x, y, levels).draw(*widths, HEIGHT) for model, records in shown
+        _panel(model if len(shown) > 1 else "", records, x, y, groups).draw(*widths, HEIGHT) for model, records in shown
     ]
     return on.finish(panels, [_without_ratio(cells), sheet.left_out("models", len(shown), len(drawn))])
 
@@ -35,14 +37,15 @@ def _tells_both(record: Record) -> bool:
     return record.throughput is not None and record.throughput.ratio is not None and _loss(record) is not None
 
 
-def _loss(record: Record) -> fronts.Interval | None:
+def _loss(record: Record) -> Interval | None:
     return None if record.level == "bf16" else fronts.loss_of(record, "delta")
 
 
 def _without_ratio(cells: Sequence[Charted]) -> str:
     """How many cells were timed and have no ratio: the machine's own speed changed."""
-    found = [c.record for c in cells if c.record.level != "bf16" and c.record.throughput and not c.record.throughput.ratio]
-    return f"{wording.count(len(found), 'cell')} without a ratio." if found else ""
+    timed = [cell.record.throughput for cell in cells if cell.record.level != "bf16" and cell.record.throughput]
+    without = sum(each.ratio is None for each in timed)
+    return f"{wording.count(without, 'cell')} without a ratio." if without else ""
 
 
 def _speeds(records: Sequence[Record]) -> scales.Axis:
@@ -65,12 +68,13 @@ def _losses(records: Sequence[Record]) -> scales.Axis:
     return scales.bent(LOSSES["delta"].title, ends, LOSSES["delta"].constant)
 
 
-def _panel(model: str, records: Sequence[Record], x: scales.Axis, y: scales.Axis, levels: Sequence[str]) -> Panel:
+def _panel(model: str, records: Sequence[Record], x: scales.Axis, y: scales.Axis, groups: Groups) -> Panel:
     points = [_point(record) for record in records]
     spots = [(record, point.x.estimate, point.y.estimate) for record, point in zip(records, points, strict=True)]
     same_speed = Limit(axis="x", value=1.0, begin=y.low, end=y.high, tells="as fast as BF16")
-    judged = [limit for metric in ("throughput_ratio", "perplexity_delta") for limit in limits.strokes(metric, spots, x, y)]
-    return Panel(points=points, x=x, y=y, groups=Groups(title="level", names=levels), limits=[same_speed, *judged], title=model)
+    metrics = ("throughput_ratio", "perplexity_delta")
+    judged = [each for metric in metrics for each in limits.strokes(metric, spots, x, y)]
+    return Panel(points=points, x=x, y=y, groups=groups, limits=[same_speed, *judged], title=model)
 
 
 def _point(record: Record) -> Point:
