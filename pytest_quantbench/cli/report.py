@@ -1,10 +1,12 @@
 """`quantbench report`: everything that is made of records, made again from the records alone."""
 
 import argparse
+import shutil
+import sys
 from pathlib import Path
 
 from pytest_quantbench.record import folder
-from pytest_quantbench.report import plots, terminal
+from pytest_quantbench.report import coloured, plots, terminal
 from pytest_quantbench.report.publish import write_report
 
 HELP = "rebuild combined.json, the markdown report and the plot"
@@ -21,7 +23,8 @@ def run(chosen: argparse.Namespace) -> int:
     """Write them and print the summary."""
     directory: Path = chosen.directory
     records = folder.read_all(directory)
-    print("\n".join(terminal.summary(records)))
+    for line in terminal.summary(records, shutil.get_terminal_size().columns):
+        print(coloured.as_text(line, colours=coloured.are_wanted(sys.stdout)))
     combined = folder.write_combined(records, directory)
     output = chosen.output or directory / "benchmark_int_quant.md"
     print(f"combined: {combined}")

@@ -6,8 +6,9 @@ from pytest_quantbench.catalog.criteria import INSENSITIVE_TASKS, METRICS, SENSI
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import holm_outcomes
 from pytest_quantbench.report import candidates, markdown_table
+from pytest_quantbench.report.answers import answers
 from pytest_quantbench.report.tables import MISSING, TABLES, Table, calibration, mark, number
-from pytest_quantbench.report.terminal import LEGEND, integrity_lines, sentences, suite_lines
+from pytest_quantbench.report.terminal import LEGEND, integrity_lines, sentences
 
 OTHER_TEXT = "†"
 OTHER_TEXT_LEGEND = (
@@ -71,7 +72,7 @@ def markdown(records: Sequence[Record], commands: Sequence[str]) -> str:
     lines = ["# Quantization benchmark", "", LEGEND, ""]
     for table in TABLES:
         lines += _markdown_table(table, records)
-    lines += ["## Criteria met", "", *(f"- {line}" for line in suite_lines(records)), ""]
+    lines += ["## Criteria met", "", *(f"- {line}" for line in answers(records)), ""]
     lines += _verdict_table(records)
     told = [f"- {sentence}" for record in records for sentence in sentences(record)]
     lines += ["### Failed, undecided or anomalous", "", *(told or ["- none"]), ""]

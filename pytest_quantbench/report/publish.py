@@ -7,17 +7,20 @@ from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.schema import Record, read
-from pytest_quantbench.report import markdown, plots, terminal
+from pytest_quantbench.report import markdown, plots
 from pytest_quantbench.storage.files import GB, write_atomically
 
 
-def publish(written: Sequence[Path], settings: Settings, command: str, reused: Sequence[str], freed: int) -> list[str]:
-    """Write the files that cover the whole results folder; returns the terminal's lines on this session's cells.
-    `reused`: what earlier sessions had measured; `freed`: bytes of BF16 weights that were deleted.
+def publish(
+    written: Sequence[Path], settings: Settings, command: str, reused: Sequence[str], freed: int
+) -> tuple[list[Record], list[str]]:
+    """Write the files that cover the whole results folder; returns this session's records, and lines on what was
+    written. `reused`: what earlier sessions had measured; `freed`: bytes of BF16 weights that were deleted.
     """
+    session: list[Record] = []
     try:
         session = folder.in_order([read(path) for path in dict.fromkeys(written)])
-        lines = terminal.summary(session)
+        lines: list[str] = []
         records = folder.read_all(settings.results)
         commands = [command, f"quantbench report {settings.results}"]
         files = [folder.write_combined(records, settings.results)]
@@ -29,9 +32,9 @@ def publish(written: Sequence[Path], settings: Settings, command: str, reused: S
             lines.append(f"disk plan {settings.disk_plan.name}: {freed / GB:.1f} GB of BF16 weights deleted")
         lines.append(f"records: {settings.results}/*.json, raw samples *.npz, all together {files[0]}")
         lines.append(f"report: {files[1]}")
-        return [*lines, plots.draw_or_say(records, settings.results / "quantbench.svg")]
+        return session, [*lines, plots.draw_or_say(records, settings.results / "quantbench.svg")]
     except QuantbenchError as error:  # the cells' own records are written: only what goes over all of them is not
-        return [f"{type(error).__name__}: {error}"]
+        return session, [f"{type(error).__name__}: {error}"]
 
 
 def write_report(records: Sequence[Record], path: Path, commands: Sequence[str]) -> Path:

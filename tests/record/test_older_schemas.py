@@ -5,13 +5,13 @@ import json
 from pathlib import Path
 
 import pytest
+import terminal_text
 from builders import make_record, make_verdict
 
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.schema import SCHEMA, read
-from pytest_quantbench.report import terminal
 from pytest_quantbench.storage.sealed_json import sealed, unsealed
 
 OLD = Path(__file__).parents[1] / "recorded" / "schema3_Tiny_4bit.json"
@@ -43,7 +43,7 @@ def test_a_report_is_made_of_old_and_new_records(tmp_path):
     folder.save(make_record(level="int2", recipe="int2", bits=2), {}, tmp_path)
     records = folder.read_all(tmp_path)
     assert [record.schema for record in records] == [SCHEMA, SCHEMA]
-    assert "71.7 % (4.51 bpw) ✓" in terminal.terminal_line(records[0])
+    assert terminal_text.row(records[0]).startswith("int4 4.51 -71.7%✓ ")
     combined = folder.write_combined(records, tmp_path)
     assert {each["schema"] for each in json.loads(combined.read_text())["records"]} == {SCHEMA}
 

@@ -2,16 +2,16 @@
 
 import dataclasses
 
+import terminal_text
 from builders import make_perplexity, make_record, make_verdict
 
 from pytest_quantbench.record.schema import Accuracy, Compression, TaskAccuracy
-from pytest_quantbench.report import markdown, terminal
+from pytest_quantbench.report import markdown
 from pytest_quantbench.report.tables import TABLES
 
 
 def test_missing_figures_are_a_dash_and_never_a_guess():
-    line = terminal.terminal_line(make_record())
-    assert line == "Tiny-int4"
+    assert terminal_text.row(make_record()) == "int4 – – – – – not judged"
     text = markdown.markdown([make_record()], "pytest benches")
     assert "| Tiny | – |" in text
     assert "nan" not in text.lower()

@@ -19,9 +19,8 @@ def settings(tmp_path):
 def test_the_whole_folder_is_published_and_the_terminal_told_of_this_session(settings):
     folder.save(make_record(model_id="Qwen3-8B", perplexity=make_perplexity()), {}, settings.results)
     written = folder.save(make_record(perplexity=make_perplexity()), {}, settings.results)
-    lines = publish([written, written], settings, "pytest benches", ["T2 of Tiny-int4"], 2_500_000_000)
-    assert sum(line.startswith("Tiny-int4 │") for line in lines) == 1
-    assert not any(line.startswith("Qwen3-8B-int4 │") for line in lines)
+    session, lines = publish([written, written], settings, "pytest benches", ["T2 of Tiny-int4"], 2_500_000_000)
+    assert [record.model_id for record in session] == ["Tiny"]
     assert any("(--fresh measures it again): T2 of Tiny-int4" in line for line in lines)
     assert any("2.5 GB of BF16 weights deleted" in line for line in lines)
     combined = json.loads((settings.results / "combined.json").read_text())
@@ -34,7 +33,7 @@ def test_the_whole_folder_is_published_and_the_terminal_told_of_this_session(set
 def test_a_report_goes_where_it_is_asked_for(settings, tmp_path):
     written = folder.save(make_record(), {}, settings.results)
     asked = dataclasses.replace(settings, report=tmp_path / "docs" / "mine.md")
-    lines = publish([written], asked, "pytest benches", [], 0)
+    _, lines = publish([written], asked, "pytest benches", [], 0)
     assert f"report: {asked.report}" in lines
     assert asked.report.is_file()
     assert not any("earlier sessions" in line or "deleted" in line for line in lines)
@@ -44,6 +43,7 @@ def test_an_error_is_a_line_and_the_records_stay(settings):
     written = folder.save(make_record(), {}, settings.results)
     (settings.results / "docs").write_text("a file, not a folder")
     asked = dataclasses.replace(settings, report=settings.results / "docs" / "mine.md")
-    (line,) = publish([written], asked, "pytest benches", [], 0)
+    session, (line,) = publish([written], asked, "pytest benches", [], 0)
+    assert [record.model_id for record in session] == ["Tiny"]
     assert line.startswith("DiskError: Cannot write")
     assert written.is_file()

@@ -1,11 +1,12 @@
 """Figures as text: what is missing is a dash, and a judged figure is that of the look that decided."""
 
 import pytest
+import terminal_text
 from builders import make_perplexity, make_record, make_verdict
 
 from pytest_quantbench.record.runtime_schema import EngineError, FileError, Runtime, Speed
 from pytest_quantbench.record.schema import Compression
-from pytest_quantbench.report import tables, terminal
+from pytest_quantbench.report import tables
 from pytest_quantbench.report.tables import MISSING, TABLES, Shown
 from pytest_quantbench.stats.estimates import Interval
 
@@ -132,6 +133,6 @@ def test_the_two_errors_are_told_apart_in_plain_words():
     assert tables.runtime_speed(record) == (
         "llama.cpp: loads in 0.21 s, prefill 300 and decode 41.5 tokens/s, gaps 23.0 ms (95 %: 31.0), peak 0.25 GB"
     )
-    assert terminal.summary([record]).count(f"runtime: Tiny-int4: {told}") == 1
+    assert terminal_text.shown([record], 1000).count(f"runtime: Tiny-int4: {told}") == 1
     assert tables.errors_by_source(make_record()) == tables.runtime_speed(make_record()) == tables.MISSING
-    assert not any(line.startswith("runtime:") for line in terminal.summary([make_record()]))
+    assert not any(line.startswith("runtime:") for line in terminal_text.shown([make_record()]))
