@@ -33,6 +33,15 @@ UNITS_OF = {
     "compression.ratio": "of the original",
     "compression.times_smaller": "×",
 }
+# Fields whose own names are data: tasks, texts, libraries.
+MAPPINGS = (
+    "accuracy.tasks",
+    "perplexities",
+    "machine.versions",
+    "recipe_parameters",
+    "candidate.files",
+    "compression.calibration",
+)
 # Fractions that are shown as percent.
 SHARES = (
     "compression.quantized_fraction",
@@ -188,6 +197,7 @@ def table() -> dict[str, object]:
         "names": NAMES,
         "units": UNITS,
         "units_of": UNITS_OF,
+        "mappings": MAPPINGS,
         "shares": SHARES,
         "counts": COUNTS,
         "parts": PARTS,

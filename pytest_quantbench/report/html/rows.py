@@ -18,6 +18,7 @@ from pytest_quantbench.stats.estimates import Interval
 
 WORDS = {"may ship": "pass", "may not ship": "fail", "undecided": "undecided", "not judged": "informational"}
 REFERENCE_WORD = "reference"
+LONGEST = 1e4  # of figures that are shown in full
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,8 +97,8 @@ def _number(value: float | None, shown: str) -> Figure:
 
 
 def _signed(value: float, shown: str) -> str:
-    """With a minus sign as wide as the plus sign."""
-    return format(value, shown).replace("-", "−")
+    """With a minus sign as wide as the plus sign; what is too long for a column as a power of ten."""
+    return format(value, shown if abs(value) < LONGEST else shown[0].strip(".") + ".2g").replace("-", "−")
 
 
 def _judged(record: Record, metric: str, found: Interval | None, digits: int, sign: str = "") -> Figure:

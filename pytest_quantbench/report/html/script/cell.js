@@ -79,7 +79,7 @@ function verdict(found) {
     [metric.items ?? "items", found.items], ["confidence of the interval", found.confidence],
   ].filter(([, value]) => value !== null && value !== undefined);
   const share = (name) => name.startsWith("confidence") || (metric.unit === "points" && ["this cell", "reference"].includes(name));
-  return element("article", { class: `verdict ${found.outcome}` },
+  return element("article", { class: "judged" },
     element("h3", {}, word(found.outcome), " ", title, found.given ? element("small", {}, " by a limit that a test gave") : null),
     element("p", {}, found.sentence),
     found.needed ? element("p", { class: "settle" }, element("b", {}, "What would settle it: "), found.needed, ".") : null,

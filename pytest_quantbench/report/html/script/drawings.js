@@ -1,6 +1,7 @@
 // Small pictures of a cell's page, drawn of the figures beside them: an interval against its limit, histograms, a heat map.
 
-const WIDE = 640;
+/** How wide a picture is drawn, so that its letters stay as large as those around it. */
+const wide = () => Math.max(240, Math.min(560, byId("cell").clientWidth - 8));
 
 /** A number's place on a line from `low` to `high`, drawn from `left` to `right`. */
 const scale = (low, high, left, right) => (value) => left + ((value - low) / (high - low || 1)) * (right - left);
@@ -16,7 +17,8 @@ function ticks(low, high, about = 5) {
 }
 
 function axis(low, high, place, top) {
-  return ticks(low, high).map((value) => shape("g", { class: "tick" },
+  const about = Math.max(2, Math.round((place(high) - place(low)) / 90));
+  return ticks(low, high, about).map((value) => shape("g", { class: "tick" },
     shape("line", { x1: place(value), x2: place(value), y1: top, y2: top + 5 }),
     shape("text", { x: place(value), y: top + 18, "text-anchor": "middle" }, number(value))));
 }
@@ -42,7 +44,8 @@ function intervals(found, limit, better, told) {
   const shown = found.filter((each) => Number.isFinite(each.estimate));
   if (!shown.length) return null;
   const [low, high] = span(shown, limit);
-  const [left, right, row] = [12, WIDE - 12, 26];
+  const width = wide();
+  const [left, right, row] = [12, width - 12, 26];
   const place = scale(low, high, left, right);
   const bottom = 24 + row * shown.length;
   const parts = [];
@@ -50,11 +53,11 @@ function intervals(found, limit, better, told) {
     const [from, to] = better === "higher" ? [place(limit), right] : [left, place(limit)];
     parts.push(shape("rect", { class: "good", x: from, y: 18, width: Math.max(0, to - from), height: bottom - 18 }));
     parts.push(shape("line", { class: "limit", x1: place(limit), x2: place(limit), y1: 14, y2: bottom }));
-    const end = place(limit) > WIDE / 2 ? "end" : "start";
+    const end = place(limit) > width / 2 ? "end" : "start";
     parts.push(shape("text", { class: "limit-word", x: place(limit) + (end === "end" ? 4 : -4), y: 11, "text-anchor": end }, `limit ${number(limit)}`));
   }
   shown.forEach((each, line) => parts.push(bar(each, 18 + row * (line + 0.5), place, left, right)));
-  return shape("svg", { class: "intervals", viewBox: `0 0 ${WIDE} ${bottom + 24}`, role: "img", "aria-label": told },
+  return shape("svg", { class: "intervals", viewBox: `0 0 ${width} ${bottom + 24}`, width, role: "img", "aria-label": told },
     parts, shape("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }), axis(low, high, place, bottom));
 }
 
@@ -74,7 +77,8 @@ function bar(each, y, place, left, right) {
 function histogram(found, title, unit, mark = null) {
   const { counts, low, high } = found;
   const all = counts.reduce((sum, count) => sum + count, 0) + found.below + found.above;
-  const [left, right, top, bottom] = [44, WIDE - 10, 12, 150];
+  const whole = wide();
+  const [left, right, top, bottom] = [44, whole - 10, 12, 150];
   const place = scale(low, high, left, right);
   const tallest = Math.max(...counts);
   const height = scale(0, tallest, 0, bottom - top);
@@ -85,11 +89,12 @@ function histogram(found, title, unit, mark = null) {
   const marked = mark !== null && mark >= low && mark <= high
     ? shape("line", { class: "limit", x1: place(mark), x2: place(mark), y1: top, y2: bottom }) : null;
   const told = `${title}: ${counted(all, "value")}, median ${number(found.median)}, from ${number(found.least)} to ${number(found.most)} ${unit}.`;
-  const beyond = found.below + found.above ? ` The ${number(found.below)} smallest and ${number(found.above)} largest are beyond the picture.` : "";
+  const tails = [found.below && `${number(found.below)} smallest`, found.above && `${number(found.above)} largest`].filter(Boolean);
+  const beyond = tails.length ? ` The ${tails.join(" and ")} are beyond the picture.` : "";
   const broken = found.not_numbers ? ` ${counted(found.not_numbers, "value is no number", "values are no numbers")}.` : "";
   return element("figure", { class: "drawn" },
     element("figcaption", {}, element("h4", {}, title), element("p", {}, told.slice(title.length + 2), beyond, broken)),
-    shape("svg", { viewBox: `0 0 ${WIDE} ${bottom + 40}`, role: "img", "aria-label": told }, bars, marked,
+    shape("svg", { viewBox: `0 0 ${whole} ${bottom + 40}`, width: whole, role: "img", "aria-label": told }, bars, marked,
       shape("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }), axis(low, high, place, bottom),
       ticks(0, tallest, 3).map((value) => shape("text", { x: left - 6, y: bottom - height(value) + 4, "text-anchor": "end" }, number(value))),
       shape("text", { class: "unit", x: right, y: bottom + 36, "text-anchor": "end" }, unit)));

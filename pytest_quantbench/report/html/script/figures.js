@@ -9,6 +9,7 @@ const general = (path) => path.replace(/^perplexities\.[^.]*(\.[^.]*)*$/, (all) 
   .replace(/^accuracy\.tasks\.[^.]+/, "accuracy.tasks.*");
 
 function nameOf(path, own) {
+  if (LABELS.mappings.includes(general(path.slice(0, path.lastIndexOf("."))))) return own;
   return LABELS.names[general(path)] ?? own.replaceAll("_", " ");
 }
 

@@ -8,6 +8,9 @@ const lines = [...body.rows].map((row, place) => ({
   text: [row.dataset.name, row.dataset.word, row.querySelector(".method").textContent].join(" ").toLowerCase(),
 }));
 const CONTROLS = { find: byId("find"), word: byId("by-word"), level: byId("by-level"), model: byId("by-model") };
+const FIRST = 200; // rows that are shown before all are asked for
+let all = lines.length <= FIRST;
+let found = lines; // what the filters leave
 let sorted = ""; // a column's name, with "-" behind it where the order falls; "": as the records come
 
 /** What is shown, as it stands in the address behind "#". */
@@ -57,13 +60,14 @@ function arrange() {
 /** Hide the rows that the filters leave out, and say how many are left. */
 function filter() {
   const words = CONTROLS.find.value.toLowerCase().split(/\s+/).filter(Boolean);
-  let count = 0;
-  for (const line of lines) {
-    const fits = ["word", "level", "model"].every((name) => !CONTROLS[name].value || CONTROLS[name].value === line[name]);
-    line.row.hidden = !(fits && words.every((each) => line.text.includes(each)));
-    count += !line.row.hidden;
-  }
-  byId("shown").textContent = count === lines.length ? `all ${number(count)} shown` : `${number(count)} of ${number(lines.length)} shown`;
+  const fits = (line) => ["word", "level", "model"].every((name) => !CONTROLS[name].value || CONTROLS[name].value === line[name]);
+  found = lines.filter((line) => fits(line) && words.every((each) => line.text.includes(each)));
+  const shown = new Set(all ? found : found.slice(0, FIRST));
+  for (const line of lines) line.row.hidden = !shown.has(line);
+  byId("more").hidden = shown.size === found.length;
+  byId("more").textContent = `Show all ${number(found.length)}`;
+  const of = found.length === lines.length ? "" : `, ${number(found.length)} found`;
+  byId("shown").textContent = shown.size === lines.length ? `all ${number(lines.length)} shown` : `${number(shown.size)} of ${number(lines.length)} shown${shown.size < found.length ? of : ""}`;
   for (const button of document.querySelectorAll(".count")) {
     button.setAttribute("aria-pressed", String(button.dataset.word === CONTROLS.word.value));
   }
@@ -77,6 +81,7 @@ function remember() {
 function sortBy(column) {
   sorted = column;
   arrange();
+  filter();
   remember();
 }
 
@@ -88,6 +93,7 @@ function startListing() {
       sortBy(sorted === column ? `${column}-` : sorted === `${column}-` ? "" : column);
     });
   }
+  byId("more").addEventListener("click", () => { all = true; filter(); });
   byId("by-column").addEventListener("change", (event) => sortBy(event.target.value));
   for (const control of Object.values(CONTROLS)) {
     control.addEventListener("input", () => { filter(); remember(); });
@@ -111,7 +117,7 @@ function startListing() {
 
 /** The names of the cells before and behind one, in the order that is shown. */
 function neighbours(name) {
-  const shown = lines.filter((line) => !line.row.hidden || line.name === name).map((line) => line.name);
+  const shown = lines.filter((line) => found.includes(line) || line.name === name).map((line) => line.name);
   const place = shown.indexOf(name);
   return [shown[place - 1] ?? null, shown[place + 1] ?? null];
 }

@@ -54,7 +54,7 @@ function matrices(found) {
   ];
 }
 
-/** Layers × matrices, each with its SNR as a number and a shade: the darker, the worse. */
+/** Layers × matrices, each with its SNR as a number and a shade: the stronger, the worse. */
 function heatMap(found, short) {
   const cells = new Map();
   const [kinds, layers] = [new Set(), new Set()];
@@ -70,7 +70,7 @@ function heatMap(found, short) {
   const known = [...cells.values()].filter((value) => value !== null);
   const shade = scale(Math.min(...known), Math.max(...known), 6, 0);
   return element("figure", {},
-    element("figcaption", {}, element("h3", {}, "SNR in dB, layer by layer"), element("p", {}, "The darker, the farther from the original.")),
+    element("figcaption", {}, element("h3", {}, "SNR in dB, layer by layer"), element("p", {}, "The stronger the shade, the farther from the original.")),
     element("div", { class: "box", tabindex: "0" }, element("table", { class: "heat" },
       element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "layer"), [...kinds].map((kind) => element("th", { scope: "col" }, kind.split(".").at(-1))))),
       element("tbody", {}, [...layers].sort((a, b) => a - b).map((layer) => element("tr", {}, element("th", { scope: "row" }, layer),
