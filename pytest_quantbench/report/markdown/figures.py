@@ -65,6 +65,11 @@ def of_part(part: str, shown: Callable[[Any], str | None]) -> Callable[[Record],
     return figure
 
 
+def row(label: str, part: str, shown: Callable[..., str | None]) -> Row:
+    """A row of what `shown` says of one part of a record."""
+    return Row(label=label, figure=of_part(part, shown))
+
+
 def marked(record: Record, told: str, metric: str, of: str | None = None) -> str:
     """With the sign of the worst verdict; a figure that is missing has none."""
     sign = mark(record, metric, of)
