@@ -1,9 +1,12 @@
 """`quantbench report`: everything that is made of records, made again from the records alone."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_quantbench.record import folder
+from pytest_quantbench.record.completeness import missing
+from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report import plots, terminal
 from pytest_quantbench.report.publish import write_report
 
@@ -15,12 +18,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder, and where the report goes."""
     parser.add_argument("directory", type=Path, help="a folder of records, such as results")
     parser.add_argument("--output", type=Path, help="the markdown file (default: in the folder)")
+    parser.add_argument("--complete", action="store_true", help="only say what records lack to be published")
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Write them and print the summary."""
+    """Write them and print the summary, or what records lack; returns 1 where they lack anything."""
     directory: Path = chosen.directory
     records = folder.read_all(directory)
+    if chosen.complete:
+        return _tell_missing(records)
     print("\n".join(terminal.summary(records)))
     combined = folder.write_combined(records, directory)
     output = chosen.output or directory / "benchmark_int_quant.md"
@@ -28,3 +34,11 @@ def run(chosen: argparse.Namespace) -> int:
     print(f"report: {write_report(records, output, [f'quantbench report {directory}'])}")
     print(plots.draw_or_say(records, directory / "quantbench.svg"))
     return 0
+
+
+def _tell_missing(records: Sequence[Record]) -> int:
+    """Print it cell by cell; 1 where anything is lacking."""
+    lacking = {f"{record.model_id}-{record.recipe}": missing(record) for record in records}
+    for cell, sentences in lacking.items():
+        print("\n".join([f"{cell}: {f'lacks {len(sentences)}' if sentences else 'complete'}", *sentences]))
+    return 1 if any(lacking.values()) else 0
