@@ -23,7 +23,7 @@ SHORT = {
     "cli/plan.py": A_VERB,
     "cli/prune.py": A_VERB,
     "cli/run.py": A_VERB,
-    "measures/accuracy/question_texts.py": "what is shown of a question, which nothing that is asked or judged depends on",
+    "measures/accuracy/question_texts.py": "what is shown of a question, and nothing of what is asked",
     "measures/runtime/samples.py": "what the record reads of a runtime, without anything that runs one",
     "plugin/short_options.py": "a plugin of pytest's, which is asked for by the name of its module",
     "quantizers/identity.py": "a method is a file, whose name its entry point has, and this one does nothing",
