@@ -29,6 +29,7 @@ NEW_IN_6 = {  # by part; without a part, of the record itself
         "process_peak_since": None,
     },
     "perplexity": {"ppl_interval": None},
+    "weights": {"least_cosine": None, "least_cosine_tensor": None, "matrices": None},
 }
 
 
