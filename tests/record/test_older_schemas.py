@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,7 +19,7 @@ from pytest_quantbench.storage.sealed_json import sealed, unsealed
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 OLD, LATER = RECORDED / "schema3_Tiny_4bit.json", RECORDED / "schema5_Tiny_4bit.json"
-NEW_IN_6 = {  # by part; without a part, of the record itself
+NEW_IN_6: dict[str, dict[str, Any]] = {  # by part; without a part, of the record itself
     "": {"accelerator": None, "facts": None, "recipe_parameters": {}, "cost": None},
     "throughput": {
         "new_tokens": None,
