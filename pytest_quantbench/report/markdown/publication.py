@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from pytest_quantbench.catalog.recipes import REFERENCE
+from pytest_quantbench.record.completeness import missing
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown.escaped import code, text
@@ -132,6 +133,11 @@ def _cost(record: Record) -> str:
     )
 
 
+def _lacking(record: Record) -> str:
+    found = len(missing(record))
+    return f"lacks {found} of what a publication asks for, which `quantbench report --complete` lists" if found else "yes"
+
+
 ROWS: Sequence[tuple[str, Callable[[Record], str]]] = (
     ("Model", _facts),
     ("Weights", _source),
@@ -147,4 +153,5 @@ ROWS: Sequence[tuple[str, Callable[[Record], str]]] = (
     ("Cost", _cost),
     ("Seed", lambda record: str(record.seed)),
     ("Measured", lambda record: text(record.timestamp)),
+    ("Complete?", _lacking),
 )
