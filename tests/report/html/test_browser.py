@@ -296,7 +296,9 @@ def test_nothing_is_asked_of_a_network(browser, report):
     opened(browser, report, "cell=Llama-3.2-3B-Instruct-int2")
     waited(browser, f"document.querySelector('{CELL}')")
     messages = [json.loads(each["message"])["message"] for each in browser.get_log("performance")]
-    asked = {m["params"]["request"]["url"].partition("#")[0] for m in messages if m["method"] == "Network.requestWillBeSent"}
+    asked = {
+        m["params"]["request"]["url"].partition("#")[0] for m in messages if m["method"] == "Network.requestWillBeSent"
+    }
     assert report.as_uri() in asked
     assert {url for url in asked if not url.startswith(("data:", "blob:", "about:"))} == {report.as_uri()}
 

@@ -17,7 +17,14 @@ def records():
 
 @pytest.mark.parametrize(
     ("seconds", "told"),
-    [(None, "–"), (0.04, "0.0 s"), (59.94, "59.9 s"), (412, "6 min 52 s"), (3599.6, "1 h 00 min"), (11_100, "3 h 05 min")],
+    [
+        (None, "–"),
+        (0.04, "0.0 s"),
+        (59.94, "59.9 s"),
+        (412, "6 min 52 s"),
+        (3599.6, "1 h 00 min"),
+        (11_100, "3 h 05 min"),
+    ],
 )
 def test_durations_are_told_in_the_units_of_clocks(seconds, told):
     assert overview.duration(seconds) == told

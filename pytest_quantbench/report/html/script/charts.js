@@ -74,7 +74,6 @@ function startCharts() {
       if (details.childElementCount === 1) details.append(...asTables(await specificationOf(figure)));
     });
   }
-  window.addEventListener("beforeprint", () => figures.filter((figure) => !("drawn" in figure.dataset)).forEach(drawChart));
 }
 
 const redrawCharts = () => Promise.all([...drawnCharts.values()].map((again) => again()));
