@@ -21,10 +21,14 @@ from pytest_quantbench.report.html import labels, overview, packing
 from pytest_quantbench.report.html.rows import COLUMNS, Row, rows
 from pytest_quantbench.report.html.samples import samples
 from pytest_quantbench.report.tables import MARKS
-from pytest_quantbench.report.terminal import LEGEND
 
 SCRIPTS = ("elements", "drawings", "listing", "figures", "samples", "cell", "charts", "main")  # in this order
 STYLES = ("style", "cells", "print")
+LEGEND = (
+    "✓ pass · ✗ fail · ? undecided · ! better than its original · · measured, not judged · – not measured. Brackets hold "
+    "the interval that a figure lies in, with 5 % error on each side, or less where a check was decided before its last "
+    "look. A mark is of the worst of a figure's criteria; the cell's page has each of them."
+)
 WORDS = ("may ship", "may not ship", "undecided", "not judged")  # in the order in which they are counted
 
 

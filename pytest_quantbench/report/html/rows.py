@@ -127,7 +127,9 @@ def _size(record: Record) -> Figure:
     outcome = verdict.outcome if verdict else None
     smaller = "" if record.recipe == REFERENCE.id else f"−{100 * (1 - part.ratio):.1f} %"
     mark = MARKS[outcome] if outcome else ""
-    return Figure(text=f"{part.compressed_gb:.3g}", interval=smaller, key=part.compressed_gb, outcome=outcome, mark=mark)
+    return Figure(
+        text=f"{part.compressed_gb:.3g}", interval=smaller, key=part.compressed_gb, outcome=outcome, mark=mark
+    )
 
 
 def _speed(record: Record) -> Figure:

@@ -26,7 +26,11 @@ def test_the_same_content_is_packed_alike():
     assert packing.packed("a" * 1000) == packing.packed("a" * 1000)
 
 
-@given(st.recursive(st.text() | st.integers(-9, 9) | st.none(), lambda each: st.lists(each) | st.dictionaries(st.text(), each)))
+@given(
+    st.recursive(
+        st.text() | st.integers(-9, 9) | st.none(), lambda each: st.lists(each) | st.dictionaries(st.text(), each)
+    )
+)
 def test_what_is_inline_is_the_same_json_and_ends_no_element(values):
     inline = packing.inline_json(values)
     assert json.loads(inline) == values

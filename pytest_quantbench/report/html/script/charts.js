@@ -1,7 +1,7 @@
 // Charts: each is drawn of its specification when it comes into view, in the colours of the page.
 
 const THEMES = valuesIn("themes");
-const PANEL = 380; // pixels that a panel of a chart with several takes
+const PANEL = 310; // pixels that a panel of a chart with several takes
 const MOST_ROWS = 1000; // of a chart's table
 const drawnCharts = new Map(); // figure → what draws it anew
 let embedding = null;
@@ -31,12 +31,16 @@ async function drawChart(figure) {
   drawnCharts.set(figure, () => { finalize(); return drawChart(figure); });
 }
 
-/** The rows of all the data that a specification holds. */
+/** The rows of all the data that a specification holds, in any of its parts; the same rows once. */
 function rowsIn(specification) {
-  const own = Object.values(specification.datasets ?? {});
-  const parts = ["layer", "hconcat", "vconcat", "concat"].flatMap((name) => specification[name] ?? []);
-  const inline = [specification, specification.spec, ...parts].flatMap((part) => (part?.data?.values ? [part.data.values] : []));
-  return [...own, ...inline].filter((rows) => Array.isArray(rows) && rows.length);
+  const found = new Map();
+  const visit = (part) => {
+    if (part === null || typeof part !== "object") return;
+    if (Array.isArray(part.data?.values)) found.set(JSON.stringify(part.data.values), part.data.values);
+    for (const [name, each] of Object.entries(part)) if (name !== "data" && name !== "datasets") visit(each);
+  };
+  visit(specification);
+  return [...Object.values(specification.datasets ?? {}), ...found.values()].filter((rows) => rows.length);
 }
 
 function asTables(specification) {
@@ -70,7 +74,6 @@ function startCharts() {
       if (details.childElementCount === 1) details.append(...asTables(await specificationOf(figure)));
     });
   }
-  window.addEventListener("beforeprint", () => figures.filter((figure) => !("drawn" in figure.dataset)).forEach(drawChart));
 }
 
 const redrawCharts = () => Promise.all([...drawnCharts.values()].map((again) => again()));

@@ -8,7 +8,7 @@ const lines = [...body.rows].map((row, place) => ({
   text: [row.dataset.name, row.dataset.word, row.querySelector(".method").textContent].join(" ").toLowerCase(),
 }));
 const CONTROLS = { find: byId("find"), word: byId("by-word"), level: byId("by-level"), model: byId("by-model") };
-const FIRST = 200; // rows that are shown before all are asked for
+const FIRST = window.matchMedia("(max-width: 700px)").matches ? 50 : 200; // rows that are shown before all are asked for
 let all = lines.length <= FIRST;
 let found = lines; // what the filters leave
 let sorted = ""; // a column's name, with "-" behind it where the order falls; "": as the records come

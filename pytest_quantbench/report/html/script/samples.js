@@ -80,11 +80,14 @@ function heatMap(found, short) {
         })))))));
 }
 
+/** What was written, without the empty lines that it begins with. */
+const begun = (text) => text.replace(/^(\s*\n)+/, "") || "(nothing)";
+
 function written({ prompt, text, reference }) {
   return element("article", { class: "written" }, element("h3", {}, prompt),
     element("div", { class: "beside" },
-      element("div", {}, element("h4", {}, "This cell"), element("blockquote", {}, text || "(nothing)")),
-      element("div", {}, element("h4", {}, "The reference"), element("blockquote", {}, reference === null ? NOT_KEPT : reference || "(nothing)"))));
+      element("div", {}, element("h4", {}, "This cell"), element("blockquote", {}, begun(text))),
+      element("div", {}, element("h4", {}, "The reference"), element("blockquote", {}, reference === null ? NOT_KEPT : begun(reference)))));
 }
 
 function questions(name, task) {
@@ -123,4 +126,4 @@ function choice(each, likelihoods, options) {
   return per.indexOf(Math.max(...per));
 }
 
-const told = (likelihoods, place, chosen) => (likelihoods ? [number(likelihoods[place]), chosen === place ? " ← chose" : ""] : MISSING);
+const told = (likelihoods, place, chosen) => (likelihoods ? [chosen === place ? "chose " : "", number(likelihoods[place])] : MISSING);
