@@ -4,10 +4,10 @@ import argparse
 from pathlib import Path
 
 from pytest_quantbench.record import folder
-from pytest_quantbench.report import plots, terminal
+from pytest_quantbench.report import terminal
 from pytest_quantbench.report.publish import write_report
 
-HELP = "rebuild combined.json, the markdown report and the plot"
+HELP = "rebuild combined.json, and the markdown report"
 DESCRIPTION = "Reads the JSON records of a folder; nothing is measured."
 
 
@@ -26,5 +26,4 @@ def run(chosen: argparse.Namespace) -> int:
     output = chosen.output or directory / "benchmark_int_quant.md"
     print(f"combined: {combined}")
     print(f"report: {write_report(records, output, [f'quantbench report {directory}'])}")
-    print(plots.draw_or_say(records, directory / "quantbench.svg"))
     return 0

@@ -1,4 +1,4 @@
-"""The end of a session: combined.json, the markdown report, the plot, and what the terminal says of them."""
+"""The end of a session: combined.json, the markdown report, and what the terminal says of them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.schema import Record, read
-from pytest_quantbench.report import markdown, plots, terminal
+from pytest_quantbench.report import markdown, terminal
 from pytest_quantbench.storage.files import GB, write_atomically
 
 
@@ -29,7 +29,7 @@ def publish(written: Sequence[Path], settings: Settings, command: str, reused: S
             lines.append(f"disk plan {settings.disk_plan.name}: {freed / GB:.1f} GB of BF16 weights deleted")
         lines.append(f"records: {settings.results}/*.json, raw samples *.npz, all together {files[0]}")
         lines.append(f"report: {files[1]}")
-        return [*lines, plots.draw_or_say(records, settings.results / "quantbench.svg")]
+        return lines
     except QuantbenchError as error:  # the cells' own records are written: only what goes over all of them is not
         return [f"{type(error).__name__}: {error}"]
 
