@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from pytest_quantbench.cli import conform, convert, judge, plan, prune, report, run, weights
+from pytest_quantbench.cli import card, conform, convert, judge, plan, prune, report, run, weights
 from pytest_quantbench.errors import QuantbenchError
 
 
@@ -30,6 +30,7 @@ VERBS: Mapping[str, Verb] = {
     "plan": plan,
     "prune": prune,
     "report": report,
+    "card": card,
     "weights": weights,
     "convert": convert,
     "conform": conform,

@@ -18,6 +18,13 @@ def mark(record: Record, metric: str, of: str | None = None) -> str:
     return "" if verdict is None else MARKS[verdict.outcome]
 
 
+def first_of(record: Record, metric: str) -> str | None:
+    """The text or task that a table has a metric's figures of; None for a metric that has none."""
+    if metric == "perplexity_delta" and record.perplexity is not None:
+        return record.perplexity.corpus
+    return next(iter(record.accuracy.tasks)) if metric == "accuracy_drop_points" and record.accuracy else None
+
+
 def interval(value: Interval | None, digits: int, sign: str = "") -> str:
     """`0.31 [0.12, 0.50]`, or the missing sign."""
     if value is None:
@@ -42,8 +49,10 @@ class Shown:
 
 
 def decided(record: Record, metric: str, plain: Shown, of: str | None = None) -> Shown:
-    """The look that decided the worst verdict; the plain figures, of all samples, where nothing was judged."""
-    verdict = worst(record, metric, of)
+    """The look that decided the worst verdict on a text or task, the first where none is given; the plain figures, of
+    all samples, where nothing was judged.
+    """
+    verdict = worst(record, metric, of or first_of(record, metric))
     ends = () if verdict is None else (verdict.estimate, verdict.low, verdict.high, verdict.confidence)
     if verdict is None or verdict.limit is None or None in ends:
         return plain
