@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from pytest_quantbench.cli import compare, conform, convert, judge, plan, prune, rank, report, run, weights
+from pytest_quantbench.cli import compare, conform, convert, judge, merge, plan, prune, rank, report, run, weights
 from pytest_quantbench.errors import QuantbenchError
 
 
@@ -30,6 +30,7 @@ VERBS: Mapping[str, Verb] = {
     "plan": plan,
     "prune": prune,
     "report": report,
+    "merge": merge,
     "compare": compare,
     "rank": rank,
     "weights": weights,

@@ -1,7 +1,7 @@
 """Two results folders, or two records, cell by cell: what got worse beyond the noise, over all of them at once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from pytest_quantbench.errors import QuantbenchError, RecordError
 from pytest_quantbench.judge.change import FIGURES, Change, settle
 from pytest_quantbench.record import comparison, folder
 from pytest_quantbench.record.pairing import Measured, measured
-from pytest_quantbench.record.schema import NoiseFloor, Record, read
+from pytest_quantbench.record.schema import NoiseFloor, Record, file_stem, read
 
 LESS_SNR_DB = 0.1  # of a matrix: less is not told
 
@@ -75,7 +75,7 @@ def noise_of(record: Record, directory: Path) -> NoiseFloor | None:
     """The noise floor of a record's model, which its reference's record in the same folder has; None: not measured."""
     if record.noise_floor is not None:
         return record.noise_floor
-    path = directory / f"{replace(record, recipe=REFERENCE.id, bits=REFERENCE.bits, candidate=None).file_stem}.json"
+    path = directory / f"{file_stem(record.model_id, REFERENCE.id, REFERENCE.bits)}.json"
     try:
         return read(path).noise_floor if path.is_file() else None
     except RecordError:

@@ -1,10 +1,12 @@
 """Two runs compared → the lines of a terminal, and markdown. The answer stands first. Computes nothing."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from textwrap import wrap
 
 from pytest_quantbench.judge.change import FIGURES, Change, shown, worsening
 from pytest_quantbench.record.folder_comparison import CellChange, Comparison
+from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.stats.estimates import Interval
 
@@ -126,6 +128,18 @@ def markdown(found: Comparison, commands: Sequence[str]) -> str:
     lines += [f"- {each}" for each in (*reasons(found), *alone(found))]
     lines += ["", "Made by:", "", *(f"    {command}" for command in commands), ""]
     return "\n".join(lines)
+
+
+def baseline_lines(records: Sequence[Record], baseline: Path) -> list[str]:
+    """What a session found against its baseline, the answer first, and which cells have no record there."""
+    cells = [
+        CellChange(name=name, base_name=name, changes=tuple(c for v in record.verdicts for c in v.baseline))
+        for record in records
+        if (name := f"{record.model_id}-{record.recipe}")
+    ]
+    found = Comparison(cells=tuple(cell for cell in cells if cell.changes))
+    first, *rest = answer(found)
+    return [f"baseline {baseline}: {first}", *(f"  {told}" for told in (*rest, *reasons(found)))]
 
 
 def _number(value: float | None) -> str:
