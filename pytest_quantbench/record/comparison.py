@@ -71,7 +71,7 @@ def _size(base: Measured, new: Measured) -> Iterator[Pair]:
     before, after = sizes[0].compressed_gb, sizes[1].compressed_gb
     why = pairing.other_model(base.record, new.record)
     growth = Exact(value=100 * (after / before - 1))
-    yield Pair(metric="size", base=before, new=after, estimate=growth, identical=before == after, why=why)
+    yield Pair(metric="size", base=before, new=after, estimate=growth, identical=before == after and not why, why=why)
 
 
 def _texts(base: Measured, new: Measured, noise: NoiseFloor | None) -> Iterator[Pair]:
@@ -207,9 +207,9 @@ def _speed(base: Measured, new: Measured) -> Iterator[Pair]:
     names = [f"throughput/{name}" for name in ("prompt", "tokens_per_second")]
     columns = [[each.arrays[name].tolist() for name in names if name in each.arrays] for each in (base, new)]
     runs = [list(zip(*each, strict=True)) for each in columns]
-    same = runs[0] == runs[1] != []
-    why = pairing.other_machine(base.record, new.record) or _other_runs(base, new) or pairing.drifted(base, new)
-    if why and not same:
+    other = pairing.other_machine(base.record, new.record) or _other_runs(base, new)
+    same = runs[0] == runs[1] and not other  # the very same runs, which were kept
+    if not same and (why := other or pairing.drifted(base, new)):
         yield Pair(metric="throughput", base=parts[0].mean_tps, new=parts[1].mean_tps, why=why)
         return
     ratio, machine = series.rate_ratio(*runs), new.record.machine

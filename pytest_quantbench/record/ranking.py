@@ -41,6 +41,7 @@ class Ranking:
     model: str
     corpus: str
     tokens: int
+    fewest: str  # the cell that has read no more than these, where others have; empty: none
     cells: tuple[Ranked, ...]
     left_out: Mapping[str, str]
 
@@ -78,6 +79,7 @@ def _ranking(model: str, cells: Sequence[Measured], directory: Path) -> Ranking 
         model=model,
         corpus=first.record.perplexity.corpus if first.record.perplexity else "",
         tokens=len(next(iter(losses.values()))),
+        fewest="" if len({_tokens(each) for each in kept}) == 1 else min(kept, key=_tokens).name,
         cells=_ordered(kept, losses, drawn, directory),
         left_out=left_out,
     )

@@ -96,7 +96,12 @@ def reasons(found: Comparison) -> list[str]:
                 told.setdefault(change.sentence, []).append(cell.name)
         for note in cell.notes:
             told.setdefault(note, []).append(cell.name)
-    return [f"{', '.join(names)}: {sentence}" for sentence, names in told.items()]
+    every = len(found.cells)
+    return [f"{_named(names, every)}: {sentence}" for sentence, names in told.items()]
+
+
+def _named(names: Sequence[str], every: int) -> str:
+    return f"All {every} cells" if len(names) == every > 1 else ", ".join(names)
 
 
 def alone(found: Comparison) -> Iterator[str]:

@@ -42,5 +42,8 @@ def _row(cell: Ranked) -> str:
 
 
 def _left_out(ranking: Ranking) -> Iterator[str]:
+    """What keeps cells from being told apart, or from being ranked at all."""
+    if ranking.fewest:
+        yield f"{ranking.fewest} has read the fewest tokens: run it again with more --tokens to tell the others apart."
     for name, why in ranking.left_out.items():
         yield f"Left out: {name}: {why}"
