@@ -7,7 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from pytest_quantbench.cli import card, conform, convert, judge, plan, prune, report, run, weights
+from pytest_quantbench.cli import (
+    card,
+    compare,
+    conform,
+    convert,
+    judge,
+    merge,
+    plan,
+    prune,
+    rank,
+    report,
+    run,
+    weights,
+)
 from pytest_quantbench.errors import QuantbenchError
 
 
@@ -31,6 +44,9 @@ VERBS: Mapping[str, Verb] = {
     "prune": prune,
     "report": report,
     "card": card,
+    "merge": merge,
+    "compare": compare,
+    "rank": rank,
     "weights": weights,
     "convert": convert,
     "conform": conform,

@@ -158,6 +158,12 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             repeatable=True,
             help="make each cell a run of this tracker of experiments",
         ),
+        "baseline": Option(
+            setting="baseline",
+            read=Path,
+            metavar="DIR",
+            help="results of an earlier run: a cell that is worse than its record there, beyond the noise, fails",
+        ),
         "undecided": Option(
             read=values.one_of("report", "fail"),
             metavar="report|fail",
