@@ -7,6 +7,7 @@ from pathlib import Path
 from pytest_quantbench.catalog.corpora import Sampling
 from pytest_quantbench.catalog.criteria import Overrides
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS, DiskPlan
+from pytest_quantbench.catalog.prices import Price
 from pytest_quantbench.storage.cache import default_cache
 
 
@@ -41,6 +42,7 @@ class Settings:
     disk_plan: DiskPlan = DISK_PLANS["A"]
     keep_compressed: bool = False  # under a plan that writes no compressed models
     criteria: Overrides = field(default_factory=Overrides)
+    price: Price | None = None  # of an hour; None: nothing is said of costs
 
     @property
     def writes(self) -> DiskPlan:
