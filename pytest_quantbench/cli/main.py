@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from pytest_quantbench.cli import conform, convert, judge, plan, prune, report, run, weights
+from pytest_quantbench.cli import compare, conform, convert, judge, plan, prune, rank, report, run, weights
 from pytest_quantbench.errors import QuantbenchError
 
 
@@ -30,6 +30,8 @@ VERBS: Mapping[str, Verb] = {
     "plan": plan,
     "prune": prune,
     "report": report,
+    "compare": compare,
+    "rank": rank,
     "weights": weights,
     "convert": convert,
     "conform": conform,
