@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from pytest_quantbench.cli import compare, conform, convert, judge, plan, prune, rank, report, run, weights
+from pytest_quantbench.cli import compare, conform, convert, judge, pick, plan, prune, rank, report, run, weights
 from pytest_quantbench.errors import QuantbenchError
 
 
@@ -27,6 +27,7 @@ class Verb(Protocol):
 VERBS: Mapping[str, Verb] = {
     "run": run,
     "judge": judge,
+    "pick": pick,
     "plan": plan,
     "prune": prune,
     "report": report,

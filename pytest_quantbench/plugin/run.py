@@ -13,7 +13,7 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.criteria import Overrides
 from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
-from pytest_quantbench.catalog.prices import Price
+from pytest_quantbench.catalog.prices import price_of
 from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError, unknown
@@ -152,21 +152,8 @@ def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], mod
         corpus=next(iter(texts), None),
         other_corpora=texts[1:],
         task_files=dict(files),
-        price=_price(told, table.get("cost", {})),
+        price=price_of(told.get("price-per-hour"), told.get("cost-volume"), table.get("cost", {})),
     )
-
-
-def _price(told: Mapping[str, Any], table: Mapping[str, Any]) -> Price | None:
-    """What an hour costs: what options say, else `[tool.quantbench.cost]`. Raises QuantbenchError for a volume without
-    a price.
-    """
-    per_hour, currency = told.get("price-per-hour", (table.get("price_per_hour"), table.get("currency", "")))
-    volume = told.get("cost-volume", table.get("volume_tokens"))
-    if per_hour is None:
-        if volume is not None:
-            raise QuantbenchError("A volume of tokens without a price: give --price-per-hour as well.")
-        return None
-    return Price(per_hour=float(per_hour), currency=currency, volume_tokens=None if volume is None else int(volume))
 
 
 def _recipes(names: Iterable[str]) -> dict[str, Recipe]:

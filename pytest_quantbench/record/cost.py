@@ -68,7 +68,16 @@ def seconds_per_token(prompts: NDArray[Any], rates: NDArray[Any]) -> Student | N
     """Mean seconds of an output token over the prompts, from (runs,) prompts and (runs,) tokens per second. Runs of one
     prompt are alike: each prompt is one sample. None where there is one prompt.
     """
-    means = np.array([np.mean(1 / rates[prompts == each]) for each in np.unique(prompts)])
+    return _over_prompts(prompts, 1 / rates)
+
+
+def rate_over_prompts(prompts: NDArray[Any], rates: NDArray[Any]) -> Student | None:
+    """Mean output tokens per second over the prompts, likewise."""
+    return _over_prompts(prompts, rates)
+
+
+def _over_prompts(prompts: NDArray[Any], values: NDArray[Any]) -> Student | None:
+    means = np.array([np.mean(values[prompts == each]) for each in np.unique(prompts)])
     if len(means) < 2:
         return None
     error = float(means.std(ddof=1)) / len(means) ** 0.5
