@@ -31,6 +31,7 @@ from pytest_quantbench.measures.runtime.measure import RUNTIME
 from pytest_quantbench.measures.throughput import THROUGHPUT, Session
 from pytest_quantbench.record import assembly
 from pytest_quantbench.record.baseline import Baseline
+from pytest_quantbench.record.cost import priced
 from pytest_quantbench.record.pairing import Measured
 from pytest_quantbench.record.raw import raw
 from pytest_quantbench.record.schema import NoiseFloor, Record
@@ -216,7 +217,7 @@ class Cell:
         if PERPLEXITY.name in before and not self._is_readable(before[PERPLEXITY.name]):
             for name in (PERPLEXITY.name, RUNTIME.name):  # no figure of a text that the model cannot read
                 mine.pop(name, None)
-        return assembly.summarize(
+        found = assembly.summarize(
             self.target.model,
             self.recipe,
             schedule.inputs.checkpoint,
@@ -234,6 +235,7 @@ class Cell:
             candidate=self.artifact.candidate_facts,
             command=schedule.inputs.settings.command,
         )
+        return priced(found, self.raw(), schedule.inputs.settings.price)
 
     def _is_readable(self, reference: Any) -> bool:
         try:

@@ -14,6 +14,7 @@ from pytest_quantbench.cli import (
     convert,
     judge,
     merge,
+    pick,
     plan,
     prune,
     rank,
@@ -40,6 +41,7 @@ class Verb(Protocol):
 VERBS: Mapping[str, Verb] = {
     "run": run,
     "judge": judge,
+    "pick": pick,
     "plan": plan,
     "prune": prune,
     "report": report,

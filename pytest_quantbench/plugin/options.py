@@ -181,6 +181,16 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         "keep-compressed": Option(
             setting="keep_compressed", switch=True, help="with --disk-plan S: write compressed models all the same"
         ),
+        "price-per-hour": Option(
+            read=values.price,
+            metavar="PRICE",
+            help="what an hour of this machine costs, such as 2.49 or 2.49USD: records tell what a million tokens do",
+        ),
+        "cost-volume": Option(
+            read=values.whole(least=1),
+            metavar="TOKENS",
+            help="with a price: spread the cost of compressing over so many output tokens",
+        ),
         "offline": Option(setting="offline", switch=True, help="fetch nothing"),
     }
 )

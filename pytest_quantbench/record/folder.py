@@ -17,6 +17,7 @@ from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.errors import DiskError, RecordError
 from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.record.cost import priced_again
 from pytest_quantbench.record.schema import SCHEMA, Record, read
 from pytest_quantbench.storage.files import write_atomically
 from pytest_quantbench.storage.locks import held_folder
@@ -91,7 +92,7 @@ def completed_by(
         )
         measured = {_part(name) for name in arrays} | (set(PARTS) - set(kept))
         arrays = {name: array for name, array in old_arrays.items() if _part(name) not in measured} | arrays
-    return replace(record, verdicts=tuple(sorted(record.verdicts, key=_place))), arrays
+    return replace(priced_again(record, arrays), verdicts=tuple(sorted(record.verdicts, key=_place))), arrays
 
 
 def _commands(old: Record, new: Record) -> tuple[str, ...]:
