@@ -46,12 +46,15 @@ def of_check(check: str, floor: NoiseFloor | None) -> float | None:
     return found
 
 
-def refuse_tighter(metric: Metric, limit: float, floor: NoiseFloor | None) -> None:
-    """Raise ComparisonError for a limit on perplexity or accuracy that noise alone goes beyond."""
+def refuse_tighter(metric: Metric, limit: float, floor: NoiseFloor | None, of: str | None = None) -> None:
+    """Raise ComparisonError for a limit on perplexity or accuracy that noise alone goes beyond; `of`: the text or task
+    where it is not the first.
+    """
     points = of_check(metric.check, floor)
     if points is not None and abs(limit) < points:
         raise ComparisonError(
             f"The criterion {metric.label} < {limit:g} {metric.unit}".rstrip()
+            + (f" on {of}" if of else "")
             + f" is tighter than the noise floor: with activations rounded to bfloat16 the reference differs from "
             f"itself by {points:.3g} on these samples. Choose a limit above that in [tool.quantbench.criteria], or "
             f"measure more."

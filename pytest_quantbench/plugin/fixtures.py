@@ -5,7 +5,7 @@ Registered by the plugin, and as light as it: everything else is imported when a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -129,18 +129,23 @@ def suite(request: pytest.FixtureRequest, quantbench_records: list[Record]) -> S
 
 
 @pytest.fixture
-def settle(request: pytest.FixtureRequest, quantbench_run: Run) -> Callable[[Verdict | SuiteVerdict], None]:
-    """Turn a verdict into the test's outcome: fail fails with one sentence, undecided and anomalous are outcomes of
-    their own.
+def settle(
+    request: pytest.FixtureRequest, quantbench_run: Run
+) -> Callable[[Verdict | SuiteVerdict | Sequence[Verdict]], None]:
+    """Turn a verdict, or several, into the test's outcome, which is the worst of theirs: fail fails with a sentence for
+    each that did not pass, undecided and anomalous are outcomes of their own.
     """
     from pytest_quantbench.plugin.option_names import as_typed
     from pytest_quantbench.plugin.outcomes import NEITHER, OUTCOME
+    from pytest_quantbench.record.suite import severity
     from pytest_quantbench.report.terminal import explain
 
-    def settle_it(verdict: Verdict | SuiteVerdict) -> None:
-        failed = verdict.outcome == "fail" or (verdict.outcome in NEITHER and quantbench_run.undecided_fails)
-        request.node.user_properties.append((OUTCOME, verdict.outcome))
-        if failed:
-            pytest.fail(as_typed(request.config, f"{verdict.outcome}: {explain(verdict)}"), pytrace=False)
+    def settle_it(verdicts: Verdict | SuiteVerdict | Sequence[Verdict]) -> None:
+        several = sorted(verdicts if isinstance(verdicts, Sequence) else [verdicts], key=severity)
+        worst = several[0].outcome
+        request.node.user_properties.append((OUTCOME, worst))
+        if worst == "fail" or (worst in NEITHER and quantbench_run.undecided_fails):
+            told = [f"{each.outcome}: {explain(each)}" for each in several if each.outcome in ("fail", *NEITHER)]
+            pytest.fail(as_typed(request.config, "\n".join(told)), pytrace=False)
 
     return settle_it
