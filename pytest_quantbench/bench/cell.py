@@ -42,7 +42,7 @@ class Cell:
         self.target = target
         self.verdicts: dict[tuple[str, str, float | None], Verdict] = {}  # by their criterion
         self.schedule = schedule
-        self.criteria = Criteria(target, schedule.inputs.settings)
+        self.criteria = Criteria(target, schedule.inputs)
         self._saved: tuple[int, tuple[Verdict, ...]] = 0, ()
         self._deadline_seconds: float | None = None
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_quantbench.bench.inputs import Inputs
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.catalog.criteria import METRICS, PARTS, Overrides, limit_for, limited, metric_of
 from pytest_quantbench.catalog.models import Model
@@ -43,16 +44,16 @@ def refuse_unmeasured(overrides: Overrides, models: Sequence[Model], settings: S
 
 
 class Criteria:
-    """Those of one target under a session's settings."""
+    """Those of one target under its session's settings."""
 
-    def __init__(self, target: Target, settings: Settings) -> None:
-        self._target, self._settings = target, settings
+    def __init__(self, target: Target, inputs: Inputs) -> None:
+        self._target, self._inputs = target, inputs
 
     def limit(self, metric: str, of: str | None = None) -> float | None:
         """The limit that a metric is judged by, on the first text or task or on another that is named; None: it is
         measured and shown.
         """
-        overrides, first = self._settings.criteria, of is None
+        overrides, first = self._inputs.settings.criteria, of is None
         if of is None and self._limited(metric):  # the first may have one of its own, too
             of = next(iter(self._measured(METRICS[metric].check)), None)
         return limit_for(metric, self._target.model.name, self._target.recipe, overrides, of or "", first=first)
@@ -91,7 +92,7 @@ class Criteria:
         return self.limit(metric_of(check)) is not None or bool(self.others(check))
 
     def _limited(self, metric: str) -> list[str]:
-        return limited(metric, self._target.model.name, self._target.recipe, self._settings.criteria)
+        return limited(metric, self._target.model.name, self._target.recipe, self._inputs.settings.criteria)
 
     def _measured(self, check: str) -> tuple[str, ...]:
-        return measured(check, self._target.model, self._settings)
+        return measured(check, self._target.model, self._inputs.settings)
