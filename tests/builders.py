@@ -145,6 +145,8 @@ def make_task(correct, hashes="same"):
         gold=(0,) * count,
         choices=4,
         version="1",
+        questions=tuple(f"What is {place}?" for place in range(count)),
+        options=(("a", "b", "c", "d"),) * count,
     )
 
 

@@ -105,6 +105,8 @@ class TaskSamples:
     version: str
     clusters: tuple[str, ...] = ()  # of each question: those of one name share a source; (): each stands alone
     cluster_key: str = ""  # the fields of a document that say so
+    questions: tuple[str, ...] = ()  # each one's own text, without what stands in front of it
+    options: tuple[tuple[str, ...], ...] = ()  # of each question; none where answers are written
 
     @property
     def chance(self) -> float:

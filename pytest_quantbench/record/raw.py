@@ -1,14 +1,21 @@
-"""The raw samples beside a record: named arrays, `part/name`, as they go into its npz."""
+"""The raw samples beside a record: named arrays, `part/name`, as they go into its npz.
 
-from collections.abc import Callable, Mapping
+Texts of many lengths are one array of bytes, their list as JSON: numpy's own arrays of texts take four bytes per
+character of the longest one for each. `texts_of` reads both.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from pytest_quantbench.catalog.corpora import PROMPTS
 from pytest_quantbench.measures.runtime.samples import RuntimeSamples
-from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, ThroughputSamples
+from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, ThroughputSamples, WeightSamples
 
 
 def raw(samples: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,6 +26,19 @@ def raw(samples: Mapping[str, Any]) -> dict[str, Any]:
     return arrays
 
 
+def as_bytes(texts: Sequence[Any]) -> NDArray[np.uint8]:
+    """(bytes,) uint8: a list of texts, or of lists of them, as JSON, with everything beyond ASCII escaped: half of a
+    character, as a model may write it, can be stored too.
+    """
+    return np.frombuffer(json.dumps(list(texts), ensure_ascii=True).encode(), np.uint8)
+
+
+def texts_of(array: NDArray[Any]) -> list[Any]:
+    """The texts, or lists of them, that an array of a record's npz holds: as `as_bytes` made it, or one of texts."""
+    found: list[Any] = json.loads(array.tobytes()) if array.dtype == np.uint8 else array.tolist()
+    return found
+
+
 def _fields(name: str, samples: Any) -> dict[str, Any]:
     """Every field that is an array."""
     found = {each.name: getattr(samples, each.name) for each in fields(samples)}
@@ -26,8 +46,8 @@ def _fields(name: str, samples: Any) -> dict[str, Any]:
 
 
 def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
-    """(runs,) rates and times of T1, (runs, new tokens − 1) gaps between tokens, and the reference's interleaved runs,
-    of which there are none where they were not.
+    """(runs,) rates and times of T1, (runs, new tokens − 1) gaps between tokens, what each run wrote, the prompts' own
+    texts, and the reference's interleaved runs, of which there are none where they were not.
     """
     runs = samples.runs
     return {
@@ -38,6 +58,24 @@ def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
         "throughput/warm_up_tokens_per_second": np.array(samples.warm_up.tokens_per_second),
         "throughput/reference_prompt": np.array([run.prompt for run in samples.reference_runs], np.int64),
         "throughput/reference_tokens_per_second": np.array([run.tokens_per_second for run in samples.reference_runs]),
+        "throughput/prompts": as_bytes(PROMPTS),
+        "throughput/texts": as_bytes([run.text for run in runs]),
+        "throughput/reference_texts": as_bytes([run.text for run in samples.reference_runs]),
+    }
+
+
+def raw_weights(samples: WeightSamples) -> dict[str, Any]:
+    """(matrices,) names and methods, bits per weight, SNR in dB (infinite where nothing was lost), cosines and largest
+    absolute errors of the encoded matrices, in the model's order.
+    """
+    tensors = samples.tensors
+    return {
+        "weights/names": np.array([tensor.name for tensor in tensors], np.str_),
+        "weights/quantizer": np.array([tensor.quantizer for tensor in tensors], np.str_),
+        "weights/bits_per_weight": np.array([tensor.bits_per_weight for tensor in tensors]),
+        "weights/snr_db": np.array([tensor.snr_db for tensor in tensors]),
+        "weights/cosine": np.array([tensor.cosine for tensor in tensors]),
+        "weights/largest_error": np.array([tensor.largest_error for tensor in tensors]),
     }
 
 
@@ -56,13 +94,17 @@ def raw_runtime(samples: RuntimeSamples) -> dict[str, Any]:
 
 
 def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:
-    """Per task of T3: (questions,) ids, right answers and gold; log-likelihoods end to end, `choices` per question."""
+    """Per task of T3: (questions,) ids, right answers and gold; log-likelihoods end to end, `choices` per question; the
+    questions' own texts, and a list of options for each.
+    """
     arrays: dict[str, Any] = {}
     for name, task in samples.tasks.items():
         arrays[f"accuracy/{name}/ids"] = np.array(task.ids)
         arrays[f"accuracy/{name}/hashes"] = np.array(task.hashes)
         arrays[f"accuracy/{name}/correct"] = task.correct
         arrays[f"accuracy/{name}/correct_raw"] = task.correct_raw
+        arrays[f"accuracy/{name}/questions"] = as_bytes(task.questions)
+        arrays[f"accuracy/{name}/options"] = as_bytes(task.options)
         arrays[f"accuracy/{name}/texts"] = np.array(task.texts)
         arrays[f"accuracy/{name}/gold"] = np.array(task.gold)
         arrays[f"accuracy/{name}/choices"] = np.array([len(question) for question in task.loglikelihoods])
@@ -95,6 +137,7 @@ RAW: Mapping[str, Callable[[Any], dict[str, Any]]] = MappingProxyType(
         "throughput": raw_throughput,
         "perplexity": raw_perplexity,
         "accuracy": raw_accuracy,
+        "weights": raw_weights,
         "runtime": raw_runtime,
         "calibration_text": nothing,  # of a text that nothing is judged by
     }

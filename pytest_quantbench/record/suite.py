@@ -1,5 +1,6 @@
 """All models of a recipe together: how many meet every criterion, and Holm's correction over the family of criteria."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -26,6 +27,8 @@ class SuiteVerdict:
     undecided: int
     anomalous: int  # candidates that are better than their reference: they meet nothing
     incomplete: int  # not all of their criteria were measured
+    models: int
+    changed_by_holm: int  # verdicts that Holm's correction leaves undecided
     sentence: str
     needed: str = ""
 
@@ -47,6 +50,27 @@ def of_each(record: Record, metric: str) -> list[Verdict]:
     """The verdicts that count for a metric of a cell: the worst on each text or task that it was judged on."""
     names = dict.fromkeys(verdict.of for verdict in record.verdicts if verdict.metric == metric)
     return [verdict for name in names if (verdict := worst(record, metric, name)) is not None]
+
+
+def lacking(record: Record) -> list[str]:
+    """The metrics that a cell's criteria are of and that were not measured. Throughput is none of them on a CPU, where
+    it is not judged however it is.
+    """
+    on_cpu = record.machine is not None and record.machine.backend == "cpu"
+    found = {verdict.metric for verdict in record.verdicts} | ({"throughput_ratio"} if on_cpu else set())
+    return [name for name in METRICS if name not in found]
+
+
+def beyond_limit(verdict: Verdict) -> float:
+    """How far a figure is on the bad side of its limit, in limits: 1 is twice what is allowed. Infinite where there is
+    no figure because it overflows; minus infinity where nothing is judged.
+    """
+    if verdict.limit is None:
+        return -math.inf
+    if verdict.estimate is None:
+        return math.inf if verdict.outcome == "fail" else 0.0
+    beyond = verdict.estimate - verdict.limit
+    return (beyond if METRICS[verdict.metric].better == "lower" else -beyond) / (abs(verdict.limit) or 1.0)
 
 
 def holm_outcomes(recipe: str, records: Sequence[Record]) -> Mapping[tuple[str, Criterion], Outcome]:
@@ -110,6 +134,8 @@ def judge_suite(recipe: str, records: Sequence[Record]) -> SuiteVerdict:
         undecided=unsure,
         anomalous=odd,
         incomplete=incomplete,
+        models=len(states),
+        changed_by_holm=_changed_by_holm(recipe, cells),
         sentence=sentence,
     )
 
@@ -119,7 +145,7 @@ def _state(record: Record) -> Outcome | Literal["incomplete"]:
     outcomes = {verdict.outcome for verdict in record.verdicts}
     if "fail" in outcomes:
         return "fail"
-    if not set(METRICS) <= {verdict.metric for verdict in record.verdicts}:
+    if lacking(record):
         return "incomplete"
     if "anomalous" in outcomes:
         return "anomalous"
@@ -146,10 +172,14 @@ def _not_judged(cells: Sequence[Record]) -> str:
 
 
 def _after_holm(recipe: str, cells: Sequence[Record]) -> str:
+    changed, criteria = _changed_by_holm(recipe, cells), len(holm_outcomes(recipe, cells))
+    return f"; after Holm's correction over {criteria} criteria {changed} more are undecided" if changed else ""
+
+
+def _changed_by_holm(recipe: str, cells: Sequence[Record]) -> int:
     corrected = holm_outcomes(recipe, cells)
-    changed = sum(
+    return sum(
         corrected.get((record.model_id, verdict.criterion), verdict.outcome) != verdict.outcome
         for record in cells
         for verdict in record.verdicts
     )
-    return f"; after Holm's correction over {len(corrected)} criteria {changed} more are undecided" if changed else ""

@@ -70,7 +70,7 @@ class AccuracyShare(Share[AccuracySamples]):
 class Accuracy(WalkMeasure[AccuracySamples]):
     """T3."""
 
-    name, label, version = "accuracy", "T3", 3
+    name, label, version = "accuracy", "T3", 4
     samples = AccuracySamples
 
     def share(

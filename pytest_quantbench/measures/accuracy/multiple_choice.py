@@ -23,6 +23,7 @@ from pytest_quantbench.engines.walk_proof import Branching, Proof
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import quiet_lm_eval
 from pytest_quantbench.measures.accuracy.question_sample import TaskPart, not_readable
+from pytest_quantbench.measures.accuracy.question_texts import question_and_options
 from pytest_quantbench.measures.accuracy.requests import Answer, Plan, Request, cut, planned
 from pytest_quantbench.measures.samples import TaskSamples
 
@@ -130,6 +131,7 @@ def by_task(parts: Sequence[TaskPart], row: Row) -> dict[str, TaskSamples]:
                     "ids": f"{part.label}{doc.get('id', index)}",
                     "hashes": hashes(part.task, doc, instances),
                     "clusters": part.source(index),
+                    "shown": question_and_options(part.task, doc, instances),
                 }
                 | row(part, index, doc, instances)
                 for index, doc, instances in part.asked
@@ -226,4 +228,6 @@ def _samples(rows: Sequence[Mapping[str, Any]], version: str, cluster_key: str) 
         version=version,
         clusters=tuple(column["clusters"]),
         cluster_key=cluster_key,
+        questions=tuple(question for question, _ in column["shown"]),
+        options=tuple(options for _, options in column["shown"]),
     )

@@ -1,0 +1,153 @@
+"""What can be said of a cell, and why: the kinds of answers, from what overrules all else to what meets everything."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.judge.verdict import Outcome, Verdict
+from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.suite import beyond_limit, lacking, worst
+from pytest_quantbench.report.phrases import NAMES, count, criterion, figure, joined, limit
+
+Word = Literal["may ship", "may not ship", "undecided", "not judged"]
+ON_A_CPU = "it ran on a CPU"
+LOOK_FIRST = (
+    "look before you ship: weights do not gain by being rounded, so it may be another fine-tune, or made with this "
+    "very text or these questions"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """One thing that can be said of a cell: when it is said, the reason, and what would settle it."""
+
+    word: Word
+    holds: Callable[[Record], bool]
+    why: Callable[[Record], str]
+    settled_by: Callable[[Record], str] = lambda record: ""
+    shared: bool = False  # cells of one `alike` share the reason word for word
+    alike: Callable[[Record], str] = lambda record: ""
+    first: str = "One of them is"  # before the cell that stands for many
+
+
+def _were(names: Sequence[str]) -> str:
+    return "was" if len(names) == 1 else "were"
+
+
+def _judged(record: Record, *outcomes: Outcome) -> list[Verdict]:
+    return [verdict for verdict in record.verdicts if verdict.outcome in outcomes]
+
+
+def _met(record: Record) -> str:
+    """`the two criteria that were judged (…). Throughput was not judged: it ran on a CPU`."""
+    names = list(dict.fromkeys(criterion(verdict) for verdict in _judged(record, "pass")))
+    of = f"the {count(len(names))} {'criterion' if len(names) == 1 else 'criteria'} that "
+    unjudged = _unjudged(record)
+    if "throughput_ratio" not in {*lacking(record), *(verdict.metric for verdict in record.verdicts)}:
+        unjudged.setdefault(ON_A_CPU, []).append(NAMES["throughput_ratio"])  # nor was it measured
+    others = [f". {joined(each).capitalize()} {_were(each)} not judged: {why}" for why, each in unjudged.items()]
+    return f"{of}{_were(names)} judged ({', '.join(names)}){''.join(others)}"
+
+
+def _ships(record: Record) -> str:
+    return f"it meets {_met(record)}"
+
+
+def _unjudged(record: Record) -> dict[str, list[str]]:
+    """What was measured and has no verdict: the criteria by the reason."""
+    reasons: dict[str, list[str]] = {}
+    for name in METRICS:
+        verdict = worst(record, name)
+        if verdict is not None and verdict.outcome == "informational":
+            why = ON_A_CPU if "CPU" in verdict.not_judged else verdict.not_judged or f"{record.level} has no limit"
+            reasons.setdefault(why, []).append(criterion(verdict))
+    return reasons
+
+
+def _failed(record: Record) -> str:
+    """The criterion that is missed by most, with figures, and the names of the others."""
+    first, *others = sorted(_judged(record, "fail"), key=beyond_limit, reverse=True)
+    named = joined(list(dict.fromkeys(criterion(verdict) for verdict in others)))
+    return f"{figure(first)}, and {limit(first)}" + (f"; {named} missed, too" if named else "")
+
+
+def _anomalous(record: Record) -> str:
+    found = [figure(verdict) for verdict in _judged(record, "anomalous")]
+    return f"{joined(found)}, which is better than its original by more than noise; {LOOK_FIRST}"
+
+
+def _open(record: Record) -> str:
+    """What is undecided, and what was not measured."""
+    found = [f"{figure(each)}, and {limit(each)}" for each in _judged(record, "undecided")]
+    if not found and _judged(record, "pass"):
+        found = [f"it meets {_met(record)}"]
+    return "; ".join([*found, *_missing(record)])
+
+
+def _open_settled_by(record: Record) -> str:
+    needed = [verdict.needed for verdict in _judged(record, "undecided") if verdict.needed]
+    missing = [NAMES[name] for name in lacking(record)]
+    return "; ".join([*needed, *([f"to settle it, measure its {joined(missing)}, too"] if missing else [])])
+
+
+def _without_verdict(record: Record) -> str:
+    """Why nothing was judged: `size and throughput were measured, and int8 has no limit`."""
+    found = [f"{joined(names)} {_were(names)} measured, and {why}" for why, names in _unjudged(record).items()]
+    return "; ".join([*found, *_missing(record)])
+
+
+def _missing(record: Record) -> list[str]:
+    missing = [NAMES[name] for name in lacking(record)]
+    return [f"its {joined(missing)} {_were(missing)} not measured"] if missing else []
+
+
+def _collapsed(record: Record) -> str:
+    found = record.coherence
+    assert found is not None
+    signs = ["writes in loops where its original does not"] if found.loops else []
+    signs += ["answers no better than by guessing"] if found.guesses else []
+    return f"it has collapsed: it {joined(signs)}"
+
+
+def _wrong_weights(record: Record) -> str:
+    first, *others = record.integrity or ()
+    more = f" ({len(others)} more findings are in its record)" if others else ""
+    return f"its decoded weights are not what they should be: {first.rstrip('.')}{more}"
+
+
+# What overrules comes first; the last row holds for whatever meets all that was judged.
+KINDS: tuple[Kind, ...] = (
+    Kind(word="may not ship", holds=lambda record: bool(record.integrity), why=_wrong_weights),
+    Kind(
+        word="may not ship",
+        holds=lambda record: record.coherence is not None and record.coherence.collapsed,
+        why=_collapsed,
+    ),
+    Kind(
+        word="may not ship",
+        holds=lambda record: bool(_judged(record, "fail")),
+        why=_failed,
+        first="Farthest from its limit is",
+    ),
+    Kind(
+        word="undecided",
+        holds=lambda record: bool(_judged(record, "anomalous")),
+        why=_anomalous,
+        settled_by=lambda record: "to settle it, find out what the file was made from and with which texts",
+    ),
+    Kind(
+        word="not judged",
+        holds=lambda record: not _judged(record, "pass", "undecided"),
+        why=_without_verdict,
+        shared=True,
+        alike=_without_verdict,
+    ),
+    Kind(
+        word="undecided",
+        holds=lambda record: bool(_judged(record, "undecided") or lacking(record)),
+        why=_open,
+        settled_by=_open_settled_by,
+    ),
+    Kind(word="may ship", holds=lambda record: True, why=_ships, shared=True, alike=_ships),
+)
