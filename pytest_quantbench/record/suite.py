@@ -40,9 +40,9 @@ def severity(verdict: Verdict | SuiteVerdict) -> int:
 
 def worst(record: Record, metric: str, of: str | None = None) -> Verdict | None:
     """The verdict that counts for a metric of a cell: the worst of its criteria, the first of equals. `of`: of those on
-    one text or task; None: of all.
+    one text or task, and those that name none; None: of all.
     """
-    found = [verdict for verdict in record.verdicts if verdict.metric == metric and of in (None, verdict.of)]
+    found = [each for each in record.verdicts if each.metric == metric and (of is None or each.of in (of, ""))]
     return min(found, key=severity, default=None)
 
 

@@ -6,7 +6,7 @@ from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.judge.verdict import Outcome
 from pytest_quantbench.record.candidate_schema import CandidateFile
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.record.suite import SEVERITY, worst
+from pytest_quantbench.record.suite import SEVERITY, of_each
 from pytest_quantbench.report import markdown_table
 
 MISSING = "–"
@@ -68,13 +68,18 @@ def answers(records: Sequence[Record]) -> list[str]:
 
 
 def _answer(record: Record) -> str:
-    found = {name: worst(record, name) for name in METRICS}
-    outcomes = {verdict.outcome for verdict in found.values() if verdict is not None}
+    found = {name: of_each(record, name) for name in METRICS}
+    outcomes = {verdict.outcome for several in found.values() for verdict in several}
     told = []
     for outcome, words in ANSWERS.items():
-        names = [METRICS[name].label for name, each in found.items() if each is not None and each.outcome == outcome]
+        names = [
+            METRICS[name].label + (f" on {each.of}" if len(several) > 1 else "")
+            for name, several in found.items()
+            for each in several
+            if each.outcome == outcome
+        ]
         told += [f"{words}: {', '.join(names)}"] if names else []
-    missing = [METRICS[name].label for name, each in found.items() if each is None]
+    missing = [METRICS[name].label for name, several in found.items() if not several]
     told += [f"not measured: {', '.join(missing)}"] if missing else []
     word = next((outcome for outcome in SEVERITY if outcome in outcomes), "informational").upper()
     return f"{word if word != 'INFORMATIONAL' else 'NOT JUDGED'} ({'; '.join(told)})"

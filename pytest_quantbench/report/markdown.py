@@ -6,7 +6,7 @@ from pytest_quantbench.catalog.criteria import INSENSITIVE_TASKS, METRICS, SENSI
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import holm_outcomes
 from pytest_quantbench.report import candidates, markdown_table
-from pytest_quantbench.report.tables import MISSING, TABLES, Table, calibration, mark, number
+from pytest_quantbench.report.tables import MISSING, TABLES, Table, calibration, first_of, mark, number
 from pytest_quantbench.report.terminal import LEGEND, integrity_lines, sentences, suite_lines
 
 OTHER_TEXT = "†"
@@ -34,7 +34,7 @@ def _markdown_table(table: Table, records: Sequence[Record]) -> list[str]:
         rows.append([model])
         for recipe in recipes:
             record = cells.get((model, recipe))
-            sign = mark(record, table.metric) if record and table.metric else ""
+            sign = mark(record, table.metric, first_of(record, table.metric)) if record and table.metric else ""
             other = table.metric == "perplexity_delta" and record is not None and _reads_otherwise(record, cells)
             shown = (table.figure(record), sign, OTHER_TEXT if other else "") if record else (MISSING,)
             rows[-1].append(" ".join(filter(None, shown)))

@@ -13,10 +13,17 @@ MARKS: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "undecided": "?", "an
 MISSING = "–"
 
 
-def mark(record: Record, metric: str) -> str:
-    """The sign of a record's worst verdict on a metric; empty if there is none."""
-    verdict = worst(record, metric)
+def mark(record: Record, metric: str, of: str | None = None) -> str:
+    """The sign of a record's worst verdict on a metric, on one text or task or on all; empty if there is none."""
+    verdict = worst(record, metric, of)
     return "" if verdict is None else MARKS[verdict.outcome]
+
+
+def first_of(record: Record, metric: str) -> str | None:
+    """The text or task that a table has a metric's figures of; None for a metric that has none."""
+    if metric == "perplexity_delta" and record.perplexity is not None:
+        return record.perplexity.corpus
+    return next(iter(record.accuracy.tasks)) if metric == "accuracy_drop_points" and record.accuracy else None
 
 
 def interval(value: Interval | None, digits: int, sign: str = "") -> str:
@@ -43,8 +50,10 @@ class Shown:
 
 
 def decided(record: Record, metric: str, plain: Shown) -> Shown:
-    """The look that decided the worst verdict; the plain figures, of all samples, where nothing was judged."""
-    verdict = worst(record, metric)
+    """The look that decided the worst verdict on the first text or task; the plain figures, of all samples, where
+    nothing was judged.
+    """
+    verdict = worst(record, metric, first_of(record, metric))
     ends = () if verdict is None else (verdict.estimate, verdict.low, verdict.high, verdict.confidence)
     if verdict is None or verdict.limit is None or None in ends:
         return plain
@@ -100,10 +109,11 @@ def _head(record: Record) -> str:
 
 
 def _other_texts(record: Record) -> str:
-    """The texts that are not judged."""
+    """The texts beside the first, with the sign of a verdict where they have a limit of their own."""
     shown = [
         f"{name} {number(part.ppl, 3)} ({part.tokens:,} tokens)"
         + ("" if part.bf16_ppl is None else f", Δ {interval(part.delta_interval, 3, '+')}")
+        + _sign(record, "perplexity_delta", name)
         for name, part in record.perplexities.items()
     ]
     return "; ".join(shown) or MISSING
@@ -130,12 +140,17 @@ def _accuracy(record: Record) -> str:
     return told + (f", drop {interval(look.interval, 1)}{look.note}" if look.interval else "")
 
 
+def _sign(record: Record, metric: str, of: str) -> str:
+    return f" {mark(record, metric, of)}" if any((v.metric, v.of) == (metric, of) for v in record.verdicts) else ""
+
+
 def _other_tasks(record: Record) -> str:
-    """The tasks that are not judged."""
+    """The tasks beside the first, with the sign of a verdict where they have a limit of their own."""
     _, *others = record.accuracy.tasks.items() if record.accuracy else ((),)
     shown = [
         f"{name} {task.accuracy:.1%} ({task.questions:,})"
         + (f", drop {interval(task.drop_points, 1)}" if task.drop_points else "")
+        + _sign(record, "accuracy_drop_points", name)
         for name, task in others
     ]
     return "; ".join(shown) or MISSING
@@ -213,10 +228,10 @@ TABLES = (
     Table(title="Tokens per second, with speed-up over BF16", figure=_speed, metric="throughput_ratio"),
     Table(title="Perplexity, with delta against BF16", figure=_perplexity, metric="perplexity_delta"),
     Table(title="Perplexity of the text's first tokens alone, not judged", figure=_head, metric=None),
-    Table(title="Other texts, not judged: perplexity and delta", figure=_other_texts, metric=None),
+    Table(title="Other texts: perplexity and delta", figure=_other_texts, metric=None),
     Table(title="KL divergence from BF16, nats per token", figure=_divergence, metric=None),
     Table(title="Accuracy, with drop against BF16 in points", figure=_accuracy, metric="accuracy_drop_points"),
-    Table(title="Other tasks, not judged: accuracy and drop", figure=_other_tasks, metric=None),
+    Table(title="Other tasks: accuracy and drop", figure=_other_tasks, metric=None),
     Table(title="By the files' own runtime, not judged: nats per token", figure=errors_by_source, metric=None),
     Table(title="Speed of the files' own runtime, not judged", figure=runtime_speed, metric=None),
     Table(title="Coherence: greedy outputs beside those of BF16", figure=coherence, metric=None),

@@ -76,7 +76,7 @@ def test_other_texts_are_other_perplexities_and_the_first_is_judged(cells, text)
     line = terminal.terminal_line(record)
     assert "second.txt" not in line
     shown = {table.title: table.figure(record) for table in tables.TABLES}
-    assert f"second.txt {other.ppl:.3f} (512 tokens), Δ " in shown["Other texts, not judged: perplexity and delta"]
+    assert f"second.txt {other.ppl:.3f} (512 tokens), Δ " in shown["Other texts: perplexity and delta"]
     assert "(512 tokens), Δ " in shown["Perplexity of the text's first tokens alone, not judged"]
 
 
