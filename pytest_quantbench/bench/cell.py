@@ -225,6 +225,7 @@ class Cell:
             around_texts=lambda: schedule.inputs.around_texts,
             machine=describe(schedule.inputs.engine),
             seed=schedule.inputs.settings.seed,
+            session=schedule.inputs.settings.session,
             candidate=self.artifact.candidate_facts,
         )
 

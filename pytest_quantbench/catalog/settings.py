@@ -1,5 +1,7 @@
 """What the user asked for: the options of one session, and what holds where nothing is said."""
 
+import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,6 +10,10 @@ from pytest_quantbench.catalog.corpora import Sampling
 from pytest_quantbench.catalog.criteria import Overrides
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS, DiskPlan
 from pytest_quantbench.storage.cache import default_cache
+
+
+def _session_name() -> str:
+    return os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex  # xdist's, which its workers share, or ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +47,7 @@ class Settings:
     disk_plan: DiskPlan = DISK_PLANS["A"]
     keep_compressed: bool = False  # under a plan that writes no compressed models
     criteria: Overrides = field(default_factory=Overrides)
+    session: str = field(default_factory=_session_name, compare=False)  # of whom a record says that it wrote it
 
     @property
     def writes(self) -> DiskPlan:

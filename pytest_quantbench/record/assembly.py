@@ -1,7 +1,5 @@
 """A cell's samples by the measure's name → its record. Each part is summarized in its own module; judges nothing."""
 
-import os
-import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -19,7 +17,6 @@ from pytest_quantbench.record import perplexity_summary, runtime_summary, summar
 from pytest_quantbench.record.candidate_schema import candidate_file
 from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, Record
 
-SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex  # xdist's name for a run, or one of our own
 TESTS = ("throughput", "perplexity", "accuracy")  # T1, T2 and T3: they let the model read or write
 
 
@@ -38,6 +35,7 @@ def summarize(
     around_texts: Callable[[], dict[str, tuple[str, ...]]],
     machine: Machine,
     seed: int,
+    session: str,
     candidate: CandidateFacts | None = None,
 ) -> Record:
     """What was measured of a cell, beside the `reference` that it is compared with; None: it is the reference. Parts
@@ -59,7 +57,7 @@ def summarize(
         compression=summary.compression(manifest, calibration_ppl),
         verdicts=verdicts,
         machine=machine,
-        session=SESSION,
+        session=session,
         noise_floor=noise_floor,
         tokenizer=around_texts() if any(name in samples for name in TESTS) else None,
         **_parts(samples, reference),

@@ -94,8 +94,8 @@ def _verdicts(record: Record, old: Record, still: Collection[str], *, same_sessi
     samples are those of then, or of this very session, where another worker judged the cell by another test. What
     failed once in a session stays failed.
     """
-    failed = {verdict.criterion for verdict in old.verdicts if same_session and verdict.outcome == "fail"}
-    mine = [verdict for verdict in record.verdicts if verdict.criterion not in failed]
+    failed = {(each.criterion, each.limit) for each in old.verdicts if same_session and each.outcome == "fail"}
+    mine = [verdict for verdict in record.verdicts if (verdict.criterion, verdict.limit) not in failed]
     now = {verdict.criterion for verdict in mine}
     # one by a test's own limit lasts as long as the session with that test
     lasting = [verdict for verdict in old.verdicts if not verdict.given or old.session == record.session]

@@ -41,6 +41,7 @@ def assembled(samples, reference):
         around_texts=lambda: {"prefix": ("<s>",)},
         machine=None,
         seed=3,
+        session="s",
     )
 
 
