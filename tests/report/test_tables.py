@@ -1,5 +1,7 @@
 """Figures as text: what is missing is a dash, and a judged figure is that of the look that decided."""
 
+import dataclasses
+
 import pytest
 from builders import make_perplexity, make_record, make_verdict
 
@@ -135,3 +137,24 @@ def test_the_two_errors_are_told_apart_in_plain_words():
     assert terminal.summary([record]).count(f"runtime: Tiny-int4: {told}") == 1
     assert tables.errors_by_source(make_record()) == tables.runtime_speed(make_record()) == tables.MISSING
     assert not any(line.startswith("runtime:") for line in terminal.summary([make_record()]))
+
+
+def test_figures_and_signs_are_of_the_text_that_a_table_is_of():
+    """A verdict on another text stands with that text's figures, and does not pose as the first one's."""
+    first = dataclasses.replace(
+        make_verdict("perplexity_delta"), of="corpus", value=3.5, reference_value=3.25, items=512
+    )
+    second = dataclasses.replace(make_verdict("perplexity_delta", "fail"), of="b.txt", value=9.0, reference_value=1.0)
+    record = make_record(
+        perplexity=make_perplexity(corpus="corpus"),
+        perplexities={name: make_perplexity(corpus=name, ppl=9.0) for name in ("b.txt", "c.txt")},
+        verdicts=(first, second),
+    )
+    shown = {table.title: table.figure(record) for table in TABLES}
+    assert shown["Perplexity, with delta against BF16"].startswith("3.500 against 3.250 (512 tokens)")
+    judged, unjudged = shown["Other texts: perplexity and delta"].split("; ")
+    assert judged.startswith("b.txt 9.000")
+    assert judged.endswith(" ✗")
+    assert not unjudged.endswith(("✗", "✓", "·"))
+    assert tables.mark(record, "perplexity_delta", tables.first_of(record, "perplexity_delta")) == "✓"
+    assert tables.mark(record, "perplexity_delta") == "✗"
