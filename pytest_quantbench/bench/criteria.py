@@ -1,7 +1,7 @@
 """By which criteria a cell is judged: by a check on its first text or task, and on others that have a limit."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from pytest_quantbench.bench.inputs import Inputs
@@ -10,6 +10,7 @@ from pytest_quantbench.catalog.criteria import METRICS, PARTS, Overrides, limit_
 from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import UnknownNameError, unknown
+from pytest_quantbench.judge.verdict import Verdict
 
 OPTIONS = {"perplexity": "--corpus", "accuracy": "--task"}  # what adds a text or a task, by the check
 log = logging.getLogger(__name__)
@@ -86,6 +87,18 @@ class Criteria:
                     f"which this session does not measure; it measures {', '.join(there)}. {OPTIONS[check]} adds it."
                 )
         return [name for name in there[1:] if name in named and self.limit(metric, name) is not None]
+
+    def warn_of_unjudged(self, verdicts: Collection[Verdict]) -> None:
+        """Say in the log which texts and tasks have a limit of their own and no verdict, of checks that have others: a
+        test that asks for the first alone must not hide them.
+        """
+        for check in PARTS:
+            told = {verdict.of for verdict in verdicts if METRICS[verdict.metric].check == check}
+            if left := [name for name in (self.others(check) if told else []) if name not in told]:
+                log.warning(
+                    f"{self._target.id} has limits on the {METRICS[metric_of(check)].label} of {', '.join(left)}, which "
+                    f"no test has judged: cell.judge_all({check!r}) judges by all criteria."
+                )
 
     def is_judged(self, check: str) -> bool:
         """Whether there is any limit for a check."""

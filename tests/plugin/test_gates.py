@@ -122,6 +122,17 @@ def test_a_text_with_an_option_of_its_own_is_judged_beside_the_first(suite, pyte
     assert [outcome for *_, outcome in told(pytester)] == ["pass", "pass"]
 
 
+def test_a_limit_that_no_test_judges_by_is_told(suite, pytester, other):
+    """A gate that asks for the first text alone."""
+    source = GATE_AT.format(mark="t2", check="perplexity", limit=LAX)
+    result = suite(dedent(source), *QUICK, *other, f"--max-ppl-delta=other.txt={STRICT}")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        ["note: Tiny-int4-rtn has limits on the perplexity delta vs BF16 of other.txt, which no test has judged: *"]
+    )
+    assert "no test has judged" not in suite(CHECKS, *QUICK, *other, f"--max-ppl-delta=other.txt={LAX}").stdout.str()
+
+
 def test_a_task_and_a_text_have_limits_in_pyproject(suite, pytester, other):
     pytester.makepyprojecttoml(f"""
         [tool.quantbench.criteria.int4]

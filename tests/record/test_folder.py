@@ -91,8 +91,10 @@ def test_a_verdict_of_the_same_session_stays_whatever_its_samples_became(tmp_pat
 @pytest.mark.parametrize(("session", "kept"), [("s", ["fail"]), ("the next one", ["pass"])])
 def test_what_failed_once_in_a_session_stays_failed(tmp_path, session, kept):
     """Of two workers that judged by one limit, and only one of which had time for a second look."""
-    folder.save(*judged(1.0, "fail"), tmp_path)
-    found = read(folder.save(*judged(1.0, "pass", session=session), tmp_path))
+    first, arrays = judged(1.0, "fail")
+    folder.save(first, arrays, tmp_path)
+    second, arrays = judged(1.0, "pass", session=session)
+    found = read(folder.save(second, arrays, tmp_path))
     assert [verdict.outcome for verdict in found.verdicts] == kept
 
 
