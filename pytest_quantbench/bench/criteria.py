@@ -95,9 +95,10 @@ class Criteria:
         for check in PARTS:
             told = {verdict.of for verdict in verdicts if METRICS[verdict.metric].check == check}
             if left := [name for name in (self.others(check) if told else []) if name not in told]:
+                label = METRICS[metric_of(check)].label
                 log.warning(
-                    f"{self._target.id} has limits on the {METRICS[metric_of(check)].label} of {', '.join(left)}, which "
-                    f"no test has judged: cell.judge_all({check!r}) judges by all criteria."
+                    f"{self._target.id} has limits on the {label} of {', '.join(left)}, which no test has judged: "
+                    f"cell.judge_all({check!r}) judges by all criteria."
                 )
 
     def is_judged(self, check: str) -> bool:
