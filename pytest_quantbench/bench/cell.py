@@ -10,17 +10,19 @@ from pytest_quantbench import measures
 from pytest_quantbench.bench.calibration_check import calibration_perplexity, warn_of_foreign_text
 from pytest_quantbench.bench.checks import decide
 from pytest_quantbench.bench.criteria import Criteria
-from pytest_quantbench.bench.noise_floor import noise_floor, of_check, refuse_tighter
+from pytest_quantbench.bench.noise_floor import noise_floor_of, of_check, refuse_tighter
 from pytest_quantbench.bench.schedule import Schedule
 from pytest_quantbench.bench.target import PLAIN, Target
 from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.criteria import METRICS, metric_of
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.engines.accelerator import accelerator
 from pytest_quantbench.engines.machine import describe
 from pytest_quantbench.engines.runtimes import Runtime
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.judge import rules
+from pytest_quantbench.judge.change import Change
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures import AnyMeasure, weights
 from pytest_quantbench.measures.accuracy.measure import ACCURACY
@@ -29,8 +31,11 @@ from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 from pytest_quantbench.measures.runtime.measure import RUNTIME
 from pytest_quantbench.measures.throughput import THROUGHPUT, Session
 from pytest_quantbench.record import assembly
+from pytest_quantbench.record.baseline import Baseline
+from pytest_quantbench.record.cost import priced
+from pytest_quantbench.record.pairing import Measured
 from pytest_quantbench.record.raw import raw
-from pytest_quantbench.record.schema import NoiseFloor, Record
+from pytest_quantbench.record.schema import Record
 
 
 class Cell:
@@ -110,9 +115,8 @@ class Cell:
         return [self.judge(check), *(self.judge(check, of=name) for name in self.criteria.others(check))]
 
     def judge(self, check: str, limit: float | None = None, of: str | None = None) -> Verdict:
-        """The verdict of one check: `size`, `perplexity`, `accuracy` or `throughput`, the latter two on the first text
-        or task, or on the one that is named. A `limit` is judged by instead of the cell's criterion, and stands in the
-        record beside it. What failed once stays failed there.
+        """The verdict of one check (`size`, `perplexity`, …), on the first text or task or the one named. A `limit` is
+        judged by instead of the cell's criterion, and stands in the record beside it. What failed stays failed there.
 
         Raises ComparisonError where samples may not be compared, T2 and T3 saw different weights, or the limit is
         below the noise floor, UnknownNameError for a check that does not exist, or a text or task that is not measured.
@@ -130,7 +134,21 @@ class Cell:
             _ = self.problems
         if check == THROUGHPUT.name:
             self.schedule.timings.let_go(self.target)  # runs after `finish` load the model again
+        if self.schedule.inputs.settings.baseline is not None:
+            found = self._since_baseline(check)
+            self.verdicts[verdict.criterion] = replace(self.verdicts[verdict.criterion], baseline=found)
+            verdict = replace(verdict, baseline=found)
         return verdict
+
+    def _since_baseline(self, check: str) -> tuple[Change, ...]:
+        """What became of a check's figures since the baseline's record of this cell."""
+        settings = self.schedule.inputs.settings
+        assert settings.baseline is not None
+        stored, now = Baseline(settings.baseline), Measured(record=self.record(), arrays=self.raw())
+        figures = settings.baseline_figures
+        if figures is None:
+            figures = stored.all_figures(self.target.model.name)
+        return stored.changes(now, check, noise_floor_of(self.target, self.schedule), figures)
 
     def _verdict(self, check: str, limit: float | None, of: str | None) -> Verdict:
         deadline_seconds = self._deadline()
@@ -146,7 +164,7 @@ class Cell:
         if check == PERPLEXITY.name:
             self._refuse_identical()
         is_candidate = self.recipe.candidate is not None
-        floor = self._noise_floor(check, of) if is_candidate or limit is not None else None
+        floor = noise_floor_of(self.target, self.schedule, check, of) if is_candidate or limit is not None else None
         if limit is not None:
             refuse_tighter(METRICS[metric_of(check)], limit, floor, of)
         beyond = of_check(check, floor) if is_candidate else None
@@ -167,21 +185,6 @@ class Cell:
             if other.variant == PLAIN and other.recipe.bits != self.recipe.bits:
                 candidate = self.recipe.candidate is not None or other.recipe.candidate is not None
                 rules.refuse_identical(self.id, found[self.target], other.id, losses, may_share_weights=candidate)
-
-    def _noise_floor(self, check: str | None = None, of: str | None = None) -> NoiseFloor | None:
-        """How far the reference is from itself, as far as that is measured; by a `check` along a walk, it is now. The
-        check's figures are `of` one text or task, all others of the first.
-        """
-        schedule, reference, rounded = self.schedule, self.target.reference, self.target.rounded
-        if check is not None and (measure := measures.get(check)).needs == "walk":
-            schedule.ensure([Want(target=rounded, measure=measure)])
-            schedule.samples.need(rounded, measure)
-        losses = [schedule.samples.get(each, PERPLEXITY) for each in (reference, rounded)]
-        answers = [schedule.samples.get(each, ACCURACY) for each in (reference, rounded)]
-        if of is not None:
-            losses = [each and each.part(of) for each in losses] if check == PERPLEXITY.name else losses
-            answers = [each and each.part(of) for each in answers] if check == ACCURACY.name else answers
-        return noise_floor(losses[0], losses[1], answers[0], answers[1])
 
     def _deadline(self) -> float | None:
         """When the cell's time is up, by `time.monotonic()`: the clock starts with its first check."""
@@ -211,7 +214,7 @@ class Cell:
         if PERPLEXITY.name in before and not self._is_readable(before[PERPLEXITY.name]):
             for name in (PERPLEXITY.name, RUNTIME.name):  # no figure of a text that the model cannot read
                 mine.pop(name, None)
-        return assembly.summarize(
+        found = assembly.summarize(
             self.target.model,
             self.recipe,
             schedule.inputs.checkpoint,
@@ -221,13 +224,16 @@ class Cell:
             verdicts=tuple(self.verdicts.values()),
             weights_sha256=assembly.evaluated_weights(self.id, self._measured()),
             calibration_ppl=calibration_perplexity(self.target, schedule),
-            noise_floor=self._noise_floor() if self.target.is_reference else None,
+            noise_floor=noise_floor_of(self.target, self.schedule) if self.target.is_reference else None,
             around_texts=lambda: schedule.inputs.around_texts,
             machine=describe(schedule.inputs.engine),
+            accelerator=accelerator(schedule.inputs.engine.backend),
             seed=schedule.inputs.settings.seed,
             session=schedule.inputs.settings.session,
             candidate=self.artifact.candidate_facts,
+            command=schedule.inputs.settings.command,
         )
+        return priced(found, self.raw(), schedule.inputs.settings.price)
 
     def _is_readable(self, reference: Any) -> bool:
         try:

@@ -7,8 +7,14 @@ not the quantizer, and is refused.
 
 import numpy as np
 
+from pytest_quantbench import measures
+from pytest_quantbench.bench.schedule import Schedule
+from pytest_quantbench.bench.target import Target
+from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.criteria import Metric
 from pytest_quantbench.errors import ComparisonError
+from pytest_quantbench.measures.accuracy.measure import ACCURACY
+from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.stats import series
@@ -38,6 +44,24 @@ def noise_floor(
         drop, flipped = abs(observed.value), 100 * observed.rate
     found = NoiseFloor(perplexity_points=points, kl_nats=kl_nats, drop_points=drop, flipped_points=flipped)
     return None if found == NoiseFloor.nothing() else found
+
+
+def noise_floor_of(
+    target: Target, schedule: Schedule, check: str | None = None, of: str | None = None
+) -> NoiseFloor | None:
+    """How far a target's reference is from itself, as far as that is measured; by a `check` along a walk, it is now.
+    The check's figures are `of` one text or task, all others of the first.
+    """
+    reference, rounded = target.reference, target.rounded
+    if check is not None and (measure := measures.get(check)).needs == "walk":
+        schedule.ensure([Want(target=rounded, measure=measure)])
+        schedule.samples.need(rounded, measure)
+    losses = [schedule.samples.get(each, PERPLEXITY) for each in (reference, rounded)]
+    answers = [schedule.samples.get(each, ACCURACY) for each in (reference, rounded)]
+    if of is not None:
+        losses = [each and each.part(of) for each in losses] if check == PERPLEXITY.name else losses
+        answers = [each and each.part(of) for each in answers] if check == ACCURACY.name else answers
+    return noise_floor(losses[0], losses[1], answers[0], answers[1])
 
 
 def of_check(check: str, floor: NoiseFloor | None) -> float | None:

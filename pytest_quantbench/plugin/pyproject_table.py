@@ -75,6 +75,10 @@ def _is_limit(value: object) -> bool:
     return abs(value) <= sys.float_info.max  # false of NaN and infinity, and of integers that no float can hold
 
 
+def _is_above_zero(value: object) -> bool:
+    return isinstance(value, int | float) and _is_limit(value) and value > 0
+
+
 # By key: what its value has to fulfil, and how that is told.
 KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = MappingProxyType(
     {
@@ -82,6 +86,7 @@ KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = MappingProxyType(
             _is_table,
             f"limits for all candidates, and tables of those for one, [{SECTION}.candidates.NAME]",
         ),
+        "cost": (_is_table, "a table, such as { price_per_hour = 2.49, currency = 'USD', volume_tokens = 1000000000 }"),
         "criteria": (_is_table, f"tables of limits, such as [{SECTION}.criteria.int4]"),
         "models": (_are_texts, "a list of directories or Hub ids, such as ['path/to/model', 'owner/name']"),
         "report": (_is_text, "the path of a file, such as 'docs/quantization.md'"),
@@ -107,6 +112,7 @@ def check_kinds(table: Mapping[str, Any]) -> None:
     for selector, limits in table.get("criteria", {}).items():
         _expect(_is_table, limits, f"{SECTION}.criteria", selector, "a table, such as { perplexity_delta = 0.5 }")
         _expect_limits(limits, f"{SECTION}.criteria.{selector}")
+    _check_cost(table.get("cost", {}))
     for name, value in table.get("candidates", {}).items():
         of_one = _is_table(value) and name not in METRICS
         limits, section = (value, f"candidates.{name}") if of_one else ({name: value}, "candidates")
@@ -119,6 +125,24 @@ def _expect_limits(limits: Mapping[str, Any], section: str) -> None:
         if _is_table(limit):
             kind += f'; the key of one text or task stands in quotes, "{limit_key(metric, next(iter(limit), "NAME"))}"'
         _expect(_is_limit, limit, section, metric, kind)
+
+
+# What `[tool.quantbench.cost]` may have, as `KINDS` above.
+COST: Mapping[str, tuple[Callable[[object], bool], str]] = MappingProxyType(
+    {
+        "price_per_hour": (_is_above_zero, "a number above 0"),
+        "currency": (_is_text, "a currency, such as 'USD'"),
+        "volume_tokens": (_is_above_zero, "a number of tokens"),
+    }
+)
+
+
+def _check_cost(table: Mapping[str, Any]) -> None:
+    section = f"{SECTION}.cost"
+    for key, value in table.items():
+        if key not in COST:
+            raise unknown(f"key in [{section}]", key, tuple(COST))
+        _expect(COST[key][0], value, section, key, COST[key][1])
 
 
 def check_report(folder: Path, table: Mapping[str, Any]) -> None:
