@@ -16,6 +16,7 @@ from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.criteria import METRICS, limit_for, metric_of
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.engines.accelerator import accelerator
 from pytest_quantbench.engines.machine import describe
 from pytest_quantbench.engines.runtimes import Runtime
 from pytest_quantbench.errors import CorpusError
@@ -228,8 +229,10 @@ class Cell:
             noise_floor=self._noise_floor() if self.target.is_reference else None,
             around_texts=lambda: schedule.inputs.around_texts,
             machine=describe(schedule.inputs.engine),
+            accelerator=accelerator(schedule.inputs.engine.backend),
             seed=schedule.inputs.settings.seed,
             candidate=self.artifact.candidate_facts,
+            command=schedule.inputs.settings.command,
         )
 
     def _is_readable(self, reference: Any) -> bool:

@@ -43,6 +43,7 @@ class Settings:
     baseline: Path | None = None  # a results folder: what is worse than its records, beyond the noise, is a regression
     baseline_figures: int | None = None  # that this session compares with it, of all models; None: those of one model
     criteria: Overrides = field(default_factory=Overrides)
+    command: str = ""  # that the user typed, for records to tell; none: a program's
 
     @property
     def writes(self) -> DiskPlan:

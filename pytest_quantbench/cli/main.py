@@ -7,7 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from pytest_quantbench.cli import compare, conform, convert, judge, merge, plan, prune, rank, report, run, weights
+from pytest_quantbench.cli import (
+    card,
+    compare,
+    conform,
+    convert,
+    judge,
+    merge,
+    plan,
+    prune,
+    rank,
+    report,
+    run,
+    weights,
+)
 from pytest_quantbench.errors import QuantbenchError
 
 
@@ -33,6 +46,7 @@ VERBS: Mapping[str, Verb] = {
     "merge": merge,
     "compare": compare,
     "rank": rank,
+    "card": card,
     "weights": weights,
     "convert": convert,
     "conform": conform,

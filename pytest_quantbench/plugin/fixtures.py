@@ -136,11 +136,14 @@ def settle(request: pytest.FixtureRequest, quantbench_run: Run) -> Callable[[Ver
     from pytest_quantbench.judge.verdict import Verdict
     from pytest_quantbench.plugin.option_names import as_typed
     from pytest_quantbench.plugin.outcomes import NEITHER, OUTCOME
+    from pytest_quantbench.plugin.telling import settled
+    from pytest_quantbench.report import junit
     from pytest_quantbench.report.terminal import explain
 
     def settle_it(verdict: Verdict | SuiteVerdict) -> None:
         failed = verdict.outcome == "fail" or (verdict.outcome in NEITHER and quantbench_run.undecided_fails)
-        request.node.user_properties.append((OUTCOME, verdict.outcome))
+        request.node.user_properties += [(OUTCOME, verdict.outcome), *junit.properties(verdict)]
+        settled(request.node, verdict)
         told = [f"{verdict.outcome}: {explain(verdict)}"] if failed else []
         if isinstance(verdict, Verdict):
             baseline = quantbench_run.settings.baseline

@@ -152,6 +152,12 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             help="after so long no check of a cell goes on (default: none)",
         ),
         "results": Option(setting="results", read=Path, metavar="DIR", help="where records go (default results)"),
+        "track": Option(
+            read=values.one_of("trackio", "mlflow"),
+            metavar="trackio|mlflow",
+            repeatable=True,
+            help="make each cell a run of this tracker of experiments",
+        ),
         "baseline": Option(
             setting="baseline",
             read=Path,

@@ -14,7 +14,7 @@ import pytest
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.criteria import CRITERIA
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.plugin import outcomes
+from pytest_quantbench.plugin import outcomes, places
 from pytest_quantbench.plugin.item_needs import (
     cells_of,
     expected,
@@ -35,7 +35,9 @@ def begin(config: pytest.Config) -> None:
     if not config.pluginmanager.hasplugin(Collection.NAME):
         config.pluginmanager.register(Collection(run), Collection.NAME)
         config.pluginmanager.register(outcomes, "quantbench-outcomes")
-        config.pluginmanager.register(Summary(run), Summary.NAME)
+        if not hasattr(config, "workerinput"):  # else pytest-xdist's controller has them
+            places.register(config)
+        config.pluginmanager.register(Summary(run), Summary.NAME)  # the last to come is the first to be called
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
