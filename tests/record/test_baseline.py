@@ -68,7 +68,9 @@ def test_the_number_of_figures_counts_what_stored_records_have(baseline, suite):
 
 
 def test_the_more_figures_the_more_it_takes(baseline, suite):
-    found = [baseline.changes(measured(suite, nats=0.1), "perplexity", None, count)[0] for count in (1, 1000)]
+    now = measured(suite, nats=0.1)
+    found = [baseline.changes(now, "perplexity", None, count)[0] for count in (1, 1000)]
+    assert baseline.changes(now, "perplexity", None, None) == baseline.changes(now, "perplexity", None, 17)
     assert found[0].p_worse < found[1].p_worse
     assert found[0].detectable < found[1].detectable
 
