@@ -42,7 +42,7 @@ def smaller(directory):
 def test_an_equal_run_passes_and_the_summary_and_the_record_say_so(suite, pytester, earlier):
     result = suite(GATE, *CELL, "--baseline", "earlier", "--results", "now")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["baseline *earlier: No regression in 1 figures of 1 cell: all samples are the same*"])
+    result.stdout.fnmatch_lines(["baseline *earlier: No regression in 1 figure of 1 cell: all samples are the same*"])
     (verdict,) = json.loads(next((pytester.path / "now").glob("Tiny*.json")).read_text())["verdicts"]
     assert [change["word"] for change in verdict["baseline"]] == ["identical"]
 
@@ -55,7 +55,7 @@ def test_a_regression_fails_the_item_of_its_check_though_the_criterion_is_met(su
     result.stdout.fnmatch_lines(
         [
             "regression against the baseline *earlier: size +11.11 % (*): worse.",
-            "baseline *earlier: 1 regression in 1 figures of 1 cell:",
+            "baseline *earlier: 1 regression in 1 figure of 1 cell:",
         ]
     )
     (verdict,) = json.loads(next((pytester.path / "now").glob("Tiny*.json")).read_text())["verdicts"]
@@ -140,5 +140,5 @@ def test_under_xdist_the_same_is_found_and_said(pytester, suite, earlier):
     result = pytester.runpytest_subprocess(*arguments, *CELL, "--baseline", "earlier", "--results", "now")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*regression against the baseline *earlier: size *worse.", "baseline *earlier: 1 regression in 1 figures*"]
+        ["*regression against the baseline *earlier: size *worse.", "baseline *earlier: 1 regression in 1 figure*"]
     )
