@@ -40,6 +40,8 @@ class Settings:
     offline: bool = False
     disk_plan: DiskPlan = DISK_PLANS["A"]
     keep_compressed: bool = False  # under a plan that writes no compressed models
+    baseline: Path | None = None  # a results folder: what is worse than its records, beyond the noise, is a regression
+    baseline_figures: int | None = None  # that this session compares with it, of all models; None: those of one model
     criteria: Overrides = field(default_factory=Overrides)
 
     @property

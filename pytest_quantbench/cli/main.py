@@ -7,7 +7,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from pytest_quantbench.cli import card, conform, convert, judge, plan, prune, report, run, weights
+from pytest_quantbench.cli import (
+    card,
+    compare,
+    conform,
+    convert,
+    judge,
+    merge,
+    plan,
+    prune,
+    rank,
+    report,
+    run,
+    weights,
+)
 from pytest_quantbench.errors import QuantbenchError
 
 
@@ -30,6 +43,9 @@ VERBS: Mapping[str, Verb] = {
     "plan": plan,
     "prune": prune,
     "report": report,
+    "merge": merge,
+    "compare": compare,
+    "rank": rank,
     "card": card,
     "weights": weights,
     "convert": convert,

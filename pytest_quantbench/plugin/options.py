@@ -152,6 +152,12 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             help="after so long no check of a cell goes on (default: none)",
         ),
         "results": Option(setting="results", read=Path, metavar="DIR", help="where records go (default results)"),
+        "baseline": Option(
+            setting="baseline",
+            read=Path,
+            metavar="DIR",
+            help="results of an earlier run: a cell that is worse than its record there, beyond the noise, fails",
+        ),
         "track": Option(
             read=values.one_of("trackio", "mlflow"),
             metavar="trackio|mlflow",

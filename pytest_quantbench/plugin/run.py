@@ -145,9 +145,12 @@ def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], mod
     option_values.check_corpora(texts)
     option_values.check_task_files(files, settings.tasks, models.values())
     results = config.invocation_params.dir / settings.results
+    baseline = None if settings.baseline is None else config.invocation_params.dir / settings.baseline
+    option_values.check_baseline(baseline, results)
     return replace(
         settings,
         results=results,
+        baseline=baseline,
         report=folder / table["report"] if "report" in table else results / "benchmark_int_quant.md",
         corpus=next(iter(texts), None),
         other_corpora=texts[1:],

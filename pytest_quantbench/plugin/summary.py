@@ -85,6 +85,8 @@ class Summary:
 
             command = command_line(session.config.invocation_params.args)
             self._closing = publish.publish(run.written, run.settings, command, run.reused, run.freed)
+            if run.settings.baseline is not None:
+                self._closing += publish.since_baseline(run.written, run.settings.baseline)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """One section, where there is anything to say."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.errors import QuantbenchError, RecordError
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.schema import Record, read
-from pytest_quantbench.report import markdown, plots, terminal
+from pytest_quantbench.report import changes, markdown, plots, terminal
 from pytest_quantbench.storage.files import GB, write_atomically
 
 
@@ -32,6 +32,15 @@ def publish(written: Sequence[Path], settings: Settings, command: str, reused: S
         return [*lines, plots.draw_or_say(records, settings.results / "quantbench.svg")]
     except QuantbenchError as error:  # the cells' own records are written: only what goes over all of them is not
         return [f"{type(error).__name__}: {error}"]
+
+
+def since_baseline(written: Sequence[Path], baseline: Path) -> list[str]:
+    """What became of this session's cells since the baseline, as its checks found it."""
+    try:
+        records = folder.in_order([read(path) for path in dict.fromkeys(written)])
+    except RecordError as error:
+        return [f"RecordError: {error}"]
+    return changes.baseline_lines(records, baseline)
 
 
 def write_report(records: Sequence[Record], path: Path, commands: Sequence[str]) -> Path:
