@@ -104,7 +104,8 @@ EXITS = {
     ),
     "a fail": (1, "settle(cell.judge('size', 99.0))", ()),
     "an error": (1, "settle(cell.judge('nonsense'))", ()),
-    "ctrl-c": (2, "raise KeyboardInterrupt", ()),
+    "interrupted": (2, "pytest.exit('enough')", ()),
+    "an import that fails": (2, "pass\nimport nothing_of_this_name", ()),
     "a wrong option": (4, "pass", ("--runs", "many")),
     "nothing selected": (5, "pass", ("-k", "nothing-of-this-name")),
 }
