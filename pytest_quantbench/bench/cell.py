@@ -16,6 +16,7 @@ from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.criteria import METRICS, limit_for, metric_of
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.compress.artifact import Artifact
+from pytest_quantbench.engines.accelerator import accelerator
 from pytest_quantbench.engines.machine import describe
 from pytest_quantbench.engines.runtimes import Runtime
 from pytest_quantbench.errors import CorpusError
@@ -30,6 +31,7 @@ from pytest_quantbench.measures.runtime.measure import RUNTIME
 from pytest_quantbench.measures.throughput import THROUGHPUT, Session
 from pytest_quantbench.record import assembly
 from pytest_quantbench.record.baseline import Baseline
+from pytest_quantbench.record.cost import priced
 from pytest_quantbench.record.pairing import Measured
 from pytest_quantbench.record.raw import raw
 from pytest_quantbench.record.schema import NoiseFloor, Record
@@ -215,7 +217,7 @@ class Cell:
         if PERPLEXITY.name in before and not self._is_readable(before[PERPLEXITY.name]):
             for name in (PERPLEXITY.name, RUNTIME.name):  # no figure of a text that the model cannot read
                 mine.pop(name, None)
-        return assembly.summarize(
+        found = assembly.summarize(
             self.target.model,
             self.recipe,
             schedule.inputs.checkpoint,
@@ -228,9 +230,12 @@ class Cell:
             noise_floor=self._noise_floor() if self.target.is_reference else None,
             around_texts=lambda: schedule.inputs.around_texts,
             machine=describe(schedule.inputs.engine),
+            accelerator=accelerator(schedule.inputs.engine.backend),
             seed=schedule.inputs.settings.seed,
             candidate=self.artifact.candidate_facts,
+            command=schedule.inputs.settings.command,
         )
+        return priced(found, self.raw(), schedule.inputs.settings.price)
 
     def _is_readable(self, reference: Any) -> bool:
         try:

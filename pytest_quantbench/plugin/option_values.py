@@ -134,6 +134,13 @@ def named_source(text: str) -> tuple[str | None, str]:
     return name, source
 
 
+def price(text: str) -> tuple[float, str]:
+    """A price and its currency."""
+    from pytest_quantbench.catalog.prices import amount
+
+    return amount(text)
+
+
 def whose_config(text: str) -> bool:
     """Whether candidates are run with their own config."""
     return one_of("reference", "own")(text) == "own"

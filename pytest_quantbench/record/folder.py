@@ -17,6 +17,7 @@ from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.errors import DiskError, RecordError
 from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.record.cost import priced_again
 from pytest_quantbench.record.schema import SCHEMA, Record, read
 from pytest_quantbench.storage.files import write_atomically
 from pytest_quantbench.storage.locks import held_folder
@@ -83,12 +84,20 @@ def completed_by(
             coherence=_completed(record.coherence, old.coherence),
             compression=_completed(record.compression, old.compression),
             tokenizer=record.tokenizer or old.tokenizer,
+            commands=_commands(old, record) if kept else record.commands,
+            accelerator=("throughput" in kept and old.accelerator) or record.accelerator,
+            cost=record.cost or (old.cost if "throughput" in kept else None),
             verdicts=(*verdicts, *record.verdicts),
             weights_sha256=record.weights_sha256 or old.weights_sha256,
         )
         measured = {_part(name) for name in arrays} | (set(PARTS) - set(kept))
         arrays = {name: array for name, array in old_arrays.items() if _part(name) not in measured} | arrays
-    return replace(record, verdicts=tuple(sorted(record.verdicts, key=_place))), arrays
+    return replace(priced_again(record, arrays), verdicts=tuple(sorted(record.verdicts, key=_place))), arrays
+
+
+def _commands(old: Record, new: Record) -> tuple[str, ...]:
+    """Those of both, the newer ones last: parts of either are in the record."""
+    return (*(command for command in old.commands if command not in new.commands), *new.commands)
 
 
 def _part(array: str) -> str:
