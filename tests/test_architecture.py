@@ -20,8 +20,10 @@ A_VERB = "a verb of the command line: what it does lies in the package that it c
 # Files under 40 lines, and why they stand alone.
 SHORT = {
     "cli/conform.py": A_VERB,
+    "cli/merge.py": A_VERB,
     "cli/plan.py": A_VERB,
     "cli/prune.py": A_VERB,
+    "cli/rank.py": A_VERB,
     "cli/run.py": A_VERB,
     "measures/accuracy/question_texts.py": "what is shown of a question, and nothing of what is asked",
     "measures/runtime/samples.py": "what the record reads of a runtime, without anything that runs one",

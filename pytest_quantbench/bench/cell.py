@@ -135,11 +135,8 @@ class Cell:
         """What became of a check's figures since the baseline's record of this cell."""
         settings = self.schedule.inputs.settings
         assert settings.baseline is not None
-        stored, now = Baseline(settings.baseline), Measured(record=self.record(), arrays=self.raw())
-        figures = settings.baseline_figures
-        if figures is None:
-            figures = stored.all_figures(self.target.model.name)
-        return stored.changes(now, check, self._noise_floor(), figures)
+        now = Measured(record=self.record(), arrays=self.raw())
+        return Baseline(settings.baseline).changes(now, check, self._noise_floor(), settings.baseline_figures)
 
     def _verdict(self, check: str, limit: float | None, deadline_seconds: float | None) -> Verdict:
         if check == "size":

@@ -87,7 +87,7 @@ class Summary:
             found = publish.publish(run.written, run.settings, run.reused, run.freed)
             self._records, self._closing = found
             if run.settings.baseline is not None:
-                self._closing += changes.baseline_lines(self._records, run.settings.baseline)
+                self._closing = [*changes.baseline_lines(self._records, run.settings.baseline), *self._closing]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """One section, where there is anything to say."""
