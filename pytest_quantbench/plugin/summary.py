@@ -87,8 +87,6 @@ class Summary:
             found = publish.publish(run.written, run.settings, run.reused, run.freed)
             self._records, self._closing = found
             if run.settings.baseline is not None:
-                from pytest_quantbench.report import changes
-
                 self._closing = [*changes.baseline_lines(self._records, run.settings.baseline), *self._closing]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
