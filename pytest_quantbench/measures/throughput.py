@@ -18,6 +18,7 @@ from pytest_quantbench.catalog.corpora import NEW_TOKENS, PROMPTS
 from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer, refuse_unknown_tokens
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines import need, process_memory
+from pytest_quantbench.engines.accelerator import accelerator
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.engines.resident import Generator, Resident
 from pytest_quantbench.errors import ModelError
@@ -116,7 +117,7 @@ class Session(Trial[ThroughputSamples]):
         assert self._loaded is not None
         assert self._warm_up is not None
         peak, loaded = self.engine.peak_bytes(), self._loaded
-        process_peak = process_memory.peak(self._since)
+        process_peak, told = process_memory.peak(self._since), accelerator(self.engine.backend)
         self.let_go()
         return ThroughputSamples(
             warm_up=self._warm_up,
@@ -128,6 +129,7 @@ class Session(Trial[ThroughputSamples]):
             activations=loaded.activations,
             dense_layers=loaded.dense_layers,
             process_peak=process_peak,
+            accelerator=told,
         )
 
     def _probe(self) -> float:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, TextIO
 import pytest
 
 from pytest_quantbench.plugin.option_names import as_typed
-from pytest_quantbench.plugin.suite import command_line
 
 if TYPE_CHECKING:
     from pytest_quantbench.plugin.run import Run
@@ -83,11 +82,12 @@ class Summary:
         elif run.selftests:
             self._closing = run.selftests
         elif run.written:
-            from pytest_quantbench.report import publish
+            from pytest_quantbench.report import changes, publish
 
-            command = command_line(session.config.invocation_params.args)
-            found = publish.publish(run.written, run.settings, command, run.reused, run.freed)
+            found = publish.publish(run.written, run.settings, run.reused, run.freed)
             self._records, self._closing = found
+            if run.settings.baseline is not None:
+                self._closing += changes.baseline_lines(self._records, run.settings.baseline)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """One section, where there is anything to say."""

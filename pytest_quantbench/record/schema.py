@@ -15,7 +15,8 @@ Schema history
      verdicts: anomalous, `p_better`
   6  what a publication asks for: parameters and architecture, the recipe's parameters, the accelerator with its driver
      and clocks; percentiles of token gaps, the time to the first token with its interval, the process's memory;
-     intervals of accuracies and perplexities themselves; the least cosine; what it costs where a price was given
+     intervals of accuracies and perplexities themselves; the least cosine; what it costs where a price was given;
+     the commands that it was measured by
 
 Files of schemas 3 to 5 are read too (see older_schemas).
 """
@@ -127,7 +128,7 @@ class TaskAccuracy:
     cluster_key: str = ""
     flip_correlation: float | None = None
     design_effect: float | None = None
-    accuracy_interval: Interval | None = None  # Wilson's, of the accuracy by itself
+    accuracy_interval: Interval | None = None  # Wilson's with the clusters' design effect, of the accuracy by itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +211,7 @@ class Record:
     recipe_parameters: Mapping[str, str] = field(default_factory=dict)  # of its quantizers: `rtn.bits` → `4`
     cost: Cost | None = None  # null: no price was given
     session: str | None = None  # that wrote it last; the workers of one run share it
+    commands: tuple[str, ...] = ()  # that its parts were measured by, the last one last; none: by a program
     raw_sha256: str | None = None  # of the .npz beside it
 
     @property
@@ -217,10 +219,13 @@ class Record:
         """`Tiny_4bit`, or `Tiny_4bit_gptq` for a recipe that is not the level's default; of a candidate, whose name
         begins with no level, `Tiny_candidate_NAME`.
         """
-        level, dash, method = self.recipe.replace(":", ".").partition("-")
-        if level not in LEVELS:
-            return f"{self.model_id}_candidate_{self.recipe}"
-        return f"{self.model_id}_{self.bits}bit{dash and '_'}{method}"
+        return file_stem(self.model_id, self.recipe, self.bits)
+
+
+def file_stem(model: str, recipe: str, bits: int) -> str:
+    """How the files of a cell are called, by the recipe's or the candidate's id and its width."""
+    level, dash, method = recipe.replace(":", ".").partition("-")
+    return f"{model}_{bits}bit{dash and '_'}{method}" if level in LEVELS else f"{model}_candidate_{recipe}"
 
 
 def read(path: Path) -> Record:

@@ -13,7 +13,13 @@ from pytest_quantbench.stats import series
 from pytest_quantbench.stats.clusters import clusters_of
 from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.stats.percentiles import Percentile, percentiles
-from pytest_quantbench.stats.proportions import detectable_drop_unpaired, flips, mcnemar_p, unpaired_z
+from pytest_quantbench.stats.proportions import (
+    detectable_drop_unpaired,
+    flips,
+    mcnemar_p,
+    share_of_clusters,
+    unpaired_z,
+)
 
 GAP_PERCENTS = (50.0, 90.0, 95.0, 99.0, 99.9)
 
@@ -146,6 +152,7 @@ def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
         sha256=samples.sha256,
         clusters=len(clusters.sizes),
         cluster_key=samples.cluster_key,
+        accuracy_interval=share_of_clusters(samples.correct, samples.clusters),
         **paired,  # type: ignore[arg-type]
     )
 
@@ -154,10 +161,14 @@ def weights(samples: WeightSamples) -> Weights:
     """Over all encoded matrices; SNR is null where nothing was lost."""
     lossy = [tensor for tensor in samples.tensors if math.isfinite(tensor.snr_db)]
     worst = min(lossy, key=lambda tensor: tensor.snr_db, default=None)
+    turned = min(samples.tensors, key=lambda tensor: tensor.cosine)
     return Weights(
         median_snr_db=float(np.median([tensor.snr_db for tensor in lossy])) if lossy else None,
         worst_snr_db=None if worst is None else worst.snr_db,
         worst_tensor=None if worst is None else worst.name,
         mean_cosine=_mean([tensor.cosine for tensor in samples.tensors]),
         largest_error=max(tensor.largest_error for tensor in samples.tensors),
+        least_cosine=turned.cosine,
+        least_cosine_tensor=turned.name,
+        matrices=len(samples.tensors),
     )

@@ -11,7 +11,7 @@ from builders import make_losses, make_task, make_throughput
 
 from pytest_quantbench.compress.assignment import Tensor
 from pytest_quantbench.engines.process_memory import ProcessPeak
-from pytest_quantbench.measures.samples import AccuracySamples
+from pytest_quantbench.measures.samples import AccuracySamples, TensorError, WeightSamples
 from pytest_quantbench.record import perplexity_summary, summary
 
 PLAN = {  # what the plan's records have, by part
@@ -151,3 +151,33 @@ def test_the_memory_of_the_process_says_since_when(since):
     assert (found.process_peak_gb, found.process_peak_since) == (3.0, since)
     older = summary.throughput(make_throughput([[2.0]]), None)
     assert (older.process_peak_gb, older.process_peak_since) == (None, None)
+
+
+def test_an_accuracy_has_its_own_interval_and_sources_widen_it():
+    before = answered(piqa=400)
+    alone = summary.accuracy(before, None).tasks["piqa"].accuracy_interval
+    assert (alone.estimate, alone.confidence) == (0.8, 0.9)
+    assert alone.low < 0.8 < alone.high
+    task = dataclasses.replace(before.tasks["piqa"], clusters=tuple(str(n // 10) for n in range(500)))
+    clustered = summary.accuracy(dataclasses.replace(before, tasks={"piqa": task}), None).tasks["piqa"]
+    assert clustered.accuracy_interval.low < alone.low - 0.05
+
+
+def test_a_perplexity_has_its_own_interval():
+    nll = np.random.default_rng(0).gamma(1, 2, 4096)
+    found = perplexity_summary.perplexity(make_losses(nll), None)
+    assert found.ppl_interval.estimate == pytest.approx(found.ppl, rel=1e-6)
+    half = 1.645 * np.std(nll) / math.sqrt(len(nll))  # independent tokens
+    assert math.log(found.ppl_interval.high / found.ppl) == pytest.approx(half, rel=0.3)
+    assert perplexity_summary.perplexity(make_losses([2.0] * 128), None).ppl_interval is None  # nothing tells its error
+    assert perplexity_summary.perplexity(make_losses(nll + 800), None).ppl_interval is None  # no perplexity either
+
+
+def test_the_matrix_whose_direction_changed_most_is_named():
+    tensor = TensorError(
+        name="a", quantizer="rtn", weights=4, bits_per_weight=4.5, snr_db=20.0, cosine=0.999, largest_error=0.1, note=""
+    )
+    worse = dataclasses.replace(tensor, name="b", cosine=0.9, snr_db=25.0)
+    found = summary.weights(WeightSamples(tensors=(tensor, worse)))
+    assert (found.least_cosine, found.least_cosine_tensor, found.matrices) == (0.9, "b", 2)
+    assert (found.worst_tensor, found.mean_cosine) == ("a", pytest.approx(0.9495))

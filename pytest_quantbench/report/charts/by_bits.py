@@ -43,7 +43,7 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet, quality: Quality) -> dict[st
         "" if floor is None else "The dashed line is the noise floor: what activations rounded to bfloat16 change.",
         sheet.left_out("models", len(shown), len(models)),
     ]
-    return on.finish([panel.draw(on.panel_width(1), on.nominal_width(1), HEIGHT)], notes)
+    return on.finish([panel.draw(on, 1, HEIGHT)], notes)
 
 
 def _tells_both(record: Record, quality: Quality) -> bool:

@@ -27,11 +27,15 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | None:
     shown = models[: sheet.MOST_PANELS]
     recipes = list(dict.fromkeys(cell.record.recipe for _, own in shown for cell in own))
     groups = Groups(title="", names=recipes, width=on.legend_width)
-    panels = [_panel(own, groups, on.panel_width(len(shown)), model if len(shown) > 1 else "") for model, own in shown]
+    panels = [
+        _panel(on, own, groups, on.panel_width(len(shown)), model if len(shown) > 1 else "") for model, own in shown
+    ]
     return on.finish(panels, [sheet.left_out("models", len(shown), len(models))])
 
 
-def _panel(cells: Sequence[Charted], groups: Groups, width: int | Literal["container"], title: str) -> sheet.Drawn:
+def _panel(
+    on: sheet.Sheet, cells: Sequence[Charted], groups: Groups, width: int | Literal["container"], title: str
+) -> sheet.Drawn:
     lines, points = [row for cell in cells for row in _line(cell)], [row for cell in cells for row in _marks(cell)]
     y = scales.logarithmic("time between tokens, ms", [row["ms"] for row in [*lines, *points]])
     far = min(row["beyond"] for row in lines)
@@ -39,9 +43,9 @@ def _panel(cells: Sequence[Charted], groups: Groups, width: int | Literal["conta
     x = where.axis(values=[place for place in PLACES if place >= far * 0.999], labelExpr=NAMES)
     up = alt.Y("ms:Q", scale=y.scale, axis=y.axis)
     tooltip = [alt.Tooltip("group:N", title="cell"), alt.Tooltip("percentile:N"), alt.Tooltip("ms:Q", format=".4~g")]
-    marks = alt.Chart(alt.InlineData(points))
+    marks = alt.Chart(on.rows(points))
     layers = [
-        alt.Chart(alt.InlineData(lines)).mark_line(strokeWidth=1.4).encode(x=x, y=up, color=groups.colour()),
+        alt.Chart(on.rows(lines)).mark_line(strokeWidth=1.4).encode(x=x, y=up, color=groups.colour()),
         marks.mark_rule(strokeWidth=1.2, opacity=0.7).encode(
             x=x, y=alt.Y("low:Q", scale=y.scale, title=y.title), y2="high:Q", color=groups.colour()
         ),

@@ -30,7 +30,7 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | None:
     width = on.panel_width(len(shown), COLUMNS)
     groups = Groups(title="at this look", names=get_args(Outcome)[:4], width=on.legend_width)
     panels = [
-        _panel(record, verdict, groups, several).properties(width=width, height=HEIGHT) for record, verdict in shown
+        _panel(on, record, verdict, groups, several).properties(width=width, height=HEIGHT) for record, verdict in shown
     ]
     note = sheet.left_out("checks", len(shown), len(found))
     note += " Undecided ones come first, then those with the most looks." if note else ""
@@ -42,17 +42,17 @@ def _went_on(verdict: Verdict) -> bool:
     return len(verdict.looks) > 1 and verdict.limit is not None and estimated
 
 
-def _panel(record: Record, verdict: Verdict, groups: Groups, several: bool) -> sheet.Drawn:
+def _panel(on: sheet.Sheet, record: Record, verdict: Verdict, groups: Groups, several: bool) -> sheet.Drawn:
     metric = METRICS[verdict.metric]
     unit = f", {metric.unit}" if metric.unit else ""
     axis = _axis(f"{TITLES.get(verdict.metric, metric.label)}{unit}", verdict)
     rows = [_row(look, axis, metric.items) for look in verdict.looks]
     x = alt.X("items:O", title=metric.items, sort=None).axis(labelAngle=0, labelOverlap="greedy", grid=False)
     y = alt.Y("estimate:Q", scale=axis.scale, axis=axis.axis)
-    base = alt.Chart(alt.InlineData(rows))
+    base = alt.Chart(on.rows(rows))
     colour, shape = groups.colour(), groups.shape()
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("items", "interval", "confidence", "outcome")]
-    limit = alt.Chart(alt.InlineData([{"limit": verdict.limit}])).mark_rule(strokeDash=[4, 3], strokeWidth=1.5)
+    limit = alt.Chart(on.rows([{"limit": verdict.limit}])).mark_rule(strokeDash=[4, 3], strokeWidth=1.5)
     what = ", ".join(each for each in (short(verdict.of), verdict.outcome) if each)
     below = [f"{short(record.recipe)}, {what}"] if several else [what]
     return alt.layer(

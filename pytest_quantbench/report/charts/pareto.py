@@ -38,9 +38,8 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet, cost: fronts.Cost = "size") 
     y = scales.bent(LOSSES[quality].title, ends, LOSSES[quality].constant)
     unit = _unit(every, cost)
     groups = Groups(title="", names=WORDS, width=on.legend_width)
-    widths = on.panel_width(len(fronts_of)), on.nominal_width(len(fronts_of))
     panels = [
-        _panel(placed, y, groups, quality, unit, model if len(fronts_of) > 1 else "").draw(*widths, HEIGHT)
+        _panel(placed, y, groups, quality, unit, model if len(fronts_of) > 1 else "").draw(on, len(fronts_of), HEIGHT)
         for model, placed in fronts_of.items()
     ]
     return on.finish(panels, [sheet.left_out("models", len(fronts_of), len(models))])

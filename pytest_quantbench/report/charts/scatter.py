@@ -9,7 +9,7 @@ import altair as alt
 
 from pytest_quantbench.report.charts import labels
 from pytest_quantbench.report.charts.scales import Axis
-from pytest_quantbench.report.charts.sheet import Drawn, heading
+from pytest_quantbench.report.charts.sheet import Drawn, Sheet, heading
 from pytest_quantbench.stats.estimates import Interval
 
 LEGEND_LIMIT = 220  # pixels of a name, as the theme has it
@@ -92,19 +92,23 @@ class Panel:
     title: str = ""
     named: bool = True  # with each point's name beside it
 
-    def draw(self, width: int | Literal["container"], nominal_width: int, height: int) -> Drawn:
-        """The panel, as wide as `width`."""
+    def draw(self, on: Sheet, panels: int, height: int) -> Drawn:
+        """The panel, one of so many on a sheet."""
         x = alt.X("x:Q", scale=self.x.scale, axis=self.x.axis)
         y = alt.Y("y:Q", scale=self.y.scale, axis=self.y.axis)
-        layers = [*self._limits(x, y), *self._lines(x, y), *self._points(x, y, nominal_width, height)]
-        drawn: Drawn = alt.layer(*layers).properties(width=width, height=height)
+        layers = [
+            *self._limits(on, x, y),
+            *self._lines(on, x, y),
+            *self._points(on, x, y, on.nominal_width(panels), height),
+        ]
+        drawn: Drawn = alt.layer(*layers).properties(width=on.panel_width(panels), height=height)
         return drawn.properties(title=heading(self.title)) if self.title else drawn
 
-    def _points(self, x: alt.X, y: alt.Y, nominal_width: int, height: int) -> list[alt.Chart]:
+    def _points(self, on: Sheet, x: alt.X, y: alt.Y, nominal_width: int, height: int) -> list[alt.Chart]:
         rows = self._rows(nominal_width, height)
         told = dict.fromkeys(title for point in self.points for title in point.tells)
         tooltip = [alt.Tooltip("name:N", title="cell"), *(alt.Tooltip(f"{title}:N") for title in told)]
-        base = alt.Chart(alt.InlineData(rows))
+        base = alt.Chart(on.rows(rows))
         colour, shape = self.groups.colour(), self.groups.shape()
         layers = [
             base.mark_rule(strokeWidth=1.2, opacity=0.7).encode(
@@ -120,7 +124,7 @@ class Panel:
         if self.named:
             placed = [row for row in rows if "align" in row]
             for align in dict.fromkeys(row["align"] for row in placed):
-                data = alt.InlineData([row for row in placed if row["align"] == align])
+                data = on.rows([row for row in placed if row["align"] == align])
                 text = alt.Chart(data).mark_text(
                     align=align, baseline="middle", dx=alt.expr("datum.dx"), dy=alt.expr("datum.dy")
                 )
@@ -162,7 +166,7 @@ class Panel:
         spots = [spot(point.x.estimate, point.y.estimate) for point in self.points]
         return labels.lay_out(spots, names, width, height, drawn)
 
-    def _lines(self, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    def _lines(self, on: Sheet, x: alt.X, y: alt.Y) -> list[alt.Chart]:
         rows = [
             {"x": self.x.within(p.x.estimate), "y": self.y.within(p.y.estimate), "line": p.line, "group": p.group}
             for p in self.points
@@ -170,12 +174,12 @@ class Panel:
         ]
         if not rows:
             return []
-        line = alt.Chart(alt.InlineData(rows)).mark_line(
+        line = alt.Chart(on.rows(rows)).mark_line(
             strokeWidth=1.2, opacity=0.6, interpolate="step-after" if self.step else "linear"
         )
         return [line.encode(x=x, y=y, detail="line:N", color=self.groups.colour())]
 
-    def _limits(self, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+    def _limits(self, on: Sheet, x: alt.X, y: alt.Y) -> list[alt.Chart]:
         layers = []
         for axis in ("x", "y"):
             rows = [
@@ -184,7 +188,7 @@ class Panel:
                 if limit.axis == axis
             ]
             if rows:
-                mark = alt.Chart(alt.InlineData(rows)).mark_rule(strokeDash=[4, 3], strokeWidth=1.5)
+                mark = alt.Chart(on.rows(rows)).mark_rule(strokeDash=[4, 3], strokeWidth=1.5)
                 layers.append(mark.encode(**self._along(axis), tooltip="limit:N"))
         return layers
 

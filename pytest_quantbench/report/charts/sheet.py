@@ -2,7 +2,7 @@
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any, Literal, TypeAlias
 
@@ -18,6 +18,7 @@ LETTER = 5.7  # pixels, in a subtitle
 MOST_PANELS = 10
 MOST_LETTERS = 28  # of a panel's name
 
+Row: TypeAlias = dict[str, Any]  # of data: JSON values by name
 Drawn: TypeAlias = alt.LayerChart | alt.FacetChart  # what altair calls a panel of layers
 
 
@@ -30,6 +31,15 @@ class Sheet:
     title: str
     tells: str
     width: int | None
+    datasets: dict[str, Sequence[Row]] = field(default_factory=dict, repr=False, compare=False)
+
+    def rows(self, values: Sequence[Row]) -> alt.NamedData:
+        """The values as a chart's data. They stand once at the end of the specification, by name: altair copies and
+        checks all that it is given many times over.
+        """
+        name = f"rows-{len(self.datasets) + 1}"
+        self.datasets[name] = values
+        return alt.NamedData(name)
 
     def panel_width(self, panels: int, columns: int = 2) -> int | Literal["container"]:
         """Of one of so many panels."""
@@ -49,19 +59,26 @@ class Sheet:
         return (self.width or 340) - MARGINS - AXIS
 
     def finish(self, panels: Sequence[Drawn], notes: Sequence[str], columns: int = 2) -> dict[str, Any]:
-        """The specification as JSON values. Of several panels its `columns` stand side by side."""
+        """The specification as JSON values. Of several panels its `columns` stand side by side.
+
+        Panels are put together here: altair would copy and check each of them again with all its layers. That the whole
+        is one of Vega-Lite's, tests see to.
+        """
+        drawn = [panel.to_dict(validate=False) for panel in panels]
         lines = [line for text in ([] if self.width is None else [self.tells], notes) for line in self._wrapped(text)]
+        whole: dict[str, Any] = {"$schema": drawn[0]["$schema"], "description": f"{self.title}. {self.tells}"}
+        for panel in drawn:
+            del panel["$schema"], panel["config"]  # sizes that altair gives to panels without any
+        if len(drawn) > 1:
+            whole |= {"concat": drawn, "columns": 1 if self.width is None else columns, "spacing": 20}
+        else:
+            own = drawn[0].pop("title", {})  # what a panel by itself is of stands with the notes
+            lines += [", ".join([own["text"], *own.get("subtitle", [])])] if own else []
+            whole |= drawn[0]
         title = "" if self.width is None else self.title
-        whole: Any = panels[0]
-        if len(panels) > 1:
-            whole = alt.concat(*panels, columns=1 if self.width is None else columns, spacing=20)
-        elif panels[0].title is not alt.Undefined:  # what a panel by itself is of stands there too
-            own = panels[0].title
-            lines.append(", ".join([own.text, *([] if own.subtitle is alt.Undefined else own.subtitle)]))
         if title or lines:
-            whole = whole.properties(title=alt.TitleParams(title, subtitle=lines, offset=14))
-        found: dict[str, Any] = whole.properties(description=f"{self.title}. {self.tells}").to_dict()
-        return found
+            whole["title"] = {"text": title, "subtitle": lines, "offset": 14}
+        return whole | {"datasets": dict(self.datasets)}
 
     def _wrapped(self, texts: Sequence[str]) -> list[str]:
         letters = int(((self.width or 340) - MARGINS) / LETTER)

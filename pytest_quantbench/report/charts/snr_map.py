@@ -38,7 +38,7 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | None:
     width = on.panel_width(max(2, len(tables)), COLUMNS)
     assert isinstance(width, int)
     reach = _reach([each for _, table in tables for _, each in table])
-    return on.finish([_panel(heading, table, reach, width) for heading, table in tables], notes, COLUMNS)
+    return on.finish([_panel(on, heading, table, reach, width) for heading, table in tables], notes, COLUMNS)
 
 
 def _heading(own: Sequence[Matrix]) -> list[str]:
@@ -56,7 +56,9 @@ def _reach(found: Sequence[Matrix]) -> float:
     return min(MOST_DB, max([1.0, *(abs(each.difference) for each in found if math.isfinite(each.difference))]))
 
 
-def _panel(heading: Sequence[str], table: Sequence[tuple[str, Matrix]], reach: float, width: int) -> sheet.Drawn:
+def _panel(
+    on: sheet.Sheet, heading: Sequence[str], table: Sequence[tuple[str, Matrix]], reach: float, width: int
+) -> sheet.Drawn:
     worst = min((each for _, each in table), key=lambda each: each.difference)
     rows = [
         {
@@ -82,7 +84,7 @@ def _panel(heading: Sequence[str], table: Sequence[tuple[str, Matrix]], reach: f
     )
     colour = colour.scale(scheme="purpleorange", reverse=True, domain=[-reach, reach], clamp=True)
     tooltip = [alt.Tooltip(f"{name}:N") for name in ("matrix", "recipe", "SNR", "method")]
-    base = alt.Chart(alt.InlineData(rows))
+    base = alt.Chart(on.rows(rows))
     layer = alt.layer(
         base.mark_rect().encode(x=x, y=y, color=colour, tooltip=tooltip),
         base.transform_filter("datum.worst").mark_rect(filled=False, strokeWidth=2, stroke="#d00000").encode(x=x, y=y),

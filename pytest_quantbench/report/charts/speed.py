@@ -26,9 +26,9 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | None:
     x, y = _speeds(every), _losses(every)
     levels = list(dict.fromkeys(record.level for record in every))
     groups = Groups(title="level", names=levels, width=on.legend_width)
-    widths = on.panel_width(len(shown)), on.nominal_width(len(shown))
     panels = [
-        _panel(model if len(shown) > 1 else "", records, x, y, groups).draw(*widths, HEIGHT) for model, records in shown
+        _panel(model if len(shown) > 1 else "", records, x, y, groups).draw(on, len(shown), HEIGHT)
+        for model, records in shown
     ]
     return on.finish(panels, [_without_ratio(cells), sheet.left_out("models", len(shown), len(drawn))])
 
