@@ -9,6 +9,7 @@ from pytest_quantbench.catalog.disk_plans import bf16_bytes
 from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.engines.machine import Machine
+from pytest_quantbench.progress import duration
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.storage.files import GB
 
@@ -88,11 +89,3 @@ def _rates(records: Sequence[Record], part: str) -> list[float]:
 def _like(machine: Machine) -> Machine:
     """What makes machines alike in speed: not their libraries."""
     return replace(machine, versions={}, os="")
-
-
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3 h 20 min`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -6,10 +6,11 @@ Loaded when a test asks for a fixture of ours, and `Collection` acts on such ite
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import ExitStack
 
 import pytest
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import progress, quantizers
 from pytest_quantbench.catalog.criteria import CRITERIA
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.plugin import outcomes
@@ -24,7 +25,9 @@ from pytest_quantbench.plugin.item_needs import (
 )
 from pytest_quantbench.plugin.option_names import as_typed
 from pytest_quantbench.plugin.run import Run, check_marker_expression, run_of, wanted
+from pytest_quantbench.plugin.session_progress import SessionProgress
 from pytest_quantbench.plugin.summary import Summary, show_progress
+from pytest_quantbench.plugin.told_once import ToldOnce
 
 
 def begin(config: pytest.Config) -> None:
@@ -34,6 +37,11 @@ def begin(config: pytest.Config) -> None:
         config.pluginmanager.register(Collection(run), Collection.NAME)
         config.pluginmanager.register(outcomes, "quantbench-outcomes")
         config.pluginmanager.register(Summary(run), Summary.NAME)
+        config.pluginmanager.register(SessionProgress(run), SessionProgress.NAME)
+        config.pluginmanager.register(ToldOnce(), ToldOnce.NAME)
+        counting = ExitStack()
+        counting.enter_context(progress.counting())
+        config.add_cleanup(counting.close)
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:

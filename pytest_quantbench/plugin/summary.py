@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, TextIO
 
 import pytest
 
+from pytest_quantbench import progress
 from pytest_quantbench.plugin.option_names import as_typed
 from pytest_quantbench.plugin.suite import command_line
 
@@ -45,8 +47,6 @@ def collect_notices(config: pytest.Config) -> Notices:
 
 def show_progress(config: pytest.Config) -> None:
     """Hand the terminal to the work that takes long, until the session is over: pytest captures what tests write."""
-    from pytest_quantbench import progress
-
     stream = _uncaptured(config)
     if stream is not None:
         config.add_cleanup(stream.close)
@@ -83,11 +83,15 @@ class Summary:
         elif run.selftests:
             self._closing = run.selftests
         elif run.written:
+            from pytest_quantbench.plan import time_spent
             from pytest_quantbench.report import publish
 
             command = command_line(session.config.invocation_params.args)
-            found = publish.publish(run.written, run.settings, command, run.reused, run.freed)
+            with progress.stage("report"):
+                found = publish.publish(run.written, run.settings, command, run.reused, run.freed)
             self._records, self._closing = found
+            run.count(progress.spent())
+            self._closing += time_spent.told(run.spent, time.monotonic() - run.began_seconds, max(1, run.workers))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """One section, where there is anything to say."""

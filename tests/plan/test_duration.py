@@ -4,14 +4,12 @@ import dataclasses
 
 import pytest
 from builders import make_perplexity, make_record
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pytest_quantbench import engines
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.engines.machine import describe
-from pytest_quantbench.plan.duration import Forecast, Work, duration, forecast, work
+from pytest_quantbench.plan.duration import Forecast, Work, forecast, work
 from pytest_quantbench.record.schema import Compression
 
 SMALL, LARGE = MODELS["Qwen2.5-1.5B-Instruct"], MODELS["Qwen2.5-14B-Instruct"]
@@ -83,13 +81,3 @@ def test_what_is_not_known_is_not_in_the_sum_and_is_told():
     assert (found.seconds, found.unknown) == (40, 1)
     assert found.line().startswith("about 40 s if nothing is reused (1 pieces")
     assert "1 more are not in it" in found.line()
-
-
-@pytest.mark.parametrize(("seconds", "told"), [(3, "3 s"), (125, "2 min"), (12_000, "3 h 20 min")])
-def test_durations_are_readable(seconds, told):
-    assert duration(seconds) == told
-
-
-@given(st.floats(0, 1e7))
-def test_durations_never_say_sixty_minutes(seconds):
-    assert " 60 min" not in duration(seconds)
