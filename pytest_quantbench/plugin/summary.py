@@ -13,7 +13,6 @@ import pytest
 
 from pytest_quantbench import progress
 from pytest_quantbench.plugin.option_names import as_typed
-from pytest_quantbench.plugin.suite import command_line
 
 if TYPE_CHECKING:
     from pytest_quantbench.plugin.run import Run
@@ -84,12 +83,13 @@ class Summary:
             self._closing = run.selftests
         elif run.written:
             from pytest_quantbench.plan import time_spent
-            from pytest_quantbench.report import publish
+            from pytest_quantbench.report import changes, publish
 
-            command = command_line(session.config.invocation_params.args)
             with progress.stage("report"):
-                found = publish.publish(run.written, run.settings, command, run.reused, run.freed)
-            self._records, self._closing = found
+                found = publish.publish(run.written, run.settings, run.reused, run.freed)
+                self._records, self._closing = found
+                if run.settings.baseline is not None:
+                    self._closing += changes.baseline_lines(self._records, run.settings.baseline)
             run.count(progress.spent())
             self._closing += time_spent.told(run.spent, time.monotonic() - run.began_seconds, max(1, run.workers))
 

@@ -33,9 +33,11 @@ class SuiteVerdict:
     needed: str = ""
 
 
-def worst(record: Record, metric: str) -> Verdict | None:
-    """The verdict that counts for a metric of a cell: the worst of its criteria, the first of equals."""
-    found = [verdict for verdict in record.verdicts if verdict.metric == metric]
+def worst(record: Record, metric: str, of: str | None = None) -> Verdict | None:
+    """The verdict that counts for a metric of a cell: the worst of its criteria, the first of equals. `of`: of those on
+    one text or task, and those that name none; None: of all.
+    """
+    found = [each for each in record.verdicts if each.metric == metric and (of is None or each.of in (of, ""))]
     return min(found, key=lambda verdict: SEVERITY.index(verdict.outcome), default=None)
 
 

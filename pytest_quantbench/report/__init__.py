@@ -1,1 +1,1 @@
-"""Records as lines in a terminal, as markdown and as plots; computes nothing."""
+"""Records as lines in a terminal, as markdown and as charts; computes nothing."""

@@ -1,8 +1,5 @@
-"""Codec figures → JSON, markdown and a plot of SNR against bits per weight. Computes nothing but the columns' units."""
+"""Codec figures → JSON, markdown and a chart of SNR by bits per weight. Computes nothing but the columns' units."""
 
-import importlib.util
-import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,11 +8,9 @@ from pathlib import Path
 import msgspec
 
 from pytest_quantbench.errors import RecordError
-from pytest_quantbench.report import markdown_table
+from pytest_quantbench.report import charts, markdown_table
 from pytest_quantbench.storage.files import write_atomically
-from pytest_quantbench.workbench.side_by_side import CodecFigures
-
-DB_PER_BIT = 6.0206  # Shannon: what one more bit per weight can be worth on independent Gaussian weights
+from pytest_quantbench.workbench.side_by_side import DB_PER_BIT, CodecFigures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +45,15 @@ COLUMNS = (
 
 
 def save(figures: Sequence[CodecFigures], directory: Path) -> list[Path]:
-    """Write codecs.json, codecs.md and, with matplotlib, codecs.svg. Raises DiskError where that fails."""
+    """Write codecs.json, codecs.md and, where charts can be drawn, codecs.svg. Raises DiskError where that fails."""
     paths = [directory / "codecs.json", directory / "codecs.md"]
     write_atomically(paths[0], msgspec.json.format(msgspec.json.encode(list(figures)), indent=1))
     write_atomically(paths[1], markdown(figures).encode())
-    if importlib.util.find_spec("matplotlib") is not None:
+    if not charts.missing():
+        from pytest_quantbench.workbench import codec_chart  # loads altair, which may not be there
+
         paths.append(directory / "codecs.svg")
-        draw(figures, paths[-1])
+        write_atomically(paths[-1], charts.svg(codec_chart.draw(figures)))
     return paths
 
 
@@ -110,38 +107,3 @@ def _published(row: Published) -> str:
     gap = DB_PER_BIT * row.bits_per_weight - row.snr_db
     shown = [f"*{row.label}*", f"{row.bits_per_weight:.2f}", f"{row.snr_db:.1f}", f"{gap:.1f}"]
     return markdown_table.row([*shown, *["–"] * (len(COLUMNS) - len(shown))])
-
-
-def draw(figures: Sequence[CodecFigures], path: Path) -> None:
-    """Weight SNR and output SNR against stored bits per weight, a panel for every case, with Shannon's line."""
-    os.environ.setdefault("MPLBACKEND", "Agg")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of matplotlib's own dependencies
-        import matplotlib.pyplot as plt
-
-    cases = list(dict.fromkeys(row.case for row in figures))
-    names = sorted({row.method for row in figures})
-    palette = plt.get_cmap("tab20")
-    colours = {name: palette(index % 20) for index, name in enumerate(names)}
-    figure, axes = plt.subplots(2, len(cases), figsize=(4.6 * len(cases) + 1.6, 8), layout="constrained", squeeze=False)
-    for column, case in enumerate(cases):
-        for axis, value, label in zip(axes[:, column], ("snr_db", "output_snr_db"), ("weight", "output"), strict=True):
-            for name in names:
-                rows = sorted(
-                    (r for r in figures if (r.case, r.method) == (case, name)), key=lambda r: r.bits_per_weight
-                )
-                points = [(r.bits_per_weight, getattr(r, value)) for r in rows]
-                axis.plot(*zip(*points, strict=True), "o-", ms=4, lw=0.8, color=colours[name], label=name)
-            widest = max(row.bits_per_weight for row in figures if row.case == case)
-            axis.plot([0, widest], [0, DB_PER_BIT * widest], "k--", lw=1, label="Shannon, white inputs")
-            bounds = sorted(
-                (r.bits_per_weight, r.bound_db) for r in figures if r.case == case and r.bound_db is not None
-            )
-            if value == "output_snr_db" and bounds:
-                axis.plot(*zip(*bounds, strict=True), "k:", lw=1.4, label="Shannon, these inputs")
-            axis.set(title=case, xlabel="stored bits per weight", ylabel=f"{label} SNR, dB")
-            axis.grid(alpha=0.25)
-    handles, labels = axes[1, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside right upper", frameon=False)
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)

@@ -29,6 +29,7 @@ from pytest_quantbench.storage.cache import default_cache
 from pytest_quantbench.workbench.matrices import Case, bound_db
 
 WIDTHS = (8, 6, 5, 4, 3, 2)
+DB_PER_BIT = 20 * math.log10(2)  # Shannon: what a bit per weight can be worth on independent Gaussian weights
 BOUND_TOLERANCE_DB = 0.3  # a finite matrix is not exactly its expectation
 
 
@@ -57,7 +58,7 @@ class CodecFigures:
     @property
     def gap_db(self) -> float:
         """How far below Shannon's bound for Gaussian weights (6.02 dB per stored bit) the weight SNR lies."""
-        return 20 * math.log10(2) * self.bits_per_weight - self.snr_db
+        return DB_PER_BIT * self.bits_per_weight - self.snr_db
 
 
 def methods(names: Sequence[str] | None = None) -> Iterator[tuple[str, int, Quantizer]]:

@@ -20,9 +20,9 @@ from pytest_quantbench.record.schema import read
 from pytest_quantbench.storage.cache import SAMPLES
 
 # pytester forgets modules that a run imports, and some bear being imported only once.
-for module in ("matplotlib.pyplot", "mlx_lm.models.llama", "scipy.stats", "transformers.models.llama"):
+for module in ("altair", "mlx_lm.models.llama", "scipy.stats", "transformers.models.llama", "vl_convert"):
     importlib.import_module(module)
-for module in ("bench.subject", "report.plots", "report.publish", "plugin.run"):
+for module in ("bench.subject", "report.charts.sheet", "report.publish", "plugin.run"):
     importlib.import_module(f"pytest_quantbench.{module}")
 
 INT4 = recipe("int4-rtn")

@@ -16,16 +16,17 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 MODULES = (
+    "altair",
     "lm_eval.tasks",
-    "matplotlib.pyplot",
     "mlx_lm.generate",
     "mlx_lm.models.llama",
     "scipy.stats",
     "transformers.models.llama",
+    "vl_convert",
     "faults.counted",
     *(
         f"pytest_quantbench.{name}"
-        for name in ("bench.subject", "measures.accuracy.score", "report.plots", "report.publish", "plugin.run")
+        for name in ("bench.subject", "measures.accuracy.score", "report.charts.sheet", "report.publish", "plugin.run")
     ),
 )
 

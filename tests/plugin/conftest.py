@@ -4,22 +4,23 @@ import importlib
 
 import pytest
 
-# pytester forgets modules that a run imports, and MLX, SciPy and matplotlib bear being imported only once.
+# pytester forgets modules that a run imports, and MLX, SciPy and vl-convert bear being imported only once.
 for module in (
     "bench.subject",
     "measures.accuracy.score",
     "plan.disk",
     "plugin.parametrize",
-    "report.plots",
+    "report.charts.sheet",
     "report.publish",
 ):
     importlib.import_module(f"pytest_quantbench.{module}")
 for module in (
-    "matplotlib.pyplot",
+    "altair",
     "mlx_lm.models.llama",
     "mlx_lm.generate",
     "scipy.stats",
     "transformers.models.llama",
+    "vl_convert",
 ):
     importlib.import_module(module)
 

@@ -8,7 +8,19 @@ from gates import BENCHES, GATE, run_python
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import LEVELS
 
-HEAVY = ("mlx", "mlx.core", "mlx_lm", "transformers", "lm_eval", "datasets", "scipy", "matplotlib", "numpy", "torch")
+HEAVY = (
+    "mlx",
+    "mlx.core",
+    "mlx_lm",
+    "transformers",
+    "lm_eval",
+    "datasets",
+    "scipy",
+    "altair",
+    "vl_convert",
+    "numpy",
+    "torch",
+)
 
 
 def test_ids_are_model_and_recipe(suite):

@@ -14,6 +14,9 @@ def test_records_report_and_plot_are_written_and_named(suite, pytester):
     assert {"Tiny_4bit.json", "Tiny_3bit.json", "Tiny_4bit.npz", "combined.json", "benchmark_int_quant.md"} <= names
     record = json.loads((pytester.path / "out" / "Tiny_4bit.json").read_text())
     assert record["verdicts"][0]["outcome"] == "pass"
+    (command,) = record["commands"]
+    assert command.startswith("pytest ")
+    assert command.endswith("-k Tiny -m 'int4 or int3' --results out")
     told = "Two cells are undecided: Tiny-int4 and Tiny-int3. Each meets *"
     result.stdout.fnmatch_lines([told, "  int4 * -71.7%✓ * undecided", "records: *out*"])
 

@@ -35,16 +35,53 @@ class Chart:
         that fit into 360 pixels and stand in as many `columns` as who shows it says.
         """
         module = importlib.import_module(f"{__name__}.{self.name}")
-        drawn: dict[str, Any] | None = module.draw(cells, self.title, self.tells, width)
+        on = importlib.import_module(f"{__name__}.sheet").Sheet(title=self.title, tells=self.tells, width=width)
+        drawn: dict[str, Any] | None = module.draw(cells, on)
         return drawn
 
 
 _CHARTS = (
     Chart(
+        name="pareto",
+        title="Quality against size",
+        tells="Each cell's loss of perplexity against its size: lower and further left is better. The line is the "
+        "front; what is above it is dominated: another cell of the model is no larger and loses less. Dashes are the "
+        "limits of the cells beside them.",
+    ),
+    Chart(
+        name="perplexity_by_bits",
+        title="Loss of perplexity by bits per weight",
+        tells="How much perplexity each cell loses against its reference, by the bits that a weight takes with its "
+        "scales and codebooks: lower and further left is better.",
+    ),
+    Chart(
         name="kl_by_bits",
         title="KL divergence from BF16 by bits per weight",
-        tells="How far each cell's predictions are from the reference's, against the bits that a weight takes: lower "
-        "and further left is better.",
+        tells="How far each cell's predictions are from its reference's, by the bits that a weight takes with its "
+        "scales and codebooks: lower and further left is better.",
+    ),
+    Chart(
+        name="speed",
+        title="Quality against speed",
+        tells="Each cell's loss of perplexity against how many times as fast as BF16 it decodes: lower and further "
+        "right is better. Dashes are the limits of the cells beside them, and the speed of BF16.",
+    ),
+    Chart(
+        name="latency",
+        title="Time between tokens",
+        tells="How long a token takes at batch 1, from the fastest to the slowest of each recipe: half of all gaps are "
+        "shorter than at p50, one in a thousand is longer than at p99.9.",
+    ),
+    Chart(
+        name="snr_map",
+        title="Signal-to-noise ratio of the weights by layer",
+        tells="How much better or worse than its cell's median each matrix came through, in dB; the worst is framed.",
+    ),
+    Chart(
+        name="looks",
+        title="Looks of the checks that went on",
+        tells="The interval at each look at growing data, against the limit (dashes): a check ends once the whole "
+        "interval is on one side.",
     ),
 )
 CHARTS: Mapping[str, Chart] = MappingProxyType({chart.name: chart for chart in _CHARTS})

@@ -9,7 +9,9 @@ from pytest_quantbench.record.schema import Record
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Charted:
-    """A cell's record, and its raw samples by `part/name` (see record.folder.read_arrays); empty where there are none."""
+    """A cell's record, and its raw samples by `part/name` (see record.folder.read_arrays); empty where there are
+    none.
+    """
 
     record: Record
     arrays: Mapping[str, Any] = field(default_factory=dict)

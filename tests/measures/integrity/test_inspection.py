@@ -81,7 +81,7 @@ def test_a_walk_finds_what_is_wrong_and_the_record_says_it(directory, tmp_path):
     assert saved.integrity == written.integrity
     lines = terminal_text.shown([saved])
     assert any(line.startswith(f"integrity: {found.id}: {DOWN}.weight") for line in lines)
-    assert f"- integrity: {found.id}: {NORM}" in markdown.markdown([saved], [])
+    assert f"- {found.id}: {NORM}" in markdown.markdown([saved], [])
 
 
 def test_sound_weights_have_nothing_said_against_them(directory, tmp_path):

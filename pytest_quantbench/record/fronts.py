@@ -1,0 +1,153 @@
+"""Records and raw samples of one model's cells → where each stands on the front of cost and loss (see stats.fronts).
+
+Losses are compared pair by pair: on the same tokens where the raw samples of both are there and of one protocol, else
+by their intervals against the reference.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from pytest_quantbench.record.perplexity_schema import Perplexity
+from pytest_quantbench.record.schema import Record
+from pytest_quantbench.stats import fronts, series
+from pytest_quantbench.stats.estimates import Estimate, Interval
+from pytest_quantbench.stats.window_sampling import Drawn
+
+Cost = Literal["size", "price"]
+Quality = Literal["delta", "kl"]
+ARRAYS: Mapping[Quality, str] = {"delta": "perplexity/nll_nats", "kl": "perplexity/kl_nats"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A cell on the plane of cost (GB, or the currency of its price per million tokens) and loss (perplexity points, or
+    nats per token), and where it stands; `by` is the recipe that dominates it.
+    """
+
+    record: Record
+    cost: Interval
+    loss: Interval
+    word: fronts.Word
+    by: str
+    p: float
+
+
+def exactly(value: float) -> Interval:
+    """A figure without error."""
+    return Interval(estimate=value, low=value, high=value, confidence=1.0)
+
+
+def cost_of(record: Record, cost: Cost) -> Interval | None:
+    """What a cell costs; None where its record does not tell. The price is with its compression where that is spread
+    over a volume.
+    """
+    if cost == "size":
+        return None if record.compression is None else exactly(record.compression.compressed_gb)
+    if record.cost is None:
+        return None
+    return record.cost.amortised_per_million_tokens or record.cost.per_million_tokens
+
+
+def loss_of(record: Record, quality: Quality) -> Interval | None:
+    """What a cell loses against the reference; without an interval where the record has none."""
+    found = record.perplexity
+    if found is None:
+        return None
+    if quality == "kl":
+        divergence = found.divergence
+        return None if divergence is None else divergence.kl_interval or exactly(divergence.kl_nats)
+    return found.delta_interval or (None if found.delta is None else exactly(found.delta))
+
+
+def known(record: Record, quality: Quality, cost: Cost) -> tuple[Interval, Interval] | None:
+    """Cost and loss of a compressed cell; None where one of them is not there."""
+    price, loss = cost_of(record, cost), loss_of(record, quality)
+    return None if price is None or loss is None or record.level == "bf16" else (price, loss)
+
+
+def front(
+    cells: Sequence[tuple[Record, Mapping[str, Any]]], quality: Quality = "delta", cost: Cost = "size"
+) -> list[Placed]:
+    """Where the compressed cells of one model stand; those without the cost or the loss are left out."""
+    there = [
+        (record, arrays, *figures) for record, arrays in cells if (figures := known(record, quality, cost)) is not None
+    ]
+    pairs = {}
+    for i, (record, arrays, price, loss) in enumerate(there):
+        for j, (other, other_arrays, other_price, other_loss) in enumerate(there):
+            if i == j or (cost == "size" and other_price.estimate > price.estimate):
+                continue  # sizes are exact: which are larger does not depend on any sample
+            lighter = 0.0 if cost == "size" else fronts.p_less(other_price, price)
+            better = _p_better(other, other_arrays, other_loss, record, arrays, loss, quality)
+            pairs[i, j] = max(lighter, better)  # both must hold: the claim is as sure as the less sure of the two
+    costs, losses = [each[2].estimate for each in there], [each[3].estimate for each in there]
+    return [
+        Placed(
+            record=each[0],
+            cost=each[2],
+            loss=each[3],
+            word=found.word,
+            by="" if found.by is None else there[found.by][0].recipe,
+            p=found.p,
+        )
+        for each, found in zip(there, fronts.standings(costs, losses, pairs), strict=True)
+    ]
+
+
+def _p_better(
+    other: Record,
+    other_arrays: Mapping[str, Any],
+    other_loss: Interval,
+    record: Record,
+    arrays: Mapping[str, Any],
+    loss: Interval,
+    quality: Quality,
+) -> float:
+    """The p of "the other loses less"."""
+    name = ARRAYS[quality]
+    drawn = _common(other, other_arrays, record, arrays, name)
+    if drawn is None:
+        return fronts.p_less(other_loss, loss)
+    tokens, windows = drawn
+    theirs, mine = other_arrays[name][:tokens], arrays[name][:tokens]
+    if np.array_equal(theirs, mine):
+        return 1.0
+    found: Estimate | None
+    if quality == "delta":
+        found, _ = series.perplexity_delta(mine, theirs, windows)
+    else:
+        found = series.mean(theirs.astype(np.float64) - mine, windows)
+    return 1.0 if found is None or found.value >= 0 else found.p_below(0.0)
+
+
+def _common(
+    first: Record, first_arrays: Mapping[str, Any], second: Record, second_arrays: Mapping[str, Any], name: str
+) -> tuple[int, Drawn | None] | None:
+    """How many tokens both cells have in common, and the windows that they are of; None where they cannot be paired."""
+    a, b = first.perplexity, second.perplexity
+    if a is None or b is None or a.protocol_sha256 != b.protocol_sha256 or a.sampling != b.sampling:
+        return None
+    if name not in first_arrays or name not in second_arrays:
+        return None
+    if a.sampling == "head":
+        return min(len(first_arrays[name]), len(second_arrays[name])), None
+    drawn = [_drawn(each, arrays) for each, arrays in ((a, first_arrays), (b, second_arrays))]
+    shorter = min(drawn, key=lambda each: len(each.counts))
+    windows = len(shorter.counts)
+    if any(not np.array_equal(each.begins[:windows], shorter.begins) for each in drawn):
+        return None
+    return int(shorter.counts.sum()), shorter
+
+
+def _drawn(perplexity: Perplexity, arrays: Mapping[str, Any]) -> Drawn:
+    """The windows of a cell's losses."""
+    assert perplexity.text_windows is not None
+    return Drawn(
+        population=perplexity.text_windows,
+        tokens=perplexity.block_tokens,
+        begins=arrays["perplexity/window_begins"],
+        counts=arrays["perplexity/window_counts"],
+    )

@@ -1,0 +1,201 @@
+"""A panel with a point for every cell, intervals as bars through it, its recipe's name beside it, and limits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, zip_longest
+from typing import Any, Literal
+
+import altair as alt
+
+from pytest_quantbench.report.charts import labels
+from pytest_quantbench.report.charts.scales import Axis
+from pytest_quantbench.report.charts.sheet import Drawn, Sheet, heading
+from pytest_quantbench.stats.estimates import Interval
+
+LEGEND_LIMIT = 220  # pixels of a name, as the theme has it
+LEGEND_SYMBOL = 34  # pixels of a symbol and what is left free
+LETTER = 6.3
+SHAPES: tuple[str, ...] = (
+    "circle",
+    "square",
+    "triangle-up",
+    "diamond",
+    "cross",
+    "triangle-down",
+    "triangle-right",
+    "triangle-left",
+)
+SHAPES += (
+    "M-0.8,-0.8 H0.8 L-0.8,0.8 H0.8 Z",  # an hourglass
+    "M0,-1 L0.25,-0.3 L1,-0.3 L0.4,0.15 L0.6,0.9 L0,0.45 L-0.6,0.9 L-0.4,0.15 L-1,-0.3 L-0.25,-0.3 Z",  # a star
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A cell in a panel: both figures, with intervals as wide as 0 where they are exact; the `group` that its colour
+    and shape are of; and what is told of it where one points at it, title by title.
+    """
+
+    name: str
+    x: Interval
+    y: Interval
+    group: str
+    tells: Mapping[str, str] = field(default_factory=dict)
+    line: str = ""  # which line goes through it; none through ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """What the cells of a level are judged by: a stroke at `value` of one axis, as long as these cells reach on the
+    other.
+    """
+
+    axis: Literal["x", "y"]
+    value: float
+    begin: float
+    end: float
+    tells: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """The groups of points, each with a shape and a colour: all that there are in the picture, also in other panels."""
+
+    title: str
+    names: Sequence[str]
+    width: int  # pixels that the legend may take
+
+    def colour(self) -> alt.Color:
+        """For the specification; colours by the theme."""
+        longest = min(LEGEND_LIMIT, LETTER * max(map(len, self.names)))
+        columns = max(1, int(self.width / (longest + LEGEND_SYMBOL)))
+        legend = alt.Legend(title=self.title or None, orient="bottom", columns=columns, symbolOpacity=1)
+        return alt.Color("group:N", legend=legend).scale(domain=list(self.names))
+
+    def shape(self) -> alt.Shape:
+        """For the specification."""
+        shapes = [SHAPES[place % len(SHAPES)] for place in range(len(self.names))]
+        return alt.Shape("group:N", title=self.title or None).scale(domain=list(self.names), range=shapes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """What is drawn on two axes; `nominal_width` and `height` in pixels are what names are laid out for."""
+
+    points: Sequence[Point]
+    x: Axis
+    y: Axis
+    groups: Groups
+    limits: Sequence[Limit] = ()
+    step: bool = False  # lines go along the axes, as a front's do
+    title: str = ""
+    named: bool = True  # with each point's name beside it
+
+    def draw(self, on: Sheet, panels: int, height: int) -> Drawn:
+        """The panel, one of so many on a sheet."""
+        x = alt.X("x:Q", scale=self.x.scale, axis=self.x.axis)
+        y = alt.Y("y:Q", scale=self.y.scale, axis=self.y.axis)
+        layers = [
+            *self._limits(on, x, y),
+            *self._lines(on, x, y),
+            *self._points(on, x, y, on.nominal_width(panels), height),
+        ]
+        drawn: Drawn = alt.layer(*layers).properties(width=on.panel_width(panels), height=height)
+        return drawn.properties(title=heading(self.title)) if self.title else drawn
+
+    def _points(self, on: Sheet, x: alt.X, y: alt.Y, nominal_width: int, height: int) -> list[alt.Chart]:
+        rows = self._rows(nominal_width, height)
+        told = dict.fromkeys(title for point in self.points for title in point.tells)
+        tooltip = [alt.Tooltip("name:N", title="cell"), *(alt.Tooltip(f"{title}:N") for title in told)]
+        base = alt.Chart(on.rows(rows))
+        colour, shape = self.groups.colour(), self.groups.shape()
+        layers = [
+            base.mark_rule(strokeWidth=1.2, opacity=0.7).encode(
+                x=x, y=alt.Y("y_low:Q", scale=self.y.scale, title=self.y.title), y2="y_high:Q", color=colour
+            ),
+            base.mark_rule(strokeWidth=1.2, opacity=0.7).encode(
+                x=alt.X("x_low:Q", scale=self.x.scale, title=self.x.title), x2="x_high:Q", y=y, color=colour
+            ),
+            base.mark_point(filled=True, size=60, opacity=1).encode(
+                x=x, y=y, color=colour, shape=shape, tooltip=tooltip
+            ),
+        ]
+        if self.named:
+            placed = [row for row in rows if "align" in row]
+            for align in dict.fromkeys(row["align"] for row in placed):
+                data = on.rows([row for row in placed if row["align"] == align])
+                text = alt.Chart(data).mark_text(
+                    align=align, baseline="middle", dx=alt.expr("datum.dx"), dy=alt.expr("datum.dy")
+                )
+                layers.append(text.encode(x=x, y=y, text="label:N"))
+        return layers
+
+    def _rows(self, nominal_width: int, height: int) -> list[dict[str, Any]]:
+        names = labels.short_of_all([point.name for point in self.points])
+        places = self._places(names, nominal_width, height) if self.named else [None] * len(names)
+        rows: list[dict[str, Any]] = []
+        for point, label, place in zip(self.points, names, places, strict=True):
+            row: dict[str, Any] = {"name": point.name, "label": label, "group": point.group}
+            row |= {"x": self.x.within(point.x.estimate), "y": self.y.within(point.y.estimate)}
+            row |= {"x_low": self.x.within(point.x.low), "x_high": self.x.within(point.x.high)}
+            row |= {"y_low": self.y.within(point.y.low), "y_high": self.y.within(point.y.high)}
+            row |= {} if place is None else {"dx": place.dx, "dy": place.dy, "align": place.align}
+            rows.append(row | dict(point.tells))
+        return rows
+
+    def _places(self, names: Sequence[str], width: int, height: int) -> list[labels.Place | None]:
+        """Where the names stand, clear of bars, lines and limits as far as there is room."""
+
+        def spot(x: float, y: float) -> tuple[float, float]:
+            return self.x.at(self.x.within(x)) * width, (1 - self.y.at(self.y.within(y))) * height
+
+        drawn = []
+        for point in self.points:
+            x, y = point.x.estimate, point.y.estimate
+            drawn += labels.strokes([spot(point.x.low, y), spot(point.x.high, y)])
+            drawn += labels.strokes([spot(x, point.y.low), spot(x, point.y.high)])
+        for line in dict.fromkeys(point.line for point in self.points if point.line):
+            ends = [(point.x.estimate, point.y.estimate) for point in self.points if point.line == line]
+            corners = [(next_[0], this[1]) for this, next_ in pairwise(ends)] if self.step else []
+            path = [end for pair in zip_longest(ends, corners) for end in pair if end is not None]
+            drawn += labels.strokes([spot(*end) for end in path])
+        for limit in self.limits:
+            ends = [(limit.value, limit.begin), (limit.value, limit.end)]
+            drawn += labels.strokes([spot(*(end if limit.axis == "x" else end[::-1])) for end in ends])
+        spots = [spot(point.x.estimate, point.y.estimate) for point in self.points]
+        return labels.lay_out(spots, names, width, height, drawn)
+
+    def _lines(self, on: Sheet, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+        rows = [
+            {"x": self.x.within(p.x.estimate), "y": self.y.within(p.y.estimate), "line": p.line, "group": p.group}
+            for p in self.points
+            if p.line
+        ]
+        if not rows:
+            return []
+        line = alt.Chart(on.rows(rows)).mark_line(
+            strokeWidth=1.2, opacity=0.6, interpolate="step-after" if self.step else "linear"
+        )
+        return [line.encode(x=x, y=y, detail="line:N", color=self.groups.colour())]
+
+    def _limits(self, on: Sheet, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+        layers = []
+        for axis in ("x", "y"):
+            rows = [
+                {"at": limit.value, "begin": limit.begin, "end": limit.end, "limit": limit.tells}
+                for limit in self.limits
+                if limit.axis == axis
+            ]
+            if rows:
+                mark = alt.Chart(on.rows(rows)).mark_rule(strokeDash=[4, 3], strokeWidth=1.5)
+                layers.append(mark.encode(**self._along(axis), tooltip="limit:N"))
+        return layers
+
+    def _along(self, axis: str) -> dict[str, Any]:
+        """The channels of a stroke across an axis."""
+        if axis == "y":
+            at = alt.Y("at:Q", scale=self.y.scale, title=self.y.title)
+            return {"y": at, "x": alt.X("begin:Q", scale=self.x.scale, title=self.x.title), "x2": "end:Q"}
+        at_x = alt.X("at:Q", scale=self.x.scale, title=self.x.title)
+        return {"x": at_x, "y": alt.Y("begin:Q", scale=self.y.scale, title=self.y.title), "y2": "end:Q"}
