@@ -29,7 +29,6 @@ from pytest_quantbench.plugin.option_names import as_typed
 from pytest_quantbench.plugin.run import Run, check_marker_expression, run_of, wanted
 from pytest_quantbench.plugin.session_progress import SessionProgress
 from pytest_quantbench.plugin.summary import Summary, show_progress
-from pytest_quantbench.plugin.told_once import ToldOnce
 
 
 def begin(config: pytest.Config) -> None:
@@ -41,7 +40,6 @@ def begin(config: pytest.Config) -> None:
         if not hasattr(config, "workerinput"):  # else pytest-xdist's controller has them
             places.register(config)
         config.pluginmanager.register(SessionProgress(run), SessionProgress.NAME)
-        config.pluginmanager.register(ToldOnce(), ToldOnce.NAME)
         counting = ExitStack()
         counting.enter_context(progress.counting())
         config.add_cleanup(counting.close)

@@ -82,7 +82,7 @@ class Summary:
         elif run.selftests:
             self._closing = run.selftests
         elif run.written:
-            from pytest_quantbench.plan import time_spent
+            from pytest_quantbench.plan.duration import where_it_went
             from pytest_quantbench.report import changes, publish
 
             with progress.stage("report"):
@@ -91,7 +91,7 @@ class Summary:
                 if run.settings.baseline is not None:
                     self._closing += changes.baseline_lines(self._records, run.settings.baseline)
             run.count(progress.spent())
-            self._closing += time_spent.told(run.spent, time.monotonic() - run.began_seconds, max(1, run.workers))
+            self._closing += where_it_went(run.spent, time.monotonic() - run.began_seconds, max(1, run.workers))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """One section, where there is anything to say."""

@@ -1,4 +1,4 @@
-"""What a session says of itself: which cell of how many, one error once, and of no configuration file."""
+"""What a session says of itself: which cell of how many, how long it takes, and of no configuration file."""
 
 import os
 
@@ -71,30 +71,6 @@ def test_earlier_records_say_what_is_left_of_the_first_cell_too(under_way):
     assert under_way._rest() == "about 23 min for all"
     under_way._place, under_way._cell_seconds = 1, 1000.0
     assert under_way._rest() == "about 3 min for all"  # twice as fast as those were
-
-
-def test_an_error_that_keeps_all_checks_of_a_cell_is_told_once(suite, pytester):
-    pytester.makeconftest("""
-        import pytest
-        from pytest_quantbench.bench.subject import Subject
-        from pytest_quantbench.errors import ModelError
-
-        def refuse(self, candidates):
-            raise ModelError("it is not the original")
-
-        Subject.refuse_strangers = refuse
-    """)
-    source = """
-        def test_first(cell):
-            pass
-
-        def test_second(cell):
-            pass
-    """
-    result = suite(source, "-k", "Tiny", "--recipe", "int4", "--recipe", "int3", "-rs")
-    result.assert_outcomes(errors=1, skipped=5)
-    assert result.outlines.count("ModelError: it is not the original") == 1
-    result.stdout.fnmatch_lines(["SKIPPED * for the same reason as *::test_first?Tiny-bf16?"])
 
 
 def test_the_suite_names_no_configuration_file(pytester, monkeypatch):
