@@ -144,8 +144,8 @@ class Cell:
         """What became of a check's figures since the baseline's record of this cell."""
         settings = self.schedule.inputs.settings
         assert settings.baseline is not None
-        now = Measured(record=self.record(), arrays=self.raw())
-        return Baseline(settings.baseline).changes(now, check, noise_floor_of(self.target, self.schedule), settings.baseline_figures)
+        now, floor = Measured(record=self.record(), arrays=self.raw()), noise_floor_of(self.target, self.schedule)
+        return Baseline(settings.baseline).changes(now, check, floor, settings.baseline_figures)
 
     def _verdict(self, check: str, limit: float | None, of: str | None) -> Verdict:
         deadline_seconds = self._deadline()
