@@ -12,8 +12,10 @@ from builders import make_losses, make_record, make_task, make_throughput
 from pytest_quantbench.catalog.criteria import METRICS, Overrides, limit_for
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import REFERENCE, recipe
+from pytest_quantbench.engines.accelerator import Accelerator
 from pytest_quantbench.engines.divergence import Fidelity
 from pytest_quantbench.engines.machine import Machine
+from pytest_quantbench.engines.process_memory import ProcessPeak
 from pytest_quantbench.judge import accuracy_drop, interim, rules
 from pytest_quantbench.measures.samples import (
     AccuracySamples,
@@ -22,6 +24,7 @@ from pytest_quantbench.measures.samples import (
     WeightSamples,
 )
 from pytest_quantbench.record import folder, perplexity_summary, summary
+from pytest_quantbench.record.publication import recipe_parameters
 from pytest_quantbench.record.publication_schema import ModelFacts
 from pytest_quantbench.record.raw import raw
 from pytest_quantbench.record.schema import Compression, NoiseFloor
@@ -32,6 +35,15 @@ LOSS_NATS = {8: 0.0004, 4: 0.02, 3: 0.08, 2: 0.35}  # more loss per token, about
 TASKS = ("arc_easy", "hellaswag")
 MACHINE = Machine(
     chip="A Chip", cores=8, memory_gb=34.4, os="Linux 6.1 x86_64", backend="cuda", versions={"python": "3.11.7"}
+)
+PROCESS_PEAK = ProcessPeak(peak_bytes=11_000_000_000, since="measure")
+ACCELERATOR = Accelerator(
+    name="An Accelerator",
+    driver="550.90.07",
+    memory_gb=150.8,
+    clock_mhz=1980.0,
+    most_clock_mhz=1980.0,
+    memory_clock_mhz=3201.0,
 )
 
 
@@ -93,6 +105,7 @@ def _samples(losses, right, speeds):
     gaps = [
         replace(
             run,
+            text=f"What was written to prompt {run.prompt}.",
             latencies_seconds=np.random.default_rng(place).gamma(40, 1 / run.tokens_per_second / 40, 99).astype("f4"),
         )
         for place, run in enumerate(runs.runs)
@@ -107,7 +120,7 @@ def _samples(losses, right, speeds):
     return {
         "perplexity": make_losses(losses, available_tokens=280_000, corpus="wikitext2", weights_sha256=str(losses[0])),
         "accuracy": answers,
-        "throughput": replace(runs, runs=tuple(gaps), peak_bytes=9_000_000_000),
+        "throughput": replace(runs, runs=tuple(gaps), peak_bytes=9_000_000_000, process_peak=PROCESS_PEAK),
     }
 
 
@@ -127,6 +140,8 @@ def _cell(name, one, samples, before, facts, rng, backend):
         revision="0123456789abcdef",
         weights_sha256=f"{rng.integers(1 << 60):064x}",
         facts=facts,
+        recipe_parameters=recipe_parameters(one),
+        accelerator=ACCELERATOR if backend == "cuda" else None,
         machine=replace(MACHINE, backend=backend),
         compression=_compression(one, bits, size),
         throughput=summary.throughput(samples["throughput"], before and before["throughput"]),

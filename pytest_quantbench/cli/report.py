@@ -1,29 +1,43 @@
 """`quantbench report`: everything that is made of records, made again from the records alone."""
 
 import argparse
+import shutil
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from pytest_quantbench.record import folder
-from pytest_quantbench.report import terminal
-from pytest_quantbench.report.publish import write_report
+from pytest_quantbench.record.completeness import missing
+from pytest_quantbench.record.schema import Record
+from pytest_quantbench.report import coloured, terminal
+from pytest_quantbench.report.publish import MARKDOWN, write_all
 
-HELP = "rebuild combined.json, and the markdown report"
-DESCRIPTION = "Reads the JSON records of a folder; nothing is measured."
+HELP = "rebuild combined.json, the markdown report with its charts, and the page"
+DESCRIPTION = "Reads the JSON records and raw samples of a folder; nothing is measured."
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder, and where the report goes."""
     parser.add_argument("directory", type=Path, help="a folder of records, such as results")
     parser.add_argument("--output", type=Path, help="the markdown file (default: in the folder)")
+    parser.add_argument("--complete", action="store_true", help="only say what records lack to be published")
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Write them and print the summary."""
+    """Write them and print the summary, or what records lack; returns 1 where they lack anything."""
     directory: Path = chosen.directory
     records = folder.read_all(directory)
-    print("\n".join(terminal.summary(records)))
-    combined = folder.write_combined(records, directory)
-    output = chosen.output or directory / "benchmark_int_quant.md"
-    print(f"combined: {combined}")
-    print(f"report: {write_report(records, output, [f'quantbench report {directory}'])}")
+    if chosen.complete:
+        return _tell_missing(records)
+    for line in terminal.summary(records, shutil.get_terminal_size().columns):
+        print(coloured.as_text(line, colours=coloured.are_wanted(sys.stdout)))
+    print("\n".join(write_all(records, directory, chosen.output or directory / MARKDOWN)))
     return 0
+
+
+def _tell_missing(records: Sequence[Record]) -> int:
+    """Print it cell by cell; 1 where anything is lacking."""
+    lacking = {f"{record.model_id}-{record.recipe}": missing(record) for record in records}
+    for cell, sentences in lacking.items():
+        print("\n".join([f"{cell}: {f'lacks {len(sentences)}' if sentences else 'complete'}", *sentences]))
+    return 1 if any(lacking.values()) else 0

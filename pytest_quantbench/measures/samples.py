@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench.engines.accelerator import Accelerator
 from pytest_quantbench.engines.divergence import Distributions, Fidelity, joined
+from pytest_quantbench.engines.process_memory import ProcessPeak
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.stats.window_sampling import Drawn
 
@@ -185,6 +187,8 @@ class ThroughputSamples:
     peak_bytes: int
     activations: str
     dense_layers: int  # matrices that had no native kernel and ran decoded
+    process_peak: ProcessPeak | None = None  # of the whole process
+    accelerator: Accelerator | None = None  # as its driver told right behind the last run
 
     def first(self, runs: int) -> "ThroughputSamples":
         """The first so many runs, and the reference's that were interleaved with them."""

@@ -17,7 +17,8 @@ import numpy as np
 from pytest_quantbench.catalog.corpora import NEW_TOKENS, PROMPTS
 from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer, refuse_unknown_tokens
 from pytest_quantbench.compress.artifact import Artifact
-from pytest_quantbench.engines import need
+from pytest_quantbench.engines import need, process_memory
+from pytest_quantbench.engines.accelerator import accelerator
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.engines.resident import Generator, Resident
 from pytest_quantbench.errors import ModelError
@@ -50,6 +51,7 @@ class Session(Trial[ThroughputSamples]):
     _load_seconds: float = 0.0
     _warm_up: Run | None = None
     _first_probe: float = 0.0
+    _since: process_memory.Since = "process"
 
     @property
     def rounds(self) -> int:
@@ -68,6 +70,7 @@ class Session(Trial[ThroughputSamples]):
         self._refuse_too_long()
         self._first_probe = self._first_probe or self._probe()  # models may be loaded more than once
         self.engine.reset_peak()
+        self._since = process_memory.lower_mark()
         began = time.perf_counter()
         self._loaded = self.engine.load(self.artifact, "timed")
         self._load_seconds = time.perf_counter() - began
@@ -114,6 +117,7 @@ class Session(Trial[ThroughputSamples]):
         assert self._loaded is not None
         assert self._warm_up is not None
         peak, loaded = self.engine.peak_bytes(), self._loaded
+        process_peak, told = process_memory.peak(self._since), accelerator(self.engine.backend)
         self.let_go()
         return ThroughputSamples(
             warm_up=self._warm_up,
@@ -124,6 +128,8 @@ class Session(Trial[ThroughputSamples]):
             peak_bytes=peak,
             activations=loaded.activations,
             dense_layers=loaded.dense_layers,
+            process_peak=process_peak,
+            accelerator=told,
         )
 
     def _probe(self) -> float:
@@ -170,7 +176,7 @@ def learned_positions(shapes: Mapping[str, Sequence[int]]) -> int | None:
 class Throughput(ResidentMeasure[ThroughputSamples]):
     """T1 as a measure: its items are runs over all prompts."""
 
-    name, label, version = "throughput", "T1", 2
+    name, label, version = "throughput", "T1", 3
     samples = ThroughputSamples
     new_tokens = NEW_TOKENS
 

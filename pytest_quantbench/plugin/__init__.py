@@ -16,6 +16,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     add_options(parser, PREFIX)
 
 
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """The hooks of our own, which other plugins and every conftest can have functions for."""
+    from pytest_quantbench.plugin import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Fixtures and markers, which must be there before anything is collected."""
     config.pluginmanager.register(fixtures, "quantbench-fixtures")
@@ -42,10 +49,11 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_setupnodes(config: pytest.Config) -> None:
     """pytest-xdist: other processes will collect and run, and this one shows what they report."""
-    from pytest_quantbench.plugin import outcomes, xdist
+    from pytest_quantbench.plugin import outcomes, places, xdist
 
     config.pluginmanager.register(xdist.Controller(config), "quantbench-xdist")
     config.pluginmanager.register(outcomes, "quantbench-outcomes")
+    places.register(config)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from pytest_quantbench.plugin.item_needs import is_ours, parameters
 from pytest_quantbench.plugin.option_names import as_typed
+from pytest_quantbench.plugin.telling import enclose
 
 OUTCOME = "quantbench_outcome"
 YELLOW = {"yellow": True}
@@ -19,6 +20,7 @@ NEITHER = {  # what pytest is told of verdicts that are neither good nor bad; th
     "anomalous": ("anomalous", "a", ("ANOMALOUS", YELLOW)),
     "undecided": ("undecided", "u", ("UNDECIDED", YELLOW)),
 }
+FIRST = pytest.StashKey[dict[str, tuple[str, str]]]()  # by what was said: id and name of the first item of which it was
 TIMED = {"t1": "T1", "runtime": "A candidate's runtime"}  # by marker
 
 
@@ -47,17 +49,35 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """An error of ours says it all in its message: no traceback."""
+    """A failed verdict and an error of ours say it all in their message: no traceback, and in the short summary no more
+    than what is wrong. An error that an item before had too, such as a model that is refused, is told by that item.
+    """
     report = yield
-    if call.excinfo is not None and is_ours(item):
-        from pytest_quantbench.errors import QuantbenchError
-
-        raised = call.excinfo.value
-        several = raised.exceptions if isinstance(raised, BaseExceptionGroup) else (raised,)
-        if all(isinstance(error, QuantbenchError) for error in several):
-            told = "\n".join(f"{type(error).__name__}: {error}" for error in several)
-            report.longrepr = as_typed(item.config, told)
+    if is_ours(item):
+        raised = None if call.excinfo is None else call.excinfo.value
+        refused = "" if raised is None else as_typed(item.config, _refusal(raised))
+        if refused:
+            report.longrepr = refused = _told_once(item, refused)
+        elif isinstance(raised, pytest.fail.Exception) and not raised.pytrace:
+            report.longrepr = str(raised)
+        enclose(item, report, refused)
     return report
+
+
+def _refusal(raised: BaseException) -> str:
+    """What errors of this package say; nothing for what others raise."""
+    from pytest_quantbench.errors import QuantbenchError
+
+    several = raised.exceptions if isinstance(raised, BaseExceptionGroup) else (raised,)
+    if not all(isinstance(error, QuantbenchError) for error in several):
+        return ""
+    return "\n".join(f"{type(error).__name__}: {error}" for error in several)
+
+
+def _told_once(item: pytest.Item, told: str) -> str:
+    """What is told of an item: the whole of it, or which item of this process it was told with."""
+    nodeid, name = item.config.stash.setdefault(FIRST, {}).setdefault(told, (item.nodeid, item.name))
+    return told if nodeid == item.nodeid else f"{told.partition(':')[0]}, as with {name}"
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, tuple[str, dict[str, bool]]] | None:

@@ -1,5 +1,6 @@
 """What one pytest session runs over: its options and `[tool.quantbench]`, read once into frozen settings."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -13,12 +14,14 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.criteria import Overrides
 from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
+from pytest_quantbench.catalog.prices import price_of
 from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError, unknown
-from pytest_quantbench.plugin import option_values
+from pytest_quantbench.plugin import option_values, tracking
 from pytest_quantbench.plugin.option_names import as_typed, given, settings_given
 from pytest_quantbench.plugin.pyproject_table import SECTION, beside, candidate_limits, check_criteria, read_table
+from pytest_quantbench.plugin.suite import typed_command
 from pytest_quantbench.plugin.summary import Notices, collect_notices, show_progress
 
 if TYPE_CHECKING:
@@ -99,6 +102,7 @@ def _read(config: pytest.Config, notices: Notices) -> Run:
     recipes = {each.name: each.recipe for each in candidates}
     recipes |= _recipes(told.get("recipe", () if candidates else LEVELS))
     check_criteria(table.get("criteria", {}), list(known), [*recipes, *_all_recipes()])
+    tracking.check(told.get("track", ()))
     return Run(
         settings=_settings(config, folder, table, models),
         models=models,
@@ -136,7 +140,7 @@ def _overrides(told: Mapping[str, Any], table: Mapping[str, Any]) -> Overrides:
 def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], models: Mapping[str, Model]) -> Settings:
     """What options say, else the defaults; `table` lies in `folder`."""
     told = given(config)
-    settings = Settings(**settings_given(config), criteria=_overrides(told, table))
+    settings = Settings(**settings_given(config), criteria=_overrides(told, table), command=typed_command(config))
     option_values.check_windows(settings)
     if "max-tokens" in told:
         option_values.check_growth(settings)
@@ -144,14 +148,26 @@ def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], mod
     option_values.check_corpora(texts)
     option_values.check_task_files(files, settings.tasks, models.values())
     results = config.invocation_params.dir / settings.results
+    baseline = None if settings.baseline is None else config.invocation_params.dir / settings.baseline
+    option_values.check_baseline(baseline, results)
     return replace(
         settings,
         results=results,
-        report=folder / table["report"] if "report" in table else results / "benchmark_int_quant.md",
+        baseline=baseline,
+        report=_report(folder, table, results),
         corpus=next(iter(texts), None),
         other_corpora=texts[1:],
         task_files=dict(files),
+        price=price_of(told.get("price-per-hour"), told.get("cost-volume"), table.get("cost", {})),
     )
+
+
+def _report(folder: Path, table: Mapping[str, Any], results: Path) -> Path | None:
+    """Where the project wants its report, if the results are the project's; None: beside them. Results that go
+    elsewhere are of a trial, which leaves the project's own report alone.
+    """
+    inside = Path(os.path.abspath(results)).is_relative_to(folder)
+    return folder / table["report"] if "report" in table and inside else None
 
 
 def _recipes(names: Iterable[str]) -> dict[str, Recipe]:

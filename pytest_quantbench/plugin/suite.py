@@ -18,6 +18,7 @@ INSTALLED = PACKAGE / "benches"  # of a wheel
 SUITE = INSTALLED if INSTALLED.is_dir() else PACKAGE.parent / "benches"
 # pytest warns of plugins whose package was imported before it started, as any command of ours has.
 QUIET_ON_IMPORTS = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+COMMAND = "quantbench_command"  # in what a worker of pytest-xdist is given: what the user typed
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -41,3 +42,11 @@ def command_line(arguments: Sequence[object]) -> str:
     if told[: len(beginning)] == beginning:
         return shlex.join(["quantbench", "run", *told[len(beginning) :]])
     return shlex.join(["pytest", *told])
+
+
+def typed_command(config: pytest.Config) -> str:
+    """What a user typed to start this session; a worker of pytest-xdist, whose own arguments are another process's, has
+    been told.
+    """
+    told = getattr(config, "workerinput", {}).get(COMMAND)
+    return command_line(config.invocation_params.args) if told is None else str(told)

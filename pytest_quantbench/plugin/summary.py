@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, TextIO
 import pytest
 
 from pytest_quantbench.plugin.option_names import as_typed
-from pytest_quantbench.plugin.suite import command_line
 
 if TYPE_CHECKING:
     from pytest_quantbench.plugin.run import Run
+    from pytest_quantbench.record.schema import Record
 
 PACKAGE = __name__.partition(".")[0]
 
@@ -71,6 +71,7 @@ class Summary:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._records: list[Record] = []
         self._closing: list[str] = []
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -81,14 +82,24 @@ class Summary:
         elif run.selftests:
             self._closing = run.selftests
         elif run.written:
-            from pytest_quantbench.report import publish
+            from pytest_quantbench.report import changes, publish
 
-            command = command_line(session.config.invocation_params.args)
-            self._closing = publish.publish(run.written, run.settings, command, run.reused, run.freed)
+            found = publish.publish(run.written, run.settings, run.reused, run.freed)
+            self._records, self._closing = found
+            if run.settings.baseline is not None:
+                self._closing += changes.baseline_lines(self._records, run.settings.baseline)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """One section, where there is anything to say."""
-        if lines := [*self._closing, *(f"note: {line}" for line in self._run.notices.lines)]:
-            terminalreporter.section("quantbench")
-            for line in lines:
-                terminalreporter.write_line(as_typed(config, line))
+        lines = [*self._closing, *(f"note: {line}" for line in self._run.notices.lines)]
+        if not lines and not self._records:
+            return
+        terminalreporter.section("quantbench")
+        if self._records:
+            from pytest_quantbench.report import coloured, terminal
+
+            writer = config.get_terminal_writer()
+            for line in terminal.summary(self._records, writer.fullwidth, lambda text: as_typed(config, text)):
+                terminalreporter.write_line(coloured.as_text(line, colours=writer.hasmarkup))
+        for told in lines:
+            terminalreporter.write_line(as_typed(config, told))

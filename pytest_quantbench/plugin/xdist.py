@@ -18,6 +18,7 @@ import pytest
 from xdist.scheduler import LoadGroupScheduling
 
 from pytest_quantbench.plugin.item_needs import is_ours
+from pytest_quantbench.plugin.suite import COMMAND, typed_command
 
 FOLDER = "quantbench_groups"  # in what a worker is given: where it says which items go together
 
@@ -71,7 +72,8 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """Tell a worker where to say which of its items go together."""
+        """Tell a worker what was typed, and where to say which of its items go together."""
+        node.workerinput[COMMAND] = typed_command(self._config)
         if self._folder is not None:
             node.workerinput[FOLDER] = str(self._folder)
 

@@ -11,12 +11,14 @@ from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.candidate_facts import CandidateFacts
 from pytest_quantbench.compress.manifest import Manifest
+from pytest_quantbench.engines.accelerator import Accelerator
 from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.judge import coherence
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record import perplexity_summary, runtime_summary, summary
 from pytest_quantbench.record.candidate_schema import candidate_file
+from pytest_quantbench.record.publication import facts, recipe_parameters
 from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, Record
 
 SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex  # xdist's name for a run, or one of our own
@@ -37,12 +39,15 @@ def summarize(
     noise_floor: NoiseFloor | None,
     around_texts: Callable[[], dict[str, tuple[str, ...]]],
     machine: Machine,
+    accelerator: Accelerator | None,
     seed: int,
     candidate: CandidateFacts | None = None,
+    command: str = "",
 ) -> Record:
     """What was measured of a cell, beside the `reference` that it is compared with; None: it is the reference. Parts
-    that were not measured are null.
+    that were not measured are null. The `accelerator` as it is now, unless T1 asked while it was at work.
     """
+    timed = samples.get("throughput")
     return Record(
         schema=SCHEMA,
         model_id=model.name,
@@ -59,7 +64,11 @@ def summarize(
         compression=summary.compression(manifest, calibration_ppl),
         verdicts=verdicts,
         machine=machine,
+        accelerator=(timed and timed.accelerator) or accelerator,
+        facts=facts(checkpoint.config, manifest),
+        recipe_parameters=recipe_parameters(recipe),
         session=SESSION,
+        commands=(command,) if command else (),
         noise_floor=noise_floor,
         tokenizer=around_texts() if any(name in samples for name in TESTS) else None,
         **_parts(samples, reference),

@@ -22,6 +22,7 @@ def perplexity(samples: PerplexitySamples, reference: PerplexitySamples | None) 
         delta, cut = series.perplexity_delta(reference.nll_nats, nll, drawn)
         difference, unit = series.mean(nll.astype(np.float64) - reference.nll_nats, drawn), cut.tokens
     total = float(nll.sum(dtype=np.float64))
+    own = series.mean(nll, drawn)
     ppl, bf16_ppl = series.perplexity(nll), None if reference is None else series.perplexity(reference.nll_nats)
     return Perplexity(
         ppl=ppl,
@@ -45,6 +46,7 @@ def perplexity(samples: PerplexitySamples, reference: PerplexitySamples | None) 
         windows=None if drawn is None else len(drawn.counts),
         text_windows=None if drawn is None else drawn.population,
         head=_head(samples, reference),
+        ppl_interval=None if own is None or ppl is None else Ratio(logarithm=own).interval(),
     )
 
 

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+from pytest_quantbench.engines.accelerator import Accelerator
 from pytest_quantbench.stats.estimates import Interval
+
+__all__ = ["Accelerator", "Cost", "ModelFacts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,18 +18,6 @@ class ModelFacts:
     hidden_size: int | None = None
     vocabulary: int | None = None
     context_tokens: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accelerator:
-    """The accelerator that it ran on, as its driver tells; clocks in MHz. Null: the driver does not tell."""
-
-    name: str
-    driver: str | None = None
-    memory_gb: float | None = None
-    clock_mhz: float | None = None  # of the processor, while it was asked
-    most_clock_mhz: float | None = None
-    memory_clock_mhz: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,3 +34,4 @@ class Cost:
     compression: float
     volume_tokens: int | None = None
     amortised_per_million_tokens: Interval | None = None
+    suppressed: str = ""  # why there is no cost of tokens: the machine's own speed changed

@@ -15,7 +15,8 @@ Schema history
      verdicts: anomalous, `p_better`
   6  what a publication asks for: parameters and architecture, the recipe's parameters, the accelerator with its driver
      and clocks; percentiles of token gaps, the time to the first token with its interval, the process's memory;
-     intervals of accuracies and perplexities themselves; the least cosine; what it costs where a price was given
+     intervals of accuracies and perplexities themselves; the least cosine; what it costs where a price was given;
+     the commands that it was measured by
 
 Files of schemas 3 to 5 are read too (see older_schemas).
 """
@@ -28,6 +29,7 @@ import msgspec
 
 from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.engines.machine import Machine
+from pytest_quantbench.engines.process_memory import Since
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.judge.verdict import Verdict
@@ -37,6 +39,7 @@ from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.publication_schema import Accelerator, Cost, ModelFacts
 from pytest_quantbench.record.runtime_schema import Runtime
 from pytest_quantbench.stats.estimates import Interval
+from pytest_quantbench.stats.percentiles import Percentile
 from pytest_quantbench.storage.sealed_json import unsealed
 
 SCHEMA = 6
@@ -92,9 +95,10 @@ class Throughput:
     probe_change: float | None = None
     new_tokens: int | None = None  # of each run
     gaps: int | None = None  # between tokens, of all runs
-    gap_sec: Mapping[str, Interval] = field(default_factory=dict)  # "50", "90", "95", "99", "99.9": percentiles
+    gap_sec: Mapping[str, Percentile] = field(default_factory=dict)  # "50", "90", "95", "99", "99.9"
     first_token: Interval | None = None  # its mean over the runs, in seconds
-    process_peak_gb: float | None = None  # resident memory of the whole process, the most during T1
+    process_peak_gb: float | None = None  # the most resident memory of the whole process
+    process_peak_since: Since | None = None  # `measure`: during T1; `process`: since the process began
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +128,7 @@ class TaskAccuracy:
     cluster_key: str = ""
     flip_correlation: float | None = None
     design_effect: float | None = None
-    accuracy_interval: Interval | None = None  # Wilson's, of the accuracy by itself
+    accuracy_interval: Interval | None = None  # Wilson's with the clusters' design effect, of the accuracy by itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +211,7 @@ class Record:
     recipe_parameters: Mapping[str, str] = field(default_factory=dict)  # of its quantizers: `rtn.bits` → `4`
     cost: Cost | None = None  # null: no price was given
     session: str | None = None  # that wrote it last; the workers of one run share it
+    commands: tuple[str, ...] = ()  # that its parts were measured by, the last one last; none: by a program
     raw_sha256: str | None = None  # of the .npz beside it
 
     @property
@@ -214,10 +219,13 @@ class Record:
         """`Tiny_4bit`, or `Tiny_4bit_gptq` for a recipe that is not the level's default; of a candidate, whose name
         begins with no level, `Tiny_candidate_NAME`.
         """
-        level, dash, method = self.recipe.replace(":", ".").partition("-")
-        if level not in LEVELS:
-            return f"{self.model_id}_candidate_{self.recipe}"
-        return f"{self.model_id}_{self.bits}bit{dash and '_'}{method}"
+        return file_stem(self.model_id, self.recipe, self.bits)
+
+
+def file_stem(model: str, recipe: str, bits: int) -> str:
+    """How the files of a cell are called, by the recipe's or the candidate's id and its width."""
+    level, dash, method = recipe.replace(":", ".").partition("-")
+    return f"{model}_{bits}bit{dash and '_'}{method}" if level in LEVELS else f"{model}_candidate_{recipe}"
 
 
 def read(path: Path) -> Record:

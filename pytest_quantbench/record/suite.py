@@ -1,14 +1,14 @@
 """All models of a recipe together: how many meet every criterion, and Holm's correction over the family of criteria."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pytest_quantbench.catalog.criteria import METRICS, SUITE_CRITERIA
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.stats.estimates import ALPHA
+from pytest_quantbench.stats.estimates import ALPHA, Interval
 from pytest_quantbench.stats.series import holm
 
 SEVERITY: tuple[Outcome, ...] = ("fail", "anomalous", "undecided", "pass", "informational")  # from the worst on
@@ -33,10 +33,36 @@ class SuiteVerdict:
     needed: str = ""
 
 
-def worst(record: Record, metric: str) -> Verdict | None:
-    """The verdict that counts for a metric of a cell: the worst of its criteria, the first of equals."""
-    found = [verdict for verdict in record.verdicts if verdict.metric == metric]
+def worst(record: Record, metric: str, of: str | None = None) -> Verdict | None:
+    """The verdict that counts for a metric of a cell: the worst of its criteria, the first of equals. `of`: of those on
+    one text or task, and those that name none; None: of all.
+    """
+    found = [each for each in record.verdicts if each.metric == metric and (of is None or each.of in (of, ""))]
     return min(found, key=lambda verdict: SEVERITY.index(verdict.outcome), default=None)
+
+
+def difference(record: Record, metric: str) -> Interval | None:
+    """How far a cell is from its reference in a metric: of the look that decided the worst verdict, and of all samples
+    where nothing was judged. None where there is no interval.
+    """
+    verdict = worst(record, metric)
+    if verdict is not None and verdict.limit is not None:
+        if verdict.estimate is None or verdict.low is None or verdict.high is None:
+            return None
+        return Interval(estimate=verdict.estimate, low=verdict.low, high=verdict.high)
+    return DIFFERENCES[metric](record) if metric in DIFFERENCES else None
+
+
+def _drop(record: Record) -> Interval | None:
+    tasks = [] if record.accuracy is None else list(record.accuracy.tasks.values())
+    return tasks[0].drop_points if tasks else None
+
+
+DIFFERENCES: Mapping[str, Callable[[Record], Interval | None]] = {
+    "perplexity_delta": lambda record: None if record.perplexity is None else record.perplexity.delta_interval,
+    "accuracy_drop_points": _drop,
+    "throughput_ratio": lambda record: None if record.throughput is None else record.throughput.ratio,
+}
 
 
 def lacking(record: Record) -> list[str]:

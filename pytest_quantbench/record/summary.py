@@ -9,9 +9,19 @@ from pytest_quantbench.compress.manifest import Manifest
 from pytest_quantbench.judge import rates as speed
 from pytest_quantbench.measures.samples import AccuracySamples, TaskSamples, ThroughputSamples, WeightSamples
 from pytest_quantbench.record.schema import Accuracy, Compression, TaskAccuracy, Throughput, Weights
+from pytest_quantbench.stats import series
 from pytest_quantbench.stats.clusters import clusters_of
 from pytest_quantbench.stats.estimates import Interval
-from pytest_quantbench.stats.proportions import detectable_drop_unpaired, flips, mcnemar_p, unpaired_z
+from pytest_quantbench.stats.percentiles import Percentile, percentiles
+from pytest_quantbench.stats.proportions import (
+    detectable_drop_unpaired,
+    flips,
+    mcnemar_p,
+    share_of_clusters,
+    unpaired_z,
+)
+
+GAP_PERCENTS = (50.0, 90.0, 95.0, 99.0, 99.9)
 
 
 def compression(manifest: Manifest, calibration_ppl: float | None = None) -> Compression:
@@ -50,6 +60,9 @@ def throughput(samples: ThroughputSamples, reference: ThroughputSamples | None) 
     rates = np.array([run.tokens_per_second for run in samples.runs])
     ratio = None if reference is None else speed.ratio(samples, reference)
     drift = speed.drift(samples, reference)
+    prompts = [run.prompt for run in samples.runs]
+    first_token = series.mean_of_units([run.first_token_seconds for run in samples.runs], prompts)
+    peak = samples.process_peak
     return Throughput(
         mean_tps=float(rates.mean()),
         std_tps=float(rates.std(ddof=1)) if len(rates) > 1 else None,
@@ -70,7 +83,20 @@ def throughput(samples: ThroughputSamples, reference: ThroughputSamples | None) 
         ratio_suppressed="" if reference is None else speed.suppressed(samples, reference),
         reference_probe_drift=drift.reference,
         probe_change=drift.between,
+        new_tokens=samples.runs[0].new_tokens,
+        gaps=sum(len(run.latencies_seconds) for run in samples.runs),
+        gap_sec=_gaps(samples),
+        first_token=None if first_token is None else first_token.interval(),
+        process_peak_gb=None if peak is None else peak.peak_bytes / 1e9,
+        process_peak_since=None if peak is None else peak.since,
     )
+
+
+def _gaps(samples: ThroughputSamples) -> dict[str, Percentile]:
+    """Percentiles of the times from one token to the next, over all runs; prompts are the units of their intervals."""
+    gaps = [run.latencies_seconds for run in samples.runs]
+    units = np.repeat([run.prompt for run in samples.runs], [len(each) for each in gaps])
+    return percentiles(np.concatenate(gaps), units.tolist(), GAP_PERCENTS)
 
 
 def accuracy(samples: AccuracySamples, reference: AccuracySamples | None) -> Accuracy:
@@ -126,6 +152,7 @@ def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
         sha256=samples.sha256,
         clusters=len(clusters.sizes),
         cluster_key=samples.cluster_key,
+        accuracy_interval=share_of_clusters(samples.correct, samples.clusters),
         **paired,  # type: ignore[arg-type]
     )
 
@@ -134,10 +161,14 @@ def weights(samples: WeightSamples) -> Weights:
     """Over all encoded matrices; SNR is null where nothing was lost."""
     lossy = [tensor for tensor in samples.tensors if math.isfinite(tensor.snr_db)]
     worst = min(lossy, key=lambda tensor: tensor.snr_db, default=None)
+    turned = min(samples.tensors, key=lambda tensor: tensor.cosine)
     return Weights(
         median_snr_db=float(np.median([tensor.snr_db for tensor in lossy])) if lossy else None,
         worst_snr_db=None if worst is None else worst.snr_db,
         worst_tensor=None if worst is None else worst.name,
         mean_cosine=_mean([tensor.cosine for tensor in samples.tensors]),
         largest_error=max(tensor.largest_error for tensor in samples.tensors),
+        least_cosine=turned.cosine,
+        least_cosine_tensor=turned.name,
+        matrices=len(samples.tensors),
     )

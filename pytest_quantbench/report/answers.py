@@ -37,6 +37,11 @@ class CellAnswer:
     sentence: str
     settled_by: str = ""
 
+    @property
+    def whole(self) -> str:
+        """The sentence and what would settle it."""
+        return self.sentence + _sentence(self.settled_by)
+
 
 def answer(record: Record) -> CellAnswer | None:
     """What is said of one cell; None of the reference, which the others are compared with."""
@@ -60,8 +65,9 @@ def answers(records: Sequence[Record]) -> list[str]:
         for record in found:
             alike.setdefault(kind.alike(record), []).append(record)
         lines += [line for group in alike.values() for line in _told(kind, group, told)]
-    judged = any(verdict.limit is not None for record in told for verdict in record.verdicts)
-    return [*lines, *_suites(told), *(_noise(records) if told else []), *([HOW_SURE] if judged else [])]
+    judged = (verdict for record in told for verdict in record.verdicts if verdict.limit is not None)
+    sampled = any(verdict.low != verdict.high for verdict in judged)
+    return [*lines, *_suites(told), *(_noise(records) if sampled else []), *([HOW_SURE] if sampled else [])]
 
 
 def _kind(record: Record) -> Kind:
@@ -73,12 +79,12 @@ def _told(kind: Kind, found: Sequence[Record], among: Sequence[Record]) -> list[
     of more the worst is told in full.
     """
     if len(found) == 1 or (len(found) <= FEW and not kind.shared):
-        told = [each for each in map(answer, found) if each is not None]
-        return [each.sentence + _sentence(each.settled_by) for each in told]
+        return [each.whole for each in map(answer, found) if each is not None]
     verb = "are " if kind.word in ("undecided", "not judged") else ""
     begins = f"{count(len(found)).capitalize()} cells {verb}{kind.word}: {cells(found, among)}."
     if kind.shared:
-        return [f"{begins}{_sentence(kind.why(found[0]).replace('it meets', 'each meets'))}"]
+        why = _sentence(kind.why(found[0]).replace("it meets", "each meets"))
+        return [f"{begins}{why}{_sentence(kind.settled_by(found[0]))}"]
     first = max(found, key=lambda record: max((beyond_limit(verdict) for verdict in record.verdicts), default=0.0))
     one = f"{kind.first} {cell_name(first)}: {kind.why(first)}.{_sentence(kind.settled_by(first))}"
     return [f"{begins} {one} The reasons of the others are marked below."]

@@ -7,6 +7,7 @@ from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.schema import Record
 
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")  # numbers in a sentence
+FEW_NAMES = 3  # cells that are told with all of their names
 MOST_NAMED = 12  # models that a sentence names
 NAMES: Mapping[str, str] = {
     "size_reduction_percent": "size",
@@ -48,7 +49,7 @@ def cells(records: Sequence[Record], among: Sequence[Record]) -> str:
     models, recipes = {record.model_id for record in among}, next(iter(found.values()))
     if len(models) > 1 and found.keys() == models and all(each == recipes for each in found.values()):
         return f"{joined(recipes)} of {'both' if len(models) == 2 else f'all {count(len(models))}'} models"
-    if len(found) == 1 or all(len(each) == 1 for each in found.values()):
+    if len(records) <= FEW_NAMES or all(len(each) == 1 for each in found.values()):
         names = [cell_name(record) for record in records]
     else:
         names = [f"{model} ({', '.join(each)})" for model, each in found.items()]

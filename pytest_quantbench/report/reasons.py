@@ -88,7 +88,7 @@ def _open(record: Record) -> str:
 def _open_settled_by(record: Record) -> str:
     needed = [verdict.needed for verdict in _judged(record, "undecided") if verdict.needed]
     missing = [NAMES[name] for name in lacking(record)]
-    return "; ".join([*needed, *([f"to settle it, measure its {joined(missing)}, too"] if missing else [])])
+    return "; ".join([*needed, *([f"to settle it, measure {joined(missing)}, too"] if missing else [])])
 
 
 def _without_verdict(record: Record) -> str:
@@ -99,7 +99,7 @@ def _without_verdict(record: Record) -> str:
 
 def _missing(record: Record) -> list[str]:
     missing = [NAMES[name] for name in lacking(record)]
-    return [f"its {joined(missing)} {_were(missing)} not measured"] if missing else []
+    return [f"{joined(missing)} {_were(missing)} not measured"] if missing else []
 
 
 def _collapsed(record: Record) -> str:
@@ -145,9 +145,17 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind(
         word="undecided",
-        holds=lambda record: bool(_judged(record, "undecided") or lacking(record)),
+        holds=lambda record: bool(_judged(record, "undecided")),
         why=_open,
         settled_by=_open_settled_by,
+    ),
+    Kind(
+        word="undecided",
+        holds=lambda record: bool(lacking(record)),
+        why=_open,
+        settled_by=_open_settled_by,
+        shared=True,
+        alike=_open,
     ),
     Kind(word="may ship", holds=lambda record: True, why=_ships, shared=True, alike=_ships),
 )

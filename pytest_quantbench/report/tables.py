@@ -1,6 +1,5 @@
-"""A record's figures as text, and the tables that they stand in. Computes nothing. Missing is "–"."""
+"""A record's figures as text, and which look's they are. Computes nothing. Missing is "–"."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pytest_quantbench.judge.verdict import Outcome
@@ -13,10 +12,17 @@ MARKS: dict[Outcome, str] = {"pass": "✓", "fail": "✗", "undecided": "?", "an
 MISSING = "–"
 
 
-def mark(record: Record, metric: str) -> str:
-    """The sign of a record's worst verdict on a metric; empty if there is none."""
-    verdict = worst(record, metric)
+def mark(record: Record, metric: str, of: str | None = None) -> str:
+    """The sign of a record's worst verdict on a metric, on one text or task or on all; empty if there is none."""
+    verdict = worst(record, metric, of)
     return "" if verdict is None else MARKS[verdict.outcome]
+
+
+def first_of(record: Record, metric: str) -> str | None:
+    """The text or task that a table has a metric's figures of; None for a metric that has none."""
+    if metric == "perplexity_delta" and record.perplexity is not None:
+        return record.perplexity.corpus
+    return next(iter(record.accuracy.tasks)) if metric == "accuracy_drop_points" and record.accuracy else None
 
 
 def interval(value: Interval | None, digits: int, sign: str = "") -> str:
@@ -42,9 +48,11 @@ class Shown:
     note: str = ""  # where the interval is of other samples
 
 
-def decided(record: Record, metric: str, plain: Shown) -> Shown:
-    """The look that decided the worst verdict; the plain figures, of all samples, where nothing was judged."""
-    verdict = worst(record, metric)
+def decided(record: Record, metric: str, plain: Shown, of: str | None = None) -> Shown:
+    """The look that decided the worst verdict on a text or task, the first where none is given; the plain figures, of
+    all samples, where nothing was judged.
+    """
+    verdict = worst(record, metric, of or first_of(record, metric))
     ends = () if verdict is None else (verdict.estimate, verdict.low, verdict.high, verdict.confidence)
     if verdict is None or verdict.limit is None or None in ends:
         return plain
@@ -55,90 +63,6 @@ def decided(record: Record, metric: str, plain: Shown) -> Shown:
         return Shown(value=verdict.value, reference=verdict.reference_value, items=items, interval=found)
     note = "" if items == plain.items else f" (of {items:,})"  # of an older record, which has no figures of that look
     return replace(plain, interval=found, note=note)
-
-
-def _reduction(record: Record) -> str:
-    size = record.compression
-    return f"{100 * (1 - size.ratio):.1f} % ({size.bits_per_weight:.2f} bpw)" if size else MISSING
-
-
-def _gigabytes(record: Record) -> str:
-    return f"{record.compression.compressed_gb:.3g}" if record.compression else MISSING
-
-
-def _speed(record: Record) -> str:
-    part = record.throughput
-    if part is None:
-        return MISSING
-    if part.ratio_suppressed:
-        return f"{part.mean_tps:.1f}, no ratio: {part.ratio_suppressed}"
-    plain = Shown(value=part.mean_tps, reference=None, items=part.total_runs, interval=part.ratio)
-    look = decided(record, "throughput_ratio", plain)
-    return f"{number(look.value, 1)}" + (f", {interval(look.interval, 2)} ×{look.note}" if look.interval else "")
-
-
-def _perplexity(record: Record) -> str:
-    part = record.perplexity
-    if part is None:
-        return MISSING
-    ppl = f"{number(part.ppl, 3)} ({part.tokens:,} tokens)"
-    if part.bf16_ppl is None:
-        return ppl
-    plain = Shown(value=part.ppl, reference=part.bf16_ppl, items=part.tokens, interval=part.delta_interval)
-    look = decided(record, "perplexity_delta", plain)
-    both = f"{number(look.value, 3)} against {number(look.reference, 3)} ({look.items:,} tokens)"
-    return f"{both}, Δ {interval(look.interval, 3, '+')}{look.note}"
-
-
-def _head(record: Record) -> str:
-    """Of the text's first tokens, as published tables have it."""
-    part = record.perplexity and record.perplexity.head
-    if not part:
-        return MISSING
-    both = number(part.ppl, 3) if part.bf16_ppl is None else f"{number(part.ppl, 3)} against {number(part.bf16_ppl, 3)}"
-    return f"{both} ({part.tokens:,} tokens)" + ("" if part.delta is None else f", Δ {part.delta:+.3f}")
-
-
-def _other_texts(record: Record) -> str:
-    """The texts that are not judged."""
-    shown = [
-        f"{name} {number(part.ppl, 3)} ({part.tokens:,} tokens)"
-        + ("" if part.bf16_ppl is None else f", Δ {interval(part.delta_interval, 3, '+')}")
-        for name, part in record.perplexities.items()
-    ]
-    return "; ".join(shown) or MISSING
-
-
-def _divergence(record: Record) -> str:
-    part = record.perplexity and record.perplexity.divergence
-    if not part:
-        return MISSING
-    tail, top = part.kl_percentiles["99"], part.same_top
-    unsure = f" (± {part.sampled_nats:.1g} by sampling)" if part.sampled_nats else ""
-    if part.missed_nats is not None:
-        unsure = f", at most {part.missed_nats:.2g} more"
-    return f"{interval(part.kl_interval, 4)}{unsure}, 99 % {tail:.3g}, same top token {top.estimate:.1%}"
-
-
-def _accuracy(record: Record) -> str:
-    if record.accuracy is None:
-        return MISSING
-    name, task = next(iter(record.accuracy.tasks.items()))
-    plain = Shown(value=task.accuracy, reference=task.bf16_accuracy, items=task.questions, interval=task.drop_points)
-    look = decided(record, "accuracy_drop_points", plain)
-    told = f"{name} {look.value:.1%} ({look.items:,})"
-    return told + (f", drop {interval(look.interval, 1)}{look.note}" if look.interval else "")
-
-
-def _other_tasks(record: Record) -> str:
-    """The tasks that are not judged."""
-    _, *others = record.accuracy.tasks.items() if record.accuracy else ((),)
-    shown = [
-        f"{name} {task.accuracy:.1%} ({task.questions:,})"
-        + (f", drop {interval(task.drop_points, 1)}" if task.drop_points else "")
-        for name, task in others
-    ]
-    return "; ".join(shown) or MISSING
 
 
 def coherence(record: Record) -> str:
@@ -183,41 +107,3 @@ def errors_by_source(record: Record) -> str:
 
 def _nats(mean: float, found: Interval | None) -> str:
     return f"{mean:+.4f}" if found is None else interval(found, 4, "+")
-
-
-def runtime_speed(record: Record) -> str:
-    """How fast the runtime is, and the memory that it takes."""
-    part = record.runtime
-    if part is None:
-        return MISSING
-    speed, gap = part.speed, part.speed.gap_sec
-    return (
-        f"{part.runtime}: loads in {speed.load_sec:.2f} s, prefill {speed.prefill_tps:.0f} and decode "
-        f"{speed.decode_tps:.1f} tokens/s, gaps {1000 * gap['50']:.1f} ms (95 %: {1000 * gap['95']:.1f}), "
-        f"peak {part.peak_gb:.2f} GB"
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """One table of the report: a figure for every record, judged by `metric` if there is one."""
-
-    title: str
-    figure: Callable[[Record], str]
-    metric: str | None
-
-
-TABLES = (
-    Table(title="Size: reduction against BF16", figure=_reduction, metric="size_reduction_percent"),
-    Table(title="Size in GB", figure=_gigabytes, metric=None),
-    Table(title="Tokens per second, with speed-up over BF16", figure=_speed, metric="throughput_ratio"),
-    Table(title="Perplexity, with delta against BF16", figure=_perplexity, metric="perplexity_delta"),
-    Table(title="Perplexity of the text's first tokens alone, not judged", figure=_head, metric=None),
-    Table(title="Other texts, not judged: perplexity and delta", figure=_other_texts, metric=None),
-    Table(title="KL divergence from BF16, nats per token", figure=_divergence, metric=None),
-    Table(title="Accuracy, with drop against BF16 in points", figure=_accuracy, metric="accuracy_drop_points"),
-    Table(title="Other tasks, not judged: accuracy and drop", figure=_other_tasks, metric=None),
-    Table(title="By the files' own runtime, not judged: nats per token", figure=errors_by_source, metric=None),
-    Table(title="Speed of the files' own runtime, not judged", figure=runtime_speed, metric=None),
-    Table(title="Coherence: greedy outputs beside those of BF16", figure=coherence, metric=None),
-)

@@ -1,53 +1,85 @@
-"""Records → the lines of the terminal: a line for each cell, then what holds over all. Computes nothing."""
+"""Records → what a terminal shows of so many columns: the answer, a block for each model, then notes. Computes nothing.
 
-from collections.abc import Sequence
+`text` of a line is what stands there without colours; a terminal that has them gets the tones too (see coloured).
+"""
 
-from pytest_quantbench.catalog.criteria import CRITERIA
-from pytest_quantbench.catalog.recipes import LEVELS
+from collections.abc import Callable, Iterator, Sequence
+
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.record.suite import SuiteVerdict, judge_suite
+from pytest_quantbench.record.suite import SuiteVerdict
 from pytest_quantbench.report import candidates
-from pytest_quantbench.report.tables import MISSING, TABLES, calibration, coherence, errors_by_source, mark
+from pytest_quantbench.report.answers import answer, answers
+from pytest_quantbench.report.blocks import blocks
+from pytest_quantbench.report.coloured import WORD_TONES, Line, Piece, Tone, plain
+from pytest_quantbench.report.phrases import cells
+from pytest_quantbench.report.tables import calibration, coherence, errors_by_source
+from pytest_quantbench.report.text_width import wrapped
 
 OPEN: tuple[Outcome, ...] = ("undecided", "anomalous")  # neither good nor bad
 FINDINGS_SHOWN = 5  # of a cell, in the terminal
+NOTES_SHOWN = 12  # of a kind, in the terminal
+LEAST_WIDTH = 20  # columns: in fewer, nothing can be shown
 LEGEND = (
-    "✓ pass · ✗ fail · ? undecided · ! better than its reference · · measured, not judged · – not measured. Intervals: "
-    "5 % error on each side, less where a check was decided before its last look."
+    "✓ met · ✗ missed · ? undecided · ! better than its original · · measured, not judged · – not measured. bpw: "
+    "stored bits per weight; size, tok/s, ΔPPL (perplexity) and acc drop (points) are against BF16, whose own figures "
+    "stand in its row. ± reaches to the farther end of the interval: 5 % error on each side, less where it was decided "
+    "early."
 )
 
 
-def terminal_line(record: Record) -> str:
-    """One line for a cell: what was measured of it, with intervals and verdicts."""
-    shown = [
-        f"{table.figure(record)} {mark(record, table.metric)}".rstrip()
-        for table in TABLES
-        if table.metric is not None and table.figure(record) != MISSING
-    ]
-    return " │ ".join([f"{record.model_id}-{record.recipe}", *shown])
+def summary(records: Sequence[Record], width: int, typed: Callable[[str], str] = str) -> list[Line]:
+    """All that the terminal says of these cells. `typed` gives options the names that a user types them by."""
+    width = max(width, LEAST_WIDTH)
+    lines = [line for sentence in answers(records) for line in _answer(typed(sentence), width)]
+    lines += [plain(""), *blocks(records, width), plain("")] if records else []
+    for note in _notes(records):
+        lines += map(plain, wrapped(typed(note), width, "  ", ""))
+    return [*lines, *(plain(line, "aside") for line in wrapped(LEGEND, width))]
 
 
-def heading(records: Sequence[Record]) -> str:
-    """What stands in the columns of `terminal_line`, for all that was measured of any record."""
-    shown = [t.title for t in TABLES if t.metric is not None and any(t.figure(r) != MISSING for r in records)]
-    return " │ ".join(["cell", *shown])
+def _answer(sentence: str, width: int) -> Iterator[Line]:
+    """A sentence of the answer, its word in its colour."""
+    word = next((word for word in sorted(WORD_TONES, key=len, reverse=True) if f" {word}: " in sentence), None)
+    tone: Tone = "plain" if word is None else WORD_TONES[word]
+    for place, line in enumerate(wrapped(sentence, width, "  ", "")):
+        before, found, after = line.partition(word) if word and not place else (line, "", "")
+        yield [Piece(before), Piece(found, tone), Piece(after)]
 
 
-def summary(records: Sequence[Record]) -> list[str]:
-    """What the terminal says: a line for each cell, what could not be decided, and what holds over all."""
-    lines = [heading(records), *map(terminal_line, records)]
-    lines += [told for record in records for told in sentences(record, OPEN)]
+def _notes(records: Sequence[Record]) -> Iterator[str]:
+    """What stands below the blocks; of many of a kind the first."""
+    for notes in (
+        _open_lines(records),
+        _speed_lines(records),
+        coherence_lines(records),
+        integrity_lines(records),
+        runtime_lines(records),
+        calibration_lines(records),
+        candidates.lines(records),
+    ):
+        yield from notes[:NOTES_SHOWN]
+        if len(notes) > NOTES_SHOWN:
+            yield f"and {len(notes) - NOTES_SHOWN} more like these, in the report"
+
+
+def _open_lines(records: Sequence[Record]) -> list[str]:
+    """Cells that are undecided, where there are so many that the answer tells them together."""
+    told = " ".join(answers(records))
+    found = [each for each in map(answer, records) if each is not None and each.word == "undecided"]
     return [
-        *lines,
-        *suite_lines(records),
-        *coherence_lines(records),
-        *integrity_lines(records),
-        *runtime_lines(records),
-        *calibration_lines(records),
-        *candidates.lines(records),
-        LEGEND,
+        f"{each.sentence} {each.settled_by[:1].upper()}{each.settled_by[1:]}."
+        for each in found
+        if each.sentence not in told
     ]
+
+
+def _speed_lines(records: Sequence[Record]) -> list[str]:
+    """Cells without a ratio of speeds, as the machine's own speed changed."""
+    found = [record for record in records if record.throughput and record.throughput.ratio_suppressed]
+    if not found:
+        return []
+    return [f"speed: no ratio for {cells(found, records)}, as the machine's own speed changed between the runs"]
 
 
 def sentences(record: Record, outcomes: Sequence[Outcome] = ("fail", *OPEN)) -> list[str]:
@@ -86,29 +118,14 @@ def runtime_lines(records: Sequence[Record]) -> list[str]:
 
 def calibration_lines(records: Sequence[Record]) -> list[str]:
     """On which text each recipe was calibrated; recipes with the same one share a line."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[Record]] = {}
     for record in records:
         if told := calibration(record):
-            found.setdefault(told, []).append(f"{record.model_id}-{record.recipe}")
-    return [f"calibration: {', '.join(names)} on {told}" for told, names in found.items()]
+            found.setdefault(told, []).append(record)
+    return [f"calibration: {cells(those, records)} on {told}" for told, those in found.items()]
 
 
 def explain(verdict: Verdict | SuiteVerdict) -> str:
     """A verdict's sentence and, where it is undecided, what would settle it."""
     needed = f" {verdict.needed[0].upper()}{verdict.needed[1:]}." if verdict.needed else ""
     return verdict.sentence + needed
-
-
-def suite_lines(records: Sequence[Record]) -> list[str]:
-    """For every recipe of a level with criteria, or that was judged by limits of the user's: how many models meet them
-    all. For every candidate, which is a file of one model: what its criteria say.
-    """
-    recipes_of = [record for record in records if record.candidate is None]
-    found = {record.recipe: record.level for record in recipes_of if record.level in CRITERIA or _is_judged(record)}
-    recipes = [recipe for level in LEVELS for recipe in sorted(found) if found[recipe] == level]
-    suites = [f"{recipe}: {judge_suite(recipe, records).sentence}" for recipe in recipes]
-    return suites + candidates.answers(records)
-
-
-def _is_judged(record: Record) -> bool:
-    return any(verdict.limit is not None for verdict in record.verdicts)

@@ -21,6 +21,11 @@ class Interval:
     high: float
     confidence: float = 0.9
 
+    @property
+    def reach(self) -> float:
+        """How far the farther end is from the estimate: what stands behind a ±, which both ends lie within."""
+        return max(self.high - self.estimate, self.estimate - self.low)
+
 
 class Estimate(Protocol):
     """A figure and what is known of its error."""

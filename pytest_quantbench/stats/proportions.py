@@ -172,6 +172,22 @@ def share_of(hits: NDArray[np.bool_], drawn: Drawn | None = None, alpha: float =
     return wilson(float(hits.mean()) * trials, trials, alpha)
 
 
+def share_of_clusters(hits: NDArray[np.bool_], names: Sequence[str] = (), alpha: float = ALPHA) -> Interval:
+    """The share of hits among questions, as a fraction. `names`: the cluster of each question, none: it stands alone.
+
+    Wilson's interval with as many independent trials as the clusters' design effect leaves, never more than there are
+    questions, and with Student's quantile in place of the normal one where questions depend on each other (Korn and
+    Graubard 1998). Raises ComparisonError for no question.
+    """
+    clusters = clusters_of(names, len(hits))
+    trials = float(len(hits))
+    if not clusters.single:
+        quantile = student_quantile(alpha, clusters.degrees) if clusters.degrees >= 1 else math.inf
+        worth = trials / clusters.effect(hits.astype(np.float64)) * (normal_quantile(alpha) / quantile) ** 2
+        trials = max(1.0, worth)
+    return wilson(float(hits.sum()) / max(1, len(hits)) * trials, trials, alpha)
+
+
 GUESSING_P = 0.05  # more than guessing is what guessing gives less often than that
 
 

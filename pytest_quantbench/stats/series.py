@@ -175,6 +175,18 @@ def rate_ratio(reference: Sequence[tuple[int, float]], quantized: Sequence[tuple
     return Ratio(logarithm=Student(value=float(differences.mean()), standard_error=error, degrees=len(differences) - 1))
 
 
+def mean_of_units(values: Sequence[float], units: Sequence[int]) -> Student | None:
+    """The mean over units, such as prompts, of the mean of each one's values, units − 1 degrees of freedom. Its error
+    holds for other units like these. None with fewer than two units, or where all are alike.
+    """
+    of = np.array(units)
+    means = np.array([np.mean(np.array(values, np.float64)[of == unit]) for unit in np.unique(of)])
+    error = float(means.std(ddof=1)) / math.sqrt(len(means)) if len(means) > 1 else 0.0
+    if error <= NO_SPREAD * float(np.abs(means).max()):
+        return None
+    return Student(value=float(means.mean()), standard_error=error, degrees=len(means) - 1)
+
+
 def items_needed(items: int, interval: Interval, limit: float, whole: int | None = None) -> int | None:
     """How many items would shrink an interval until it ends at the limit, at least one more than there are.
 

@@ -23,7 +23,9 @@ def test_the_report_is_rebuilt_from_the_json_files_alone(folder, capsys):
         file.unlink()
     assert main(["report", str(folder)]) == 0
     printed = capsys.readouterr().out
-    assert "Tiny-int4 │ 4.000 against 3.500 (512 tokens), Δ +0.500 [+0.400, +0.600] ✓" in printed
+    assert printed.startswith("Three cells are undecided: Tiny-int4, Tiny-int3 and Tiny-int2. Each meets ")
+    rows = [line.split() for line in printed.splitlines()]
+    assert ["int4", "–", "–", "–", "+0.200", "±0.100✓", "–", "undecided"] in rows
     assert (folder / "benchmark_int_quant.md").read_text().startswith("# Quantization benchmark")
     assert (folder / "combined.json").is_file()
     again = (folder / "combined.json").read_bytes()

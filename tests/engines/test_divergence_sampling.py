@@ -1,18 +1,17 @@
 """The divergence as a record has it: its interval holds the full sum in float64, and what sampling may have moved."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from builders import make_scored
+from builders import make_perplexity, make_record, make_scored
 from text_like_logits import compact, quick_kl, text_like
 
 from pytest_quantbench.engines.divergence import Fidelity
 from pytest_quantbench.engines.logits import HostLogits
 from pytest_quantbench.record import perplexity_summary
 from pytest_quantbench.record.perplexity_schema import Divergence
-from pytest_quantbench.report import tables
+from pytest_quantbench.report import markdown
 from pytest_quantbench.stats import series
 
 TOP = np.zeros(640, np.uint32)  # the likeliest token of every position
@@ -50,13 +49,13 @@ def test_what_sampling_may_have_moved_is_two_standard_errors_and_widens_the_inte
 
 def test_the_report_says_what_was_sampled():
     kl = np.full(640, 0.5, np.float32) + np.arange(640, dtype=np.float32) % 2 / 10
-    lines = []
+    shown = []
     for error in (0.0, 0.1):
         found = divergence(
             Fidelity(kl_nats=kl, error_nats=np.full_like(kl, error), same_top=kl > 0, likeliest=TOP), 640
         )
-        lines.append(tables._divergence(SimpleNamespace(perplexity=SimpleNamespace(divergence=found))))
-    assert "sampling" not in lines[0]
-    assert "(± 0.008 by sampling)" in lines[1]
-    before = SimpleNamespace(divergence=replace(found, sampled_nats=0.0, missed_nats=0.03))
-    assert "at most 0.03 more" in tables._divergence(SimpleNamespace(perplexity=before))
+        shown.append(markdown.markdown([make_record(perplexity=make_perplexity(divergence=found))], []))
+    assert "by sampling" not in shown[0]
+    assert "| … of that, by sampling | ±\u00a00.008 |" in shown[1]
+    before = make_perplexity(divergence=replace(found, sampled_nats=0.0, missed_nats=0.03))
+    assert "| at most 0.030 more |" in markdown.markdown([make_record(perplexity=before)], [])

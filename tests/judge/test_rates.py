@@ -4,12 +4,12 @@ import dataclasses
 import math
 
 import pytest
+import terminal_text
 from builders import make_record, make_throughput
 
 from pytest_quantbench.judge import rates as speed
 from pytest_quantbench.judge import rules
 from pytest_quantbench.record import summary
-from pytest_quantbench.report import terminal
 
 PLAIN = make_throughput([[10, 10.1], [11, 11.1], [12, 11.9]])
 
@@ -35,9 +35,10 @@ def test_the_same_cell_twice_beside_other_load_gives_no_ratio_instead_of_two():
         part = summary.throughput(cell, reference)
         assert part.ratio is None
         assert told in part.ratio_suppressed
-        line = terminal.terminal_line(make_record(throughput=part, verdicts=(verdict,)))
-        assert "×" not in line
-        assert f"no ratio: {part.ratio_suppressed}" in line
+        record = make_record(throughput=part, verdicts=(verdict,))
+        assert "×" not in terminal_text.row(record)
+        told = "speed: no ratio for Tiny-int4, as the machine's own speed changed between the runs"
+        assert told in terminal_text.shown([record])
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ def test_a_machine_that_stayed_as_it_was_gives_a_ratio():
     assert part.ratio.low < 2.0 < part.ratio.high
     assert (part.probe_drift, part.reference_probe_drift) == (pytest.approx(0.03), pytest.approx(-3 / 102))
     assert part.probe_change == pytest.approx(103 / 99 - 1)
-    assert terminal.terminal_line(make_record(throughput=part)).startswith("Tiny-int4 │ 22.0, 2.00 [")
+    assert "int4 – – 2.00 [" in terminal_text.row(make_record(throughput=part), 120)
 
 
 def test_interleaved_runs_were_slowed_alike():

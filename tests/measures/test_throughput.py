@@ -41,6 +41,7 @@ def test_runs_go_round_the_prompts_after_one_warm_up(small_model, tmp_path):
     assert samples.reference_runs == ()
     assert samples.load_seconds > 0
     assert samples.peak_bytes > 0
+    assert samples.process_peak.peak_bytes > 2**20
 
 
 def test_every_run_has_the_same_length_and_its_times_add_up(small_model, tmp_path):

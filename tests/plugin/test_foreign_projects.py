@@ -8,9 +8,13 @@ from gates import run_python
 # What is loaded in every run, and what pytest-xdist's controller loads besides.
 ALWAYS = {
     "pytest_quantbench",
-    *(f"pytest_quantbench.plugin{name}" for name in ("", ".fixtures", ".options", ".option_names", ".option_values")),
+    "pytest_quantbench.plugin",
+    *(f"pytest_quantbench.plugin.{name}" for name in "fixtures hookspecs options option_names option_values".split()),
 }
-CONTROLLER = {f"pytest_quantbench.plugin.{name}" for name in ("item_needs", "outcomes", "xdist")}
+CONTROLLER = {
+    f"pytest_quantbench.plugin.{name}"
+    for name in "badges github item_needs outcomes places telling tracking unsettled xdist".split()
+}
 CONFTEST = """
 import json
 import sys

@@ -1,4 +1,4 @@
-from gates import GATE
+from gates import CHECKS, GATE
 
 
 def test_pass_fail_and_undecided_have_outcomes_of_their_own(suite, pytester):
@@ -60,6 +60,38 @@ def test_an_error_in_one_cell_is_one_sentence_and_the_others_go_on(suite, pytest
     result.stdout.fnmatch_lines(["ModelError: *model.safetensors is truncated or corrupt*"])
     assert "Traceback" not in result.stdout.str()
     assert (pytester.path / "results" / "Tiny_4bit.json").is_file()
+
+
+def test_a_model_that_is_refused_is_told_of_once_and_other_items_name_the_one(suite, small_model, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    directory = small_model()
+    file = directory / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-50])
+    source = GATE + CHECKS.replace("import pytest", "") + "\ndef test_mine(cell): raise KeyError('lm_head')"
+    result = suite(source, "--model", str(directory), "-k", "llama-0-0", "-m", "int4")
+    result.assert_outcomes(failed=3)
+    assert result.stdout.str().count("is truncated or corrupt") == 2  # where it failed, and in the short summary
+    first = "test_size[[]llama-0-0-int4[]]"
+    result.stdout.fnmatch_lines(
+        [
+            "ModelError: *model.safetensors is truncated or corrupt*",
+            f"ModelError, as with {first}",
+            f"FAILED test_gate.py::{first} - ModelError: *",
+            f"FAILED test_gate.py::test_perplexity[[]llama-0-0-int4[]] - ModelError, as with {first}",
+            "FAILED test_gate.py::test_mine[[]llama-0-0-int4[]] - KeyError: 'lm_head'",
+        ]
+    )
+
+
+def test_two_cells_that_fail_alike_are_both_told_why(suite):
+    source = """
+        def test_size(cell, settle):
+            verdict = cell.judge("size", 99.0)
+            settle(__import__("dataclasses").replace(verdict, sentence="It is too large."))
+    """
+    result = suite(source, "-k", "Tiny", "-m", "int4 or int3")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["FAILED *Tiny-int4* - fail: It is too large.", "FAILED *Tiny-int3* - fail: It is*"])
 
 
 def test_offline_says_what_is_lacking(suite, monkeypatch, tmp_path):

@@ -14,7 +14,11 @@ def test_records_report_and_plot_are_written_and_named(suite, pytester):
     assert {"Tiny_4bit.json", "Tiny_3bit.json", "Tiny_4bit.npz", "combined.json", "benchmark_int_quant.md"} <= names
     record = json.loads((pytester.path / "out" / "Tiny_4bit.json").read_text())
     assert record["verdicts"][0]["outcome"] == "pass"
-    result.stdout.fnmatch_lines(["*Tiny-int4 │ * bpw) ✓*", "records: *out*"])
+    (command,) = record["commands"]
+    assert command.startswith("pytest ")
+    assert command.endswith("-k Tiny -m 'int4 or int3' --results out")
+    told = "Two cells are undecided: Tiny-int4 and Tiny-int3. Each meets *"
+    result.stdout.fnmatch_lines([told, "  int4 * -71.7%✓ * undecided", "records: *out*"])
 
 
 def test_a_second_run_takes_what_the_first_measured_and_says_so(suite, pytester, monkeypatch):

@@ -4,6 +4,7 @@ import pytest
 from gates import GATE
 from xdist.scheduler import LoadGroupScheduling
 
+from pytest_quantbench.plugin.suite import COMMAND, typed_command
 from pytest_quantbench.plugin.xdist import FOLDER, ByModel, Controller, tell_groups
 
 OURS = "test_gate.py::test_size[Tiny-int4]"
@@ -56,6 +57,15 @@ def test_the_controller_reads_what_a_worker_told(config):
     assert scopes == ["Tiny", "Tiny_mine", items[2].nodeid, items[3].nodeid]
 
 
+def test_a_worker_is_told_what_the_user_typed(config):
+    node = SimpleNamespace(workerinput={"workerid": "gw1"})
+    Controller(config).pytest_configure_node(node)
+    worker = SimpleNamespace(workerinput=node.workerinput, invocation_params=SimpleNamespace(args=("other",)))
+    told = typed_command(worker)
+    assert told == typed_command(config)
+    assert told.startswith("pytest -n 2 --dist loadgroup -p xdist")
+
+
 def test_a_worker_that_does_not_see_the_folder_tells_nothing(tmp_path):
     given = {FOLDER: str(tmp_path / "elsewhere"), "workerid": "gw0"}
     tell_groups(SimpleNamespace(workerinput=given), [item(OURS, "Tiny")])
@@ -66,7 +76,7 @@ def test_without_groups_xdist_shares_out_by_itself(pytester):
     config = pytester.parseconfig("-n", "2", "-p", "xdist")
     controller, node = Controller(config), SimpleNamespace(workerinput={})
     controller.pytest_configure_node(node)
-    assert node.workerinput == {}
+    assert set(node.workerinput) == {COMMAND}
     assert controller.pytest_xdist_make_scheduler(config, None) is None
 
 
@@ -95,7 +105,7 @@ def test_under_xdist_t1_refuses_and_the_rest_works(pytester):
     outcomes = result.parseoutcomes()
     assert (outcomes["passed"], outcomes["skipped"]) == (1, 2)
     assert (outcomes["undecided"], outcomes["anomalous"]) == (1, 1)
-    result.stdout.fnmatch_lines(["Tiny-int4 │*", "*T1 refuses to run under pytest-xdist*"])
+    result.stdout.fnmatch_lines(["  int4 *", "*T1 refuses to run under pytest-xdist*"])
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from builders import make_losses, make_throughput
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.assignment import Tensor
+from pytest_quantbench.engines.accelerator import Accelerator
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.measures.samples import IntegritySamples
 from pytest_quantbench.record.assembly import evaluated_weights, summarize
@@ -26,11 +27,11 @@ MANIFEST = SimpleNamespace(
 )
 
 
-def assembled(samples, reference):
+def assembled(samples, reference, **more):
     return summarize(
         MODELS["Tiny"],
         recipe("int4"),
-        SimpleNamespace(revision=None, sha256="source"),
+        SimpleNamespace(revision=None, sha256="source", config={"model_type": "odd", "n_layer": 3}),
         MANIFEST,
         samples=samples,
         reference=reference,
@@ -40,7 +41,9 @@ def assembled(samples, reference):
         noise_floor=None,
         around_texts=lambda: {"prefix": ("<s>",)},
         machine=None,
+        accelerator=Accelerator(name="idle"),
         seed=3,
+        **more,
     )
 
 
@@ -56,6 +59,11 @@ def test_what_was_not_measured_is_null():
     assert record.compression.ratio == 0.25
     parts = ("perplexity", "accuracy", "throughput", "weights", "integrity", "coherence", "tokenizer")
     assert [getattr(record, part) for part in parts] == [None] * len(parts)
+
+
+def test_a_record_tells_the_command_where_there_was_one():
+    assert assembled({}, {}, command="pytest benches -k Tiny").commands == ("pytest benches -k Tiny",)
+    assert assembled({}, {}).commands == ()
 
 
 def test_losses_are_compared_with_as_many_of_the_reference():
@@ -89,3 +97,17 @@ def test_t2_and_t3_are_of_one_and_the_same_model():
         evaluated_weights("Tiny-int4", {"perplexity": losses, "accuracy": other})
     same = dataclasses.replace(losses, corpus="another text")
     assert evaluated_weights("Tiny-int4", {"perplexity": losses, "accuracy": same}) == "w"
+
+
+def test_the_accelerator_is_as_it_was_at_work_where_t1_saw_it():
+    assert assembled({}, {}).accelerator.name == "idle"
+    runs = make_throughput([[2.0], [4.0]])
+    assert assembled({"throughput": runs}, None).accelerator.name == "idle"
+    at_work = dataclasses.replace(runs, accelerator=Accelerator(name="at work"))
+    assert assembled({"throughput": at_work}, None).accelerator.name == "at work"
+
+
+def test_model_and_recipe_are_told():
+    record = assembled({}, {})
+    assert (record.facts.parameters, record.facts.architecture, record.facts.layers) == (64, "odd", 3)
+    assert record.recipe_parameters["outer.rtn.bits"] == "4"

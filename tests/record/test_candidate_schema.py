@@ -1,12 +1,14 @@
 """What a record keeps of a candidate, in its file and in the report."""
 
 import pytest
+import terminal_text
 from builders import make_record, make_verdict
 
 from pytest_quantbench.compress.candidate_facts import CandidateFacts, Difference, Identity
 from pytest_quantbench.record.candidate_schema import candidate_file
 from pytest_quantbench.record.schema import read
-from pytest_quantbench.report import candidates, markdown, terminal
+from pytest_quantbench.report import candidates, markdown
+from pytest_quantbench.report.answers import answers
 from pytest_quantbench.storage.files import write_atomically
 from pytest_quantbench.storage.sealed_json import sealed
 
@@ -42,7 +44,7 @@ def test_facts_become_the_records_part_and_survive_the_file(tmp_path):
 
 def test_a_recipe_of_our_own_has_none():
     assert candidate_file(None) is None
-    assert candidates.section([make_record()]) == candidates.lines([make_record()]) == []
+    assert candidates.lines([make_record()]) == []
     assert "## Candidates" not in markdown.markdown([make_record()], ["c"])
 
 
@@ -51,10 +53,12 @@ def test_the_report_has_a_row_for_every_candidate():
     text = markdown.markdown([record, make_record()], ["c"])
     section = text.partition("## Candidates")[2].partition("\n## ")[0]
     (row,) = [line for line in section.splitlines() if line.startswith("| Tiny-")]
-    assert row == (
-        "| Tiny-q4 | gguf | 4.85 | us/model | 0.9500, 0.9000 (b.weight) | base of positions 50000.0 (reference: "
-        "10000.0); chat template 9 characters \\| one (reference: not set) |"
+    assert row.replace("\u00a0", " ") == (
+        "| Tiny-q4 | gguf | us/model | `b.weight` (cosine 0.9000) | base of positions 50000.0 (reference: 10000.0); "
+        "chat template 9 characters &#124; one (reference: not set) |"
     )
+    assert "| bits per weight, encoded tensors | 4.85 | – |" in text
+    assert "| cosine of sampled rows: median | 0.95000 | – |" in text
 
 
 @pytest.mark.parametrize(("own", "judged"), [(False, "judged with the reference's"), (True, "run with its own config")])
@@ -62,14 +66,14 @@ def test_the_terminal_has_a_line_for_every_difference(own, judged):
     record = make_record(recipe="q4", candidate=candidate_file(facts(BASE, own=own)))
     told = f"candidate Tiny-q4: base of positions: 50000.0, the reference's 10000.0 ({judged})"
     assert candidates.lines([record]) == [told]
-    assert told in terminal.summary([record])
+    assert told in terminal_text.shown([record])
     assert ("its own config was run" in markdown.markdown([record], ["c"])) == own
 
 
 def test_without_differences_there_is_a_row_and_no_line():
     record = make_record(recipe="q4", candidate=candidate_file(facts()))
     assert candidates.lines([record]) == []
-    assert "(b.weight) | – |" in markdown.markdown([record], ["c"])
+    assert "(cosine\u00a00.9000) | – |" in markdown.markdown([record], ["c"])
 
 
 def test_a_candidate_has_an_answer_of_its_own_and_no_count_of_models():
@@ -80,28 +84,26 @@ def test_a_candidate_has_an_answer_of_its_own_and_no_count_of_models():
         make_verdict("accuracy_drop_points", "undecided"),
     )
     record = make_record(recipe="q4", candidate=candidate_file(facts()), verdicts=verdicts)
-    told = (
-        f"{record.model_id}-q4: FAIL (fails: size reduction vs BF16; undecided: accuracy drop; passes: perplexity "
-        f"delta vs BF16; not measured: throughput vs BF16)"
-    )
-    assert terminal.suite_lines([record]) == [told]
+    (told, *_) = answers([record])
+    assert told.startswith("Tiny-q4 may not ship: its files are ")
     text = markdown.markdown([record], ["c"])
     assert told in text
-    assert "| model | q4 |" in text  # as its file is called
+    assert "|  | q4 |" in text  # as its file is called
 
 
 @pytest.mark.parametrize(
     ("outcomes", "word"),
     [
-        (("pass", "pass"), "PASS"),
-        (("pass", "undecided"), "UNDECIDED"),
-        (("anomalous", "pass"), "ANOMALOUS"),
-        (("informational", "informational"), "NOT JUDGED"),
-        ((), "NOT JUDGED"),
+        (("pass", "pass"), "is undecided: it meets the two criteria"),  # and no more were measured
+        (("pass", "undecided"), "is undecided: "),
+        (("fail", "undecided"), "may not ship: "),
+        (("anomalous", "pass"), "is undecided: "),
+        (("informational", "informational"), "is not judged: "),
+        ((), "is not judged: size, "),
     ],
 )
 def test_the_answer_is_that_of_the_worst_criterion(outcomes, word):
     metrics = ("perplexity_delta", "accuracy_drop_points")
     verdicts = tuple(make_verdict(*each) for each in zip(metrics, outcomes, strict=False))
-    (line,) = terminal.suite_lines([make_record(recipe="q4", candidate=candidate_file(facts()), verdicts=verdicts)])
-    assert line.partition(": ")[2].startswith(f"{word} (")
+    line = answers([make_record(recipe="q4", candidate=candidate_file(facts()), verdicts=verdicts)])[0]
+    assert line.startswith(f"Tiny-q4 {word}")

@@ -4,11 +4,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from builders import make_perplexity, make_record, make_verdict
+from builders import make_perplexity, make_record, make_throughput, make_verdict
 
+from pytest_quantbench.engines.accelerator import Accelerator
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.judge.coherence import Coherence
-from pytest_quantbench.record import folder
+from pytest_quantbench.record import folder, summary
+from pytest_quantbench.record.publication_schema import Cost
 from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, read
 from pytest_quantbench.report import markdown, tables
 from pytest_quantbench.storage.sealed_json import sealed
@@ -24,6 +26,18 @@ def test_a_part_measured_yesterday_is_kept(tmp_path):
     assert {v.metric for v in merged.verdicts} == {"perplexity_delta", "size_reduction_percent"}
     assert merged.timestamp == "later"
     assert np.load(path.with_suffix(".npz"))["perplexity/nll_nats"].shape == (3,)
+
+
+def test_a_record_tells_the_commands_of_all_its_parts(tmp_path):
+    first = make_record(perplexity=make_perplexity(), commands=("pytest benches -m t2",))
+    samples = {"perplexity/nll_nats": np.ones(3)}
+    folder.save(first, samples, tmp_path)
+    sizes = make_record(verdicts=(make_verdict("size_reduction_percent"),), commands=("pytest benches -m size",))
+    for _ in range(2):  # again, it is told once
+        both = read(folder.save(sizes, {}, tmp_path)).commands
+        assert both == ("pytest benches -m t2", "pytest benches -m size")
+    whole = dataclasses.replace(first, commands=("pytest benches",))  # nothing of the older ones is left
+    assert read(folder.save(whole, samples, tmp_path)).commands == ("pytest benches",)
 
 
 def test_a_new_verdict_replaces_the_old_one(tmp_path):
@@ -44,9 +58,10 @@ def test_verdicts_by_several_limits_stay_beside_each_other(tmp_path):
     assert [(v.limit, v.outcome) for v in record.verdicts] == [(2.0, "pass"), (1e-4, "fail"), (9.0, "pass")]
     assert tables.mark(record, "perplexity_delta") == "✗"
     text = markdown.markdown([record], ["c"])
-    assert "| *limit* | < 2, < 0.0001, < 9 |" in text
-    assert "| Tiny-int4 | perplexity delta vs BF16, c | < 0.0001 | fail |" in text
-    assert "| Tiny-int4 | perplexity delta vs BF16, c | < 2 | pass |" in text
+    text = text.replace("\u00a0", " ")
+    assert "| *limit* |  |  | < 2, < 0.0001, < 9 |" in text
+    assert "| Tiny-int4 | perplexity on c | < 0.0001 | 1.000 [0.500, 1.500] | fail ✗ |" in text
+    assert "| Tiny-int4 | perplexity on c | < 2 | 1.000 [0.500, 1.500] | pass ✓ |" in text
     moved = dataclasses.replace(own, limit=3.0)  # the criterion itself was changed: it is still one
     again = read(folder.save(make_record(perplexity=make_perplexity(), verdicts=(moved,)), samples, tmp_path))
     assert [v.limit for v in again.verdicts] == [3.0, 1e-4, 9.0]
@@ -204,3 +219,20 @@ def test_arrays_are_read_only_where_they_are_the_records(tmp_path):
     assert folder.read_arrays(record, tmp_path) == {}
     (tmp_path / f"{record.file_stem}.npz").unlink()
     assert folder.read_arrays(record, tmp_path) == {}
+
+
+def test_the_accelerator_at_work_and_the_cost_last_as_long_as_the_runs_that_they_are_of(tmp_path):
+    def saved(**parts):
+        return read(folder.save(make_record(**parts), {}, tmp_path))
+
+    cost = Cost(price_per_hour=2.0, currency="EUR", per_million_tokens=None, compression=0.1)
+    runs = summary.throughput(make_throughput([[2.0]]), None)
+    saved(throughput=runs, accelerator=Accelerator(name="at work"), cost=cost)
+    later = saved(accelerator=Accelerator(name="idle"))
+    assert (later.accelerator.name, later.cost) == ("at work", cost)
+    anew = saved(throughput=runs, accelerator=Accelerator(name="again"))
+    assert (anew.accelerator.name, anew.cost) == ("again", None)
+    other = make_record(throughput=runs, accelerator=None)
+    assert saved(throughput=runs).accelerator is None
+    assert read(folder.save(other, {}, tmp_path)).accelerator is None
+    assert saved(accelerator=Accelerator(name="idle")).accelerator.name == "idle"

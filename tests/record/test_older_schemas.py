@@ -1,20 +1,37 @@
-"""Records of older schemas: a real one of schema 3, and values that are none."""
+"""Records of older schemas: real ones of schemas 3 and 5, and values that are none."""
 
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
-from builders import make_record, make_verdict
+import terminal_text
+from builders import make_record, make_throughput, make_verdict
 
 from pytest_quantbench.errors import RecordError
-from pytest_quantbench.record import folder
+from pytest_quantbench.record import folder, summary
+from pytest_quantbench.record.completeness import missing
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.schema import SCHEMA, read
-from pytest_quantbench.report import terminal
 from pytest_quantbench.storage.sealed_json import sealed, unsealed
 
-OLD = Path(__file__).parents[1] / "recorded" / "schema3_Tiny_4bit.json"
+RECORDED = Path(__file__).parents[1] / "recorded"
+OLD, LATER = RECORDED / "schema3_Tiny_4bit.json", RECORDED / "schema5_Tiny_4bit.json"
+NEW_IN_6: dict[str, dict[str, Any]] = {  # by part; without a part, of the record itself
+    "": {"accelerator": None, "facts": None, "recipe_parameters": {}, "cost": None, "commands": []},
+    "throughput": {
+        "new_tokens": None,
+        "gaps": None,
+        "gap_sec": {},
+        "first_token": None,
+        "process_peak_gb": None,
+        "process_peak_since": None,
+    },
+    "perplexity": {"ppl_interval": None},
+    "weights": {"least_cosine": None, "least_cosine_tensor": None, "matrices": None},
+}
 
 
 @pytest.fixture
@@ -43,7 +60,7 @@ def test_a_report_is_made_of_old_and_new_records(tmp_path):
     folder.save(make_record(level="int2", recipe="int2", bits=2), {}, tmp_path)
     records = folder.read_all(tmp_path)
     assert [record.schema for record in records] == [SCHEMA, SCHEMA]
-    assert "71.7 % (4.51 bpw) ✓" in terminal.terminal_line(records[0])
+    assert terminal_text.row(records[0]).startswith("int4 4.51 -71.7%✓ ")
     combined = folder.write_combined(records, tmp_path)
     assert {each["schema"] for each in json.loads(combined.read_text())["records"]} == {SCHEMA}
 
@@ -95,3 +112,31 @@ def test_a_record_of_schema_4_is_read_as_it_is(tmp_path):
         del verdict["p_better"]
     (tmp_path / "old.json").write_bytes(sealed(before))
     assert read(tmp_path / "old.json") == now
+
+
+def test_a_record_of_schema_5_is_read_as_it_is_and_what_came_later_is_null():
+    written, record = json.loads(LATER.read_text()), json.loads(msgspec.json.encode(read(LATER)))
+    assert (written["schema"], record["schema"]) == (5, SCHEMA)
+    for part, fields in NEW_IN_6.items():
+        of = record[part] if part else record
+        assert {name: of.pop(name) for name in fields} == fields
+    for task in record["accuracy"]["tasks"].values():
+        assert task.pop("accuracy_interval") is None
+    del written["sha256"]
+    assert record == written | {"schema": SCHEMA}
+
+
+def test_what_a_record_of_schema_5_lacks_is_told():
+    found = missing(read(LATER))
+    assert found[0].startswith("Parameters and architecture of the model: `quantbench run -k Tiny-int4` writes them")
+    assert any("Times between tokens" in sentence for sentence in found)
+    assert not any("revision" in sentence for sentence in found)  # its weights are the package's own
+
+
+def test_a_cell_of_schema_5_is_gone_on_with_and_gets_what_is_new(tmp_path):
+    (tmp_path / "Tiny_4bit.json").write_bytes(LATER.read_bytes())
+    before = read(LATER)
+    timed = summary.throughput(make_throughput([[2.0], [4.0]]), None)
+    after = read(folder.save(dataclasses.replace(before, throughput=timed), {}, tmp_path))
+    assert after.throughput.gap_sec["50"].estimate == 0.0
+    assert after.perplexity == before.perplexity

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+import terminal_text
 
 from pytest_quantbench.bench.subject import Subject
 from pytest_quantbench.catalog.models import MODELS, TINY_DIRECTORY
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.record import perplexity_summary
-from pytest_quantbench.report import tables, terminal
+from pytest_quantbench.report import markdown
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +74,12 @@ def test_other_texts_are_other_perplexities_and_the_first_is_judged(cells, text)
     assert other.protocol_sha256 != record.perplexity.protocol_sha256
     raw = cells("windows").raw()
     assert np.exp(raw["perplexity/second.txt/nll_nats"].mean(dtype=np.float64)) == pytest.approx(other.ppl)
-    line = terminal.terminal_line(record)
-    assert "second.txt" not in line
-    shown = {table.title: table.figure(record) for table in tables.TABLES}
-    assert f"second.txt {other.ppl:.3f} (512 tokens), Δ " in shown["Other texts, not judged: perplexity and delta"]
-    assert "(512 tokens), Δ " in shown["Perplexity of the text's first tokens alone, not judged"]
+    assert not any("second.txt" in line for line in terminal_text.shown([record]))
+    shown = markdown.markdown([record], []).replace("\u00a0", " ")
+    change = f"{other.delta:+.3f} [{other.delta_interval.low:+.3f}, {other.delta_interval.high:+.3f}]"
+    assert f"| perplexity on second.txt | {other.ppl:.3f} |\n| … Δ | {change} |\n| … tokens | 512 |" in shown
+    head = record.perplexity.head
+    assert f"| perplexity of the first tokens | {head.ppl:.3f} (Δ {head.delta:+.3f}) |" in shown
 
 
 def test_another_text_alone_gives_the_same(subjects, text, tmp_path):

@@ -1,13 +1,17 @@
 """All models of a level together."""
 
 import dataclasses
+import math
 
 import pytest
+from builders import make_perplexity, make_record, make_verdict
 
+from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.record.suite import holm_outcomes, judge_suite, worst
-from pytest_quantbench.report import terminal
+from pytest_quantbench.record.suite import beyond_limit, difference, holm_outcomes, judge_suite, lacking, worst
+from pytest_quantbench.report.answers import answers
+from pytest_quantbench.stats.estimates import Interval
 
 
 def record(model, outcome, level="int4"):
@@ -57,20 +61,16 @@ def test_a_recipe_that_is_not_the_levels_default_is_judged_by_the_levels_criteri
     verdict = judge_suite("int4-gptq", [*others, *(record(f"m{i}", "fail") for i in range(10))])
     assert (verdict.recipe, verdict.level, verdict.outcome, verdict.met) == ("int4-gptq", "int4", "pass", 8)
     assert judge_suite("int4", others).met == 0
-    lines = terminal.suite_lines([*others, record("m0", "fail"), record("m0", "pass", "int8")])
-    assert [line.partition(":")[0] for line in lines] == ["int8", "int4", "int4-gptq"]
+    (told,) = (line for line in answers([*others, record("m0", "fail")]) if line.startswith("Over all models: "))
+    assert told == "Over all models: int4-gptq passes (8 of 10 models meet all, 8 of 10 are needed)."
 
 
-def test_a_candidate_has_a_line_where_it_was_judged_by_its_level_or_by_limits_of_ones_own():
+def test_a_candidate_is_judged_by_its_level():
     """Its name says nothing of its level."""
     q4 = dataclasses.replace(record("m", "pass", "q4-k"), level="int4")
     verdict = judge_suite("q4-k", [q4])
     assert (verdict.level, verdict.met) == ("int4", 1)
     assert "judged from 10 models on" in verdict.sentence
-    q8 = dataclasses.replace(record("m", "fail", "q8"), level="int8")
-    free = dataclasses.replace(q8, recipe="free", verdicts=[dataclasses.replace(v, limit=None) for v in q8.verdicts])
-    lines = terminal.suite_lines([q4, q8, free])
-    assert [line.partition(" models")[0] for line in lines] == ["q8: 0 of 1", "q4-k: 1 of 1"]
 
 
 def test_what_was_measured_and_not_judged_is_named():
@@ -151,3 +151,44 @@ def test_holm_makes_undecided_what_one_of_many_would_pass_by_chance():
     assert outcomes["narrow", ("perplexity_delta", "", None)] == "undecided"
     assert "4 more are undecided" in judge_suite("int4", [sure, narrow]).sentence
     assert "Holm" not in judge_suite("int4", [sure]).sentence
+
+
+def test_throughput_is_not_lacking_on_a_cpu():
+    """There it is not judged, however it is."""
+    slow = record("m", "pass")
+    slow = dataclasses.replace(slow, verdicts=slow.verdicts[:3])
+    assert lacking(slow) == ["throughput_ratio"]
+    assert judge_suite("int4", [slow]).incomplete == 1
+    machine = Machine(chip="A Chip", cores=2, memory_gb=8.0, os="Linux", backend="cpu", versions={})
+    on_cpu = dataclasses.replace(slow, machine=machine)
+    assert lacking(on_cpu) == []
+    assert judge_suite("int4", [on_cpu]).met == 1
+    assert lacking(dataclasses.replace(on_cpu, verdicts=slow.verdicts[:1])) == [
+        "perplexity_delta",
+        "accuracy_drop_points",
+    ]
+
+
+def test_how_far_a_figure_is_beyond_its_limit():
+    """In limits, whichever side is the bad one."""
+    rise = dataclasses.replace(make_verdict("perplexity_delta", "fail"), estimate=3.0, limit=1.0)
+    small = dataclasses.replace(make_verdict("size_reduction_percent", "fail"), estimate=35.0, limit=70.0)
+    assert beyond_limit(rise) == pytest.approx(2.0)
+    assert beyond_limit(small) == pytest.approx(0.5)
+    assert beyond_limit(dataclasses.replace(rise, estimate=0.5)) == pytest.approx(-0.5)
+    assert beyond_limit(dataclasses.replace(rise, estimate=None)) == math.inf
+    assert beyond_limit(dataclasses.replace(rise, limit=None)) == -math.inf
+    assert beyond_limit(dataclasses.replace(rise, limit=0.0, estimate=0.2)) == pytest.approx(0.2)
+
+
+def test_a_difference_is_that_of_the_look_that_decided():
+    measured = make_perplexity(delta_interval=Interval(estimate=0.5, low=0.4, high=0.6))
+    decided = dataclasses.replace(make_verdict("perplexity_delta"), estimate=0.45, low=0.2, high=0.7)
+    judged = make_record(perplexity=measured, verdicts=(decided,))
+    found = difference(judged, "perplexity_delta")
+    assert (found.estimate, found.low, found.high) == (0.45, 0.2, 0.7)
+    free = dataclasses.replace(judged, verdicts=(dataclasses.replace(decided, limit=None),))
+    assert difference(free, "perplexity_delta") is measured.delta_interval
+    overflows = dataclasses.replace(judged, verdicts=(dataclasses.replace(decided, low=None, high=None),))
+    assert difference(overflows, "perplexity_delta") is None
+    assert difference(make_record(), "accuracy_drop_points") is difference(make_record(), "throughput_ratio") is None

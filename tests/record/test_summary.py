@@ -10,7 +10,8 @@ import pytest
 from builders import make_losses, make_task, make_throughput
 
 from pytest_quantbench.compress.assignment import Tensor
-from pytest_quantbench.measures.samples import AccuracySamples
+from pytest_quantbench.engines.process_memory import ProcessPeak
+from pytest_quantbench.measures.samples import AccuracySamples, TensorError, WeightSamples
 from pytest_quantbench.record import perplexity_summary, summary
 
 PLAN = {  # what the plan's records have, by part
@@ -108,3 +109,75 @@ def test_clusters_of_a_task_stand_in_the_record():
     alone = summary.accuracy(answered(piqa=360), answered(piqa=400)).tasks["piqa"]
     assert (alone.clusters, alone.flip_correlation, alone.design_effect) == (500, None, 1.0)
     assert found.drop_points.high > alone.drop_points.high + 5
+
+
+def timed(gaps_by_prompt, first_token_seconds):
+    """T1 of one run for each prompt with these times from token to token."""
+    samples = make_throughput([[10.0]] * len(gaps_by_prompt))
+    runs = tuple(
+        dataclasses.replace(run, latencies_seconds=np.array(gaps, np.float32), first_token_seconds=first)
+        for run, gaps, first in zip(samples.runs, gaps_by_prompt, first_token_seconds, strict=True)
+    )
+    return dataclasses.replace(samples, runs=runs)
+
+
+def test_times_between_tokens_have_percentiles_with_intervals():
+    rng = np.random.default_rng(0)
+    drawn = rng.gamma(4, 0.01, (5, 200)).astype(np.float32)
+    found = summary.throughput(timed(drawn, [0.1, 0.2, 0.3, 0.2, 0.2]), None)
+    assert (found.new_tokens, found.gaps) == (100, 1000)
+    assert list(found.gap_sec) == ["50", "90", "95", "99", "99.9"]
+    for name, each in found.gap_sec.items():
+        assert each.estimate == pytest.approx(np.percentile(drawn, float(name)))
+    assert found.gap_sec["50"].low < found.gap_sec["50"].estimate < found.gap_sec["50"].high
+    assert found.gap_sec["99.9"].high is None  # a thousand times do not tell it
+    assert found.first_token.estimate == pytest.approx(0.2) == found.first_token_sec
+    half = 2.132 * np.std([0.1, 0.2, 0.3, 0.2, 0.2], ddof=1) / math.sqrt(5)  # Student's t of four degrees
+    assert found.first_token.high - 0.2 == pytest.approx(half, rel=1e-3)
+
+
+def test_times_that_are_all_alike_have_no_interval_of_the_mean():
+    found = summary.throughput(timed(np.full((5, 20), 0.01), [0.1] * 5), None)
+    assert found.first_token is None
+    assert found.gap_sec["50"].low == found.gap_sec["50"].high == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("since", ["measure", "process"])
+def test_the_memory_of_the_process_says_since_when(since):
+    samples = dataclasses.replace(
+        make_throughput([[2.0]]), process_peak=ProcessPeak(peak_bytes=3_000_000_000, since=since)
+    )
+    found = summary.throughput(samples, None)
+    assert (found.process_peak_gb, found.process_peak_since) == (3.0, since)
+    older = summary.throughput(make_throughput([[2.0]]), None)
+    assert (older.process_peak_gb, older.process_peak_since) == (None, None)
+
+
+def test_an_accuracy_has_its_own_interval_and_sources_widen_it():
+    before = answered(piqa=400)
+    alone = summary.accuracy(before, None).tasks["piqa"].accuracy_interval
+    assert (alone.estimate, alone.confidence) == (0.8, 0.9)
+    assert alone.low < 0.8 < alone.high
+    task = dataclasses.replace(before.tasks["piqa"], clusters=tuple(str(n // 10) for n in range(500)))
+    clustered = summary.accuracy(dataclasses.replace(before, tasks={"piqa": task}), None).tasks["piqa"]
+    assert clustered.accuracy_interval.low < alone.low - 0.05
+
+
+def test_a_perplexity_has_its_own_interval():
+    nll = np.random.default_rng(0).gamma(1, 2, 4096)
+    found = perplexity_summary.perplexity(make_losses(nll), None)
+    assert found.ppl_interval.estimate == pytest.approx(found.ppl, rel=1e-6)
+    half = 1.645 * np.std(nll) / math.sqrt(len(nll))  # independent tokens
+    assert math.log(found.ppl_interval.high / found.ppl) == pytest.approx(half, rel=0.3)
+    assert perplexity_summary.perplexity(make_losses([2.0] * 128), None).ppl_interval is None  # nothing tells its error
+    assert perplexity_summary.perplexity(make_losses(nll + 800), None).ppl_interval is None  # no perplexity either
+
+
+def test_the_matrix_whose_direction_changed_most_is_named():
+    tensor = TensorError(
+        name="a", quantizer="rtn", weights=4, bits_per_weight=4.5, snr_db=20.0, cosine=0.999, largest_error=0.1, note=""
+    )
+    worse = dataclasses.replace(tensor, name="b", cosine=0.9, snr_db=25.0)
+    found = summary.weights(WeightSamples(tensors=(tensor, worse)))
+    assert (found.least_cosine, found.least_cosine_tensor, found.matrices) == (0.9, "b", 2)
+    assert (found.worst_tensor, found.mean_cosine) == ("a", pytest.approx(0.9495))

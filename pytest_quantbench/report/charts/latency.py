@@ -72,9 +72,9 @@ def _marks(cell: Charted) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for percent, seconds in tails.marked(cell.arrays[ARRAY]).items():
         interval = known.get(f"{percent:g}")
-        low, high = (seconds, seconds) if interval is None else (interval.low, interval.high)
-        low, high = MILLISECONDS * low, MILLISECONDS * high
-        told = f"{wording.number(low)} to {wording.number(high)} ms" if interval else "–"
+        ends = (None, None) if interval is None else (interval.low, interval.high)
+        low, high = (MILLISECONDS * (seconds if end is None else end) for end in ends)  # an unknown end is not drawn
+        told = "–" if None in ends else f"{wording.number(low)} to {wording.number(high)} ms"
         row = {"group": cell.record.recipe, "beyond": round(1 - percent / 100, 6), "ms": MILLISECONDS * seconds}
         row |= {"low": low, "high": high, "percentile": f"p{percent:g}", "interval": told}
         rows += [row] if low > 0 else []

@@ -5,6 +5,7 @@ import dataclasses
 import mlx.core as mx
 import numpy as np
 import pytest
+import terminal_text
 from builders import Device, open_model
 
 from pytest_quantbench.bench import selftest
@@ -78,9 +79,9 @@ def test_a_walk_finds_what_is_wrong_and_the_record_says_it(directory, tmp_path):
     names_both(written.integrity)
     saved = schema.read(results.save(written, found.raw(), tmp_path / "results"))
     assert saved.integrity == written.integrity
-    lines = terminal.summary([saved])
+    lines = terminal_text.shown([saved])
     assert any(line.startswith(f"integrity: {found.id}: {DOWN}.weight") for line in lines)
-    assert f"- integrity: {found.id}: {NORM}" in markdown.markdown([saved], [])
+    assert f"- {found.id}: {NORM}" in markdown.markdown([saved], [])
 
 
 def test_sound_weights_have_nothing_said_against_them(directory, tmp_path):
@@ -88,7 +89,7 @@ def test_sound_weights_have_nothing_said_against_them(directory, tmp_path):
     found, reference = opened.cell("int4-rtn"), opened.reference
     found.judge("perplexity", 1e9)
     assert found.problems == found.record().integrity == ()
-    assert "integrity: all decoded weights are the source's, but for rounding" in terminal.summary([found.record()])
+    assert "integrity: all decoded weights are the source's, but for rounding" in terminal_text.shown([found.record()])
     reference.judge("size")
     assert reference.record().integrity is None
     assert terminal.integrity_lines([reference.record()]) == []

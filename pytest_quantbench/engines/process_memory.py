@@ -1,0 +1,50 @@
+"""The most resident memory that this process has had, since it was asked to look or since the process began.
+
+Linux keeps that mark for every process (`VmHWM`), and lets a process lower it to what it has now (proc(5), clear_refs).
+Elsewhere only the mark since the process began is told.
+"""
+
+import platform
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+LOWER_THE_MARK = "5"
+Since = Literal["measure", "process"]  # the measure's own begin, or the process's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessPeak:
+    """Bytes of the whole process: weights, libraries, everything that it held besides; and since when."""
+
+    peak_bytes: int
+    since: Since
+
+
+def lower_mark() -> Since:
+    """Have the system look for the peak anew; says from when on `peak` will tell it, as the system allows."""
+    try:
+        CLEAR.write_text(LOWER_THE_MARK)
+    except OSError:
+        return "process"
+    return "measure"
+
+
+def peak(since: Since) -> ProcessPeak:
+    """The peak from then on that `lower_mark` said."""
+    return ProcessPeak(peak_bytes=_marked() or _of_process(), since=since)
+
+
+def _marked() -> int | None:
+    """Linux's mark in bytes; None where there is none."""
+    lines = STATUS.read_text().splitlines() if STATUS.exists() else []
+    marks = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return 1024 * int(marks[0]) if marks else None
+
+
+def _of_process() -> int:
+    """Since the process began, in bytes: macOS counts bytes, others kibibytes."""
+    unit = 1 if platform.system() == "Darwin" else 1024
+    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,0 +1,34 @@
+"""One browser for a session, and pages of generated suites on disk."""
+
+import chromium
+import generated_suite
+import pytest
+
+from pytest_quantbench.report.charts import Charted
+from pytest_quantbench.report.html import page
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """A headless Chromium; tests are skipped where there is none."""
+    if not (chromium.CHROMIUM and chromium.DRIVER):
+        pytest.skip(chromium.WHY_NOT)
+    pytest.importorskip("selenium", reason="selenium drives the browser")
+    started = chromium.started(tmp_path_factory.mktemp("profile"))
+    yield started
+    started.quit()
+
+
+@pytest.fixture(scope="session")
+def cells():
+    """Three models × five recipes with their raw samples, the references among them."""
+    found = generated_suite.cells(3, ("int8", "int4", "int3", "int2"), tokens=512, questions=60)
+    return [Charted(record=record, arrays=arrays) for record, arrays in found]
+
+
+@pytest.fixture(scope="session")
+def report(cells, tmp_path_factory):
+    """Their page, as a file."""
+    path = tmp_path_factory.mktemp("page") / "report.html"
+    path.write_text(page(cells, ["pytest benches -m int4"]), encoding="utf-8")
+    return path

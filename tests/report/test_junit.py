@@ -1,0 +1,38 @@
+from builders import make_verdict
+
+from pytest_quantbench.record.suite import SuiteVerdict
+from pytest_quantbench.report import junit
+
+
+def test_a_verdict_has_its_figures_in_its_own_unit():
+    verdict = make_verdict("accuracy_drop_points", "undecided", of="arc_easy", items=200, p_good=0.2, p_bad=0.8)
+    assert dict(junit.properties(verdict)) == {
+        "quantbench_metric": "accuracy_drop_points",
+        "quantbench_of": "arc_easy",
+        "quantbench_limit": 2.0,
+        "quantbench_estimate": 1.0,
+        "quantbench_low": 0.5,
+        "quantbench_high": 1.5,
+        "quantbench_confidence": 0.9,
+        "quantbench_items": 200,
+        "quantbench_p_good": 0.2,
+        "quantbench_p_bad": 0.8,
+        "quantbench_sentence": "It is so.",
+    }
+
+
+def test_zero_is_a_figure_and_what_is_lacking_is_left_out():
+    verdict = make_verdict("perplexity_delta", estimate=0.0, low=None, high=None, limit=None)
+    names = dict(junit.properties(verdict))
+    assert names["quantbench_estimate"] == 0.0
+    assert not {"quantbench_low", "quantbench_high", "quantbench_limit", "quantbench_of"} & set(names)
+
+
+def test_a_verdict_over_models_counts_them():
+    counts = {"met": 8, "failed": 1, "undecided": 1, "anomalous": 0, "incomplete": 0}
+    verdict = SuiteVerdict(recipe="int4", level="int4", outcome="pass", sentence="8 of 10.", **counts)
+    assert dict(junit.properties(verdict)) == {
+        "quantbench_recipe": "int4",
+        **{f"quantbench_{name}": count for name, count in counts.items()},
+        "quantbench_sentence": "8 of 10.",
+    }
