@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from builders import make_losses, make_perplexity, make_record
+from generated_suite import MACHINE
 from generated_suite import cells as generated
 
 from pytest_quantbench.record import fronts, perplexity_summary
@@ -33,6 +34,7 @@ def cell(recipe, size, losses, reference, **changes):
     samples = make_losses(losses)
     record = make_record(
         recipe=recipe,
+        machine=MACHINE,
         compression=compression(size),
         perplexity=replace(perplexity_summary.perplexity(samples, make_losses(reference)), **changes),
     )

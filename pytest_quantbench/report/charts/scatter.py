@@ -75,7 +75,8 @@ class Groups:
 
     def shape(self) -> alt.Shape:
         """For the specification."""
-        shapes = [SHAPES[place % len(SHAPES)] for place in range(len(self.names))]
+        many = len(SHAPES)  # as many as colours: the next so many have the same colours with other shapes
+        shapes = [SHAPES[(place + place // many) % many] for place in range(len(self.names))]
         return alt.Shape("group:N", title=self.title or None).scale(domain=list(self.names), range=shapes)
 
 

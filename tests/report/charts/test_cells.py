@@ -118,6 +118,15 @@ def test_latencies_are_those_of_the_raw_samples(one_model, rows_with):
             assert mine[f"p{percent}"] == pytest.approx(np.percentile(gaps, percent))
 
 
+def test_intervals_of_percentiles_are_those_of_the_record(one_model, rows_with):
+    rows = rows_with(CHARTS["latency"].draw(one_model), "percentile")
+    cell = one_model[1]
+    known = cell.record.throughput.gap_sec["50"]
+    row = next(row for row in rows if row["group"] == cell.record.recipe and row["percentile"] == "p50")
+    assert (row["low"], row["high"]) == pytest.approx((1e3 * known.low, 1e3 * known.high))
+    assert row["interval"].endswith(" ms")
+
+
 def test_every_matrix_has_its_place_and_the_worst_is_framed(one_model, rows_with):
     rows = rows_with(CHARTS["snr_map"].draw(one_model), "SNR")
     for recipe, record in compressed(one_model).items():
