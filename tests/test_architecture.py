@@ -19,6 +19,8 @@ SCRIPTS = sorted(path for folder in ("tools", "benches") for path in PACKAGE.par
 A_VERB = "a verb of the command line: what it does lies in the package that it calls"
 # Files under 40 lines, and why they stand alone.
 SHORT = {
+    "report/charts/charted.py": "the front page of charts and its members import it: there it would be a circle",
+    "stats/tails.py": "the arithmetic of one chart, beside percentiles that are judged",
     "cli/conform.py": A_VERB,
     "cli/merge.py": A_VERB,
     "cli/plan.py": A_VERB,
