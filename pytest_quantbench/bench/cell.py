@@ -21,6 +21,7 @@ from pytest_quantbench.engines.machine import describe
 from pytest_quantbench.engines.runtimes import Runtime
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.judge import rules
+from pytest_quantbench.judge.change import Change
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures import AnyMeasure, weights
 from pytest_quantbench.measures.accuracy.measure import ACCURACY
@@ -29,6 +30,9 @@ from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 from pytest_quantbench.measures.runtime.measure import RUNTIME
 from pytest_quantbench.measures.throughput import THROUGHPUT, Session
 from pytest_quantbench.record import assembly
+from pytest_quantbench.record.baseline import Baseline
+from pytest_quantbench.record.cost import priced
+from pytest_quantbench.record.pairing import Measured
 from pytest_quantbench.record.raw import raw
 from pytest_quantbench.record.schema import NoiseFloor, Record
 
@@ -121,7 +125,21 @@ class Cell:
             _ = self.problems
         if check == THROUGHPUT.name:
             self.schedule.timings.let_go(self.target)  # runs after `finish` load the model again
+        if self.schedule.inputs.settings.baseline is not None:
+            found = self._since_baseline(check)
+            self.verdicts[verdict.criterion] = replace(self.verdicts[verdict.criterion], baseline=found)
+            verdict = replace(verdict, baseline=found)
         return verdict
+
+    def _since_baseline(self, check: str) -> tuple[Change, ...]:
+        """What became of a check's figures since the baseline's record of this cell."""
+        settings = self.schedule.inputs.settings
+        assert settings.baseline is not None
+        stored, now = Baseline(settings.baseline), Measured(record=self.record(), arrays=self.raw())
+        figures = settings.baseline_figures
+        if figures is None:
+            figures = stored.all_figures(self.target.model.name)
+        return stored.changes(now, check, self._noise_floor(), figures)
 
     def _verdict(self, check: str, limit: float | None, deadline_seconds: float | None) -> Verdict:
         if check == "size":
@@ -199,7 +217,7 @@ class Cell:
         if PERPLEXITY.name in before and not self._is_readable(before[PERPLEXITY.name]):
             for name in (PERPLEXITY.name, RUNTIME.name):  # no figure of a text that the model cannot read
                 mine.pop(name, None)
-        return assembly.summarize(
+        found = assembly.summarize(
             self.target.model,
             self.recipe,
             schedule.inputs.checkpoint,
@@ -217,6 +235,7 @@ class Cell:
             candidate=self.artifact.candidate_facts,
             command=schedule.inputs.settings.command,
         )
+        return priced(found, self.raw(), schedule.inputs.settings.price)
 
     def _is_readable(self, reference: Any) -> bool:
         try:

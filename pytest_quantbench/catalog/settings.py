@@ -7,6 +7,7 @@ from pathlib import Path
 from pytest_quantbench.catalog.corpora import Sampling
 from pytest_quantbench.catalog.criteria import Overrides
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS, DiskPlan
+from pytest_quantbench.catalog.prices import Price
 from pytest_quantbench.storage.cache import default_cache
 
 
@@ -40,8 +41,11 @@ class Settings:
     offline: bool = False
     disk_plan: DiskPlan = DISK_PLANS["A"]
     keep_compressed: bool = False  # under a plan that writes no compressed models
+    baseline: Path | None = None  # a results folder: what is worse than its records, beyond the noise, is a regression
+    baseline_figures: int | None = None  # that this session compares with it, of all models; None: those of one model
     criteria: Overrides = field(default_factory=Overrides)
     command: str = ""  # that the user typed, for records to tell; none: a program's
+    price: Price | None = None  # of an hour; None: nothing is said of costs
 
     @property
     def writes(self) -> DiskPlan:

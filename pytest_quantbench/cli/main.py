@@ -7,7 +7,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from pytest_quantbench.cli import card, conform, convert, judge, plan, prune, report, run, weights
+from pytest_quantbench.cli import (
+    card,
+    compare,
+    conform,
+    convert,
+    judge,
+    merge,
+    pick,
+    plan,
+    prune,
+    rank,
+    report,
+    run,
+    weights,
+)
 from pytest_quantbench.errors import QuantbenchError
 
 
@@ -27,10 +41,14 @@ class Verb(Protocol):
 VERBS: Mapping[str, Verb] = {
     "run": run,
     "judge": judge,
+    "pick": pick,
     "plan": plan,
     "prune": prune,
     "report": report,
     "card": card,
+    "merge": merge,
+    "compare": compare,
+    "rank": rank,
     "weights": weights,
     "convert": convert,
     "conform": conform,

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from pytest_quantbench.judge.change import Change
+
 Outcome = Literal["pass", "fail", "undecided", "anomalous", "informational"]
 
 
@@ -28,7 +30,8 @@ class Verdict:
     candidates, of "better than the reference by more than the noise floor", all adjusted for the number of looks;
     `detectable` the distance from the limit that these items tell with a power of 80 %. `value` and `reference_value`
     are what was compared (perplexities, accuracies as fractions, mean tokens per second), of the `items` of the look
-    that decided, as the interval is.
+    that decided, as the interval is. `baseline`: what became of the figures since a stored record of the cell, where
+    the run was given one; whatever the outcome by the limit is.
     """
 
     metric: str
@@ -51,6 +54,12 @@ class Verdict:
     value: float | None = None
     reference_value: float | None = None
     not_judged: str = ""  # why there is a limit and no verdict by it
+    baseline: tuple[Change, ...] = ()
+
+    @property
+    def regressions(self) -> tuple[Change, ...]:
+        """What is worse than the baseline, beyond the noise."""
+        return tuple(change for change in self.baseline if change.word == "regression")
 
     @property
     def criterion(self) -> tuple[str, str, float | None]:

@@ -130,9 +130,10 @@ def suite(request: pytest.FixtureRequest, quantbench_records: list[Record]) -> S
 
 @pytest.fixture
 def settle(request: pytest.FixtureRequest, quantbench_run: Run) -> Callable[[Verdict | SuiteVerdict], None]:
-    """Turn a verdict into the test's outcome: fail fails with one sentence, undecided and anomalous are outcomes of
-    their own.
+    """Turn a verdict into the test's outcome: fail fails with one sentence, what is worse than the baseline with
+    another; undecided and anomalous are outcomes of their own.
     """
+    from pytest_quantbench.judge.verdict import Verdict
     from pytest_quantbench.plugin.option_names import as_typed
     from pytest_quantbench.plugin.outcomes import NEITHER, OUTCOME
     from pytest_quantbench.plugin.telling import settled
@@ -143,7 +144,11 @@ def settle(request: pytest.FixtureRequest, quantbench_run: Run) -> Callable[[Ver
         failed = verdict.outcome == "fail" or (verdict.outcome in NEITHER and quantbench_run.undecided_fails)
         request.node.user_properties += [(OUTCOME, verdict.outcome), *junit.properties(verdict)]
         settled(request.node, verdict)
-        if failed:
-            pytest.fail(as_typed(request.config, f"{verdict.outcome}: {explain(verdict)}"), pytrace=False)
+        told = [f"{verdict.outcome}: {explain(verdict)}"] if failed else []
+        if isinstance(verdict, Verdict):
+            baseline = quantbench_run.settings.baseline
+            told += [f"regression against the baseline {baseline}: {each.sentence}" for each in verdict.regressions]
+        if told:
+            pytest.fail(as_typed(request.config, "\n".join(told)), pytrace=False)
 
     return settle_it

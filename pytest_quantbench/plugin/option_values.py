@@ -134,6 +134,13 @@ def named_source(text: str) -> tuple[str | None, str]:
     return name, source
 
 
+def price(text: str) -> tuple[float, str]:
+    """A price and its currency."""
+    from pytest_quantbench.catalog.prices import amount
+
+    return amount(text)
+
+
 def whose_config(text: str) -> bool:
     """Whether candidates are run with their own config."""
     return one_of("reference", "own")(text) == "own"
@@ -193,3 +200,19 @@ def check_task_files(files: Iterable[tuple[str, Path]], tasks: Sequence[str], mo
             raise QuantbenchError(f"--task-data {name}: no such task is asked; those are {', '.join(asked)}.")
         if not file.is_file():
             raise QuantbenchError(f"--task-data {name}={file}: there is no such file.")
+
+
+def check_baseline(baseline: Path | None, results: Path) -> None:
+    """Raise QuantbenchError for a baseline that is no folder, or the one that results go to."""
+    from pytest_quantbench.errors import QuantbenchError
+
+    if baseline is None:
+        return
+    if not baseline.is_dir():
+        raise QuantbenchError(f"--baseline {baseline}: there is no such folder. Give the results of an earlier run.")
+    if not any(baseline.glob("*.json")):
+        raise QuantbenchError(f"--baseline {baseline} holds no records. Give the results of an earlier run.")
+    if results.is_dir() and baseline.samefile(results):
+        raise QuantbenchError(
+            f"--baseline {baseline}: this is the folder that results go to. Give another one with --results."
+        )

@@ -158,6 +158,12 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             repeatable=True,
             help="make each cell a run of this tracker of experiments",
         ),
+        "baseline": Option(
+            setting="baseline",
+            read=Path,
+            metavar="DIR",
+            help="results of an earlier run: a cell that is worse than its record there, beyond the noise, fails",
+        ),
         "undecided": Option(
             read=values.one_of("report", "fail"),
             metavar="report|fail",
@@ -174,6 +180,16 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         ),
         "keep-compressed": Option(
             setting="keep_compressed", switch=True, help="with --disk-plan S: write compressed models all the same"
+        ),
+        "price-per-hour": Option(
+            read=values.price,
+            metavar="PRICE",
+            help="what an hour of this machine costs, such as 2.49 or 2.49USD: records tell what a million tokens do",
+        ),
+        "cost-volume": Option(
+            read=values.whole(least=1),
+            metavar="TOKENS",
+            help="with a price: spread the cost of compressing over so many output tokens",
         ),
         "offline": Option(setting="offline", switch=True, help="fetch nothing"),
     }

@@ -72,6 +72,10 @@ def _is_limit(value: object) -> bool:
     return abs(value) <= sys.float_info.max  # false of NaN and infinity, and of integers that no float can hold
 
 
+def _is_above_zero(value: object) -> bool:
+    return isinstance(value, int | float) and _is_limit(value) and value > 0
+
+
 # By key: what its value has to fulfil, and how that is told.
 KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = MappingProxyType(
     {
@@ -79,6 +83,7 @@ KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = MappingProxyType(
             _is_table,
             f"limits for all candidates, and tables of those for one, [{SECTION}.candidates.NAME]",
         ),
+        "cost": (_is_table, "a table, such as { price_per_hour = 2.49, currency = 'USD', volume_tokens = 1000000000 }"),
         "criteria": (_is_table, f"tables of limits, such as [{SECTION}.criteria.int4]"),
         "models": (_are_texts, "a list of directories or Hub ids, such as ['path/to/model', 'owner/name']"),
         "report": (_is_text, "the path of a file, such as 'docs/quantization.md'"),
@@ -104,6 +109,7 @@ def check_kinds(table: Mapping[str, Any]) -> None:
     for selector, limits in table.get("criteria", {}).items():
         _expect(_is_table, limits, f"{SECTION}.criteria", selector, "a table, such as { perplexity_delta = 0.5 }")
         _expect_limits(limits, f"{SECTION}.criteria.{selector}")
+    _check_cost(table.get("cost", {}))
     for name, value in table.get("candidates", {}).items():
         limits, section = (value, f"candidates.{name}") if _is_table(value) else ({name: value}, "candidates")
         _expect_limits(limits, f"{SECTION}.{section}")
@@ -112,6 +118,24 @@ def check_kinds(table: Mapping[str, Any]) -> None:
 def _expect_limits(limits: Mapping[str, Any], section: str) -> None:
     for metric, limit in limits.items():
         _expect(_is_limit, limit, section, metric, "a number or 'informational'")
+
+
+# What `[tool.quantbench.cost]` may have, as `KINDS` above.
+COST: Mapping[str, tuple[Callable[[object], bool], str]] = MappingProxyType(
+    {
+        "price_per_hour": (_is_above_zero, "a number above 0"),
+        "currency": (_is_text, "a currency, such as 'USD'"),
+        "volume_tokens": (_is_above_zero, "a number of tokens"),
+    }
+)
+
+
+def _check_cost(table: Mapping[str, Any]) -> None:
+    section = f"{SECTION}.cost"
+    for key, value in table.items():
+        if key not in COST:
+            raise unknown(f"key in [{section}]", key, tuple(COST))
+        _expect(COST[key][0], value, section, key, COST[key][1])
 
 
 def check_report(folder: Path, table: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.criteria import Overrides
 from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
+from pytest_quantbench.catalog.prices import price_of
 from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError, unknown
@@ -147,13 +148,17 @@ def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], mod
     option_values.check_corpora(texts)
     option_values.check_task_files(files, settings.tasks, models.values())
     results = config.invocation_params.dir / settings.results
+    baseline = None if settings.baseline is None else config.invocation_params.dir / settings.baseline
+    option_values.check_baseline(baseline, results)
     return replace(
         settings,
         results=results,
+        baseline=baseline,
         report=_report(folder, table, results),
         corpus=next(iter(texts), None),
         other_corpora=texts[1:],
         task_files=dict(files),
+        price=price_of(told.get("price-per-hour"), told.get("cost-volume"), table.get("cost", {})),
     )
 
 

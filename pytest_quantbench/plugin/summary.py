@@ -82,10 +82,12 @@ class Summary:
         elif run.selftests:
             self._closing = run.selftests
         elif run.written:
-            from pytest_quantbench.report import publish
+            from pytest_quantbench.report import changes, publish
 
             found = publish.publish(run.written, run.settings, run.reused, run.freed)
             self._records, self._closing = found
+            if run.settings.baseline is not None:
+                self._closing += changes.baseline_lines(self._records, run.settings.baseline)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """One section, where there is anything to say."""

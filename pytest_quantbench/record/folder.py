@@ -17,6 +17,7 @@ from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.errors import DiskError, RecordError
 from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.record.cost import priced_again
 from pytest_quantbench.record.schema import SCHEMA, Record, read
 from pytest_quantbench.storage.files import write_atomically
 from pytest_quantbench.storage.locks import held_folder
@@ -45,7 +46,7 @@ def save(record: Record, arrays: Mapping[str, Any], directory: Path) -> Path:
     path, raw_path = directory / f"{record.file_stem}.json", directory / f"{record.file_stem}.npz"
     with held_folder(directory):
         old = _readable(path)
-        record, arrays = _completed_by(record, dict(arrays), old, _readable_arrays(raw_path, old))
+        record, arrays = completed_by(record, dict(arrays), old, _readable_arrays(raw_path, old))
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)
         raw = buffer.getvalue()
@@ -54,17 +55,25 @@ def save(record: Record, arrays: Mapping[str, Any], directory: Path) -> Path:
     return path
 
 
-def _completed_by(
-    record: Record, arrays: dict[str, Any], old: Record | None, old_arrays: Mapping[str, Any] | None
+def completed_by(
+    record: Record,
+    arrays: dict[str, Any],
+    old: Record | None,
+    old_arrays: Mapping[str, Any] | None,
+    *,
+    is_shard: bool = False,
 ) -> tuple[Record, dict[str, Any]]:
-    """The record and its samples with what another session or worker has measured of the same cell."""
-    if old is not None and old_arrays is not None and _same_cell(old, record):
+    """The record and its samples with what another session or worker has measured of the same cell. `is_shard`: the
+    other is a part of the same run, whose verdicts all last.
+    """
+    if old is not None and old_arrays is not None and is_same_cell(old, record):
         kept = [part for part in PARTS if getattr(record, part) is None and getattr(old, part) is not None]
         now = {verdict.criterion for verdict in record.verdicts}
         # a verdict on samples that were measured anew would be of others, unless they are the same again
         still = {*kept, "size", *(part for part in PARTS if _same_part(part, record, arrays, old, old_arrays))}
-        # and one by a test's own limit lasts as long as the session with that test
-        lasting = [v for v in old.verdicts if not v.given or old.session == record.session]
+        # and one by a test's own limit, or against a baseline, lasts as long as the session that had it
+        together = is_shard or old.session == record.session
+        lasting = [v if together else replace(v, baseline=()) for v in old.verdicts if together or not v.given]
         verdicts = [v for v in lasting if v.criterion not in now and METRICS[v.metric].check in still]
         record = replace(
             record,
@@ -83,7 +92,7 @@ def _completed_by(
         )
         measured = {_part(name) for name in arrays} | (set(PARTS) - set(kept))
         arrays = {name: array for name, array in old_arrays.items() if _part(name) not in measured} | arrays
-    return replace(record, verdicts=tuple(sorted(record.verdicts, key=_place))), arrays
+    return replace(priced_again(record, arrays), verdicts=tuple(sorted(record.verdicts, key=_place))), arrays
 
 
 def _commands(old: Record, new: Record) -> tuple[str, ...]:
@@ -126,7 +135,8 @@ def _readable(path: Path) -> Record | None:
         return None  # damaged or of another schema: it is replaced
 
 
-def _same_cell(old: Record, new: Record) -> bool:
+def is_same_cell(old: Record, new: Record) -> bool:
+    """Whether two records are of the same weights on the same machine, so that each may have parts of one."""
     hashes = {old.weights_sha256, new.weights_sha256} - {None}
     same = ("source_sha256", "recipe", "seed", "machine")
     artifacts = [record.compression and record.compression.artifact for record in (old, new)]
@@ -165,7 +175,12 @@ def read_arrays(record: Record, directory: Path | str) -> dict[str, Any]:
     """The raw samples of a record by `part/name`; empty where there are none, or they are not those that it was written
     with.
     """
-    return _readable_arrays(Path(directory) / f"{record.file_stem}.npz", record) or {}
+    return whole_arrays(record, directory) or {}
+
+
+def whole_arrays(record: Record, directory: Path | str) -> dict[str, Any] | None:
+    """The same; None where they are not there, or not those that it was written with."""
+    return _readable_arrays(Path(directory) / f"{record.file_stem}.npz", record)
 
 
 def in_order(records: Sequence[Record]) -> list[Record]:

@@ -55,6 +55,7 @@ def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
         "throughput/tokens_per_second": np.array([run.tokens_per_second for run in runs]),
         "throughput/first_token_seconds": np.array([run.first_token_seconds for run in runs]),
         "throughput/latencies_seconds": np.stack([run.latencies_seconds for run in runs]),
+        "throughput/probes_per_second": np.array(samples.probes_per_second),
         "throughput/warm_up_tokens_per_second": np.array(samples.warm_up.tokens_per_second),
         "throughput/reference_prompt": np.array([run.prompt for run in samples.reference_runs], np.int64),
         "throughput/reference_tokens_per_second": np.array([run.tokens_per_second for run in samples.reference_runs]),
@@ -107,6 +108,7 @@ def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:
         arrays[f"accuracy/{name}/options"] = as_bytes(task.options)
         arrays[f"accuracy/{name}/texts"] = np.array(task.texts)
         arrays[f"accuracy/{name}/gold"] = np.array(task.gold)
+        arrays[f"accuracy/{name}/clusters"] = np.array(task.clusters, np.str_)
         arrays[f"accuracy/{name}/choices"] = np.array([len(question) for question in task.loglikelihoods])
         arrays[f"accuracy/{name}/loglikelihoods"] = np.concatenate([np.array(q) for q in task.loglikelihoods])
     return arrays

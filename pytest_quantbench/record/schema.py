@@ -219,10 +219,13 @@ class Record:
         """`Tiny_4bit`, or `Tiny_4bit_gptq` for a recipe that is not the level's default; of a candidate, whose name
         begins with no level, `Tiny_candidate_NAME`.
         """
-        level, dash, method = self.recipe.replace(":", ".").partition("-")
-        if level not in LEVELS:
-            return f"{self.model_id}_candidate_{self.recipe}"
-        return f"{self.model_id}_{self.bits}bit{dash and '_'}{method}"
+        return file_stem(self.model_id, self.recipe, self.bits)
+
+
+def file_stem(model: str, recipe: str, bits: int) -> str:
+    """How the files of a cell are called, by the recipe's or the candidate's id and its width."""
+    level, dash, method = recipe.replace(":", ".").partition("-")
+    return f"{model}_{bits}bit{dash and '_'}{method}" if level in LEVELS else f"{model}_candidate_{recipe}"
 
 
 def read(path: Path) -> Record:

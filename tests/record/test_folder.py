@@ -225,7 +225,7 @@ def test_the_accelerator_at_work_and_the_cost_last_as_long_as_the_runs_that_they
     def saved(**parts):
         return read(folder.save(make_record(**parts), {}, tmp_path))
 
-    cost = Cost(price_per_hour=2.0, currency="EUR", per_million_tokens=None, compression=0.1)
+    cost = Cost(price_per_hour=2.0, currency="EUR", per_million_tokens=None, compression=0.0)
     runs = summary.throughput(make_throughput([[2.0]]), None)
     saved(throughput=runs, accelerator=Accelerator(name="at work"), cost=cost)
     later = saved(accelerator=Accelerator(name="idle"))

@@ -1,0 +1,267 @@
+"""What of two records is paired with what, on records with raw samples that hang together."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from generated_suite import MACHINE, cells
+
+from pytest_quantbench.errors import UnknownNameError
+from pytest_quantbench.judge.change import settle
+from pytest_quantbench.record import comparison, pairing
+from pytest_quantbench.record.pairing import Measured
+from pytest_quantbench.record.schema import NoiseFloor
+from pytest_quantbench.stats import series
+from pytest_quantbench.stats.proportions import flips
+
+FLOOR = NoiseFloor(perplexity_points=0.004, kl_nats=1e-4, drop_points=0.0, flipped_points=0.5)
+
+
+@pytest.fixture(scope="module")
+def suite():
+    """Of one model: bf16, int8 and int4, by recipe."""
+    found = cells(models=1, recipes=("int8", "int4"))
+    return {record.recipe: Measured(record=record, arrays=dict(arrays)) for record, arrays in found}
+
+
+@pytest.fixture
+def base(suite):
+    return suite["int4"]
+
+
+def changed(each, arrays=None, **fields):
+    """The same cell with other fields, or other samples."""
+    return Measured(record=replace(each.record, **fields), arrays={**each.arrays, **(arrays or {})})
+
+
+def pair(base, new, metric, of="", **more):
+    (found,) = [each for each in comparison.pairs(base, new, **more) if (each.metric, each.of) == (metric, of)]
+    return found
+
+
+def test_the_same_samples_are_identical_in_every_figure(base):
+    found = settle(comparison.pairs(base, base, FLOOR))
+    assert {change.word for change in found} == {"identical"}
+    assert {change.metric for change in found} == {"size", "perplexity", "kl", "accuracy", "throughput"}
+    assert all(change.low == change.high == change.estimate for change in found)
+
+
+def test_losses_are_paired_token_by_token(base, suite):
+    new = changed(base, suite["int8"].arrays)
+    found = pair(base, new, "perplexity")
+    before, after = base.arrays["perplexity/nll_nats"], new.arrays["perplexity/nll_nats"]
+    expected, _ = series.perplexity_delta(before, after)
+    assert found.estimate.interval() == expected.interval()
+    assert (found.base, found.new) == (series.perplexity(before), series.perplexity(after))
+    assert found.items == len(before)
+
+
+def test_only_the_first_tokens_that_both_have_are_compared(base):
+    more = changed(base, {name: each[:1000] for name, each in base.arrays.items() if name.startswith("perplexity/")})
+    assert pair(base, more, "perplexity").identical
+    assert pair(more, base, "perplexity").items == 1000
+
+
+def windowed(each, begins, counts, values):
+    names = ("perplexity/window_begins", "perplexity/window_counts", "perplexity/nll_nats")
+    arrays = dict(zip(names, map(np.asarray, (begins, counts, values)), strict=True))
+    text = replace(each.record.perplexity, text_windows=50, block_tokens=2)
+    kept = {name: array for name, array in each.arrays.items() if not name.startswith("perplexity/")}
+    return Measured(record=replace(each.record, perplexity=text), arrays=kept | arrays)
+
+
+def test_windows_are_matched_by_where_they_begin_whatever_their_order(base):
+    one = windowed(base, [40, 0, 20, 60], [2, 2, 2, 2], np.float32([1, 2, 3, 4, 5, 6, 7, 8]))
+    two = windowed(base, [60, 10, 40, 0], [2, 2, 2, 2], np.float32([70, 80, 0, 0, 10, 20, 30, 40]))
+    found = pairing.common_tokens(one, two, "perplexity", (one.record.perplexity, two.record.perplexity))
+    assert one.arrays["perplexity/nll_nats"][found.base].tolist() == [1, 2, 3, 4, 7, 8]
+    assert two.arrays["perplexity/nll_nats"][found.new].tolist() == [10, 20, 30, 40, 70, 80]
+    assert (found.drawn.population, found.drawn.begins.tolist()) == (50, [40, 0, 60])
+
+
+def test_windows_of_which_none_is_shared_or_of_other_lengths_are_not_compared(base):
+    one, two = (windowed(base, begins, [2, 2], np.float32([1, 2, 3, 4])) for begins in ([0, 2], [4, 6]))
+    assert "no window of the text in common" in pair(one, two, "perplexity").why
+    longer = windowed(base, [0, 2], [3, 3], np.float32([1, 2, 3, 4, 5, 6]))
+    assert "no window of the text in common" in pair(one, longer, "perplexity").why
+
+
+def test_questions_are_paired_by_their_prompts_in_whatever_order(base):
+    turned = {
+        name: each[::-1]
+        for name, each in base.arrays.items()
+        if name.startswith("accuracy/arc_easy/") and name.rpartition("/")[2] in ("ids", "hashes", "correct", "texts")
+    }
+    wrong = changed(base, turned)
+    right = base.arrays["accuracy/arc_easy/correct"]
+    assert pair(base, wrong, "accuracy", "arc_easy").estimate == flips(right, right)
+    fewer = {name: each[:50] for name, each in turned.items()}
+    assert pair(base, changed(base, fewer), "accuracy", "arc_easy").items == 50
+
+
+def test_questions_of_one_source_widen_the_interval(base):
+    right = base.arrays["accuracy/arc_easy/correct"]
+    lost = right.copy()
+    lost[:20] = False
+    sources = {"accuracy/arc_easy/clusters": np.array([f"s{place // 20}" for place in range(len(right))])}
+    new = changed(base, {"accuracy/arc_easy/correct": lost})
+    alone = pair(base, new, "accuracy", "arc_easy").estimate
+    together = pair(changed(base, sources), changed(new, sources), "accuracy", "arc_easy").estimate
+    assert together.design_effect > 3
+    assert alone.design_effect == 1
+
+
+def test_a_record_that_does_not_tell_its_sources_is_not_compared(base):
+    tasks = {name: replace(task, clusters=10) for name, task in base.record.accuracy.tasks.items()}
+    old = changed(base, accuracy=replace(base.record.accuracy, tasks=tasks))
+    old.arrays.pop("accuracy/arc_easy/clusters", None)
+    assert pair(old, base, "accuracy", "arc_easy").why == comparison.NO_SOURCES
+
+
+def with_protocol(each, **fields):
+    return replace(each.record.perplexity, protocol_sha256="other", **fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "metric", "told"),
+    [
+        ({"source_sha256": "bb"}, "size", "different originals (weights aa and bb)"),
+        ({"source_sha256": "bb"}, "perplexity", "different originals"),
+        ({"seed": 1}, "perplexity", "by the seeds 0 and 1: run one of them again with --sample-seed"),
+        ({"seed": 1}, "accuracy", "by the seeds 0 and 1"),
+        ({"machine": replace(MACHINE, backend="metal")}, "perplexity", "different engines (cuda, and metal)"),
+        ({"machine": replace(MACHINE, backend="metal")}, "throughput", "different engines"),
+        (
+            {"machine": replace(MACHINE, versions={"vllm": "1"})},
+            "accuracy",
+            "different engines (cuda, and vllm on cuda)",
+        ),
+        ({"machine": replace(MACHINE, chip="B Chip")}, "throughput", "different chips (A Chip, B Chip)"),
+        ({"machine": replace(MACHINE, cores=4)}, "throughput", "different numbers of cores (8, 4)"),
+        ({"machine": None}, "perplexity", "does not say what it ran on"),
+        ({"accuracy": None}, "accuracy", comparison.MISSING),
+        ({"perplexity": None}, "perplexity", comparison.MISSING),
+        ({"throughput": None}, "throughput", comparison.MISSING),
+    ],
+)
+def test_what_may_not_be_compared_is_not_and_a_sentence_says_why(base, fields, metric, told):
+    found = [each for each in comparison.pairs(base, changed(base, **fields)) if each.metric == metric]
+    assert found
+    for each in found:
+        if not each.identical:
+            assert told in each.why
+    assert not any(each.counts for each in found)
+
+
+def test_what_another_machine_changes_keeps_losses_and_answers_comparable(base):
+    elsewhere = changed(base, machine=replace(MACHINE, chip="B Chip", os="Linux 7", versions={"python": "3.13"}))
+    assert pair(base, elsewhere, "perplexity").identical
+    assert pair(base, elsewhere, "accuracy", "arc_easy").identical
+
+
+def test_texts_and_protocols_that_differ_are_told_apart(base):
+    text = with_protocol(base, corpus="c4", corpus_sha256="x")
+    assert "different texts (wikitext2, c4)" in pair(base, changed(base, perplexity=text), "perplexity").why
+    other = with_protocol(base, protocol="windows of 9")
+    assert "read the text otherwise (p; windows of 9)" in pair(base, changed(base, perplexity=other), "perplexity").why
+
+
+def test_versions_of_a_task_and_other_prompts_are_not_compared(base):
+    tasks = {name: replace(task, version="2") for name, task in base.record.accuracy.tasks.items()}
+    newer = changed(base, accuracy=replace(base.record.accuracy, tasks=tasks))
+    assert "of versions 1 and 2 of the task" in pair(base, newer, "accuracy", "arc_easy").why
+    prompts = {"accuracy/arc_easy/hashes": np.array(["other"] * 200)}
+    assert "no question in common" in pair(base, changed(base, prompts), "accuracy", "arc_easy").why
+
+
+def test_lost_samples_are_named(base):
+    bare = Measured(record=base.record, arrays={})
+    found = comparison.pairs(base, bare)
+    assert all("raw samples of" in each.why for each in found if each.metric in ("perplexity", "accuracy"))
+    assert pair(base, bare, "size").identical
+
+
+def faster(each, factor, probes=(100.0, 100.0)):
+    rates = each.arrays["throughput/tokens_per_second"] * factor
+    return changed(each, {"throughput/tokens_per_second": rates, "throughput/probes_per_second": np.array(probes)})
+
+
+def test_rates_are_compared_by_prompt_where_the_machine_was_as_fast(base):
+    rng = np.random.default_rng(0)
+    before = faster(base, 1.0)
+    slower = faster(base, 0.8 * rng.normal(1, 0.01, len(base.arrays["throughput/prompt"])))
+    (change,) = settle([pair(before, slower, "throughput")])
+    assert change.word == "regression"
+    assert change.estimate == pytest.approx(0.8, rel=0.02)
+    drifted = pair(before, faster(base, 0.8, probes=(100, 110)), "throughput")
+    assert "the machine's own speed changed by 10%" in drifted.why
+    unknown = changed(base, {"throughput/tokens_per_second": base.arrays["throughput/tokens_per_second"] * 2})
+    unknown.arrays.pop("throughput/probes_per_second", None)
+    assert "does not tell how fast the machine itself was" in pair(before, unknown, "throughput").why
+
+
+def test_rates_on_a_cpu_are_told_and_not_judged(base):
+    machine = replace(MACHINE, backend="cpu")
+    one, two = (changed(faster(base, np.linspace(f, f + 0.1, 15)), machine=machine) for f in (1.0, 0.5))
+    (change,) = settle([pair(one, two, "throughput")])
+    assert change.word == "not judged"
+    assert "on a CPU, whose kernels nobody deploys" in change.sentence
+
+
+def test_runs_of_other_lengths_are_not_compared(base):
+    shorter = faster(base, 1.1)
+    shorter.arrays["throughput/latencies_seconds"] = shorter.arrays["throughput/latencies_seconds"][:, :9]
+    assert "wrote 100 and 10 tokens" in pair(faster(base, 1.0), shorter, "throughput").why
+
+
+def test_the_floor_is_the_larger_of_what_was_drawn_and_what_noise_can_do():
+    """A model that is 0.01 nats from its reference, moved by 1e-4 nats: 1e-4 + 2 √(0.01 × 1e-4) = 0.0021."""
+    assert comparison.floor_nats(FLOOR, 0.01, 4.0) == pytest.approx(0.0021)
+    assert comparison.floor_nats(replace(FLOOR, perplexity_points=0.4), 0.01, 4.0) == pytest.approx(0.1)
+    assert comparison.floor_nats(None, 0.01, 4.0) == comparison.ORDER_NATS
+
+
+def test_noise_of_so_many_nats_moves_a_divergence_by_no_more_than_the_floor():
+    """Random logits, moved a little and moved again: the bound holds for every draw, to the order of the small move."""
+    rng = np.random.default_rng(1)
+    for scale in (0.01, 0.1, 0.3):
+        for _ in range(50):
+            logits = rng.normal(0, 2, (200, 20))
+            worse, noise = rng.normal(0, scale, logits.shape), rng.normal(0, 0.02, logits.shape)
+            kl, both, alone = (divergence(logits, logits + each) for each in (worse, worse + noise, noise))
+            floor = comparison.floor_nats(replace(FLOOR, kl_nats=alone, perplexity_points=0.0), kl, 4.0)
+            assert abs(both - kl) <= 1.05 * floor
+
+
+def divergence(logits, others):
+    p, q = (np.exp(each) / np.exp(each).sum(1, keepdims=True) for each in (logits, others))
+    return float((p * np.log(p / q)).sum(1).mean())
+
+
+def test_a_worsening_that_is_allowed_is_none_and_a_wrong_name_lists_the_figures(base, suite):
+    new = changed(base, {"perplexity/nll_nats": base.arrays["perplexity/nll_nats"] * np.float32(1.1)})
+    assert settle([pair(base, new, "perplexity")])[0].word == "regression"
+    allowed = pair(base, new, "perplexity", allowed={"perplexity": 1000.0})
+    assert settle([allowed])[0].word == "no difference can be told"
+    slower = faster(base, np.linspace(0.80, 0.82, 15))
+    assert pair(faster(base, 1.0), slower, "throughput", allowed={"throughput": 30.0}).floor == pytest.approx(0.3)
+    with pytest.raises(UnknownNameError, match=r"Unknown figure to allow 'ppl'. Choose from: accuracy, kl"):
+        comparison.pairs(base, new, allowed={"ppl": 1.0})
+
+
+def test_a_perplexity_that_overflows_is_a_regression(base):
+    new = changed(base, {"perplexity/nll_nats": base.arrays["perplexity/nll_nats"] + np.float32(2000)})
+    (change,) = settle([pair(base, new, "perplexity")])
+    assert change.word == "regression"
+
+
+def test_too_few_tokens_tell_nothing(base):
+    few = {name: each[:80] for name, each in base.arrays.items() if name.startswith("perplexity/")}
+    one, two = changed(base, few), changed(base, {**few, "perplexity/nll_nats": few["perplexity/nll_nats"] + 1})
+    assert pair(one, two, "perplexity").why == comparison.TOO_FEW
+
+
+def test_of_several_floors_the_largest_figures_count():
+    other = NoiseFloor(perplexity_points=0.1, kl_nats=None, drop_points=0.0, flipped_points=None)
+    assert comparison.larger(FLOOR, None, other) == replace(FLOOR, perplexity_points=0.1)
+    assert comparison.larger(None, None) is None
