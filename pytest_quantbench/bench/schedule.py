@@ -49,7 +49,7 @@ class Schedule:
                     self.samples.fail(want.target, want.measure, error)
         walked = [want for want in wants if want.measure.needs == "walk"]
         if walked:
-            self._walk_for([replace(want, items=None) for want in walked], self.expected)
+            self._walk_for([replace(want, items=None, of=None) for want in walked], self.expected)
         if more := [want for want in walked if want.items is not None]:
             self._walk_for(more)
 
@@ -128,7 +128,7 @@ class Schedule:
         if measure.needs != "walk":
             return None
         before = self.samples.get(target, measure)
-        share = measure.share(self.inputs, want.items, before)
+        share = measure.share(self.inputs, want.items, before, want.of)
         if share is None:
             return None
         if measure.paired and target.paired and (error := self.samples.why_not(target.paired, measure)) is not None:

@@ -57,3 +57,4 @@ def save(run: Run, opened: Cell) -> None:
     if opened.unsaved and not run.selftests:  # a self-test's samples are not a benchmark's
         run.written.append(folder.save(opened.record(), opened.raw(), run.settings.results))
         opened.saved()
+        opened.criteria.warn_of_unjudged(opened.verdicts.values())

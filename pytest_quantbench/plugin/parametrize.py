@@ -155,10 +155,12 @@ class Collection:
             raise pytest.UsageError(as_typed(session.config, str(error))) from error
 
     def _check(self, items: Sequence[pytest.Item]) -> None:
+        from pytest_quantbench.bench.criteria import refuse_unmeasured
         from pytest_quantbench.plan import disk
         from pytest_quantbench.record import folder
 
         settings = self._run.settings
+        refuse_unmeasured(settings.criteria, [model for model, _ in cells_of(items)], settings)
         folder.check_writable(settings.results)
         if settings.tasks and any(item.get_closest_marker("t3") for item in items if parameters(item)):
             # lm-eval takes seconds to import, and T3 imports it anyway

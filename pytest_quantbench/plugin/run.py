@@ -1,5 +1,6 @@
 """What one pytest session runs over: its options and `[tool.quantbench]`, read once into frozen settings."""
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pytest
 
 from pytest_quantbench import quantizers
-from pytest_quantbench.catalog.criteria import Overrides
+from pytest_quantbench.catalog.criteria import Overrides, limit_key
 from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
 from pytest_quantbench.catalog.prices import price_of
@@ -30,7 +31,13 @@ if TYPE_CHECKING:
     from pytest_quantbench.plugin.candidates import Opened
 
 T = TypeVar("T")
-LIMITS = {"max-ppl-delta": "perplexity_delta", "max-accuracy-drop": "accuracy_drop_points"}  # by option
+log = logging.getLogger(__name__)
+LIMITS = {  # by option
+    "max-ppl-delta": "perplexity_delta",
+    "max-accuracy-drop": "accuracy_drop_points",
+    "min-reduction": "size_reduction_percent",
+    "min-speedup": "throughput_ratio",
+}
 
 
 @dataclass(slots=True)
@@ -73,7 +80,7 @@ class Run:
         self.written += map(Path, told["written"])
         self.reused += told["reused"]
         self.freed += told["freed"]
-        self.notices.lines += told["notices"]
+        self.notices.lines += [line for line in told["notices"] if line not in self.notices.lines]
 
 
 RUN = pytest.StashKey[Run]()
@@ -101,7 +108,9 @@ def _read(config: pytest.Config, notices: Notices) -> Run:
         models, known = {chosen.name: chosen}, {**known, chosen.name: chosen}
     recipes = {each.name: each.recipe for each in candidates}
     recipes |= _recipes(told.get("recipe", () if candidates else LEVELS))
-    check_criteria(table.get("criteria", {}), list(known), [*recipes, *_all_recipes()])
+    unmatched = check_criteria(table.get("criteria", {}), list(known), [*recipes, *_all_recipes()])
+    if unmatched:
+        log.warning(f"[{SECTION}.criteria]: no model, recipe or candidate of this session is called {unmatched}.")
     tracking.check(told.get("track", ()))
     return Run(
         settings=_settings(config, folder, table, models),
@@ -133,7 +142,11 @@ def _candidates(config: pytest.Config) -> "tuple[Sequence[Opened], Model | None]
 def _overrides(told: Mapping[str, Any], table: Mapping[str, Any]) -> Overrides:
     """The limits that the user gives, by options and in `[tool.quantbench]`."""
     every, one = candidate_limits(table.get("candidates", {}))
-    limits = {metric: told[option] for option, metric in LIMITS.items() if option in told}
+    limits: dict[str, float] = {}
+    for option, metric in LIMITS.items():
+        found = told.get(option, ())
+        several = found if isinstance(found, tuple) else [("", found)]  # repeatable: with names of texts or tasks
+        limits |= {limit_key(metric, of): limit for of, limit in several}
     return Overrides(selected=table.get("criteria", {}), candidates=every, candidate=one, session=limits)
 
 
