@@ -6,6 +6,7 @@ sentence that reports print where it is not installed.
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from pytest_quantbench.storage.files import write_atomically
 
 __all__ = ["CHARTS", "WIDTH", "Chart", "Charted", "missing", "svg", "write_svgs"]
 
+NAMED = re.compile(r"\b(?:gradient_|clip)\d+\b")  # parts of a picture, which vl-convert numbers through a process
 WIDTH = 760  # of a picture in pixels
 
 
@@ -101,7 +103,8 @@ def svg(specification: Mapping[str, Any]) -> bytes:
     import vl_convert
 
     drawn = vl_convert.vegalite_to_svg(dict(specification), config=theme.config(background=theme.PAPER))
-    return drawn.encode()
+    names = {name: f"part-{place}" for place, name in enumerate(dict.fromkeys(NAMED.findall(drawn)))}
+    return NAMED.sub(lambda found: names[found[0]], drawn).encode()
 
 
 def write_svgs(cells: Sequence[Charted], directory: Path) -> list[Path]:
