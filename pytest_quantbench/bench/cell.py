@@ -134,7 +134,7 @@ class Cell:
             _ = self.problems
         if check == THROUGHPUT.name:
             self.schedule.timings.let_go(self.target)  # runs after `finish` load the model again
-        if self.schedule.inputs.settings.baseline is not None:
+        if self.schedule.inputs.settings.baseline is not None and part is None:  # it has all texts and tasks
             found = self._since_baseline(check)
             self.verdicts[verdict.criterion] = replace(self.verdicts[verdict.criterion], baseline=found)
             verdict = replace(verdict, baseline=found)
@@ -144,11 +144,8 @@ class Cell:
         """What became of a check's figures since the baseline's record of this cell."""
         settings = self.schedule.inputs.settings
         assert settings.baseline is not None
-        stored, now = Baseline(settings.baseline), Measured(record=self.record(), arrays=self.raw())
-        figures = settings.baseline_figures
-        if figures is None:
-            figures = stored.all_figures(self.target.model.name)
-        return stored.changes(now, check, noise_floor_of(self.target, self.schedule), figures)
+        now = Measured(record=self.record(), arrays=self.raw())
+        return Baseline(settings.baseline).changes(now, check, noise_floor_of(self.target, self.schedule), settings.baseline_figures)
 
     def _verdict(self, check: str, limit: float | None, of: str | None) -> Verdict:
         deadline_seconds = self._deadline()

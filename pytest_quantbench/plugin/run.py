@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import progress, quantizers
 from pytest_quantbench.catalog.criteria import Overrides, limit_key
 from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
@@ -59,6 +60,9 @@ class Run:
     freed: int = 0  # bytes of BF16 weights that a disk plan deleted
     reused: list[str] = field(default_factory=list)  # what earlier sessions had measured
     selftests: list[str] = field(default_factory=list)  # their tables
+    began_seconds: float = field(default_factory=time.monotonic)
+    workers: int = 0  # of pytest-xdist, that have told what they did
+    spent: dict[tuple[str, str], float] = field(default_factory=dict)  # seconds by stage and cell
 
     def place(self, model: Model, chosen: Recipe) -> tuple[int, int]:
         """Where a cell stands in the order of the session; recipes that only a test's marker names come last."""
@@ -73,6 +77,7 @@ class Run:
             "reused": self.reused,
             "freed": self.freed,
             "notices": self.notices.lines,
+            "spent": [[*key, seconds] for key, seconds in progress.spent().items()],
         }
 
     def add(self, told: Mapping[str, Any]) -> None:
@@ -81,6 +86,13 @@ class Run:
         self.reused += told["reused"]
         self.freed += told["freed"]
         self.notices.lines += [line for line in told["notices"] if line not in self.notices.lines]
+        self.workers += 1
+        self.count({(stage, cell): seconds for stage, cell, seconds in told["spent"]})
+
+    def count(self, spent: Mapping[tuple[str, str], float]) -> None:
+        """Count in the seconds of a process."""
+        for key, seconds in spent.items():
+            self.spent[key] = self.spent.get(key, 0.0) + seconds
 
 
 RUN = pytest.StashKey[Run]()
