@@ -53,6 +53,11 @@ def probe_drift(samples: ThroughputSamples) -> float:
     return after / before - 1
 
 
+def is_drifting(change: float) -> bool:
+    """Whether the machine's own speed changed by so much, as a share, that rates measured meanwhile mean nothing."""
+    return _size(change) > math.log1p(MOST_DRIFT)
+
+
 def _size(change: float) -> float:
     return abs(math.log1p(change))
 
@@ -60,7 +65,7 @@ def _size(change: float) -> float:
 def suppressed(samples: ThroughputSamples, reference: ThroughputSamples) -> str:
     """Why the rates of both are not compared; empty where they are. Runs that were interleaved were slowed alike."""
     change, when = drift(samples, reference).worst
-    if samples.reference_runs or _size(change) <= math.log1p(MOST_DRIFT):
+    if samples.reference_runs or not is_drifting(change):
         return ""
     return f"the machine's own speed changed by {change:+.0%} {when}"
 

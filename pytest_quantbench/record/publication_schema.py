@@ -34,3 +34,4 @@ class Cost:
     compression: float
     volume_tokens: int | None = None
     amortised_per_million_tokens: Interval | None = None
+    suppressed: str = ""  # why there is no cost of tokens: the machine's own speed changed

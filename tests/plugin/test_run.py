@@ -133,3 +133,32 @@ def test_a_model_of_the_table_may_be_given_again(suite, pytester, small_model):
     result = suite(GATE, "--model", f"{directory}/", "--collect-only", "-q", "-m", "int4", "-k", directory.name)
     (item,) = [line for line in result.outlines if "::" in line]
     assert item.endswith(f"test_gate.py::test_size[{directory.name}-int4]")
+
+
+PRICED = """
+    def test_it(quantbench_run):
+        price = quantbench_run.settings.price
+        assert (price.per_hour, price.currency, price.volume_tokens) == {expected}
+"""
+
+
+def test_a_price_comes_from_options_or_from_pyproject(suite, pytester):
+    suite(
+        PRICED.format(expected=(2.5, "EUR", 1000)), "--price-per-hour", "2.5EUR", "--cost-volume", "1000"
+    ).assert_outcomes(passed=1)
+    pytester.makepyprojecttoml('[tool.quantbench.cost]\nprice_per_hour = 4\ncurrency = "USD"\nvolume_tokens = 1e9')
+    suite(PRICED.format(expected=(4.0, "USD", 10**9))).assert_outcomes(passed=1)
+    suite(PRICED.format(expected=(2.5, "", 10**9)), "--price-per-hour", "2.5").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--price-per-hour", "cheap"], "*--price-per-hour*give a number above 0, with a currency or without*"),
+        (["--cost-volume", "1000"], "*A volume of tokens without a price: give --price-per-hour as well.*"),
+    ],
+)
+def test_a_price_that_is_none_is_a_usage_error(suite, arguments, message):
+    result = suite(GATE, *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([message])
