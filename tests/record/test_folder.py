@@ -71,6 +71,48 @@ def test_verdicts_by_several_limits_stay_beside_each_other(tmp_path):
     assert [v.limit for v in read(folder.save(later, samples, tmp_path)).verdicts] == [3.0]
 
 
+def judged(limit, outcome, session="s", tokens=3, **more):
+    """What a worker writes that judged T2 by a test's own limit, on the first so many of the text's tokens."""
+    verdict = dataclasses.replace(make_verdict("perplexity_delta", outcome), limit=limit, given=True, of="c", **more)
+    record = make_record(perplexity=make_perplexity(tokens=tokens), verdicts=(verdict,), session=session)
+    return record, {"perplexity/nll_nats": np.arange(tokens), "perplexity/d.txt/nll_nats": np.arange(2)}
+
+
+@pytest.mark.parametrize("longer_last", [True, False])
+def test_of_workers_of_one_session_the_longer_samples_stay_and_both_verdicts(tmp_path, longer_last):
+    """A gate that is undecided goes on with more samples than another one on the same cell, whoever writes last."""
+    parts = [judged(9.0, "pass", tokens=3), judged(1e-4, "fail", tokens=6)]
+    for record, arrays in parts if longer_last else reversed(parts):
+        path = folder.save(record, arrays, tmp_path)
+    found = read(path)
+    assert [(verdict.limit, verdict.outcome) for verdict in found.verdicts] == [(1e-4, "fail"), (9.0, "pass")]
+    assert found.perplexity.tokens == 6
+    with np.load(path.with_suffix(".npz")) as arrays:
+        assert arrays["perplexity/nll_nats"].tolist() == [0, 1, 2, 3, 4, 5]
+    shorter, arrays = judged(5.0, "pass", session="the next one", tokens=3)
+    again = read(folder.save(shorter, arrays, tmp_path))  # another session measured what it says, and no more
+    assert (again.perplexity.tokens, [verdict.limit for verdict in again.verdicts]) == (3, [5.0])
+
+
+def test_a_verdict_of_the_same_session_stays_whatever_its_samples_became(tmp_path):
+    """One worker read another text on, say, and neither one's samples are the beginning of the other's."""
+    record, arrays = judged(1e-4, "fail")
+    folder.save(record, arrays, tmp_path)
+    other, _ = judged(9.0, "pass", tokens=2)
+    found = read(folder.save(other, {"perplexity/nll_nats": np.ones(2)}, tmp_path))
+    assert [(verdict.limit, verdict.outcome) for verdict in found.verdicts] == [(1e-4, "fail"), (9.0, "pass")]
+
+
+@pytest.mark.parametrize(("session", "kept"), [("s", ["fail"]), ("the next one", ["pass"])])
+def test_what_failed_once_in_a_session_stays_failed(tmp_path, session, kept):
+    """Of two workers that judged by one limit, and only one of which had time for a second look."""
+    first, arrays = judged(1.0, "fail")
+    folder.save(first, arrays, tmp_path)
+    second, arrays = judged(1.0, "pass", session=session)
+    found = read(folder.save(second, arrays, tmp_path))
+    assert [verdict.outcome for verdict in found.verdicts] == kept
+
+
 def test_what_a_later_session_did_not_measure_is_kept(tmp_path):
     told = {"prefix": ("<s>",), "suffix_left_out": ()}
     folder.save(

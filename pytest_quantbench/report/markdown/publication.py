@@ -135,7 +135,9 @@ def _cost(record: Record) -> str:
 
 def _lacking(record: Record) -> str:
     found = len(missing(record))
-    return f"lacks {found} of what a publication asks for, which `quantbench report --complete` lists" if found else "yes"
+    return (
+        f"lacks {found} of what a publication asks for, which `quantbench report --complete` lists" if found else "yes"
+    )
 
 
 ROWS: Sequence[tuple[str, Callable[[Record], str]]] = (

@@ -21,8 +21,8 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cells():
-    """Three models × five recipes with their raw samples, the references among them."""
-    found = generated_suite.cells(3, ("int8", "int4", "int3", "int2"), tokens=512, questions=60)
+    """Two models × five recipes with their raw samples, the references among them."""
+    found = generated_suite.cells(2, ("int8", "int4", "int3", "int2"), tokens=512, questions=60)
     return [Charted(record=record, arrays=arrays) for record, arrays in found]
 
 

@@ -1,4 +1,4 @@
-"""Names, texts and notes of other people's models are shown as texts: nothing in them runs, in HTML or in the script."""
+"""Names, texts and notes of other people's models are shown as texts: nothing in them runs, in HTML or by script."""
 
 from dataclasses import replace
 
