@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantbench import measures
 from pytest_quantbench.catalog.criteria import METRICS
@@ -18,6 +19,7 @@ from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.errors import DiskError, RecordError
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.cost import priced_again
+from pytest_quantbench.record.raw import texts_of
 from pytest_quantbench.record.schema import SCHEMA, Record, read
 from pytest_quantbench.storage.files import write_atomically
 from pytest_quantbench.storage.locks import held_folder
@@ -145,8 +147,14 @@ def _holds_more(
     if getattr(record, part) is None or getattr(old, part) is None:
         return False
     mine, others = ({n: a for n, a in each.items() if _part(n) == part} for each in (arrays, old_arrays))
-    begins = [name in others and np.array_equal(others[name][: len(array)], array) for name, array in mine.items()]
-    return bool(mine) and all(begins) and any(len(others[name]) > len(array) for name, array in mine.items())
+    pairs = [(_items(array), _items(others[name])) for name, array in mine.items() if name in others]
+    begins = len(pairs) == len(mine) and all(items == longer[: len(items)] for items, longer in pairs)
+    return bool(mine) and begins and any(len(longer) > len(items) for items, longer in pairs)
+
+
+def _items(array: NDArray[Any]) -> list[Any]:
+    """An array's items, one of a single number, and texts one by one."""
+    return texts_of(np.atleast_1d(array))
 
 
 def _completed(new: T | None, old: T | None) -> T | None:

@@ -63,14 +63,14 @@ def _notes(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _open_lines(records: Sequence[Record]) -> list[str]:
-    """Cells that are undecided, where there are so many that the answer tells them together."""
+    """Cells that are undecided, where there are so many that the answer tells them together; and what is undecided of
+    cells that may not ship.
+    """
     told = " ".join(answers(records))
     found = [each for each in map(answer, records) if each is not None and each.word == "undecided"]
-    return [
-        f"{each.sentence} {each.settled_by[:1].upper()}{each.settled_by[1:]}."
-        for each in found
-        if each.sentence not in told
-    ]
+    lines = [each.whole for each in found if each.sentence not in told]
+    failed = [record for record in records if (each := answer(record)) is not None and each.word == "may not ship"]
+    return lines + [line for record in failed for line in sentences(record, OPEN)]
 
 
 def _speed_lines(records: Sequence[Record]) -> list[str]:
