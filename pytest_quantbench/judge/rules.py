@@ -214,9 +214,8 @@ def _needed(
     unit = f" {metric.unit}".rstrip()
     if metric.unit == "points" and detectable > 100:
         return f"{found}; these {items:,} can tell nothing"
-    return (
-        f"{found}; these {items:,} can tell a difference of {detectable:.{digits}f}{unit} from the limit in four of five cases"
-    )
+    told = f"{detectable:.{digits}f}{unit} from the limit in four of five cases"
+    return f"{found}; these {items:,} can tell a difference of {told}"
 
 
 def enough(items: str, more: int, available: int | None) -> str:

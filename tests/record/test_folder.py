@@ -11,6 +11,7 @@ from pytest_quantbench.errors import DiskError
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.record import folder, summary
 from pytest_quantbench.record.publication_schema import Cost
+from pytest_quantbench.record.raw import as_bytes, texts_of
 from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, read
 from pytest_quantbench.report import markdown, tables
 from pytest_quantbench.storage.sealed_json import sealed
@@ -101,6 +102,21 @@ def test_a_verdict_of_the_same_session_stays_whatever_its_samples_became(tmp_pat
     other, _ = judged(9.0, "pass", tokens=2)
     found = read(folder.save(other, {"perplexity/nll_nats": np.ones(2)}, tmp_path))
     assert [(verdict.limit, verdict.outcome) for verdict in found.verdicts] == [(1e-4, "fail"), (9.0, "pass")]
+
+
+def test_longer_samples_are_known_by_their_texts_and_single_numbers(tmp_path):
+    """Texts lie in bytes, which do not begin alike where there are more of them; a warm-up has one rate."""
+    record, _ = judged(1e-4, "fail")
+
+    def arrays(tokens):
+        texts = as_bytes([f"text {number}" for number in range(tokens)])
+        return {"perplexity/nll_nats": np.arange(tokens), "perplexity/texts": texts, "perplexity/one": np.array(3.5)}
+
+    folder.save(record, arrays(6), tmp_path)
+    path = folder.save(record, arrays(3), tmp_path)
+    with np.load(path.with_suffix(".npz")) as found:
+        assert len(found["perplexity/nll_nats"]) == 6
+        assert len(texts_of(found["perplexity/texts"])) == 6
 
 
 @pytest.mark.parametrize(("session", "kept"), [("s", ["fail"]), ("the next one", ["pass"])])
