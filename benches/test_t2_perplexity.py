@@ -6,4 +6,4 @@ pytestmark = pytest.mark.t2
 
 
 def test_perplexity(cell, settle):
-    settle(cell.judge("perplexity"))
+    settle(cell.judge_all("perplexity"))

@@ -6,4 +6,4 @@ pytestmark = pytest.mark.t3
 
 
 def test_accuracy(cell, settle):
-    settle(cell.judge("accuracy"))
+    settle(cell.judge_all("accuracy"))

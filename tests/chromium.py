@@ -48,3 +48,16 @@ def waited(browser, condition):
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(browser, 10, 0.05).until(lambda one: one.execute_script(f"return {condition}"))
+
+
+def press(browser, *keys):
+    """Type, wherever the focus is."""
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    ActionChains(browser).send_keys(*keys).perform()
+
+
+def shown_rows(browser):
+    """How many rows of the table are shown."""
+    rows = "[...document.querySelectorAll('#table tbody tr')]"
+    return browser.execute_script(f"return {rows}.filter(row => !row.hidden).length")

@@ -17,7 +17,7 @@ import pytest
 
 @pytest.mark.t2
 def test_perplexity(cell, settle):
-    settle(cell.judge("perplexity"))
+    settle(cell.judge_all("perplexity"))
 """
 
 

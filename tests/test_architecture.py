@@ -19,17 +19,24 @@ SCRIPTS = sorted(path for folder in ("tools", "benches") for path in PACKAGE.par
 A_VERB = "a verb of the command line: what it does lies in the package that it calls"
 # Files under 40 lines, and why they stand alone.
 SHORT = {
+    "report/charts/charted.py": "the front page of charts and its members import it: there it would be a circle",
+    "stats/tails.py": "the arithmetic of one chart, beside percentiles that are judged",
     "cli/conform.py": A_VERB,
+    "cli/merge.py": A_VERB,
     "cli/plan.py": A_VERB,
     "cli/prune.py": A_VERB,
+    "cli/rank.py": A_VERB,
     "cli/run.py": A_VERB,
     "measures/accuracy/question_texts.py": "what is shown of a question, and nothing of what is asked",
     "measures/runtime/samples.py": "what the record reads of a runtime, without anything that runs one",
+    "plugin/badges.py": "a plugin on our own hooks is a file, as those of others are",
+    "plugin/places.py": "which plugins of our own there are, for the two processes that register them",
     "plugin/short_options.py": "a plugin of pytest's, which is asked for by the name of its module",
     "quantizers/identity.py": "a method is a file, whose name its entry point has, and this one does nothing",
     "quantizers/numerics/per_row.py": "what three methods share, of which none may import another",
     "quantizers/numerics/row_blocks.py": "how the other modules of its folder go through a matrix",
     "record/publication_schema.py": "what reports read of a record, without what makes it",
+    "report/junit.py": "what JUnit shows of a verdict, as each place where people read has a file",
     "report/markdown_table.py": "what reports, the workbench and the scripts of tools/ share",
 }
 

@@ -16,6 +16,7 @@ from pytest_quantbench.compress.external import External
 from pytest_quantbench.compress.identity import config_for, facts
 from pytest_quantbench.compress.pipeline import compress, key_of, used_calibration
 from pytest_quantbench.engines.machine import describe
+from pytest_quantbench.progress import stage
 
 
 class Artifacts:
@@ -38,16 +39,19 @@ class Artifacts:
         if target.damage is not None:
             return DAMAGES[target.damage](self.of(target.plain), inputs.opened, settings.seed)
         if target.recipe.candidate is not None:
-            return self._external(target.recipe, target.recipe.candidate)
-        return compress(
-            inputs.opened,
-            target.recipe,
-            settings.seed,
-            settings.cache,
-            self._calibration,
-            stored=settings.writes.stores,
-            memory_bytes=settings.memory_bytes,
-        )
+            with stage("check the file", target.id):
+                return self._external(target.recipe, target.recipe.candidate)
+        opened = inputs.opened
+        with stage("compress", target.id):
+            return compress(
+                opened,
+                target.recipe,
+                settings.seed,
+                settings.cache,
+                self._calibration,
+                stored=settings.writes.stores,
+                memory_bytes=settings.memory_bytes,
+            )
 
     def _external(self, recipe: Recipe, candidate: Candidate) -> Artifact:
         """What somebody else made, once it is known to be the reference's. Raises ModelError where it is not."""

@@ -9,11 +9,12 @@ import msgspec
 from pytest_quantbench import measures
 from pytest_quantbench.bench.calibration_check import calibration_perplexity, warn_of_foreign_text
 from pytest_quantbench.bench.checks import decide
-from pytest_quantbench.bench.noise_floor import noise_floor, of_check, refuse_tighter
+from pytest_quantbench.bench.criteria import Criteria
+from pytest_quantbench.bench.noise_floor import noise_floor_of, of_check, refuse_tighter
 from pytest_quantbench.bench.schedule import Schedule
 from pytest_quantbench.bench.target import PLAIN, Target
 from pytest_quantbench.bench.wants import Want
-from pytest_quantbench.catalog.criteria import METRICS, limit_for, metric_of
+from pytest_quantbench.catalog.criteria import METRICS, metric_of
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.accelerator import accelerator
@@ -34,7 +35,7 @@ from pytest_quantbench.record.baseline import Baseline
 from pytest_quantbench.record.cost import priced
 from pytest_quantbench.record.pairing import Measured
 from pytest_quantbench.record.raw import raw
-from pytest_quantbench.record.schema import NoiseFloor, Record
+from pytest_quantbench.record.schema import Record
 
 
 class Cell:
@@ -46,6 +47,7 @@ class Cell:
         self.target = target
         self.verdicts: dict[tuple[str, str, float | None], Verdict] = {}  # by their criterion
         self.schedule = schedule
+        self.criteria = Criteria(target, schedule.inputs)
         self._saved: tuple[int, tuple[Verdict, ...]] = 0, ()
         self._deadline_seconds: float | None = None
 
@@ -102,19 +104,26 @@ class Cell:
         found = self.samples(INTEGRITY)
         return None if found is None else tuple(found.problems)
 
-    def limit(self, metric: str) -> float | None:
-        """The limit that this cell is judged by, None for informational."""
-        return limit_for(metric, self.target.model.name, self.recipe, self.schedule.inputs.settings.criteria)
+    def limit(self, metric: str, of: str | None = None) -> float | None:
+        """The limit that this cell is judged by, None for informational; of the first text or task, or of one named."""
+        return self.criteria.limit(metric, of)
 
-    def judge(self, check: str, limit: float | None = None) -> Verdict:
-        """The verdict of one check: `size`, `perplexity`, `accuracy` or `throughput`; a `limit` is judged by instead of
-        the cell's criterion, and stands in the record beside it. What failed once stays failed there.
+    def judge_all(self, check: str) -> list[Verdict]:
+        """The verdicts of one check by every criterion that this cell has for it: on the first text or task, and on
+        each other that has a limit of its own. Raises what `judge` raises.
+        """
+        return [self.judge(check), *(self.judge(check, of=name) for name in self.criteria.others(check))]
+
+    def judge(self, check: str, limit: float | None = None, of: str | None = None) -> Verdict:
+        """The verdict of one check (`size`, `perplexity`, …), on the first text or task or the one named. A `limit` is
+        judged by instead of the cell's criterion, and stands in the record beside it. What failed stays failed there.
 
         Raises ComparisonError where samples may not be compared, T2 and T3 saw different weights, or the limit is
-        below the noise floor, UnknownNameError for a check that does not exist.
+        below the noise floor, UnknownNameError for a check that does not exist, or a text or task that is not measured.
         """
-        own = self.limit(metric_of(check))
-        verdict = self._verdict(check, own if limit is None else limit, self._deadline())
+        metric, part = metric_of(check), self.criteria.part(check, of)
+        own = self.limit(metric, part)
+        verdict = self._verdict(check, own if limit is None else limit, part)
         verdict = replace(verdict, given=limit not in (None, own))
         before = self.verdicts.get(verdict.criterion)
         if before is None or before.outcome != "fail":
@@ -125,7 +134,7 @@ class Cell:
             _ = self.problems
         if check == THROUGHPUT.name:
             self.schedule.timings.let_go(self.target)  # runs after `finish` load the model again
-        if self.schedule.inputs.settings.baseline is not None:
+        if self.schedule.inputs.settings.baseline is not None and part is None:  # it has all texts and tasks
             found = self._since_baseline(check)
             self.verdicts[verdict.criterion] = replace(self.verdicts[verdict.criterion], baseline=found)
             verdict = replace(verdict, baseline=found)
@@ -135,18 +144,16 @@ class Cell:
         """What became of a check's figures since the baseline's record of this cell."""
         settings = self.schedule.inputs.settings
         assert settings.baseline is not None
-        stored, now = Baseline(settings.baseline), Measured(record=self.record(), arrays=self.raw())
-        figures = settings.baseline_figures
-        if figures is None:
-            figures = stored.all_figures(self.target.model.name)
-        return stored.changes(now, check, self._noise_floor(), figures)
+        now, floor = Measured(record=self.record(), arrays=self.raw()), noise_floor_of(self.target, self.schedule)
+        return Baseline(settings.baseline).changes(now, check, floor, settings.baseline_figures)
 
-    def _verdict(self, check: str, limit: float | None, deadline_seconds: float | None) -> Verdict:
+    def _verdict(self, check: str, limit: float | None, of: str | None) -> Verdict:
+        deadline_seconds = self._deadline()
         if check == "size":
             return rules.judge_size(weights.size(self.artifact), limit)
         _ = self.samples(check)  # what keeps it from being measured is told before anything else
         if check == PERPLEXITY.name:
-            self._refuse_text()
+            self._refuse_text(of)
         if self.target.is_reference:
             return rules.informational(
                 metric_of(check), "this is the reference that the other recipes are compared with"
@@ -154,16 +161,16 @@ class Cell:
         if check == PERPLEXITY.name:
             self._refuse_identical()
         is_candidate = self.recipe.candidate is not None
-        floor = self._noise_floor(check) if is_candidate or limit is not None else None
+        floor = noise_floor_of(self.target, self.schedule, check, of) if is_candidate or limit is not None else None
         if limit is not None:
-            refuse_tighter(METRICS[metric_of(check)], limit, floor)
+            refuse_tighter(METRICS[metric_of(check)], limit, floor, of)
         beyond = of_check(check, floor) if is_candidate else None
-        return decide(check, self.target, self.schedule, limit, deadline_seconds, beyond)
+        return decide(check, self.target, self.schedule, limit, deadline_seconds, beyond, of)
 
-    def _refuse_text(self) -> None:
+    def _refuse_text(self, of: str | None) -> None:
         """Raise CorpusError for a text that the model cannot read; one of another kind to calibrate on is warned of."""
         reference = self.schedule.samples.need(self.target.reference, PERPLEXITY)
-        PERPLEXITY.refuse_reference(self.schedule.inputs, reference)
+        PERPLEXITY.refuse_reference(self.schedule.inputs, reference.part(of))
         warn_of_foreign_text(self.target, self.schedule)
 
     def _refuse_identical(self) -> None:
@@ -175,19 +182,6 @@ class Cell:
             if other.variant == PLAIN and other.recipe.bits != self.recipe.bits:
                 candidate = self.recipe.candidate is not None or other.recipe.candidate is not None
                 rules.refuse_identical(self.id, found[self.target], other.id, losses, may_share_weights=candidate)
-
-    def _noise_floor(self, check: str | None = None) -> NoiseFloor | None:
-        """How far the reference is from itself, as far as that is measured; by a `check` along a walk, it is now."""
-        schedule, reference, rounded = self.schedule, self.target.reference, self.target.rounded
-        if check is not None and (measure := measures.get(check)).needs == "walk":
-            schedule.ensure([Want(target=rounded, measure=measure)])
-            schedule.samples.need(rounded, measure)
-        return noise_floor(
-            schedule.samples.get(reference, PERPLEXITY),
-            schedule.samples.get(rounded, PERPLEXITY),
-            schedule.samples.get(reference, ACCURACY),
-            schedule.samples.get(rounded, ACCURACY),
-        )
 
     def _deadline(self) -> float | None:
         """When the cell's time is up, by `time.monotonic()`: the clock starts with its first check."""
@@ -227,11 +221,12 @@ class Cell:
             verdicts=tuple(self.verdicts.values()),
             weights_sha256=assembly.evaluated_weights(self.id, self._measured()),
             calibration_ppl=calibration_perplexity(self.target, schedule),
-            noise_floor=self._noise_floor() if self.target.is_reference else None,
+            noise_floor=noise_floor_of(self.target, self.schedule) if self.target.is_reference else None,
             around_texts=lambda: schedule.inputs.around_texts,
             machine=describe(schedule.inputs.engine),
             accelerator=accelerator(schedule.inputs.engine.backend),
             seed=schedule.inputs.settings.seed,
+            session=schedule.inputs.settings.session,
             candidate=self.artifact.candidate_facts,
             command=schedule.inputs.settings.command,
         )

@@ -28,6 +28,10 @@ class Check(Protocol[S]):
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
 
+    def part(self, samples: S, of: str | None) -> S:
+        """The samples of one text or task, where there are several; None: of the first."""
+        return samples
+
     def extent(self, samples: S, settings: Settings) -> tuple[int, int]:
         """How many items the first look has, and how many the last may have."""
 
@@ -56,7 +60,11 @@ class Check(Protocol[S]):
 
 
 class PerplexityCheck(Check[PerplexitySamples]):
-    """T2: items are tokens of the corpus; of windows that are drawn, as many as whole windows score."""
+    """T2: items are tokens of a corpus; of windows that are drawn, as many as whole windows score."""
+
+    def part(self, samples: PerplexitySamples, of: str | None) -> PerplexitySamples:
+        """One text's."""
+        return samples.part(of)
 
     def extent(self, samples: PerplexitySamples, settings: Settings) -> tuple[int, int]:
         """From `--tokens` to `--max-tokens`, or to the end of the corpus."""
@@ -91,7 +99,11 @@ class PerplexityCheck(Check[PerplexitySamples]):
 
 
 class AccuracyCheck(Check[AccuracySamples]):
-    """T3: items are questions of the first task, which is the one that is judged."""
+    """T3: items are questions of a task, of several samples' first."""
+
+    def part(self, samples: AccuracySamples, of: str | None) -> AccuracySamples:
+        """One task's."""
+        return samples.part(of)
 
     def extent(self, samples: AccuracySamples, settings: Settings) -> tuple[int, int]:
         """From `--limit` to all questions of the task."""
@@ -182,12 +194,14 @@ def decide(
     limit: float | None,
     deadline_seconds: float | None = None,
     floor: float | None = None,
+    of: str | None = None,
 ) -> Verdict:
     """The verdict of a check, with as many samples as it takes, up to the settings' bounds or the deadline. `floor`: of
-    a candidate, beyond which it is anomalous to be better than the reference.
+    a candidate, beyond which it is anomalous to be better than the reference. `of`: the text or task that is judged;
+    None: the first.
     """
     check, settings = CHECKS[name](schedule.inputs.engine.backend), schedule.inputs.settings
-    pair = _Pair(target, schedule, measures.get(name), check)
+    pair = _Pair(target, schedule, measures.get(name), check, of)
     own = pair.own()
     first, most = check.extent(own, settings)
     once = settings.fixed or limit is None
@@ -202,24 +216,30 @@ def decide(
 
 
 class _Pair:
-    """The samples of a target and of its reference, as many of both."""
+    """The samples of a target and of its reference on one text or task, as many of both."""
 
-    def __init__(self, target: Target, schedule: Schedule, measure: AnyMeasure, check: Check[Any]) -> None:
+    def __init__(
+        self, target: Target, schedule: Schedule, measure: AnyMeasure, check: Check[Any], of: str | None
+    ) -> None:
         self._target, self._schedule = target, schedule
-        self._measure, self._check = measure, check
+        self._measure, self._check, self._of = measure, check, of
 
     def own(self) -> Any:
         """The target's."""
         self._schedule.ensure([Want(target=self._target, measure=self._measure)])
-        return self._schedule.samples.need(self._target, self._measure)
+        return self._there(self._target)
 
     def both(self) -> list[Any]:
         """What there is of both."""
-        return [self._schedule.samples.need(each, self._measure) for each in (self._target, self._target.reference)]
+        return [self._there(each) for each in (self._target, self._target.reference)]
+
+    def _there(self, target: Target) -> Any:
+        return self._check.part(self._schedule.samples.need(target, self._measure), self._of)
 
     def grow(self, items: int) -> int:
         """See to it that there are so many of both, as far as there are; returns how many both have."""
         alone = self._check.is_whole_pair(self.own())
-        reference = Want(target=self._target.reference, measure=self._measure, items=None if alone else items)
-        self._schedule.ensure([reference, Want(target=self._target, measure=self._measure, items=items)])
+        own = Want(target=self._target, measure=self._measure, items=items, of=self._of)
+        reference = replace(own, target=self._target.reference, items=None if alone else items)
+        self._schedule.ensure([reference, own])
         return min(map(self._check.count, [self.own()] if alone else self.both()))

@@ -1,6 +1,7 @@
 """One model under test with all that measuring it needs: its weights, its texts, its tasks, the calibration text."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pytest_quantbench import engines
@@ -22,6 +23,7 @@ from pytest_quantbench.fetch import candidates
 from pytest_quantbench.fetch.download import fetch
 from pytest_quantbench.fetch.evicted import find
 from pytest_quantbench.fetch.texts import Text, read_text
+from pytest_quantbench.progress import stage
 
 T = TypeVar("T")
 
@@ -71,8 +73,9 @@ class Inputs:
 
     def _opened(self) -> Architecture:
         settings = self.settings
-        known = None if settings.fresh else find(settings.cache, self.model, settings.offline)
-        return self.engine.open(known or Checkpoint(*fetch(self.model, settings.offline)))
+        with stage("fetch"):
+            known = None if settings.fresh else find(settings.cache, self.model, settings.offline)
+            return self.engine.open(known or Checkpoint(*fetch(self.model, settings.offline)))
 
     def holding(self, candidate: Candidate) -> Holding:
         """A candidate's files, fetched, opened and checked."""
@@ -89,7 +92,11 @@ class Inputs:
         """The texts of T2; the first one is judged."""
         settings = self.settings
         chosen = (settings.corpus or self.model.corpus, *settings.other_corpora)
-        return self.once(("texts", chosen), lambda: tuple(read_text(each, settings.offline) for each in chosen))
+        return self.once(("texts", chosen), lambda: self._read(chosen))
+
+    def _read(self, chosen: Sequence[str | Path]) -> tuple[Text, ...]:
+        with stage("fetch"):
+            return tuple(read_text(each, self.settings.offline) for each in chosen)
 
     @property
     def tokenizer(self) -> Any:

@@ -7,8 +7,14 @@ not the quantizer, and is refused.
 
 import numpy as np
 
+from pytest_quantbench import measures
+from pytest_quantbench.bench.schedule import Schedule
+from pytest_quantbench.bench.target import Target
+from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.criteria import Metric
 from pytest_quantbench.errors import ComparisonError
+from pytest_quantbench.measures.accuracy.measure import ACCURACY
+from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.stats import series
@@ -40,18 +46,39 @@ def noise_floor(
     return None if found == NoiseFloor.nothing() else found
 
 
+def noise_floor_of(
+    target: Target, schedule: Schedule, check: str | None = None, of: str | None = None
+) -> NoiseFloor | None:
+    """How far a target's reference is from itself, as far as that is measured; by a `check` along a walk, it is now.
+    The check's figures are `of` one text or task, all others of the first.
+    """
+    reference, rounded = target.reference, target.rounded
+    if check is not None and (measure := measures.get(check)).needs == "walk":
+        schedule.ensure([Want(target=rounded, measure=measure)])
+        schedule.samples.need(rounded, measure)
+    losses = [schedule.samples.get(each, PERPLEXITY) for each in (reference, rounded)]
+    answers = [schedule.samples.get(each, ACCURACY) for each in (reference, rounded)]
+    if of is not None:
+        losses = [each and each.part(of) for each in losses] if check == PERPLEXITY.name else losses
+        answers = [each and each.part(of) for each in answers] if check == ACCURACY.name else answers
+    return noise_floor(losses[0], losses[1], answers[0], answers[1])
+
+
 def of_check(check: str, floor: NoiseFloor | None) -> float | None:
     """The figure for a check's metric; None where the check has none, or it was not measured."""
     found: float | None = None if floor is None or check not in FLOORS else getattr(floor, FLOORS[check])
     return found
 
 
-def refuse_tighter(metric: Metric, limit: float, floor: NoiseFloor | None) -> None:
-    """Raise ComparisonError for a limit on perplexity or accuracy that noise alone goes beyond."""
+def refuse_tighter(metric: Metric, limit: float, floor: NoiseFloor | None, of: str | None = None) -> None:
+    """Raise ComparisonError for a limit on perplexity or accuracy that noise alone goes beyond; `of`: the text or task
+    where it is not the first.
+    """
     points = of_check(metric.check, floor)
     if points is not None and abs(limit) < points:
         raise ComparisonError(
             f"The criterion {metric.label} < {limit:g} {metric.unit}".rstrip()
+            + (f" on {of}" if of else "")
             + f" is tighter than the noise floor: with activations rounded to bfloat16 the reference differs from "
             f"itself by {points:.3g} on these samples. Choose a limit above that in [tool.quantbench.criteria], or "
             f"measure more."

@@ -23,6 +23,7 @@ from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.measures import ArtifactMeasure, FileMeasure, ResidentMeasure, WalkMeasure
 from pytest_quantbench.measures.integrity.inspection import Inspected
 from pytest_quantbench.measures.integrity.measure import INTEGRITY
+from pytest_quantbench.progress import stage
 
 
 class Schedule:
@@ -49,7 +50,7 @@ class Schedule:
                     self.samples.fail(want.target, want.measure, error)
         walked = [want for want in wants if want.measure.needs == "walk"]
         if walked:
-            self._walk_for([replace(want, items=None) for want in walked], self.expected)
+            self._walk_for([replace(want, items=None, of=None) for want in walked], self.expected)
         if more := [want for want in walked if want.items is not None]:
             self._walk_for(more)
 
@@ -68,12 +69,14 @@ class Schedule:
         if before is None or measure.lacks(self.inputs, items, before):
             work = measure.work(self.inputs, items)
             if not self.samples.recall(target, measure, work):
-                self.samples.put(target, measure, self.timings.measured(target, measure, items), work)
+                with stage(measure.label, target.plain.id):
+                    self.samples.put(target, measure, self.timings.measured(target, measure, items), work)
 
     def _looked_at(self, target: Target, measure: ArtifactMeasure[Any]) -> None:
         if not self._is_kept(target, measure) and measure.can_be_taken(target.recipe, self.inputs):
             artifact, reference = self.artifacts.of(target), self.artifacts.of(target.reference)
-            samples = measure.measure(artifact, reference, self.inputs)
+            with stage(measure.label, target.plain.id):
+                samples = measure.measure(artifact, reference, self.inputs)
             self.samples.put(target, measure, samples, measure.work(artifact))
 
     def _run_files(self, target: Target, measure: FileMeasure[Any]) -> None:
@@ -85,7 +88,8 @@ class Schedule:
         artifact = self.artifacts.of(target)
         work = measure.work(artifact, self.inputs)
         if not self.samples.recall(target, measure, work):
-            found = measure.measure(artifact, self.inputs, own=own, reference=reference)
+            with stage(measure.label, target.plain.id):
+                found = measure.measure(artifact, self.inputs, own=own, reference=reference)
             self.samples.put(target, measure, found, work)
 
     def _is_kept(self, target: Target, measure: ArtifactMeasure[Any]) -> bool:
@@ -128,7 +132,7 @@ class Schedule:
         if measure.needs != "walk":
             return None
         before = self.samples.get(target, measure)
-        share = measure.share(self.inputs, want.items, before)
+        share = measure.share(self.inputs, want.items, before, want.of)
         if share is None:
             return None
         if measure.paired and target.paired and (error := self.samples.why_not(target.paired, measure)) is not None:
@@ -196,6 +200,11 @@ class Schedule:
         measured = [(lack.measure, lack.share) for lack in lacking if lack.target == lacking[0].target]
         tracks = [self._track(target, [measure for measure, _ in measured]) for target in targets]
         walk = SharedWalk(self.inputs.engine, tracks, measured, memory_bytes=self.inputs.settings.memory_bytes)
+        cells = list(dict.fromkeys(target.plain.id for target in targets))
+        with stage(walk.labels, *cells):
+            self._keep(walk, lacking)
+
+    def _keep(self, walk: SharedWalk, lacking: Sequence[Lack]) -> None:
         works = {(lack.target, lack.measure.name): lack for lack in lacking}
         for taken in walk.taken():
             if taken.error is not None:

@@ -87,11 +87,12 @@ class SharedWalk:
 
     def _run(self) -> Iterator[Taken]:
         """The walk itself, and what was found in the weights meanwhile."""
-        recipes = ", ".join(dict.fromkeys(track.target.recipe.id for track in self._tracks))
+        recipes = list(dict.fromkeys(track.target.recipe.id for track in self._tracks))
+        told = recipes[0] if len(recipes) == 1 else f"{len(recipes)} recipes"
         began = time.perf_counter()
         try:
             model = self._tracks[0].target.model.name
-            self._walk.run(behind_each_other(*self._parts), f"{self.labels} {model} {recipes}")
+            self._walk.run(behind_each_other(*self._parts), f"{self.labels} of {model}, {told}")
         except QuantbenchError:
             return  # all have failed, and each is told when its logits are asked for
         for track in self._tracks:

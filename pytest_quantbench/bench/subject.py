@@ -9,7 +9,7 @@ from pytest_quantbench.bench.inputs import Inputs
 from pytest_quantbench.bench.schedule import Schedule
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.bench.wants import Want
-from pytest_quantbench.catalog.criteria import METRICS, metric_of
+from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.models import MODELS, Model, check_models, user_model
 from pytest_quantbench.catalog.recipes import REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
@@ -62,7 +62,7 @@ class Subject:
         for chosen, name in wanted:
             cell, measure = self.cell(chosen), measures.get(name)
             targets = [cell.target]
-            if name in judged and (chosen.candidate or cell.limit(metric_of(name)) is not None):
+            if name in judged and (chosen.candidate or cell.criteria.is_judged(name)):
                 targets.append(cell.target.rounded)
             self.schedule.expected += [Want(target=target, measure=measure) for target in targets]
 

@@ -11,11 +11,14 @@ from pytest_quantbench.measures import AnyMeasure, Share, WalkMeasure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Want:
-    """Samples of a target: as many `items` at least, as far as there are so many; None: as the settings say."""
+    """Samples of a target: as many `items` at least, as far as there are so many; None: as the settings say. `of`: the
+    text or the task that they are of; None: the first.
+    """
 
     target: Target
     measure: AnyMeasure
     items: int | None = None
+    of: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from pytest_quantbench.catalog.recipes import Recipe
+from pytest_quantbench.catalog.recipes import REFERENCE, Recipe
 from pytest_quantbench.errors import unknown
 
 
@@ -34,6 +34,9 @@ _METRICS = (
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _METRICS})
+
+# What a session has several of, by the check that judges each by a limit of its own.
+PARTS: Mapping[str, str] = MappingProxyType({"perplexity": "text", "accuracy": "task"})
 
 
 def metric_of(check: str) -> str:
@@ -79,7 +82,8 @@ INSENSITIVE_TASKS = ("arc_easy", "arc_challenge", "hellaswag", "piqa", "winogran
 SENSITIVE_TASKS = ("gsm8k", "humaneval", "mbpp", "ifeval", "minerva_math")
 
 
-Limits: TypeAlias = Mapping[str, float | str | None]  # by metric; None and `informational`: shown, not judged
+# By metric, or of one text or task by `METRIC.NAME`; None and `informational`: shown, not judged.
+Limits: TypeAlias = Mapping[str, float | str | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +91,7 @@ class Overrides:
     """Limits that a user gives instead of the tables'.
 
     `selected` has them by a level, a recipe, a model or MODEL-RECIPE; `candidates` those of all candidates, `candidate`
-    those of one by its name; `session` those of every judged cell.
+    those of one by its name; `session` those of every cell that is compared with a reference.
     """
 
     selected: Mapping[str, Limits] = field(default_factory=dict)
@@ -102,12 +106,32 @@ class Overrides:
         if recipe.candidate is not None:
             yield self.candidates
             yield self.candidate.get(recipe.candidate.name, {})
-        yield self.session
+        if recipe != REFERENCE:
+            yield self.session
 
 
-def limit_for(metric: str, model: str, recipe: Recipe, overrides: Overrides) -> float | None:
-    """The limit of a metric for one cell: the table's by level, unless a user gave another."""
-    limit: float | str | None = CRITERIA.get(recipe.level, {}).get(metric)
+def limit_key(metric: str, of: str = "") -> str:
+    """What `Limits` have a metric's limit by, or that of one text or task alone."""
+    return f"{metric}.{of}" if of else metric
+
+
+def limit_for(
+    metric: str, model: str, recipe: Recipe, overrides: Overrides, of: str = "", *, first: bool = True
+) -> float | None:
+    """The limit of a metric for one cell, and where `of` names a text or a task, on that. The `first` of them has the
+    table's by level, unless a user gave another; the others have only what a user gives for them alone.
+    """
+    keys = [metric] if first else []
+    keys += [limit_key(metric, of)] if of else []
+    limit: float | str | None = CRITERIA.get(recipe.level, {}).get(metric) if first else None
     for limits in overrides.of(model, recipe):
-        limit = limits.get(metric, limit)
+        for key in keys:
+            limit = limits.get(key, limit)
     return None if limit is None or limit == "informational" else float(limit)
+
+
+def limited(metric: str, model: str, recipe: Recipe, overrides: Overrides) -> list[str]:
+    """The texts or tasks of which a user gave a limit of the metric for this cell, by name."""
+    beginning = f"{metric}."
+    keys = [key for limits in overrides.of(model, recipe) for key in limits if key.startswith(beginning)]
+    return list(dict.fromkeys(key.removeprefix(beginning) for key in keys))

@@ -1,5 +1,7 @@
 """What the user asked for: the options of one session, and what holds where nothing is said."""
 
+import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,6 +11,10 @@ from pytest_quantbench.catalog.criteria import Overrides
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS, DiskPlan
 from pytest_quantbench.catalog.prices import Price
 from pytest_quantbench.storage.cache import default_cache
+
+
+def _session_name() -> str:
+    return os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex  # xdist's, which its workers share, or ours
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,7 @@ class Settings:
     baseline: Path | None = None  # a results folder: what is worse than its records, beyond the noise, is a regression
     baseline_figures: int | None = None  # that this session compares with it, of all models; None: those of one model
     criteria: Overrides = field(default_factory=Overrides)
+    session: str = field(default_factory=_session_name, compare=False)  # of whom a record says that it wrote it
     command: str = ""  # that the user typed, for records to tell; none: a program's
     price: Price | None = None  # of an hour; None: nothing is said of costs
 

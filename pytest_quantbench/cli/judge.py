@@ -15,8 +15,9 @@ DESCRIPTION = (
     "run. Results go to the folder `results` here."
 )
 USAGE = (
-    "quantbench judge CANDIDATE [CANDIDATE ...] --reference MODEL [--max-ppl-delta X] [--max-accuracy-drop POINTS]\n"
-    "                        [--corpus FILE] [--task NAME] [more of the suite] [pytest's]"
+    "quantbench judge CANDIDATE [CANDIDATE ...] --reference MODEL [--max-ppl-delta [TEXT=]X]\n"
+    "                        [--max-accuracy-drop [TASK=]POINTS] [--corpus FILE] [--task NAME] [more of the suite]\n"
+    "                        [pytest's]"
 )
 ENDING = "pytest's other options, such as -x or -v, stand behind the candidates."
 FIRST = ("max-ppl-delta", "max-accuracy-drop", "corpus", "task")  # what most people ask for

@@ -7,8 +7,8 @@ from pathlib import Path
 HELP = "put the results of shards together: `quantbench merge DIR... --output DIR`"
 DESCRIPTION = (
     "Copies the records of several results folders, with their samples, into a new one, and makes combined.json and "
-    "the report there. Parts of one cell become one record; of what was measured twice the newest is taken. Returns 0, 1 "
-    "where a file could not be taken, 2 where nothing was written."
+    "the report there. Parts of one cell become one record; of what was measured twice the newest is taken. Returns 0, "
+    "1 where a file could not be taken, 2 where nothing was written."
 )
 
 

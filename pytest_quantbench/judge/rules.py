@@ -214,9 +214,8 @@ def _needed(
     unit = f" {metric.unit}".rstrip()
     if metric.unit == "points" and detectable > 100:
         return f"{found}; these {items:,} can tell nothing"
-    return (
-        f"{found}; these {items:,} can tell a difference of {detectable:.{digits}f}{unit} from the limit (80 % power)"
-    )
+    told = f"{detectable:.{digits}f}{unit} from the limit in four of five cases"
+    return f"{found}; these {items:,} can tell a difference of {told}"
 
 
 def enough(items: str, more: int, available: int | None) -> str:
@@ -232,4 +231,6 @@ def show(interval: Interval, metric: Metric) -> str:
     if interval.low != interval.high:
         text += f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
     usual = interval.low == interval.high or abs(interval.confidence - (1 - 2 * ALPHA)) < 1e-3
-    return f"{text} {metric.unit}".rstrip() + ("" if usual else f" ({interval.confidence:.4g} confidence)")
+    percent = 100 * interval.confidence
+    sure = f"{percent:.1f} %" if percent < 99.95 else "over 99.9 %"
+    return f"{text} {metric.unit}".rstrip() + ("" if usual else f" (confidence {sure})")

@@ -193,9 +193,10 @@ class WalkMeasure(Measure[S], Protocol[S]):
     needs: Literal["walk"] = "walk"
     paired: bool = False
 
-    def share(self, inputs: Inputs, items: int | None, before: S | None) -> Share[S] | None:
+    def share(self, inputs: Inputs, items: int | None, before: S | None, of: str | None = None) -> Share[S] | None:
         """What has to be read for so many items (None: as many as the settings say at first) where the samples of
-        `before` are there; None: nothing. Without `before`, what is read at first, whatever the items.
+        `before` are there; None: nothing. Without `before`, what is read at first, whatever the items. `of`: the text
+        or the task that the items are of, where a measure has several; None: its first.
 
         Raises QuantbenchError where there is no text, or there are no questions.
         """

@@ -57,6 +57,14 @@ class PerplexitySamples:
         windows = -(-text_tokens // self.window_tokens)
         return self.first(text_tokens - windows * self.unscored_tokens)
 
+    def part(self, of: str | None) -> "PerplexitySamples":
+        """The samples of one text: of what was read beside the first, by name; None: of the first."""
+        return self if of is None else self.beside[of]
+
+    def with_part(self, of: str | None, part: "PerplexitySamples") -> "PerplexitySamples":
+        """The same with other samples of that text."""
+        return part if of is None else replace(self, beside={**self.beside, of: part})
+
     @property
     def where(self) -> str:
         """Of what they are, and so what a verdict on them holds for."""
@@ -141,6 +149,10 @@ class AccuracySamples:
     cut_contexts: int  # requests whose context was longer than the model takes
     weights_sha256: str
     seconds: float
+
+    def part(self, of: str | None) -> "AccuracySamples":
+        """The samples of one task alone; None: of all."""
+        return self if of is None else replace(self, tasks={of: self.tasks[of]})
 
     def as_far_as(self, other: "AccuracySamples") -> "AccuracySamples":
         """The first questions of every task, as many as the other has."""

@@ -24,6 +24,7 @@ from pytest_quantbench.engines.resident import Generator, Resident
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.measures.protocol import Inputs, ResidentMeasure, Trial
 from pytest_quantbench.measures.samples import Run, ThroughputSamples
+from pytest_quantbench.progress import Steps
 
 PROBE_SIDE, PROBES = 512, 5
 TABLE = re.compile(r"(.*\.)?(wpe|(embed_)?positions?(_embeddings?)?|pos_emb(ed|edding|eddings)?)\.weight")
@@ -51,6 +52,7 @@ class Session(Trial[ThroughputSamples]):
     _load_seconds: float = 0.0
     _warm_up: Run | None = None
     _first_probe: float = 0.0
+    _steps: Steps | None = None
     _since: process_memory.Since = "process"
 
     @property
@@ -78,6 +80,8 @@ class Session(Trial[ThroughputSamples]):
         if self.reference is not None:
             self._reference_loaded = self.engine.load(self.reference, "timed")
             self._generate(self._reference_loaded, 0)
+        self._steps = Steps(f"T1 of {self.artifact.recipe_id}", "run", self.rounds)
+        self._steps.begin()
 
     def _refuse_too_long(self) -> None:
         """Raise ModelError where a generation would go beyond a table of learned positions."""
@@ -93,9 +97,13 @@ class Session(Trial[ThroughputSamples]):
         return generate(loaded, self._tokenizer, prompt, self.new_tokens)
 
     def run_reference(self) -> None:
-        """The next run's prompt on the reference, if there is one. Loads the models where they were let go."""
+        """Progress, and the next run's prompt on the reference, if there is one. Loads the models where they were let
+        go.
+        """
         if self._loaded is None:
             self.start()
+        if self._steps is not None:
+            self._steps.at(len(self.done))  # here, where nothing is timed
         if self._reference_loaded is not None:
             prompt = len(self.done) % len(PROMPTS)
             self.reference_done.append(self._generate(self._reference_loaded, prompt))
@@ -139,6 +147,8 @@ class Session(Trial[ThroughputSamples]):
     def let_go(self) -> None:
         """Drop the models."""
         self._loaded = self._reference_loaded = None
+        if self._steps is not None:
+            self._steps.end()
         self.engine.release()
 
 

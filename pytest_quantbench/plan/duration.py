@@ -1,6 +1,10 @@
-"""How long a session will take, roughly: by what earlier ones took on such a machine, scaled by the models' size."""
+"""How long a session will take, roughly, and where its time went.
 
-from collections.abc import Collection, Sequence
+A forecast goes by what earlier sessions took on such a machine, scaled by the models' size.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -9,8 +13,12 @@ from pytest_quantbench.catalog.disk_plans import bf16_bytes
 from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.engines.machine import Machine
+from pytest_quantbench.progress import duration
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.storage.files import GB
+
+LEAST_SECONDS = 10.0  # of shorter sessions nobody asks
+CELLS_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +98,23 @@ def _like(machine: Machine) -> Machine:
     return replace(machine, versions={}, os="")
 
 
-def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3 h 20 min`."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+def where_it_went(spent: Mapping[tuple[str, str], float], session_seconds: float, processes: int = 1) -> list[str]:
+    """Lines on the seconds by stage and cell, as they were counted, of a session that took so long; those of several
+    `processes` at a time add up to more than that. Nothing of a short session.
+    """
+    if session_seconds < LEAST_SECONDS:
+        return []
+    stages, cells = _sums(spent, 0), _sums(spent, 1)
+    named = ", ".join(f"{name} {duration(seconds)}" for name, seconds in stages.items() if seconds >= 0.5)
+    beside = f", counted over {processes} processes" if processes > 1 else ""
+    lines = [f"time: {duration(session_seconds)} in all{beside}, of which {named}"] if named else []
+    most = [f"{cell} {duration(seconds)}" for cell, seconds in cells.items() if cell and seconds >= 0.5][:CELLS_SHOWN]
+    return [*lines, f"most of it for: {', '.join(most)}"] if lines and most else lines
+
+
+def _sums(spent: Mapping[tuple[str, str], float], place: int) -> dict[str, float]:
+    """Seconds by the stage (0) or the cell (1), the most first."""
+    found: dict[str, float] = defaultdict(float)
+    for key, seconds in spent.items():
+        found[key[place]] += seconds
+    return dict(sorted(found.items(), key=lambda each: -each[1]))

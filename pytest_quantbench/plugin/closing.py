@@ -9,6 +9,7 @@ import pytest
 
 from pytest_quantbench.plugin.item_needs import parameters
 from pytest_quantbench.plugin.run import Run, run_of
+from pytest_quantbench.progress import stage
 from pytest_quantbench.record import folder
 
 if TYPE_CHECKING:
@@ -55,5 +56,7 @@ def close_model(session: pytest.Session, name: str) -> None:
 def save(run: Run, opened: Cell) -> None:
     """Write what was measured of a cell, unless that is written already."""
     if opened.unsaved and not run.selftests:  # a self-test's samples are not a benchmark's
-        run.written.append(folder.save(opened.record(), opened.raw(), run.settings.results))
+        with stage("report", opened.id):
+            run.written.append(folder.save(opened.record(), opened.raw(), run.settings.results))
         opened.saved()
+        opened.criteria.warn_of_unjudged(opened.verdicts.values())

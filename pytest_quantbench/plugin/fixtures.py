@@ -5,7 +5,7 @@ Registered by the plugin, and as light as it: everything else is imported when a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -129,25 +129,34 @@ def suite(request: pytest.FixtureRequest, quantbench_records: list[Record]) -> S
 
 
 @pytest.fixture
-def settle(request: pytest.FixtureRequest, quantbench_run: Run) -> Callable[[Verdict | SuiteVerdict], None]:
-    """Turn a verdict into the test's outcome: fail fails with one sentence, what is worse than the baseline with
-    another; undecided and anomalous are outcomes of their own.
+def settle(
+    request: pytest.FixtureRequest, quantbench_run: Run
+) -> Callable[[Verdict | SuiteVerdict | Sequence[Verdict]], None]:
+    """Turn a verdict, or several, into the test's outcome, which is the worst of theirs: fail fails with a sentence for
+    each that did not pass, what is worse than the baseline with another; undecided and anomalous are outcomes of their
+    own.
     """
     from pytest_quantbench.judge.verdict import Verdict
     from pytest_quantbench.plugin.option_names import as_typed
     from pytest_quantbench.plugin.outcomes import NEITHER, OUTCOME
     from pytest_quantbench.plugin.telling import settled
+    from pytest_quantbench.record.suite import severity
     from pytest_quantbench.report import junit
     from pytest_quantbench.report.terminal import explain
 
-    def settle_it(verdict: Verdict | SuiteVerdict) -> None:
-        failed = verdict.outcome == "fail" or (verdict.outcome in NEITHER and quantbench_run.undecided_fails)
-        request.node.user_properties += [(OUTCOME, verdict.outcome), *junit.properties(verdict)]
-        settled(request.node, verdict)
-        told = [f"{verdict.outcome}: {explain(verdict)}"] if failed else []
-        if isinstance(verdict, Verdict):
-            baseline = quantbench_run.settings.baseline
-            told += [f"regression against the baseline {baseline}: {each.sentence}" for each in verdict.regressions]
+    def settle_it(verdicts: Verdict | SuiteVerdict | Sequence[Verdict]) -> None:
+        several = sorted(verdicts if isinstance(verdicts, Sequence) else [verdicts], key=severity)
+        worst = several[0].outcome
+        request.node.user_properties.append((OUTCOME, worst))
+        for each in several:
+            request.node.user_properties += junit.properties(each)
+            settled(request.node, each)
+        failed = worst == "fail" or (worst in NEITHER and quantbench_run.undecided_fails)
+        told = [f"{each.outcome}: {explain(each)}" for each in several if failed and each.outcome in ("fail", *NEITHER)]
+        for each in several:
+            if isinstance(each, Verdict):
+                baseline = quantbench_run.settings.baseline
+                told += [f"regression against the baseline {baseline}: {one.sentence}" for one in each.regressions]
         if told:
             pytest.fail(as_typed(request.config, "\n".join(told)), pytrace=False)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_quantbench.plugin.option_names import as_typed
+from pytest_quantbench.plugin.outcomes import NEITHER
 from pytest_quantbench.plugin.telling import FIELD
 
 if TYPE_CHECKING:
@@ -35,33 +36,27 @@ class Github:
         self._annotations: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep an annotation of a cell that could not be measured."""
+        """Keep an annotation of a test that failed, at its place: by a verdict, or since it could not be measured."""
         happened = getattr(report, FIELD, None)
-        if self._is_there and happened is not None and happened["refused"]:
-            title = f"{happened['cell'] or 'quantbench'} not measured"
-            self._add("error", happened["refused"], title, report)
+        if happened is not None and happened["failure"]:
+            self._add("error", happened["failure"], happened["cell"], report)
 
     def pytest_quantbench_verdict(
-        self,
-        nodeid: str,
-        cell: str | None,
-        verdict: Verdict | SuiteVerdict,
-        test_report: pytest.TestReport,
+        self, cell: str | None, verdict: Verdict | SuiteVerdict, test_report: pytest.TestReport
     ) -> None:
-        """Keep an annotation of a verdict that is bad or open, at the place of its test."""
-        from pytest_quantbench.report import github
+        """Keep an annotation of a verdict that is open and fails nothing."""
         from pytest_quantbench.report.terminal import explain
 
-        if not self._is_there or verdict.outcome not in github.LEVELS:
-            return
-        over = cell if cell is not None else getattr(verdict, "recipe", nodeid)
-        told = as_typed(self._config, explain(verdict))
-        self._add(github.LEVELS[verdict.outcome], told, f"{over} {verdict.outcome}", test_report)
+        if verdict.outcome in NEITHER and not test_report.failed:
+            told = as_typed(self._config, f"{verdict.outcome}: {explain(verdict)}")
+            self._add("warning", told, cell or getattr(verdict, "recipe", None), test_report)
 
-    def _add(self, level: str, told: str, title: str, report: pytest.TestReport) -> None:
+    def _add(self, level: str, told: str, title: str | None, report: pytest.TestReport) -> None:
         from pytest_quantbench.report import github
 
-        self._annotations.append(github.annotation(level, told, title, *_place(self._config, report)))
+        if self._is_there:
+            place = _place(self._config, report)
+            self._annotations.append(github.annotation(level, told, title or "quantbench", *place))
 
     def pytest_quantbench_report(self, records: Sequence[Record]) -> list[str]:
         """Append to the job summary."""

@@ -124,6 +124,14 @@ def limit(text: str) -> float:
     return value
 
 
+def limit_of(text: str) -> tuple[str, float]:
+    """The name of a text or a task, and the limit on it, of `NAME=NUMBER`; of a number by itself, no name."""
+    name, equals, number = text.rpartition("=")
+    if equals and not name:
+        raise ValueError("give a number, or NAME=NUMBER, such as c4=0.8.")
+    return name, limit(number)
+
+
 def named_source(text: str) -> tuple[str | None, str]:
     """A candidate's name, where one is given, and where it lies, of `NAME=SOURCE`."""
     from pytest_quantbench.catalog.candidates import name_and_source

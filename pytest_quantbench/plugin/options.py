@@ -56,12 +56,24 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             "(default reference)",
         ),
         "max-ppl-delta": Option(
-            read=values.limit, metavar="X", help="T2: how far above the original's a perplexity may be, in every cell"
+            read=values.limit_of,
+            metavar="[TEXT=]X",
+            repeatable=True,
+            help="T2: how far above the original's a perplexity may be, in every cell; on the judged text, or on one "
+            "of --corpus by its name",
         ),
         "max-accuracy-drop": Option(
-            read=values.limit,
-            metavar="POINTS",
-            help="T3: how many percentage points below the original's an accuracy may be, in every cell",
+            read=values.limit_of,
+            metavar="[TASK=]POINTS",
+            repeatable=True,
+            help="T3: how many percentage points below the original's an accuracy may be, in every cell; on the judged "
+            "task, or on another by its name",
+        ),
+        "min-reduction": Option(
+            read=values.limit, metavar="PERCENT", help="size: how much smaller than BF16 it has to be, in every cell"
+        ),
+        "min-speedup": Option(
+            read=values.limit, metavar="X", help="T1: how many times as fast as BF16 it has to be, in every cell"
         ),
         "recipe": Option(help="such as int4-rtn, instead of the levels' defaults", metavar="ID", repeatable=True),
         "runs": Option(

@@ -55,12 +55,14 @@ def pytest_runtest_makereport(
     report = yield
     if is_ours(item):
         raised = None if call.excinfo is None else call.excinfo.value
-        refused = "" if raised is None else as_typed(item.config, _refusal(raised))
-        if refused:
-            report.longrepr = refused = _told_once(item, refused)
+        told = "" if raised is None else as_typed(item.config, _refusal(raised))
+        if told:
+            told = _told_once(item, told)
         elif isinstance(raised, pytest.fail.Exception) and not raised.pytrace:
-            report.longrepr = str(raised)
-        enclose(item, report, refused)
+            told = str(raised)
+        if told:
+            report.longrepr = told
+        enclose(item, report, told)
     return report
 
 

@@ -6,12 +6,13 @@ Loaded when a test asks for a fixture of ours, and `Collection` acts on such ite
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pytest_quantbench import quantizers
+from pytest_quantbench import progress, quantizers
 from pytest_quantbench.catalog.criteria import CRITERIA
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.plugin import outcomes, places
@@ -26,6 +27,7 @@ from pytest_quantbench.plugin.item_needs import (
 )
 from pytest_quantbench.plugin.option_names import as_typed
 from pytest_quantbench.plugin.run import Run, check_marker_expression, run_of, wanted
+from pytest_quantbench.plugin.session_progress import SessionProgress
 from pytest_quantbench.plugin.summary import Summary, show_progress
 
 
@@ -37,6 +39,10 @@ def begin(config: pytest.Config) -> None:
         config.pluginmanager.register(outcomes, "quantbench-outcomes")
         if not hasattr(config, "workerinput"):  # else pytest-xdist's controller has them
             places.register(config)
+        config.pluginmanager.register(SessionProgress(run), SessionProgress.NAME)
+        counting = ExitStack()
+        counting.enter_context(progress.counting())
+        config.add_cleanup(counting.close)
         config.pluginmanager.register(Summary(run), Summary.NAME)  # the last to come is the first to be called
 
 
@@ -155,10 +161,12 @@ class Collection:
             raise pytest.UsageError(as_typed(session.config, str(error))) from error
 
     def _check(self, items: Sequence[pytest.Item]) -> None:
+        from pytest_quantbench.bench.criteria import refuse_unmeasured
         from pytest_quantbench.plan import disk
         from pytest_quantbench.record import folder
 
         settings = self._run.settings
+        refuse_unmeasured(settings.criteria, [model for model, _ in cells_of(items)], settings)
         folder.check_writable(settings.results)
         if settings.tasks and any(item.get_closest_marker("t3") for item in items if parameters(item)):
             # lm-eval takes seconds to import, and T3 imports it anyway

@@ -1,19 +1,22 @@
 """`[tool.quantbench]` of the user's pyproject.toml: where it is found, and what its keys may hold."""
 
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from pytest_quantbench.catalog.candidates import NAME
-from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.criteria import METRICS, PARTS, limit_key
 from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.errors import QuantbenchError, unknown
 
 SECTION = "tool.quantbench"
+LIKE_A_LEVEL = re.compile(r"(int|bf)\d+(-|$)")  # no candidate is meant by that
 
 
 def read_table(*starts: Path) -> tuple[Path, dict[str, Any]]:
@@ -111,13 +114,17 @@ def check_kinds(table: Mapping[str, Any]) -> None:
         _expect_limits(limits, f"{SECTION}.criteria.{selector}")
     _check_cost(table.get("cost", {}))
     for name, value in table.get("candidates", {}).items():
-        limits, section = (value, f"candidates.{name}") if _is_table(value) else ({name: value}, "candidates")
+        of_one = _is_table(value) and name not in METRICS
+        limits, section = (value, f"candidates.{name}") if of_one else ({name: value}, "candidates")
         _expect_limits(limits, f"{SECTION}.{section}")
 
 
 def _expect_limits(limits: Mapping[str, Any], section: str) -> None:
     for metric, limit in limits.items():
-        _expect(_is_limit, limit, section, metric, "a number or 'informational'")
+        kind = "a number or 'informational'"
+        if _is_table(limit):
+            kind += f'; the key of one text or task stands in quotes, "{limit_key(metric, next(iter(limit), "NAME"))}"'
+        _expect(_is_limit, limit, section, metric, kind)
 
 
 # What `[tool.quantbench.cost]` may have, as `KINDS` above.
@@ -155,13 +162,29 @@ def beside(folder: Path, source: str) -> str:
     return str(folder / source) if source.startswith(".") or os.path.exists(folder / source) else source
 
 
-def check_criteria(table: Mapping[str, Any], models: "list[str]", recipes: "list[str]") -> None:
-    """Raise UnknownNameError if an override names no model, level, recipe or metric."""
+def check_criteria(table: Mapping[str, Any], models: "list[str]", recipes: "list[str]") -> str:
+    """The selectors that are no model, level or recipe of this session, and may be a candidate or a model of another:
+    `q4, in4 (int4?)`, with what each may have been meant to be; empty where all are known.
+
+    Raises UnknownNameError for a selector that can be neither, and for a metric that does not exist.
+    """
     selectors = [*models, *recipes, *LEVELS, *(f"{model}-{recipe}" for model in models for recipe in recipes)]
+    unmatched = []
     for selector, limits in table.items():
-        if selector not in selectors:
-            raise unknown(f"selector in [{SECTION}.criteria]", selector, [*models, *recipes, "MODEL-RECIPE"])
         _check_metrics(limits, f"{SECTION}.criteria.{selector}")
+        if selector in selectors:
+            continue
+        if not _may_be_of_another_session(selector, models):
+            raise unknown(f"selector in [{SECTION}.criteria]", selector, [*models, *recipes, "MODEL-RECIPE"])
+        close = get_close_matches(selector, selectors, 1)
+        unmatched.append(f"{selector} ({close[0]}?)" if close else selector)
+    return ", ".join(unmatched)
+
+
+def _may_be_of_another_session(selector: str, models: "list[str]") -> bool:
+    """Whether a candidate can be called so, or MODEL-CANDIDATE: not what reads like a level or a recipe."""
+    names = [selector, *(selector.removeprefix(f"{model}-") for model in models)]
+    return bool(NAME.fullmatch(selector)) and not any(map(LIKE_A_LEVEL.match, names))
 
 
 def candidate_limits(table: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -169,7 +192,7 @@ def candidate_limits(table: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
 
     Raises UnknownNameError for a metric that does not exist, QuantbenchError for what no candidate can be called.
     """
-    one = {name: limits for name, limits in table.items() if _is_table(limits)}
+    one = {name: limits for name, limits in table.items() if _is_table(limits)}  # none is called as a metric: refused
     every = {metric: limit for metric, limit in table.items() if metric not in one}
     _check_metrics(every, f"{SECTION}.candidates")
     for name, limits in one.items():
@@ -180,6 +203,11 @@ def candidate_limits(table: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str
 
 
 def _check_metrics(limits: Mapping[str, Any], section: str) -> None:
-    for metric in limits:
+    for key in limits:
+        metric, dot, of = key.partition(".")
         if metric not in METRICS:
-            raise unknown(f"metric in [{section}]", metric, list(METRICS))
+            raise unknown(f"metric in [{section}]", key, list(METRICS))
+        kind = PARTS.get(METRICS[metric].check)
+        if dot and (kind is None or not of):
+            way_out = f"give the name of a {kind} behind the dot" if kind else f"{metric} has no texts or tasks"
+            raise QuantbenchError(f"[{section}] {key!r}: {way_out}.")

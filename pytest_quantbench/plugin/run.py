@@ -1,7 +1,9 @@
 """What one pytest session runs over: its options and `[tool.quantbench]`, read once into frozen settings."""
 
+import logging
 import os
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -10,8 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from pytest_quantbench import quantizers
-from pytest_quantbench.catalog.criteria import Overrides
+from pytest_quantbench import progress, quantizers
+from pytest_quantbench.catalog.criteria import Overrides, limit_key
 from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
 from pytest_quantbench.catalog.prices import price_of
@@ -30,7 +32,13 @@ if TYPE_CHECKING:
     from pytest_quantbench.plugin.candidates import Opened
 
 T = TypeVar("T")
-LIMITS = {"max-ppl-delta": "perplexity_delta", "max-accuracy-drop": "accuracy_drop_points"}  # by option
+log = logging.getLogger(__name__)
+LIMITS = {  # by option
+    "max-ppl-delta": "perplexity_delta",
+    "max-accuracy-drop": "accuracy_drop_points",
+    "min-reduction": "size_reduction_percent",
+    "min-speedup": "throughput_ratio",
+}
 
 
 @dataclass(slots=True)
@@ -52,6 +60,9 @@ class Run:
     freed: int = 0  # bytes of BF16 weights that a disk plan deleted
     reused: list[str] = field(default_factory=list)  # what earlier sessions had measured
     selftests: list[str] = field(default_factory=list)  # their tables
+    began_seconds: float = field(default_factory=time.monotonic)
+    workers: int = 0  # of pytest-xdist, that have told what they did
+    spent: dict[tuple[str, str], float] = field(default_factory=dict)  # seconds by stage and cell
 
     def place(self, model: Model, chosen: Recipe) -> tuple[int, int]:
         """Where a cell stands in the order of the session; recipes that only a test's marker names come last."""
@@ -66,6 +77,7 @@ class Run:
             "reused": self.reused,
             "freed": self.freed,
             "notices": self.notices.lines,
+            "spent": [[*key, seconds] for key, seconds in progress.spent().items()],
         }
 
     def add(self, told: Mapping[str, Any]) -> None:
@@ -73,7 +85,14 @@ class Run:
         self.written += map(Path, told["written"])
         self.reused += told["reused"]
         self.freed += told["freed"]
-        self.notices.lines += told["notices"]
+        self.notices.lines += [line for line in told["notices"] if line not in self.notices.lines]
+        self.workers += 1
+        self.count({(stage, cell): seconds for stage, cell, seconds in told["spent"]})
+
+    def count(self, spent: Mapping[tuple[str, str], float]) -> None:
+        """Count in the seconds of a process."""
+        for key, seconds in spent.items():
+            self.spent[key] = self.spent.get(key, 0.0) + seconds
 
 
 RUN = pytest.StashKey[Run]()
@@ -101,7 +120,9 @@ def _read(config: pytest.Config, notices: Notices) -> Run:
         models, known = {chosen.name: chosen}, {**known, chosen.name: chosen}
     recipes = {each.name: each.recipe for each in candidates}
     recipes |= _recipes(told.get("recipe", () if candidates else LEVELS))
-    check_criteria(table.get("criteria", {}), list(known), [*recipes, *_all_recipes()])
+    unmatched = check_criteria(table.get("criteria", {}), list(known), [*recipes, *_all_recipes()])
+    if unmatched:
+        log.warning(f"[{SECTION}.criteria]: no model, recipe or candidate of this session is called {unmatched}.")
     tracking.check(told.get("track", ()))
     return Run(
         settings=_settings(config, folder, table, models),
@@ -133,7 +154,11 @@ def _candidates(config: pytest.Config) -> "tuple[Sequence[Opened], Model | None]
 def _overrides(told: Mapping[str, Any], table: Mapping[str, Any]) -> Overrides:
     """The limits that the user gives, by options and in `[tool.quantbench]`."""
     every, one = candidate_limits(table.get("candidates", {}))
-    limits = {metric: told[option] for option, metric in LIMITS.items() if option in told}
+    limits: dict[str, float] = {}
+    for option, metric in LIMITS.items():
+        found = told.get(option, ())
+        several = found if isinstance(found, tuple) else [("", found)]  # repeatable: with names of texts or tasks
+        limits |= {limit_key(metric, of): limit for of, limit in several}
     return Overrides(selected=table.get("criteria", {}), candidates=every, candidate=one, session=limits)
 
 

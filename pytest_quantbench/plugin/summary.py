@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, TextIO
 
 import pytest
 
+from pytest_quantbench import progress
 from pytest_quantbench.plugin.option_names import as_typed
 
 if TYPE_CHECKING:
@@ -44,8 +46,6 @@ def collect_notices(config: pytest.Config) -> Notices:
 
 def show_progress(config: pytest.Config) -> None:
     """Hand the terminal to the work that takes long, until the session is over: pytest captures what tests write."""
-    from pytest_quantbench import progress
-
     stream = _uncaptured(config)
     if stream is not None:
         config.add_cleanup(stream.close)
@@ -82,12 +82,16 @@ class Summary:
         elif run.selftests:
             self._closing = run.selftests
         elif run.written:
+            from pytest_quantbench.plan.duration import where_it_went
             from pytest_quantbench.report import changes, publish
 
-            found = publish.publish(run.written, run.settings, run.reused, run.freed)
-            self._records, self._closing = found
-            if run.settings.baseline is not None:
-                self._closing += changes.baseline_lines(self._records, run.settings.baseline)
+            with progress.stage("report"):
+                found = publish.publish(run.written, run.settings, run.reused, run.freed)
+                self._records, self._closing = found
+                if run.settings.baseline is not None:
+                    self._closing = [*changes.baseline_lines(self._records, run.settings.baseline), *self._closing]
+            run.count(progress.spent())
+            self._closing += where_it_went(run.spent, time.monotonic() - run.began_seconds, max(1, run.workers))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """One section, where there is anything to say."""

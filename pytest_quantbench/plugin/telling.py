@@ -32,9 +32,9 @@ def settled(item: pytest.Item, verdict: Verdict | SuiteVerdict) -> None:
     item.stash.setdefault(SETTLED, []).append(verdict)
 
 
-def enclose(item: pytest.Item, report: pytest.TestReport, refused: str) -> None:
-    """Put into a report of an item of ours what happened in its phase, in types that pytest-xdist can send. `refused`
-    is what an error of this package said, if there was one.
+def enclose(item: pytest.Item, report: pytest.TestReport, failure: str) -> None:
+    """Put into a report of an item of ours what happened in its phase, in types that pytest-xdist can send. `failure`
+    is why the item failed, where a verdict or an error of this package is the reason.
     """
     import msgspec
 
@@ -48,9 +48,9 @@ def enclose(item: pytest.Item, report: pytest.TestReport, refused: str) -> None:
         "cell": needed and f"{needed[0].name}-{needed[1].id}",
         "verdicts": [msgspec.to_builtins(verdict) for verdict in verdicts],
         "written": list(map(str, written[said:])),
-        "refused": refused,
+        "failure": failure,
     }
-    if verdicts or refused or happened["written"]:
+    if verdicts or failure or happened["written"]:
         setattr(report, FIELD, happened)
 
 

@@ -1,7 +1,5 @@
 """A cell's samples by the measure's name → its record. Each part is summarized in its own module; judges nothing."""
 
-import os
-import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -21,7 +19,6 @@ from pytest_quantbench.record.candidate_schema import candidate_file
 from pytest_quantbench.record.publication import facts, recipe_parameters
 from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, Record
 
-SESSION = os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex  # xdist's name for a run, or one of our own
 TESTS = ("throughput", "perplexity", "accuracy")  # T1, T2 and T3: they let the model read or write
 
 
@@ -41,6 +38,7 @@ def summarize(
     machine: Machine,
     accelerator: Accelerator | None,
     seed: int,
+    session: str,
     candidate: CandidateFacts | None = None,
     command: str = "",
 ) -> Record:
@@ -67,7 +65,7 @@ def summarize(
         accelerator=(timed and timed.accelerator) or accelerator,
         facts=facts(checkpoint.config, manifest),
         recipe_parameters=recipe_parameters(recipe),
-        session=SESSION,
+        session=session,
         commands=(command,) if command else (),
         noise_floor=noise_floor,
         tokenizer=around_texts() if any(name in samples for name in TESTS) else None,

@@ -45,8 +45,10 @@ class Baseline:
         found = [record for stem in stems if (record := self._readable(stem)) is not None]
         return sum(_figures(record) for record in found if record.model_id == model)
 
-    def changes(self, new: Measured, check: str, noise: NoiseFloor | None, figures: int) -> tuple[Change, ...]:
-        """What became of the figures of one check; one that says so where the folder has no record of the cell."""
+    def changes(self, new: Measured, check: str, noise: NoiseFloor | None, figures: int | None) -> tuple[Change, ...]:
+        """What became of the figures of one check, of so many in the session (None: all that the model has stored); one
+        that says so where the folder has no record of the cell.
+        """
         try:
             stored = self.record(new.record.file_stem)
         except RecordError as error:
@@ -55,6 +57,7 @@ class Baseline:
             return (self._not_compared(check, f"no record of {new.name} in the baseline {self.directory}."),)
         base = measured(stored, self.directory)
         floor = comparison.larger(noise, noise_of(stored, self.directory))
+        figures = self.all_figures(new.record.model_id) if figures is None else figures
         wanted = FIGURES_OF.get(check, (check,))
         return tuple(settle([p for p in comparison.pairs(base, new, floor) if p.metric in wanted], figures))
 

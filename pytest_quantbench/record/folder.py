@@ -3,13 +3,14 @@
 import hashlib
 import io
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantbench import measures
 from pytest_quantbench.catalog.criteria import METRICS
@@ -18,6 +19,7 @@ from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.errors import DiskError, RecordError
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.cost import priced_again
+from pytest_quantbench.record.raw import texts_of
 from pytest_quantbench.record.schema import SCHEMA, Record, read
 from pytest_quantbench.storage.files import write_atomically
 from pytest_quantbench.storage.locks import held_folder
@@ -67,14 +69,14 @@ def completed_by(
     other is a part of the same run, whose verdicts all last.
     """
     if old is not None and old_arrays is not None and is_same_cell(old, record):
-        kept = [part for part in PARTS if getattr(record, part) is None and getattr(old, part) is not None]
-        now = {verdict.criterion for verdict in record.verdicts}
+        same_session = old.session is not None and old.session == record.session
+        grown = [part for part in PARTS if same_session and _holds_more(part, record, arrays, old, old_arrays)]
+        lacking = [part for part in PARTS if getattr(record, part) is None and getattr(old, part) is not None]
+        kept = [*lacking, *grown]
+        arrays = {name: array for name, array in arrays.items() if _part(name) not in grown}
         # a verdict on samples that were measured anew would be of others, unless they are the same again
         still = {*kept, "size", *(part for part in PARTS if _same_part(part, record, arrays, old, old_arrays))}
-        # and one by a test's own limit, or against a baseline, lasts as long as the session that had it
-        together = is_shard or old.session == record.session
-        lasting = [v if together else replace(v, baseline=()) for v in old.verdicts if together or not v.given]
-        verdicts = [v for v in lasting if v.criterion not in now and METRICS[v.metric].check in still]
+        verdicts = _verdicts(record, old, still, same_session=same_session, is_shard=is_shard)
         record = replace(
             record,
             **{part: getattr(old, part) for part in kept},
@@ -84,10 +86,10 @@ def completed_by(
             coherence=_completed(record.coherence, old.coherence),
             compression=_completed(record.compression, old.compression),
             tokenizer=record.tokenizer or old.tokenizer,
+            verdicts=verdicts,
             commands=_commands(old, record) if kept else record.commands,
             accelerator=("throughput" in kept and old.accelerator) or record.accelerator,
             cost=record.cost or (old.cost if "throughput" in kept else None),
-            verdicts=(*verdicts, *record.verdicts),
             weights_sha256=record.weights_sha256 or old.weights_sha256,
         )
         measured = {_part(name) for name in arrays} | (set(PARTS) - set(kept))
@@ -98,6 +100,24 @@ def completed_by(
 def _commands(old: Record, new: Record) -> tuple[str, ...]:
     """Those of both, the newer ones last: parts of either are in the record."""
     return (*(command for command in old.commands if command not in new.commands), *new.commands)
+
+
+def _verdicts(
+    record: Record, old: Record, still: Collection[str], *, same_session: bool, is_shard: bool
+) -> tuple[Verdict, ...]:
+    """The record's verdicts with those of the old one by other criteria, as far as they still hold: of checks whose
+    samples are those of then, or of this very session, where another worker judged the cell by another test. What
+    failed once in a session stays failed.
+    """
+    failed = {(each.criterion, each.limit) for each in old.verdicts if same_session and each.outcome == "fail"}
+    mine = [verdict for verdict in record.verdicts if (verdict.criterion, verdict.limit) not in failed]
+    now = {verdict.criterion for verdict in mine}
+    # one by a test's own limit, or against a baseline, lasts as long as the session that had it
+    together = is_shard or old.session == record.session
+    lasting = [v if together else replace(v, baseline=()) for v in old.verdicts if together or not v.given]
+    holding = [each for each in lasting if same_session or METRICS[each.metric].check in still]
+    others = [each for each in holding if each.criterion not in now]
+    return (*others, *mine)
 
 
 def _part(array: str) -> str:
@@ -118,6 +138,23 @@ def _same_part(
         return False
     mine, others = ({n: a for n, a in each.items() if n.startswith(f"{part}/")} for each in (arrays, old_arrays))
     return mine.keys() == others.keys() and all(np.array_equal(mine[name], others[name]) for name in mine)
+
+
+def _holds_more(
+    part: str, record: Record, arrays: Mapping[str, Any], old: Record, old_arrays: Mapping[str, Any]
+) -> bool:
+    """Whether the old samples of a part are these with more behind them: another worker's check went on for longer."""
+    if getattr(record, part) is None or getattr(old, part) is None:
+        return False
+    mine, others = ({n: a for n, a in each.items() if _part(n) == part} for each in (arrays, old_arrays))
+    pairs = [(_items(array), _items(others[name])) for name, array in mine.items() if name in others]
+    begins = len(pairs) == len(mine) and all(items == longer[: len(items)] for items, longer in pairs)
+    return bool(mine) and begins and any(len(longer) > len(items) for items, longer in pairs)
+
+
+def _items(array: NDArray[Any]) -> list[Any]:
+    """An array's items, one of a single number, and texts one by one."""
+    return texts_of(np.atleast_1d(array))
 
 
 def _completed(new: T | None, old: T | None) -> T | None:

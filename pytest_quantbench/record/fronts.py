@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pytest_quantbench.record.perplexity_schema import Perplexity
+from pytest_quantbench.record import pairing
+from pytest_quantbench.record.pairing import Measured
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.stats import fronts, series
 from pytest_quantbench.stats.estimates import Estimate, Interval
-from pytest_quantbench.stats.window_sampling import Drawn
 
 Cost = Literal["size", "price"]
 Quality = Literal["delta", "kl"]
@@ -73,81 +73,47 @@ def front(
 ) -> list[Placed]:
     """Where the compressed cells of one model stand; those without the cost or the loss are left out."""
     there = [
-        (record, arrays, *figures) for record, arrays in cells if (figures := known(record, quality, cost)) is not None
+        (Measured(record=record, arrays=arrays), *figures)
+        for record, arrays in cells
+        if (figures := known(record, quality, cost)) is not None
     ]
     pairs = {}
-    for i, (record, arrays, price, loss) in enumerate(there):
-        for j, (other, other_arrays, other_price, other_loss) in enumerate(there):
+    for i, (mine, price, loss) in enumerate(there):
+        for j, (other, other_price, other_loss) in enumerate(there):
             if i == j or (cost == "size" and other_price.estimate > price.estimate):
                 continue  # sizes are exact: which are larger does not depend on any sample
             lighter = 0.0 if cost == "size" else fronts.p_less(other_price, price)
-            better = _p_better(other, other_arrays, other_loss, record, arrays, loss, quality)
+            better = _p_better(other, other_loss, mine, loss, quality)
             pairs[i, j] = max(lighter, better)  # both must hold: the claim is as sure as the less sure of the two
-    costs, losses = [each[2].estimate for each in there], [each[3].estimate for each in there]
+    costs, losses = [each[1].estimate for each in there], [each[2].estimate for each in there]
     return [
         Placed(
-            record=each[0],
-            cost=each[2],
-            loss=each[3],
+            record=each[0].record,
+            cost=each[1],
+            loss=each[2],
             word=found.word,
-            by="" if found.by is None else there[found.by][0].recipe,
+            by="" if found.by is None else there[found.by][0].record.recipe,
             p=found.p,
         )
         for each, found in zip(there, fronts.standings(costs, losses, pairs), strict=True)
     ]
 
 
-def _p_better(
-    other: Record,
-    other_arrays: Mapping[str, Any],
-    other_loss: Interval,
-    record: Record,
-    arrays: Mapping[str, Any],
-    loss: Interval,
-    quality: Quality,
-) -> float:
+def _p_better(other: Measured, other_loss: Interval, mine: Measured, loss: Interval, quality: Quality) -> float:
     """The p of "the other loses less"."""
+    before, after = mine.record.perplexity, other.record.perplexity
+    assert before is not None
+    assert after is not None
+    common = pairing.common_tokens(mine, other, "perplexity", (before, after))
     name = ARRAYS[quality]
-    drawn = _common(other, other_arrays, record, arrays, name)
-    if drawn is None:
+    if isinstance(common, str) or name not in mine.arrays or name not in other.arrays:
         return fronts.p_less(other_loss, loss)
-    tokens, windows = drawn
-    theirs, mine = other_arrays[name][:tokens], arrays[name][:tokens]
-    if np.array_equal(theirs, mine):
+    base, new = mine.arrays[name][common.base], other.arrays[name][common.new]
+    if np.array_equal(base, new):
         return 1.0
     found: Estimate | None
     if quality == "delta":
-        found, _ = series.perplexity_delta(mine, theirs, windows)
+        found, _ = series.perplexity_delta(base, new, common.drawn)
     else:
-        found = series.mean(theirs.astype(np.float64) - mine, windows)
+        found = series.mean(new.astype(np.float64) - base, common.drawn)
     return 1.0 if found is None or found.value >= 0 else found.p_below(0.0)
-
-
-def _common(
-    first: Record, first_arrays: Mapping[str, Any], second: Record, second_arrays: Mapping[str, Any], name: str
-) -> tuple[int, Drawn | None] | None:
-    """How many tokens both cells have in common, and the windows that they are of; None where they cannot be paired."""
-    a, b = first.perplexity, second.perplexity
-    if a is None or b is None or a.protocol_sha256 != b.protocol_sha256 or a.sampling != b.sampling:
-        return None
-    if name not in first_arrays or name not in second_arrays:
-        return None
-    if a.sampling == "head":
-        return min(len(first_arrays[name]), len(second_arrays[name])), None
-    drawn = [_drawn(each, arrays) for each, arrays in ((a, first_arrays), (b, second_arrays))]
-    shorter = min(drawn, key=lambda each: len(each.counts))
-    windows = len(shorter.counts)
-    if any(not np.array_equal(each.begins[:windows], shorter.begins) for each in drawn):
-        return None
-    return int(shorter.counts.sum()), shorter
-
-
-def _drawn(perplexity: Perplexity, arrays: Mapping[str, Any]) -> Drawn:
-    """The windows of a cell's losses."""
-    assert perplexity.text_windows is not None
-    return Drawn(
-        population=perplexity.text_windows,
-        tokens=perplexity.block_tokens,
-        begins=arrays["perplexity/window_begins"],
-        counts=arrays["perplexity/window_counts"],
-    )

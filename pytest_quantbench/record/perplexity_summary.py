@@ -51,9 +51,9 @@ def perplexity(samples: PerplexitySamples, reference: PerplexitySamples | None) 
 
 
 def perplexities(samples: PerplexitySamples, reference: PerplexitySamples | None) -> dict[str, Perplexity]:
-    """T2's figures of the texts that are not judged, by name."""
+    """T2's figures of the texts beside the first, by name."""
     return {
-        name: perplexity(other, None if reference is None else reference.beside[name])
+        name: perplexity(other, None if reference is None else reference.beside[name].first(len(other.nll_nats)))
         for name, other in samples.beside.items()
         if name != HEAD_OF_TEXT
     }

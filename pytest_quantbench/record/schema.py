@@ -195,7 +195,7 @@ class Record:
     compression: Compression | None = None
     throughput: Throughput | None = None
     perplexity: Perplexity | None = None
-    perplexities: Mapping[str, Perplexity] = field(default_factory=dict)  # of other texts, by name: not judged
+    perplexities: Mapping[str, Perplexity] = field(default_factory=dict)  # of the texts beside the first, by name
     accuracy: Accuracy | None = None
     runtime: Runtime | None = None  # of a candidate whose format something here runs
     weights: Weights | None = None

@@ -33,12 +33,23 @@ class SuiteVerdict:
     needed: str = ""
 
 
+def severity(verdict: Verdict | SuiteVerdict) -> int:
+    """The place of a verdict's outcome from the worst on, to sort by."""
+    return SEVERITY.index(verdict.outcome)
+
+
 def worst(record: Record, metric: str, of: str | None = None) -> Verdict | None:
     """The verdict that counts for a metric of a cell: the worst of its criteria, the first of equals. `of`: of those on
     one text or task, and those that name none; None: of all.
     """
     found = [each for each in record.verdicts if each.metric == metric and (of is None or each.of in (of, ""))]
-    return min(found, key=lambda verdict: SEVERITY.index(verdict.outcome), default=None)
+    return min(found, key=severity, default=None)
+
+
+def of_each(record: Record, metric: str) -> list[Verdict]:
+    """The verdicts that count for a metric of a cell: the worst on each text or task that it was judged on."""
+    names = dict.fromkeys(verdict.of for verdict in record.verdicts if verdict.metric == metric)
+    return [verdict for name in names if (verdict := worst(record, metric, name)) is not None]
 
 
 def difference(record: Record, metric: str) -> Interval | None:
@@ -166,15 +177,21 @@ def _state(record: Record) -> Outcome | Literal["incomplete"]:
 
 
 def _not_judged(cells: Sequence[Record]) -> str:
-    """Which metrics were measured and say nothing, since "all criteria" does not mean them."""
+    """Which metrics were measured and say nothing, since "all criteria" does not mean them; on which text or task,
+    where there are verdicts on several.
+    """
     told = []
     for name, metric in METRICS.items():
-        found = [verdict for record in cells if (verdict := worst(record, name)) is not None]
-        open_ = [verdict for verdict in found if verdict.outcome == "informational"]
-        why = next((verdict.not_judged for verdict in open_ if verdict.not_judged), "no limit")
-        if open_:
-            of = f", {len(open_)} of {len(cells)} models" if len(open_) < len(cells) else ""
-            told.append(f"{metric.label} ({why}{of})")
+        found = [(record.model_id, verdict) for record in cells for verdict in of_each(record, name)]
+        open_ = [(model, verdict) for model, verdict in found if verdict.outcome == "informational"]
+        if not open_:
+            continue
+        why = next((verdict.not_judged for _, verdict in open_ if verdict.not_judged), "no limit")
+        several = len(found) > len({model for model, _ in found})
+        names = dict.fromkeys(verdict.of for _, verdict in open_ if verdict.of) if several else ()
+        on, models = f" on {', '.join(names)}" if names else "", {model for model, _ in open_}
+        share = f", {len(models)} of {len(cells)} models" if len(models) < len(cells) else ""
+        told.append(f"{metric.label}{on} ({why}{share})")
     return f"; not judged: {', '.join(told)}" if told else ""
 
 

@@ -29,7 +29,7 @@ SEEN = " The last column is what would have been seen with 80 % power."
 def answer(found: Comparison) -> list[str]:
     """Whether anything got worse, in sentences."""
     cells = f"{len(found.cells)} cell{'' if len(found.cells) == 1 else 's'}"
-    figures = f"{found.compared} figures of {cells}"
+    figures = f"{found.compared} figure{'' if found.compared == 1 else 's'} of {cells}"
     if not found.compared:
         return [f"Nothing could be compared ({cells} on both sides)."]
     if not found.regressions:
@@ -128,7 +128,7 @@ def markdown(found: Comparison, commands: Sequence[str]) -> str:
         for change in cell.changes
     ]
     first, *rest = answer(found)
-    lines = ["# Comparison of two runs", "", first, *(f"- {each}" for each in rest), ""]
+    lines = ["# Comparison of two runs", "", first, "", *(f"- {each}" for each in rest), *([""] if rest else [])]
     lines += [*markdown_table.table(names, rows), "", EXPLAINED + SEEN, ""]
     lines += [f"- {each}" for each in (*reasons(found), *alone(found))]
     lines += ["", "Made by:", "", *(f"    {command}" for command in commands), ""]

@@ -3,15 +3,16 @@
 from collections.abc import Sequence
 
 from pytest_quantbench.catalog.criteria import METRICS
-from pytest_quantbench.judge.verdict import Outcome, Verdict
+from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import worst
 from pytest_quantbench.report import markdown_table, terminal
+from pytest_quantbench.report.answers import answers
 from pytest_quantbench.report.tables import MARKS, MISSING
 
 MOST_SUMMARY_BYTES = 1024 * 1024  # of a step; GitHub takes none of what is longer
 MOST_ANNOTATIONS = 10  # of one level and one step: GitHub shows no more
-LEVELS: dict[Outcome, str] = {"fail": "error", "undecided": "warning", "anomalous": "warning"}
+LEVELS = ("error", "warning")
 LEGEND = (
     "✓ pass · ✗ fail · ? undecided · ! better than its reference · · measured, not judged · – not measured. Estimates "
     "with their intervals, of the check that came out worst."
@@ -41,7 +42,7 @@ def _property(value: str) -> str:
 def shown(annotations: Sequence[str]) -> list[str]:
     """These annotations, as many of each level as GitHub shows, the last of them saying how many more there are."""
     kept = []
-    for level in dict.fromkeys(LEVELS.values()):
+    for level in LEVELS:
         found = [line for line in annotations if line.startswith(f"::{level} ")]
         if len(found) > MOST_ANNOTATIONS:
             more = len(found) - MOST_ANNOTATIONS + 1
@@ -56,7 +57,7 @@ def summary(records: Sequence[Record]) -> str:
     columns = ["cell", "bits per weight", *(metric.label for metric in METRICS.values())]
     rows = [[f"{record.model_id}-{record.recipe}", _bits(record), *map(_verdict, _worst(record))] for record in records]
     told = [f"- {_plain(sentence)}" for record in records for sentence in terminal.sentences(record)]
-    lines = ["## Quantization", "", *(f"- {_plain(line)}" for line in terminal.suite_lines(records)), ""]
+    lines = ["## Quantization", "", *(f"- {_plain(line)}" for line in answers(records)), ""]
     lines += [*markdown_table.table(columns, rows), "", LEGEND, ""]
     if told:
         lines += ["<details><summary>Failed, undecided or anomalous</summary>", "", *told, "", "</details>", ""]

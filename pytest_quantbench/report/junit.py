@@ -4,7 +4,7 @@ from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.suite import SuiteVerdict
 
 FIELDS = ("metric", "of", "limit", "estimate", "low", "high", "confidence", "items", "p_good", "p_bad")
-OVER_MODELS = ("recipe", "met", "failed", "undecided", "anomalous", "incomplete")
+OVER_MODELS = ("recipe", "models", "met", "failed", "undecided", "anomalous", "incomplete")
 
 
 def properties(verdict: Verdict | SuiteVerdict) -> list[tuple[str, str | int | float]]:

@@ -1,5 +1,6 @@
 """All that is made of a results folder: combined.json, charts, the markdown report, the page; and where they lie."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def write_all(records: Sequence[Record], results: Path, report: Path) -> list[st
     Raises DiskError where a file cannot be written.
     """
     cells = [Charted(record=record, arrays=folder.read_arrays(record, results)) for record in records]
-    again = f"quantbench report {results}"
+    again = shlex.join(["quantbench", "report", str(_as_typed(results))])
     combined = folder.write_combined(records, results)
     pictures = draw(cells, report)
     lacking = charts.missing()
@@ -56,6 +57,12 @@ def write_all(records: Sequence[Record], results: Path, report: Path) -> list[st
         f"page: {page}",
         *([lacking] if lacking else []),
     ]
+
+
+def _as_typed(results: Path) -> Path:
+    """The folder as it is called from here, where it is below."""
+    here = Path.cwd()
+    return results.relative_to(here) if results.is_relative_to(here) else results
 
 
 def draw(cells: Sequence[Charted], report: Path) -> list[markdown.Picture]:

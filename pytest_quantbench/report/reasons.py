@@ -7,7 +7,7 @@ from typing import Literal
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.record.suite import beyond_limit, lacking, worst
+from pytest_quantbench.record.suite import beyond_limit, lacking, of_each
 from pytest_quantbench.report.phrases import NAMES, count, criterion, figure, joined, limit
 
 Word = Literal["may ship", "may not ship", "undecided", "not judged"]
@@ -58,8 +58,9 @@ def _unjudged(record: Record) -> dict[str, list[str]]:
     """What was measured and has no verdict: the criteria by the reason."""
     reasons: dict[str, list[str]] = {}
     for name in METRICS:
-        verdict = worst(record, name)
-        if verdict is not None and verdict.outcome == "informational":
+        for verdict in of_each(record, name):
+            if verdict.outcome != "informational":
+                continue
             why = ON_A_CPU if "CPU" in verdict.not_judged else verdict.not_judged or f"{record.level} has no limit"
             reasons.setdefault(why, []).append(criterion(verdict))
     return reasons

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import SuiteVerdict
-from pytest_quantbench.report import candidates
 from pytest_quantbench.report.answers import answer, answers
 from pytest_quantbench.report.blocks import blocks
 from pytest_quantbench.report.coloured import WORD_TONES, Line, Piece, Tone, plain
-from pytest_quantbench.report.phrases import cells
+from pytest_quantbench.report.phrases import cell_name, cells
 from pytest_quantbench.report.tables import calibration, coherence, errors_by_source
 from pytest_quantbench.report.text_width import wrapped
 
@@ -56,7 +55,7 @@ def _notes(records: Sequence[Record]) -> Iterator[str]:
         integrity_lines(records),
         runtime_lines(records),
         calibration_lines(records),
-        candidates.lines(records),
+        candidate_lines(records),
     ):
         yield from notes[:NOTES_SHOWN]
         if len(notes) > NOTES_SHOWN:
@@ -64,14 +63,14 @@ def _notes(records: Sequence[Record]) -> Iterator[str]:
 
 
 def _open_lines(records: Sequence[Record]) -> list[str]:
-    """Cells that are undecided, where there are so many that the answer tells them together."""
+    """Cells that are undecided, where there are so many that the answer tells them together; and what is undecided of
+    cells that may not ship.
+    """
     told = " ".join(answers(records))
     found = [each for each in map(answer, records) if each is not None and each.word == "undecided"]
-    return [
-        f"{each.sentence} {each.settled_by[:1].upper()}{each.settled_by[1:]}."
-        for each in found
-        if each.sentence not in told
-    ]
+    lines = [each.whole for each in found if each.sentence not in told]
+    failed = [record for record in records if (each := answer(record)) is not None and each.word == "may not ship"]
+    return lines + [line for record in failed for line in sentences(record, OPEN)]
 
 
 def _speed_lines(records: Sequence[Record]) -> list[str]:
@@ -123,6 +122,17 @@ def calibration_lines(records: Sequence[Record]) -> list[str]:
         if told := calibration(record):
             found.setdefault(told, []).append(record)
     return [f"calibration: {cells(those, records)} on {told}" for told, those in found.items()]
+
+
+def candidate_lines(records: Sequence[Record]) -> list[str]:
+    """One for every difference of a candidate from its original, with whose value was judged by."""
+    found = []
+    for record in records:
+        part = record.candidate
+        if part is not None:
+            judged = "run with its own config" if part.own_config else "judged with the reference's"
+            found += [f"candidate {cell_name(record)}: {each} ({judged})" for each in part.differences]
+    return found
 
 
 def explain(verdict: Verdict | SuiteVerdict) -> str:

@@ -366,6 +366,21 @@ def test_of_a_candidate_the_noise_floor_is_measured_without_any_limit_too(candid
     assert (verdict.limit, verdict.outcome) == (None, "anomalous")
 
 
+def test_a_candidate_that_is_better_on_another_text_is_anomalous_there(candidate, subject, tmp_path):
+    other = tmp_path / "other.txt"
+    other.write_text((TINY_DIRECTORY / "heldout.txt").read_text()[20_000:60_000])
+    adjusted(subject, other_corpora=(other,), tokens=512)
+    better_by(candidate, -0.5)
+    mine, before = candidate.samples("perplexity"), subject.schedule.samples.need(subject.reference.target, PERPLEXITY)
+    losses = before.beside["other.txt"].nll_nats
+    shift = np.random.default_rng(0).normal(-0.5, 0.01, len(losses))
+    part = dataclasses.replace(mine.beside["other.txt"], nll_nats=(losses + shift).astype(np.float32))
+    put(candidate, PERPLEXITY, mine.with_part("other.txt", part))
+    assert candidate.judge("perplexity", 1e6).outcome == "pass"
+    verdict = candidate.judge("perplexity", of="other.txt")
+    assert (verdict.of, verdict.outcome, verdict.limit) == ("other.txt", "anomalous", None)
+
+
 def test_our_own_recipes_are_never_anomalous(subject):
     cell = cell_of(adjusted(subject, fixed=True), "int4-rtn")
     better_by(cell, 0.5)

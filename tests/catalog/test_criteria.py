@@ -1,8 +1,8 @@
 import pytest
 
 from pytest_quantbench.catalog.candidates import Candidate
-from pytest_quantbench.catalog.criteria import METRICS, Overrides, limit_for
-from pytest_quantbench.catalog.recipes import LEVELS, recipe, recipe_of_candidate
+from pytest_quantbench.catalog.criteria import METRICS, Overrides, limit_for, limited
+from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, recipe, recipe_of_candidate
 
 PPL, DROP = "perplexity_delta", "accuracy_drop_points"
 Q4 = recipe_of_candidate(Candidate(name="q4", source="q4.gguf"), 4.8)
@@ -48,6 +48,47 @@ def test_what_is_said_of_candidates_is_not_said_of_recipes():
 def test_a_limit_overrules_that_of_its_metric_alone():
     overrides = Overrides(candidates={PPL: "informational"}, session={DROP: 2.0})
     assert [limit_for(metric, "M", Q4, overrides) for metric in METRICS] == [70.0, None, 2.0, 1.5]
+
+
+def test_another_text_has_only_limits_of_its_own():
+    overrides = Overrides(
+        selected={"int4": {PPL: 2.0, f"{PPL}.c4": 3.0}, "M": {f"{PPL}.c4": 4.0}},
+        candidates={f"{PPL}.c4": 5.0, f"{PPL}.a.txt": 6.0},
+        session={f"{DROP}.mmlu": 1.0},
+    )
+    for name, expected in {"c4": 5.0, "a.txt": 6.0, "ptb": None}.items():
+        assert limit_for(PPL, "M", Q4, overrides, name, first=False) == expected
+    assert limit_for(PPL, "M", recipe("int4"), overrides, "c4", first=False) == 4.0
+    assert limit_for(PPL, "N", recipe("int4"), overrides, "c4", first=False) == 3.0
+    assert limit_for(PPL, "M", Q4, overrides) == 2.0
+    assert limited(PPL, "M", Q4, overrides) == ["c4", "a.txt"]
+    assert limited(DROP, "M", Q4, overrides) == ["mmlu"]
+    assert limited("throughput_ratio", "M", Q4, overrides) == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({}, 1.0),
+        ({f"{PPL}.c4": 3.0}, 3.0),
+        ({f"{PPL}.c4": 3.0, PPL: 2.0}, 3.0),  # of one place the one with the name, in whatever order
+        ({f"{PPL}.c4": "informational", PPL: 2.0}, None),
+        ({f"{PPL}.ptb": 3.0}, 1.0),
+    ],
+)
+def test_the_first_text_has_the_limit_by_its_name_before_that_without(limits, expected):
+    assert limit_for(PPL, "M", recipe("int4"), Overrides(session=limits), "c4") == expected
+
+
+def test_what_stands_later_overrules_a_limit_by_name_too():
+    overrides = Overrides(selected={"int4": {f"{PPL}.c4": 3.0}}, session={PPL: 2.0})
+    assert limit_for(PPL, "M", recipe("int4"), overrides, "c4") == 2.0
+
+
+def test_the_reference_has_no_limit_of_a_session():
+    overrides = Overrides(session={"size_reduction_percent": 70.0, f"{PPL}.c4": 1.0})
+    assert limit_for("size_reduction_percent", "M", REFERENCE, overrides) is None
+    assert limited(PPL, "M", REFERENCE, overrides) == []
 
 
 def test_a_level_without_limits_is_judged_where_some_are_given():

@@ -22,7 +22,7 @@ def test_a_cells_files_are_written_and_named(results, tmp_path, capsys):
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "clone" / name) for name in names]
     assert all((tmp_path / "clone" / name).is_file() for name in names)
     card = ModelCard.load(tmp_path / "clone/README.md")
-    assert len(card.data.eval_results) == 3
+    assert len(card.data.to_dict()["model-index"][0]["results"]) == 3
     (tmp_path / "clone/README.md").write_text("# Mine\n")
     assert main(chosen) == 0
     assert ModelCard.load(tmp_path / "clone/README.md").text.strip() == "# Mine"

@@ -77,7 +77,7 @@ def test_every_option_of_the_suite_is_one_of_its_own(capsys):
     with pytest.raises(SystemExit):
         main(["judge", "--help"])
     shown = capsys.readouterr().out
-    assert "usage: quantbench judge CANDIDATE [CANDIDATE ...] --reference MODEL [--max-ppl-delta X]" in shown
+    assert "usage: quantbench judge CANDIDATE [CANDIDATE ...] --reference MODEL [--max-ppl-delta [TEXT=]X]" in shown
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,12 @@ import dataclasses
 
 import pytest
 from builders import make_perplexity, make_record
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pytest_quantbench import engines
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.engines.machine import describe
-from pytest_quantbench.plan.duration import Forecast, Work, duration, forecast, work
+from pytest_quantbench.plan.duration import Forecast, Work, forecast, where_it_went, work
 from pytest_quantbench.record.schema import Compression
 
 SMALL, LARGE = MODELS["Qwen2.5-1.5B-Instruct"], MODELS["Qwen2.5-14B-Instruct"]
@@ -85,11 +83,21 @@ def test_what_is_not_known_is_not_in_the_sum_and_is_told():
     assert "1 more are not in it" in found.line()
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(3, "3 s"), (125, "2 min"), (12_000, "3 h 20 min")])
-def test_durations_are_readable(seconds, told):
-    assert duration(seconds) == told
+SPENT = {("T2+T3", "a-int4"): 60.0, ("compress", "a-int4"): 10.0, ("T2+T3", "a-bf16"): 62.0, ("report", ""): 0.1}
 
 
-@given(st.floats(0, 1e7))
-def test_durations_never_say_sixty_minutes(seconds):
-    assert " 60 min" not in duration(seconds)
+def test_stages_and_cells_are_told_the_longest_first():
+    assert where_it_went(SPENT, 140.0) == [
+        "time: 2 min in all, of which T2+T3 2 min, compress 10 s",
+        "most of it for: a-int4 70 s, a-bf16 62 s",
+    ]
+
+
+def test_a_short_session_has_nothing_to_tell():
+    assert where_it_went(SPENT, 9.9) == where_it_went({}, 100.0) == []
+
+
+def test_several_processes_are_named_and_few_cells():
+    lines = where_it_went({("T2", f"m{place}"): 10.0 + place for place in range(9)}, 50.0, 3)
+    assert lines[0].startswith("time: 50 s in all, counted over 3 processes, of which T2 2 min")
+    assert lines[1] == "most of it for: m8 18 s, m7 17 s, m6 16 s, m5 15 s, m4 14 s"

@@ -105,3 +105,19 @@ def test_whose_config_candidates_are_run_with_is_one_of_two():
     assert values.whose_config("reference") is False
     with pytest.raises(ValueError, match="reference"):
         values.whose_config("mine")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("0.5", ("", 0.5)), ("-1", ("", -1.0)), ("c4=0.8", ("c4", 0.8)), ("a=b.txt=1e-3", ("a=b.txt", 0.001))],
+)
+def test_a_limit_may_be_of_one_text(text, found):
+    assert values.limit_of(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("=1", "NAME=NUMBER"), ("c4=", "give a number"), ("c4", "give a number"), ("c4=nan", "give a")]
+)
+def test_a_limit_of_one_text_that_is_none_is_refused(text, told):
+    with pytest.raises(ValueError, match=told):
+        values.limit_of(text)

@@ -107,10 +107,62 @@ def test_values_of_the_right_kind_are_handed_on_as_they_are(tmp_path):
 
 
 def test_criteria_of_unknown_names_list_the_choices():
-    with pytest.raises(UnknownNameError, match=r"selector in \[tool\.quantbench\.criteria\] 'N'.*M, MODEL-RECIPE"):
-        pyproject_table.check_criteria({"N": {}}, ["M"], ["int4"])
+    with pytest.raises(UnknownNameError, match=r"selector in \[tool\.quantbench\.criteria\] 'a b'.*M, MODEL-RECIPE"):
+        pyproject_table.check_criteria({"a b": {}}, ["M"], ["int4"])
     with pytest.raises(UnknownNameError, match=r"metric in .*M-int4\] 'perplexity'.*perplexity_delta"):
         pyproject_table.check_criteria({"M-int4": {"perplexity": 1.0}}, ["M"], ["int4"])
+
+
+@pytest.mark.parametrize("selector", ["int5", "int4-gtpq", "M-int44", "bf8", "a b", "", "-q4"])
+def test_a_selector_that_no_candidate_can_be_called_is_refused(selector):
+    with pytest.raises(UnknownNameError, match="Unknown selector"):
+        pyproject_table.check_criteria({selector: {}}, ["M"], ["int4", "int4-gptq"])
+
+
+def test_a_selector_of_another_sessions_candidate_is_told_with_what_it_may_mean():
+    table = {"q4": {}, "M-q4": {}, "Mistrall": {"perplexity_delta": 1}, "int4": {}, "M": {}, "M-int4": {}}
+    models, recipes = ["M", "Mistral"], ["int4"]
+    assert pyproject_table.check_criteria(table, models, recipes) == "q4, M-q4 (M-int4?), Mistrall (Mistral?)"
+    assert pyproject_table.check_criteria(table, models, ["q4", *recipes]) == "Mistrall (Mistral?)"
+    assert pyproject_table.check_criteria({}, models, recipes) == ""
+
+
+@pytest.mark.parametrize("section", ["criteria.int4", "candidates", "candidates.q4"])
+def test_limits_of_one_text_or_task_stand_under_their_names(tmp_path, section):
+    text = f"""
+        [tool.quantbench.{section}]
+        perplexity_delta = 0.5
+        "perplexity_delta.c4" = 0.8
+        "perplexity_delta.my.txt" = "informational"
+        "accuracy_drop_points.hellaswag" = 2
+    """
+    _, table = pyproject_table.read_table(written(tmp_path, text))
+    pyproject_table.check_criteria(table.get("criteria", {}), [], [])
+    every, one = pyproject_table.candidate_limits(table.get("candidates", {}))
+    found = every or one.get("q4") or table["criteria"]["int4"]
+    assert list(found.values()) == [0.5, 0.8, "informational", 2]
+
+
+@pytest.mark.parametrize("section", ["criteria.int4", "candidates", "candidates.q4"])
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("perplexity_delta.c4 = 0.8", r"give a number or .*in quotes, \"perplexity_delta\.c4\""),
+        ('"perplexity_delta.c4" = true', r"perplexity_delta\.c4 = True: give a number"),
+        ('"perplexity_delta." = 1', r"'perplexity_delta\.': give the name of a text behind the dot"),
+        ('"accuracy_drop_points." = 1', "give the name of a task behind the dot"),
+        ('"size_reduction_percent.c4" = 1', r"'size_reduction_percent\.c4': size_reduction_percent has no texts"),
+        ('"perplexity.c4" = 1', r"Unknown metric in .*'perplexity\.c4'"),
+    ],
+)
+def test_a_limit_of_one_text_that_is_written_otherwise_is_refused(tmp_path, section, line, told):
+    def read():
+        _, table = pyproject_table.read_table(written(tmp_path, f"[tool.quantbench.{section}]\n{line}"))
+        pyproject_table.check_criteria(table.get("criteria", {}), [], [])
+        pyproject_table.candidate_limits(table.get("candidates", {}))
+
+    with pytest.raises(QuantbenchError, match=told):
+        read()
 
 
 def test_limits_of_candidates_are_for_all_of_them_or_for_one(tmp_path):

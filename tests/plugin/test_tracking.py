@@ -1,7 +1,7 @@
 """Trackers: the calls, by a package of that name that keeps them; and the real ones, where they are installed."""
 
 import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import pytest
 from builders import make_record, make_verdict
@@ -98,13 +98,10 @@ def test_mlflow_is_told_settings_figures_and_words(monkeypatch, named):
 
 @pytest.mark.parametrize("error", [OSError("no\nroom"), ValueError("no room"), RuntimeError("no room")])
 def test_a_tracker_that_fails_costs_a_sentence_and_no_records(monkeypatch, error):
-    module = ModuleType("trackio")
-
     def init(**_):
         raise error
 
-    module.init = init
-    monkeypatch.setitem(sys.modules, "trackio", module)
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(init=init))
     assert tracking._tracked("trackio", [record()]) == f"--track trackio: {type(error).__name__}: no room"
 
 

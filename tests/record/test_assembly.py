@@ -43,6 +43,7 @@ def assembled(samples, reference, **more):
         machine=None,
         accelerator=Accelerator(name="idle"),
         seed=3,
+        session="s",
         **more,
     )
 

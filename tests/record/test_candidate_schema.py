@@ -7,7 +7,7 @@ from builders import make_record, make_verdict
 from pytest_quantbench.compress.candidate_facts import CandidateFacts, Difference, Identity
 from pytest_quantbench.record.candidate_schema import candidate_file
 from pytest_quantbench.record.schema import read
-from pytest_quantbench.report import candidates, markdown
+from pytest_quantbench.report import markdown, terminal
 from pytest_quantbench.report.answers import answers
 from pytest_quantbench.storage.files import write_atomically
 from pytest_quantbench.storage.sealed_json import sealed
@@ -44,7 +44,7 @@ def test_facts_become_the_records_part_and_survive_the_file(tmp_path):
 
 def test_a_recipe_of_our_own_has_none():
     assert candidate_file(None) is None
-    assert candidates.lines([make_record()]) == []
+    assert terminal.candidate_lines([make_record()]) == []
     assert "## Candidates" not in markdown.markdown([make_record()], ["c"])
 
 
@@ -65,14 +65,14 @@ def test_the_report_has_a_row_for_every_candidate():
 def test_the_terminal_has_a_line_for_every_difference(own, judged):
     record = make_record(recipe="q4", candidate=candidate_file(facts(BASE, own=own)))
     told = f"candidate Tiny-q4: base of positions: 50000.0, the reference's 10000.0 ({judged})"
-    assert candidates.lines([record]) == [told]
+    assert terminal.candidate_lines([record]) == [told]
     assert told in terminal_text.shown([record])
     assert ("its own config was run" in markdown.markdown([record], ["c"])) == own
 
 
 def test_without_differences_there_is_a_row_and_no_line():
     record = make_record(recipe="q4", candidate=candidate_file(facts()))
-    assert candidates.lines([record]) == []
+    assert terminal.candidate_lines([record]) == []
     assert "(cosine\u00a00.9000) | – |" in markdown.markdown([record], ["c"])
 
 

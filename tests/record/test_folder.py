@@ -11,6 +11,7 @@ from pytest_quantbench.errors import DiskError
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.record import folder, summary
 from pytest_quantbench.record.publication_schema import Cost
+from pytest_quantbench.record.raw import as_bytes, texts_of
 from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, read
 from pytest_quantbench.report import markdown, tables
 from pytest_quantbench.storage.sealed_json import sealed
@@ -69,6 +70,63 @@ def test_verdicts_by_several_limits_stay_beside_each_other(tmp_path):
         perplexity=make_perplexity(), verdicts=(), session="the next one"
     )  # its tests give no limits any more
     assert [v.limit for v in read(folder.save(later, samples, tmp_path)).verdicts] == [3.0]
+
+
+def judged(limit, outcome, session="s", tokens=3, **more):
+    """What a worker writes that judged T2 by a test's own limit, on the first so many of the text's tokens."""
+    verdict = dataclasses.replace(make_verdict("perplexity_delta", outcome), limit=limit, given=True, of="c", **more)
+    record = make_record(perplexity=make_perplexity(tokens=tokens), verdicts=(verdict,), session=session)
+    return record, {"perplexity/nll_nats": np.arange(tokens), "perplexity/d.txt/nll_nats": np.arange(2)}
+
+
+@pytest.mark.parametrize("longer_last", [True, False])
+def test_of_workers_of_one_session_the_longer_samples_stay_and_both_verdicts(tmp_path, longer_last):
+    """A gate that is undecided goes on with more samples than another one on the same cell, whoever writes last."""
+    parts = [judged(9.0, "pass", tokens=3), judged(1e-4, "fail", tokens=6)]
+    for record, arrays in parts if longer_last else reversed(parts):
+        path = folder.save(record, arrays, tmp_path)
+    found = read(path)
+    assert [(verdict.limit, verdict.outcome) for verdict in found.verdicts] == [(1e-4, "fail"), (9.0, "pass")]
+    assert found.perplexity.tokens == 6
+    with np.load(path.with_suffix(".npz")) as arrays:
+        assert arrays["perplexity/nll_nats"].tolist() == [0, 1, 2, 3, 4, 5]
+    shorter, arrays = judged(5.0, "pass", session="the next one", tokens=3)
+    again = read(folder.save(shorter, arrays, tmp_path))  # another session measured what it says, and no more
+    assert (again.perplexity.tokens, [verdict.limit for verdict in again.verdicts]) == (3, [5.0])
+
+
+def test_a_verdict_of_the_same_session_stays_whatever_its_samples_became(tmp_path):
+    """One worker read another text on, say, and neither one's samples are the beginning of the other's."""
+    record, arrays = judged(1e-4, "fail")
+    folder.save(record, arrays, tmp_path)
+    other, _ = judged(9.0, "pass", tokens=2)
+    found = read(folder.save(other, {"perplexity/nll_nats": np.ones(2)}, tmp_path))
+    assert [(verdict.limit, verdict.outcome) for verdict in found.verdicts] == [(1e-4, "fail"), (9.0, "pass")]
+
+
+def test_longer_samples_are_known_by_their_texts_and_single_numbers(tmp_path):
+    """Texts lie in bytes, which do not begin alike where there are more of them; a warm-up has one rate."""
+    record, _ = judged(1e-4, "fail")
+
+    def arrays(tokens):
+        texts = as_bytes([f"text {number}" for number in range(tokens)])
+        return {"perplexity/nll_nats": np.arange(tokens), "perplexity/texts": texts, "perplexity/one": np.array(3.5)}
+
+    folder.save(record, arrays(6), tmp_path)
+    path = folder.save(record, arrays(3), tmp_path)
+    with np.load(path.with_suffix(".npz")) as found:
+        assert len(found["perplexity/nll_nats"]) == 6
+        assert len(texts_of(found["perplexity/texts"])) == 6
+
+
+@pytest.mark.parametrize(("session", "kept"), [("s", ["fail"]), ("the next one", ["pass"])])
+def test_what_failed_once_in_a_session_stays_failed(tmp_path, session, kept):
+    """Of two workers that judged by one limit, and only one of which had time for a second look."""
+    first, arrays = judged(1.0, "fail")
+    folder.save(first, arrays, tmp_path)
+    second, arrays = judged(1.0, "pass", session=session)
+    found = read(folder.save(second, arrays, tmp_path))
+    assert [verdict.outcome for verdict in found.verdicts] == kept
 
 
 def test_what_a_later_session_did_not_measure_is_kept(tmp_path):

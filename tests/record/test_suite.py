@@ -3,15 +3,18 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from builders import make_perplexity, make_record, make_verdict
 
+from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.engines.machine import Machine
+from pytest_quantbench.judge.rules import judged
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.record.suite import beyond_limit, difference, holm_outcomes, judge_suite, lacking, worst
+from pytest_quantbench.record.suite import beyond_limit, difference, holm_outcomes, judge_suite, lacking, of_each, worst
 from pytest_quantbench.report.answers import answers
-from pytest_quantbench.stats.estimates import Interval
+from pytest_quantbench.stats.estimates import Interval, Student
 
 
 def record(model, outcome, level="int4"):
@@ -151,6 +154,92 @@ def test_holm_makes_undecided_what_one_of_many_would_pass_by_chance():
     assert outcomes["narrow", ("perplexity_delta", "", None)] == "undecided"
     assert "4 more are undecided" in judge_suite("int4", [sure, narrow]).sentence
     assert "Holm" not in judge_suite("int4", [sure]).sentence
+
+
+def of_texts(**outcomes):
+    """A cell that passes all, but for its perplexities: on each of these texts as it says."""
+    plain = record("m", "pass")
+    size, ppl, *others = plain.verdicts
+    texts = [dataclasses.replace(ppl, of=name, outcome=outcome) for name, outcome in outcomes.items()]
+    return dataclasses.replace(plain, verdicts=(size, *texts, *others))
+
+
+def test_every_text_counts_and_each_has_its_own_worst():
+    cell = of_texts(a="pass", b="fail", c="informational")
+    assert worst(cell, "perplexity_delta").of == "b"
+    assert [worst(cell, "perplexity_delta", name).outcome for name in "abc"] == ["pass", "fail", "informational"]
+    assert worst(cell, "perplexity_delta", "d") is None
+    assert [(each.of, each.outcome) for each in of_each(cell, "perplexity_delta")] == [
+        ("a", "pass"),
+        ("b", "fail"),
+        ("c", "informational"),
+    ]
+    strict = dataclasses.replace(cell.verdicts[1], outcome="fail", limit=0.1, given=True)
+    both = dataclasses.replace(cell, verdicts=(*cell.verdicts, strict))
+    assert [each.outcome for each in of_each(both, "perplexity_delta")] == ["fail", "fail", "informational"]
+    assert worst(record("m", "pass"), "size_reduction_percent", "a").outcome == "pass"  # of no text
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "told"),
+    [
+        ({"a": "pass", "b": "pass"}, "1 of 1 models meet all criteria"),
+        ({"a": "pass", "b": "fail"}, "0 of 1 models meet all criteria, 1 do not, 0 undecided"),
+        ({"a": "pass", "b": "undecided"}, "0 of 1 models meet all criteria, 0 do not, 1 undecided"),
+        ({"a": "informational", "b": "pass"}, "not judged: perplexity delta vs BF16 on a (no limit)"),
+        ({"a": "pass", "b": "informational"}, "not judged: perplexity delta vs BF16 on b (no limit)"),
+        ({"a": "informational"}, "not judged: perplexity delta vs BF16 (no limit)"),
+    ],
+)
+def test_all_criteria_are_those_on_every_text(outcomes, told):
+    assert told in judge_suite("int4", [of_texts(**outcomes)]).sentence
+
+
+DRAWS = 1000
+TEXTS = ("a", "b", "c")
+
+
+def suite_of_texts(deltas, draws):
+    """Cells that differ in their samples only: of 30 windows on each text, whose mean difference has this truth, with
+    a standard deviation of 1; the limit is 0 on all.
+    """
+    rng = np.random.default_rng(7)
+    plain = record("m", "pass")
+    rest = tuple(each for each in plain.verdicts if each.metric != "perplexity_delta")
+    for _ in range(draws):
+        verdicts = []
+        for name, delta in zip(TEXTS, deltas, strict=True):
+            values = rng.normal(delta, 1.0, 30)
+            error = float(values.std(ddof=1) / np.sqrt(30))
+            estimate = Student(value=float(values.mean()), standard_error=error, degrees=29)
+            verdict = judged(METRICS["perplexity_delta"], estimate, 0.0, "", 0.05)
+            verdicts.append(dataclasses.replace(verdict, of=name))
+        yield dataclasses.replace(plain, verdicts=(*rest, *verdicts))
+
+
+def rate(cells, holds):
+    return float(np.mean([holds(cell) for cell in cells]))
+
+
+def test_a_model_that_misses_one_of_three_limits_meets_all_in_at_most_one_of_twenty_draws():
+    """However many texts there are: the one that is missed has to pass, too."""
+    cells = list(suite_of_texts((0.0, -1.0, -1.0), DRAWS))
+    met = rate(cells, lambda cell: judge_suite("int4", [cell]).met == 1)
+    assert 0.03 < met < 0.05 + 2 * np.sqrt(0.05 * 0.95 / DRAWS)
+    at_all = list(suite_of_texts((0.0, 0.0, 0.0), DRAWS // 4))
+    assert rate(at_all, lambda cell: judge_suite("int4", [cell]).met == 1) < 0.01
+
+
+def test_a_model_at_three_limits_fails_one_more_often_and_holm_holds_that_to_one_of_twenty():
+    """Each verdict has its 5 %; together they are up to three times as often wrong, and the correction mends that."""
+    cells = list(suite_of_texts((0.0, 0.0, 0.0), DRAWS))
+    for name in TEXTS:
+        wrong = rate(cells, lambda cell, name=name: worst(cell, "perplexity_delta", name).outcome == "fail")
+        assert abs(wrong - 0.05) < 3 * np.sqrt(0.05 * 0.95 / DRAWS)
+    any_of_them = rate(cells, lambda cell: worst(cell, "perplexity_delta").outcome == "fail")
+    assert 0.11 < any_of_them < 0.15 + 2 * np.sqrt(0.15 * 0.85 / DRAWS)
+    corrected = rate(cells, lambda cell: "fail" in holm_outcomes("int4", [cell]).values())
+    assert 0.03 < corrected < 0.05 + 2 * np.sqrt(0.05 * 0.95 / DRAWS)
 
 
 def test_throughput_is_not_lacking_on_a_cpu():

@@ -66,7 +66,7 @@ def test_charts_lie_beside_the_report_which_shows_them(tmp_path):
     text = report.read_text()
     for path in drawn:
         chart = charts.CHARTS[path.stem]
-        assert f"![{chart.title}](my%20report/{path.name})\n\n{chart.tells}\n" in text
+        assert f"![{chart.title}. {chart.tells}](my%20report/{path.name})\n" in text
 
 
 def test_without_the_extra_for_charts_one_sentence_says_so(settings, monkeypatch):
@@ -75,3 +75,11 @@ def test_without_the_extra_for_charts_one_sentence_says_so(settings, monkeypatch
     assert lines[-1] == "Charts are left out."
     assert (settings.results / "r.md").read_text().count("Charts are left out.") == 1
     assert not list(settings.results.rglob("*.svg"))
+
+
+def test_commands_name_the_folder_as_it_is_called_from_here(tmp_path, monkeypatch):
+    """A report that is committed must not tell whose disk it was made on."""
+    monkeypatch.chdir(tmp_path)
+    write_all([make_record()], tmp_path / "my results", tmp_path / "r.md")
+    assert "    quantbench report 'my results'\n" in (tmp_path / "r.md").read_text()
+    assert str(tmp_path) not in (tmp_path / "r.md").read_text()

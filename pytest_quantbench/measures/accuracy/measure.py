@@ -1,4 +1,4 @@
-"""T3 as a measure: its items are questions of the first task, asked along a walk or of the model in memory."""
+"""T3 as a measure: its items are questions of a task, asked along a walk or of the model in memory."""
 
 from __future__ import annotations
 
@@ -73,15 +73,19 @@ class Accuracy(WalkMeasure[AccuracySamples]):
     name, label, version = "accuracy", "T3", 4
     samples = AccuracySamples
 
-    def share(self, inputs: Inputs, items: int | None, before: AccuracySamples | None) -> Share[AccuracySamples] | None:
-        """`--limit` questions of every task; later, more of the first task, as far as it has them."""
+    def share(
+        self, inputs: Inputs, items: int | None, before: AccuracySamples | None, of: str | None = None
+    ) -> Share[AccuracySamples] | None:
+        """`--limit` questions of every task; later, more of one task, as far as it has them."""
         if before is None:
             return AccuracyShare(_asked(inputs, inputs.tasks, inputs.settings.limit), self.version)
-        name = next(iter(before.tasks))
+        names = list(before.available)  # in the order in which tasks are given
+        name = of or names[0]
         start = len(before.tasks[name].ids)
         if items is None or start >= min(items, before.available[name]):
             return None
-        return AccuracyShare(_asked(inputs, inputs.tasks[:1], items, start), self.version, added_to=name)
+        asked = _asked(inputs, [inputs.tasks[names.index(name)]], items, start)
+        return AccuracyShare(asked, self.version, added_to=name)
 
 
 def _asked(inputs: Inputs, tasks: Sequence[str], limit: int, start: int = 0) -> TaskSet:

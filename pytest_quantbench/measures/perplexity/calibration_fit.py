@@ -29,7 +29,7 @@ class CalibrationText(WalkMeasure[PerplexitySamples]):
     told = False
 
     def share(
-        self, inputs: Inputs, items: int | None, before: PerplexitySamples | None
+        self, inputs: Inputs, items: int | None, before: PerplexitySamples | None, of: str | None = None
     ) -> Share[PerplexitySamples] | None:
         """The head, once."""
         from pytest_quantbench.measures.perplexity.reading import HEAD, Script

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 
 class PerplexityShare(Share[PerplexitySamples]):
-    """The open windows of a script, and those of what is read beside."""
+    """The open windows of a script, and those of what is read beside. `added_to`: the text beside the first, by name,
+    that gets more; None: the first.
+    """
 
-    def __init__(self, script: Script, version: int) -> None:
+    def __init__(self, script: Script, version: int, added_to: str | None = None) -> None:
         self.script, self.reads = script, bool(script.open)
-        self._version = version
+        self._version, self._added_to = version, added_to
 
     @cached_property
     def work(self) -> Mapping[str, Any]:
@@ -62,11 +64,14 @@ class PerplexityShare(Share[PerplexitySamples]):
         """The losses, and the distributions or their divergences from the reference's."""
         from pytest_quantbench.measures.perplexity.score import score
 
-        return score(self.script, walk, track=track, first=first, before=before, reference=reference, seconds=seconds)
+        part, other = before and before.part(self._added_to), reference and reference.part(self._added_to)
+        found = score(self.script, walk, track=track, first=first, before=part, reference=other, seconds=seconds)
+        return found if before is None else before.with_part(self._added_to, found)
 
     def unread(self, before: PerplexitySamples) -> PerplexitySamples:
         """What is left of the text cannot be scored."""
-        return replace(before, text_tokens=self.script.wanted)
+        part = replace(before.part(self._added_to), text_tokens=self.script.wanted)
+        return before.with_part(self._added_to, part)
 
 
 class Perplexity(WalkMeasure[PerplexitySamples]):
@@ -77,17 +82,18 @@ class Perplexity(WalkMeasure[PerplexitySamples]):
     paired = True
 
     def share(
-        self, inputs: Inputs, items: int | None, before: PerplexitySamples | None
+        self, inputs: Inputs, items: int | None, before: PerplexitySamples | None, of: str | None = None
     ) -> Share[PerplexitySamples] | None:
-        """The first tokens of all texts; later, more of the first text's, as far as it has them."""
+        """The first tokens of all texts; later, more of one text's, as far as it has them."""
         from pytest_quantbench.measures.perplexity import scripts
 
         if before is None:
             return PerplexityShare(scripts.first_script(inputs), self.version)
         if items is None:
             return None
-        script = scripts.rest(inputs, items, len(before.nll_nats))
-        return PerplexityShare(script, self.version) if script.wanted > before.text_tokens else None
+        there = before.part(of)
+        script = scripts.rest(inputs, items, len(there.nll_nats), of)
+        return PerplexityShare(script, self.version, of) if script.wanted > there.text_tokens else None
 
     def refuse(self, inputs: Inputs, *, calibrated: bool) -> None:
         """Raise CorpusError for a recipe that was fitted to the text."""

@@ -48,11 +48,15 @@ def _first_script(judged: Tokens, others: Sequence[Tokens], reading: Reading) ->
     return Script(judged, reading, beside=beside)
 
 
-def rest(inputs: Inputs, tokens: int, there: int) -> Script:
-    """What is left to read of so many tokens of the first text where `there` are scored."""
-    judged, reading = judged_tokens(inputs), _reading(inputs, tokens)
-    key = ("rest", reading, there, judged.text.name, judged.text.sha256)
-    return inputs.once(key, lambda: Script(judged, reading, there))
+def rest(inputs: Inputs, tokens: int, there: int, of: str | None = None) -> Script:
+    """What is left to read of so many tokens of a text where `there` are scored; None: of the first."""
+    read, reading = judged_tokens(inputs) if of is None else _tokens_named(inputs, of), _reading(inputs, tokens)
+    key = ("rest", reading, there, read.text.name, read.text.sha256)
+    return inputs.once(key, lambda: Script(read, reading, there))
+
+
+def _tokens_named(inputs: Inputs, name: str) -> Tokens:
+    return next(tokens_of(inputs, text) for text in inputs.texts if text.name == name)
 
 
 def _reading(inputs: Inputs, tokens: int | None) -> Reading:
@@ -67,12 +71,12 @@ def _reading(inputs: Inputs, tokens: int | None) -> Reading:
 
 
 def refuse_unreadable(inputs: Inputs, reference: PerplexitySamples) -> None:
-    """Raise CorpusError for a text that the model itself cannot read: losses on it say nothing.
+    """Raise CorpusError for the text of these samples if the model itself cannot read it: losses on it say nothing.
 
     A model that reads a text tells its tokens better than their frequencies do; that has to be clear of the same
     tokens, with the error that a verdict may have.
     """
-    script = Script(judged_tokens(inputs), _reading(inputs, reference.text_tokens), there=0)
+    script = Script(_tokens_named(inputs, reference.corpus), _reading(inputs, reference.text_tokens), there=0)
     places = script.places[: len(reference.nll_nats)]
     frequencies = script.tokens.unigram_nats[places]
     better = series.mean(reference.nll_nats - frequencies, reference.drawn)

@@ -6,6 +6,7 @@ sentence that reports print where it is not installed.
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,25 +19,30 @@ from pytest_quantbench.storage.files import write_atomically
 
 __all__ = ["CHARTS", "WIDTH", "Chart", "Charted", "missing", "svg", "write_svgs"]
 
+NAMED = re.compile(r"\b(?:gradient_|clip)\d+\b")  # parts of a picture, which vl-convert numbers through a process
 WIDTH = 760  # of a picture in pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A chart by its module's name: what stands above it, and the sentence that tells what one sees in it."""
+    """What stands above a chart, and the sentence that tells what one sees in it. `member`: the module and the function
+    there that draw it; `draw` of the module called like the chart where it is empty.
+    """
 
     name: str
     title: str
     tells: str
+    member: str = ""
 
     def draw(self, cells: Sequence[Charted], width: int | None = WIDTH) -> dict[str, Any] | None:
         """The specification as JSON values; None where these cells have nothing to draw. `width`: of the picture in
         pixels; None: as wide as what it is put into, or, of a chart with a panel for each model or cell, with panels
         that fit into 360 pixels and stand in as many `columns` as who shows it says.
         """
-        module = importlib.import_module(f"{__name__}.{self.name}")
+        module, _, function = (self.member or f"{self.name}:draw").partition(":")
+        draw = getattr(importlib.import_module(f"{__name__}.{module}"), function)
         on = importlib.import_module(f"{__name__}.sheet").Sheet(title=self.title, tells=self.tells, width=width)
-        drawn: dict[str, Any] | None = module.draw(cells, on)
+        drawn: dict[str, Any] | None = draw(cells, on)
         return drawn
 
 
@@ -50,12 +56,14 @@ _CHARTS = (
     ),
     Chart(
         name="perplexity_by_bits",
+        member="by_bits:draw_delta",
         title="Loss of perplexity by bits per weight",
         tells="How much perplexity each cell loses against its reference, by the bits that a weight takes with its "
         "scales and codebooks: lower and further left is better.",
     ),
     Chart(
         name="kl_by_bits",
+        member="by_bits:draw_kl",
         title="KL divergence from BF16 by bits per weight",
         tells="How far each cell's predictions are from its reference's, by the bits that a weight takes with its "
         "scales and codebooks: lower and further left is better.",
@@ -101,7 +109,8 @@ def svg(specification: Mapping[str, Any]) -> bytes:
     import vl_convert
 
     drawn = vl_convert.vegalite_to_svg(dict(specification), config=theme.config(background=theme.PAPER))
-    return drawn.encode()
+    names = {name: f"part-{place}" for place, name in enumerate(dict.fromkeys(NAMED.findall(drawn)))}
+    return NAMED.sub(lambda found: names[found[0]], drawn).encode()
 
 
 def write_svgs(cells: Sequence[Charted], directory: Path) -> list[Path]:

@@ -16,6 +16,16 @@ from pytest_quantbench.report.charts.wording import LOSSES
 HEIGHT = 340
 
 
+def draw_delta(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | None:
+    """Of perplexity."""
+    return draw(cells, on, "delta")
+
+
+def draw_kl(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | None:
+    """The KL divergence."""
+    return draw(cells, on, "kl")
+
+
 def draw(cells: Sequence[Charted], on: sheet.Sheet, quality: Quality) -> dict[str, Any] | None:
     """One panel with every compressed cell whose record tells both figures."""
     told = [cell.record for cell in cells if _tells_both(cell.record, quality)]

@@ -10,6 +10,7 @@ import altair as alt
 Kind = Literal["linear", "log", "symlog"]
 ROOM = 0.06  # of an axis, left free at both ends
 MOST_TICKS = 7
+FEW_DECADES = 1.3
 DECADES = 4  # above so many, only powers of ten are written
 
 
@@ -73,16 +74,15 @@ class Axis:
         """The values that are written beside a logarithmic axis."""
         if self.kind == "log":
             return _decades(self.low, self.high)
-        least = self.constant * (1 - 1e-9)
-        above = _decades(least, self.high) if self.high > least else []
-        below = [-value for value in _decades(least, -self.low)] if -self.low > least else []
-        return [*reversed(below), *([0.0] if self.low <= 0 <= self.high else []), *above]
+        sizes = _decades(self.constant * (1 - 1e-9), max(self.high, -self.low))
+        both = [-size for size in reversed(sizes)] + [0.0] + sizes
+        return [value for value in both if self.low <= value <= self.high]
 
 
 def _decades(low: float, high: float) -> list[float]:
     """1, 3, 10, … between two positive values; only powers of ten over many decades; 1, 2, 5, … within few."""
     span = math.log10(high / low)
-    steps = (1,) if span > DECADES else (1, 3) if span > 1.3 else (1, 2, 5)
+    steps = (1,) if span > DECADES else (1, 3) if span > FEW_DECADES else (1, 2, 5)
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
     every = max(1, round(span / MOST_TICKS)) if len(steps) == 1 else 1
     values = [float(f"{step}e{power}") for power in powers if power % every == 0 for step in steps]

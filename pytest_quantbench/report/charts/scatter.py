@@ -75,7 +75,8 @@ class Groups:
 
     def shape(self) -> alt.Shape:
         """For the specification."""
-        shapes = [SHAPES[place % len(SHAPES)] for place in range(len(self.names))]
+        many = len(SHAPES)  # as many as colours: the next so many have the same colours with other shapes
+        shapes = [SHAPES[(place + place // many) % many] for place in range(len(self.names))]
         return alt.Shape("group:N", title=self.title or None).scale(domain=list(self.names), range=shapes)
 
 
@@ -121,14 +122,11 @@ class Panel:
                 x=x, y=y, color=colour, shape=shape, tooltip=tooltip
             ),
         ]
-        if self.named:
-            placed = [row for row in rows if "align" in row]
-            for align in dict.fromkeys(row["align"] for row in placed):
-                data = on.rows([row for row in placed if row["align"] == align])
-                text = alt.Chart(data).mark_text(
-                    align=align, baseline="middle", dx=alt.expr("datum.dx"), dy=alt.expr("datum.dy")
-                )
-                layers.append(text.encode(x=x, y=y, text="label:N"))
+        for align in dict.fromkeys(row["align"] for row in rows if "align" in row):
+            text = base.transform_filter(f"datum.align == '{align}'").mark_text(
+                align=align, baseline="middle", dx=alt.expr("datum.dx"), dy=alt.expr("datum.dy")
+            )
+            layers.append(text.encode(x=x, y=y, text="label:N"))
         return layers
 
     def _rows(self, nominal_width: int, height: int) -> list[dict[str, Any]]:

@@ -12,10 +12,10 @@ from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report.tables import MISSING
 
 STAGES: Mapping[str, Callable[[Record], float | None]] = {
-    "compressing": lambda record: record.compression and record.compression.time_sec,
-    "T1 throughput": lambda record: record.throughput and record.throughput.time_sec,
-    "T2 perplexity": lambda record: record.perplexity and record.perplexity.time_sec,
-    "T3 accuracy": lambda record: record.accuracy and record.accuracy.time_sec,
+    "compressing": lambda record: record.compression.time_sec if record.compression else None,
+    "T1 throughput": lambda record: record.throughput.time_sec if record.throughput else None,
+    "T2 perplexity": lambda record: record.perplexity.time_sec if record.perplexity else None,
+    "T3 accuracy": lambda record: record.accuracy.time_sec if record.accuracy else None,
 }
 MINUTE, HOUR = 60, 3600
 

@@ -25,9 +25,9 @@ from pytest_quantbench.report.tables import MARKS
 SCRIPTS = ("elements", "drawings", "listing", "figures", "samples", "cell", "charts", "main")  # in this order
 STYLES = ("style", "cells", "print")
 LEGEND = (
-    "✓ pass · ✗ fail · ? undecided · ! better than its original · · measured, not judged · – not measured. Brackets hold "
-    "the interval that a figure lies in, with 5 % error on each side, or less where a check was decided before its last "
-    "look. A mark is of the worst of a figure's criteria; the cell's page has each of them."
+    "✓ pass · ✗ fail · ? undecided · ! better than its original · · measured, not judged · – not measured. Brackets "
+    "hold the interval that a figure lies in, with 5 % error on each side, or less where a check was decided before "
+    "its last look. A mark is of the worst of a figure's criteria; the cell's page has each of them."
 )
 WORDS = ("may ship", "may not ship", "undecided", "not judged")  # in the order in which they are counted
 
@@ -39,7 +39,7 @@ def page(cells: Sequence[Charted], commands: Sequence[str]) -> str:
     drawn, bundle = _charts(cells)
     script = _script()
     words = [row.word for row in shown]
-    return _template().render(
+    made: str = _template().render(
         policy=packing.policy([script, *([bundle] if bundle else [])]),
         style="\n".join(_resource(f"{name}.css") for name in STYLES),
         script=script,
@@ -66,6 +66,7 @@ def page(cells: Sequence[Charted], commands: Sequence[str]) -> str:
         commands=commands,
         newest=max((record.timestamp for record in records), default=""),
     )
+    return made
 
 
 def _charts(cells: Sequence[Charted]) -> tuple[list[dict[str, str]], str]:
@@ -88,7 +89,7 @@ def _bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed in one script, which sets `window.vegaEmbed`."""
     import vl_convert
 
-    return vl_convert.javascript_bundle()
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
 
 
 def _packets(cells: Sequence[Charted], shown: Sequence[Row]) -> list[dict[str, str]]:
@@ -112,7 +113,7 @@ def _packet(cell: Charted, row: Row, reference: Charted | None) -> dict[str, Any
         "file": record.file_stem,
         "record": msgspec.to_builtins(record),
         "has_arrays": bool(cell.arrays),
-        "samples": samples(cell.arrays, other, _same_text(record, reference and reference.record)),
+        "samples": samples(cell.arrays, other, _same_text(record, reference.record if reference else None)),
     }
 
 
@@ -143,4 +144,4 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html")
+    return environment.get_template("template.html")

@@ -1,4 +1,4 @@
-"""A record → its row of the table of cells: each figure as text with its interval, the key it is sorted by, its verdict.
+"""A record → its row of the table of cells: figures as texts with intervals, keys to sort by, verdicts.
 
 Computes nothing: every figure is in the record.
 """
@@ -133,15 +133,15 @@ def _size(record: Record) -> Figure:
 
 
 def _speed(record: Record) -> Figure:
-    return _judged(record, "throughput_ratio", record.throughput and record.throughput.ratio, 2)
+    return _judged(record, "throughput_ratio", record.throughput.ratio if record.throughput else None, 2)
 
 
 def _rate(record: Record) -> Figure:
-    return _number(record.throughput and record.throughput.mean_tps, ".1f")
+    return _number(record.throughput.mean_tps if record.throughput else None, ".1f")
 
 
 def _perplexity(record: Record) -> Figure:
-    return _judged(record, "perplexity_delta", record.perplexity and record.perplexity.delta_interval, 3, "+")
+    return _judged(record, "perplexity_delta", record.perplexity.delta_interval if record.perplexity else None, 3, "+")
 
 
 def _divergence(record: Record) -> Figure:
@@ -163,7 +163,7 @@ def _worst_matrix(record: Record) -> Figure:
 
 
 def _bits(record: Record) -> Figure:
-    return _number(record.compression and record.compression.bits_per_weight, ".2f")
+    return _number(record.compression.bits_per_weight if record.compression else None, ".2f")
 
 
 def _level(record: Record) -> Figure:

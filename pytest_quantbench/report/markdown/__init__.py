@@ -31,7 +31,9 @@ SIGNS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A chart beside the report: its title, what one sees in it, and where it lies from the report."""
+    """A chart beside the report: its title and what one sees in it, which stand in it too, and where it lies from the
+    report.
+    """
 
     title: str
     tells: str
@@ -63,5 +65,5 @@ def _pictures(pictures: Sequence[Picture], lacking: str) -> list[str]:
         return []
     lines = ["## Pictures", "", *([text(lacking), ""] if lacking else [])]
     for picture in pictures:
-        lines += [f"![{text(picture.title)}]({quote(picture.path)})", "", text(picture.tells), ""]
+        lines += [f"![{text(picture.title)}. {text(picture.tells)}]({quote(picture.path)})", ""]
     return lines

@@ -134,8 +134,9 @@ def _cost(record: Record) -> str:
 
 
 def _lacking(record: Record) -> str:
-    found = len(missing(record))
-    return f"lacks {found} of what a publication asks for, which `quantbench report --complete` lists" if found else "yes"
+    if not (found := len(missing(record))):
+        return "yes"
+    return f"lacks {found} of what a publication asks for, which `quantbench report --complete` lists"
 
 
 ROWS: Sequence[tuple[str, Callable[[Record], str]]] = (

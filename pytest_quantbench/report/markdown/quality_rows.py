@@ -47,7 +47,8 @@ def _kl(part: Perplexity) -> str | None:
     found = part.divergence
     if found is None:
         return None
-    return ranged(found.kl_interval, 4) if found.kl_interval else f"{found.kl_nats:.4f}"
+    digits = 4 if found.kl_nats >= 1e-3 else 6
+    return ranged(found.kl_interval, digits) if found.kl_interval else f"{found.kl_nats:.{digits}f}"
 
 
 def _kl_unsure(part: Perplexity) -> str | None:
@@ -126,12 +127,17 @@ def _task(name: str) -> tuple[Row, ...]:
             MISSING if task is None or task.right_to_wrong is None else f"{task.right_to_wrong}, {task.wrong_to_right}"
         )
 
+    def reference(record: Record) -> str:
+        look = figures.accuracy_look(record, name)
+        return MISSING if look is None else figures.percent(look.reference)
+
     def questions(record: Record) -> str:
         look = figures.accuracy_look(record, name)
         return MISSING if look is None else f"{look.items:,}"
 
     return (
         Row(label=f"{text(name)}, % right", figure=accuracy),
+        Row(label="… of BF16 on these questions", figure=reference),
         Row(label="… drop, points", figure=change),
         Row(label="… answers lost, gained", figure=flips),
         Row(label="… questions", figure=questions),

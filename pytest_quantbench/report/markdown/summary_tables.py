@@ -17,8 +17,8 @@ from pytest_quantbench.report.tables import MISSING
 
 OTHER = "†"
 OTHER_LEGEND = (
-    f"{OTHER}: the difference is of other tokens or questions than the BF16 column: of those that both sides read, and "
-    "where BF16 had another figure, which stands in the model's own table."
+    f"{OTHER}: the change is taken on other tokens or questions than the BF16 column shows, those that both sides have "
+    "read; what BF16 had on them stands in the model's own table."
 )
 
 

@@ -4,8 +4,8 @@ import chromium
 import generated_suite
 import pytest
 
+from pytest_quantbench.report import html
 from pytest_quantbench.report.charts import Charted
-from pytest_quantbench.report.html import page
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +21,8 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def cells():
-    """Three models × five recipes with their raw samples, the references among them."""
-    found = generated_suite.cells(3, ("int8", "int4", "int3", "int2"), tokens=512, questions=60)
+    """Two models × five recipes with their raw samples, the references among them."""
+    found = generated_suite.cells(2, ("int8", "int4", "int3", "int2"), tokens=512, questions=60)
     return [Charted(record=record, arrays=arrays) for record, arrays in found]
 
 
@@ -30,5 +30,14 @@ def cells():
 def report(cells, tmp_path_factory):
     """Their page, as a file."""
     path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(page(cells, ["pytest benches -m int4"]), encoding="utf-8")
+    path.write_text(html.page(cells, ["pytest benches -m int4"]), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def page(browser, report):
+    """The overview on a desk's screen, light."""
+    chromium.resized(browser, 1280)
+    chromium.opened(browser, report)
+    yield browser
+    assert [each for each in browser.get_log("browser") if each["level"] == "SEVERE"] == []

@@ -1,4 +1,4 @@
-"""Names, texts and notes of other people's models are shown as texts: nothing in them runs, in HTML or in the script."""
+"""Names, texts and notes of other people's models are shown as texts: nothing in them runs, in HTML or by script."""
 
 from dataclasses import replace
 
@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from chromium import opened, resized, waited
 
+from pytest_quantbench.judge.change import Change
 from pytest_quantbench.record.raw import as_bytes
 from pytest_quantbench.report.charts import Charted
 from pytest_quantbench.report.html import page
@@ -19,6 +20,22 @@ TEXTS = (
     "{{ 7 * 7 }} ${window.hacked = 1} javascript:window.hacked=1",
 )
 ALL = " ".join(TEXTS)
+CHANGE = Change(
+    metric="perplexity_delta",
+    of=ALL,
+    word="regression",
+    base=1.0,
+    new=2.0,
+    estimate=1.0,
+    low=0.5,
+    high=1.5,
+    floor=0.0,
+    items=9,
+    p_worse=0.01,
+    p_better=0.99,
+    detectable=0.2,
+    sentence=f"It got worse: {ALL}",
+)
 
 
 def hostile(record, arrays):
@@ -32,7 +49,7 @@ def hostile(record, arrays):
         perplexity=replace(text, corpus=ALL, protocol=ALL),
         weights=record.weights and replace(record.weights, worst_tensor=ALL),
         machine=replace(record.machine, chip=ALL, versions={TEXTS[1]: ALL}),
-        verdicts=tuple(replace(each, sentence=ALL, of=ALL, needed=ALL) for each in record.verdicts),
+        verdicts=tuple(replace(each, sentence=ALL, of=ALL, needed=ALL, baseline=(CHANGE,)) for each in record.verdicts),
         integrity=(ALL,),
         integrity_notes=(ALL,),
         tokenizer={"prefix": (ALL,)},
@@ -85,6 +102,7 @@ def test_nothing_in_a_text_runs(browser, hostile_cells, tmp_path):
     told = browser.find_element("id", "cell").text
     assert TEXTS[0] in told
     assert TEXTS[4] in told
+    assert "regression: It got worse: </script>" in told
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
     assert browser.execute_script("return document.querySelectorAll('#cell img, #cell script').length") == 0
     assert browser.execute_script("return window.hacked") is None

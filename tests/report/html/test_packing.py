@@ -1,4 +1,4 @@
-"""What is packed can be opened again, what is inline ends no element, and the policy names the scripts by their hashes."""
+"""What is packed is opened again, what is inline ends no element, the policy names scripts by their hashes."""
 
 import base64
 import gzip

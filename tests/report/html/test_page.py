@@ -85,5 +85,9 @@ def test_without_the_extra_a_sentence_stands_in_the_place_of_charts(cells, monke
 
 def test_scripts_and_styles_are_short_files():
     """As the Python files are: at most 250 lines each."""
-    for name in [*(f"script/{script}.js" for script in SCRIPTS), *(f"{style}.css" for style in STYLES), "page.html"]:
+    for name in [
+        *(f"script/{script}.js" for script in SCRIPTS),
+        *(f"{style}.css" for style in STYLES),
+        "template.html",
+    ]:
         assert len(_resource(name).splitlines()) <= 250, name

@@ -81,6 +81,6 @@ def test_every_row_has_as_many_cells_as_its_head(records):
 def test_pictures_stand_behind_the_comparing_tables_with_what_one_sees():
     shown = markdown.Picture(title="A *chart*", tells="Lower is better.", path="my report/kl.svg")
     text = markdown.markdown([make_record()], [], [shown])
-    assert "## Pictures\n\n![A \\*chart\\*](my%20report/kl.svg)\n\nLower is better.\n" in text
+    assert "## Pictures\n\n![A \\*chart\\*. Lower is better.](my%20report/kl.svg)\n" in text
     without = markdown.markdown([make_record()], [], [], "Charts are left out.")
     assert "## Pictures\n\nCharts are left out.\n" in without

@@ -115,7 +115,7 @@ def test_a_difference_from_another_figure_than_the_columns_is_marked():
     elsewhere = make_record(perplexity=make_perplexity(protocol_sha256="another"))
     lines = lines_of([original, elsewhere])
     assert any(line.endswith("† |") for line in lines)
-    assert sum(line.startswith("†: the difference is of other tokens") for line in lines) == 1
+    assert sum(line.startswith("†: the change is taken on other tokens") for line in lines) == 1
 
 
 def test_how_many_samples_is_said_of_all_or_as_a_range(records):

@@ -86,7 +86,9 @@ function verdict(found) {
     found.not_judged ? element("p", {}, element("b", {}, "Not judged: "), found.not_judged, ".") : null,
     drawn,
     element("dl", { class: "small" }, more.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, share(name) ? percent(value) : number(value))))),
-    looks(found, metric, title));
+    looks(found, metric, title),
+    found.baseline?.length ? element("div", {}, element("h4", {}, "Since the baseline"),
+      element("ul", {}, found.baseline.map((each) => element("li", {}, element("b", {}, `${each.word}: `), each.sentence)))) : null);
 }
 
 /** The looks of a sequential check: each one's interval under the other. */

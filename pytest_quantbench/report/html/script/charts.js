@@ -1,7 +1,7 @@
 // Charts: each is drawn of its specification when it comes into view, in the colours of the page.
 
 const THEMES = valuesIn("themes");
-const PANEL = 310; // pixels that a panel of a chart with several takes
+const PANEL = 300; // pixels that a panel of a chart with several takes
 const MOST_ROWS = 1000; // of a chart's table
 const drawnCharts = new Map(); // figure → what draws it anew
 let embedding = null;

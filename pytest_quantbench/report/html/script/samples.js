@@ -95,20 +95,21 @@ function questions(name, task) {
   if (task.compared === undefined) return element("section", {}, element("h3", {}, name), element("p", {}, `${right}; the reference's answers are not here to be compared with.`));
   return element("section", {}, element("h3", {}, name),
     element("p", {}, `${right}. Of the ${number(task.compared)} that the reference was asked too, ${number(task.lost_total)} were lost and ${number(task.won_total)} won.`),
-    flipped(task.lost, task.lost_total, "Lost: right before, wrong now"),
-    flipped(task.won, task.won_total, "Won: wrong before, right now"));
+    flipped(task.lost, task.lost_total, "Lost: right before, wrong now", false),
+    flipped(task.won, task.won_total, "Won: wrong before, right now", true));
 }
 
-function flipped(found, total, title) {
+/** `right`: whether this cell is right now, and the reference is not. */
+function flipped(found, total, title, right) {
   if (!total) return null;
   const more = total > found.length ? ` (the first ${number(found.length)} of them)` : "";
   return element("details", { class: "flipped" }, element("summary", {}, `${title}: ${number(total)}${more}`),
-    element("ol", {}, found.map((each) => element("li", {}, question(each)))));
+    element("ol", {}, found.map((each) => element("li", {}, question(each, right)))));
 }
 
-function question(each) {
+function question(each, right) {
   const options = each.options ?? each.mine?.map((_, place) => `option ${place + 1}`) ?? [];
-  const chosen = { mine: choice(each, each.mine, options), reference: choice(each, each.reference, options) };
+  const chosen = { mine: choice(each, each.mine, right), reference: choice(each, each.reference, !right) };
   return [
     element("p", { class: "asked" }, each.text ?? `${each.id} (its text was not kept)`),
     options.length ? table(["option", "right", "this cell", "reference"], options.map((option, place) => [option,
@@ -119,11 +120,15 @@ function question(each) {
   ];
 }
 
-/** The option that was likeliest per character, as lm-eval's acc_norm chooses; null where the options are not known. */
-function choice(each, likelihoods, options) {
-  if (!likelihoods || !each.options) return null;
-  const per = likelihoods.map((value, place) => value / (options[place].length || 1));
-  return per.indexOf(Math.max(...per));
+/**
+ * The option that was chosen: the likeliest per character (lm-eval's acc_norm), or, of tasks without that metric, the
+ * likeliest. Null where neither is what the record says, which is whether the answer was right.
+ */
+function choice({ gold, options }, likelihoods, right) {
+  if (!likelihoods || !options) return null;
+  const ways = [likelihoods.map((value, place) => value / (options[place].length || 1)), likelihoods];
+  const chosen = ways.map((values) => values.indexOf(Math.max(...values)));
+  return chosen.find((place) => (place === gold) === right) ?? null;
 }
 
 const told = (likelihoods, place, chosen) => (likelihoods ? [chosen === place ? "chose " : "", number(likelihoods[place])] : MISSING);

@@ -1,0 +1,147 @@
+"""`--baseline`: a session is held against the records of an earlier one, besides its criteria."""
+
+import json
+import shutil
+import sys
+from dataclasses import replace
+
+import pytest
+from gates import GATE
+from planted import RECIPE, write_method
+
+from pytest_quantbench.quantizers import registry
+from pytest_quantbench.record import folder
+from pytest_quantbench.record.folder_comparison import compare
+from pytest_quantbench.record.schema import read
+
+CELL = ("-k", "Tiny-int4-rtn", "--recipe", "int4-rtn")
+ALL = """
+import pytest
+
+@pytest.mark.parametrize("check", ["size", "perplexity", "accuracy"])
+def test_it(cell, settle, check):
+    settle(cell.judge(check))
+"""
+QUICK = ("--tokens", "512", "--fixed", "--limit", "200", "-m", "int4")
+
+
+@pytest.fixture
+def earlier(suite, pytester):
+    """The results of an earlier run of GATE."""
+    suite(GATE, *CELL, "--results", "earlier").assert_outcomes(passed=1)
+    return pytester.path / "earlier"
+
+
+def smaller(directory):
+    """As if the earlier run's artifact had been smaller by a tenth."""
+    (path,) = directory.glob("Tiny*.json")
+    record = read(path)
+    size = replace(record.compression, compressed_gb=0.9 * record.compression.compressed_gb)
+    path.unlink()
+    folder.save(replace(record, compression=size), {}, directory)
+
+
+def test_an_equal_run_passes_and_the_summary_and_the_record_say_so(suite, pytester, earlier):
+    result = suite(GATE, *CELL, "--baseline", "earlier", "--results", "now")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["baseline *earlier: No regression in 1 figure of 1 cell: all samples are the same*"])
+    (verdict,) = json.loads(next((pytester.path / "now").glob("Tiny*.json")).read_text())["verdicts"]
+    assert [change["word"] for change in verdict["baseline"]] == ["identical"]
+
+
+def test_a_regression_fails_the_item_of_its_check_though_the_criterion_is_met(suite, pytester, earlier):
+    smaller(earlier)
+    result = suite(GATE, *CELL, "--qb-baseline", "earlier", "--results", "now")
+    result.assert_outcomes(failed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "regression against the baseline *earlier: size +11.11 % (*): worse.",
+            "baseline *earlier: 1 regression in 1 figure of 1 cell:",
+        ]
+    )
+    (verdict,) = json.loads(next((pytester.path / "now").glob("Tiny*.json")).read_text())["verdicts"]
+    assert (verdict["outcome"], verdict["baseline"][0]["word"]) == ("pass", "regression")
+
+
+def test_a_cell_without_a_record_there_is_named(suite, earlier):
+    result = suite(
+        GATE,
+        "-k",
+        "Tiny-int4-rtn or Tiny-int3",
+        "--recipe",
+        "int4-rtn",
+        "--recipe",
+        "int3-rtn",
+        "--baseline",
+        "earlier",
+    )
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines(["*Tiny-int3-rtn: size: no record of Tiny-int3-rtn in the baseline *earlier."])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ("--baseline", "nowhere"),
+            "--baseline *nowhere: there is no such folder. Give the results of an earlier run.",
+        ),
+        (("--baseline", "."), "--baseline * holds no records. Give the results of an earlier run."),
+        (
+            ("--baseline", "earlier", "--results", "earlier"),
+            "--baseline *earlier: this is the folder that results go to*",
+        ),
+    ],
+)
+def test_a_wrong_baseline_is_refused_before_anything_runs(suite, pytester, arguments, told):
+    (pytester.path / "earlier").mkdir()
+    (pytester.path / "earlier" / "Tiny_4bit.json").write_text("{}")
+    result = suite(GATE, *CELL, *arguments)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{told}"])
+
+
+@pytest.mark.slow
+def test_a_layer_of_two_bits_is_found_by_the_session_and_by_compare_and_an_equal_rerun_is_not(
+    suite, pytester, monkeypatch
+):
+    """Somebody changes a method; its next version spoils one layer. Then equal runs, with a cache of their own."""
+    monkeypatch.setenv("PYTHONPATH", str(pytester.path))
+    monkeypatch.syspath_prepend(pytester.path)
+    arguments = (*QUICK, "--recipe", RECIPE, "-k", "Tiny")
+
+    def run(name, bits, version, *more):
+        write_method(pytester.path, bits=bits, version=version)
+        monkeypatch.delitem(sys.modules, "spoiled", raising=False)
+        registry.get.cache_clear()  # as another process has it
+        monkeypatch.setenv("QUANTBENCH_CACHE", str(pytester.path / f"cache-{name}"))
+        found = suite(ALL, *arguments, "--results", name, *more)
+        shutil.rmtree(pytester.path / f"cache-{name}")
+        return found
+
+    run("base", 4, 1).assert_outcomes(passed=3)
+    base = pytester.path / "base"
+    for repeat in range(2):
+        run(f"equal{repeat}", 4, 1, "--baseline", "base", "--fresh").assert_outcomes(passed=3)
+        found = compare(base, pytester.path / f"equal{repeat}")
+        assert found.compared > 0
+        assert not found.regressions
+    result = run("spoiled", 2, 2, "--baseline", "base")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["*regression against the baseline *base: KL divergence +*"])
+    found = compare(base, pytester.path / "spoiled")
+    assert {change.metric for _, change in found.regressions} >= {"kl"}
+    assert all(name == f"Tiny-{RECIPE}" for name, _ in found.regressions)
+
+
+@pytest.mark.slow
+def test_under_xdist_the_same_is_found_and_said(pytester, suite, earlier):
+    smaller(earlier)
+    pytester.makepyfile(test_gate=GATE)
+    arguments = ("-n", "2", "--dist", "loadgroup", "-p", "no:cacheprovider", "-p", "xdist")
+    result = pytester.runpytest_subprocess(*arguments, *CELL, "--baseline", "earlier", "--results", "now")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        ["*regression against the baseline *earlier: size *worse.", "baseline *earlier: 1 regression in 1 figure*"]
+    )

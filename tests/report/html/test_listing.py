@@ -1,0 +1,116 @@
+"""The table of cells in a headless Chromium: sorted and filtered by mouse and by keyboard, and found by its address."""
+
+import json
+
+import pytest
+from chromium import opened, press, resized
+
+LINES = "[...document.querySelectorAll('#table tbody tr')].filter(row => !row.hidden)"
+
+
+def shown(page):
+    return page.execute_script(f"return {LINES}.map(row => row.dataset.name)")
+
+
+def keys_of(page, column):
+    """What a column's cells are sorted by, as they are shown; None where one is missing."""
+    return page.execute_script(f"return {LINES}.map(row => row.querySelector('td.{column}').dataset.key ?? null)")
+
+
+def header(page, column):
+    return page.find_element("css selector", f"th[data-column={column}]")
+
+
+def button(page, column):
+    return header(page, column).find_element("css selector", "button")
+
+
+@pytest.mark.parametrize("column", ["bits", "size", "rate", "speed", "perplexity", "kl", "drop", "snr"])
+def test_a_column_of_numbers_is_sorted_both_ways_with_what_is_missing_last(page, column):
+    came = shown(page)
+    for direction, order in (("ascending", 1), ("descending", -1)):
+        button(page, column).click()
+        keys = keys_of(page, column)
+        numbers = [float(key) for key in keys if key is not None]
+        assert len(numbers) > 5
+        assert keys[len(numbers) :] == [None] * (len(keys) - len(numbers))
+        assert numbers == sorted(numbers, reverse=order < 0)
+        assert header(page, column).get_attribute("aria-sort") == direction
+    button(page, column).click()  # a third time: as the records came
+    assert shown(page) == came
+
+
+def test_a_column_of_texts_is_sorted_too(page):
+    button(page, "verdict").click()
+    keys = keys_of(page, "verdict")
+    assert keys == sorted(keys)
+    assert len(set(keys)) > 2
+
+
+@pytest.mark.parametrize("key", ["\ue007", " "])  # Enter, Space
+def test_columns_are_sorted_by_keyboard(page, key):
+    page.execute_script("document.querySelector('th[data-column=kl] button').focus()")
+    press(page, key)
+    assert header(page, "kl").get_attribute("aria-sort") == "ascending"
+
+
+def test_cells_are_filtered_by_text_level_model_and_verdict(page):
+    everything = shown(page)
+    assert len(everything) == 10
+    page.find_element("id", "find").send_keys("qwen INT4")
+    assert shown(page) == ["Qwen2.5-1.5B-Instruct-int4"]
+    assert page.find_element("id", "shown").text == "1 of 10 shown"
+    page.find_element("css selector", "#filters [type=reset]").click()
+    assert shown(page) == everything
+    for control, name in (("by-level", "level"), ("by-model", "model"), ("by-word", "word")):
+        options = page.execute_script(f"return [...document.getElementById('{control}').options].map(o => o.text)")
+        found = []
+        for option in options[1:]:
+            page.execute_script(
+                f"const c = document.getElementById('{control}'); c.value = {json.dumps(option)};"
+                "c.dispatchEvent(new Event('input'))"
+            )
+            one = page.execute_script(f"return {LINES}.map(row => row.dataset.{name})")
+            assert set(one) <= {option}
+            found += shown(page)
+        assert sorted(found) == sorted(everything)
+        page.find_element("css selector", "#filters [type=reset]").click()
+
+
+def test_a_verdict_that_is_counted_is_a_filter(page):
+    count = page.find_element("css selector", ".count.may-ship")
+    count.click()
+    assert len(shown(page)) == int(count.text.split()[0]) > 0
+    assert count.get_attribute("aria-pressed") == "true"
+    count.click()
+    assert len(shown(page)) == 10
+
+
+def test_an_address_shows_what_it_was_copied_from(page, report):
+    button(page, "perplexity").click()
+    button(page, "perplexity").click()
+    page.find_element("id", "find").send_keys("int3")
+    address, rows = page.current_url, shown(page)
+    assert address.endswith("#sort=perplexity-&find=int3")
+    page.get("about:blank")
+    page.get(address)
+    assert shown(page) == rows
+    assert header(page, "perplexity").get_attribute("aria-sort") == "descending"
+
+
+def test_an_address_with_what_there_is_not_shows_everything(page, report):
+    opened(page, report, "sort=nonsense&other=1")
+    assert len(shown(page)) == 10
+    opened(page, report, "cell=No-such-cell")
+    assert "There is no such cell in this report." in page.find_element("id", "cell").text
+
+
+def test_rows_are_cards_where_it_is_narrow_and_can_still_be_sorted(page, report):
+    resized(page, 390)
+    opened(page, report)
+    assert page.execute_script("return getComputedStyle(document.querySelector('#table tbody tr')).display") == "grid"
+    page.execute_script(
+        "const c = document.getElementById('by-column'); c.value = 'kl-'; c.dispatchEvent(new Event('change'))"
+    )
+    numbers = [float(key) for key in keys_of(page, "kl") if key is not None]
+    assert numbers == sorted(numbers, reverse=True)
