@@ -6,8 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_quantbench.catalog.prices import amount, price_of
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.completeness import missing
+from pytest_quantbench.record.cost import priced
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report import coloured, terminal
 from pytest_quantbench.report.publish import MARKDOWN, write_all
@@ -20,13 +22,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder, and where the report goes."""
     parser.add_argument("directory", type=Path, help="a folder of records, such as results")
     parser.add_argument("--output", type=Path, help="the markdown file (default: in the folder)")
+    parser.add_argument("--price-per-hour", type=amount, metavar="PRICE", help="of the machine, such as 2.49USD")
+    parser.add_argument("--cost-volume", type=int, metavar="TOKENS", help="spread the cost of compressing over so many")
     parser.add_argument("--complete", action="store_true", help="only say what records lack to be published")
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Write them and print the summary, or what records lack; returns 1 where they lack anything."""
     directory: Path = chosen.directory
-    records = folder.read_all(directory)
+    price = price_of(chosen.price_per_hour, chosen.cost_volume, {})
+    records = [priced(each, folder.read_arrays(each, directory), price) for each in folder.read_all(directory)]
     if chosen.complete:
         return _tell_missing(records)
     for line in terminal.summary(records, shutil.get_terminal_size().columns):

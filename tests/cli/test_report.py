@@ -1,3 +1,4 @@
+import generated_suite
 import pytest
 from builders import make_perplexity, make_record
 
@@ -36,3 +37,13 @@ def test_the_report_is_rebuilt_from_the_json_files_alone(folder, capsys):
 def test_a_folder_without_records_is_one_sentence_and_exit_2(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert "holds no records" in capsys.readouterr().err
+
+
+def test_a_price_that_is_given_later_stands_in_the_report(tmp_path, capsys):
+    generated_suite.write(tmp_path, generated_suite.cells(1, ("int4",)))
+    assert main(["report", str(tmp_path), "--price-per-hour", "36EUR", "--cost-volume", "1000000"]) == 0
+    capsys.readouterr()
+    assert "EUR per million tokens" in (tmp_path / "benchmark_int_quant.md").read_text()
+    assert (tmp_path / "benchmark_int_quant" / "pareto_price.svg").is_file()
+    assert main(["report", str(tmp_path)]) == 0
+    assert not (tmp_path / "benchmark_int_quant" / "pareto_price.svg").exists()
