@@ -90,13 +90,19 @@ def _export(chosen: argparse.Namespace) -> "tuple[str, Written]":
 
 def _decode(chosen: argparse.Namespace) -> "tuple[str, Written]":
     """A quantized model that somebody else made, without its original."""
+    from pytest_quantbench.catalog.models import MODELS
     from pytest_quantbench.checkpoints.formats import open_candidate
     from pytest_quantbench.compress.exports.beside import new_directory
     from pytest_quantbench.compress.exports.decoded import card_of_files, write_decoded
-    from pytest_quantbench.fetch.candidates import find
+    from pytest_quantbench.fetch.candidates import find, local_path
 
     if chosen.to not in (None, "hf"):
         raise QuantbenchError(f"--to {chosen.to} needs --recipe ID. Without one a quantized model is decoded: --to hf.")
+    if chosen.model in MODELS and local_path(chosen.model) is None:
+        raise QuantbenchError(
+            f"{chosen.model} is a model of the catalogue, and not quantized: say at which recipe, such as --recipe int4, "
+            f"or --recipe bf16 for its own weights."
+        )
     holding = open_candidate(find(chosen.model, chosen.offline))
     with new_directory(chosen.output) as directory:
         written = write_decoded(holding, chosen.dtype, directory)

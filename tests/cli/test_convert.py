@@ -76,6 +76,7 @@ def test_without_a_recipe_a_file_is_decoded(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (["Tiny"], "Tiny is a model of the catalogue, and not quantized: say at which recipe, such as --recipe int4"),
         (["{}", "--to", "gguf"], "--to gguf needs --recipe ID. Without one a quantized model is decoded: --to hf."),
         (["{}/nowhere"], "{}/nowhere: there is no such file or directory."),
         (["{}"], "{} is in no format that is read here. These are: "),
