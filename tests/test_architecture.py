@@ -37,6 +37,7 @@ SHORT = {
     "quantizers/numerics/row_blocks.py": "how the other modules of its folder go through a matrix",
     "record/publication_schema.py": "what reports read of a record, without what makes it",
     "report/junit.py": "what JUnit shows of a verdict, as each place where people read has a file",
+    "report/markdown/escaped.py": "how any name becomes markdown, which every section of the report asks",
     "report/markdown_table.py": "what reports, the workbench and the scripts of tools/ share",
 }
 

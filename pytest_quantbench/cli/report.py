@@ -6,9 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pytest_quantbench.catalog.prices import price_of
-from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.plugin import option_values as values
+from pytest_quantbench.catalog.prices import amount, price_of
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.completeness import missing
 from pytest_quantbench.record.cost import priced
@@ -24,38 +22,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder, and where the report goes."""
     parser.add_argument("directory", type=Path, help="a folder of records, such as results")
     parser.add_argument("--output", type=Path, help="the markdown file (default: in the folder)")
+    parser.add_argument("--price-per-hour", type=amount, metavar="PRICE", help="of the machine, such as 2.49USD")
+    parser.add_argument("--cost-volume", type=int, metavar="TOKENS", help="spread the cost of compressing over so many")
     parser.add_argument("--complete", action="store_true", help="only say what records lack to be published")
-    parser.add_argument(
-        "--price-per-hour", metavar="PRICE", help="tell costs at this price, such as 2.49USD, whatever records say"
-    )
-    parser.add_argument(
-        "--cost-volume", metavar="TOKENS", help="with a price: spread the cost of compressing over so many tokens"
-    )
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Write them and print the summary, or what records lack; returns 1 where they lack anything."""
     directory: Path = chosen.directory
-    records = _at_price(folder.read_all(directory), chosen)
+    price = price_of(chosen.price_per_hour, chosen.cost_volume, {})
+    records = [priced(each, folder.read_arrays(each, directory), price) for each in folder.read_all(directory)]
     if chosen.complete:
         return _tell_missing(records)
     for line in terminal.summary(records, shutil.get_terminal_size().columns):
         print(coloured.as_text(line, colours=coloured.are_wanted(sys.stdout)))
     print("\n".join(write_all(records, directory, chosen.output or directory / MARKDOWN)))
     return 0
-
-
-def _at_price(records: Sequence[Record], chosen: argparse.Namespace) -> Sequence[Record]:
-    """The records with their costs at the price that was typed; as they are without one. Raises QuantbenchError
-    for what is no price.
-    """
-    try:
-        typed = None if chosen.price_per_hour is None else values.price(chosen.price_per_hour)
-        volume = None if chosen.cost_volume is None else values.whole(least=1)(chosen.cost_volume)
-    except ValueError as error:
-        raise QuantbenchError(f"--price-per-hour, --cost-volume: {error}") from error
-    price = price_of(typed, volume, {})
-    return [priced(record, folder.read_arrays(record, chosen.directory), price) for record in records]
 
 
 def _tell_missing(records: Sequence[Record]) -> int:

@@ -1,6 +1,7 @@
 """All models of a recipe together: how many meet every criterion, and Holm's correction over the family of criteria."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -207,3 +208,13 @@ def _changed_by_holm(recipe: str, cells: Sequence[Record]) -> int:
         for record in cells
         for verdict in record.verdicts
     )
+
+
+def outcomes_by_metric(recipe: str, records: Sequence[Record]) -> Mapping[str, Mapping[Outcome, int]]:
+    """Metric → outcome → how many of the recipe's models have it as their worst; models without any are not counted."""
+    found: dict[str, Counter[Outcome]] = {metric: Counter() for metric in METRICS}
+    for record in records:
+        for metric in METRICS if record.recipe == recipe else ():
+            if (verdict := worst(record, metric)) is not None:
+                found[metric][verdict.outcome] += 1
+    return found

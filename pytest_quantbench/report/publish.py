@@ -10,7 +10,7 @@ from pytest_quantbench.record import folder
 from pytest_quantbench.record.schema import Record, read
 from pytest_quantbench.report import charts, html, markdown
 from pytest_quantbench.report.charts import Charted
-from pytest_quantbench.report.commands import commands_of
+from pytest_quantbench.report.markdown.repeat import commands_of
 from pytest_quantbench.storage.files import GB, write_atomically
 
 MARKDOWN = "benchmark_int_quant.md"

@@ -1,5 +1,3 @@
-import json
-
 import generated_suite
 import pytest
 from builders import make_perplexity, make_record
@@ -41,24 +39,11 @@ def test_a_folder_without_records_is_one_sentence_and_exit_2(tmp_path, capsys):
     assert "holds no records" in capsys.readouterr().err
 
 
-def test_a_price_that_is_typed_stands_in_the_report(tmp_path, capsys):
-    generated_suite.write(tmp_path, generated_suite.cells(models=1))
-    assert main(["report", str(tmp_path), "--price-per-hour", "2.49USD", "--cost-volume", "1000000"]) == 0
-    report = (tmp_path / "benchmark_int_quant.md").read_text()
-    assert "2.49 USD" in report
-    (cost,) = {record.cost and record.cost.price_per_hour for record in results.read_all(tmp_path)}
-    assert cost != 2.49, "records stay as they were measured"
-    combined = json.loads((tmp_path / "combined.json").read_text())
-    assert "2.49" in json.dumps(combined)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["--price-per-hour", "much"], "--price-per-hour, --cost-volume: give"),
-        (["--cost-volume", "9"], "without a price"),
-    ],
-)
-def test_what_is_no_price_is_one_sentence(folder, capsys, arguments, told):
-    assert main(["report", str(folder), *arguments]) == 2
-    assert told in capsys.readouterr().err
+def test_a_price_that_is_given_later_stands_in_the_report(tmp_path, capsys):
+    generated_suite.write(tmp_path, generated_suite.cells(1, ("int4",)))
+    assert main(["report", str(tmp_path), "--price-per-hour", "36EUR", "--cost-volume", "1000000"]) == 0
+    capsys.readouterr()
+    assert "EUR per million tokens" in (tmp_path / "benchmark_int_quant.md").read_text()
+    assert (tmp_path / "benchmark_int_quant" / "pareto_price.svg").is_file()
+    assert main(["report", str(tmp_path)]) == 0
+    assert not (tmp_path / "benchmark_int_quant" / "pareto_price.svg").exists()

@@ -55,6 +55,13 @@ _CHARTS = (
         "limits of the cells beside them.",
     ),
     Chart(
+        name="pareto_price",
+        member="pareto:draw_price",
+        title="Quality against price",
+        tells="Each cell's loss of perplexity against what a million output tokens cost, at the price that was given: "
+        "lower and further left is better. Dashes are the limits of the cells beside them.",
+    ),
+    Chart(
         name="perplexity_by_bits",
         member="by_bits:draw_delta",
         title="Loss of perplexity by bits per weight",
@@ -118,7 +125,10 @@ def write_svgs(cells: Sequence[Charted], directory: Path) -> list[Path]:
     found = ((chart.name, chart.draw(cells)) for chart in CHARTS.values())
     paths = []
     for name, specification in found:
-        if specification is not None:
-            paths.append(directory / f"{name}.svg")
-            write_atomically(paths[-1], svg(specification))
+        path = directory / f"{name}.svg"
+        if specification is None:
+            path.unlink(missing_ok=True)  # of earlier records
+        else:
+            write_atomically(path, svg(specification))
+            paths.append(path)
     return paths

@@ -45,6 +45,11 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet, cost: fronts.Cost = "size") 
     return on.finish(panels, [sheet.left_out("models", len(fronts_of), len(models))])
 
 
+def draw_price(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | None:
+    """The same against what a million tokens cost, of cells that tell it."""
+    return draw(cells, on, "price")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unit:
     """What the cost is in: its axis's title, and what a record's figure is multiplied by."""
@@ -63,7 +68,7 @@ def _unit(placed: Sequence[Placed], cost: fronts.Cost) -> Unit:
     """GB; MB where all are small."""
     if cost == "price":
         currency = next((each.record.cost.currency for each in placed if each.record.cost is not None), "")
-        return Unit(cost=cost, title=f"price per million tokens, {currency}")
+        return Unit(cost=cost, title=f"price per million tokens{currency and f', {currency}'}")
     if max(each.cost.estimate for each in placed) < SMALL_GB:
         return Unit(cost=cost, title="size, MB", factor=1000.0)
     return Unit(cost=cost, title="size, GB")

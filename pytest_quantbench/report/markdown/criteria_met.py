@@ -6,8 +6,7 @@ from pytest_quantbench.catalog.criteria import METRICS, SUITE_CRITERIA
 from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE
 from pytest_quantbench.judge.verdict import Outcome
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.record.suite import SuiteVerdict, judge_suite
-from pytest_quantbench.record.suite_counts import outcomes_by_metric
+from pytest_quantbench.record.suite import SuiteVerdict, judge_suite, outcomes_by_metric
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown.escaped import text
 from pytest_quantbench.report.markdown.figures import TIED

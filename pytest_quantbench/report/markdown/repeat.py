@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.report.commands import commands_of
 from pytest_quantbench.report.markdown.escaped import text
 from pytest_quantbench.report.phrases import cells
 
@@ -13,6 +12,15 @@ MEASURED = (
     "and models in `[tool.quantbench]` of a pyproject.toml there hold as they did."
 )
 UNKNOWN = "No command is known of {}: a program measured it, or a version that did not keep commands."
+
+
+def commands_of(records: Sequence[Record]) -> dict[str, list[Record]]:
+    """Records by the commands that parts of them were measured by, in the records' order."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        for command in record.commands:
+            found.setdefault(command, []).append(record)
+    return found
 
 
 def section(records: Sequence[Record], commands: Sequence[str]) -> list[str]:
