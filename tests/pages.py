@@ -143,7 +143,7 @@ def tools(folder):
     return folder
 
 
-def walk_through(page, folder, seconds=400):
+def walk_through(page, folder, seconds=900):
     """Do what a page says, in an empty folder: write its files, type its commands. Returns what was printed."""
     script = ["set -e"]
     for block in blocks(page):
