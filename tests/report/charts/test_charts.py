@@ -7,7 +7,6 @@ from dataclasses import replace
 import altair
 import pytest
 from builders import make_record
-from generated_suite import cells as generated
 
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.report import charts
@@ -74,6 +73,7 @@ def test_a_page_gets_its_own_width_and_headings(one_model):
     single = CHARTS["pareto"].draw(one_model, None)
     assert single["width"] == "container"
     assert "title" not in single
+    assert "dashed line is the noise floor" in CHARTS["kl_by_bits"].draw(one_model, None)["usermeta"]["notes"][0]
     several = CHARTS["looks"].draw(one_model, None)
     assert several["columns"] == 1
     assert all(panel["width"] <= 260 for panel in several["concat"])
@@ -81,9 +81,8 @@ def test_a_page_gets_its_own_width_and_headings(one_model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CHARTS)
-def test_pictures_of_a_large_suite_stay_small_and_say_what_they_leave_out(name):
-    cells = [Charted(record=record, arrays=arrays) for record, arrays in generated(12, tokens=512, questions=50)]
-    specification = CHARTS[name].draw(cells)
+def test_pictures_of_a_large_suite_stay_small_and_say_what_they_leave_out(twelve_models, name):
+    specification = CHARTS[name].draw(twelve_models)
     assert "are shown." in " ".join(specification["title"]["subtitle"])
     assert len(charts.svg(specification)) < 400_000
 
