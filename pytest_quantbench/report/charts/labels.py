@@ -82,7 +82,8 @@ def _around(far: float) -> list[Place]:
     return found
 
 
-PLACES = (*BESIDE, *(place for far in (22, 32, 44, 58) for place in _around(far)))
+FAR = (22, 32, 44, 58)  # pixels that a line to a name is long
+PLACES = (*BESIDE, *(place for far in FAR for place in _around(far)))
 
 
 def strokes(ends: Sequence[Spot], pieces: int | None = None) -> Boxes:
@@ -98,7 +99,7 @@ def strokes(ends: Sequence[Spot], pieces: int | None = None) -> Boxes:
     return np.concatenate([NOTHING, *found])
 
 
-STEPS = np.array([place.led * FURTHER + number for number, place in enumerate(PLACES)], dtype=float)
+STEPS = np.array([*range(len(BESIDE)), *(FURTHER + far / 4 + turn / 12 for far in FAR for turn in range(12))])
 LED = np.array([place.led for place in PLACES])
 LEADERS = np.stack([strokes([(0.0, 0.0), place.end], LEADER_PIECES) for place in PLACES])  # from a point at 0, 0
 CLEAR_OF_MARK = np.hypot(*LEADERS[..., :2].transpose(2, 0, 1)) > 2 * MARK + 2  # pieces of them
@@ -148,10 +149,10 @@ def distances(some: Boxes, points: Sequence[Spot]) -> Boxes:
 
 
 def lay_out(views: Sequence[View], names: Sequence[str]) -> list[Place | None]:
-    """A place for each point's name that holds in all views of a panel; None where there is none: it is left out.
+    """A place for each point's name that holds in all views of a panel; None where there is none: left out.
 
-    A name covers no other, no mark and nothing barred, and lies within the panel. Without a line that leads to it, it is
-    nearer to its own point than to any other; such a line meets no other mark and no name. Of the places that are left
+    A name covers no other, no mark and nothing barred, and lies within the panel. Without a line that leads to it it is
+    nearer to its own point than to any other; such a line meets no other mark and no name. Of the places that remain
     the nearest, unless it meets more of what else is drawn: a piece met is as bad as `STEPS_A_PIECE` steps down in
     `PLACES`. Names with the fewest places come first.
     """
@@ -171,7 +172,7 @@ def lay_out(views: Sequence[View], names: Sequence[str]) -> list[Place | None]:
 
 
 def _cost(view: View, number: int, name: str) -> Boxes:
-    """How bad each of the places is for a point's name, whatever becomes of other names; infinite where it cannot be."""
+    """How bad each place is for a point's name, whatever becomes of other names; infinite where it cannot be."""
     own, point = boxes(view.points[number], name), view.points[number]
     others = [each for place, each in enumerate(view.points) if place != number]
     marks = np.array([(x - MARK, y - MARK, x + MARK, y + MARK) for x, y in view.points])

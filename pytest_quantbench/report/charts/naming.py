@@ -1,4 +1,4 @@
-"""Names of points as a chart's rows and layers: where `labels` puts them, for each of the widths that a panel may have."""
+"""Names of points as a chart's rows and layers: where `labels` puts them, at each of the widths of a panel."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Names beside points: each is read as its own point's, none covers another, a mark or the edge; and long ones stay apart."""
+"""Names beside points: each is read as its own point's, none covers another, a mark or the edge; long ones differ."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The table that says the same as a chart: readable columns, each row with its model and recipe; and what tooltips name."""
+"""The table that says the same as a chart: readable columns, rows with model and recipe; and what tooltips name."""
 
 import re
 

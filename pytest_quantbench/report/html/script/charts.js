@@ -23,7 +23,8 @@ async function specificationOf(figure) {
 async function drawChart(figure) {
   const [embed, specification] = await Promise.all([embedder(), specificationOf(figure)]);
   const place = figure.querySelector(".drawing");
-  delete specification.title; // it stands above the chart
+  // Of an address with nothing behind its # Vega makes references that lead nowhere: a legend without colours.
+  if (window.location.href.endsWith("#")) history.replaceState(null, "", window.location.href.slice(0, -1));
   if ("columns" in specification) specification.columns = Math.max(1, Math.floor(place.clientWidth / PANEL));
   const config = THEMES[isDark() ? "dark" : "light"];
   const { finalize } = await embed(place, specification, { actions: false, ast: true, config, renderer: "svg", tooltip: { theme: "custom" } });
