@@ -154,7 +154,7 @@ def lay_out(views: Sequence[View], names: Sequence[str]) -> list[Place | None]:
     A name covers no other, no mark and nothing barred, and lies within the panel. Without a line that leads to it it is
     nearer to its own point than to any other; such a line meets no other mark and no name. Of the places that remain
     the nearest, unless it meets more of what else is drawn: a piece met is as bad as `STEPS_A_PIECE` steps down in
-    `PLACES`. Names with the fewest places come first.
+    `PLACES`, and half as bad where the line to the name meets it. Names with the fewest places come first.
     """
     costs = [STEPS + sum(_cost(view, number, name) for view in views) for number, name in enumerate(names)]
     taken = [_Taken() for _ in views]
@@ -185,14 +185,19 @@ def _cost(view: View, number: int, name: str) -> Boxes:
         apart = [place for place, each in enumerate(view.points) if math.dist(each, point) > 2 * MARK]
         bad |= _led_through(point, marks[apart])
     drawn = NOTHING if view.drawn is None else view.drawn
-    return np.where(bad, np.inf, STEPS_A_PIECE * covered(own, drawn).sum(axis=1))
+    met = covered(own, drawn).sum(axis=1) + LED * (_leaders_met(point, drawn) & CLEAR_OF_MARK).sum(axis=1) / 2
+    return np.where(bad, np.inf, STEPS_A_PIECE * met)
+
+
+def _leaders_met(point: Spot, taken: Boxes) -> Boxes:
+    """Of the line to each place (rows), which pieces meet any of what is taken."""
+    lines = (LEADERS + np.array([*point, *point])).reshape(-1, 4)
+    return covered(lines, taken).any(axis=1).reshape(len(PLACES), -1)
 
 
 def _led_through(point: Spot, taken: Boxes, pieces: Boxes = True) -> Boxes:
     """Which places have a line to them that meets any of what is taken, with any of its `pieces`."""
-    lines = (LEADERS + np.array([*point, *point])).reshape(-1, 4)
-    met = covered(lines, taken).any(axis=1).reshape(len(PLACES), -1)
-    return LED & (met & pieces).any(axis=1)
+    return LED & (_leaders_met(point, taken) & pieces).any(axis=1)
 
 
 @dataclass(slots=True, kw_only=True)

@@ -121,6 +121,13 @@ def test_a_name_keeps_clear_of_lines():
     assert lay_out([view([(150, 100)], drawn=line)], ["int4"]) == [labels.PLACES[1]]
 
 
+def test_a_line_to_a_name_does_not_run_along_another_line():
+    """Two points close together on a line: the lines to their names leave it."""
+    line = labels.strokes([(0.0, 100.0), (300.0, 100.0)])
+    places = lay_out([view([(150, 100), (151, 100)], drawn=line)], ["int4", "int3"])
+    assert all(place is not None and place.led and place.dy for place in places)
+
+
 def test_where_there_is_no_room_the_name_is_left_out():
     assert lay_out([view([(10, 10)], width=40, height=20)], ["a-long-name"]) == [None]
 
