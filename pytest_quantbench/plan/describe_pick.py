@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
+from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.plan.pick import Choice, Weighed
+from pytest_quantbench.record.schema import Record
 from pytest_quantbench.storage.files import GB
 
 WIDTH = 80
@@ -49,6 +51,12 @@ def _size(weighed: Weighed) -> str:
     return f"{shown}, {size.bits_per_weight:.2f} bits per weight"
 
 
+def _selected(record: Record) -> str:
+    """The options that select a cell: recipes that are no level's default are asked for by name."""
+    named = "" if record.recipe in LEVELS else f" --recipe {record.recipe}"
+    return f"-k {record.model_id}-{record.recipe}{'' if record.candidate else named}"
+
+
 def _reasons(weighed: Weighed, width: int) -> Iterator[str]:
     """Of a cell that was picked every figure; of another what speaks against it, and what would decide it."""
     told = [weighed.why] if weighed.why else []
@@ -58,5 +66,5 @@ def _reasons(weighed: Weighed, width: int) -> Iterator[str]:
         if each.word == weighed.word
     ]
     for sentence in told:
-        whole = sentence.replace("-k CELL", f"-k {weighed.record.model_id}-{weighed.record.recipe}")
+        whole = sentence.replace("-k CELL", _selected(weighed.record))
         yield from wrap(whole, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)
