@@ -39,8 +39,8 @@ def _of_model(choice: Choice, width: int) -> Iterator[str]:
                 yield from wrap(head, width, break_on_hyphens=False)
                 yield from _reasons(each, width)
     others = [*choice.larger, *choice.undecided, *choice.rejected]
-    if larger := [f"{each.record.recipe} ({each.word})" for each in others if each.gigabytes > largest]:
-        yield from wrap(f"larger: {', '.join(larger)}", width, subsequent_indent="  ", break_on_hyphens=False)
+    if larger := [f"{each.record.recipe} ({each.word})" for each in others if each.gigabytes >= largest]:
+        yield from wrap(f"not smaller: {', '.join(larger)}", width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _size(weighed: Weighed) -> str:
