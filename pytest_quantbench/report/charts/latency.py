@@ -65,9 +65,7 @@ def _panel(
     ]
     for cell in cells:
         on.tell(cell.record.model_id, cell.record.recipe, _told(points, cell.record.recipe))
-    above = {"title": sheet.heading(title)} if title else {}
-    drawn: sheet.Drawn = alt.layer(*layers, width=width, height=HEIGHT, **above)
-    return drawn
+    return sheet.panel(layers, width, HEIGHT, sheet.heading(title) if title else None)
 
 
 def _told(points: Sequence[dict[str, Any]], recipe: str) -> dict[str, str]:
@@ -94,7 +92,7 @@ def _marks(cell: Charted) -> list[dict[str, Any]]:
         ends = (None, None) if interval is None else (interval.low, interval.high)
         low, high = (MILLISECONDS * (seconds if end is None else end) for end in ends)  # an unknown end is not drawn
         told = "–" if None in ends else f"{wording.number(low)} to {wording.number(high)} ms"
-        row = {"model": cell.record.model_id, "group": cell.record.recipe}
+        row: dict[str, Any] = {"model": cell.record.model_id, "group": cell.record.recipe}
         row |= {"beyond": round(1 - percent / 100, 6), "ms": MILLISECONDS * seconds}
         row |= {"low": low, "high": high, "percentile": f"p{percent:g}", "interval": told}
         rows += [row] if low > 0 else []

@@ -66,16 +66,14 @@ def _panel(
     limit = alt.Chart(on.rows([{"limit": verdict.limit}])).mark_rule(strokeDash=[4, 3], strokeWidth=1.5)
     what = ", ".join(each for each in (short(verdict.of), verdict.outcome) if each)
     below = [f"{short(record.recipe)}, {what}"] if several else [what]
-    return alt.layer(
+    layers = [
         limit.encode(y=alt.Y("limit:Q", scale=axis.scale, title=axis.title)),
         base.mark_rule(strokeWidth=2, opacity=0.7).encode(
             x=x, y=alt.Y("low:Q", scale=axis.scale, title=axis.title), y2=alt.Y2("high"), color=colour
         ),
         base.mark_point(filled=True, size=60, opacity=1).encode(x=x, y=y, color=colour, shape=shape, tooltip=tooltip),
-        width=width,
-        height=HEIGHT,
-        title=sheet.heading(record.model_id if several else record.recipe, below),
-    )
+    ]
+    return sheet.panel(layers, width, HEIGHT, sheet.heading(record.model_id if several else record.recipe, below))
 
 
 def _row(look: Look, axis: scales.Axis) -> dict[str, Any]:

@@ -44,18 +44,18 @@ def layers(
 ) -> list[alt.Chart]:
     """The lines that lead to names, and the names. `several`: layouts, which the panel's width chooses from."""
 
-    def field(name: str, otherwise: str) -> alt.Expr:
+    def field(name: str, otherwise: str) -> Any:
         wide = f"width < {WIDE} ? datum.{name} : datum.wide_{name}" if several else f"datum.{name}"
         return alt.expr(f"({wide}) || {otherwise}")
 
     base = alt.Chart(data)
     found = []
     if any("end_x" in row or "wide_end_x" in row for row in rows):
-        ends = {"x2Offset": field("end_x", "0"), "y2Offset": field("end_y", "0")}
+        ends: dict[str, Any] = {"x2Offset": field("end_x", "0"), "y2Offset": field("end_y", "0")}
         channels = {"x2": alt.X2(x.shorthand.removesuffix(":Q")), "y2": alt.Y2(y.shorthand.removesuffix(":Q"))}
         found.append(base.mark_rule(strokeWidth=0.7, **ends).encode(x=x, y=y, **channels))
     if any("label" in row or "wide_label" in row for row in rows):
-        places = {"align": field("align", "'left'"), "dx": field("dx", "0"), "dy": field("dy", "0")}
+        places: dict[str, Any] = {"align": field("align", "'left'"), "dx": field("dx", "0"), "dy": field("dy", "0")}
         text = base.mark_text(text=field("label", "''"), baseline="middle", **places)
         found.append(text.encode(x=x, y=y))
     return found

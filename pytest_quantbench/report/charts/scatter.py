@@ -10,7 +10,7 @@ import numpy as np
 
 from pytest_quantbench.report.charts import labels, naming
 from pytest_quantbench.report.charts.scales import Axis
-from pytest_quantbench.report.charts.sheet import Drawn, Sheet, heading
+from pytest_quantbench.report.charts.sheet import Drawn, Sheet, heading, panel
 from pytest_quantbench.stats.estimates import Interval
 
 LEGEND_LIMIT = 220  # pixels of a name, as the theme has it
@@ -108,9 +108,7 @@ class Panel:
         ]
         for point in self.points:
             on.tell(point.model, point.name, point.tells)
-        above = {"title": heading(self.title)} if self.title else {}
-        drawn: Drawn = alt.layer(*layers, width=width, height=height, **above)
-        return drawn
+        return panel(layers, width, height, heading(self.title) if self.title else None)
 
     def _points(self, on: Sheet, x: alt.X, y: alt.Y, width: int | str, height: int) -> list[alt.Chart]:
         layouts = naming.layouts(width)
@@ -123,7 +121,8 @@ class Panel:
         data = on.rows(rows)
         colour = self.groups.colour()
         bar = alt.Chart(data).mark_rule(strokeWidth=1.2, opacity=0.7)
-        up, across = {"scale": self.y.scale, "title": self.y.title}, {"scale": self.x.scale, "title": self.x.title}
+        up: dict[str, Any] = {"scale": self.y.scale, "title": self.y.title}
+        across: dict[str, Any] = {"scale": self.x.scale, "title": self.x.title}
         return [
             bar.encode(x=x, y=alt.Y("y_low:Q", **up), y2=alt.Y2("y_high"), color=colour),
             bar.encode(x=alt.X("x_low:Q", **across), x2=alt.X2("x_high"), y=y, color=colour),

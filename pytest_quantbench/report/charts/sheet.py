@@ -18,7 +18,7 @@ MOST_PANELS = 10
 MOST_LETTERS = 28  # of a panel's name
 
 Row: TypeAlias = dict[str, Any]  # of data: JSON values by name
-Drawn: TypeAlias = alt.LayerChart | alt.FacetChart  # what altair calls a panel of layers
+Drawn: TypeAlias = dict[str, Any]  # a panel's part of a specification
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,22 +59,17 @@ class Sheet:
         return (self.width or 340) - MARGINS - AXIS
 
     def finish(self, panels: Sequence[Drawn], notes: Sequence[str], columns: int = 2) -> dict[str, Any]:
-        """The specification as JSON values. Of several panels its `columns` stand side by side.
-
-        Panels are put together here: altair would copy and check each of them again with all its layers. That the whole
-        is one of Vega-Lite's, tests see to.
+        """The specification as JSON values. Of several panels its `columns` stand side by side. Tests see to it
+        that the whole is one of Vega-Lite's.
         """
-        drawn = [panel.to_dict(validate=False) for panel in panels]
         said = [note for note in (*notes, self._without_names()) if note]
-        whole: dict[str, Any] = {"$schema": drawn[0]["$schema"], "description": f"{self.title}. {self.tells}"}
-        for panel in drawn:
-            del panel["$schema"], panel["config"]  # sizes that altair gives to panels without any
-        if len(drawn) > 1:
-            whole |= {"concat": drawn, "columns": 1 if self.width is None else columns, "spacing": 20}
+        whole: dict[str, Any] = {"$schema": alt.SCHEMA_URL, "description": f"{self.title}. {self.tells}"}
+        if len(panels) > 1:
+            whole |= {"concat": list(panels), "columns": 1 if self.width is None else columns, "spacing": 20}
         else:
-            own = drawn[0].pop("title", {})  # what a panel by itself is of stands with the notes
+            own = panels[0].get("title", {})  # what a panel by itself is of stands with the notes
             said += [", ".join([own["text"], *own.get("subtitle", [])])] if own else []
-            whole |= drawn[0]
+            whole |= {name: part for name, part in panels[0].items() if name != "title"}
         if self.width is not None:
             whole["title"] = {"text": self.title, "subtitle": self._wrapped([self.tells, *said]), "offset": 14}
         return whole | {"datasets": dict(self.datasets), "usermeta": {"notes": said, "table": self._table()}}
@@ -92,6 +87,17 @@ class Sheet:
         assert self.width is not None
         letters = int((self.width - MARGINS) / LETTER)
         return [line for text in texts for line in textwrap.wrap(text, letters)]
+
+
+def panel(
+    layers: Sequence[alt.Chart], width: int | Literal["container"], height: int, title: alt.TitleParams | None = None
+) -> Drawn:
+    """Layers over each other. They are put together here: altair would copy and check each of them again, twice."""
+    parts = [layer.to_dict(validate=False) for layer in layers]
+    for part in parts:
+        del part["$schema"], part["config"]  # sizes that altair gives to charts without any
+    above = {} if title is None else {"title": title.to_dict()}
+    return {"layer": parts, "width": width, "height": height} | above
 
 
 def heading(name: str, below: Sequence[str] = ()) -> alt.TitleParams:

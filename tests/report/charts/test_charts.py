@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import time
 from dataclasses import replace
 
 import altair
@@ -11,6 +12,8 @@ from builders import make_record
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.report import charts
 from pytest_quantbench.report.charts import CHARTS, Charted, theme
+
+MOST_SECONDS_DRAWN = 5
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -77,6 +80,15 @@ def test_a_page_gets_its_own_width_and_headings(one_model):
     several = CHARTS["looks"].draw(one_model, None)
     assert several["columns"] == 1
     assert all(panel["width"] <= 260 for panel in several["concat"])
+
+
+@pytest.mark.slow
+def test_all_charts_are_drawn_soon_for_a_picture_and_for_a_page(twelve_models):
+    """In seconds of this process. Of more models than these the first are drawn, so a thousand cells take no longer."""
+    began = time.process_time()
+    drawn = [chart.draw(twelve_models, width) for chart in CHARTS.values() for width in (760, None)]
+    assert time.process_time() - began < MOST_SECONDS_DRAWN
+    assert all(drawn)
 
 
 @pytest.mark.slow
