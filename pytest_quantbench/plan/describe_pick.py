@@ -58,5 +58,5 @@ def _reasons(weighed: Weighed, width: int) -> Iterator[str]:
         if each.word == weighed.word
     ]
     for sentence in told:
-        whole = sentence.replace("-k CELL", f"-k {weighed.record.model_id}-{weighed.record.recipe}")
+        whole = sentence.replace("-k CELL", f"-k {weighed.record.cell}")
         yield from wrap(whole, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)

@@ -11,7 +11,7 @@ from pytest_quantbench.record.suite import SuiteVerdict
 from pytest_quantbench.report.answers import answer, answers
 from pytest_quantbench.report.blocks import blocks
 from pytest_quantbench.report.coloured import WORD_TONES, Line, Piece, Tone, plain
-from pytest_quantbench.report.phrases import cell_name, cells
+from pytest_quantbench.report.phrases import cells
 from pytest_quantbench.report.tables import calibration, coherence, errors_by_source
 from pytest_quantbench.report.text_width import wrapped
 
@@ -83,16 +83,15 @@ def _speed_lines(records: Sequence[Record]) -> list[str]:
 
 def sentences(record: Record, outcomes: Sequence[Outcome] = ("fail", *OPEN)) -> list[str]:
     """Why a cell failed, could not be decided or is better than its reference: one sentence for each such verdict."""
-    name = f"{record.model_id}-{record.recipe}"
     told = [verdict for verdict in record.verdicts if verdict.outcome in outcomes]
-    return [f"{name} {verdict.outcome}: {explain(verdict)}" for verdict in told]
+    return [f"{record.cell} {verdict.outcome}: {explain(verdict)}" for verdict in told]
 
 
 def coherence_lines(records: Sequence[Record]) -> list[str]:
     """Which cells have collapsed, or that none has; nothing where coherence was not measured."""
     measured = [record for record in records if record.coherence is not None]
     collapsed = [record for record in measured if record.coherence is not None and record.coherence.collapsed]
-    lines = [f"coherence: {record.model_id}-{record.recipe} has {coherence(record)}" for record in collapsed]
+    lines = [f"coherence: {record.cell} has {coherence(record)}" for record in collapsed]
     return lines or (["coherence: no cell has collapsed"] if measured else [])
 
 
@@ -101,7 +100,7 @@ def integrity_lines(records: Sequence[Record], most: int | None = FINDINGS_SHOWN
     compared = [record for record in records if record.integrity is not None]
     lines = []
     for record in compared:
-        found, name = record.integrity or (), f"integrity: {record.model_id}-{record.recipe}"
+        found, name = record.integrity or (), f"integrity: {record.cell}"
         lines += [f"{name}: {sentence}" for sentence in found[:most]]
         if most is not None and len(found) > most:
             lines.append(f"{name}: and {len(found) - most} more findings, in its record")
@@ -112,7 +111,7 @@ def integrity_lines(records: Sequence[Record], most: int | None = FINDINGS_SHOWN
 def runtime_lines(records: Sequence[Record]) -> list[str]:
     """Of every candidate that its own runtime ran: what the file lost, and what the runtime adds."""
     ran = [record for record in records if record.runtime is not None]
-    return [f"runtime: {record.model_id}-{record.recipe}: {errors_by_source(record)}" for record in ran]
+    return [f"runtime: {record.cell}: {errors_by_source(record)}" for record in ran]
 
 
 def calibration_lines(records: Sequence[Record]) -> list[str]:
@@ -131,7 +130,7 @@ def candidate_lines(records: Sequence[Record]) -> list[str]:
         part = record.candidate
         if part is not None:
             judged = "run with its own config" if part.own_config else "judged with the reference's"
-            found += [f"candidate {cell_name(record)}: {each} ({judged})" for each in part.differences]
+            found += [f"candidate {record.cell}: {each} ({judged})" for each in part.differences]
     return found
 
 

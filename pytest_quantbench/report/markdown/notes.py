@@ -9,7 +9,7 @@ from pytest_quantbench.record.schema import Compression, Record
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown.escaped import code, text
 from pytest_quantbench.report.markdown.figures import percent, significant
-from pytest_quantbench.report.phrases import cell_name, joined
+from pytest_quantbench.report.phrases import joined
 from pytest_quantbench.report.tables import MISSING, number
 
 COHERENCE_COLUMNS = (
@@ -48,7 +48,7 @@ def _coherent(record: Record, part: Coherence) -> list[str]:
     guessing = MISSING if part.guessing_p is None else _rare(part.guessing_p)
     looping = MISSING if part.looping is None else f"{part.looping} of {part.prompts}"
     return [
-        text(cell_name(record)),
+        text(record.cell),
         verdict,
         looping,
         MISSING if part.only_here is None else str(part.only_here),
@@ -67,9 +67,9 @@ def integrity(records: Sequence[Record]) -> list[str]:
     compared = [record for record in records if record.integrity is not None]
     if not compared:
         return []
-    lines = [f"- {text(cell_name(record))}: {text(told)}" for record in compared for told in record.integrity or ()]
+    lines = [f"- {text(record.cell)}: {text(told)}" for record in compared for told in record.integrity or ()]
     lines += [
-        f"- {text(cell_name(record))} differs from its reference: {text(note)}"
+        f"- {text(record.cell)} differs from its reference: {text(note)}"
         for record in compared
         for note in record.integrity_notes
     ]
@@ -91,7 +91,7 @@ def tasks(records: Sequence[Record]) -> list[str]:
     if keen := [name for name in asked if name in SENSITIVE_TASKS]:
         lines.append(f"- Known to be sensitive to quantization (written answers): {text(', '.join(keen))}.")
     rows = [
-        [text(cell_name(record)), text(name), f"{task.questions:,}", f"{task.questions_for_one_point:,}"]
+        [text(record.cell), text(name), f"{task.questions:,}", f"{task.questions_for_one_point:,}"]
         for record in records
         for name, task in (record.accuracy.tasks.items() if record.accuracy else ())
         if task.questions_for_one_point is not None
@@ -113,7 +113,7 @@ def _covered(record: Record, part: Compression) -> list[str]:
     """Notes and reasons that are the same for many tensors are told once."""
     kept = "tensor" if len(part.kept) == 1 else "tensors"
     lines = [
-        f"- {text(cell_name(record))}: {100 * part.quantized_fraction:.2f} % of the parameters quantized, "
+        f"- {text(record.cell)}: {100 * part.quantized_fraction:.2f} % of the parameters quantized, "
         f"{len(part.kept):,} {kept} kept as they were"
     ]
     said: dict[str, list[str]] = {}
