@@ -6,6 +6,7 @@ from pytest_quantbench.catalog.criteria import INSENSITIVE_TASKS, SENSITIVE_TASK
 from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.record.schema import Compression, Record
+from pytest_quantbench.record.state import since_baseline
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown.escaped import code, text
 from pytest_quantbench.report.markdown.figures import percent, significant
@@ -75,6 +76,21 @@ def integrity(records: Sequence[Record]) -> list[str]:
     ]
     lines = lines or ["- Of all cells whose weights were compared, they are the source's, but for rounding."]
     return ["## Are the weights what they should be?", "", *lines, ""]
+
+
+def baseline(records: Sequence[Record]) -> list[str]:
+    """What is worse than the baseline, and what could not be compared with it; nothing for a run without one."""
+    found = [(record.cell, change) for record in records for change in since_baseline(record)]
+    if not found:
+        return []
+    told = [(cell, change) for cell, change in found if change.word in ("regression", "not compared")]
+    told.sort(key=lambda each: each[1].word, reverse=True)
+    lines = [f"- {text(cell)}: {text(change.sentence)}" for cell, change in told]
+    if not any(change.word == "regression" for _, change in told) and len(told) < len(found):
+        lines.insert(
+            0, f"- None of the figures that were compared ({len(found) - len(told)}) is worse beyond the noise."
+        )
+    return ["## What got worse since the baseline", "", *lines, ""]
 
 
 def tasks(records: Sequence[Record]) -> list[str]:
