@@ -75,7 +75,7 @@ def figure(verdict: Verdict) -> str:
     ends = [verdict.estimate] if low is None or high is None or low == high else [verdict.estimate, low, high]
     if verdict.metric in GAINS and max(ends) < 0:
         told, ends = GAINS[verdict.metric], [-end for end in (ends[0], *ends[:0:-1])]
-    shown: Callable[[float], str] = ("{:.1f}" if metric.unit in ("%", "points") else "{:.3f}").format
+    shown: Callable[[float], str] = ("{:z.1f}" if metric.unit in ("%", "points") else "{:z.3f}").format
     text, *between = map(shown, ends)
     text += f" [{', '.join(between)}]" if between else ""
     return told.format(*([criterion(verdict)] if told.count("{}") > 1 else []), text)

@@ -9,9 +9,9 @@ from pytest_quantbench.record.schema import Compression, Record
 from pytest_quantbench.record.state import since_baseline
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown.escaped import code, text
-from pytest_quantbench.report.markdown.figures import percent, significant
+from pytest_quantbench.report.markdown.figures import percent
 from pytest_quantbench.report.phrases import joined
-from pytest_quantbench.report.tables import MISSING, number
+from pytest_quantbench.report.tables import MISSING, number, significant
 
 COHERENCE_COLUMNS = (
     "Cell",
