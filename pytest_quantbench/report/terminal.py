@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.state import state_of
 from pytest_quantbench.record.suite import SuiteVerdict
 from pytest_quantbench.report.answers import answer, answers
 from pytest_quantbench.report.blocks import blocks
@@ -49,6 +50,7 @@ def _answer(sentence: str, width: int) -> Iterator[Line]:
 def _notes(records: Sequence[Record]) -> Iterator[str]:
     """What stands below the blocks; of many of a kind the first."""
     for notes in (
+        _worse_lines(records),
         _open_lines(records),
         _speed_lines(records),
         coherence_lines(records),
@@ -60,6 +62,14 @@ def _notes(records: Sequence[Record]) -> Iterator[str]:
         yield from notes[:NOTES_SHOWN]
         if len(notes) > NOTES_SHOWN:
             yield f"and {len(notes) - NOTES_SHOWN} more like these, in the report"
+
+
+def _worse_lines(records: Sequence[Record]) -> list[str]:
+    """Cells that are worse than their baseline, where there are so many that the answer tells them together."""
+    told = " ".join(answers(records))
+    worse = [answer(record) for record in records if state_of(record) == "worse than its baseline"]
+    found = [each for each in worse if each is not None and each.sentence not in told]
+    return [each.sentence for each in found if each.sentence.replace(f" {each.word}: ", ": ", 1) not in told]
 
 
 def _open_lines(records: Sequence[Record]) -> list[str]:
