@@ -20,15 +20,22 @@ async function specificationOf(figure) {
   return JSON.parse(await opened(packed.textContent));
 }
 
-async function drawChart(figure) {
+/** `paper`: in light colours, whatever those of the page are. */
+async function drawChart(figure, paper = false) {
   const [embed, specification] = await Promise.all([embedder(), specificationOf(figure)]);
+  const theme = isDark() && !paper ? "dark" : "light";
   const place = figure.querySelector(".drawing");
   delete specification.title; // it stands above the chart
   if ("columns" in specification) specification.columns = Math.max(1, Math.floor(place.clientWidth / PANEL));
-  const config = THEMES[isDark() ? "dark" : "light"];
-  const { finalize } = await embed(place, specification, { actions: false, ast: true, config, renderer: specification.usermeta?.renderer ?? "svg", tooltip: { theme: "custom" } });
-  figure.dataset.drawn = "";
-  drawnCharts.set(figure, () => { finalize(); return drawChart(figure); });
+  const { finalize } = await embed(place, specification, { actions: false, ast: true, config: THEMES[theme], renderer: specification.usermeta?.renderer ?? "svg", tooltip: { theme: "custom" } });
+  figure.dataset.drawn = theme;
+  drawnCharts.set(figure, (onPaper) => { finalize(); return drawChart(figure, onPaper); });
+  if (!figure.querySelector(".notes")) figure.querySelector(".as-table").before(notesOf(specification));
+}
+
+/** What a chart says of itself below it: what it leaves out, what its marks are. */
+function notesOf(specification) {
+  return element("p", { class: "legend notes" }, (specification.usermeta?.notes ?? []).join(" "));
 }
 
 /** The rows of all the data that a specification holds, in any of its parts; the same rows once. */
@@ -44,6 +51,8 @@ function rowsIn(specification) {
 }
 
 function asTables(specification) {
+  const said = specification.usermeta?.table;
+  if (said) return [table(said.columns, said.rows)];
   return rowsIn(specification).flatMap((rows) => {
     const titles = [...new Set(rows.flatMap(Object.keys))];
     const numeric = titles.map((title) => rows.every((row) => typeof (row[title] ?? 0) === "number"));
@@ -76,4 +85,13 @@ function startCharts() {
   }
 }
 
-const redrawCharts = () => Promise.all([...drawnCharts.values()].map((again) => again()));
+const redrawCharts = (onPaper = false) => Promise.all([...drawnCharts.values()].map((again) => again(onPaper)));
+
+/** Every chart, drawn as it is printed; then the browser's own dialog, and after it the colours of the page again. */
+async function printPage() {
+  const waiting = OPENS && !byId("overview").hidden ? [...document.querySelectorAll("figure.chart:not([data-drawn])")] : [];
+  await Promise.all(waiting.map((figure) => drawChart(figure, true)));
+  if (isDark()) await redrawCharts(true);
+  window.print();
+  if (isDark()) await redrawCharts();
+}
