@@ -1,5 +1,6 @@
 # `make bench` runs the main job on the embedded model, `make test` the test suite; `make test-slow` runs whole sessions
-# with kills and faults, and the slowest methods. Each sets up what it needs.
+# with kills and faults, and the slowest methods; `make docs` builds the site of the documentation. Each sets up what it
+# needs.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +19,7 @@ RUNS := $(if $(filter cpu,$(BACKEND)),1,3)
 # compare against; where this version cannot be had, name another: make test TORCH=torch
 TORCH ?= torch==2.13.0
 
-.PHONY: bench test test-slow lint clean
+.PHONY: bench test test-slow lint docs clean
 
 bench: $(VENV)/ready
 	$(BIN)/pytest benches -k Tiny --runs $(RUNS) --results results
@@ -35,11 +36,19 @@ lint: $(VENV)/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Into site/, without a network but for the first time; a link that leads nowhere ends it.
+docs: $(VENV)/docs
+	$(BIN)/zensical build --strict --clean
+
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet $(TORCH) --editable ".[$(EXTRAS)]"
 	touch $@
 
+$(VENV)/docs: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
+	touch $@
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) site

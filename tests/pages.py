@@ -1,6 +1,6 @@
-"""The pages that people read, README.md and those of docs/, and the examples on them: found, checked and run in one way.
+"""The pages that people read, README.md and those of docs/, and their examples: found, checked and run in one way.
 
-A page's blocks are taken in order, as a reader does. One that begins with a comment with a file's name (`# gates/test_model.py`)
+A page's blocks are taken in order, as a reader does. One that begins with a file's name as a comment (`# test_it.py`)
 is that file; one marked `bash` is typed into a shell.
 """
 
@@ -24,7 +24,6 @@ NAMES = {str(page.relative_to(ROOT)): page for page in PAGES}
 TAGGED = ("bash", "python", "toml", "yaml")
 OURS = ("quantbench", "pytest")
 OTHERS = {"cat", "cd", "git", "make", "mkdir", "pip", "python3", "source"}  # tools whose lines are not ours to check
-THEIRS = ("lm_eval", "llama-", "mlx_lm", "python")
 NAMED = re.compile(r"# ([\w./-]+\.(?:py|toml|yml|yaml))\n")
 EXPRESSION = re.compile(r"\$\{\{.*?\}\}")  # that GitHub replaces in a workflow
 
@@ -102,7 +101,7 @@ def commands(page):
 
 
 def _as_typed(command):
-    """Without what a shell does with its output and its exit code, and of a synopsis such as `[--to mlx|gguf]` one case."""
+    """Without what a shell does with output and exit code; of a synopsis such as `[--to mlx|gguf]` one case."""
     for mark in (">>", " && ", " || "):
         command = command.partition(mark)[0]
     return re.sub(r"(\w+)(\|\w+)+", r"\1", re.sub(r"\[(--[^\]]*)\]", r"\1", command))
@@ -134,7 +133,7 @@ def _without_folders(arguments):
 
 
 def tools(folder):
-    """A folder for PATH in which `quantbench`, `pytest`, `python` and mlx-lm's commands are those of this environment."""
+    """A folder for PATH in which `quantbench`, `pytest`, `python` and `mlx_lm.convert` are of this environment."""
     folder.mkdir()
     modules = {"quantbench": "pytest_quantbench.cli", "pytest": "pytest", "mlx_lm.convert": "mlx_lm convert"}
     lines = {"python": "", **{name: f" -m {module}" for name, module in modules.items()}}
@@ -144,7 +143,7 @@ def tools(folder):
     return folder
 
 
-def walk_through(page, folder, seconds=400):
+def walk_through(page, folder, seconds=900):
     """Do what a page says, in an empty folder: write its files, type its commands. Returns what was printed."""
     script = ["set -e"]
     for block in blocks(page):

@@ -100,8 +100,8 @@ def _decode(chosen: argparse.Namespace) -> "tuple[str, Written]":
         raise QuantbenchError(f"--to {chosen.to} needs --recipe ID. Without one a quantized model is decoded: --to hf.")
     if chosen.model in MODELS and local_path(chosen.model) is None:
         raise QuantbenchError(
-            f"{chosen.model} is a model of the catalogue, and not quantized: say at which recipe, such as --recipe int4, "
-            f"or --recipe bf16 for its own weights."
+            f"{chosen.model} is a model of the catalogue, and not quantized: say at which recipe, such as "
+            "--recipe int4, or --recipe bf16 for its own weights."
         )
     holding = open_candidate(find(chosen.model, chosen.offline))
     with new_directory(chosen.output) as directory:

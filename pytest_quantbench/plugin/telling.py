@@ -104,11 +104,12 @@ class Telling:
         if not self._config.pluginmanager.hasplugin(SUMMARY):
             return
         from pytest_quantbench.plugin.run import run_of
-        from pytest_quantbench.record.folder import in_order
 
         run = run_of(self._config)
         if not run.written or run.selftests:
             return
+        from pytest_quantbench.record.folder import in_order  # heavy: not where tests are only collected
+
         self._tell_records(path for path in map(str, run.written) if path not in self._told)
         found = {path: self._read(str(path)) for path in dict.fromkeys(run.written)}
         paths = {id(record): path for path, record in found.items() if record is not None}

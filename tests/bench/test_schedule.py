@@ -91,7 +91,7 @@ def test_one_walk_gives_every_recipe_what_it_gets_alone_to_the_last_bit(open_sub
     shared_walk = expecting_all(open_subject())
     shared = {name: samples_of(shared_walk.cell(recipe_of(name))) for name in RECIPES}
     ((what, tracks, _),) = walks
-    assert what == "T2+T3 llama-0-0 bf16, int4-rtn, int3-rtn, int2-rtn"
+    assert what == "T2+T3 of llama-0-0, 4 recipes"
     assert tracks == len(RECIPES) + 1  # the noise floor's
     for name in RECIPES:
         cell = open_subject().cell(recipe_of(name))
@@ -220,7 +220,7 @@ def test_a_session_that_asks_for_more_walks_for_what_is_new_only(open_subject, w
     more = open_subject(fresh=False)
     more.expect([(recipe_of(name), T2) for name in ("int4-rtn", "int8")])
     assert len(more.cell(recipe_of("int8")).samples("perplexity").nll_nats) == 128
-    assert [(what, tracks) for what, tracks, _ in walks] == [("T2 llama-0-0 int8", 1)]
+    assert [(what, tracks) for what, tracks, _ in walks] == [("T2 of llama-0-0, int8", 1)]
     assert len(more.cell(recipe_of("int8")).samples("perplexity").fidelity.kl_nats) == 128
 
 

@@ -2,15 +2,12 @@
 
 import argparse
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from cli.test_run import quantbench
 from mlx_models import as_mlx
+from pages import NAMES, the_block
 
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
@@ -21,13 +18,7 @@ from pytest_quantbench.plugin import suite
 from pytest_quantbench.plugin.options import OPTIONS
 from pytest_quantbench.plugin.pyproject_table import candidate_limits, read_table
 
-PAGE = (Path(__file__).parents[2] / "docs" / "candidates.md").read_text()
-
-
-def block(language):
-    """The one block of a language on the page."""
-    (found,) = re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
-    return found
+PAGE = NAMES["docs/candidates.md"].read_text()
 
 
 @pytest.fixture
@@ -118,24 +109,8 @@ def test_from_a_file_to_a_verdict(q4, tmp_path, limit, code):
     assert (record["recipe"], record["level"], verdict["limit"]) == ("q4", "int4", float(limit))
 
 
-@pytest.mark.slow
-def test_the_pages_walk_through_ends_as_it_says(tmp_path):
-    """docs/candidates.md, as a user types it into a shell."""
-    script = block("bash").replace("quantbench judge", f"{sys.executable} -m pytest_quantbench.cli judge")
-    script = script.replace("mlx_lm.convert", f"{sys.executable} -m mlx_lm convert").replace(
-        "$(python", f"$({sys.executable}"
-    )
-    known = {name: value for name, value in os.environ.items() if name != "PYTEST_PLUGINS"}
-    command = ["bash", "-ec", script]
-    found = subprocess.run(command, cwd=tmp_path, env=known, capture_output=True, text=True, timeout=300)
-    assert found.returncode == 0, found.stdout + found.stderr
-    (header,) = re.findall(r"    (quantbench: candidate .*)", PAGE)
-    assert header in found.stdout
-    assert (tmp_path / "results" / "Tiny_candidate_tiny-4bit.json").is_file()
-
-
 def test_the_pages_table_of_limits_is_one(tmp_path):
-    (tmp_path / "pyproject.toml").write_text(block("toml"))
+    (tmp_path / "pyproject.toml").write_text(the_block("docs/candidates.md", "toml"))
     every, one = candidate_limits(read_table(tmp_path)[1]["candidates"])
     assert set(every) < set(METRICS)
     assert one == {"tiny-4bit": {"perplexity_delta": 0.3}}

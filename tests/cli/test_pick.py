@@ -1,14 +1,11 @@
 """`quantbench pick` as a user calls it."""
 
 import json
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import generated_suite
 import pytest
+from pages import NAMES, the_block
 
 from pytest_quantbench.cli.main import main
 from pytest_quantbench.plan.requirements import REQUIREMENTS
@@ -59,28 +56,11 @@ def test_a_folder_without_records_is_named(tmp_path, capsys):
     assert "holds no records" in capsys.readouterr().err
 
 
-PAGE = (Path(__file__).parents[2] / "docs" / "choosing.md").read_text()
-
-
-def block(kind):
-    """The page's block of this kind."""
-    return PAGE.partition(f"```{kind}\n")[2].partition("```")[0]
-
-
-@pytest.mark.slow
-def test_the_pages_example_ends_as_it_says(tmp_path):
-    """docs/choosing.md, as a user types it into a shell."""
-    script = block("bash").replace("quantbench ", f"{sys.executable} -m pytest_quantbench.cli ")
-    known = {name: value for name, value in os.environ.items() if name != "PYTEST_PLUGINS"}
-    command = ["bash", "-ec", script]
-    found = subprocess.run(command, cwd=tmp_path, env=known, capture_output=True, text=True, timeout=300)
-    assert found.returncode == 0, found.stdout + found.stderr
-    answer = next(line for line in found.stdout.splitlines() if line.startswith("Tiny: take"))
-    assert answer.strip() == next(line.strip() for line in PAGE.splitlines() if "Tiny: take" in line)
+PAGE = NAMES["docs/choosing.md"].read_text()
 
 
 def test_the_pages_prices_are_read(tmp_path):
-    (tmp_path / "pyproject.toml").write_text(block("toml"))
+    (tmp_path / "pyproject.toml").write_text(the_block("docs/choosing.md", "toml"))
     table = read_table(tmp_path)[1]["cost"]
     assert table == {"price_per_hour": 2.49, "currency": "USD", "volume_tokens": 10**9}
 

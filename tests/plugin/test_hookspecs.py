@@ -11,10 +11,14 @@ from pytest_quantbench.plugin import hookspecs
 SPECS = {name: made for name, made in vars(hookspecs).items() if name.startswith("pytest_quantbench_")}
 CONFTEST = """
 import json
-import os
 
-WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
+WORKER = "main"
 told = []
+
+
+def pytest_configure(config):
+    global WORKER
+    WORKER = getattr(config, "workerinput", {}).get("workerid", "main")
 
 
 def pytest_quantbench_verdict(nodeid, cell, verdict, test_report):
