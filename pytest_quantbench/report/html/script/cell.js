@@ -119,12 +119,12 @@ function behind(found, metric) {
 /** The looks of a sequential check: each one's interval under the other. */
 function looks(found, metric, title) {
   if (found.looks.length < 2) return null;
-  const rows = found.looks.map((look) => [number(look.items), percent(look.fraction), number(look.alpha, 2),
+  const rows = found.looks.map((look) => [[number(look.items), element("small", { class: "under" }, `${number(100 * look.fraction, 3)} % of the plan`)], number(look.alpha, 2),
     [number(look.estimate, 3), element("small", { class: "under" }, look.low === null ? "too early to say" : `[${number(look.low, 3)}, ${number(look.high, 3)}]`)], word(look.outcome)]);
   return element("details", {}, element("summary", {}, `${found.looks.length} looks`),
     intervals(found.looks.map((look) => ({ ...look, told: `${number(look.items)} ${metric.items}: ${number(look.estimate)}` })), found.limit, metric.better,
       `${title}: the intervals of ${found.looks.length} looks, the first on top`),
-    table([metric.items ?? "items", "of the plan", "error spent", "estimate", "said"], rows, [0, 1, 2, 3]));
+    table([metric.items ?? "items", "error spent", "estimate", "said"], rows, [0, 1, 2]));
 }
 
 /** Tensors that were kept or encoded otherwise, by their reason; what is wrong with the weights; how a candidate differs. */
