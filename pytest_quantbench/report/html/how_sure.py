@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.judge.verdict import Outcome, Verdict
-from pytest_quantbench.record.schema import Perplexity, Record
+from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import Criterion, holm_outcomes
 from pytest_quantbench.report.html.typeset import signed, typeset
 from pytest_quantbench.stats.estimates import Interval
@@ -117,7 +117,7 @@ Whole = tuple[int, Interval | None, int]  # items, the figure over all of them, 
 
 
 def _text(record: Record, of: str) -> Whole | None:
-    parts: list[Perplexity | None] = [record.perplexity, *record.perplexities.values()]
+    parts = [record.perplexity, *record.perplexities.values()]
     found = next((part for part in parts if part is not None and part.corpus == of), None)
     return None if found is None else (found.tokens, found.delta_interval, 3)
 

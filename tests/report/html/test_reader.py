@@ -76,8 +76,7 @@ def test_the_questions(browser, report, found):
         "how sure is that?": f"{verdict.low:.3f}, {verdict.high:.3f}" in told
         and "at most 5 %" in first
         and plain(f"How sure: {sure.alone}") in told,
-        "does it hold together with the others?": plain(sure.together) in told
-        and "verdicts would have to count" in first,
+        "does it hold together with the others?": plain(sure.together) in told and "verdicts would have" in first,
         "which limits were these?": "< 2.5" in first and "≥ 75 %" in first,
         "was it judged by all criteria?": "2 of 4 criteria" in first,
         "which perplexity is which?": f"perplexity, all {text.tokens:,} tokens" in told and plain(sure.whole) in told,

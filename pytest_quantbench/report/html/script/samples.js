@@ -115,7 +115,7 @@ function question(each, right) {
     element("p", { class: "asked" }, each.text ?? `${each.id} (its text was not kept)`),
     options.length ? table(["option", "right", ...["this cell", "reference"].map((who) => (likelihoods ? `${who}, log-likelihood in nats` : who))], options.map((option, place) => [option,
       place === each.gold ? "✓ right" : "", told(each.mine, place, chosen.mine), told(each.reference, place, chosen.reference)]), [2, 3]) : null,
-    likelihoods && (chosen.mine === null || chosen.reference === null) ? element("p", { class: "legend" }, "Which option was chosen goes by the length of the options' texts, which were not kept.") : null,
+    likelihoods && !each.options ? element("p", { class: "legend" }, "Which option was chosen goes by the length of the options' texts, which were not kept.") : null,
     each.mine_text || each.reference_text ? element("div", { class: "beside" },
       element("div", {}, element("h4", {}, "This cell"), element("blockquote", {}, each.mine_text ?? NOT_KEPT)),
       element("div", {}, element("h4", {}, "The reference"), element("blockquote", {}, each.reference_text ?? NOT_KEPT))) : null,
@@ -129,8 +129,8 @@ function question(each, right) {
 function choice({ gold, options }, likelihoods, right) {
   if (!likelihoods) return null;
   const ways = [...(options ? [likelihoods.map((value, place) => value / (options[place].length || 1))] : []), likelihoods];
-  const chosen = ways.map((values) => values.indexOf(Math.max(...values)));
-  return chosen.find((place) => (place === gold) === right) ?? null;
+  const likeliest = ways.map((values) => values.flatMap((value, place) => (value === Math.max(...values) ? [place] : [])));
+  return likeliest.flat().find((place) => (place === gold) === right) ?? null;
 }
 
 const told = (likelihoods, place, chosen) => (likelihoods ? [chosen === place ? element("b", {}, "chosen ") : "", number(likelihoods[place])] : MISSING);
