@@ -174,9 +174,7 @@ def _weighing(name: str, seen: Seen, limit: float, p_bad: float, claims: int, *,
     told = f"{required.label} {_figure(seen, required.digits)} {required.unit}".rstrip() + f", asked: {bound}"
     if _within_noise(seen, limit):
         finer = f"{told}: rounding alone changes it by {seen.floor:.3g}"
-        return Weighing(
-            requirement=name, word="undecided", sentence=finer, settled_by="a larger limit can be"
-        )
+        return Weighing(requirement=name, word="undecided", sentence=finer, settled_by="a larger limit can be")
     sure = seen.p_good(limit, required.better) * max(1, claims) < ALPHA
     # what is exactly on the limit is good enough: it is asked first
     word: Word = "meets all" if meets or sure else "does not" if p_bad < ALPHA else "undecided"

@@ -12,9 +12,8 @@ from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import worst
 from pytest_quantbench.report.answers import answer
-from pytest_quantbench.report.html.limits import asked
-from pytest_quantbench.report.html.typeset import signed, significant
-from pytest_quantbench.report.tables import MARKS, MISSING, Shown, decided
+from pytest_quantbench.report.html.typeset import asked, signed
+from pytest_quantbench.report.tables import MARKS, MISSING, Shown, decided, significant
 from pytest_quantbench.stats.estimates import Interval
 
 REFERENCE_WORD = "reference"
@@ -104,7 +103,7 @@ def _size(record: Record) -> Figure:
     smaller = "" if record.recipe == REFERENCE.id else f"−{100 * (1 - part.ratio):.1f} %"
     mark = MARKS[outcome] if outcome else ""
     return Figure(
-        text=f"{part.compressed_gb:.3g}",
+        text=significant(part.compressed_gb),
         interval=smaller,
         key=part.compressed_gb,
         outcome=outcome,
@@ -127,7 +126,7 @@ def _perplexity(record: Record) -> Figure:
 
 def _divergence(record: Record) -> Figure:
     part = record.perplexity and record.perplexity.divergence
-    return Figure(text=significant(part.kl_nats), key=part.kl_nats) if part else Figure(text=MISSING)
+    return Figure(text=significant(part.kl_nats, 2), key=part.kl_nats) if part else Figure(text=MISSING)
 
 
 def _cost(record: Record) -> Figure:

@@ -3,7 +3,6 @@
 Computes nothing: error probabilities are the judge's, Holm's correction is the suite's.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,11 +10,10 @@ from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import Criterion, holm_outcomes
-from pytest_quantbench.report.html.typeset import signed, typeset
+from pytest_quantbench.report.html.typeset import share, signed, typeset
 from pytest_quantbench.stats.estimates import Interval
 
 Family = Mapping[tuple[str, Criterion], Outcome]  # the outcomes of a recipe's criteria after Holm's correction
-LEAST_PERCENT = 0.01  # below it a probability is told as less than this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +45,6 @@ def _certainty(record: Record, verdict: Verdict, family: Family) -> Certainty:
         whole=typeset(_whole(record, verdict)),
         taken_back=taken_back,
     )
-
-
-def share(probability: float) -> str:
-    """A probability as percent, rounded up, so that "at most" stays true: `0.08 %`."""
-    percent = 100 * probability
-    if percent < LEAST_PERCENT:
-        return f"{LEAST_PERCENT:g}\u00a0%"
-    return f"{math.ceil(percent * 100) / 100:g}\u00a0%"
 
 
 def _is_exact(verdict: Verdict) -> bool:

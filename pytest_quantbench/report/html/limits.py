@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.report.html.typeset import asked
 from pytest_quantbench.report.tables import MISSING
 
 NAMES: Mapping[str, str] = {
@@ -39,9 +40,3 @@ def _asked(metric: str, records: Sequence[Record]) -> str:
     found = [verdict for record in records for verdict in record.verdicts if verdict.metric == metric]
     told = dict.fromkeys(asked(metric, verdict.limit) for verdict in found if verdict.limit is not None)
     return ", ".join(told) or ("no limit" if found else MISSING)
-
-
-def asked(metric: str, limit: float) -> str:
-    """`≥ 75 %`."""
-    of = METRICS[metric]
-    return f"{'≥' if of.better == 'higher' else '<'} {limit:g} {of.unit}".rstrip()

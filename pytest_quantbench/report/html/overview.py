@@ -12,6 +12,7 @@ from pytest_quantbench.record.publication_schema import Accelerator
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report.answers import answer
 from pytest_quantbench.report.charts import Charted
+from pytest_quantbench.report.figures import size_of
 from pytest_quantbench.report.phrases import cell_name
 from pytest_quantbench.report.tables import MISSING, calibration
 
@@ -175,6 +176,6 @@ def _smallest(record: Record, gigabytes: float, own: Sequence[Charted]) -> Small
         model=record.model_id,
         recipe=record.recipe,
         name=cell_name(record),
-        size=f"{gigabytes:.3g} GB",
+        size=size_of(gigabytes),
         standing=standing,
     )

@@ -18,7 +18,7 @@ from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report import charts
 from pytest_quantbench.report.answers import answers
 from pytest_quantbench.report.charts import Charted, theme
-from pytest_quantbench.report.html import labels, limits, meanings, overview, packing
+from pytest_quantbench.report.html import labels, limits, names, overview, packing
 from pytest_quantbench.report.html.columns import REFERENCE_WORD, columns, method
 from pytest_quantbench.report.html.how_sure import Certainty
 from pytest_quantbench.report.html.rows import STATES, Row, rows
@@ -63,7 +63,7 @@ def page(cells: Sequence[Charted], commands: Sequence[str]) -> str:
         limits=limits.limits(records),
         limit_titles=limits.TITLES,
         smallest=overview.smallest(cells),
-        meanings=meanings.MEANINGS,
+        meanings=names.MEANINGS,
         marks=MARKS,
         legend=LEGEND,
         levels=dict.fromkeys(row.level for row in shown),

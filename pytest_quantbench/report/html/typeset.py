@@ -5,9 +5,10 @@ break over lines.
 import math
 import re
 
+from pytest_quantbench.catalog.criteria import METRICS
+
 LONGEST = 1e4  # of figures that are shown in full
-LEAST = 1e-3  # below it a figure is a power of ten
-RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+LEAST_PERCENT = 0.01  # that a probability is told as
 SPACE = "\u00a0"  # one that a line does not break at
 HYPHEN = re.compile(r"(?<![\w.\-])-(?=\d)")
 PERCENT = re.compile(r"(?<=\d) ?%")
@@ -20,17 +21,20 @@ def typeset(text: str) -> str:
 
 
 def signed(value: float, digits: int, sign: str = "+") -> str:
-    """With a minus sign as wide as the plus sign; what is too long for a column as a power of ten."""
-    shown = f"{sign}.{digits}f" if abs(value) < LONGEST else f"{sign}.2g"
+    """A figure with so many digits behind its point, and a minus sign as wide as the plus sign; what is too long for a
+    column as a power of ten. `sign`: "+" where figures above 0 have a sign, too, and nothing where they have none.
+    """
+    shown = f"{sign}z.{digits}f" if abs(value) < LONGEST else f"{sign}.2g"
     return format(value, shown).replace("-", "−")
 
 
-def significant(value: float, digits: int = 2) -> str:
-    """So many digits that count: `0.36`, `0.0015`, `1.6·10⁻⁶`; of a figure from 1 on one more."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    if abs(value) < LEAST:
-        shown, power = f"{value:.{digits - 1}e}".split("e")
-        return f"{shown}·10{str(int(power)).translate(RAISED)}".replace("-", "−")
-    places = max(0, digits - 1 - math.floor(math.log10(abs(value)))) if abs(value) < 1 else digits
-    return format(value, f".{places}f").replace("-", "−")
+def asked(metric: str, limit: float) -> str:
+    """What a limit asks of a metric: `≥ 75 %`."""
+    of = METRICS[metric]
+    return f"{'≥' if of.better == 'higher' else '<'} {limit:g} {of.unit}".rstrip()
+
+
+def share(probability: float) -> str:
+    """A probability as percent, rounded up, so that "at most" stays true: `0.08 %`."""
+    percent = 100 * probability
+    return f"{max(math.ceil(percent * 100) / 100, LEAST_PERCENT):g}{SPACE}%"

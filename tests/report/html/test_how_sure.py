@@ -5,12 +5,10 @@ from dataclasses import replace
 import generated_suite
 import pytest
 from builders import make_record, make_verdict
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.record.suite import holm_outcomes
-from pytest_quantbench.report.html.how_sure import certainties, families, share
+from pytest_quantbench.report.html.how_sure import certainties, families
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +18,6 @@ def records():
 
 def told(verdict, **of_record):
     return certainties(make_record(recipe="int4", verdicts=(verdict,), **of_record), {})[0]
-
-
-@given(st.floats(min_value=0, max_value=1))
-def test_shares_are_never_told_smaller_than_they_are(probability):
-    told = float(share(probability).removesuffix("\u00a0%"))
-    assert told >= min(100 * probability, 100) - 1e-9
-    assert told <= 100 * probability + 0.011
 
 
 def test_one_sentence_says_how_sure_a_pass_and_a_fail_are():

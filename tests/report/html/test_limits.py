@@ -7,7 +7,8 @@ import pytest
 from builders import make_record, make_verdict
 
 from pytest_quantbench.catalog.criteria import CRITERIA, METRICS
-from pytest_quantbench.report.html.limits import TITLES, asked, limits
+from pytest_quantbench.report.html.limits import TITLES, limits
+from pytest_quantbench.report.html.typeset import asked
 
 
 @pytest.fixture(scope="module")

@@ -101,7 +101,7 @@ def test_the_smallest_is_one_that_may_ship():
     said = {cell.record.recipe: answer(cell.record).word for cell in cells}
     assert said == {"int4": "may ship", "int4-gptq": "may ship", "int4-rtn": "may not ship"}
     (line,) = overview.smallest(cells)
-    assert (line.model, line.recipe, line.size) == (record.model_id, "int4-gptq", "3 GB")
+    assert (line.model, line.recipe, line.size) == (record.model_id, "int4-gptq", "3.00 GB")
     assert any(word in line.standing for word in WORDS)
     assert overview.smallest(cells[2:]) == []
 

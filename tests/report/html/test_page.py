@@ -12,7 +12,7 @@ from pytest_quantbench.report import charts
 from pytest_quantbench.report.answers import answers
 from pytest_quantbench.report.charts import Charted
 from pytest_quantbench.report.html import page
-from pytest_quantbench.report.html.meanings import MEANINGS
+from pytest_quantbench.report.html.names import MEANINGS
 from pytest_quantbench.report.html.page import LEGEND, SCRIPTS, STYLES, _resource
 from pytest_quantbench.report.html.typeset import typeset
 

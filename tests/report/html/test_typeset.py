@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_quantbench.report.html.typeset import signed, significant, typeset
+from pytest_quantbench.report.html.typeset import share, signed, typeset
 
 
 @pytest.mark.parametrize(
@@ -28,25 +28,11 @@ def test_nothing_but_signs_and_spaces_changes(text):
     assert plain(typeset(text)) == plain(text)
 
 
-@pytest.mark.parametrize(
-    ("value", "shown"),
-    [
-        (0.0, "0"),
-        (1.6e-6, "1.6·10⁻⁶"),
-        (-7.9e-4, "−7.9·10⁻⁴"),
-        (0.0015, "0.0015"),
-        (0.3579, "0.36"),
-        (10.71, "10.71"),
-        (float("inf"), "inf"),
-    ],
-)
-def test_digits_that_count(value, shown):
-    assert significant(value) == shown
-
-
-@given(st.floats(min_value=1e-3, max_value=0.99))
-def test_two_digits_are_within_half_of_the_last(value):
-    assert float(significant(value)) == pytest.approx(value, rel=0.06)
+@given(st.floats(min_value=0, max_value=1))
+def test_shares_are_never_told_smaller_than_they_are(probability):
+    told = float(share(probability).removesuffix("\u00a0%"))
+    assert told >= min(100 * probability, 100) - 1e-9
+    assert told <= 100 * probability + 0.011
 
 
 def test_signs():
