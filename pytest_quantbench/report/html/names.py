@@ -150,7 +150,7 @@ MEANINGS: Mapping[str, str] = {
     "Holm's correction": "Of many verdicts some are wrong by chance. The correction asks more of each, so that all "
     "verdicts on a recipe are right at once with 95 %. Without it each is wrong with at most 5 %, by itself.",
     "front, dominated": "On the front is a cell that no other of its model beats in both size and perplexity. "
-    "Dominated: another is smaller and loses less.",
+    "Dominated: another is no larger and loses less.",
     "noise floor": "How far the reference's figures move when nothing but the rounding of activations changes.",
     "clusters, flip correlation, design effect": "Questions about one text are a cluster: they are lost and won "
     "together (the flip correlation), so that they tell less than as many separate ones. The design effect says by "

@@ -93,6 +93,27 @@ def test_the_worst_matrix_is_in_view_where_the_map_is_wider_than_the_window(brow
     assert float(text) == pytest.approx(several[1].record.weights.worst_snr_db, abs=0.051)
 
 
+def test_what_each_model_chose_is_marked_beside_the_right_answer(browser, path, several):
+    """Of each question lost: the reference chose the right option, this cell another."""
+    record = next(
+        each.record
+        for each in several
+        if each.record.recipe == "int2" and each.record.accuracy.tasks["arc_easy"].right_to_wrong
+    )
+    shown(browser, path, record)
+    chosen = browser.execute_script(
+        "return [...document.querySelector('.flipped').querySelectorAll('table')].map(one =>"
+        "[...one.tBodies[0].rows].map(row => [...row.cells].slice(1).map(cell => cell.textContent)))"
+    )
+    assert len(chosen) == record.accuracy.tasks["arc_easy"].right_to_wrong
+    for options in chosen:
+        (right,) = [place for place, option in enumerate(options) if option[0]]
+        mine, reference = ([place for place, option in enumerate(options) if "chosen" in option[of]] for of in (1, 2))
+        assert reference == [right]
+        assert len(mine) == 1
+        assert mine != reference
+
+
 def test_the_noise_floor_is_one_step_away(browser, path, several):
     record = several[1].record
     shown(browser, path, record)

@@ -173,3 +173,25 @@ def test_the_first_rows_are_in_view_when_a_column_is_sorted_from_below(page):
         "document.querySelector('#table tbody tr').getBoundingClientRect().top]"
     )
     assert 0 <= head <= first + 1
+
+
+def test_a_link_that_the_keyboard_reaches_is_not_under_the_tables_head(page):
+    """Going back up through the rows, where the head stays on top of the window."""
+    for place in (9, 8, 1, 0):
+        link = f"document.querySelectorAll('#table tbody a')[{place}]"
+        page.execute_script(f"window.scrollTo(0, document.body.scrollHeight); {link}.focus()")
+        head, top = page.execute_script(
+            "return [document.querySelector('#table thead').getBoundingClientRect().bottom,"
+            f"{link}.getBoundingClientRect().top]"
+        )
+        assert head <= top
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_limits_are_not_cut(page, report, width):
+    resized(page, width)
+    opened(page, report)
+    whole, seen = page.execute_script(
+        "const box = document.querySelector('.limits .box'); return [box.scrollWidth, box.clientWidth]"
+    )
+    assert whole <= seen
