@@ -70,13 +70,13 @@ def p_less(first: Interval, second: Interval) -> float:
     and the same reference rise and fall together, which makes this say less than it could. Without any width on both,
     0 or 1.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     halves = (first, first.high - first.estimate), (second, second.estimate - second.low)
     error = math.hypot(*(_standard_error(interval, half) for interval, half in halves))
     if not error:
         return float(first.estimate >= second.estimate)
-    return float(norm.cdf((first.estimate - second.estimate) / error))
+    return float(ndtr((first.estimate - second.estimate) / error))
 
 
 def _standard_error(interval: Interval, half: float) -> float:

@@ -25,41 +25,22 @@ async function drawChart(figure, paper = false) {
   const [embed, specification] = await Promise.all([embedder(), specificationOf(figure)]);
   const theme = isDark() && !paper ? "dark" : "light";
   const place = figure.querySelector(".drawing");
-  delete specification.title; // it stands above the chart
+  // Of an address with nothing behind its # Vega makes references that lead nowhere: a legend without colours.
+  if (window.location.href.endsWith("#")) history.replaceState(null, "", window.location.href.slice(0, -1));
   if ("columns" in specification) specification.columns = Math.max(1, Math.floor(place.clientWidth / PANEL));
-  const { finalize } = await embed(place, specification, { actions: false, ast: true, config: THEMES[theme], renderer: specification.usermeta?.renderer ?? "svg", tooltip: { theme: "custom" } });
+  const { finalize } = await embed(place, specification, { actions: false, ast: true, config: THEMES[theme], renderer: "svg", tooltip: { theme: "custom" } });
+  if (!("drawn" in figure.dataset)) figure.querySelector("figcaption").append(...specification.usermeta.notes.map((note) => element("p", { class: "note" }, note)));
   figure.dataset.drawn = theme;
   drawnCharts.set(figure, (onPaper) => { finalize(); return drawChart(figure, onPaper); });
-  if (!figure.querySelector(".notes")) figure.querySelector(".as-table").before(notesOf(specification));
 }
 
-/** What a chart says of itself below it: what it leaves out, what its marks are. */
-function notesOf(specification) {
-  return element("p", { class: "legend notes" }, (specification.usermeta?.notes ?? []).join(" "));
-}
-
-/** The rows of all the data that a specification holds, in any of its parts; the same rows once. */
-function rowsIn(specification) {
-  const found = new Map();
-  const visit = (part) => {
-    if (part === null || typeof part !== "object") return;
-    if (Array.isArray(part.data?.values)) found.set(JSON.stringify(part.data.values), part.data.values);
-    for (const [name, each] of Object.entries(part)) if (name !== "data" && name !== "datasets") visit(each);
-  };
-  visit(specification);
-  return [...Object.values(specification.datasets ?? {}), ...found.values()].filter((rows) => rows.length);
-}
-
-function asTables(specification) {
-  const said = specification.usermeta?.table;
-  if (said) return [table(said.columns, said.rows)];
-  return rowsIn(specification).flatMap((rows) => {
-    const titles = [...new Set(rows.flatMap(Object.keys))];
-    const numeric = titles.map((title) => rows.every((row) => typeof (row[title] ?? 0) === "number"));
-    const cell = (value) => (typeof value === "number" ? number(value) : value === null || value === undefined ? MISSING : String(value));
-    const more = rows.length > MOST_ROWS ? element("p", { class: "legend" }, `The first ${number(MOST_ROWS)} of ${number(rows.length)} rows.`) : null;
-    return [table(titles.map((title) => title.replaceAll("_", " ")), rows.slice(0, MOST_ROWS).map((row) => titles.map((title) => cell(row[title]))), numeric.flatMap((each, place) => (each ? [place] : []))), more].filter(Boolean);
-  });
+/** What a specification tells as a table: texts, of which those that are numbers stand on the right. */
+function asTables({ usermeta: { table: { columns, rows } } }) {
+  const shown = rows.slice(0, MOST_ROWS);
+  const numeric = columns.flatMap((_, place) => (place > 1 && rows.every((row) => /^[-+−\d]|^$/u.test(row[place])) ? [place] : []));
+  const cells = shown.map((row) => row.map((text) => text || MISSING));
+  const more = rows.length > MOST_ROWS ? element("p", { class: "legend" }, `The first ${number(MOST_ROWS)} of ${number(rows.length)} rows.`) : null;
+  return [table(columns, cells, numeric), more].filter(Boolean);
 }
 
 function startCharts() {
