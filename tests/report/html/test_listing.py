@@ -187,6 +187,18 @@ def test_a_link_that_the_keyboard_reaches_is_not_under_the_tables_head(page):
         assert head <= top
 
 
+def test_no_figure_sticks_out_of_its_card(page, report):
+    resized(page, 320)
+    opened(page, report)
+    beyond = page.execute_script(
+        "document.querySelectorAll('#table tbody tr').forEach(row => { row.style.contentVisibility = 'visible'; });"
+        "return [...document.querySelectorAll('#table tbody td small')].filter(each =>"
+        "each.getBoundingClientRect().right > each.closest('tr').getBoundingClientRect().right)"
+        ".map(each => each.textContent)"
+    )
+    assert beyond == []
+
+
 @pytest.mark.parametrize("width", [320, 1280])
 def test_limits_are_not_cut(page, report, width):
     resized(page, width)
