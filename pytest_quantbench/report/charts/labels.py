@@ -152,9 +152,10 @@ def lay_out(views: Sequence[View], names: Sequence[str]) -> list[Place | None]:
     """A place for each point's name that holds in all views of a panel; None where there is none: left out.
 
     A name covers no other, no mark and nothing barred, and lies within the panel. Without a line that leads to it it is
-    nearer to its own point than to any other; such a line meets no other mark and no name. Of the places that remain
-    the nearest, unless it meets more of what else is drawn: a piece met is as bad as `STEPS_A_PIECE` steps down in
-    `PLACES`, and half as bad where the line to the name meets it. Names with the fewest places come first.
+    nearer to its own point than to any other; such a line meets no other mark and no name and runs along no stroke. Of
+    the places that remain the nearest, unless it meets more of what else is drawn: a piece met is as bad as
+    `STEPS_A_PIECE` steps down in `PLACES`, and half as bad where the line to the name meets it. Names with the fewest
+    places come first.
     """
     costs = [STEPS + sum(_cost(view, number, name) for view in views) for number, name in enumerate(names)]
     taken = [_Taken() for _ in views]
@@ -185,8 +186,9 @@ def _cost(view: View, number: int, name: str) -> Boxes:
         apart = [place for place, each in enumerate(view.points) if math.dist(each, point) > 2 * MARK]
         bad |= _led_through(point, marks[apart])
     drawn = NOTHING if view.drawn is None else view.drawn
-    met = covered(own, drawn).sum(axis=1) + LED * (_leaders_met(point, drawn) & CLEAR_OF_MARK).sum(axis=1) / 2
-    return np.where(bad, np.inf, STEPS_A_PIECE * met)
+    along = LED * (_leaders_met(point, drawn) & CLEAR_OF_MARK).sum(axis=1)
+    bad |= along > LEADER_PIECES / 2  # such a line is not seen
+    return np.where(bad, np.inf, STEPS_A_PIECE * (covered(own, drawn).sum(axis=1) + along / 2))
 
 
 def _leaders_met(point: Spot, taken: Boxes) -> Boxes:

@@ -114,7 +114,8 @@ class Panel:
         layouts = naming.layouts(width)
         rows = self._rows(layouts, height)
         if self.named:
-            on.unnamed.extend(f"{self.title} {row['name']}".strip() for row in rows if "label" not in row)
+            unnamed = [row for row in rows if not {"label", "wide_label"} & row.keys()]
+            on.unnamed.extend(f"{self.title} {row['name']}".strip() for row in unnamed)
         told = dict.fromkeys(title for point in self.points for title in point.tells)
         titles = {"model": "model", "name": "cell", **{title: title for title in told}}
         tooltip = [alt.Tooltip(f"{field}:N", title=title) for field, title in titles.items()]

@@ -13,7 +13,7 @@ from pytest_quantbench.errors import DiskError
 from pytest_quantbench.report import charts
 from pytest_quantbench.report.charts import CHARTS, Charted, theme
 
-MOST_SECONDS_DRAWN = 5
+MOST_SECONDS_DRAWN = 8
 
 
 @pytest.mark.parametrize("name", CHARTS)

@@ -122,7 +122,7 @@ def test_a_name_keeps_clear_of_lines():
 
 
 def test_a_line_to_a_name_does_not_run_along_another_line():
-    """Two points close together on a line: the lines to their names leave it."""
+    """Of two points close together on a line."""
     line = labels.strokes([(0.0, 100.0), (300.0, 100.0)])
     places = lay_out([view([(150, 100), (151, 100)], drawn=line)], ["int4", "int3"])
     assert all(place is not None and place.led and place.dy for place in places)
