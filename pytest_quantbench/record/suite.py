@@ -31,7 +31,8 @@ class SuiteVerdict:
     anomalous: int  # candidates that are better than their reference: they meet nothing
     incomplete: int  # not all of their criteria were measured
     models: int
-    changed_by_holm: int  # verdicts that Holm's correction leaves undecided
+    criteria: int  # verdicts by a limit, of all models: the family of Holm's correction
+    changed_by_holm: int  # those of them that the correction leaves undecided
     sentence: str
     needed: str = ""
 
@@ -157,6 +158,7 @@ def judge_suite(recipe: str, records: Sequence[Record]) -> SuiteVerdict:
         anomalous=odd,
         incomplete=incomplete,
         models=len(states),
+        criteria=len(holm_outcomes(recipe, cells)),
         changed_by_holm=_changed_by_holm(recipe, cells),
         sentence=sentence,
     )

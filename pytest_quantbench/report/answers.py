@@ -107,11 +107,12 @@ def _suites(told: Sequence[Record]) -> list[str]:
         if suite.outcome != "informational"
     ]
     lines = [f"Over all models: {'; '.join(judged)}."] if judged else []
-    changed = sum(suite.changed_by_holm for suite in found)
+    changed, judged_criteria = sum(suite.changed_by_holm for suite in found), sum(suite.criteria for suite in found)
     if changed:
         lines.append(
-            "Of many verdicts some are wrong by chance. To be sure by 95 % that none of a recipe's is, "
-            f"{count(changed)} of them would have to count as undecided (Holm's correction)."
+            "Each verdict by itself stands. Of many some are wrong by chance all the same: to be sure by 95 % that "
+            f"none of a recipe's is, {count(changed)} of the {count(judged_criteria)} verdicts would have to count as "
+            "undecided (Holm's correction)."
         )
     return lines
 
@@ -128,5 +129,5 @@ def _noise(records: Sequence[Record]) -> list[str]:
     who = "the original differs from itself by" if len(floors) == 1 else "the originals differ from themselves by up to"
     return [
         f"Noise floor: with activations rounded to bfloat16 {who} {joined(told)}; smaller differences than that mean "
-        "nothing."
+        "nothing, and neither do those whose own interval holds 0."
     ]

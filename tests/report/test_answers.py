@@ -244,7 +244,10 @@ def test_what_holms_correction_takes_back_is_counted():
     narrow = [
         cell(f"m{place}", **{name: verdict(name, p_good=0.04, p_bad=1.0) for name in METRICS}) for place in range(2)
     ]
-    assert any("eight of them would have to count as undecided (Holm's" in line for line in answers(narrow))
+    assert any(
+        "eight of the eight verdicts would have to count as undecided (Holm's" in line for line in answers(narrow)
+    )
+    assert any(line.startswith("Each verdict by itself stands.") for line in answers(narrow))
     sure = [cell("m", **{name: verdict(name, p_good=1e-9, p_bad=1.0) for name in METRICS})]
     assert not any("Holm" in line for line in answers(sure))
 
@@ -263,6 +266,7 @@ def test_the_noise_floor_is_the_largest_of_the_references():
         "differ from themselves by up to 0.020 in perplexity and 0.5 points" in line
         for line in answers([first, second, cell()])
     )
+    assert any(line.endswith("and neither do those whose own interval holds 0.") for line in answers([first, cell()]))
     assert "The noise floor was not measured." in answers([cell()])
 
 

@@ -49,7 +49,7 @@ def test_zero_is_a_figure_and_what_is_lacking_is_left_out():
 def test_a_verdict_over_models_counts_them():
     counts = {"models": 10, "met": 8, "failed": 1, "undecided": 1, "anomalous": 0, "incomplete": 0}
     verdict = SuiteVerdict(
-        recipe="int4", level="int4", outcome="pass", sentence="8 of 10.", changed_by_holm=1, **counts
+        recipe="int4", level="int4", outcome="pass", sentence="8 of 10.", criteria=40, changed_by_holm=1, **counts
     )
     assert dict(junit.properties(verdict)) == {
         "quantbench_recipe": "int4",

@@ -20,17 +20,18 @@ async function specificationOf(figure) {
   return JSON.parse(await opened(packed.textContent));
 }
 
-async function drawChart(figure) {
+/** `paper`: in light colours, whatever those of the page are. */
+async function drawChart(figure, paper = false) {
   const [embed, specification] = await Promise.all([embedder(), specificationOf(figure)]);
+  const theme = isDark() && !paper ? "dark" : "light";
   const place = figure.querySelector(".drawing");
   // Of an address with nothing behind its # Vega makes references that lead nowhere: a legend without colours.
   if (window.location.href.endsWith("#")) history.replaceState(null, "", window.location.href.slice(0, -1));
   if ("columns" in specification) specification.columns = Math.max(1, Math.floor(place.clientWidth / PANEL));
-  const config = THEMES[isDark() ? "dark" : "light"];
-  const { finalize } = await embed(place, specification, { actions: false, ast: true, config, renderer: "svg", tooltip: { theme: "custom" } });
+  const { finalize } = await embed(place, specification, { actions: false, ast: true, config: THEMES[theme], renderer: "svg", tooltip: { theme: "custom" } });
   if (!("drawn" in figure.dataset)) figure.querySelector("figcaption").append(...specification.usermeta.notes.map((note) => element("p", { class: "note" }, note)));
-  figure.dataset.drawn = "";
-  drawnCharts.set(figure, () => { finalize(); return drawChart(figure); });
+  figure.dataset.drawn = theme;
+  drawnCharts.set(figure, (onPaper) => { finalize(); return drawChart(figure, onPaper); });
 }
 
 /** What a specification tells as a table: texts, of which those that are numbers stand on the right. */
@@ -65,4 +66,13 @@ function startCharts() {
   }
 }
 
-const redrawCharts = () => Promise.all([...drawnCharts.values()].map((again) => again()));
+const redrawCharts = (onPaper = false) => Promise.all([...drawnCharts.values()].map((again) => again(onPaper)));
+
+/** Every chart, drawn as it is printed; then the browser's own dialog, and after it the colours of the page again. */
+async function printPage() {
+  const waiting = OPENS && !byId("overview").hidden ? [...document.querySelectorAll("figure.chart:not([data-drawn])")] : [];
+  await Promise.all(waiting.map((figure) => drawChart(figure, true)));
+  if (isDark()) await redrawCharts(true);
+  window.print();
+  if (isDark()) await redrawCharts();
+}
