@@ -126,7 +126,7 @@ def settle(pairs: Sequence[Pair], comparisons: int | None = None) -> list[Change
     better = holm([_p(pair, bad=False) for pair in counted] + rest)
     adjusted = {id(pair): (p, q) for pair, p, q in zip(counted, worse, better, strict=False)}
     nothing: tuple[float | None, float | None] = (None, None)
-    return [_change(pair, adjusted.get(id(pair), nothing), family) for pair in pairs]
+    return [_change(pair, family, *adjusted.get(id(pair), nothing)) for pair in pairs]
 
 
 def _p(pair: Pair, *, bad: bool) -> float:
@@ -150,8 +150,7 @@ def _limit(pair: Pair, *, bad: bool) -> float:
     return lower if bad else 1 / lower
 
 
-def _change(pair: Pair, adjusted: tuple[float | None, float | None], family: int) -> Change:
-    p_worse, p_better = adjusted
+def _change(pair: Pair, family: int, p_worse: float | None, p_better: float | None) -> Change:
     known = Exact(value=FIGURES[pair.metric].none) if pair.identical else pair.estimate
     interval = None if known is None else known.interval()
     word = _word(pair, p_worse, p_better)

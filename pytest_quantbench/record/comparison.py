@@ -1,12 +1,4 @@
-"""Two records of a cell, with their raw samples → every figure that both have, as pairs that `judge.change` settles.
-
-What a rerun changes though nothing was changed is known of the reference: its noise floor, which is how far it is from
-itself with activations rounded to bfloat16. Of a mean loss it is one draw, which may be small by accident. What such
-rounding moves a cell by lies within a bound that holds for all draws: a cell whose predictions are `k` nats from the
-reference's, and that is moved by noise of `n` nats, ends up at most n + 2 √(k n) from where it was (for small distances
-the divergence is half the square of one in Fisher's metric, whose triangle inequality says so). The larger of the two
-is the floor, and never less than what the order of summing changes in float32.
-"""
+"""Two records of a cell, with their raw samples → every figure that either has, in pairs for `judge.change`."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -19,6 +11,7 @@ from pytest_quantbench.errors import unknown
 from pytest_quantbench.judge.change import FIGURES, Pair
 from pytest_quantbench.judge.rates import MOST_DRIFT
 from pytest_quantbench.record import pairing
+from pytest_quantbench.record.noise_floor import divergence_of, floor_nats
 from pytest_quantbench.record.pairing import Common, Measured
 from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.schema import NoiseFloor
@@ -26,13 +19,12 @@ from pytest_quantbench.stats import series
 from pytest_quantbench.stats.estimates import Estimate, Exact
 from pytest_quantbench.stats.proportions import flips
 
-ORDER_NATS = 1e-5  # of a mean loss: another order of summing in float32, as another machine has it
 NOT_DEPLOYED = "on a CPU, whose kernels nobody deploys"
 TOO_FEW = "fewer than two windows, or all tokens differ alike: run both again with more --tokens."
 NO_SOURCES = "the base's record does not tell which questions share a source: run that cell again."
 TOO_FEW_PROMPTS = "fewer than two prompts in common, or all differ by the same factor: time one of them again."
 MISSING = "the new run has not measured it: run that cell again with it."
-NOT_IN_BASE = "the base has not measured it, so that there is nothing to compare it with."
+NOT_IN_BASE = "the base has not measured it: run that cell again with it, to have it compared."
 NOT_FINITE = "not all of the base's samples are finite numbers: run that cell again."
 
 
@@ -53,16 +45,6 @@ def pairs(
 def _allowing(pair: Pair, points: float) -> Pair:
     share = points / 100 if FIGURES[pair.metric].none else points
     return replace(pair, floor=max(pair.floor, share))
-
-
-def larger(*floors: NoiseFloor | None) -> NoiseFloor | None:
-    """Of several noise floors the largest figures; None where there is none."""
-    there = [floor for floor in floors if floor is not None]
-    if not there:
-        return None
-    names = ("perplexity_points", "kl_nats", "drop_points", "flipped_points")
-    values: dict[str, list[float]] = {n: [v for f in there if (v := getattr(f, n)) is not None] for n in names}
-    return NoiseFloor(**{name: max(each) if each else None for name, each in values.items()})
 
 
 def _size(base: Measured, new: Measured) -> Iterator[Pair]:
@@ -125,8 +107,7 @@ def _perplexity(of: str, base: Any, new: Any, common: Common, noise: NoiseFloor 
     estimate, _ = series.perplexity_delta(base, new, common.drawn)
     if estimate is None and ppl[0] is not None and ppl[1] is None:
         estimate = Exact(value=math.inf)  # it overflows a float64: beyond any noise
-    kl = text.divergence.kl_nats if text.divergence else 0.0
-    points = (ppl[0] or 0.0) * math.expm1(floor_nats(noise, kl, ppl[0]))
+    points = (ppl[0] or 0.0) * math.expm1(floor_nats(noise, divergence_of(text), ppl[0]))
     return Pair(
         metric="perplexity",
         of=of,
@@ -139,15 +120,6 @@ def _perplexity(of: str, base: Any, new: Any, common: Common, noise: NoiseFloor 
         identical=np.array_equal(base, new),
         why="" if estimate is not None else TOO_FEW,
     )
-
-
-def floor_nats(noise: NoiseFloor | None, kl_nats: float, ppl: float | None) -> float:
-    """How far a mean loss may move though nothing was changed, in nats per token; `kl_nats` is how far the base's
-    predictions are from the reference's.
-    """
-    draw = 0.0 if noise is None or ppl is None else (noise.perplexity_points or 0.0) / ppl
-    moved = 0.0 if noise is None else noise.kl_nats or 0.0
-    return max(ORDER_NATS, draw, moved + 2 * math.sqrt(max(kl_nats, 0.0) * moved))
 
 
 def _divergence(of: str, base: Any, new: Any, common: Common, noise: NoiseFloor | None) -> Pair:

@@ -9,7 +9,7 @@ import numpy as np
 from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.errors import QuantbenchError, RecordError, unknown
 from pytest_quantbench.judge.change import FIGURES, Change, Word, settle
-from pytest_quantbench.record import comparison, folder
+from pytest_quantbench.record import comparison, folder, noise_floor
 from pytest_quantbench.record.pairing import Measured, measured
 from pytest_quantbench.record.schema import NoiseFloor, Record, file_stem, read
 
@@ -129,7 +129,7 @@ def compare(
         matched, alone = _matched(chosen[0], chosen[1], renamed or {})
     folders = [path if path.is_dir() else path.parent for path in (base, new)]
     floors = {
-        id(pair[0]): comparison.larger(*(noise_of(e.record, d) for e, d in zip(pair, folders, strict=True)))
+        id(pair[0]): noise_floor.larger(*(noise_of(e.record, d) for e, d in zip(pair, folders, strict=True)))
         for pair in matched
     }
     found = [

@@ -31,23 +31,27 @@ SEEN = " The last column is what would have been seen with 80 % power."
 def answer(found: Comparison) -> list[str]:
     """Whether anything got worse, in sentences."""
     cells = _counted(len(found.cells), "cell")
-    figures = f"{_counted(found.compared, 'figure')} of {cells}"
-    lost = [f"{_counted(found.uncompared, 'figure')} could not be compared"] if found.uncompared else []
-    lost += [f"{_counted(len(found.only_base), 'cell')} of the base cannot be found in the new run"] * any(
-        found.only_base
-    )
-    figures = "; ".join((figures, *lost))
+    missing = list(_missing(found))
+    figures = "; ".join([f"{_counted(found.compared, 'figure')} of {cells}", *missing])
     if not found.compared:
         return [f"Nothing could be compared ({cells} on both sides)."]
     if not found.regressions:
         words = {change.word for cell in found.cells for change in cell.changes}
-        if words <= {"identical", "not judged", "not in the base"}:
+        if not missing and words <= {"identical", "not judged", "not in the base"}:
             return [f"No regression in {figures}: all samples are the same to the last bit."]
         least = [f"{FIGURES[metric].label} {worsening(metric, size)}" for metric, size in found.least.items() if size]
         would = f" In each, a worsening of so much would have been seen: {', '.join(least)}." if least else ""
         return [f"No regression in {figures}.{would}"]
     told = [f"{name} {change.sentence}" for name, change in found.regressions]
     return [f"{_counted(len(found.regressions), 'regression')} in {figures}:", *told]
+
+
+def _missing(found: Comparison) -> Iterator[str]:
+    """How much of the base was not compared."""
+    if found.uncompared:
+        yield f"{_counted(found.uncompared, 'figure')} could not be compared"
+    if found.only_base:
+        yield f"{_counted(len(found.only_base), 'cell')} of the base could not be found in the new run"
 
 
 def _counted(number: int, name: str) -> str:

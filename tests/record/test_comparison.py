@@ -8,7 +8,7 @@ from generated_suite import MACHINE, cells
 
 from pytest_quantbench.errors import UnknownNameError
 from pytest_quantbench.judge.change import settle
-from pytest_quantbench.record import comparison, pairing
+from pytest_quantbench.record import comparison, noise_floor, pairing
 from pytest_quantbench.record.pairing import Measured
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.stats import series
@@ -216,9 +216,9 @@ def test_runs_of_other_lengths_are_not_compared(base):
 
 def test_the_floor_is_the_larger_of_what_was_drawn_and_what_noise_can_do():
     """A model that is 0.01 nats from its reference, moved by 1e-4 nats: 1e-4 + 2 √(0.01 × 1e-4) = 0.0021."""
-    assert comparison.floor_nats(FLOOR, 0.01, 4.0) == pytest.approx(0.0021)
-    assert comparison.floor_nats(replace(FLOOR, perplexity_points=0.4), 0.01, 4.0) == pytest.approx(0.1)
-    assert comparison.floor_nats(None, 0.01, 4.0) == comparison.ORDER_NATS
+    assert noise_floor.floor_nats(FLOOR, 0.01, 4.0) == pytest.approx(0.0021)
+    assert noise_floor.floor_nats(replace(FLOOR, perplexity_points=0.4), 0.01, 4.0) == pytest.approx(0.1)
+    assert noise_floor.floor_nats(None, 0.01, 4.0) == noise_floor.ORDER_NATS
 
 
 def test_noise_of_so_many_nats_moves_a_divergence_by_no_more_than_the_floor():
@@ -229,7 +229,7 @@ def test_noise_of_so_many_nats_moves_a_divergence_by_no_more_than_the_floor():
             logits = rng.normal(0, 2, (200, 20))
             worse, noise = rng.normal(0, scale, logits.shape), rng.normal(0, 0.02, logits.shape)
             kl, both, alone = (divergence(logits, logits + each) for each in (worse, worse + noise, noise))
-            floor = comparison.floor_nats(replace(FLOOR, kl_nats=alone, perplexity_points=0.0), kl, 4.0)
+            floor = noise_floor.floor_nats(replace(FLOOR, kl_nats=alone, perplexity_points=0.0), kl, 4.0)
             assert abs(both - kl) <= 1.05 * floor
 
 
@@ -263,5 +263,5 @@ def test_too_few_tokens_tell_nothing(base):
 
 def test_of_several_floors_the_largest_figures_count():
     other = NoiseFloor(perplexity_points=0.1, kl_nats=None, drop_points=0.0, flipped_points=None)
-    assert comparison.larger(FLOOR, None, other) == replace(FLOOR, perplexity_points=0.1)
-    assert comparison.larger(None, None) is None
+    assert noise_floor.larger(FLOOR, None, other) == replace(FLOOR, perplexity_points=0.1)
+    assert noise_floor.larger(None, None) is None
