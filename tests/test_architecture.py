@@ -36,6 +36,7 @@ SHORT = {
     "quantizers/numerics/per_row.py": "what three methods share, of which none may import another",
     "quantizers/numerics/row_blocks.py": "how the other modules of its folder go through a matrix",
     "record/publication_schema.py": "what reports read of a record, without what makes it",
+    "cli/typed.py": "how verbs read what the suite reads, which has pytest's words for a wrong value",
     "report/junit.py": "what JUnit shows of a verdict, as each place where people read has a file",
     "report/markdown/escaped.py": "how any name becomes markdown, which every section of the report asks",
     "report/markdown_table.py": "what reports, the workbench and the scripts of tools/ share",

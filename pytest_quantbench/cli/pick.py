@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pytest_quantbench.cli.typed import typed
 from pytest_quantbench.plugin.option_values import above_zero, limit
 
 HELP = "which artifact to take: `quantbench pick results --max-ppl-delta 0.5 --max-gb 5`"
@@ -17,10 +18,10 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The folder, and what is required."""
     parser.add_argument("directory", type=Path, nargs="?", default=Path("results"), help="of records (default results)")
-    parser.add_argument("--max-gb", type=above_zero, metavar="GB", help="stored size, in 10⁹ bytes")
-    parser.add_argument("--max-ppl-delta", type=limit, metavar="X", help="perplexity above the original's")
-    parser.add_argument("--max-accuracy-drop", type=limit, metavar="POINTS", help="accuracy below the original's")
-    parser.add_argument("--min-tps", type=above_zero, metavar="X", help="output tokens per second, one text at a time")
+    parser.add_argument("--max-gb", type=typed(above_zero), metavar="GB", help="stored size, in 10⁹ bytes")
+    parser.add_argument("--max-ppl-delta", type=typed(limit), metavar="X", help="perplexity above the original's")
+    parser.add_argument("--max-accuracy-drop", type=typed(limit), metavar="POINTS", help="accuracy below its")
+    parser.add_argument("--min-tps", type=typed(above_zero), metavar="X", help="output tokens per second at batch 1")
     parser.add_argument("--model", action="append", default=[], metavar="NAME", help="only this one (repeatable)")
     parser.add_argument("--json", action="store_true", help="print it as JSON, for programs")
 

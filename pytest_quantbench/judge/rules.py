@@ -227,9 +227,9 @@ def enough(items: str, more: int, available: int | None) -> str:
 def show(interval: Interval, metric: Metric) -> str:
     """`0.31 [0.12, 0.50] points`: an estimate with its interval, or the bare number where the interval has no width."""
     digits = 1 if metric.unit in ("%", "points") else 3
-    text = f"{interval.estimate:.{digits}f}"
+    text = f"{interval.estimate:z.{digits}f}"
     if interval.low != interval.high:
-        text += f" [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+        text += f" [{interval.low:z.{digits}f}, {interval.high:z.{digits}f}]"
     usual = interval.low == interval.high or abs(interval.confidence - (1 - 2 * ALPHA)) < 1e-3
     percent = 100 * interval.confidence
     sure = f"{percent:.1f} %" if percent < 99.95 else "over 99.9 %"

@@ -3,7 +3,9 @@
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
+from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.plan.pick import Choice, Weighed
+from pytest_quantbench.record.schema import Record
 from pytest_quantbench.storage.files import GB
 
 WIDTH = 80
@@ -37,8 +39,8 @@ def _of_model(choice: Choice, width: int) -> Iterator[str]:
                 yield from wrap(head, width, break_on_hyphens=False)
                 yield from _reasons(each, width)
     others = [*choice.larger, *choice.undecided, *choice.rejected]
-    if larger := [f"{each.record.recipe} ({each.word})" for each in others if each.gigabytes > largest]:
-        yield from wrap(f"larger: {', '.join(larger)}", width, subsequent_indent="  ", break_on_hyphens=False)
+    if larger := [f"{each.record.recipe} ({each.word})" for each in others if each.gigabytes >= largest]:
+        yield from wrap(f"not smaller: {', '.join(larger)}", width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _size(weighed: Weighed) -> str:
@@ -47,6 +49,12 @@ def _size(weighed: Weighed) -> str:
         return "size not known"
     shown = f"{size.compressed_gb:.3g} GB" if size.compressed_gb >= 0.1 else f"{size.compressed_gb * GB / 1e6:.3g} MB"
     return f"{shown}, {size.bits_per_weight:.2f} bits per weight"
+
+
+def _selected(record: Record) -> str:
+    """The options that select a cell: recipes that are no level's default are asked for by name."""
+    named = "" if record.recipe in LEVELS else f" --recipe {record.recipe}"
+    return f"-k {record.model_id}-{record.recipe}{'' if record.candidate else named}"
 
 
 def _reasons(weighed: Weighed, width: int) -> Iterator[str]:
@@ -58,5 +66,5 @@ def _reasons(weighed: Weighed, width: int) -> Iterator[str]:
         if each.word == weighed.word
     ]
     for sentence in told:
-        whole = sentence.replace("-k CELL", f"-k {weighed.record.model_id}-{weighed.record.recipe}")
+        whole = sentence.replace("-k CELL", _selected(weighed.record))
         yield from wrap(whole, width, initial_indent="  ", subsequent_indent="    ", break_on_hyphens=False)

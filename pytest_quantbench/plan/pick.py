@@ -60,7 +60,7 @@ class Choice:
 
 def pick(cells: Sequence[Measured], limits: Mapping[str, float]) -> list[Choice]:
     """A choice for every model. `limits` by the option that gives them (see REQUIREMENTS). Raises QuantbenchError
-    without a requirement, and for a model whose reference is not among the cells.
+    without a requirement.
     """
     if not limits:
         raise QuantbenchError(f"Nothing is required. Give one or more of --{', --'.join(REQUIREMENTS)}.")
@@ -70,11 +70,6 @@ def pick(cells: Sequence[Measured], limits: Mapping[str, float]) -> list[Choice]
 
 def _of_model(model: str, cells: Sequence[Measured], limits: Mapping[str, float]) -> Choice:
     reference = next((cell for cell in cells if cell.record.recipe == REFERENCE.id), None)
-    if reference is None:
-        raise QuantbenchError(
-            f"The record of {model}-{REFERENCE.id} is not there: what the others lose is told against it. Run "
-            f"`quantbench run -k {model}-{REFERENCE.id}` into the same folder."
-        )
     seen = [_seen(reference, cell, limits) for cell in cells]
     sure = zip(cells, seen, *_sureness(seen, limits), strict=True)
     claims = sum(_is_guess(each, limits) for each in seen)
@@ -90,8 +85,8 @@ def _of_model(model: str, cells: Sequence[Measured], limits: Mapping[str, float]
     )
 
 
-def _seen(reference: Measured, cell: Measured, limits: Mapping[str, float]) -> dict[str, Seen]:
-    noise = reference.record.noise_floor
+def _seen(reference: Measured | None, cell: Measured, limits: Mapping[str, float]) -> dict[str, Seen]:
+    noise = None if reference is None else reference.record.noise_floor
     return {name: REQUIREMENTS[name].seen(reference, cell, noise) for name in REQUIREMENTS if name in limits}
 
 
@@ -166,17 +161,20 @@ def _beyond_figures(record: Record) -> tuple[str, str]:
 
 def _weighing(name: str, seen: Seen, limit: float, p_bad: float, claims: int, *, meets: bool) -> Weighing:
     required = REQUIREMENTS[name]
-    sign = "≥" if required.better == "higher" else "≤" if isinstance(seen.estimate, Exact) else "<"
-    bound = f"{sign} {limit:g} {required.unit}".rstrip()
+    most = "at least" if required.better == "higher" else "at most" if isinstance(seen.estimate, Exact) else "less than"
+    bound = f"{most} {limit:g}"
     if seen.estimate is None:
-        again = f"quantbench run -k CELL {required.measured_by} measures it"
+        again = "" if seen.tells_way_out else f"quantbench run -k CELL {required.measured_by} measures it"
         return Weighing(
-            requirement=name, word="undecided", sentence=f"{required.label} {bound}: {seen.why}", settled_by=again
+            requirement=name,
+            word="undecided",
+            sentence=f"{required.label}, asked: {bound}: {seen.why}",
+            settled_by=again,
         )
-    told = f"{required.label} {_figure(seen, required.digits)} {bound}"
+    told = f"{required.label} {_figure(seen, required.digits)} {required.unit}".rstrip() + f", asked: {bound}"
     if _within_noise(seen, limit):
         finer = f"{told}: rounding alone changes it by {seen.floor:.3g}"
-        return Weighing(requirement=name, word="undecided", sentence=finer, settled_by="require less than that")
+        return Weighing(requirement=name, word="undecided", sentence=finer, settled_by="a larger limit can be")
     sure = seen.p_good(limit, required.better) * max(1, claims) < ALPHA
     # what is exactly on the limit is good enough: it is asked first
     word: Word = "meets all" if meets or sure else "does not" if p_bad < ALPHA else "undecided"
@@ -198,5 +196,10 @@ def _needed(seen: Seen, limit: float, claims: int) -> str:
     if seen.items is None:
         return ""
     strict = seen.estimate.interval(ALPHA / max(1, claims) / seen.looks_factor)
-    more = items_needed(seen.items, strict, limit)
-    return "it lies on the limit itself" if more is None else f"about {more:,} {seen.counted} would settle it"
+    more = items_needed(seen.items, strict, limit, seen.whole)
+    if more is None:
+        return "it lies on the limit itself"
+    if more == seen.whole:
+        return f"all {more:,} {seen.counted} of the text would settle it"
+    there = ", where the task has as many" if seen.counted == "questions" else ""
+    return f"about {more:,} {seen.counted} would settle it{there}"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
+from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.judge.change import Pair
 from pytest_quantbench.judge.rates import is_drifting
 from pytest_quantbench.judge.verdict import Look
@@ -31,8 +32,10 @@ class Seen:
 
     estimate: Estimate | None = None
     why: str = ""
+    tells_way_out: bool = False  # `why` does
     items: int | None = None
     counted: str = ""  # what the items are
+    whole: int | None = None  # how many there are at all, where items are drawn from so many
     looks: tuple[Look, ...] = ()
     floor: float | None = None  # what noise alone changes
     most_p_good: Callable[[float], float] | None = None  # of the limit
@@ -69,17 +72,17 @@ class Requirement:
     unit: str
     digits: int
     better: Literal["lower", "higher"]
-    seen: Callable[[Measured, Measured, NoiseFloor | None], Seen]  # of the reference and the cell
+    seen: Callable[[Measured | None, Measured, NoiseFloor | None], Seen]  # of the reference and the cell
     measured_by: str
 
 
-def _size(reference: Measured, cell: Measured, noise: NoiseFloor | None) -> Seen:
+def _size(reference: Measured | None, cell: Measured, noise: NoiseFloor | None) -> Seen:
     """Stored bytes, exact."""
     size = cell.record.compression
     return Seen(why="its size is not known") if size is None else Seen(estimate=Exact(value=size.compressed_gb))
 
 
-def _rate(reference: Measured, cell: Measured, noise: NoiseFloor | None) -> Seen:
+def _rate(reference: Measured | None, cell: Measured, noise: NoiseFloor | None) -> Seen:
     """Output tokens per second at batch 1, on the machine that the record names."""
     speed = cell.record.throughput
     if speed is None or "throughput/prompt" not in cell.arrays:
@@ -92,21 +95,25 @@ def _rate(reference: Measured, cell: Measured, noise: NoiseFloor | None) -> Seen
     return Seen(estimate=rate, items=speed.total_runs, counted="runs")
 
 
-def _delta(reference: Measured, cell: Measured, noise: NoiseFloor | None) -> Seen:
+def _delta(reference: Measured | None, cell: Measured, noise: NoiseFloor | None) -> Seen:
     """The judged text's perplexity delta."""
     seen = _paired("perplexity", "", reference, cell, "its perplexity was not measured")
-    return replace(seen, floor=None if noise is None else noise.perplexity_points)
+    text = cell.record.perplexity
+    whole = None
+    if text is not None and text.windows is not None and text.text_windows is not None:
+        whole = round(text.tokens * text.text_windows / text.windows)
+    return replace(seen, floor=None if noise is None else noise.perplexity_points, whole=whole)
 
 
-def _drop(reference: Measured, cell: Measured, noise: NoiseFloor | None) -> Seen:
+def _drop(reference: Measured | None, cell: Measured, noise: NoiseFloor | None) -> Seen:
     """The judged task's drop in accuracy, of a reference that has more above chance to lose than the limit."""
     answers = cell.record.accuracy
-    if answers is None:
+    name, task = next(iter(answers.tasks.items()), ("", None)) if answers else ("", None)
+    if task is None:
         return Seen(why="its accuracy was not measured")
-    name, task = next(iter(answers.tasks.items()))
     seen = _paired("accuracy", name, reference, cell, "its accuracy was not measured")
     seen = replace(seen, floor=None if noise is None else noise.drop_points)
-    if seen.estimate is None or isinstance(seen.estimate, Exact):
+    if reference is None or seen.estimate is None or isinstance(seen.estimate, Exact):
         return seen
     right, sources = reference.arrays[f"accuracy/{name}/correct"], reference.arrays.get(f"accuracy/{name}/clusters", ())
 
@@ -116,14 +123,18 @@ def _drop(reference: Measured, cell: Measured, noise: NoiseFloor | None) -> Seen
     return replace(seen, most_p_good=room)
 
 
-def _paired(metric: str, of: str, reference: Measured, cell: Measured, missing: str) -> Seen:
+def _paired(metric: str, of: str, reference: Measured | None, cell: Measured, missing: str) -> Seen:
     """A figure of the cell against its reference; of the reference itself exactly nothing."""
+    if reference is None:
+        original = f"{cell.record.model_id}-{REFERENCE.id}"
+        told = f"the record of {original} is not there, against which it is told: quantbench run -k {original}"
+        return Seen(why=told, tells_way_out=True)
     if cell.record.recipe == reference.record.recipe:
         return Seen(estimate=Exact(value=0.0))
     found = [p for p in comparison.pairs(reference, cell) if p.metric == metric and p.of == of]
     pair = next(iter(found), Pair(metric=metric, of=of, why=missing))
     if pair.why or pair.estimate is None:
-        return Seen(why=pair.why.rstrip(".") or missing)
+        return Seen(why=pair.why.rstrip(".") or missing, tells_way_out=bool(found and pair.why))
     if pair.identical:
         return Seen(estimate=Exact(value=0.0), items=pair.items, counted=pair.counted)
     names = {"perplexity": "perplexity_delta", "accuracy": "accuracy_drop_points"}

@@ -226,7 +226,8 @@ def in_order(records: Sequence[Record]) -> list[Record]:
 
     def place(record: Record) -> tuple[int, str, int, str]:
         known = models.index(record.model_id) if record.model_id in models else len(models)
-        return known, record.model_id, levels.index(record.level), record.recipe
+        level = levels.index(record.level) if record.level in levels else len(levels)
+        return known, record.model_id, level, record.recipe
 
     return sorted(records, key=place)
 

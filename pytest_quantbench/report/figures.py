@@ -8,7 +8,7 @@ from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import difference, worst
 from pytest_quantbench.report.coloured import TONES, Piece
-from pytest_quantbench.report.tables import MARKS, MISSING, number
+from pytest_quantbench.report.tables import MARKS, MISSING, number, significant
 from pytest_quantbench.stats.estimates import Interval
 
 
@@ -35,15 +35,16 @@ class Column:
 def short(value: float) -> str:
     """A figure of any size in at most six columns, but for its sign: `0.081`, `6.14`, `70.4`, `224`."""
     digits = next((places for places, below in ((3, 1.0), (2, 10.0), (1, 100.0)) if abs(value) < below), 0)
-    return f"{value:.{digits}f}" if abs(value) < 1e5 else f"{value:.1e}"
+    return f"{value:z.{digits}f}" if abs(value) < 1e5 else f"{value:.1e}"
 
 
 def _signed(value: float) -> str:
-    return f"{'+' if value >= 0 else ''}{short(value)}"
+    text = short(value)
+    return text if text.startswith("-") else f"+{text}"
 
 
 def _points(value: float) -> str:
-    return f"{value:+.1f}"
+    return f"{value:+z.1f}"
 
 
 Form: TypeAlias = Callable[[Interval, Callable[[float], str]], str]  # of an interval, its numbers as they are shown
@@ -82,14 +83,19 @@ def _bits(record: Record) -> str:
 
 
 def _size(record: Record) -> str:
-    return f"{100 * (record.compression.ratio - 1):+.1f}%" if record.compression else MISSING
+    return f"{100 * (record.compression.ratio - 1):+z.1f}%" if record.compression else MISSING
+
+
+def size_of(gigabytes: float) -> str:
+    """`2.08 MB`, `3.74 GB`, `1,340 GB`: three digits that count."""
+    value, unit = (gigabytes, "GB") if gigabytes >= 0.9995 else (1000 * gigabytes, "MB")
+    return f"{significant(value)} {unit}"
 
 
 def _gigabytes(record: Record) -> str:
     if record.compression is None:
         return MISSING
-    gigabytes = record.compression.compressed_gb
-    return f"{gigabytes:.3g} GB" if gigabytes >= 1 else f"{1000 * gigabytes:.3g} MB"
+    return size_of(record.compression.compressed_gb)
 
 
 def _rate(record: Record) -> str:
@@ -112,11 +118,12 @@ def _perplexity(record: Record) -> str:
 
 def _divergence(record: Record) -> str:
     found = record.perplexity and record.perplexity.divergence
-    return f"{found.kl_nats:.4f}" if found else MISSING
+    return significant(found.kl_nats, 2) if found else MISSING
 
 
 def _accuracy(record: Record) -> str:
-    return f"{100 * next(iter(record.accuracy.tasks.values())).accuracy:.1f}%" if record.accuracy else MISSING
+    tasks = record.accuracy.tasks if record.accuracy else {}
+    return next((f"{100 * task.accuracy:.1f}%" for task in tasks.values()), MISSING)
 
 
 def _against_reference(form: Form, sign: str, ratio: Form) -> tuple[Column, ...]:

@@ -126,7 +126,7 @@ def _percent(task: TaskAccuracy) -> float:
 
 def _told(task: TaskAccuracy) -> str:
     """What a value cannot say: its interval, of how many questions it is, and the drop."""
-    told = f"percent of {task.questions:,} questions, length-normalised"
+    told = f"percent of {task.questions:,} questions"
     own = task.accuracy_interval
     if own is not None:
         told += f", interval {100 * own.low:.1f} to {100 * own.high:.1f}{_confidence(own)}"

@@ -70,7 +70,7 @@ def figure(verdict: Verdict) -> str:
     if verdict.estimate is None:
         return verdict.sentence.rstrip(".")
     told, metric = FIGURES[verdict.metric][0], METRICS[verdict.metric]
-    shown: Callable[[float], str] = ("{:.1f}" if metric.unit in ("%", "points") else "{:.3f}").format
+    shown: Callable[[float], str] = ("{:z.1f}" if metric.unit in ("%", "points") else "{:z.3f}").format
     text = shown(verdict.estimate)
     if verdict.low is not None and verdict.high is not None and verdict.low != verdict.high:
         text += f" [{shown(verdict.low)}, {shown(verdict.high)}]"

@@ -29,12 +29,20 @@ def interval(value: Interval | None, digits: int, sign: str = "") -> str:
     """`0.31 [0.12, 0.50]`, or the missing sign."""
     if value is None:
         return MISSING
-    return f"{value.estimate:{sign}.{digits}f} [{value.low:{sign}.{digits}f}, {value.high:{sign}.{digits}f}]"
+    return f"{value.estimate:{sign}z.{digits}f} [{value.low:{sign}z.{digits}f}, {value.high:{sign}z.{digits}f}]"
 
 
 def number(value: float | None, digits: int) -> str:
     """A number, or the missing sign."""
-    return MISSING if value is None else f"{value:.{digits}f}"
+    return MISSING if value is None else f"{value:z.{digits}f}"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """So many digits that count, never as a power of ten: `0.00734`, `12.3`, `4,096`."""
+    if value == 0 or not 1e-12 < abs(value) < 1e15:
+        return f"{value:g}"
+    places = digits - 1 - int(f"{value:.{digits - 1}e}".partition("e")[2])  # of the rounded value: 0.9996 is 1.00
+    return f"{value:,.{max(places, 0)}f}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,4 +114,4 @@ def errors_by_source(record: Record) -> str:
 
 
 def _nats(mean: float, found: Interval | None) -> str:
-    return f"{mean:+.4f}" if found is None else interval(found, 4, "+")
+    return f"{mean:+z.4f}" if found is None else interval(found, 4, "+")

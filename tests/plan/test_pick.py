@@ -58,7 +58,7 @@ def test_what_was_not_measured_is_undecided_and_says_what_measures_it(cells):
     (choice,) = pick(without, {"min-tps": 1.0})
     assert set(words(choice).values()) == {"undecided"}
     weighing = choice.undecided[0].weighings[0]
-    assert weighing.sentence == "speed ≥ 1 tokens/s: its speed was not measured"
+    assert weighing.sentence == "speed, asked: at least 1: its speed was not measured"
     assert weighing.settled_by == "quantbench run -k CELL -m t1 measures it"
 
 
@@ -111,11 +111,45 @@ def test_what_overrules_all_figures(cells, changes, word, why):
     assert choice.picked.record.recipe == "int2"
 
 
-def test_nothing_required_and_no_reference_are_errors(cells):
+def test_nothing_required_is_an_error(cells):
     with pytest.raises(QuantbenchError, match=r"Nothing is required. Give one or more of --max-gb, --max-ppl-delta"):
         pick(cells, {})
-    with pytest.raises(QuantbenchError, match=r"-bf16 is not there"):
-        pick(cells[1:], {"max-gb": 1.0})
+
+
+def test_without_the_reference_only_what_needs_none_is_decided(cells):
+    (choice,) = pick(cells[1:], {"max-gb": 1e6})
+    assert choice.picked.record.recipe == "int2-vptq"
+    (choice,) = pick(cells[1:], {"max-gb": 1e6, "max-ppl-delta": 1.0, "max-accuracy-drop": 3.0})
+    assert choice.picked is None
+    told = [each.sentence for each in choice.undecided[0].weighings if each.word == "undecided"]
+    assert len(told) == 2
+    assert all("bf16 is not there, against which it is told: quantbench run -k " in each for each in told)
+    assert all(not each.settled_by for each in choice.undecided[0].weighings)
+
+
+def test_where_raw_samples_are_lost_it_says_whose(cells):
+    lost = [dataclasses.replace(cells[0], arrays={}), *cells[1:]]
+    (choice,) = pick(lost, {"max-ppl-delta": 1.0})
+    sentence = choice.undecided[0].weighings[0].sentence
+    assert "the raw samples of Qwen2.5-1.5B-Instruct-bf16 are not there" in sentence
+    assert choice.undecided[0].weighings[0].settled_by == ""
+
+
+def test_a_record_without_any_task_has_no_accuracy(cells):
+    nothing = dataclasses.replace(cells[0].record.accuracy, tasks={})
+    bare = [dataclasses.replace(c, record=dataclasses.replace(c.record, accuracy=nothing)) for c in cells]
+    (choice,) = pick(bare, {"max-accuracy-drop": 3.0})
+    assert set(words(choice).values()) == {"undecided"}
+
+
+def test_no_more_tokens_are_asked_for_than_the_text_has(cells):
+    """Of 100 windows that were drawn from 200 a limit beside the estimate asks for all."""
+    text = dataclasses.replace(cells[2].record.perplexity, windows=100, text_windows=200)
+    drawn = dataclasses.replace(cells[2], record=dataclasses.replace(cells[2].record, perplexity=text))
+    estimate = REQUIREMENTS["max-ppl-delta"].seen(cells[0], drawn, None)
+    assert estimate.whole == 2 * text.tokens
+    (choice,) = pick([cells[0], drawn], {"max-ppl-delta": estimate.estimate.value * 1.001})
+    assert choice.undecided[0].weighings[0].settled_by == f"all {2 * text.tokens:,} tokens of the text would settle it"
 
 
 def test_every_model_gets_a_choice_of_its_own():

@@ -127,7 +127,8 @@ def write_svgs(cells: Sequence[Charted], directory: Path) -> list[Path]:
     for name, specification in found:
         path = directory / f"{name}.svg"
         if specification is None:
-            path.unlink(missing_ok=True)  # of earlier records
+            if path.is_file():
+                path.unlink()  # of earlier records
         else:
             write_atomically(path, svg(specification))
             paths.append(path)

@@ -10,6 +10,7 @@ import altair as alt
 Kind = Literal["linear", "log", "symlog"]
 ROOM = 0.06  # of an axis, left free at both ends
 MOST_TICKS = 7
+MOST = 1e300  # what an axis ends at: a diverged model has intervals up to there
 FEW_DECADES = 1.3
 DECADES = 4  # above so many, only powers of ten are written
 
@@ -114,4 +115,5 @@ def bent(title: str, values: Sequence[float], constant: float) -> Axis:
     stretch = 10 ** (ROOM * math.log10(1 + max(sizes) / constant))
     low = flat.low * stretch if flat.low < 0 else -constant / 4
     high = flat.high * stretch if flat.high > 0 else constant / 4
+    low, high = max(low, -MOST), min(high, MOST)
     return Axis(title=title, kind="symlog", low=low, high=high, constant=constant)

@@ -7,9 +7,9 @@ from pytest_quantbench.record.runtime_schema import Runtime
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown.escaped import code, text
-from pytest_quantbench.report.markdown.figures import TIED, percent, ranged, significant
+from pytest_quantbench.report.markdown.figures import TIED, percent, ranged
 from pytest_quantbench.report.phrases import cell_name
-from pytest_quantbench.report.tables import MISSING
+from pytest_quantbench.report.tables import MISSING, significant
 from pytest_quantbench.stats.estimates import Interval
 
 COLUMNS = ("Cell", "Format", "Made from", "Least like the original's", "Differs from the reference in")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report.markdown import figures
-from pytest_quantbench.report.tables import MISSING, Shown
+from pytest_quantbench.report.tables import MISSING, Shown, significant
 
 NO_RATIO = "no ratio"
 
@@ -42,11 +42,11 @@ def _size(record: Record, of: str) -> Pair:
     if part is None:
         return NOTHING
     change = figures.marked(record, f"{100 * (1 - part.ratio):.1f}", "size_reduction_percent")
-    return Pair(value=figures.significant(part.compressed_gb), change=change)
+    return Pair(value=significant(part.compressed_gb), change=change)
 
 
 def _original_size(record: Record, of: str) -> str:
-    return MISSING if record.compression is None else figures.significant(record.compression.original_gb)
+    return MISSING if record.compression is None else significant(record.compression.original_gb)
 
 
 def _speed(record: Record, of: str) -> Pair:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.report.tables import MISSING, Shown, decided, mark
+from pytest_quantbench.report.tables import MISSING, Shown, decided, mark, significant
 from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.stats.percentiles import Percentile
 
@@ -21,14 +21,6 @@ class Row:
     figure: Callable[[Record], str]
 
 
-def significant(value: float, digits: int = 3) -> str:
-    """So many digits that count, never as a power of ten: `0.00734`, `12.3`, `4,096`."""
-    if value == 0 or not 1e-12 < abs(value) < 1e15:
-        return f"{value:g}"
-    places = digits - 1 - next(power for power in range(15, -13, -1) if abs(value) >= 10.0**power)
-    return f"{value:,.{max(places, 0)}f}"
-
-
 def tiny(value: float) -> str:
     """Two digits that count, of what may be next to nothing."""
     return "< 0.0001" if 0 < value < 1e-4 else significant(value, 2)
@@ -40,10 +32,10 @@ def ranged(found: Interval | Percentile | None, digits: int, sign: str = "", fac
     """
     if found is None:
         return MISSING
-    estimate = f"{factor * found.estimate:{sign},.{digits}f}"
+    estimate = f"{factor * found.estimate:{sign}z,.{digits}f}"
     if found.low == found.high == found.estimate:
         return estimate
-    low, high = (UNTOLD if end is None else f"{factor * end:{sign},.{digits}f}" for end in (found.low, found.high))
+    low, high = (UNTOLD if end is None else f"{factor * end:{sign}z,.{digits}f}" for end in (found.low, found.high))
     return f"{estimate} [{low},{TIED}{high}]"
 
 

@@ -8,9 +8,9 @@ from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.record.schema import Compression, Record
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown.escaped import code, text
-from pytest_quantbench.report.markdown.figures import percent, significant
+from pytest_quantbench.report.markdown.figures import percent
 from pytest_quantbench.report.phrases import cell_name, joined
-from pytest_quantbench.report.tables import MISSING, number
+from pytest_quantbench.report.tables import MISSING, number, significant
 
 COHERENCE_COLUMNS = (
     "Cell",

@@ -7,8 +7,8 @@ from pytest_quantbench.record.completeness import missing
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown.escaped import code, text
-from pytest_quantbench.report.markdown.figures import ranged, significant
-from pytest_quantbench.report.tables import MISSING, calibration
+from pytest_quantbench.report.markdown.figures import ranged
+from pytest_quantbench.report.tables import MISSING, calibration, significant
 
 INTRODUCTION = "One table for each model and machine. What differs between its recipes stands behind each one's name."
 
@@ -127,10 +127,10 @@ def _cost(record: Record) -> str:
     if part is None:
         return ""
     money = text(part.currency)
-    return (
-        f"{part.price_per_hour:g} {money} per hour: {ranged(part.per_million_tokens, 2)} {money} per million tokens, "
-        f"{significant(part.compression)} {money} for compressing"
-    )
+    tokens = part.suppressed or f"{ranged(part.per_million_tokens, 2)} {money} per million tokens"
+    spread = "" if part.volume_tokens is None else f", to be spread over {part.volume_tokens:,} tokens"
+    compressing = f"{significant(part.compression)} {money} for compressing{spread}"
+    return " ".join(f"{part.price_per_hour:g} {money} per hour: {tokens}, {compressing}".split())
 
 
 def _lacking(record: Record) -> str:

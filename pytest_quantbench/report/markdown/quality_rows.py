@@ -6,8 +6,8 @@ from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report.markdown import figures
 from pytest_quantbench.report.markdown.escaped import text
-from pytest_quantbench.report.markdown.figures import Row, marked, ranged, row, significant
-from pytest_quantbench.report.tables import MISSING
+from pytest_quantbench.report.markdown.figures import Row, marked, ranged, row
+from pytest_quantbench.report.tables import MISSING, significant
 
 
 def _perplexity_reference(record: Record) -> str:

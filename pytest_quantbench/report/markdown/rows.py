@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.record.publication_schema import Cost
 from pytest_quantbench.record.schema import Record, Throughput, Weights
 from pytest_quantbench.report.markdown import figures, quality_rows
 from pytest_quantbench.report.markdown.escaped import text
-from pytest_quantbench.report.markdown.figures import Row, marked, ranged, row, significant
-from pytest_quantbench.report.tables import MISSING, number
+from pytest_quantbench.report.markdown.figures import Row, marked, ranged, row
+from pytest_quantbench.report.tables import MISSING, number, significant
+from pytest_quantbench.stats.estimates import Interval
 
 PERCENTILES = ("50", "90", "95", "99", "99.9")  # of the gaps between tokens
 
@@ -92,8 +94,19 @@ SPEED = (
     row("load, s", "throughput", lambda part: significant(part.load_sec)),
     row("peak memory of the engine, GB", "throughput", lambda part: significant(part.peak_gb)),
     row("peak memory of the process, GB", "throughput", lambda part: _process(part)),
-    row("cost per million tokens", "cost", lambda part: f"{ranged(part.per_million_tokens, 2)} {text(part.currency)}"),
+    row("cost of a million tokens", "cost", lambda part: _money(part, part.per_million_tokens)),
+    row("… with compressing spread over a volume", "cost", lambda part: _spread(part)),
 )
+
+
+def _money(part: Cost, found: Interval | None) -> str:
+    return part.suppressed or f"{ranged(found, 2)} {text(part.currency)}".rstrip()
+
+
+def _spread(part: Cost) -> str | None:
+    if part.volume_tokens is None or part.amortised_per_million_tokens is None:
+        return None
+    return f"{_money(part, part.amortised_per_million_tokens)} ({part.volume_tokens:,} tokens)"
 
 
 def _first_token(part: Throughput) -> str:

@@ -8,10 +8,10 @@ from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import Criterion, holm_outcomes
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown.escaped import text
-from pytest_quantbench.report.markdown.figures import TIED, ranged, significant
+from pytest_quantbench.report.markdown.figures import TIED, ranged
 from pytest_quantbench.report.markdown.summary_tables import bound
 from pytest_quantbench.report.phrases import cell_name, criterion
-from pytest_quantbench.report.tables import MARKS, MISSING
+from pytest_quantbench.report.tables import MARKS, MISSING, significant
 from pytest_quantbench.stats.estimates import Interval
 
 COLUMNS = (

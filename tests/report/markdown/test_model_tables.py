@@ -9,7 +9,8 @@ from builders import make_perplexity, make_record, make_verdict
 from pytest_quantbench.record.publication_schema import Cost
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.report.markdown import model_tables
-from pytest_quantbench.report.markdown.figures import TIED, ranged, significant, tiny
+from pytest_quantbench.report.markdown.figures import TIED, ranged, tiny
+from pytest_quantbench.report.tables import significant
 from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.stats.percentiles import Percentile
 
@@ -94,9 +95,18 @@ def test_costs_have_a_row_with_their_currency():
         currency="EUR",
         per_million_tokens=Interval(estimate=4.5, low=4.25, high=4.75),
         compression=0.2,
+        volume_tokens=2_000_000,
+        amortised_per_million_tokens=Interval(estimate=4.6, low=4.35, high=4.85),
     )
-    rows = rows_of([make_record(cost=cost)])
-    assert rows["cost per million tokens"] == ["4.50 [4.25, 4.75] EUR"]
+    drifted = dataclasses.replace(
+        cost, per_million_tokens=None, amortised_per_million_tokens=None, suppressed="it drifted"
+    )
+    rows = rows_of([make_record(cost=cost), make_record(recipe="int3", cost=drifted)])
+    assert rows["cost of a million tokens"] == ["4.50 [4.25, 4.75] EUR", "it drifted"]
+    assert rows["cost of a million tokens … with compressing spread over a volume"] == [
+        "4.60 [4.35, 4.85] EUR (2,000,000 tokens)",
+        "–",
+    ]
 
 
 def test_numbers():
