@@ -152,9 +152,8 @@ def baseline_lines(records: Sequence[Record], baseline: Path) -> list[str]:
         if (name := f"{record.model_id}-{record.recipe}")
     ]
     found = Comparison(cells=tuple(cell for cell in cells if cell.changes))
-    first, *rest = answer(found)
-    beneath = [line for told in (*rest, *reasons(found)) for line in wrapped(told, WIDTH, "    ", "  ")]
-    return [*wrapped(f"baseline {baseline}: {first}", WIDTH, "  ", ""), *beneath]
+    told = [line for each in (*answer(found), *reasons(found)) for line in wrapped(each, WIDTH, "    ", "  ")]
+    return [f"baseline {baseline}:", *told]
 
 
 def _number(value: float | None) -> str:
