@@ -13,7 +13,7 @@ from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.judge.change import Change
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.samples import PerplexitySamples, Run, TaskSamples, ThroughputSamples
-from pytest_quantbench.record.perplexity_schema import Perplexity
+from pytest_quantbench.record.perplexity_schema import Divergence, Perplexity
 from pytest_quantbench.record.schema import SCHEMA, Record
 from pytest_quantbench.stats.estimates import Interval
 
@@ -114,6 +114,18 @@ def make_perplexity(**changes):
         "corpus_sha256": "h",
     }
     return Perplexity(**(fields | changes))
+
+
+def make_divergence(kl_nats):
+    """Predictions that are so far from the reference's on all tokens."""
+    return Divergence(
+        kl_nats=kl_nats,
+        kl_interval=None,
+        kl_percentiles={},
+        same_top=Interval(estimate=1.0, low=0.9, high=1.0),
+        probability_change=0.0,
+        probability_change_rms=0.0,
+    )
 
 
 def make_losses(values, **changes):

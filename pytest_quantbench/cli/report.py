@@ -39,10 +39,17 @@ def run(chosen: argparse.Namespace) -> int:
         records = [priced(each, folder.read_arrays(each, directory), price) for each in records]
     if chosen.complete:
         return _tell_missing(records)
+    rebuild(records, directory, chosen.output)
+    return 0
+
+
+def rebuild(records: Sequence[Record], directory: Path, output: Path | None = None) -> None:
+    """Write all that is made of a folder's records, and print the summary and where it lies. `output`: the markdown
+    file, which by default is in the folder.
+    """
     for line in terminal.summary(records, shutil.get_terminal_size().columns):
         print(coloured.as_text(line, colours=coloured.are_wanted(sys.stdout)))
-    print("\n".join(write_all(records, directory, chosen.output or directory / MARKDOWN)))
-    return 0
+    print("\n".join(write_all(records, directory, output or directory / MARKDOWN)))
 
 
 def _price(chosen: argparse.Namespace) -> Price | None:
