@@ -7,6 +7,7 @@ from textwrap import wrap
 from pytest_quantbench.judge.change import FIGURES, Change, shown, worsening
 from pytest_quantbench.record.folder_comparison import CellChange, Comparison
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.state import since_baseline
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.stats.estimates import Interval
 
@@ -138,9 +139,7 @@ def markdown(found: Comparison, commands: Sequence[str]) -> str:
 def baseline_lines(records: Sequence[Record], baseline: Path) -> list[str]:
     """What a session found against its baseline, the answer first, and which cells have no record there."""
     cells = [
-        CellChange(name=name, base_name=name, changes=tuple(c for v in record.verdicts for c in v.baseline))
-        for record in records
-        if (name := f"{record.model_id}-{record.recipe}")
+        CellChange(name=record.cell, base_name=record.cell, changes=tuple(since_baseline(record))) for record in records
     ]
     found = Comparison(cells=tuple(cell for cell in cells if cell.changes))
     first, *rest = answer(found)

@@ -10,13 +10,12 @@ from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, recipe
 from pytest_quantbench.errors import UnknownNameError
 from pytest_quantbench.judge.verdict import Outcome
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.state import outcome_of
 from pytest_quantbench.record.suite import worst
 from pytest_quantbench.report.answers import CellAnswer, answer
-from pytest_quantbench.report.phrases import cell_name
 from pytest_quantbench.report.tables import MARKS, MISSING, Shown, decided
 from pytest_quantbench.stats.estimates import Interval
 
-WORDS = {"may ship": "pass", "may not ship": "fail", "undecided": "undecided", "not judged": "informational"}
 REFERENCE_WORD = "reference"
 LONGEST = 1e4  # of figures that are shown in full
 
@@ -66,12 +65,12 @@ def _row(record: Record) -> Row:
     said = answer(record)
     word = REFERENCE_WORD if said is None else said.word
     return Row(
-        name=cell_name(record),
+        name=record.cell,
         model=record.model_id,
         recipe=record.recipe,
         level=record.level,
         word=word,
-        outcome=WORDS.get(word, REFERENCE_WORD),
+        outcome=REFERENCE_WORD if said is None else outcome_of(record),
         answer=said,
         figures=[column.figure(record) for column in COLUMNS],
     )
