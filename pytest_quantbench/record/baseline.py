@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.judge.change import Change, Pair, settle
-from pytest_quantbench.record import comparison
+from pytest_quantbench.record import comparison, noise_floor
 from pytest_quantbench.record.folder_comparison import noise_of
 from pytest_quantbench.record.pairing import Measured, measured
 from pytest_quantbench.record.schema import NoiseFloor, Record, read
@@ -56,7 +56,7 @@ class Baseline:
         if stored is None:
             return (self._not_compared(check, f"no record of {new.name} in the baseline {self.directory}."),)
         base = measured(stored, self.directory)
-        floor = comparison.larger(noise, noise_of(stored, self.directory))
+        floor = noise_floor.larger(noise, noise_of(stored, self.directory))
         figures = self.all_figures(new.record.model_id) if figures is None else figures
         wanted = FIGURES_OF.get(check, (check,))
         return tuple(settle([p for p in comparison.pairs(base, new, floor) if p.metric in wanted], figures))

@@ -1,12 +1,4 @@
-"""Two records of a cell, with their raw samples → every figure that both have, as pairs that `judge.change` settles.
-
-What a rerun changes though nothing was changed is known of the reference: its noise floor, which is how far it is from
-itself with activations rounded to bfloat16. Of a mean loss it is one draw, which may be small by accident. What such
-rounding moves a cell by lies within a bound that holds for all draws: a cell whose predictions are `k` nats from the
-reference's, and that is moved by noise of `n` nats, ends up at most n + 2 √(k n) from where it was (for small distances
-the divergence is half the square of one in Fisher's metric, whose triangle inequality says so). The larger of the two
-is the floor, and never less than what the order of summing changes in float32.
-"""
+"""Two records of a cell, with their raw samples → every figure that either has, in pairs for `judge.change`."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -19,19 +11,21 @@ from pytest_quantbench.errors import unknown
 from pytest_quantbench.judge.change import FIGURES, Pair
 from pytest_quantbench.judge.rates import MOST_DRIFT
 from pytest_quantbench.record import pairing
+from pytest_quantbench.record.noise_floor import divergence_of, floor_nats
 from pytest_quantbench.record.pairing import Common, Measured
 from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.stats import series
-from pytest_quantbench.stats.estimates import Exact
+from pytest_quantbench.stats.estimates import Estimate, Exact
 from pytest_quantbench.stats.proportions import flips
 
-ORDER_NATS = 1e-5  # of a mean loss: another order of summing in float32, as another machine has it
 NOT_DEPLOYED = "on a CPU, whose kernels nobody deploys"
 TOO_FEW = "fewer than two windows, or all tokens differ alike: run both again with more --tokens."
 NO_SOURCES = "the base's record does not tell which questions share a source: run that cell again."
 TOO_FEW_PROMPTS = "fewer than two prompts in common, or all differ by the same factor: time one of them again."
-MISSING = "only one of the two has measured it: run the other cell again with it."
+MISSING = "the new run has not measured it: run that cell again with it."
+NOT_IN_BASE = "the base has not measured it: run that cell again with it, to have it compared."
+NOT_FINITE = "not all of the base's samples are finite numbers: run that cell again."
 
 
 def pairs(
@@ -53,25 +47,23 @@ def _allowing(pair: Pair, points: float) -> Pair:
     return replace(pair, floor=max(pair.floor, share))
 
 
-def larger(*floors: NoiseFloor | None) -> NoiseFloor | None:
-    """Of several noise floors the largest figures; None where there is none."""
-    there = [floor for floor in floors if floor is not None]
-    if not there:
-        return None
-    names = ("perplexity_points", "kl_nats", "drop_points", "flipped_points")
-    values: dict[str, list[float]] = {n: [v for f in there if (v := getattr(f, n)) is not None] for n in names}
-    return NoiseFloor(**{name: max(each) if each else None for name, each in values.items()})
-
-
 def _size(base: Measured, new: Measured) -> Iterator[Pair]:
     """Stored bytes, which are exact."""
     sizes = [each.record.compression for each in (base, new)]
+    if sizes[0] is None and sizes[1] is None:
+        return
     if sizes[0] is None or sizes[1] is None:
+        yield _one_sided("size", "", in_base=sizes[0] is not None)
         return
     before, after = sizes[0].compressed_gb, sizes[1].compressed_gb
     why = pairing.other_model(base.record, new.record)
     growth = Exact(value=100 * (after / before - 1))
     yield Pair(metric="size", base=before, new=after, estimate=growth, identical=before == after and not why, why=why)
+
+
+def _one_sided(metric: str, of: str, *, in_base: bool) -> Pair:
+    """A figure that only one of the two has."""
+    return Pair(metric=metric, of=of, only_new=not in_base, why=MISSING if in_base else NOT_IN_BASE)
 
 
 def _texts(base: Measured, new: Measured, noise: NoiseFloor | None) -> Iterator[Pair]:
@@ -81,17 +73,26 @@ def _texts(base: Measured, new: Measured, noise: NoiseFloor | None) -> Iterator[
         texts = every[0].get(part), every[1].get(part)
         of = part.partition("/")[2]  # nothing for the judged text
         if texts[0] is None or texts[1] is None:
-            yield Pair(metric="perplexity", of=of, why=MISSING)
+            for metric in _figures(texts[0] or texts[1]):
+                yield _one_sided(metric, of, in_base=texts[0] is not None)
             continue
         found = pairing.common_tokens(base, new, part, (texts[0], texts[1]))
         if isinstance(found, str):
-            yield Pair(metric="perplexity", of=of, why=found)
+            for metric in _figures(texts[0]):
+                yield Pair(metric=metric, of=of, why=found)
             continue
         losses = [each.arrays[f"{part}/nll_nats"] for each in (base, new)]
         yield _perplexity(of, losses[0][found.base], losses[1][found.new], found, noise, texts[0])
         kl = [each.arrays.get(f"{part}/kl_nats") for each in (base, new)]
         if kl[0] is not None and kl[1] is not None:
             yield _divergence(of, kl[0][found.base], kl[1][found.new], found, noise)
+        elif kl[0] is not None or kl[1] is not None:
+            yield _one_sided("kl", of, in_base=kl[0] is not None)
+
+
+def _figures(text: Perplexity | None) -> tuple[str, ...]:
+    """What a record has of a text."""
+    return ("perplexity", "kl") if text is not None and text.divergence is not None else ("perplexity",)
 
 
 def _perplexities(each: Measured) -> dict[str, Perplexity]:
@@ -106,8 +107,7 @@ def _perplexity(of: str, base: Any, new: Any, common: Common, noise: NoiseFloor 
     estimate, _ = series.perplexity_delta(base, new, common.drawn)
     if estimate is None and ppl[0] is not None and ppl[1] is None:
         estimate = Exact(value=math.inf)  # it overflows a float64: beyond any noise
-    kl = text.divergence.kl_nats if text.divergence else 0.0
-    points = (ppl[0] or 0.0) * math.expm1(floor_nats(noise, kl, ppl[0]))
+    points = (ppl[0] or 0.0) * math.expm1(floor_nats(noise, divergence_of(text), ppl[0]))
     return Pair(
         metric="perplexity",
         of=of,
@@ -122,18 +122,13 @@ def _perplexity(of: str, base: Any, new: Any, common: Common, noise: NoiseFloor 
     )
 
 
-def floor_nats(noise: NoiseFloor | None, kl_nats: float, ppl: float | None) -> float:
-    """How far a mean loss may move though nothing was changed, in nats per token; `kl_nats` is how far the base's
-    predictions are from the reference's.
-    """
-    draw = 0.0 if noise is None or ppl is None else (noise.perplexity_points or 0.0) / ppl
-    moved = 0.0 if noise is None else noise.kl_nats or 0.0
-    return max(ORDER_NATS, draw, moved + 2 * math.sqrt(max(kl_nats, 0.0) * moved))
-
-
 def _divergence(of: str, base: Any, new: Any, common: Common, noise: NoiseFloor | None) -> Pair:
     before, after = (float(each.mean(dtype=np.float64)) for each in (base, new))
-    estimate = series.mean(new.astype(np.float64) - base, common.drawn)
+    if not math.isfinite(before):
+        return Pair(metric="kl", of=of, why=NOT_FINITE)
+    estimate: Estimate | None = Exact(value=math.inf)  # where the new one's is infinite or no number at all
+    if math.isfinite(after):
+        estimate = series.mean(new.astype(np.float64) - base, common.drawn)
     return Pair(
         metric="kl",
         of=of,
@@ -154,7 +149,7 @@ def _tasks(base: Measured, new: Measured, noise: NoiseFloor | None) -> Iterator[
     for task in {**every[0], **every[1]}:
         parts = every[0].get(task), every[1].get(task)
         if parts[0] is None or parts[1] is None:
-            yield Pair(metric="accuracy", of=task, why=MISSING)
+            yield _one_sided("accuracy", task, in_base=parts[0] is not None)
             continue
         found = pairing.common_questions(base, new, task, (parts[0], parts[1]))
         if isinstance(found, str):
@@ -197,12 +192,15 @@ def _answers(each: Measured, task: str, places: Any) -> list[Any]:
 
 
 def _speed(base: Measured, new: Measured) -> Iterator[Pair]:
-    """Rates by prompt. Within the drift of the machine's own speed that its probes let pass nothing is claimed."""
-    parts = [each.record.throughput for each in (base, new)]
+    """Rates by prompt. Within the drift of the machine's own speed that its probes let pass nothing is claimed. A
+    base's rates on a CPU are told and not judged, and never missed.
+    """
+    parts, machine = [each.record.throughput for each in (base, new)], base.record.machine
+    judged = machine is None or machine.backend != "cpu"
     if parts[0] is None and parts[1] is None:
         return
     if parts[0] is None or parts[1] is None:
-        yield Pair(metric="throughput", why=MISSING)
+        yield replace(_one_sided("throughput", "", in_base=parts[0] is not None), judged=judged)
         return
     names = [f"throughput/{name}" for name in ("prompt", "tokens_per_second")]
     columns = [[each.arrays[name].tolist() for name in names if name in each.arrays] for each in (base, new)]
@@ -210,10 +208,9 @@ def _speed(base: Measured, new: Measured) -> Iterator[Pair]:
     other = pairing.other_machine(base.record, new.record) or _other_runs(base, new)
     same = runs[0] == runs[1] and not other  # the very same runs, which were kept
     if not same and (why := other or pairing.drifted(base, new)):
-        yield Pair(metric="throughput", base=parts[0].mean_tps, new=parts[1].mean_tps, why=why)
+        yield Pair(metric="throughput", base=parts[0].mean_tps, new=parts[1].mean_tps, judged=judged, why=why)
         return
-    ratio, machine = series.rate_ratio(*runs), new.record.machine
-    judged = machine is not None and machine.backend != "cpu"
+    ratio = series.rate_ratio(*runs)
     yield Pair(
         metric="throughput",
         base=parts[0].mean_tps,

@@ -4,7 +4,7 @@ A pair is of the same tokens, the same questions or the same prompts, read by th
 sentence says why not, and what to do instead.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Measured:
     @property
     def name(self) -> str:
         """`Tiny-int4`."""
-        return f"{self.record.model_id}-{self.record.recipe}"
+        return self.record.cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +68,13 @@ def other_reading(base: Record, new: Record) -> str:
         drawn = f"windows and questions were drawn by the seeds {base.seed} and {new.seed}"
         return f"{drawn}: run one of them again with --sample-seed of the other."
     return ""
+
+
+def reading(each: Measured) -> Hashable:
+    """What two records must have in common for their losses to be paired (see `common_tokens`)."""
+    record, machine = each.record, each.record.machine
+    protocol = record.perplexity and record.perplexity.protocol_sha256
+    return record.source_sha256, machine and engine_of(machine), record.seed, protocol
 
 
 def other_engine(base: Record, new: Record) -> str:

@@ -13,7 +13,6 @@ from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report.answers import answer
 from pytest_quantbench.report.charts import Charted
 from pytest_quantbench.report.figures import size_of
-from pytest_quantbench.report.phrases import cell_name
 from pytest_quantbench.report.tables import MISSING, calibration
 
 STAGES: Mapping[str, Callable[[Record], float | None]] = {
@@ -175,7 +174,7 @@ def _smallest(record: Record, gigabytes: float, own: Sequence[Charted]) -> Small
     return Smallest(
         model=record.model_id,
         recipe=record.recipe,
-        name=cell_name(record),
+        name=record.cell,
         size=size_of(gigabytes),
         standing=standing,
     )

@@ -24,7 +24,6 @@ from pytest_quantbench.report.html.how_sure import Certainty
 from pytest_quantbench.report.html.rows import STATES, Row, rows
 from pytest_quantbench.report.html.samples import samples
 from pytest_quantbench.report.html.typeset import typeset
-from pytest_quantbench.report.phrases import cell_name
 from pytest_quantbench.report.tables import MARKS
 
 SCRIPTS = ("elements", "drawings", "listing", "figures", "samples", "cell", "charts", "main")  # in this order
@@ -128,7 +127,7 @@ def _packet(cell: Charted, row: Row, reference: Charted | None) -> dict[str, Any
         "settled_by": typeset(row.answer.settled_by) if row.answer else "",
         "judged": row.judged,
         "method": method(record),
-        "reference": cell_name(reference.record) if reference is not None and reference is not cell else "",
+        "reference": reference.record.cell if reference is not None and reference is not cell else "",
         "told": [_told(*each) for each in zip(record.verdicts, row.certainties, strict=True)],
         "file": record.file_stem,
         "record": msgspec.to_builtins(record),

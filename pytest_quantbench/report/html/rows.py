@@ -5,12 +5,11 @@ from dataclasses import dataclass
 
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.state import outcome_of
 from pytest_quantbench.report.answers import CellAnswer, answer
 from pytest_quantbench.report.html.columns import REFERENCE_WORD, Column, Figure, columns
 from pytest_quantbench.report.html.how_sure import Certainty, Family, certainties, families
-from pytest_quantbench.report.phrases import cell_name
 
-WORDS = {"may ship": "pass", "may not ship": "fail", "undecided": "undecided", "not judged": "informational"}
 # What cells are filtered by besides their verdict; of cells that fail, too.
 STATES = {
     "undecided": "one is undecided",
@@ -48,12 +47,12 @@ def _row(record: Record, family: Family, shown: Sequence[Column]) -> Row:
     word = REFERENCE_WORD if said is None else said.word
     sure = certainties(record, family)
     return Row(
-        name=cell_name(record),
+        name=record.cell,
         model=record.model_id,
         recipe=record.recipe,
         level=record.level,
         word=word,
-        outcome=WORDS.get(word, REFERENCE_WORD),
+        outcome=REFERENCE_WORD if said is None else outcome_of(record),
         answer=said,
         figures=[column.figure(record) for column in shown],
         judged="" if said is None else _judged_on(record),
