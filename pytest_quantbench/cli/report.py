@@ -59,7 +59,7 @@ def _price(chosen: argparse.Namespace) -> Price | None:
 
 def _tell_missing(records: Sequence[Record]) -> int:
     """Print it cell by cell; 1 where anything is lacking."""
-    lacking = {f"{record.model_id}-{record.recipe}": missing(record) for record in records}
+    lacking = {record.cell: missing(record) for record in records}
     for cell, sentences in lacking.items():
         print("\n".join([f"{cell}: {f'lacks {len(sentences)}' if sentences else 'complete'}", *sentences]))
     return 1 if any(lacking.values()) else 0

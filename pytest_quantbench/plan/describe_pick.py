@@ -54,7 +54,7 @@ def _size(weighed: Weighed) -> str:
 def _selected(record: Record) -> str:
     """The options that select a cell: recipes that are no level's default are asked for by name."""
     named = "" if record.recipe in LEVELS else f" --recipe {record.recipe}"
-    return f"-k {record.model_id}-{record.recipe}{'' if record.candidate else named}"
+    return f"-k {record.cell}{'' if record.candidate else named}"
 
 
 def _reasons(weighed: Weighed, width: int) -> Iterator[str]:

@@ -35,7 +35,7 @@ class Measured:
     @property
     def name(self) -> str:
         """`Tiny-int4`."""
-        return f"{self.record.model_id}-{self.record.recipe}"
+        return self.record.cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 from pytest_quantbench.judge.change import FIGURES, Change, shown, worsening
 from pytest_quantbench.record.folder_comparison import UNCOMPARED, CellChange, Comparison
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.state import since_baseline
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.text_width import columns, left, wrapped
 from pytest_quantbench.stats.estimates import Interval
@@ -155,9 +156,7 @@ def markdown(found: Comparison, commands: Sequence[str]) -> str:
 def baseline_lines(records: Sequence[Record], baseline: Path) -> list[str]:
     """What a session found against its baseline, the answer first, and which cells have no record there."""
     cells = [
-        CellChange(name=name, base_name=name, changes=tuple(c for v in record.verdicts for c in v.baseline))
-        for record in records
-        if (name := f"{record.model_id}-{record.recipe}")
+        CellChange(name=record.cell, base_name=record.cell, changes=tuple(since_baseline(record))) for record in records
     ]
     found = Comparison(cells=tuple(cell for cell in cells if cell.changes))
     told = [line for each in (*answer(found), *reasons(found)) for line in wrapped(each, WIDTH, "    ", "  ")]

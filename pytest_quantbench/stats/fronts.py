@@ -74,7 +74,7 @@ def p_less(first: Interval, second: Interval, floor: float = 0.0) -> float:
     and the same reference rise and fall together, which makes this say less than it could. Without any width on both,
     0 or 1.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
     if not first.confidence or not second.confidence:
         return 1.0
@@ -83,7 +83,7 @@ def p_less(first: Interval, second: Interval, floor: float = 0.0) -> float:
     error = math.hypot(*(_standard_error(interval, half) for interval, half in halves))
     if not error:
         return float(gap >= 0)
-    return float(norm.cdf(gap / error))
+    return float(ndtr(gap / error))
 
 
 def _standard_error(interval: Interval, half: float) -> float:
