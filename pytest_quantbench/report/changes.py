@@ -5,8 +5,8 @@ from pathlib import Path
 from textwrap import wrap
 
 from pytest_quantbench.judge.change import FIGURES, Change, shown, worsening
+from pytest_quantbench.record.baseline import Held
 from pytest_quantbench.record.folder_comparison import CellChange, Comparison
-from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.stats.estimates import Interval
 
@@ -135,16 +135,18 @@ def markdown(found: Comparison, commands: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def baseline_lines(records: Sequence[Record], baseline: Path) -> list[str]:
-    """What a session found against its baseline, the answer first, and which cells have no record there."""
-    cells = [
-        CellChange(name=name, base_name=name, changes=tuple(c for v in record.verdicts for c in v.baseline))
-        for record in records
-        if (name := f"{record.model_id}-{record.recipe}")
-    ]
-    found = Comparison(cells=tuple(cell for cell in cells if cell.changes))
+def baseline_lines(held: Held, baseline: Path) -> list[str]:
+    """What a session found against its baseline, the answer first, which cells fail since nothing of them could be
+    compared, and which have no record there.
+    """
+    found = held.comparison
+    if not found.cells:
+        return [f"baseline {baseline}: no cell of this session was held against it, so the run fails."]
     first, *rest = answer(found)
-    return [f"baseline {baseline}: {first}", *(f"  {told}" for told in (*rest, *reasons(found)))]
+    failing = f"Nothing of {', '.join(held.uncompared)} could be compared, so the run fails."
+    told = [*rest, *([failing] if held.uncompared else []), *reasons(found)]
+    new = [f"{name}: no record of it in the baseline." for name in found.only_new]
+    return [f"baseline {baseline}: {first}", *(f"  {each}" for each in (*told, *new))]
 
 
 def _number(value: float | None) -> str:
