@@ -77,21 +77,47 @@ def _size(base: Measured, new: Measured) -> Iterator[Pair]:
 def _texts(base: Measured, new: Measured, noise: NoiseFloor | None) -> Iterator[Pair]:
     """Perplexity and KL divergence of every text that either has read, but for the head of the judged one."""
     every = [_perplexities(each) for each in (base, new)]
-    for part in {**every[0], **every[1]}:
-        texts = every[0].get(part), every[1].get(part)
-        of = part.partition("/")[2]  # nothing for the judged text
+    for part, new_part in _same_texts(every[0], every[1]):
+        texts = every[0].get(part), every[1].get(new_part)
+        of = _of(part, new_part, texts[1])
         if texts[0] is None or texts[1] is None:
             yield Pair(metric="perplexity", of=of, why=MISSING)
             continue
-        found = pairing.common_tokens(base, new, part, (texts[0], texts[1]))
+        found = pairing.common_tokens(base, new, part, (texts[0], texts[1]), new_part)
         if isinstance(found, str):
             yield Pair(metric="perplexity", of=of, why=found)
             continue
-        losses = [each.arrays[f"{part}/nll_nats"] for each in (base, new)]
-        yield _perplexity(of, losses[0][found.base], losses[1][found.new], found, noise, texts[0])
-        kl = [each.arrays.get(f"{part}/kl_nats") for each in (base, new)]
+        before, after = base.arrays[f"{part}/nll_nats"][found.base], new.arrays[f"{new_part}/nll_nats"][found.new]
+        yield _perplexity(of, before, after, found, noise, texts[0])
+        kl = base.arrays.get(f"{part}/kl_nats"), new.arrays.get(f"{new_part}/kl_nats")
         if kl[0] is not None and kl[1] is not None:
             yield _divergence(of, kl[0][found.base], kl[1][found.new], found, noise)
+        elif kl[0] is not None or kl[1] is not None:
+            yield Pair(metric="kl", of=of, why=MISSING)
+
+
+def _same_texts(base: Mapping[str, Perplexity], new: Mapping[str, Perplexity]) -> list[tuple[str, str]]:
+    """The parts of both that are of one text, whichever of them reads it first; behind them what only one has, together
+    where the part is called alike.
+    """
+    unread = dict(new)
+    found, alone = [], []
+    for part, text in base.items():
+        same = [name for name, other in unread.items() if other.corpus_sha256 == text.corpus_sha256]
+        if same:
+            there = part if part in same else same[0]
+            del unread[there]
+            found.append((part, there))
+        else:
+            alone.append(part)
+    return [*found, *((part, part) for part in dict.fromkeys([*alone, *unread]))]
+
+
+def _of(part: str, new_part: str, text: Perplexity | None) -> str:
+    """What text a figure is said to be of: nothing for the one that both judge first."""
+    if part != new_part and text is not None:
+        return text.corpus
+    return part.partition("/")[2]
 
 
 def _perplexities(each: Measured) -> dict[str, Perplexity]:

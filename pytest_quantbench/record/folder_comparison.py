@@ -121,8 +121,8 @@ def compare(
 def _matched(
     base: Sequence[Measured], new: Sequence[Measured], renamed: Mapping[str, str]
 ) -> tuple[list[tuple[Measured, Measured]], tuple[list[str], list[str]]]:
-    """The cells of both, by model and recipe, and the names of those that only one has. Raises QuantbenchError for a
-    name to map that no cell has.
+    """The cells of both, by model and recipe, and the names of those that only one has; a cell that a renamed one is
+    compared with is compared with no other. Raises QuantbenchError for a name to map that no cell has.
     """
     for side, names in ((base, renamed.keys()), (new, renamed.values())):
         for name in names:
@@ -130,14 +130,18 @@ def _matched(
                 known = ", ".join(sorted({each.record.recipe for each in side}))
                 raise QuantbenchError(f"--as: no cell is called {name}; those of that folder are {known}.")
     there = {(each.record.model_id, each.record.recipe): each for each in new}
-    matched, only_base = [], []
-    for each in base:
-        key = each.record.model_id, renamed.get(each.record.recipe, each.record.recipe)
-        if (other := there.pop(key, None)) is None:
-            only_base.append(each.name)
-        else:
-            matched.append((each, other))
-    return matched, (only_base, [each.name for each in there.values()])
+    wanted = [(each, (each.record.model_id, renamed.get(each.record.recipe, each.record.recipe))) for each in base]
+    by_option = {key for each, key in wanted if each.record.recipe in renamed}  # not for those of that name themselves
+    pairs = {
+        each.name: (each, there[key])
+        for each, key in wanted
+        if key in there and (each.record.recipe in renamed or key not in by_option)
+    }
+    sides = {each.name for each in base}, {each.name for each in new}
+    taken = {other.name for _, other in pairs.values()}
+    only_base = [each.name for each in base if each.name not in pairs and each.name not in sides[1]]
+    only_new = [each.name for each in new if each.name not in taken and each.name not in sides[0]]
+    return list(pairs.values()), (only_base, only_new)
 
 
 def notes(base: Measured, new: Measured) -> list[str]:

@@ -166,6 +166,28 @@ def test_texts_and_protocols_that_differ_are_told_apart(base):
     assert "read the text otherwise (p; windows of 9)" in pair(base, changed(base, perplexity=other), "perplexity").why
 
 
+def test_a_text_is_matched_by_its_content_whichever_of_them_is_read_first(base):
+    """Of two texts, the second of one run is the first of the other."""
+    text, rng = base.record.perplexity, np.random.default_rng(2)
+    second = replace(text, corpus="plain", corpus_sha256="p", protocol_sha256="of plain")
+    losses = {name: each for name, each in base.arrays.items() if name.startswith("perplexity/")}
+    plain = {name: rng.permutation(each) for name, each in losses.items()}
+
+    def beside(name, arrays):
+        return {f"perplexity/{name}/{key.rpartition('/')[2]}": each for key, each in arrays.items()}
+
+    one = changed(base, beside("plain", plain), perplexities={"plain": second})
+    worse = {**losses, "perplexity/nll_nats": losses["perplexity/nll_nats"] * np.float32(1.2)}
+    other = changed(base, plain | beside("wikitext2", worse), perplexity=second, perplexities={"wikitext2": text})
+    found = settle([each for each in comparison.pairs(one, other) if each.metric in ("perplexity", "kl")])
+    assert {(each.metric, each.of): each.word for each in found} == {
+        ("perplexity", "wikitext2"): "regression",
+        ("kl", "wikitext2"): "identical",
+        ("perplexity", "plain"): "identical",
+        ("kl", "plain"): "identical",
+    }
+
+
 def test_versions_of_a_task_and_other_prompts_are_not_compared(base):
     tasks = {name: replace(task, version="2") for name, task in base.record.accuracy.tasks.items()}
     newer = changed(base, accuracy=replace(base.record.accuracy, tasks=tasks))
