@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Print the answer and the table. Returns 0, or 1 for a regression, or 2 where nothing could be compared."""
+    """Print the answer and the table. Returns 0, or 1 for a regression, or 2 where nothing could be compared, or a cell
+    that both have could not be read.
+    """
     import msgspec
 
     from pytest_quantbench.record.folder_comparison import compare
@@ -62,7 +64,7 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.markdown is not None:
         page = changes.markdown(found, [f"quantbench compare {chosen.base} {chosen.new}"])
         write_atomically(chosen.markdown, page.encode())
-    return 1 if found.regressions else 0 if found.compared else 2
+    return 1 if found.regressions else 0 if found.compared and not found.damaged else 2
 
 
 def _pairs(option: str, form: str, given: "list[str]") -> Mapping[str, str]:

@@ -59,8 +59,8 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """One figure of two cells. `estimate` is of their difference or ratio, None where nothing is known of its error;
-    `floor` how far the figure may get worse before that counts, as a difference (of a ratio: as a share). `why`: not
-    compared, or not `judged`, and why.
+    `floor` how far the figure may get worse before that counts, as a difference (of a ratio: as a share), if not
+    `floor_measured` by what another order of summing changes alone. `why`: not compared, or not `judged`, and why.
     """
 
     metric: str
@@ -69,6 +69,7 @@ class Pair:
     new: float | None = None
     estimate: Estimate | None = None
     floor: float = 0.0
+    floor_measured: bool = True
     items: int | None = None
     counted: str = ""  # what the items are
     identical: bool = False
@@ -228,17 +229,23 @@ def _sentence(pair: Pair, word: Word, interval: Interval | None, detectable: flo
     told = f"{name} {shown(interval, FIGURES[pair.metric])}{_values(pair)}{on}"
     if word == "not judged":
         return f"{told}: not judged, {pair.why}."
-    beyond = f", beyond the noise floor of {worsening(pair.metric, pair.floor)}" if pair.floor else ""
     if word in ("regression", "better"):
-        return f"{told}: {'worse' if word == 'regression' else 'better'}{beyond}."
-    by_itself = _p(pair, bad=True) < ALPHA
-    tail = f"; worse by itself, not as one of {family} comparisons" if by_itself else ""
+        return f"{told}: {'worse' if word == 'regression' else 'better'}{_beyond(pair)}."
+    tail = f"; worse by itself, not as one of {family} comparisons" if _p(pair, bad=True) < ALPHA else ""
     if isinstance(pair.estimate, Exact) or detectable is None:
         return f"{told}: no difference that counts{tail}."
     return f"{told}: no difference can be told{tail}; {worsening(pair.metric, detectable)} would have been seen."
 
 
+def _beyond(pair: Pair) -> str:
+    if not pair.floor or isinstance(pair.estimate, Exact):
+        return ""
+    size, known = worsening(pair.metric, pair.floor), pair.floor_measured
+    return f", beyond the noise floor of {size}" if known else f", beyond {size} (no noise floor was measured)"
+
+
 def _values(pair: Pair) -> str:
     if pair.base is None or pair.new is None:
         return ""
-    return f" ({pair.base:.4g} → {pair.new:.4g})"
+    percent = f" ({100 * pair.base:.2f} → {100 * pair.new:.2f} %)"
+    return percent if FIGURES[pair.metric].unit == "points" else f" ({pair.base:.4g} → {pair.new:.4g})"

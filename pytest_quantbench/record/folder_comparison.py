@@ -1,6 +1,6 @@
 """Two results folders, or two records, cell by cell: what got worse beyond the noise, over all of them at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,7 @@ class Comparison:
     cells: tuple[CellChange, ...]
     only_base: tuple[str, ...] = ()
     only_new: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()  # records of which the other folder has the counterpart
 
     @property
     def regressions(self) -> tuple[tuple[str, Change], ...]:
@@ -115,7 +116,22 @@ def compare(
         )
         for (one, other), pairs in zip(matched, found, strict=True)
     ]
-    return Comparison(cells=tuple(cells), only_base=tuple(alone[0]), only_new=tuple(alone[1]))
+    damaged = tuple(_damaged(base, new, models))
+    return Comparison(cells=tuple(cells), only_base=tuple(alone[0]), only_new=tuple(alone[1]), damaged=damaged)
+
+
+def _damaged(base: Path, new: Path, models: Sequence[str]) -> Iterator[str]:
+    """The files of cells that both folders have and that cannot be read; of these models, or of all."""
+    if not base.is_dir() or not new.is_dir():
+        return
+    names = sorted({path.name for path in base.glob("*.json")} & {path.name for path in new.glob("*.json")})
+    for name in names:
+        if name != folder.COMBINED and (not models or name.startswith(tuple(f"{model}_" for model in models))):
+            for path in (base / name, new / name):
+                try:
+                    read(path)
+                except RecordError:
+                    yield str(path)
 
 
 def _matched(

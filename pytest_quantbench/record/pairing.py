@@ -22,6 +22,7 @@ from pytest_quantbench.stats.window_sampling import Drawn
 Places = NDArray[np.int64]
 SHOWN = 12  # characters of a hash
 NOT_ENGINES = {"python", "pytest-quantbench", *PACKAGES}
+MISSING = "only one of the two has measured it: run the other cell again with it."
 LOST = "the raw samples of {} are not there, or not those that its record was written with. Run that cell again."
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pytest_quantbench.record import comparison, pairing
 from pytest_quantbench.record.folder_comparison import noise_of, opened
 from pytest_quantbench.record.pairing import Measured
+from pytest_quantbench.record.text_comparison import floor_nats
 from pytest_quantbench.stats import ranking, series
 from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.stats.window_sampling import Drawn
@@ -118,7 +119,7 @@ def _ordered(
     names = sorted(losses, key=lambda name: (means[name], name))
     noise = comparison.larger(*(noise_of(each.record, directory) for each in cells[:1]))
     ppl = series.perplexity(losses[names[0]])
-    floor = comparison.floor_nats(noise, max(map(_divergence, cells)), ppl)
+    floor = floor_nats(noise, max(map(_divergence, cells)), ppl)
     given = ranking.letters(names, ranking.differing({name: losses[name] for name in names}, drawn, floor))
     by_name = {each.name: each.record for each in cells}
     return tuple(

@@ -201,3 +201,9 @@ def test_without_holm_more_than_five_percent_would_be_flagged():
     runs = [rerun(rng, 0.1, 0.1) for _ in range(60)]
     plain = sum(any(words(pair) == ["regression"] for pair in pairs if pair.estimate) for pairs in runs)
     assert plain / 60 > 0.2
+
+
+def test_accuracies_are_told_in_percent():
+    lost = Flips(lost=20, gained=2, questions=200)
+    (change,) = settle([Pair(metric="accuracy", base=0.9083, new=0.88, estimate=lost, of="tiny_facts")])
+    assert "(90.83 → 88.00 %)" in change.sentence

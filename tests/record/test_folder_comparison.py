@@ -40,3 +40,18 @@ def test_what_one_side_alone_has_is_named(suite, tmp_path):
     found = compare(folder, tmp_path)
     assert found.only_base == (f"{model}-int4", f"{model}-int4-gptq")
     assert found.only_new == (f"{model}-int3",)
+
+
+@pytest.mark.parametrize("side", ["base", "new"])
+def test_a_record_that_cannot_be_read_is_named_where_the_other_folder_has_it(tmp_path, side):
+    found = cells(models=1, recipes=("int4", "int8"))
+    write(tmp_path / "base", found)
+    write(tmp_path / "new", found[:2])
+    for place in (1, 2):  # the last of them is only in the base
+        for path in (tmp_path / side).glob(f"{found[place][0].file_stem}.json"):
+            path.write_text("{")
+    compared = compare(tmp_path / "base", tmp_path / "new")
+    model = found[0][0].model_id
+    assert compared.damaged == (str(tmp_path / side / f"{found[1][0].file_stem}.json"),)
+    assert [cell.name for cell in compared.cells] == [f"{model}-bf16"]
+    assert compare(tmp_path / "base", tmp_path / "new", models=[model]).damaged == compared.damaged
