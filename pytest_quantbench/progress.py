@@ -18,6 +18,7 @@ PLURALS = {"matrix": "matrices"}  # of units that take more than an s
 QUIET_SECONDS = 60.0  # in a log: so long nothing is said, and between two lines
 DRAWN_SECONDS = 0.2  # in a terminal: so long a line stays as it is
 # VT100: see to it that there is a line below (down, up), keep the place, go there, write without wrapping, come back.
+BETWEEN = " · "  # parts of a line
 BELOW = "\033D\033M\0337\033D\r\033[2K\033[?7l{}\033[?7h\0338"
 _terminal: TextIO | None = sys.stderr if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else None
 _log: TextIO | None = None
@@ -72,10 +73,19 @@ def _is_due() -> bool:
     return time.monotonic() - _drawn_seconds >= DRAWN_SECONDS
 
 
+def _fitting(text: str, columns: int) -> str:
+    """A line that is not longer than the terminal is wide: without its first parts where it would be, since how long it
+    still takes stands last.
+    """
+    while len(text) > columns and BETWEEN in text:
+        text = text.partition(BETWEEN)[2]
+    return text[:columns]
+
+
 def _draw(text: str) -> None:
     global _drawn_seconds
     if _terminal is not None and _is_due():
-        print(BELOW.format(text[: shutil.get_terminal_size().columns]), end="", file=_terminal, flush=True)
+        print(BELOW.format(_fitting(text, shutil.get_terminal_size().columns)), end="", file=_terminal, flush=True)
         _drawn_seconds = time.monotonic()
 
 
@@ -100,12 +110,12 @@ class Steps:
             return
         if _terminal is not None and _is_due():
             of = f"{self._what}, {self._unit} {self._of(done)}"
-            _draw(" · ".join(filter(None, [_which, of, self._times(done)])))
+            _draw(BETWEEN.join(filter(None, [_which, of, self._times(done)])))
         elif _log is not None and done and time.monotonic() - _heard_seconds >= QUIET_SECONDS:
             units = PLURALS.get(self._unit, f"{self._unit}s")
             after = f"{self._of(done)} {units} after {duration(time.monotonic() - self._began)}"
             told = f"{self._what}: {', '.join(filter(None, [after, self._times(done)]))}"
-            say(" · ".join(filter(None, [_which, told])))
+            say(BETWEEN.join(filter(None, [_which, told])))
 
     def _of(self, done: int) -> str:
         return f"{done}{'' if self._total is None else f' of {self._total}'}"
@@ -166,7 +176,7 @@ class _Stage:
     def __enter__(self) -> None:
         _stages.append(self)
         if _terminal is not None and not _working and _which:
-            _draw(f"{_which} · {self.name}")
+            _draw(f"{_which}{BETWEEN}{self.name}")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

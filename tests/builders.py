@@ -10,9 +10,10 @@ from pytest_quantbench.bench.target import Target
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.judge.change import Change
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.samples import PerplexitySamples, Run, TaskSamples, ThroughputSamples
-from pytest_quantbench.record.perplexity_schema import Perplexity
+from pytest_quantbench.record.perplexity_schema import Divergence, Perplexity
 from pytest_quantbench.record.schema import SCHEMA, Record
 from pytest_quantbench.stats.estimates import Interval
 
@@ -113,6 +114,18 @@ def make_perplexity(**changes):
         "corpus_sha256": "h",
     }
     return Perplexity(**(fields | changes))
+
+
+def make_divergence(kl_nats):
+    """Predictions that are so far from the reference's on all tokens."""
+    return Divergence(
+        kl_nats=kl_nats,
+        kl_interval=None,
+        kl_percentiles={},
+        same_top=Interval(estimate=1.0, low=0.9, high=1.0),
+        probability_change=0.0,
+        probability_change_rms=0.0,
+    )
 
 
 def make_losses(values, **changes):
@@ -219,3 +232,9 @@ def make_store(cache, identity="s", fresh=False):
 def make_verdict(metric, outcome="pass", **changes):
     fields = {"metric": metric, "outcome": outcome, "limit": 2.0, "estimate": 1.0, "low": 0.5, "high": 1.5}
     return Verdict(**(fields | {"confidence": 0.9, "sentence": "It is so."} | changes))
+
+
+def make_change(metric="size", word="regression", of="", **changes):
+    fields = {"base": 1.0, "new": 1.1, "estimate": 10.0, "low": 9.0, "high": 11.0, "floor": 0.0, "items": None}
+    fields |= {"p_worse": 0.01, "p_better": 1.0, "detectable": 0.5, "sentence": f"{metric} {word}."}
+    return Change(metric=metric, word=word, of=of, **(fields | changes))

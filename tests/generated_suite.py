@@ -128,7 +128,7 @@ def _cell(name, one, samples, before, facts, rng, backend):
     bits = 16.0 if one.bits == 16 else BITS.get(one.id, 2.2)
     size = SizeSamples(stored_bytes=int(facts.parameters * bits / 8), bf16_bytes=2 * facts.parameters)
     if before is not None:
-        samples = {**samples, "weights": _weights(one.bits, rng), "perplexity": _with_fidelity(samples, before)}
+        samples = {**samples, "weights": _weights(one, rng), "perplexity": _with_fidelity(samples, before)}
     verdicts = _verdicts(name, one, samples, before, size, backend) if before is not None else ()
     losses = samples["perplexity"]
     record = make_record(
@@ -171,17 +171,17 @@ def _with_fidelity(samples, before):
     return replace(mine, fidelity=fidelity)
 
 
-def _weights(bits, rng):
+def _weights(one, rng):
     """28 matrices of four layers, the deeper the worse, one of them worst."""
     kinds = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    snr = [6.02 * bits - 3 - layer + rng.normal(0, 0.5) for layer in range(4) for _ in kinds]
+    snr = [6.02 * one.bits - 3 - layer + rng.normal(0, 0.5) for layer in range(4) for _ in kinds]
     snr[rng.integers(len(snr))] -= 5
     tensors = [
         TensorError(
             name=f"model.layers.{place // len(kinds)}.{kinds[place % len(kinds)]}",
-            quantizer="rtn",
+            quantizer=one.inner.quantizer,
             weights=4_194_304,
-            bits_per_weight=bits + 0.5,
+            bits_per_weight=one.bits + 0.5,
             snr_db=decibels,
             cosine=1 - 0.5 * 10 ** (-decibels / 10),
             largest_error=0.01,

@@ -220,3 +220,17 @@ def test_durations_are_readable(seconds, told):
 @given(st.floats(0, 1e7))
 def test_durations_never_say_sixty_minutes(seconds):
     assert " 60 min" not in progress.duration(seconds)
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (80, "cell 3 of 30 · Tiny-int4 · encoding int4, layer 3 of 5, 9 s left"),
+        (60, "Tiny-int4 · encoding int4, layer 3 of 5, 9 s left"),
+        (40, "encoding int4, layer 3 of 5, 9 s left"),
+        (20, "encoding int4, layer"),
+    ],
+)
+def test_a_line_that_is_too_long_keeps_its_end(columns, shown):
+    text = "cell 3 of 30 · Tiny-int4 · encoding int4, layer 3 of 5, 9 s left"
+    assert progress._fitting(text, columns) == shown

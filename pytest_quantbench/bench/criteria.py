@@ -67,6 +67,8 @@ class Criteria:
         if of is None:
             return None
         there = self._measured(check)
+        if not there:
+            raise UnknownNameError(f"The check {check} is of no text and no task: leave {of!r} out.")
         if of not in there:
             raise unknown(f"{PARTS.get(check, 'part')} of the check {check}", of, there)
         return None if of == there[0] else of

@@ -33,7 +33,7 @@ def run(chosen: argparse.Namespace) -> int:
     record, output = _record(chosen), chosen.output
     readme = output / "README.md"
     before = readme.read_text(encoding="utf-8") if readme.is_file() else None
-    name = f"{record.model_id}-{record.recipe}"
+    name = record.cell
     shown = badge.badge([record], record.model_id)
     files = {
         "README.md": hub.card(record, github.summary([record]), before).encode(),

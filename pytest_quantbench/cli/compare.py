@@ -1,6 +1,7 @@
 """`quantbench compare`: what got worse from one run to another, beyond the noise."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,8 @@ from pytest_quantbench.errors import QuantbenchError
 HELP = "did anything get worse from one run to another? `quantbench compare BASE NEW`"
 DESCRIPTION = (
     "Compares cells of two results folders, or two records, on the same tokens, questions and prompts. Returns 0 where "
-    "nothing got worse beyond the noise, 1 for a regression, 2 where nothing could be compared."
+    "nothing got worse beyond the noise, 1 for a regression, 2 where anything of BASE that is judged could not be "
+    "compared."
 )
 
 
@@ -35,14 +37,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a worsening of so much is none: size=PERCENT, perplexity=X, kl=NATS, accuracy=POINTS, throughput=PERCENT "
         "(repeatable)",
     )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="FIGURE",
+        help="leave this figure out, such as throughput on another machine (repeatable)",
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="also write it as a page")
     parser.add_argument("--json", action="store_true", help="print it as JSON, for programs")
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Print the answer and the table. Returns 0, or 1 for a regression, or 2 where nothing could be compared, or a cell
-    that both have could not be read.
-    """
+    """Print the answer and the table. Returns 0, or 1 for a regression, or 2 where not all of BASE was compared."""
     import msgspec
 
     from pytest_quantbench.record.folder_comparison import compare
@@ -55,16 +62,29 @@ def run(chosen: argparse.Namespace) -> int:
         models=chosen.model,
         renamed=_pairs("--as", "OLD=NEW", chosen.renamed),
         allowed={name: _number(name, text) for name, text in _pairs("--allow", "FIGURE=X", chosen.allow).items()},
+        without=chosen.without,
     )
     if chosen.json:
-        told = msgspec.to_builtins(found) | {"regressions": len(found.regressions), "compared": found.compared}
+        counts = {"regressions": len(found.regressions), "compared": found.compared, "uncompared": found.uncompared}
+        told = msgspec.to_builtins(found) | counts
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(told)).decode() + "\n")
     else:
         print("\n".join(changes.terminal(found)))
     if chosen.markdown is not None:
-        page = changes.markdown(found, [f"quantbench compare {chosen.base} {chosen.new}"])
+        page = changes.markdown(found, [_command(chosen)])
         write_atomically(chosen.markdown, page.encode())
-    return 1 if found.regressions else 0 if found.compared and not found.damaged else 2
+    return 1 if found.regressions else 0 if found.whole else 2
+
+
+REPEATED = {"--model": "model", "--as": "renamed", "--allow": "allow", "--without": "without"}
+
+
+def _command(chosen: argparse.Namespace) -> str:
+    """What was typed, to be typed again."""
+    words = ["quantbench", "compare", str(chosen.base), str(chosen.new)]
+    for option, name in REPEATED.items():
+        words += [word for value in getattr(chosen, name) for word in (option, value)]
+    return shlex.join([*words, "--markdown", str(chosen.markdown)])
 
 
 def _pairs(option: str, form: str, given: "list[str]") -> Mapping[str, str]:

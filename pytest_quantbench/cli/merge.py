@@ -22,13 +22,12 @@ def run(chosen: argparse.Namespace) -> int:
     """Write the folder and print its summary. Returns 1 where anything was left out. Raises QuantbenchError where
     nothing was written.
     """
-    from pytest_quantbench.cli import report
+    from pytest_quantbench.cli.report import rebuild
+    from pytest_quantbench.record import folder
     from pytest_quantbench.record.merging import merge
 
     found = merge(chosen.directories, chosen.output)
-    parser = argparse.ArgumentParser()
-    report.add_arguments(parser)
-    report.run(parser.parse_args([str(chosen.output)]))
+    rebuild(folder.read_all(chosen.output), chosen.output)
     for note in found.notes:
         print(f"note: {note}")
     for lost in found.lost:

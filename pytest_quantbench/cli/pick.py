@@ -30,19 +30,13 @@ def run(chosen: argparse.Namespace) -> int:
     """Print the choices."""
     import msgspec
 
-    from pytest_quantbench.errors import unknown
     from pytest_quantbench.plan import describe_pick
     from pytest_quantbench.plan.pick import pick
     from pytest_quantbench.plan.requirements import REQUIREMENTS
-    from pytest_quantbench.record.folder_comparison import opened
+    from pytest_quantbench.record.folder_comparison import of_models, opened
 
     given = {name: getattr(chosen, name.replace("-", "_")) for name in REQUIREMENTS}
-    cells = opened(chosen.directory)
-    models = [*dict.fromkeys(cell.record.model_id for cell in cells)]
-    for name in chosen.model:
-        if name not in models:
-            raise unknown("model", name, models)
-    kept = [cell for cell in cells if not chosen.model or cell.record.model_id in chosen.model]
+    kept = of_models(opened(chosen.directory), chosen.model)
     choices = pick(kept, {name: value for name, value in given.items() if value is not None})
     if chosen.json:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(choices)).decode() + "\n")

@@ -39,10 +39,17 @@ def run(chosen: argparse.Namespace) -> int:
         records = [priced(each, folder.read_arrays(each, directory), price) for each in records]
     if chosen.complete:
         return _tell_missing(records)
+    rebuild(records, directory, chosen.output)
+    return 0
+
+
+def rebuild(records: Sequence[Record], directory: Path, output: Path | None = None) -> None:
+    """Write all that is made of a folder's records, and print the summary and where it lies. `output`: the markdown
+    file, which by default is in the folder.
+    """
     for line in terminal.summary(records, shutil.get_terminal_size().columns):
         print(coloured.as_text(line, colours=coloured.are_wanted(sys.stdout)))
-    print("\n".join(write_all(records, directory, chosen.output or directory / MARKDOWN)))
-    return 0
+    print("\n".join(write_all(records, directory, output or directory / MARKDOWN)))
 
 
 def _price(chosen: argparse.Namespace) -> Price | None:
@@ -52,7 +59,7 @@ def _price(chosen: argparse.Namespace) -> Price | None:
 
 def _tell_missing(records: Sequence[Record]) -> int:
     """Print it cell by cell; 1 where anything is lacking."""
-    lacking = {f"{record.model_id}-{record.recipe}": missing(record) for record in records}
+    lacking = {record.cell: missing(record) for record in records}
     for cell, sentences in lacking.items():
         print("\n".join([f"{cell}: {f'lacks {len(sentences)}' if sentences else 'complete'}", *sentences]))
     return 1 if any(lacking.values()) else 0

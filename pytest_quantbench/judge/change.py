@@ -20,7 +20,9 @@ from typing import Literal
 from pytest_quantbench.stats.estimates import ALPHA, Estimate, Exact, Interval
 from pytest_quantbench.stats.series import holm
 
-Word = Literal["regression", "better", "no difference can be told", "identical", "not judged", "not compared"]
+Word = Literal[
+    "regression", "better", "no difference can be told", "identical", "not judged", "not compared", "not in the base"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,8 @@ FIGURES: Mapping[str, Figure] = MappingProxyType(
 class Pair:
     """One figure of two cells. `estimate` is of their difference or ratio, None where nothing is known of its error;
     `floor` how far the figure may get worse before that counts, as a difference (of a ratio: as a share), if not
-    `floor_measured` by what another order of summing changes alone. `why`: not compared, or not `judged`, and why.
+    `floor_measured` by what another order of summing changes alone. `why`: not compared, or not `judged`, and why;
+    `only_new`: because the base does not have it, so that nothing of it was lost.
     """
 
     metric: str
@@ -74,6 +77,7 @@ class Pair:
     counted: str = ""  # what the items are
     identical: bool = False
     judged: bool = True
+    only_new: bool = False
     why: str = ""
 
     @property
@@ -112,8 +116,10 @@ class Change:
 
 
 def settle(pairs: Sequence[Pair], comparisons: int | None = None) -> list[Change]:
-    """The verdicts on all that was compared at once. `comparisons`: of how many these are some, where the others are
-    judged elsewhere; such a part of Holm's correction finds no regression that the whole would not find.
+    """The verdicts on all that was compared at once.
+
+    `comparisons`: how many figures there are in all, where others of them are judged elsewhere. Those then count as
+    showing nothing, so that a regression that is found here would also be found if all were judged at once.
     """
     counted = [pair for pair in pairs if pair.counts]
     family = max(comparisons or 0, len(counted))
@@ -122,7 +128,7 @@ def settle(pairs: Sequence[Pair], comparisons: int | None = None) -> list[Change
     better = holm([_p(pair, bad=False) for pair in counted] + rest)
     adjusted = {id(pair): (p, q) for pair, p, q in zip(counted, worse, better, strict=False)}
     nothing: tuple[float | None, float | None] = (None, None)
-    return [_change(pair, adjusted.get(id(pair), nothing), family) for pair in pairs]
+    return [_change(pair, family, *adjusted.get(id(pair), nothing)) for pair in pairs]
 
 
 def _p(pair: Pair, *, bad: bool) -> float:
@@ -146,8 +152,7 @@ def _limit(pair: Pair, *, bad: bool) -> float:
     return lower if bad else 1 / lower
 
 
-def _change(pair: Pair, adjusted: tuple[float | None, float | None], family: int) -> Change:
-    p_worse, p_better = adjusted
+def _change(pair: Pair, family: int, p_worse: float | None, p_better: float | None) -> Change:
     known = Exact(value=FIGURES[pair.metric].none) if pair.identical else pair.estimate
     interval = None if known is None else known.interval()
     word = _word(pair, p_worse, p_better)
@@ -173,10 +178,12 @@ def _change(pair: Pair, adjusted: tuple[float | None, float | None], family: int
 def _word(pair: Pair, p_worse: float | None, p_better: float | None) -> Word:
     if pair.identical:
         return "identical"
-    if pair.why and pair.judged:
-        return "not compared"
+    if pair.only_new:
+        return "not in the base"
     if not pair.judged:
         return "not judged"
+    if pair.why:
+        return "not compared"
     if p_worse is not None and p_worse < ALPHA:
         return "regression"
     return "better" if p_better is not None and p_better < ALPHA else "no difference can be told"
@@ -220,7 +227,7 @@ def worsening(metric: str, size: float) -> str:
 def _sentence(pair: Pair, word: Word, interval: Interval | None, detectable: float | None, family: int) -> str:
     name = FIGURES[pair.metric].label + (f" of {pair.of}" if pair.of else "")
     on = f" on the same {pair.items:,} {pair.counted}" if pair.items and pair.counted else ""
-    if word == "not compared":
+    if word in ("not compared", "not in the base") or (word == "not judged" and interval is None):
         return f"{name}: {pair.why}"
     if word == "identical":
         return f"{name}: the same to the last bit{on}."

@@ -221,7 +221,9 @@ def _needed(
 def enough(items: str, more: int, available: int | None) -> str:
     """How many items would do, and whether there are so many."""
     told = f"about {more:,} {items} would settle it"
-    return told if available is None or more <= available else f"{told}, and there are {available:,}"
+    if available is None or more <= available:
+        return told
+    return f"{told}, more than the {available:,} that there are, so that these {items} alone cannot settle it"
 
 
 def show(interval: Interval, metric: Metric) -> str:

@@ -39,8 +39,8 @@ def _of_model(choice: Choice, width: int) -> Iterator[str]:
                 yield from wrap(head, width, break_on_hyphens=False)
                 yield from _reasons(each, width)
     others = [*choice.larger, *choice.undecided, *choice.rejected]
-    if larger := [f"{each.record.recipe} ({each.word})" for each in others if each.gigabytes > largest]:
-        yield from wrap(f"larger: {', '.join(larger)}", width, subsequent_indent="  ", break_on_hyphens=False)
+    if larger := [f"{each.record.recipe} ({each.word})" for each in others if each.gigabytes >= largest]:
+        yield from wrap(f"not smaller: {', '.join(larger)}", width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _size(weighed: Weighed) -> str:
@@ -54,7 +54,7 @@ def _size(weighed: Weighed) -> str:
 def _selected(record: Record) -> str:
     """The options that select a cell: recipes that are no level's default are asked for by name."""
     named = "" if record.recipe in LEVELS else f" --recipe {record.recipe}"
-    return f"-k {record.model_id}-{record.recipe}{'' if record.candidate else named}"
+    return f"-k {record.cell}{'' if record.candidate else named}"
 
 
 def _reasons(weighed: Weighed, width: int) -> Iterator[str]:

@@ -7,7 +7,7 @@ said to meet what it does not at 5 %, and with it that of a wrong pick. "Does no
 and requirements. What is neither is undecided.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,10 +16,17 @@ from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.plan.requirements import REQUIREMENTS, Seen
 from pytest_quantbench.record.pairing import Measured
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.state import State, regressions, states_of
 from pytest_quantbench.stats.estimates import ALPHA, Exact
 from pytest_quantbench.stats.series import holm, items_needed
 
 Word = Literal["meets all", "does not", "undecided"]
+ANOMALOUS = "it is better than its original by more than noise, which asks for an explanation first"
+AGAINST: Mapping[State, Callable[[Record], str]] = {
+    "wrong weights": lambda record: f"its weights are not what they should be: {(record.integrity or ('',))[0]}",
+    "collapsed": lambda record: "its outputs have collapsed",
+    "worse than its baseline": lambda record: f"it got worse since its baseline: {regressions(record)[0].sentence}",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,18 +152,14 @@ def _weighed(
     )
     rejected = against or any(each.word == "does not" for each in weighings)
     word: Word = "does not" if rejected else "meets all" if meets else "undecided"
-    return Weighed(record=cell.record, word=word, weighings=weighings, why=against or open_)
+    return Weighed(record=cell.record, word=word, weighings=weighings, why=against.rstrip(".") or open_)
 
 
 def _beyond_figures(record: Record) -> tuple[str, str]:
     """What rules a cell out, and what keeps it open, whatever its figures are."""
-    if record.coherence is not None and record.coherence.collapsed:
-        return "its outputs have collapsed", ""
-    if record.integrity:
-        return f"its weights are not what they should be: {record.integrity[0].rstrip('.')}", ""
-    if any(verdict.outcome == "anomalous" for verdict in record.verdicts):
-        return "", "it is better than its original by more than noise, which asks for an explanation first"
-    return "", ""
+    found = states_of(record)  # whether it meets the limits that it was judged by once is none of them
+    against = next((AGAINST[each](record) for each in found if each in AGAINST), "")
+    return against, ANOMALOUS if "anomalous" in found and not against else ""
 
 
 def _weighing(name: str, seen: Seen, limit: float, p_bad: float, claims: int, *, meets: bool) -> Weighing:
@@ -174,7 +177,7 @@ def _weighing(name: str, seen: Seen, limit: float, p_bad: float, claims: int, *,
     told = f"{required.label} {_figure(seen, required.digits)} {required.unit}".rstrip() + f", asked: {bound}"
     if _within_noise(seen, limit):
         finer = f"{told}: rounding alone changes it by {seen.floor:.3g}"
-        return Weighing(requirement=name, word="undecided", sentence=finer, settled_by="require less than that")
+        return Weighing(requirement=name, word="undecided", sentence=finer, settled_by="a larger limit can be")
     sure = seen.p_good(limit, required.better) * max(1, claims) < ALPHA
     # what is exactly on the limit is good enough: it is asked first
     word: Word = "meets all" if meets or sure else "does not" if p_bad < ALPHA else "undecided"

@@ -32,22 +32,26 @@ def prepare(run: Run, cells: Sequence[tuple[Model, Recipe]]) -> None:
 
 
 def settle(session: pytest.Session, run: Run) -> list[str]:
-    """What the whole session found against its baseline, in lines. It fails where anything got worse, and where nothing
-    of a cell could be compared: a gate that compares nothing must not look as if it had.
+    """Settle all figures of a session against its baseline; returns why it fails, beside what got worse. It also fails
+    where nothing of a cell could be compared: a gate that compares nothing must not look as if it had.
     """
     from pytest_quantbench.record.baseline import Baseline
-    from pytest_quantbench.report import changes
 
     if run.settings.baseline is None:
         return []
+    told = []
     try:
         held = Baseline(run.settings.baseline).settle_all(dict.fromkeys(run.written))
     except QuantbenchError as error:
+        told.append(f"{type(error).__name__}: {error}")
+    else:
+        if held.uncompared:
+            told.append(f"Nothing of {', '.join(held.uncompared)} could be compared with the baseline: the run fails.")
+        if not held.comparison.cells:
+            told.append("No cell of this session could be held against the baseline: the run fails.")
+    if told or held.comparison.regressions:
         _fail(session)
-        return [f"baseline {run.settings.baseline}: {type(error).__name__}: {error}"]
-    if not held.passes:
-        _fail(session)
-    return changes.baseline_lines(held, run.settings.baseline)
+    return told
 
 
 def _fail(session: pytest.Session) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+MARKED = ("models", "recipes")  # what the marker of a test takes
 LIMITS = {  # by option
     "max-ppl-delta": "perplexity_delta",
     "max-accuracy-drop": "accuracy_drop_points",
@@ -225,13 +226,16 @@ def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item])
 def wanted(run: Run, marker: Mapping[str, Any]) -> tuple[dict[str, Model], dict[str, Recipe]]:
     """The models and recipes that a test's `quantbench` marker leaves; recipes may be named that the session lacks.
 
-    Raises UsageError for a name that does not exist.
+    Raises CollectError, which pytest tells without a traceback, for a name that does not exist.
     """
     try:
+        for key in marker:
+            if key not in MARKED:
+                raise unknown("argument of the quantbench marker", key, MARKED)
         named = {name: run.recipes.get(name) or quantizers.recipe_of(name) for name in marker.get("recipes") or ()}
         return _chosen("model", marker.get("models"), run.models), named or run.recipes
     except QuantbenchError as error:
-        raise pytest.UsageError(str(error)) from error
+        raise pytest.Collector.CollectError(str(error)) from error
 
 
 def _chosen(kind: str, names: Sequence[str] | None, available: dict[str, T]) -> dict[str, T]:

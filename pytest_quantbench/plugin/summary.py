@@ -84,12 +84,14 @@ class Summary:
         elif run.written:
             from pytest_quantbench.plan.duration import where_it_went
             from pytest_quantbench.plugin import against_baseline
-            from pytest_quantbench.report import publish
+            from pytest_quantbench.report import changes, publish
 
             with progress.stage("report"):
-                compared = against_baseline.settle(session, run)
+                failing = against_baseline.settle(session, run)
                 self._records, lines = publish.publish(run.written, run.settings, run.reused, run.freed)
-                self._closing = [*compared, *lines]
+                self._closing = [*failing, *lines]
+                if run.settings.baseline is not None:
+                    self._closing = [*changes.baseline_lines(self._records, run.settings.baseline), *self._closing]
             run.count(progress.spent())
             self._closing += where_it_went(run.spent, time.monotonic() - run.began_seconds, max(1, run.workers))
 

@@ -120,7 +120,7 @@ class Telling:
             paths=[paths[id(record)] for record in records],
             directory=run.settings.results,
         )
-        self._closing = [line for lines in answers for line in lines]
+        self._closing = [line for lines in answers for line in ([lines] if isinstance(lines, str) else lines)]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
         """What the hooks' functions answered, below this plugin's own summary."""

@@ -12,15 +12,16 @@ from pathlib import Path
 
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.errors import QuantbenchError, RecordError
-from pytest_quantbench.judge.change import Change, Pair, settle
+from pytest_quantbench.judge.change import Change, Pair, Word, settle
 from pytest_quantbench.judge.verdict import Verdict
-from pytest_quantbench.record import comparison
+from pytest_quantbench.record import comparison, noise_floor
 from pytest_quantbench.record.folder_comparison import CellChange, Comparison, noise_of
 from pytest_quantbench.record.pairing import Measured, measured
 from pytest_quantbench.record.schema import NoiseFloor, Record, read
 from pytest_quantbench.storage.files import write_atomically
 from pytest_quantbench.storage.sealed_json import sealed
 
+NOTHING: tuple[Word, ...] = ("not compared", "not in the base")
 FIGURES_OF = {"size": ("size",), "perplexity": ("perplexity", "kl"), "accuracy": ("accuracy",)}  # by the check
 
 
@@ -36,7 +37,7 @@ class Held:
     def uncompared(self) -> tuple[str, ...]:
         """Cells that have a record in the baseline, of whose figures not one could be held against it."""
         cells = self.comparison.cells
-        return tuple(cell.name for cell in cells if all(each.word == "not compared" for each in cell.changes))
+        return tuple(cell.name for cell in cells if all(each.word in NOTHING for each in cell.changes))
 
     @property
     def passes(self) -> bool:
@@ -119,7 +120,7 @@ class Baseline:
             why = f"no record of {new.name} in the baseline {self.directory}."
             return [Pair(metric=check, why=why) for check in checks]
         base = measured(stored, self.directory)
-        floor = comparison.larger(noise, noise_of(stored, self.directory))
+        floor = noise_floor.larger(noise, noise_of(stored, self.directory))
         wanted = [metric for check in checks for metric in FIGURES_OF.get(check, (check,))]
         return [pair for pair in comparison.pairs(base, new, floor) if pair.metric in wanted]
 

@@ -1,4 +1,4 @@
-"""Two records of a cell, with their raw samples → every figure that both have, as pairs that `judge.change` settles."""
+"""Two records of a cell, with their raw samples → every figure that either has, in pairs for `judge.change`."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -10,7 +10,7 @@ from pytest_quantbench.errors import unknown
 from pytest_quantbench.judge.change import FIGURES, Pair
 from pytest_quantbench.judge.rates import MOST_DRIFT
 from pytest_quantbench.record import pairing
-from pytest_quantbench.record.pairing import MISSING, Common, Measured
+from pytest_quantbench.record.pairing import Common, Measured
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.record.text_comparison import texts
 from pytest_quantbench.stats import series
@@ -42,23 +42,13 @@ def _allowing(pair: Pair, points: float) -> Pair:
     return replace(pair, floor=max(pair.floor, share))
 
 
-def larger(*floors: NoiseFloor | None) -> NoiseFloor | None:
-    """Of several noise floors the largest figures; None where there is none."""
-    there = [floor for floor in floors if floor is not None]
-    if not there:
-        return None
-    names = ("perplexity_points", "kl_nats", "drop_points", "flipped_points")
-    values: dict[str, list[float]] = {n: [v for f in there if (v := getattr(f, n)) is not None] for n in names}
-    return NoiseFloor(**{name: max(each) if each else None for name, each in values.items()})
-
-
 def _size(base: Measured, new: Measured) -> Iterator[Pair]:
     """Stored bytes, which are exact; of less than what two decimals show nothing is said."""
     sizes = [each.record.compression for each in (base, new)]
     if sizes[0] is None and sizes[1] is None:
         return
     if sizes[0] is None or sizes[1] is None:
-        yield Pair(metric="size", why=MISSING)
+        yield pairing.one_sided("size", "", in_base=sizes[0] is not None)
         return
     before, after = sizes[0].compressed_gb, sizes[1].compressed_gb
     why = pairing.other_model(base.record, new.record)
@@ -73,7 +63,7 @@ def _tasks(base: Measured, new: Measured, noise: NoiseFloor | None) -> Iterator[
     for task in {**every[0], **every[1]}:
         parts = every[0].get(task), every[1].get(task)
         if parts[0] is None or parts[1] is None:
-            yield Pair(metric="accuracy", of=task, why=MISSING)
+            yield pairing.one_sided("accuracy", task, in_base=parts[0] is not None)
             continue
         found = pairing.common_questions(base, new, task, (parts[0], parts[1]))
         if isinstance(found, str):
@@ -116,12 +106,15 @@ def _answers(each: Measured, task: str, places: Any) -> list[Any]:
 
 
 def _speed(base: Measured, new: Measured) -> Iterator[Pair]:
-    """Rates by prompt. Within the drift of the machine's own speed that its probes let pass nothing is claimed."""
-    parts = [each.record.throughput for each in (base, new)]
+    """Rates by prompt. Within the drift of the machine's own speed that its probes let pass nothing is claimed. A
+    base's rates on a CPU are told and not judged, and never missed.
+    """
+    parts, machine = [each.record.throughput for each in (base, new)], base.record.machine
+    judged = machine is None or machine.backend != "cpu"
     if parts[0] is None and parts[1] is None:
         return
     if parts[0] is None or parts[1] is None:
-        yield Pair(metric="throughput", why=MISSING)
+        yield replace(pairing.one_sided("throughput", "", in_base=parts[0] is not None), judged=judged)
         return
     names = [f"throughput/{name}" for name in ("prompt", "tokens_per_second")]
     columns = [[each.arrays[name].tolist() for name in names if name in each.arrays] for each in (base, new)]
@@ -129,10 +122,9 @@ def _speed(base: Measured, new: Measured) -> Iterator[Pair]:
     other = pairing.other_machine(base.record, new.record) or _other_runs(base, new)
     same = runs[0] == runs[1] and not other  # the very same runs, which were kept
     if not same and (why := other or pairing.drifted(base, new)):
-        yield Pair(metric="throughput", base=parts[0].mean_tps, new=parts[1].mean_tps, why=why)
+        yield Pair(metric="throughput", base=parts[0].mean_tps, new=parts[1].mean_tps, judged=judged, why=why)
         return
-    ratio, machine = series.rate_ratio(*runs), new.record.machine
-    judged = machine is not None and machine.backend != "cpu"
+    ratio = series.rate_ratio(*runs)
     yield Pair(
         metric="throughput",
         base=parts[0].mean_tps,

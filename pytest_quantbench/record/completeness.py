@@ -28,7 +28,7 @@ def missing(record: Record) -> list[str]:
 
 def command(record: Record, *marks: str) -> str:
     """The command that measures the cell again, or only the tests with these marks."""
-    words = ["quantbench", "run", "-k", f"{record.model_id}-{record.recipe}"]
+    words = ["quantbench", "run", "-k", record.cell]
     if marks:
         words += ["-m", " or ".join(marks)]
     if record.model_id not in MODELS:

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from pytest_quantbench.catalog.recipes import REFERENCE
-from pytest_quantbench.errors import QuantbenchError, RecordError
-from pytest_quantbench.judge.change import FIGURES, Change, settle
-from pytest_quantbench.record import comparison, folder
+from pytest_quantbench.errors import QuantbenchError, RecordError, unknown
+from pytest_quantbench.judge.change import FIGURES, Change, Word, settle
+from pytest_quantbench.record import comparison, folder, noise_floor
 from pytest_quantbench.record.pairing import Measured, measured
 from pytest_quantbench.record.schema import NoiseFloor, Record, file_stem, read
 
 LESS_SNR_DB = 0.1  # of a matrix: less is not told
+UNCOMPARED: tuple[Word, ...] = ("not compared", "not judged", "not in the base")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,17 @@ class Comparison:
     @property
     def compared(self) -> int:
         """How many figures were compared."""
-        return sum(change.word not in ("not compared", "not judged") for c in self.cells for change in c.changes)
+        return sum(change.word not in UNCOMPARED for c in self.cells for change in c.changes)
+
+    @property
+    def uncompared(self) -> int:
+        """How many figures of the base could not be compared, though they are judged."""
+        return sum(change.word == "not compared" for c in self.cells for change in c.changes)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the base that is judged was compared, and anything at all."""
+        return self.compared > 0 and not self.uncompared and not self.only_base and not self.damaged
 
     @property
     def least(self) -> Mapping[str, float]:
@@ -72,6 +83,15 @@ def opened(path: Path) -> list[Measured]:
     return [measured(read(path), path.parent)]
 
 
+def of_models(cells: Sequence[Measured], models: Sequence[str]) -> list[Measured]:
+    """Those of these models; all, where none is named. Raises UnknownNameError for a model that no cell is of."""
+    there = [*dict.fromkeys(each.record.model_id for each in cells)]
+    for name in models:
+        if name not in there:
+            raise unknown("model", name, there)
+    return [each for each in cells if not models or each.record.model_id in models]
+
+
 def noise_of(record: Record, directory: Path) -> NoiseFloor | None:
     """The noise floor of a record's model, which its reference's record in the same folder has; None: not measured."""
     if record.noise_floor is not None:
@@ -90,22 +110,33 @@ def compare(
     models: Sequence[str] = (),
     renamed: Mapping[str, str] | None = None,
     allowed: Mapping[str, float] | None = None,
+    without: Sequence[str] = (),
 ) -> Comparison:
     """Every cell of two results folders, or of two records' files, which are compared whatever they are called.
-    `models`: only theirs; `renamed`: by a recipe's or candidate's name in the base, what it is called in the new.
+
+    `models`: only theirs; `renamed`: by a recipe's or candidate's name in the base, what it is called in the new;
+    `without`: figures that are left out. Raises UnknownNameError for a model that neither side has, and for a figure
+    that there is not.
     """
+    for name in without:
+        if name not in FIGURES:
+            raise unknown("figure to leave out", name, list(FIGURES))
     sides = opened(base), opened(new)
     if base.is_file() and new.is_file():
         matched, alone = [(sides[0][0], sides[1][0])], (list[str](), list[str]())
     else:
-        chosen = [[each for each in side if not models or each.record.model_id in models] for side in sides]
+        wanted = {each.record.model_id for each in of_models([*sides[0], *sides[1]], models)}
+        chosen = [[each for each in side if each.record.model_id in wanted] for side in sides]
         matched, alone = _matched(chosen[0], chosen[1], renamed or {})
     folders = [path if path.is_dir() else path.parent for path in (base, new)]
     floors = {
-        id(pair[0]): comparison.larger(*(noise_of(e.record, d) for e, d in zip(pair, folders, strict=True)))
+        id(pair[0]): noise_floor.larger(*(noise_of(e.record, d) for e, d in zip(pair, folders, strict=True)))
         for pair in matched
     }
-    found = [comparison.pairs(one, other, floors[id(one)], allowed) for one, other in matched]
+    found = [
+        [pair for pair in comparison.pairs(one, other, floors[id(one)], allowed) if pair.metric not in without]
+        for one, other in matched
+    ]
     settled = iter(settle([pair for pairs in found for pair in pairs]))
     cells = [
         CellChange(

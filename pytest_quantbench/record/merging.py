@@ -55,7 +55,8 @@ def merge(directories: Sequence[Path], output: Path) -> Merged:
         for shard in _shards(directory, found):
             cells.setdefault(shard.record.file_stem, []).append(shard)
     if not cells:
-        raise DiskError(f"None of these folders holds a record that can be read: {', '.join(map(str, directories))}.")
+        reasons = " ".join(each if each.endswith(".") else f"{each}." for each in found.lost)
+        raise DiskError(f"Nothing of {', '.join(map(str, directories))} can be taken. {reasons}")
     for shards in cells.values():
         _refuse_other_weights(shards)
     for stem in sorted(cells):

@@ -4,7 +4,7 @@ A pair is of the same tokens, the same questions or the same prompts, read by th
 sentence says why not, and what to do instead.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.engines.machine import PACKAGES, Machine
+from pytest_quantbench.judge.change import Pair
 from pytest_quantbench.judge.rates import MOST_DRIFT
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.perplexity_schema import Perplexity
@@ -22,7 +23,8 @@ from pytest_quantbench.stats.window_sampling import Drawn
 Places = NDArray[np.int64]
 SHOWN = 12  # characters of a hash
 NOT_ENGINES = {"python", "pytest-quantbench", *PACKAGES}
-MISSING = "only one of the two has measured it: run the other cell again with it."
+MISSING = "the new run has not measured it: run that cell again with it."
+NOT_IN_BASE = "the base has not measured it: run that cell again with it, to have it compared."
 LOST = "the raw samples of {} are not there, or not those that its record was written with. Run that cell again."
 
 
@@ -36,7 +38,7 @@ class Measured:
     @property
     def name(self) -> str:
         """`Tiny-int4`."""
-        return f"{self.record.model_id}-{self.record.recipe}"
+        return self.record.cell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +71,13 @@ def other_reading(base: Record, new: Record) -> str:
         drawn = f"windows and questions were drawn by the seeds {base.seed} and {new.seed}"
         return f"{drawn}: run one of them again with --sample-seed of the other."
     return ""
+
+
+def reading(each: Measured) -> Hashable:
+    """What two records must have in common for their losses to be paired (see `common_tokens`)."""
+    record, machine = each.record, each.record.machine
+    protocol = record.perplexity and record.perplexity.protocol_sha256
+    return record.source_sha256, machine and engine_of(machine), record.seed, protocol
 
 
 def other_engine(base: Record, new: Record) -> str:
@@ -189,3 +198,8 @@ def drifted(base: Measured, new: Measured) -> str:
         f"the machine's own speed changed by {spread:.0%} within or between the runs: run both again with --fresh, "
         f"while the machine does nothing else."
     )
+
+
+def one_sided(metric: str, of: str, *, in_base: bool) -> Pair:
+    """A figure that only one of the two has."""
+    return Pair(metric=metric, of=of, only_new=not in_base, why=MISSING if in_base else NOT_IN_BASE)

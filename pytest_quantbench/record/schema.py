@@ -215,6 +215,11 @@ class Record:
     raw_sha256: str | None = None  # of the .npz beside it
 
     @property
+    def cell(self) -> str:
+        """The name of the cell: `Tiny-int4`."""
+        return f"{self.model_id}-{self.recipe}"
+
+    @property
     def file_stem(self) -> str:
         """`Tiny_4bit`, or `Tiny_4bit_gptq` for a recipe that is not the level's default; of a candidate, whose name
         begins with no level, `Tiny_candidate_NAME`.

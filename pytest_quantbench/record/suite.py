@@ -4,14 +4,16 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from pytest_quantbench.catalog.criteria import METRICS, SUITE_CRITERIA
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.state import OUTCOMES, State, lacking, state_of
 from pytest_quantbench.stats.estimates import ALPHA, Interval
 from pytest_quantbench.stats.series import holm
 
+OVERRULING: tuple[State, ...] = ("wrong weights", "collapsed", "worse than its baseline")  # whatever the criteria say
+UNMEASURED: tuple[State, ...] = ("not judged", "undecided", "not measured in full")  # where something is not measured
 SEVERITY: tuple[Outcome, ...] = ("fail", "anomalous", "undecided", "pass", "informational")  # from the worst on
 Criterion = tuple[str, str, float | None]  # of a verdict
 
@@ -29,7 +31,8 @@ class SuiteVerdict:
     anomalous: int  # candidates that are better than their reference: they meet nothing
     incomplete: int  # not all of their criteria were measured
     models: int
-    changed_by_holm: int  # verdicts that Holm's correction leaves undecided
+    criteria: int  # verdicts by a limit, of all models: the family of Holm's correction
+    changed_by_holm: int  # those of them that the correction leaves undecided
     sentence: str
     needed: str = ""
 
@@ -77,15 +80,6 @@ DIFFERENCES: Mapping[str, Callable[[Record], Interval | None]] = {
 }
 
 
-def lacking(record: Record) -> list[str]:
-    """The metrics that a cell's criteria are of and that were not measured. Throughput is none of them on a CPU, where
-    it is not judged however it is.
-    """
-    on_cpu = record.machine is not None and record.machine.backend == "cpu"
-    found = {verdict.metric for verdict in record.verdicts} | ({"throughput_ratio"} if on_cpu else set())
-    return [name for name in METRICS if name not in found]
-
-
 def beyond_limit(verdict: Verdict) -> float:
     """How far a figure is on the bad side of its limit, in limits: 1 is twice what is allowed. Infinite where there is
     no figure because it overflows; minus infinity where nothing is judged.
@@ -128,16 +122,20 @@ def judge_suite(recipe: str, records: Sequence[Record]) -> SuiteVerdict:
     """Count models by their records of a recipe, by the criterion of its level; judged only where as many models ran
     as the criterion names.
 
-    A model meets all criteria if every one with a limit passed, fails if one failed, else it is undecided, anomalous
-    where one is, or incomplete where not all were measured; these count as open too.
+    A model meets all criteria if every one with a limit passed, fails if one failed or its weights, its outputs or its
+    baseline speak against it, else it is undecided, anomalous where one is, or incomplete where not all were measured;
+    these count as open too (see record.state).
     """
     cells = [record for record in records if record.recipe == recipe]
     level = cells[0].level if cells else recipe.partition("-")[0]
-    states = [_state(record) for record in cells]
-    met, failed, incomplete, odd = (states.count(state) for state in ("pass", "fail", "incomplete", "anomalous"))
+    states = [state_of(record) for record in cells]
+    met, odd = states.count("meets all"), states.count("anomalous")
+    failed = sum(OUTCOMES[each] == "fail" for each in states)
     open_ = len(states) - met - failed
+    incomplete = sum(each in UNMEASURED and bool(lacking(one)) for each, one in zip(states, cells, strict=True))
     unsure = open_ - incomplete - odd
-    sentence = f"{met} of {len(states)} models meet all criteria, {failed} do not, {unsure} undecided"
+    sentence = f"{met} of {len(states)} models meet all criteria, {failed} do not{_overruled(states)}, "
+    sentence += f"{unsure} undecided"
     sentence += f", {odd} anomalous" if odd else ""
     sentence += f", {incomplete} not measured in full" if incomplete else ""
     sentence += _not_judged(cells) + _after_holm(recipe, cells)
@@ -160,21 +158,16 @@ def judge_suite(recipe: str, records: Sequence[Record]) -> SuiteVerdict:
         anomalous=odd,
         incomplete=incomplete,
         models=len(states),
+        criteria=len(holm_outcomes(recipe, cells)),
         changed_by_holm=_changed_by_holm(recipe, cells),
         sentence=sentence,
     )
 
 
-def _state(record: Record) -> Outcome | Literal["incomplete"]:
-    """A cell's verdicts taken together."""
-    outcomes = {verdict.outcome for verdict in record.verdicts}
-    if "fail" in outcomes:
-        return "fail"
-    if lacking(record):
-        return "incomplete"
-    if "anomalous" in outcomes:
-        return "anomalous"
-    return "pass" if outcomes - {"informational"} == {"pass"} else "undecided"
+def _overruled(found: Sequence[State]) -> str:
+    """Models that do not meet all for another reason than a criterion: `, of them 1 collapsed`."""
+    told = [f"{number} {name}" for name in OVERRULING if (number := found.count(name))]
+    return f" (of them {', '.join(told)})" if told else ""
 
 
 def _not_judged(cells: Sequence[Record]) -> str:

@@ -1,7 +1,7 @@
 """Records → the answer that every report begins with, in sentences: what may ship, what may not, what is undecided and
 what would settle it. Computes nothing.
 
-A cell is told what the first row of `KINDS` that holds for it says. Cells of which the same can be said share a
+A cell is told what `KINDS` says of its state. Cells of which the same can be said share a
 sentence, and of many cells that fail or are undecided the worst is told in full: ten models × eight recipes make about
 a dozen sentences.
 """
@@ -13,8 +13,9 @@ from pytest_quantbench.catalog.criteria import SUITE_CRITERIA
 from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.judge.verdict import Outcome
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.state import state_of
 from pytest_quantbench.record.suite import beyond_limit, judge_suite
-from pytest_quantbench.report.phrases import cell_name, cells, count, joined, small
+from pytest_quantbench.report.phrases import cells, count, joined, small
 from pytest_quantbench.report.reasons import KINDS, Kind, Word
 
 ORDER: tuple[Word, ...] = ("may ship", "may not ship", "undecided", "not judged")  # as they are told
@@ -49,8 +50,8 @@ def answer(record: Record) -> CellAnswer | None:
         return None
     kind = _kind(record)
     verb = "is " if kind.word in ("undecided", "not judged") else ""
-    sentence = f"{cell_name(record)} {verb}{kind.word}: {kind.why(record)}."
-    return CellAnswer(cell=cell_name(record), word=kind.word, sentence=sentence, settled_by=kind.settled_by(record))
+    sentence = f"{record.cell} {verb}{kind.word}: {kind.why(record)}."
+    return CellAnswer(cell=record.cell, word=kind.word, sentence=sentence, settled_by=kind.settled_by(record))
 
 
 def answers(records: Sequence[Record]) -> list[str]:
@@ -59,7 +60,7 @@ def answers(records: Sequence[Record]) -> list[str]:
     """
     told = [record for record in records if record.recipe != REFERENCE.id]
     lines = []
-    for kind in sorted(KINDS, key=lambda kind: ORDER.index(kind.word)):
+    for kind in sorted(KINDS.values(), key=lambda kind: ORDER.index(kind.word)):
         found = [record for record in told if _kind(record) is kind]
         alike: dict[str, list[Record]] = {}
         for record in found:
@@ -71,7 +72,7 @@ def answers(records: Sequence[Record]) -> list[str]:
 
 
 def _kind(record: Record) -> Kind:
-    return next(kind for kind in KINDS if kind.holds(record))
+    return KINDS[state_of(record)]
 
 
 def _told(kind: Kind, found: Sequence[Record], among: Sequence[Record]) -> list[str]:
@@ -86,7 +87,7 @@ def _told(kind: Kind, found: Sequence[Record], among: Sequence[Record]) -> list[
         why = _sentence(kind.why(found[0]).replace("it meets", "each meets"))
         return [f"{begins}{why}{_sentence(kind.settled_by(found[0]))}"]
     first = max(found, key=lambda record: max((beyond_limit(verdict) for verdict in record.verdicts), default=0.0))
-    one = f"{kind.first} {cell_name(first)}: {kind.why(first)}.{_sentence(kind.settled_by(first))}"
+    one = f"{kind.first} {first.cell}: {kind.why(first)}.{_sentence(kind.settled_by(first))}"
     return [f"{begins} {one} The reasons of the others are marked below."]
 
 
@@ -106,11 +107,12 @@ def _suites(told: Sequence[Record]) -> list[str]:
         if suite.outcome != "informational"
     ]
     lines = [f"Over all models: {'; '.join(judged)}."] if judged else []
-    changed = sum(suite.changed_by_holm for suite in found)
+    changed, judged_criteria = sum(suite.changed_by_holm for suite in found), sum(suite.criteria for suite in found)
     if changed:
         lines.append(
-            "Of many verdicts some are wrong by chance. To be sure by 95 % that none of a recipe's is, "
-            f"{count(changed)} of them would have to count as undecided (Holm's correction)."
+            "Each verdict by itself stands. Of many some are wrong by chance all the same: to be sure by 95 % that "
+            f"none of a recipe's is, {count(changed)} of the {count(judged_criteria)} verdicts would have to count as "
+            "undecided (Holm's correction)."
         )
     return lines
 
@@ -127,5 +129,5 @@ def _noise(records: Sequence[Record]) -> list[str]:
     who = "the original differs from itself by" if len(floors) == 1 else "the originals differ from themselves by up to"
     return [
         f"Noise floor: with activations rounded to bfloat16 {who} {joined(told)}; smaller differences than that mean "
-        "nothing."
+        "nothing, and neither do those whose own interval holds 0."
     ]

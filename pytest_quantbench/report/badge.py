@@ -12,6 +12,7 @@ import msgspec
 
 from pytest_quantbench.judge.verdict import Outcome
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.state import outcome_of
 from pytest_quantbench.record.suite import SEVERITY
 
 COLORS: dict[Outcome, tuple[str, str]] = {  # by what came out worst: the name that shields knows, and ours in the SVG
@@ -42,7 +43,7 @@ def badge(records: Sequence[Record], label: str = "quantbench") -> Badge:
     """Of these cells; those without a verdict, such as the reference, count only where there are no others."""
     found: dict[Outcome, list[str]] = {each: [] for each in SEVERITY}
     for record in records:
-        found[_outcome(record)].append(record.recipe)
+        found[outcome_of(record)].append(record.recipe)
     told = {each: recipes for each, recipes in found.items() if recipes}
     if len(told) > 1:
         told.pop("informational", None)
@@ -51,12 +52,6 @@ def badge(records: Sequence[Record], label: str = "quantbench") -> Badge:
     one_model = len({record.model_id for record in records}) == 1
     message = by_name if one_model and len(by_name) <= MOST_LETTERS else counted
     return Badge(label=label, message=message or "nothing measured", outcome=next(iter(told), "informational"))
-
-
-def _outcome(record: Record) -> Outcome:
-    """What a cell's verdicts come to: the worst of them; nothing judged says nothing."""
-    found = {verdict.outcome for verdict in record.verdicts}
-    return next((each for each in SEVERITY if each in found), "informational")
 
 
 def endpoint(shown: Badge) -> bytes:

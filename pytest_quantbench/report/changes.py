@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from textwrap import wrap
 
 from pytest_quantbench.judge.change import FIGURES, Change, shown, worsening
-from pytest_quantbench.record.baseline import Held
-from pytest_quantbench.record.folder_comparison import CellChange, Comparison
+from pytest_quantbench.record.folder_comparison import UNCOMPARED, CellChange, Comparison
+from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.state import since_baseline
 from pytest_quantbench.report import markdown_table
+from pytest_quantbench.report.text_width import columns, left, wrapped
 from pytest_quantbench.stats.estimates import Interval
 
 WIDTH = 80
+NAME_WIDTH = 24
 SIGNS = {
     "regression": "✗ regression",
     "better": "✓ better",
@@ -18,6 +20,7 @@ SIGNS = {
     "identical": "= identical",
     "not judged": "· not judged",
     "not compared": "– not compared",
+    "not in the base": "+ not in the base",
 }
 EXPLAINED = (
     "Intervals: 5 % error on each side, of one figure by itself. A regression lies beyond the noise floor after Holm's "
@@ -28,55 +31,62 @@ SEEN = " The last column is what would have been seen with 80 % power."
 
 def answer(found: Comparison) -> list[str]:
     """Whether anything got worse, in sentences."""
-    cells = f"{len(found.cells)} cell{'' if len(found.cells) == 1 else 's'}"
-    figures = f"{found.compared} figure{'' if found.compared == 1 else 's'} of {cells}"
+    cells = _counted(len(found.cells), "cell")
+    missing = list(_missing(found))
+    figures = "; ".join([f"{_counted(found.compared, 'figure')} of {cells}", *missing])
     if not found.compared:
         return [f"Nothing could be compared ({cells} on both sides)."]
     if not found.regressions:
-        same = all(c.word in ("identical", "not compared", "not judged") for cell in found.cells for c in cell.changes)
-        if same:
+        words = {change.word for cell in found.cells for change in cell.changes}
+        if not missing and words <= {"identical", "not judged", "not in the base"}:
             return [f"No regression in {figures}: all samples are the same to the last bit."]
         least = [f"{FIGURES[metric].label} {worsening(metric, size)}" for metric, size in found.least.items() if size]
         would = f" In each, a worsening of so much would have been seen: {', '.join(least)}." if least else ""
         return [f"No regression in {figures}.{would}"]
-    several = "" if len(found.regressions) == 1 else "s"
     told = [f"{name} {change.sentence}" for name, change in found.regressions]
-    return [f"{len(found.regressions)} regression{several} in {figures}:", *told]
+    return [f"{_counted(len(found.regressions), 'regression')} in {figures}:", *told]
+
+
+def _missing(found: Comparison) -> Iterator[str]:
+    """How much of the base was not compared."""
+    if found.uncompared:
+        yield f"{_counted(found.uncompared, 'figure')} could not be compared"
+    if found.only_base:
+        yield f"{_counted(len(found.only_base), 'cell')} of the base could not be found in the new run"
+
+
+def _counted(number: int, name: str) -> str:
+    return f"{number} {name}{'' if number == 1 else 's'}"
 
 
 def terminal(found: Comparison, width: int = WIDTH) -> list[str]:
     """The answer, then a table, then what could not be compared, and what is told beside."""
-    lines = [line for told in answer(found) for line in _wrapped(told, width)]
+    lines = [line for told in answer(found) for line in wrapped(told, width, "  ", "")]
     for cell in found.cells:
-        lines += ["", _heading(cell), *_rows(cell)]
+        lines += ["", *wrapped(_heading(cell), width), *_rows(cell, width)]
     below = [*reasons(found), *alone(found), EXPLAINED]
-    return [*lines, "", *(line for told in below for line in _wrapped(told, width))]
+    return [*lines, "", *(line for told in below for line in wrapped(told, width, "  ", ""))]
 
 
-def _rows(cell: CellChange) -> list[str]:
-    """A line for each figure, or one where all are the same to the last bit."""
+def _rows(cell: CellChange, width: int) -> list[str]:
+    """A line for each figure, or one where all are the same to the last bit. A name that is too wide for its column has
+    lines of its own.
+    """
     if {change.word for change in cell.changes} == {"identical"}:
         return [f"  = identical to the last bit in all {len(cell.changes)} figures"]
-    return [_row(change) for change in cell.changes]
-
-
-def _wrapped(told: str, width: int, indent: str = "") -> list[str]:
-    return wrap(told, width, initial_indent=indent, subsequent_indent=indent + "  ", break_on_hyphens=False)
+    return [line for change in cell.changes for line in _row(change, width)]
 
 
 def _heading(cell: CellChange) -> str:
     return cell.name if cell.name == cell.base_name else f"{cell.name} (against {cell.base_name})"
 
 
-def _row(change: Change) -> str:
-    """In 80 columns: the figure, its difference, the verdict, what would have been seen."""
-    name = _short(change)
-    return f"  {name:<24} {difference(change):<34} {SIGNS[change.word]}".rstrip()
-
-
-def _short(change: Change) -> str:
+def _row(change: Change, width: int) -> list[str]:
+    """In 80 columns: the figure, its difference, the verdict."""
     name = change.of if change.of and change.metric == "accuracy" else change.name
-    return name if len(name) <= 24 else name[:23] + "…"
+    above = [] if columns(name) <= NAME_WIDTH else wrapped(name, width, "  ")
+    beside = "" if above else name
+    return [*above, f"  {left(beside, NAME_WIDTH)} {difference(change):<34} {SIGNS[change.word]}".rstrip()]
 
 
 def difference(change: Change) -> str:
@@ -92,7 +102,7 @@ def reasons(found: Comparison) -> list[str]:
     told: dict[str, list[str]] = {}
     for cell in found.cells:
         for change in cell.changes:
-            if change.word in ("not compared", "not judged") or "worse by itself" in change.sentence:
+            if change.word in UNCOMPARED or "worse by itself" in change.sentence:
                 told.setdefault(change.sentence, []).append(cell.name)
         for note in cell.notes:
             told.setdefault(note, []).append(cell.name)
@@ -135,18 +145,14 @@ def markdown(found: Comparison, commands: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def baseline_lines(held: Held, baseline: Path) -> list[str]:
-    """What a session found against its baseline, the answer first, which cells fail since nothing of them could be
-    compared, and which have no record there.
-    """
-    found = held.comparison
-    if not found.cells:
-        return [f"baseline {baseline}: no cell of this session was held against it, so the run fails."]
-    first, *rest = answer(found)
-    failing = f"Nothing of {', '.join(held.uncompared)} could be compared, so the run fails."
-    told = [*rest, *([failing] if held.uncompared else []), *reasons(found)]
-    new = [f"{name}: no record of it in the baseline." for name in found.only_new]
-    return [f"baseline {baseline}: {first}", *(f"  {each}" for each in (*told, *new))]
+def baseline_lines(records: Sequence[Record], baseline: Path) -> list[str]:
+    """What a session found against its baseline, the answer first, and which cells have no record there."""
+    cells = [
+        CellChange(name=record.cell, base_name=record.cell, changes=tuple(since_baseline(record))) for record in records
+    ]
+    found = Comparison(cells=tuple(cell for cell in cells if cell.changes))
+    told = [line for each in (*answer(found), *reasons(found)) for line in wrapped(each, WIDTH, "    ", "  ")]
+    return [f"baseline {baseline}:", *told]
 
 
 def _number(value: float | None) -> str:

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.state import regressions
 from pytest_quantbench.record.suite import worst
 from pytest_quantbench.report import markdown_table, terminal
-from pytest_quantbench.report.answers import answers
+from pytest_quantbench.report.answers import answer, answers
 from pytest_quantbench.report.tables import MARKS, MISSING
 
 MOST_SUMMARY_BYTES = 1024 * 1024  # of a step; GitHub takes none of what is longer
 MOST_ANNOTATIONS = 10  # of one level and one step: GitHub shows no more
 LEVELS = ("error", "warning")
+FOLDED = "Failed, undecided, anomalous, or worse than the baseline"
 LEGEND = (
     "✓ pass · ✗ fail · ? undecided · ! better than its reference · · measured, not judged · – not measured. Estimates "
     "with their intervals, of the check that came out worst."
@@ -54,13 +56,20 @@ def shown(annotations: Sequence[str]) -> list[str]:
 
 def summary(records: Sequence[Record]) -> str:
     """The job summary in markdown: answers, a table with a row for every cell, and why checks failed or are open."""
-    columns = ["cell", "bits per weight", *(metric.label for metric in METRICS.values())]
-    rows = [[f"{record.model_id}-{record.recipe}", _bits(record), *map(_verdict, _worst(record))] for record in records]
-    told = [f"- {_plain(sentence)}" for record in records for sentence in terminal.sentences(record)]
+    columns = ["cell", "verdict", "bits per weight", *(metric.label for metric in METRICS.values())]
+    rows = [[record.cell, _word(record), _bits(record), *map(_verdict, _worst(record))] for record in records]
+    told = [f"- {_plain(sentence)}" for record in records for sentence in _why(record)]
     lines = ["## Quantization", "", *(f"- {_plain(line)}" for line in answers(records)), ""]
     lines += [*markdown_table.table(columns, rows), "", LEGEND, ""]
     if told:
-        lines += ["<details><summary>Failed, undecided or anomalous</summary>", "", *told, "", "</details>", ""]
+        lines += [
+            "<details><summary>Failed, undecided, anomalous, or worse than the baseline</summary>",
+            "",
+            *told,
+            "",
+            "</details>",
+            "",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -74,6 +83,17 @@ def fitting(text: str, taken_bytes: int) -> str:
     room = MOST_SUMMARY_BYTES - taken_bytes - len(ending.encode())
     kept, comma, _ = text.encode()[: max(room, 0)].rpartition(b"\n")
     return kept.decode() + ending if comma else ""
+
+
+def _word(record: Record) -> str:
+    said = answer(record)
+    return "reference" if said is None else said.word
+
+
+def _why(record: Record) -> list[str]:
+    """What is worse than the baseline, and each check that failed or is open."""
+    worse = [f"{record.cell} worse than its baseline: {change.sentence}" for change in regressions(record)]
+    return [*worse, *terminal.sentences(record)]
 
 
 def _worst(record: Record) -> list[Verdict | None]:

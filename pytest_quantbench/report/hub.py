@@ -74,7 +74,7 @@ def card(record: Record, body: str, before: str | None = None) -> str:
     """The README of a model: `before`, or a new one with this text, with the results of this record in its metadata in
     the place of those that it had. Raises ModelError for metadata that cannot be read.
     """
-    name = f"{record.model_id}-{record.recipe}"
+    name = record.cell
     text = f"# {name}\n\n{body}" if before is None else before
     try:
         made = ModelCard(text if text.startswith("---") else NEW_METADATA + text)

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.judge import change
+from pytest_quantbench.judge.change import Change
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.stats.estimates import Interval
 
 WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")  # numbers in a sentence
 FEW_NAMES = 3  # cells that are told with all of their names
@@ -23,10 +26,8 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "throughput_ratio": ("it is {} × as fast as BF16", "at least {} × is asked"),
 }
 
-
-def cell_name(record: Record) -> str:
-    """`Tiny-int4`."""
-    return f"{record.model_id}-{record.recipe}"
+# The same of a figure that is better than BF16's with all of its interval; its sign is in the word.
+GAINS: Mapping[str, str] = {"perplexity_delta": "its {} falls by {}", "accuracy_drop_points": "its {} gains {} points"}
 
 
 def count(number: int) -> str:
@@ -50,7 +51,7 @@ def cells(records: Sequence[Record], among: Sequence[Record]) -> str:
     if len(models) > 1 and found.keys() == models and all(each == recipes for each in found.values()):
         return f"{joined(recipes)} of {'both' if len(models) == 2 else f'all {count(len(models))}'} models"
     if len(records) <= FEW_NAMES or all(len(each) == 1 for each in found.values()):
-        names = [cell_name(record) for record in records]
+        names = [record.cell for record in records]
     else:
         names = [f"{model} ({', '.join(each)})" for model, each in found.items()]
     more = len(names) - MOST_NAMED
@@ -70,16 +71,27 @@ def figure(verdict: Verdict) -> str:
     if verdict.estimate is None:
         return verdict.sentence.rstrip(".")
     told, metric = FIGURES[verdict.metric][0], METRICS[verdict.metric]
+    low, high = verdict.low, verdict.high
+    ends = [verdict.estimate] if low is None or high is None or low == high else [verdict.estimate, low, high]
+    if verdict.metric in GAINS and max(ends) < 0:
+        told, ends = GAINS[verdict.metric], [-end for end in (ends[0], *ends[:0:-1])]
     shown: Callable[[float], str] = ("{:z.1f}" if metric.unit in ("%", "points") else "{:z.3f}").format
-    text = shown(verdict.estimate)
-    if verdict.low is not None and verdict.high is not None and verdict.low != verdict.high:
-        text += f" [{shown(verdict.low)}, {shown(verdict.high)}]"
+    text, *between = map(shown, ends)
+    text += f" [{', '.join(between)}]" if between else ""
     return told.format(*([criterion(verdict)] if told.count("{}") > 1 else []), text)
 
 
 def limit(verdict: Verdict) -> str:
     """`less than 2.5 is allowed`."""
     return FIGURES[verdict.metric][1].format(f"{verdict.limit:g}")
+
+
+def since(found: Change) -> str:
+    """What became of a figure since the baseline: `perplexity of wikitext2 +0.213 [+0.112, +0.320]`."""
+    if found.estimate is None or found.low is None or found.high is None:
+        return found.sentence.rstrip(".")
+    interval = Interval(estimate=found.estimate, low=found.low, high=found.high)
+    return f"{found.name} {change.shown(interval, change.FIGURES[found.metric])}"
 
 
 def small(value: float, digits: int) -> str:

@@ -1,14 +1,15 @@
-"""What can be said of a cell, and why: the kinds of answers, from what overrules all else to what meets everything."""
+"""What is said of a cell in each of its states (see record.state), and why."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.record.suite import beyond_limit, lacking, of_each
-from pytest_quantbench.report.phrases import NAMES, count, criterion, figure, joined, limit
+from pytest_quantbench.record.state import State, is_on_cpu, lacking, regressions, states_of
+from pytest_quantbench.record.suite import beyond_limit, of_each
+from pytest_quantbench.report.phrases import NAMES, count, criterion, figure, joined, limit, since
 
 Word = Literal["may ship", "may not ship", "undecided", "not judged"]
 ON_A_CPU = "it ran on a CPU"
@@ -20,10 +21,9 @@ LOOK_FIRST = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One thing that can be said of a cell: when it is said, the reason, and what would settle it."""
+    """One thing that can be said of a cell: the reason, and what would settle it."""
 
     word: Word
-    holds: Callable[[Record], bool]
     why: Callable[[Record], str]
     settled_by: Callable[[Record], str] = lambda record: ""
     shared: bool = False  # cells of one `alike` share the reason word for word
@@ -61,7 +61,8 @@ def _unjudged(record: Record) -> dict[str, list[str]]:
         for verdict in of_each(record, name):
             if verdict.outcome != "informational":
                 continue
-            why = ON_A_CPU if "CPU" in verdict.not_judged else verdict.not_judged or f"{record.level} has no limit"
+            slow = name == "throughput_ratio" and is_on_cpu(record) and verdict.not_judged
+            why = ON_A_CPU if slow else verdict.not_judged or f"{record.level} has no limit"
             reasons.setdefault(why, []).append(criterion(verdict))
     return reasons
 
@@ -74,8 +75,19 @@ def _failed(record: Record) -> str:
 
 
 def _anomalous(record: Record) -> str:
-    found = [figure(verdict) for verdict in _judged(record, "anomalous")]
-    return f"{joined(found)}, which is better than its original by more than noise; {LOOK_FIRST}"
+    found = _judged(record, "anomalous")
+    is_better = all(verdict.estimate is not None and verdict.estimate < 0 for verdict in found)
+    told = "which is" if is_better else "and by its verdict it is"  # of a record whose estimate says otherwise
+    return f"{joined(list(map(figure, found)))}, {told} better than its original by more than noise; {LOOK_FIRST}"
+
+
+def _worse(record: Record) -> str:
+    """What got worse since the baseline; then what is missed beside, or which criteria it meets."""
+    told = f"since its baseline it got worse: {joined([since(change) for change in regressions(record)])}"
+    beside = states_of(record)[1:]
+    if "fails" in beside:
+        return f"{told}; besides, {_failed(record)}"
+    return told if beside else f"{told}, though it meets {_met(record)}"
 
 
 def _open(record: Record) -> str:
@@ -113,50 +125,23 @@ def _collapsed(record: Record) -> str:
 
 def _wrong_weights(record: Record) -> str:
     first, *others = record.integrity or ()
-    more = f" ({len(others)} more findings are in its record)" if others else ""
+    are = "finding is" if len(others) == 1 else "findings are"
+    more = f" ({len(others)} more {are} in its record)" if others else ""
     return f"its decoded weights are not what they should be: {first.rstrip('.')}{more}"
 
 
-# What overrules comes first; the last row holds for whatever meets all that was judged.
-KINDS: tuple[Kind, ...] = (
-    Kind(word="may not ship", holds=lambda record: bool(record.integrity), why=_wrong_weights),
-    Kind(
-        word="may not ship",
-        holds=lambda record: record.coherence is not None and record.coherence.collapsed,
-        why=_collapsed,
-    ),
-    Kind(
-        word="may not ship",
-        holds=lambda record: bool(_judged(record, "fail")),
-        why=_failed,
-        first="Farthest from its limit is",
-    ),
-    Kind(
+KINDS: Mapping[State, Kind] = {
+    "wrong weights": Kind(word="may not ship", why=_wrong_weights),
+    "collapsed": Kind(word="may not ship", why=_collapsed),
+    "worse than its baseline": Kind(word="may not ship", why=_worse),
+    "fails": Kind(word="may not ship", why=_failed, first="Farthest from its limit is"),
+    "anomalous": Kind(
         word="undecided",
-        holds=lambda record: bool(_judged(record, "anomalous")),
         why=_anomalous,
         settled_by=lambda record: "to settle it, find out what the file was made from and with which texts",
     ),
-    Kind(
-        word="not judged",
-        holds=lambda record: not _judged(record, "pass", "undecided"),
-        why=_without_verdict,
-        shared=True,
-        alike=_without_verdict,
-    ),
-    Kind(
-        word="undecided",
-        holds=lambda record: bool(_judged(record, "undecided")),
-        why=_open,
-        settled_by=_open_settled_by,
-    ),
-    Kind(
-        word="undecided",
-        holds=lambda record: bool(lacking(record)),
-        why=_open,
-        settled_by=_open_settled_by,
-        shared=True,
-        alike=_open,
-    ),
-    Kind(word="may ship", holds=lambda record: True, why=_ships, shared=True, alike=_ships),
-)
+    "not judged": Kind(word="not judged", why=_without_verdict, shared=True, alike=_without_verdict),
+    "undecided": Kind(word="undecided", why=_open, settled_by=_open_settled_by),
+    "not measured in full": Kind(word="undecided", why=_open, settled_by=_open_settled_by, shared=True, alike=_open),
+    "meets all": Kind(word="may ship", why=_ships, shared=True, alike=_ships),
+}

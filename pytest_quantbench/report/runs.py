@@ -10,7 +10,7 @@ ENDS = ("estimate", "low", "high")
 
 def name(record: Record) -> str:
     """What the run is called: the cell."""
-    return f"{record.model_id}-{record.recipe}"
+    return record.cell
 
 
 def settings(record: Record) -> dict[str, str]:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.state import state_of
 from pytest_quantbench.record.suite import SuiteVerdict
 from pytest_quantbench.report.answers import answer, answers
 from pytest_quantbench.report.blocks import blocks
 from pytest_quantbench.report.coloured import WORD_TONES, Line, Piece, Tone, plain
-from pytest_quantbench.report.phrases import cell_name, cells
+from pytest_quantbench.report.phrases import cells
 from pytest_quantbench.report.tables import calibration, coherence, errors_by_source
 from pytest_quantbench.report.text_width import wrapped
 
@@ -49,6 +50,7 @@ def _answer(sentence: str, width: int) -> Iterator[Line]:
 def _notes(records: Sequence[Record]) -> Iterator[str]:
     """What stands below the blocks; of many of a kind the first."""
     for notes in (
+        _worse_lines(records),
         _open_lines(records),
         _speed_lines(records),
         coherence_lines(records),
@@ -60,6 +62,14 @@ def _notes(records: Sequence[Record]) -> Iterator[str]:
         yield from notes[:NOTES_SHOWN]
         if len(notes) > NOTES_SHOWN:
             yield f"and {len(notes) - NOTES_SHOWN} more like these, in the report"
+
+
+def _worse_lines(records: Sequence[Record]) -> list[str]:
+    """Cells that are worse than their baseline, where there are so many that the answer tells them together."""
+    told = " ".join(answers(records))
+    worse = [answer(record) for record in records if state_of(record) == "worse than its baseline"]
+    found = [each for each in worse if each is not None and each.sentence not in told]
+    return [each.sentence for each in found if each.sentence.replace(f" {each.word}: ", ": ", 1) not in told]
 
 
 def _open_lines(records: Sequence[Record]) -> list[str]:
@@ -83,16 +93,15 @@ def _speed_lines(records: Sequence[Record]) -> list[str]:
 
 def sentences(record: Record, outcomes: Sequence[Outcome] = ("fail", *OPEN)) -> list[str]:
     """Why a cell failed, could not be decided or is better than its reference: one sentence for each such verdict."""
-    name = f"{record.model_id}-{record.recipe}"
     told = [verdict for verdict in record.verdicts if verdict.outcome in outcomes]
-    return [f"{name} {verdict.outcome}: {explain(verdict)}" for verdict in told]
+    return [f"{record.cell} {verdict.outcome}: {explain(verdict)}" for verdict in told]
 
 
 def coherence_lines(records: Sequence[Record]) -> list[str]:
     """Which cells have collapsed, or that none has; nothing where coherence was not measured."""
     measured = [record for record in records if record.coherence is not None]
     collapsed = [record for record in measured if record.coherence is not None and record.coherence.collapsed]
-    lines = [f"coherence: {record.model_id}-{record.recipe} has {coherence(record)}" for record in collapsed]
+    lines = [f"coherence: {record.cell} has {coherence(record)}" for record in collapsed]
     return lines or (["coherence: no cell has collapsed"] if measured else [])
 
 
@@ -101,7 +110,7 @@ def integrity_lines(records: Sequence[Record], most: int | None = FINDINGS_SHOWN
     compared = [record for record in records if record.integrity is not None]
     lines = []
     for record in compared:
-        found, name = record.integrity or (), f"integrity: {record.model_id}-{record.recipe}"
+        found, name = record.integrity or (), f"integrity: {record.cell}"
         lines += [f"{name}: {sentence}" for sentence in found[:most]]
         if most is not None and len(found) > most:
             lines.append(f"{name}: and {len(found) - most} more findings, in its record")
@@ -112,7 +121,7 @@ def integrity_lines(records: Sequence[Record], most: int | None = FINDINGS_SHOWN
 def runtime_lines(records: Sequence[Record]) -> list[str]:
     """Of every candidate that its own runtime ran: what the file lost, and what the runtime adds."""
     ran = [record for record in records if record.runtime is not None]
-    return [f"runtime: {record.model_id}-{record.recipe}: {errors_by_source(record)}" for record in ran]
+    return [f"runtime: {record.cell}: {errors_by_source(record)}" for record in ran]
 
 
 def calibration_lines(records: Sequence[Record]) -> list[str]:
@@ -131,7 +140,7 @@ def candidate_lines(records: Sequence[Record]) -> list[str]:
         part = record.candidate
         if part is not None:
             judged = "run with its own config" if part.own_config else "judged with the reference's"
-            found += [f"candidate {cell_name(record)}: {each} ({judged})" for each in part.differences]
+            found += [f"candidate {record.cell}: {each} ({judged})" for each in part.differences]
     return found
 
 

@@ -19,8 +19,11 @@ WORDS: tuple[Word, ...] = ("on the front", "dominated by the estimate", "dominat
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """Where a cell stands; `by`: the place of the cell that dominates it, the surest or, by the estimate, the one with
-    the least loss; `p`: the error probability of "dominated", adjusted for all that were tried (1: none was).
+    """Where a cell stands.
+
+    `by` is the place of the cell that dominates it, None on the front. Where several do: beyond doubt the one whose
+    test has the smallest p, by the estimate the one that loses least. `p` is the error probability of the claim "this
+    cell is dominated", corrected for the number of cells that it was tested against; 1 where there were none.
     """
 
     word: Word
@@ -63,20 +66,24 @@ def _standing(
     return Standing(word="on the front", p=p)
 
 
-def p_less(first: Interval, second: Interval) -> float:
-    """The p of the test that says the first figure's truth is less than the second's, from their intervals alone.
+def p_less(first: Interval, second: Interval, floor: float = 0.0) -> float:
+    """The p of the test that says: the first figure's truth is less than the second's by more than `floor`. It is made
+    from their intervals alone; 1 where one of them has a confidence of 0, since nothing is known of its error then.
 
     Standard errors are read off the intervals as if normal, and the two count as independent: differences from one
     and the same reference rise and fall together, which makes this say less than it could. Without any width on both,
     0 or 1.
     """
-    from scipy.stats import norm
+    from scipy.special import ndtr
 
+    if not first.confidence or not second.confidence:
+        return 1.0
+    gap = first.estimate + floor - second.estimate
     halves = (first, first.high - first.estimate), (second, second.estimate - second.low)
     error = math.hypot(*(_standard_error(interval, half) for interval, half in halves))
     if not error:
-        return float(first.estimate >= second.estimate)
-    return float(norm.cdf((first.estimate - second.estimate) / error))
+        return float(gap >= 0)
+    return float(ndtr(gap / error))
 
 
 def _standard_error(interval: Interval, half: float) -> float:

@@ -19,12 +19,16 @@ Names = tuple[str, str]
 
 
 def differing(
-    losses: Mapping[str, NDArray[np.floating]], drawn: Drawn | None, floor: float, alpha: float = ALPHA
+    losses: Mapping[str, NDArray[np.floating]], drawn: Drawn | None, floors: Mapping[str, float], alpha: float = ALPHA
 ) -> dict[Names, bool]:
-    """For every pair of (n,) series on the same items whether their means differ by more than `floor`, either way."""
+    """For every pair of (n,) series on the same items whether their means differ, either way.
+
+    `floors`: how far the mean of each series may move though nothing was changed. Both of a pair may move, so that they
+    differ where they do by more than the sum of their two floors, whatever those of the others are.
+    """
     names = list(losses)
     found = [(a, b) for place, a in enumerate(names) for b in names[place + 1 :]]
-    adjusted = holm([_two_sided(losses[a], losses[b], drawn, floor) for a, b in found])
+    adjusted = holm([_two_sided(losses[a], losses[b], drawn, floors[a] + floors[b]) for a, b in found])
     return {pair: p < alpha for pair, p in zip(found, adjusted, strict=True)}
 
 

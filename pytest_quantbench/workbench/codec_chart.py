@@ -43,7 +43,11 @@ def _panel(on: sheet.Sheet, figures: Sequence[CodecFigures], what: str, groups: 
     ]
     x = alt.X("bits:Q", title="stored bits per weight").scale(zero=True)
     y = alt.Y("snr:Q", title=ACROSS[what])
-    tooltip = ["codec:N", alt.Tooltip("bits:Q", title="bits per weight"), alt.Tooltip("snr:Q", title=ACROSS[what])]
+    tooltip = [
+        alt.Tooltip("codec:N"),
+        alt.Tooltip("bits:Q", title="bits per weight"),
+        alt.Tooltip("snr:Q", title=ACROSS[what]),
+    ]
     points = alt.Chart(on.rows(rows))
     layers = [
         *_bounds(on, figures, what, x, y),
@@ -52,7 +56,7 @@ def _panel(on: sheet.Sheet, figures: Sequence[CodecFigures], what: str, groups: 
             x=x, y=y, color=groups.colour(), shape=groups.shape(), tooltip=tooltip
         ),
     ]
-    return alt.layer(*layers).properties(width=PANEL, height=HEIGHT, title=sheet.heading(figures[0].case))
+    return sheet.panel(layers, PANEL, HEIGHT, sheet.heading(figures[0].case))
 
 
 def _bounds(on: sheet.Sheet, figures: Sequence[CodecFigures], what: str, x: alt.X, y: alt.Y) -> list[alt.Chart]:

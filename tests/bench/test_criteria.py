@@ -132,7 +132,7 @@ def test_a_text_is_named_or_it_is_the_first(opened):
         cell.judge("perplexity", of="c4")
     with pytest.raises(UnknownNameError, match=r"Unknown task of the check accuracy 'mmlu'.*tiny_endings, tiny_facts"):
         cell.judge("accuracy", of="mmlu")
-    with pytest.raises(UnknownNameError, match="Unknown part of the check size 'c4'"):
+    with pytest.raises(UnknownNameError, match="The check size is of no text and no task: leave 'c4' out"):
         cell.judge("size", of="c4")
 
 

@@ -1,6 +1,7 @@
-"""`quantbench compare`, `rank` and `merge` on generated suites: answers, exit codes, files."""
+"""`quantbench compare` on generated suites: answers, exit codes, the page."""
 
 import json
+import shlex
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from generated_suite import cells, write
 
 from pytest_quantbench.cli.main import main
-from pytest_quantbench.record.schema import read
+from pytest_quantbench.report.text_width import columns
 
 RECIPES = ("int8", "int4", "int4-gptq")
 
@@ -59,6 +60,66 @@ def test_a_regression_is_1_and_named_with_its_interval_in_the_first_lines(base, 
     assert max(map(len, printed.splitlines())) <= 80
 
 
+def test_lost_samples_do_not_pass_the_gate(base, tmp_path, suite, capsys):
+    """All that is left to be compared are the sizes, which are the same."""
+    write(tmp_path / "bare", suite)
+    for samples in (tmp_path / "bare").glob("*.npz"):
+        samples.unlink()
+    assert main(["compare", str(base), str(tmp_path / "bare")]) == 2
+    first = " ".join(capsys.readouterr().out.split("\n\n")[0].split())
+    assert first == "No regression in 8 figures of 8 cells; 38 figures could not be compared."
+
+
+def test_what_the_new_run_has_not_measured_does_not_pass_and_what_the_base_has_not_does(base, tmp_path, suite, capsys):
+    without_t2 = [(replace(record, perplexity=None), arrays) for record, arrays in suite]
+    write(tmp_path / "less", without_t2)
+    assert main(["compare", str(base), str(tmp_path / "less")]) == 2
+    printed = capsys.readouterr().out
+    assert printed.startswith("No regression in 32 figures of 8 cells; 14 figures could not be compared.")
+    assert "the new run has not measured it" in printed
+    assert main(["compare", str(tmp_path / "less"), str(base)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("No regression in 32 figures of 8 cells: all samples are the same to the last")
+    assert "perplexity: the base has not measured it" in printed
+    leave_out = ["--without", "perplexity", "--without", "kl"]
+    assert main(["compare", str(base), str(tmp_path / "less"), *leave_out]) == 0
+
+
+def test_a_regression_is_1_whatever_else_could_not_be_compared(base, tmp_path, suite, capsys):
+    write(tmp_path / "partly", worse(suite)[:-1])
+    assert main(["compare", str(base), str(tmp_path / "partly")]) == 1
+    first = " ".join(capsys.readouterr().out.split("\n\n")[0].split())
+    assert first.startswith(
+        "1 regression in 40 figures of 7 cells; 1 cell of the base could not be found in the new run: "
+    )
+
+
+def test_speed_on_a_cpu_is_not_missed(base, tmp_path, suite):
+    """Nobody judges it there, whether the machine drifted or the new run left it out."""
+    on_cpu = [(replace(record, machine=replace(record.machine, backend="cpu")), arrays) for record, arrays in suite]
+    write(tmp_path / "cpu", on_cpu)
+    write(tmp_path / "untimed", [(replace(record, throughput=None), arrays) for record, arrays in on_cpu])
+    assert main(["compare", str(tmp_path / "cpu"), str(tmp_path / "untimed")]) == 0
+    untimed = [(replace(record, throughput=None), arrays) for record, arrays in suite]
+    write(tmp_path / "cuda", untimed)
+    assert main(["compare", str(base), str(tmp_path / "cuda")]) == 2
+
+
+def test_names_longer_or_wider_than_their_column_are_shown_whole(tmp_path, suite, capsys):
+    long = "int4-of-a-campaign-that-describes-itself-in-more-than-eighty-columns-whatever-a-terminal-may-hold"
+    wide = "四位量化方法" * 8
+    for place, name in enumerate((long, wide)):
+        named = [(replace(r, recipe=name) if r.recipe == "int4" else r, arrays) for r, arrays in suite]
+        write(tmp_path / f"base{place}", named)
+        write(tmp_path / f"new{place}", worse(named, recipe=name))
+        assert main(["compare", str(tmp_path / f"base{place}"), str(tmp_path / f"new{place}")]) == 1
+        assert main(["rank", str(tmp_path / f"new{place}")]) == 0
+        printed = capsys.readouterr().out
+        assert name in "".join(printed.split())
+        assert "…" not in printed
+        assert max(map(columns, printed.splitlines())) <= 80
+
+
 def test_what_got_better_is_no_regression(base, new, capsys):
     assert main(["compare", str(new), str(base)]) == 0
     assert "✓ better" in capsys.readouterr().out
@@ -82,9 +143,10 @@ def test_models_are_chosen_and_worsenings_allowed(base, new, suite, capsys):
 def test_cells_of_other_names_are_compared_when_that_is_said(base, tmp_path, suite, capsys):
     renamed = [(replace(r, recipe="int4-mine") if r.recipe == "int4" else r, arrays) for r, arrays in suite]
     write(tmp_path / "other", renamed)
-    assert main(["compare", str(base), str(tmp_path / "other")]) == 0
+    assert main(["compare", str(base), str(tmp_path / "other")]) == 2
     printed = " ".join(capsys.readouterr().out.split())
     name = suite[0][0].model_id
+    assert "figures of 6 cells; 2 cells of the base could not be found in the new run." in printed
     assert f"Only in the base: {name}-int4," in printed
     assert f"Only in the new: {name}-int4-mine," in printed
     assert main(["compare", str(base), str(tmp_path / "other"), "--as", "int4=int4-mine"]) == 0
@@ -114,7 +176,8 @@ def test_nothing_to_compare_and_wrong_input_are_2(base, tmp_path, suite, capsys)
         ([str(base), str(base), "--allow", "perplexity"], "--allow perplexity: give FIGURE=X."),
         ([str(base), str(base), "--allow", "perplexity=much"], "--allow perplexity=much: give a number of at least 0."),
         ([str(base), str(base), "--allow", "ppl=1"], "Unknown figure to allow 'ppl'"),
-        ([str(base), str(base), "--model", "Nobody"], "Nothing could be compared"),
+        ([str(base), str(base), "--model", "Nobody"], "Unknown model 'Nobody'. Choose from: Llama-3.2-3B-Instruct, "),
+        ([str(base), str(base), "--without", "ppl"], "Unknown figure to leave out 'ppl'"),
     ):
         assert main(["compare", *arguments]) == 2
         said = capsys.readouterr()
@@ -130,7 +193,18 @@ def test_the_page_and_json_say_the_same(base, new, tmp_path, capsys):
     text = page.read_text()
     assert text.startswith("# Comparison of two runs\n\n1 regression in 46 figures")
     assert change["sentence"] in text
+    assert text.endswith(f"    quantbench compare {base} {new} --markdown {page}\n")
     assert text.count("\n| ") == 1 + sum(len(cell["changes"]) for cell in told["cells"])
+
+
+def test_the_page_repeats_all_that_was_typed_so_that_it_can_be_typed_again(base, tmp_path, suite):
+    page = tmp_path / "a page.md"
+    name = suite[0][0].model_id
+    typed = ["compare", str(base), str(base), "--model", name, "--as", "int4=int4", "--allow", "perplexity=10"]
+    typed += ["--without", "size", "--markdown", str(page)]
+    assert main(typed) == 0
+    *_, last = page.read_text().splitlines()
+    assert shlex.split(last) == ["quantbench", *typed]
 
 
 def test_matrices_that_got_worse_are_told(base, tmp_path, suite, capsys):
@@ -144,30 +218,3 @@ def test_matrices_that_got_worse_are_told(base, tmp_path, suite, capsys):
     write(tmp_path / "hurt", hurt)
     assert main(["compare", str(base), str(tmp_path / "hurt")]) == 0
     assert "1 of 28 matrices are farther from the original's, most of all" in " ".join(capsys.readouterr().out.split())
-
-
-def test_rank_orders_every_model(base, capsys):
-    assert main(["rank", str(base)]) == 0
-    printed = capsys.readouterr().out
-    assert printed.count("  nats behind") == 2
-    assert max(map(len, printed.splitlines())) <= 80
-    assert main(["rank", str(base), "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == 2
-    assert main(["rank", str(base), "--model", "Nobody"]) == 2
-
-
-def test_merge_writes_one_folder_with_its_report(base, tmp_path, suite, capsys):
-    for place, cell in enumerate(suite):
-        write(tmp_path / f"shard{place % 2}", [cell])
-    shards = [str(tmp_path / f"shard{place}") for place in (0, 1)]
-    assert main(["merge", *shards, "--output", str(tmp_path / "all")]) == 0
-    assert "8 records of 2 folders" in capsys.readouterr().out
-    assert (tmp_path / "all" / "combined.json").is_file()
-    assert (tmp_path / "all" / "benchmark_int_quant.md").is_file()
-    assert main(["compare", str(base), str(tmp_path / "all")]) == 0
-    damaged = next((tmp_path / "shard0").glob("*bit.json"))
-    damaged.write_text("{}")
-    assert main(["merge", *shards, "--output", str(tmp_path / "rest")]) == 1
-    assert f"left out: {damaged}" in capsys.readouterr().err
-    assert len([path for path in (tmp_path / "rest").glob("*_*bit*.json") if read(path)]) == 7
-    assert main(["merge", *shards, "--output", str(tmp_path / "rest")]) == 2

@@ -58,12 +58,13 @@ def test_a_guesser_passes_at_most_five_percent_of_the_time_over_all_looks():
 def test_what_the_task_cannot_give_is_not_promised():
     close = judged(right(62, 200), right(62, 200), available=200)  # 31 %: three points above 28
     assert close.outcome == "undecided"
-    assert "questions would settle it, and there are 200; judge by an easier task" in close.needed
+    more = "questions would settle it, more than the 200 that there are, so that these questions alone cannot settle it"
+    assert f"{more}; judge by an easier task" in close.needed
     enough = judged(right(62, 200), right(62, 200), available=10_042)
     assert enough.needed.endswith("questions would settle it")
     reference, quantized = right(160, 200), right(155, 200)  # a drop of 2.5 points
-    assert "questions would settle it, and there are 2,376" in judged(reference, quantized, available=2376).needed
-    assert "and there are" not in judged(reference, quantized, available=100_000).needed
+    assert "settle it, more than the 2,376 that there are" in judged(reference, quantized, available=2376).needed
+    assert "that there are" not in judged(reference, quantized, available=100_000).needed
     on_it = judged(right(160, 200), right(154, 200)).needed
     assert "lies on the limit itself, and no number of questions would settle it" in on_it
 

@@ -102,6 +102,15 @@ def test_the_detectable_worsening_is_found_as_often_as_it_says():
     assert np.mean([words(pair) == ["regression"] for pair in pairs]) == pytest.approx(0.8, abs=0.06)
 
 
+def test_what_the_base_never_had_is_not_missed():
+    assert words(Pair(metric="kl", only_new=True, why="w."), Pair(metric="kl", why="w.")) == [
+        "not in the base",
+        "not compared",
+    ]
+    (change,) = settle([Pair(metric="throughput", judged=False, why="the machine was slower.")])
+    assert (change.word, change.sentence) == ("not judged", "speed: the machine was slower.")
+
+
 def test_sentences_tell_difference_interval_values_and_what_would_have_been_seen():
     (change,) = settle(
         [Pair(metric="perplexity", estimate=student(0.21, 0.05), base=3.752, new=3.965, items=2048, counted="tokens")]

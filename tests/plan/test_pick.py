@@ -5,7 +5,7 @@ import dataclasses
 import generated_suite
 import numpy as np
 import pytest
-from builders import make_verdict
+from builders import make_change, make_verdict
 from scipy.stats import norm
 
 from pytest_quantbench.errors import QuantbenchError
@@ -89,13 +89,19 @@ COLLAPSED = Coherence(
     guesses=None,
 )
 
+ODD = make_verdict("perplexity_delta", "anomalous")
+WORSE = make_verdict("size_reduction_percent", baseline=(make_change("size", sentence="size +11.11 %: worse."),))
+
 
 @pytest.mark.parametrize(
     ("changes", "word", "why"),
     [
         ({"coherence": COLLAPSED}, "does not", "its outputs have collapsed"),
         ({"integrity": ("A layer is zero.",)}, "does not", "its weights are not what they should be: A layer is zero"),
-        ({"verdicts": (make_verdict("perplexity_delta", "anomalous"),)}, "undecided", "it is better than its original"),
+        ({"verdicts": (WORSE,)}, "does not", "it got worse since its baseline: size +11.11 %: worse"),
+        ({"verdicts": (ODD, WORSE)}, "does not", "it got worse since its baseline: size +11.11 %: worse"),
+        ({"verdicts": (ODD, make_verdict("size_reduction_percent", "fail"))}, "undecided", "it is better than its"),
+        ({"verdicts": (ODD,)}, "undecided", "it is better than its original"),
     ],
 )
 def test_what_overrules_all_figures(cells, changes, word, why):

@@ -1,6 +1,7 @@
 """`--baseline`: a session is held against the records of an earlier one, besides its criteria."""
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -46,24 +47,36 @@ def smaller(directory):
 def test_an_equal_run_passes_and_the_summary_and_the_record_say_so(suite, pytester, earlier):
     result = suite(GATE, *CELL, "--baseline", "earlier", "--results", "now")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["baseline *earlier: No regression in 1 figure of 1 cell: all samples are the same*"])
+    result.stdout.fnmatch_lines(
+        ["baseline *earlier:", "  No regression in 1 figure of 1 cell: all samples are the same to the last bit."]
+    )
     (verdict,) = json.loads(next((pytester.path / "now").glob("Tiny*.json")).read_text())["verdicts"]
     assert [change["word"] for change in verdict["baseline"]] == ["identical"]
 
 
-def test_a_regression_fails_the_item_of_its_check_though_the_criterion_is_met(suite, pytester, earlier):
+def test_a_regression_fails_the_item_of_its_check_though_the_criterion_is_met(suite, pytester, earlier, monkeypatch):
     smaller(earlier)
-    result = suite(GATE, *CELL, "--qb-baseline", "earlier", "--results", "now")
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(pytester.path / "summary.md"))
+    result = suite(GATE, *CELL, "--qb-baseline", "earlier", "--results", "now", "--junitxml=junit.xml")
     result.assert_outcomes(failed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
         [
             "regression against the baseline *earlier: size +11.11 % (*): worse.",
-            "baseline *earlier: 1 regression in 1 figure of 1 cell:",
+            "baseline *earlier:",
+            "  1 regression in 1 figure of 1 cell:",
         ]
     )
     (verdict,) = json.loads(next((pytester.path / "now").glob("Tiny*.json")).read_text())["verdicts"]
     assert (verdict["outcome"], verdict["baseline"][0]["word"]) == ("pass", "regression")
+    (error,) = [line for line in result.outlines if line.startswith("::")]
+    assert re.match(r"::error .*title=Tiny-int4-rtn::regression against the baseline .*: size \+11.11 %25", error)
+    told = "Tiny-int4-rtn may not ship: since its baseline it got worse: size +11.11 %"
+    assert f"- {told}" in (pytester.path / "summary.md").read_text()
+    assert told in " ".join(result.outlines)
+    assert '"quantbench_baseline" value="regression"' in (pytester.path / "junit.xml").read_text()
+    assert json.loads((pytester.path / "now/badges/Tiny.json").read_text())["color"] == "red"
 
 
 def test_a_cell_without_a_record_there_is_named(suite, earlier):
@@ -79,7 +92,9 @@ def test_a_cell_without_a_record_there_is_named(suite, earlier):
         "earlier",
     )
     result.assert_outcomes(passed=2)
-    result.stdout.fnmatch_lines(["*Tiny-int3-rtn: no record of it in the baseline."])
+    printed = " ".join(result.stdout.str().split())
+    assert "No regression in 1 figure of 2 cells; 1 figure could not be compared." in printed
+    assert "Tiny-int3-rtn: size: no record of Tiny-int3-rtn in the baseline" in printed
 
 
 ONE_TEXT = """

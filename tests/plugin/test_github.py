@@ -38,7 +38,7 @@ def test_failed_and_undecided_are_annotated_at_their_tests(suite, workflow):
     assert undecided == "::warning file=test_gate.py,line=9,title=Tiny-int4::undecided: 50 %25 so. More."
     told = workflow.read_text()
     assert told.startswith("of a step before\n## Quantization\n")
-    assert "| Tiny-int4 | 4.51 | ✗ 71.7" in told
+    assert "| Tiny-int4 | may not ship | 4.51 | ✗ 71.7" in told
 
 
 def test_what_fails_the_run_is_an_error(suite, workflow):

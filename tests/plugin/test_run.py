@@ -37,8 +37,17 @@ def test_a_gate_of_ones_own_chooses_models_and_recipes_with_a_marker(suite):
 
 def test_a_marker_that_names_an_unknown_model_lists_the_choices(suite):
     result = suite("import pytest\n@pytest.mark.quantbench(models=['Tny'])\ndef test_it(cell): pass")
-    assert result.ret != 0
-    assert "Unknown model 'Tny'" in result.stdout.str() + result.stderr.str()
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    told = result.stdout.str() + result.stderr.str()
+    assert "Unknown model 'Tny'" in told
+    assert "Traceback" not in told
+    assert "run.py" not in told
+
+
+def test_a_marker_with_a_misspelt_argument_does_not_run_over_everything(suite):
+    result = suite("import pytest\n@pytest.mark.quantbench(model=['Tiny'])\ndef test_it(cell): pass")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(["*Unknown argument of the quantbench marker 'model'. Choose from: models, recipes.*"])
 
 
 def test_criteria_and_models_come_from_the_users_pyproject(suite, pytester, small_model):

@@ -139,7 +139,6 @@ def with_protocol(each, **fields):
         ({"machine": replace(MACHINE, chip="B Chip")}, "throughput", "different chips (A Chip, B Chip)"),
         ({"machine": replace(MACHINE, cores=4)}, "throughput", "different numbers of cores (8, 4)"),
         ({"machine": None}, "perplexity", "does not say what it ran on"),
-        ({"compression": None}, "size", pairing.MISSING),
         ({"accuracy": None}, "accuracy", pairing.MISSING),
         ({"perplexity": None}, "perplexity", pairing.MISSING),
         ({"throughput": None}, "throughput", pairing.MISSING),
@@ -237,30 +236,6 @@ def test_runs_of_other_lengths_are_not_compared(base):
     assert "wrote 100 and 10 tokens" in pair(faster(base, 1.0), shorter, "throughput").why
 
 
-def test_the_floor_is_the_larger_of_what_was_drawn_and_what_noise_can_do():
-    """A model that is 0.01 nats from its reference, moved by 1e-4 nats: 1e-4 + 2 √(0.01 × 1e-4) = 0.0021."""
-    assert text_comparison.floor_nats(FLOOR, 0.01, 4.0) == pytest.approx(0.0021)
-    assert text_comparison.floor_nats(replace(FLOOR, perplexity_points=0.4), 0.01, 4.0) == pytest.approx(0.1)
-    assert text_comparison.floor_nats(None, 0.01, 4.0) == text_comparison.ORDER_NATS
-
-
-def test_noise_of_so_many_nats_moves_a_divergence_by_no_more_than_the_floor():
-    """Random logits, moved a little and moved again: the bound holds for every draw, to the order of the small move."""
-    rng = np.random.default_rng(1)
-    for scale in (0.01, 0.1, 0.3):
-        for _ in range(50):
-            logits = rng.normal(0, 2, (200, 20))
-            worse, noise = rng.normal(0, scale, logits.shape), rng.normal(0, 0.02, logits.shape)
-            kl, both, alone = (divergence(logits, logits + each) for each in (worse, worse + noise, noise))
-            floor = text_comparison.floor_nats(replace(FLOOR, kl_nats=alone, perplexity_points=0.0), kl, 4.0)
-            assert abs(both - kl) <= 1.05 * floor
-
-
-def divergence(logits, others):
-    p, q = (np.exp(each) / np.exp(each).sum(1, keepdims=True) for each in (logits, others))
-    return float((p * np.log(p / q)).sum(1).mean())
-
-
 def test_a_worsening_that_is_allowed_is_none_and_a_wrong_name_lists_the_figures(base, suite):
     new = changed(base, {"perplexity/nll_nats": base.arrays["perplexity/nll_nats"] * np.float32(1.1)})
     assert settle([pair(base, new, "perplexity")])[0].word == "regression"
@@ -282,31 +257,6 @@ def test_too_few_tokens_tell_nothing(base):
     few = {name: each[:80] for name, each in base.arrays.items() if name.startswith("perplexity/")}
     one, two = changed(base, few), changed(base, {**few, "perplexity/nll_nats": few["perplexity/nll_nats"] + 1})
     assert pair(one, two, "perplexity").why == text_comparison.TOO_FEW
-
-
-def test_of_several_floors_the_largest_figures_count():
-    other = NoiseFloor(perplexity_points=0.1, kl_nats=None, drop_points=0.0, flipped_points=None)
-    assert comparison.larger(FLOOR, None, other) == replace(FLOOR, perplexity_points=0.1)
-    assert comparison.larger(None, None) is None
-
-
-def test_a_divergence_that_only_one_has_is_told(base):
-    arrays = {name: each for name, each in base.arrays.items() if name != "perplexity/kl_nats"}
-    for pairs in ((base, replace(base, arrays=arrays)), (replace(base, arrays=arrays), base)):
-        assert pair(*pairs, "kl").why == pairing.MISSING
-        assert pair(*pairs, "perplexity").identical
-
-
-@pytest.mark.parametrize(("metric", "array"), [("kl", "kl_nats"), ("perplexity", "nll_nats")])
-def test_samples_that_are_no_numbers_leave_the_other_figures(base, metric, array):
-    values = base.arrays[f"perplexity/{array}"].copy()
-    values[3] = np.nan
-    spoiled = changed(base, {f"perplexity/{array}": values})
-    for pairs, side in (((base, spoiled), "new run"), ((spoiled, base), "base")):
-        found = {change.metric: change for change in settle(comparison.pairs(*pairs))}
-        assert found[metric].word == "not compared"
-        assert f"samples of the {side} are no numbers" in found[metric].sentence
-        assert {found[name].word for name in ("size", "accuracy", "throughput")} == {"identical"}
 
 
 @pytest.mark.parametrize(

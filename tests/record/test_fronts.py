@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders import make_losses, make_perplexity, make_record
+from builders import make_divergence, make_losses, make_perplexity, make_record
 from generated_suite import MACHINE
 from generated_suite import cells as generated
 
-from pytest_quantbench.record import fronts, perplexity_summary
+from pytest_quantbench.record import fronts, noise_floor, perplexity_summary
 from pytest_quantbench.record.publication_schema import Cost
-from pytest_quantbench.record.schema import Compression
+from pytest_quantbench.record.schema import Compression, NoiseFloor
 from pytest_quantbench.stats.estimates import Interval
 
 TOKENS = 4096
@@ -124,3 +124,63 @@ def test_cells_without_a_figure_and_references_are_left_out(pair):
     bare = make_record(perplexity=make_perplexity())
     assert fronts.front([(bare, {}), (replace(pair[0][0], level="bf16"), {}), (make_record(), {})]) == []
     assert fronts.cost_of(bare, "price") is None
+
+
+def test_without_intervals_and_samples_nothing_is_beyond_doubt(pair):
+    """Two losses of which the errors are unknown are not two exact ones, however far apart they are."""
+    for losses in ((0.1, 0.1001), (0.1, 5.0)):
+        alone = [
+            (replace(record, perplexity=replace(record.perplexity, delta=loss, delta_interval=None)), {})
+            for (record, _), loss in zip(pair, losses, strict=True)
+        ]
+        placed = fronts.front(alone)
+        assert words(placed) == {"small": "on the front", "large": "dominated by the estimate"}
+        assert [each.p for each in placed] == [1.0, 1.0]
+
+
+def moved(pair, nats):
+    """The larger of two cells with the losses of the smaller one, all of them higher by so much, and its own noise."""
+    (small, arrays), (large, _) = pair
+    noise = np.random.default_rng(5).normal(0, nats / 4, TOKENS)
+    higher = arrays["perplexity/nll_nats"] + nats + noise - noise.mean()
+    return [(small, arrays), (large, {"perplexity/nll_nats": higher})]
+
+
+def test_what_another_order_of_summing_changes_is_not_beyond_doubt(pair):
+    """2e-6 nats are below what the order of summing in float32 changes; 2e-4 are not, without any other noise."""
+    assert words(fronts.front(moved(pair, 2e-4)))["large"] == "dominated beyond doubt"
+    assert words(fronts.front(moved(pair, 2e-6)))["large"] != "dominated beyond doubt"
+
+
+def test_the_noise_floor_of_the_reference_is_what_a_loss_has_to_be_beyond(pair):
+    noise = NoiseFloor(perplexity_points=0.0, kl_nats=1e-4, drop_points=0.0, flipped_points=0.0)
+    reference = make_record(level="bf16", recipe="bf16", machine=MACHINE, noise_floor=noise), {}
+    assert words(fronts.front([reference, *moved(pair, 1e-4)]))["large"] != "dominated beyond doubt"
+    assert words(fronts.front([reference, *moved(pair, 1e-3)]))["large"] == "dominated beyond doubt"
+
+
+@pytest.mark.parametrize("quality", ["delta", "kl"])
+def test_equal_cells_that_a_rerun_moved_are_called_dominated_in_at_most_five_percent(pair, quality):
+    """Each is moved by up to its own floor, as far apart as may be, which no interval sees."""
+    noise = NoiseFloor(perplexity_points=0.0, kl_nats=1e-4, drop_points=0.0, flipped_points=0.0)
+    reference = make_record(level="bf16", recipe="bf16", machine=MACHINE, noise_floor=noise), {}
+    none = make_divergence(0.0)
+    records = [replace(each, perplexity=replace(each.perplexity, divergence=none)) for each, _ in pair]
+    rng, repeats, called, without = np.random.default_rng(6), 200, 0, 0
+    name, floor = fronts.ARRAYS[quality], noise_floor.floor_nats(noise, 0.0, None)
+    for _ in range(repeats):
+        shared = rng.gamma(1.2, 1.6, 1024)
+        down, up = (shared + by + rng.normal(0, 1e-3, 1024) for by in (-floor, floor))
+        arrays = [{"perplexity/nll_nats": losses, name: losses} for losses in (down, up)]
+        found = list(zip(records, arrays, strict=True))
+        called += words(fronts.front([reference, *found], quality))["large"] == "dominated beyond doubt"
+        without += words(fronts.front(found, quality))["large"] == "dominated beyond doubt"
+    assert called / repeats <= 0.05 + 2 * (0.05 * 0.95 / repeats) ** 0.5
+    assert without / repeats > 0.5
+
+
+def test_losses_that_are_no_numbers_dominate_nothing(pair):
+    small, large = pair
+    broken = {"perplexity/nll_nats": np.full(TOKENS, np.nan), "perplexity/kl_nats": np.full(TOKENS, np.nan)}
+    for cells in ([(small[0], broken), large], [small, (large[0], broken)]):
+        assert "dominated beyond doubt" not in words(fronts.front(cells)).values()

@@ -12,7 +12,8 @@ from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.judge.rules import judged
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.record.suite import beyond_limit, difference, holm_outcomes, judge_suite, lacking, of_each, worst
+from pytest_quantbench.record.state import lacking
+from pytest_quantbench.record.suite import beyond_limit, difference, holm_outcomes, judge_suite, of_each, worst
 from pytest_quantbench.report.answers import answers
 from pytest_quantbench.stats.estimates import Interval, Student
 

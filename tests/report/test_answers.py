@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from builders import make_record, make_verdict
+from builders import make_change, make_record, make_verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -57,6 +57,47 @@ def test_what_may_ship_and_that_throughput_was_not_judged_on_a_cpu():
     )
     unmeasured = cell(machine=CPU, leave_out=("throughput_ratio",))
     assert answer(unmeasured).sentence == told.sentence  # it would not have been judged
+
+
+@pytest.mark.parametrize("backend", ["cpu", "cuda"])
+def test_it_ran_on_a_cpu_where_the_machine_says_so_however_the_verdict_words_it(backend):
+    asked = verdict("throughput_ratio", "informational", limit=None, not_judged="nobody asked for a CPU's speed")
+    told = answer(cell(machine=dataclasses.replace(CPU, backend=backend), throughput_ratio=asked)).sentence
+    why = {"cpu": "it ran on a CPU", "cuda": "nobody asked for a CPU's speed"}[backend]
+    assert told.endswith(f"Throughput was not judged: {why}.")
+
+
+def test_what_is_worse_than_its_baseline_may_not_ship_and_says_by_how_much():
+    worse = make_change("perplexity", of="wikitext2", estimate=0.213, low=0.112, high=0.32)
+    found = {metric: verdict(metric, baseline=(worse,)) for metric in METRICS}
+    told = answer(cell(machine=CPU, **found | {"throughput_ratio": slow()}))
+    assert told.word == "may not ship"
+    assert told.sentence == (
+        "Tiny-int4 may not ship: since its baseline it got worse: perplexity of wikitext2 +0.213 [+0.112, +0.320], "
+        "though it meets the three criteria that were judged (size, perplexity on wikitext2, accuracy on arc_easy). "
+        "Throughput was not judged: it ran on a CPU."
+    )
+    assert answers([cell(**found), cell("Other")])[1].startswith("Tiny-int4 may not ship: since its baseline")
+
+
+def test_what_is_missed_beside_the_baseline_is_told_too():
+    larger = make_change("size", estimate=11.11, low=11.11, high=11.11)
+    missed = verdict("perplexity_delta", "fail", estimate=3.5, low=3.0, high=4.0, baseline=(larger,))
+    assert answer(cell(perplexity_delta=missed)).sentence == (
+        "Tiny-int4 may not ship: since its baseline it got worse: size +11.11 %; besides, its perplexity on wikitext2 "
+        "rises by 3.500 [3.000, 4.000], and less than 1 is allowed."
+    )
+    open_ = verdict("perplexity_delta", "undecided", baseline=(larger,))
+    assert answer(cell(perplexity_delta=open_)).sentence.endswith("it got worse: size +11.11 %.")
+    unknown = dataclasses.replace(larger, estimate=None, low=None, high=None, sentence="size: it grew.")
+    assert answer(cell(perplexity_delta=verdict("perplexity_delta", baseline=(unknown,)))).sentence.startswith(
+        "Tiny-int4 may not ship: since its baseline it got worse: size: it grew, though it meets"
+    )
+
+
+def test_what_is_no_worse_than_its_baseline_is_judged_by_its_criteria():
+    equal = [make_change("size", word) for word in ("identical", "better", "no difference can be told", "not compared")]
+    assert answer(cell(perplexity_delta=verdict("perplexity_delta", baseline=tuple(equal)))).word == "may ship"
 
 
 def test_what_has_no_limit_is_named():
@@ -126,8 +167,10 @@ def test_a_collapse_and_wrong_weights_overrule_what_passes():
     wrong = dataclasses.replace(looping, integrity=("layer 3 is another's.", "so is layer 4."))
     assert answer(wrong).sentence == (
         "Tiny-int4 may not ship: its decoded weights are not what they should be: layer 3 is another's (1 more "
-        "findings are in its record)."
+        "finding is in its record)."
     )
+    three = dataclasses.replace(wrong, integrity=(*wrong.integrity, "and layer 5."))
+    assert answer(three).sentence.endswith("(2 more findings are in its record).")
     assert answer(dataclasses.replace(cell(), integrity=(), coherence=Coherence(**signs))).word == "may ship"
 
 
@@ -135,7 +178,20 @@ def test_a_file_that_is_better_than_its_original_is_looked_at_first():
     better = verdict("perplexity_delta", "anomalous", estimate=-0.4, low=-0.5, high=-0.3)
     told = answer(cell(perplexity_delta=better))
     assert told.word == "undecided"
-    assert "which is better than its original by more than noise; look before you ship" in told.sentence
+    assert (
+        "its perplexity on wikitext2 falls by 0.400 [0.300, 0.500], which is better than its original by more than "
+        "noise; look before you ship" in told.sentence
+    )
+    gained = verdict("accuracy_drop_points", "anomalous", estimate=-3.0, low=-4.5, high=-2.0)
+    assert (
+        "its accuracy on arc_easy gains 3.0 [2.0, 4.5] points, which is"
+        in answer(cell(accuracy_drop_points=gained)).sentence
+    )
+    odd = verdict("perplexity_delta", "anomalous", estimate=0.128)
+    assert (
+        "rises by 0.128 [0.100, 0.500], and by its verdict it is better than"
+        in answer(cell(perplexity_delta=dataclasses.replace(odd, low=0.1))).sentence
+    )
     assert told.settled_by.startswith("to settle it, find out")
     failed = cell(perplexity_delta=better, size_reduction_percent="fail")
     assert answer(failed).word == "may not ship"
@@ -188,7 +244,10 @@ def test_what_holms_correction_takes_back_is_counted():
     narrow = [
         cell(f"m{place}", **{name: verdict(name, p_good=0.04, p_bad=1.0) for name in METRICS}) for place in range(2)
     ]
-    assert any("eight of them would have to count as undecided (Holm's" in line for line in answers(narrow))
+    assert any(
+        "eight of the eight verdicts would have to count as undecided (Holm's" in line for line in answers(narrow)
+    )
+    assert any(line.startswith("Each verdict by itself stands.") for line in answers(narrow))
     sure = [cell("m", **{name: verdict(name, p_good=1e-9, p_bad=1.0) for name in METRICS})]
     assert not any("Holm" in line for line in answers(sure))
 
@@ -207,6 +266,7 @@ def test_the_noise_floor_is_the_largest_of_the_references():
         "differ from themselves by up to 0.020 in perplexity and 0.5 points" in line
         for line in answers([first, second, cell()])
     )
+    assert any(line.endswith("and neither do those whose own interval holds 0.") for line in answers([first, cell()]))
     assert "The noise floor was not measured." in answers([cell()])
 
 

@@ -1,16 +1,24 @@
 import json
+from dataclasses import fields
 from xml.etree import ElementTree
 
 import pytest
-from builders import make_record, make_verdict
+from builders import make_change, make_record, make_verdict
 from generated_suite import records as generated
 
+from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.report import badge
 
+COLLAPSED = Coherence(**dict.fromkeys(field.name for field in fields(Coherence)) | {"loops": True})
+WORSE = tuple(make_verdict(metric, baseline=(make_change("size"),)) for metric in METRICS)
 
-def cell(recipe, *outcomes, model="Tiny"):
-    verdicts = tuple(make_verdict("perplexity_delta", outcome) for outcome in outcomes)
-    return make_record(model_id=model, recipe=recipe, level=recipe, verdicts=verdicts)
+
+def cell(recipe, *outcomes, model="Tiny", **changes):
+    """A cell with these outcomes of its perplexity; its other criteria are met."""
+    verdicts = [make_verdict("perplexity_delta", outcome) for outcome in outcomes]
+    verdicts += [make_verdict(metric) for metric in METRICS if outcomes and metric != "perplexity_delta"]
+    return make_record(**{"model_id": model, "recipe": recipe, "level": recipe, "verdicts": tuple(verdicts)} | changes)
 
 
 @pytest.mark.parametrize(
@@ -21,6 +29,10 @@ def cell(recipe, *outcomes, model="Tiny"):
         ([cell("int4", "pass"), cell("int3", "undecided", "fail")], "int3 fail · int4 pass", "fail"),
         ([cell("int4", "anomalous")], "int4 anomalous", "anomalous"),
         ([cell("bf16")], "bf16 not judged", "informational"),
+        ([cell("int4", "pass", integrity=("Layer 3 is another's.",))], "int4 fail", "fail"),
+        ([cell("int4", "pass", coherence=COLLAPSED)], "int4 fail", "fail"),
+        ([cell("int4", verdicts=(make_verdict("size_reduction_percent"),))], "int4 undecided", "undecided"),
+        ([cell("int4", verdicts=WORSE), cell("int3", "pass")], "int4 fail · int3 pass", "fail"),
         ([], "nothing measured", "informational"),
         ([cell("int4", "pass"), cell("int4", "fail", model="Other")], "1 fail, 1 pass", "fail"),
     ],

@@ -1,11 +1,12 @@
 import re
 
 import pytest
-from builders import make_record, make_verdict
+from builders import make_change, make_record, make_verdict
 from generated_suite import records as generated
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.report import github
 
 BACK = {"%3A": ":", "%2C": ",", "%0A": "\n", "%0D": "\r", "%25": "%"}
@@ -68,10 +69,20 @@ def test_a_summary_has_a_row_for_each_cell_and_says_why_checks_failed():
         ),
     ]
     lines = github.summary(found).splitlines()
-    assert "| Tiny-int4 | – | ✓ 71.7 | – | – | – |" in lines
-    assert "| Tiny-int3\\|x | – | – | ✗ 3.25 [2.5, 4] | – | – |" in lines
+    assert "| Tiny-int4 | undecided | – | ✓ 71.7 | – | – | – |" in lines
+    assert "| Tiny-int3\\|x | may not ship | – | – | ✗ 3.25 [2.5, 4] | – | – |" in lines
     assert "- Tiny-int3|x fail: 1 &lt; 2 &amp; so." in lines
     assert lines.index("</details>") > lines.index("- Tiny-int3|x fail: 1 &lt; 2 &amp; so.")
+
+
+def test_a_summary_says_what_is_worse_than_the_baseline():
+    worse = make_change("size", estimate=11.11, low=11.11, high=11.11, sentence="size +11.11 %: worse.")
+    record = make_record(verdicts=tuple(make_verdict(metric, baseline=(worse,)) for metric in METRICS))
+    lines = github.summary([record, make_record(recipe="bf16", level="bf16")]).splitlines()
+    assert lines[2].startswith("- Tiny-int4 may not ship: since its baseline it got worse: size +11.11 %, though it")
+    assert "- Tiny-int4 worse than its baseline: size +11.11 %: worse." in lines
+    assert any(line.startswith("| Tiny-int4 | may not ship | – | ✓ 1") for line in lines)
+    assert any(line.startswith("| Tiny-bf16 | reference | – |") for line in lines)
 
 
 def test_where_nothing_is_wrong_nothing_is_folded_away():

@@ -3,7 +3,7 @@
 import dataclasses
 
 import pytest
-from builders import make_perplexity, make_record, make_verdict
+from builders import make_change, make_perplexity, make_record, make_verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from terminal_text import row, shown
@@ -145,3 +145,17 @@ def test_words_and_signs_have_the_colour_of_what_they_say():
 def test_nothing_measured_is_nothing_said():
     assert [line for line in shown([], 80) if not line.startswith(tuple(shown([], 80)))] == []
     assert shown([make_record()], 80)[0].startswith("Tiny-int4 is not judged: ")
+
+
+@pytest.mark.parametrize("models", [2, 5])
+def test_each_cell_that_is_worse_than_its_baseline_is_told_once_with_its_figure(models):
+    """Few in the answer, many below the tables."""
+    records = [
+        make_record(
+            model_id=f"m{n}",
+            verdicts=(make_verdict("perplexity_delta", baseline=(make_change("size", estimate=20.0 + n),)),),
+        )
+        for n in range(models)
+    ]
+    lines = "\n".join("".join(piece.text for piece in line) for line in terminal.summary(records, 200))
+    assert [lines.count(f"it got worse: size +{20 + n}.00") for n in range(models)] == [1] * models

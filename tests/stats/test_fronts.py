@@ -85,6 +85,19 @@ def test_exact_figures_are_compared_exactly():
     assert p_less(interval(0, 0, 1.0), interval(1.645, 1.645)) == pytest.approx(0.05, abs=1e-3)
 
 
+def test_of_an_unknown_error_nothing_is_claimed():
+    alone, known = interval(0.0, 0, 0.0), interval(9.0, 0.1)
+    assert p_less(alone, known) == 1.0
+    assert p_less(interval(-9.0, 0.1), alone) == 1.0
+    assert p_less(alone, interval(9.0, 0, 0.0)) == 1.0
+
+
+def test_a_floor_is_what_the_difference_has_to_be_beyond():
+    assert p_less(interval(1, 0.5), interval(2, 0.5), 1.0) == pytest.approx(0.5)
+    assert p_less(interval(1, 0, 1.0), interval(2, 0, 1.0), 0.9) == 0.0
+    assert p_less(interval(1, 0, 1.0), interval(2, 0, 1.0), 1.0) == 1.0
+
+
 @settings(max_examples=50)
 @given(st.floats(-5, 5), st.floats(-5, 5), st.floats(0.01, 3), st.floats(0.01, 3))
 def test_less_and_not_less_add_up(first, second, half, other):

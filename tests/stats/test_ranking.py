@@ -45,27 +45,55 @@ def candidates(rng, nats, tokens=512, noise=0.05):
     return {f"c{place}": shared + rng.normal(each, noise, tokens) for place, each in enumerate(nats)}
 
 
+def apart(losses, drawn=None, floor=0.0, **floors):
+    """The same floor for all, but for those that are named."""
+    return differing(losses, drawn, {name: floors.get(name, floor) for name in losses})
+
+
 def test_of_equal_candidates_at_most_five_percent_of_tables_part_any():
     rng, tables = np.random.default_rng(0), 300
-    parted = sum(any(differing(candidates(rng, [0.0] * 4), None, 0.0).values()) for _ in range(tables))
+    parted = sum(any(apart(candidates(rng, [0.0] * 4)).values()) for _ in range(tables))
     assert parted / tables <= 0.05 + 2 * (0.05 * 0.95 / tables) ** 0.5
 
 
 def test_two_equal_ones_among_worse_ones_are_parted_in_at_most_five_percent():
     rng, tables = np.random.default_rng(1), 300
-    found = [differing(candidates(rng, [0.0, 0.0, 0.05, 0.1]), None, 0.0) for _ in range(tables)]
+    found = [apart(candidates(rng, [0.0, 0.0, 0.05, 0.1])) for _ in range(tables)]
     assert sum(each["c0", "c1"] for each in found) / tables <= 0.05 + 2 * (0.05 * 0.95 / tables) ** 0.5
     assert all(each["c0", "c3"] for each in found)
 
 
 def test_what_differs_by_less_than_the_floor_does_not():
     found = candidates(np.random.default_rng(2), [0.0, 0.05])
-    assert differing(found, None, 0.0) == {("c0", "c1"): True}
-    assert differing(found, None, 0.1) == {("c0", "c1"): False}
+    assert apart(found) == {("c0", "c1"): True}
+    assert apart(found, floor=0.02) == {("c0", "c1"): True}
+    assert apart(found, floor=0.03) == {("c0", "c1"): False}  # both may move by so much
+
+
+def test_the_floor_of_one_decides_nothing_between_the_others():
+    found = candidates(np.random.default_rng(2), [0.0, 0.05, 0.5])
+    assert apart(found) == {("c0", "c1"): True, ("c0", "c2"): True, ("c1", "c2"): True}
+    assert apart(found, c2=1.0) == {("c0", "c1"): True, ("c0", "c2"): False, ("c1", "c2"): False}
+
+
+def reruns(rng, floors):
+    """Candidates that are equal in truth, each moved as far as its floor says, up or down."""
+    losses = candidates(rng, [0.0] * len(floors))
+    moved = rng.choice([-1.0, 1.0], len(floors)) * list(floors.values())
+    return {name: each + by for (name, each), by in zip(losses.items(), moved, strict=True)}
+
+
+def test_equal_ones_that_a_rerun_moved_are_parted_in_at_most_five_percent():
+    """And without the floors in most of the tables: what moves all tokens alike is in no interval."""
+    rng, tables, floors = np.random.default_rng(4), 300, {"c0": 0.001, "c1": 0.01, "c2": 0.03}
+    found = [reruns(rng, floors) for _ in range(tables)]
+    parted = sum(any(differing(each, None, floors).values()) for each in found)
+    assert parted / tables <= 0.05 + 2 * (0.05 * 0.95 / tables) ** 0.5
+    assert sum(any(apart(each).values()) for each in found) / tables > 0.5
 
 
 def test_the_same_series_twice_and_windows_that_are_all_of_a_text():
     losses = candidates(np.random.default_rng(3), [0.0, 0.2])
-    assert differing({"x": losses["c0"], "y": losses["c0"]}, None, 0.0) == {("x", "y"): False}
+    assert apart({"x": losses["c0"], "y": losses["c0"]}) == {("x", "y"): False}
     whole = Drawn(population=8, tokens=64, begins=np.arange(8) * 64, counts=np.full(8, 64))
-    assert differing(losses, whole, 0.0) == {("c0", "c1"): True}  # nothing is left to chance
+    assert apart(losses, whole) == {("c0", "c1"): True}  # nothing is left to chance

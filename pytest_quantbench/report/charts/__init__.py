@@ -90,7 +90,8 @@ _CHARTS = (
     Chart(
         name="snr_map",
         title="Signal-to-noise ratio of the weights by layer",
-        tells="How much better or worse than its cell's median each matrix came through, in dB; the worst is framed.",
+        tells="How much better or worse than its cell's median each matrix came through, in dB; each cell's worst is "
+        "framed.",
     ),
     Chart(
         name="looks",

@@ -67,8 +67,8 @@ def _point(record: Record, quality: Quality, several: bool) -> Point:
     bits = fronts.exactly(record.compression.bits_per_weight)
     group = record.model_id if several else _method(record)
     told = {"stored bits per weight": wording.interval(bits), LOSSES[quality].short: wording.interval(loss)}
-    name = f"{record.model_id} {record.recipe}" if several else record.recipe
-    return Point(name=name, x=bits, y=loss, group=group, line="" if several else group, tells=told)
+    line = "" if several else group
+    return Point(model=record.model_id, name=record.recipe, x=bits, y=loss, group=group, line=line, tells=told)
 
 
 def _method(record: Record) -> str:

@@ -40,21 +40,38 @@ def _panel(
     y = scales.logarithmic("time between tokens, ms", [row["ms"] for row in [*lines, *points]])
     far = min(row["beyond"] for row in lines)
     where = alt.X("beyond:Q", title="percentile of the token gaps").scale(type="log", domain=[1, far], nice=False)
-    x = where.axis(values=[place for place in PLACES if place >= far * 0.999], labelExpr=NAMES)
+    x = where.axis(
+        values=[place for place in PLACES if place >= far * 0.999],
+        labelExpr=NAMES,
+        labelOverlap="greedy",
+        labelSeparation=6,
+    )
     up = alt.Y("ms:Q", scale=y.scale, axis=y.axis)
-    tooltip = [alt.Tooltip("group:N", title="cell"), alt.Tooltip("percentile:N"), alt.Tooltip("ms:Q", format=".4~g")]
+    tooltip = [
+        alt.Tooltip("model:N"),
+        alt.Tooltip("group:N", title="cell"),
+        alt.Tooltip("percentile:N"),
+        alt.Tooltip("ms:Q", format=".4~g"),
+    ]
     marks = alt.Chart(on.rows(points))
     layers = [
         alt.Chart(on.rows(lines)).mark_line(strokeWidth=1.4).encode(x=x, y=up, color=groups.colour()),
         marks.mark_rule(strokeWidth=1.2, opacity=0.7).encode(
-            x=x, y=alt.Y("low:Q", scale=y.scale, title=y.title), y2="high:Q", color=groups.colour()
+            x=x, y=alt.Y("low:Q", scale=y.scale, title=y.title), y2=alt.Y2("high"), color=groups.colour()
         ),
         marks.mark_point(filled=True, size=45, opacity=1).encode(
             x=x, y=up, color=groups.colour(), shape=groups.shape(), tooltip=[*tooltip, alt.Tooltip("interval:N")]
         ),
     ]
-    drawn: sheet.Drawn = alt.layer(*layers).properties(width=width, height=HEIGHT)
-    return drawn.properties(title=sheet.heading(title)) if title else drawn
+    for cell in cells:
+        on.tell(cell.record.model_id, cell.record.recipe, _told(points, cell.record.recipe))
+    return sheet.panel(layers, width, HEIGHT, sheet.heading(title) if title else None)
+
+
+def _told(points: Sequence[dict[str, Any]], recipe: str) -> dict[str, str]:
+    """A cell's percentiles in words, with their intervals."""
+    mine = [point for point in points if point["group"] == recipe]
+    return {f"{each['percentile']}, ms": f"{wording.number(each['ms'])} ({each['interval']})" for each in mine}
 
 
 def _line(cell: Charted) -> list[dict[str, Any]]:
@@ -75,7 +92,8 @@ def _marks(cell: Charted) -> list[dict[str, Any]]:
         ends = (None, None) if interval is None else (interval.low, interval.high)
         low, high = (MILLISECONDS * (seconds if end is None else end) for end in ends)  # an unknown end is not drawn
         told = "–" if None in ends else f"{wording.number(low)} to {wording.number(high)} ms"
-        row = {"group": cell.record.recipe, "beyond": round(1 - percent / 100, 6), "ms": MILLISECONDS * seconds}
+        row: dict[str, Any] = {"model": cell.record.model_id, "group": cell.record.recipe}
+        row |= {"beyond": round(1 - percent / 100, 6), "ms": MILLISECONDS * seconds}
         row |= {"low": low, "high": high, "percentile": f"p{percent:g}", "interval": told}
         rows += [row] if low > 0 else []
     return rows

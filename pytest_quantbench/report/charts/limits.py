@@ -14,6 +14,12 @@ AXES: dict[str, Literal["x", "y"]] = {
     "throughput_ratio": "x",
     "perplexity_delta": "y",
 }
+OF = {"size_reduction_percent": "size", "throughput_ratio": "speed", "perplexity_delta": "ΔPPL"}
+FORMS = {
+    "size_reduction_percent": "at most {:.4g} GB",
+    "throughput_ratio": "at least {:g} × the tokens per second of BF16",
+    "perplexity_delta": "below {:g}",
+}
 BEYOND = 0.04  # of the axis along a stroke: so far it reaches beyond its cells
 
 
@@ -25,6 +31,12 @@ def of(record: Record, metric: str) -> list[float]:
     if metric != "size_reduction_percent":
         return [verdict.limit]
     return [] if record.compression is None else [record.compression.original_gb * (1 - verdict.limit / 100)]
+
+
+def told(record: Record, metrics: Sequence[str]) -> dict[str, str]:
+    """The cell's limits of some metrics, by what each is of."""
+    found = {metric: of(record, metric) for metric in metrics}
+    return {f"limit of {OF[metric]}": FORMS[metric].format(*value) for metric, value in found.items() if value}
 
 
 def strokes(
@@ -41,14 +53,6 @@ def strokes(
     for (level, value), group in groupby(keyed, key=lambda each: each[:2]):
         places = [along.at(along.within(at)) for _, _, at in group]
         begin, end = along.value(max(0.0, min(places) - BEYOND)), along.value(min(1.0, max(places) + BEYOND))
-        found.append(Limit(axis=axis, value=factor * value, begin=begin, end=end, tells=_tells(metric, level, value)))
+        tells = f"{level}: {OF[metric]} {FORMS[metric].format(value)}"
+        found.append(Limit(axis=axis, value=factor * value, begin=begin, end=end, tells=tells))
     return found
-
-
-def _tells(metric: str, level: str, value: float) -> str:
-    forms = {
-        "size_reduction_percent": f"{level}: at most {value:.4g} GB",
-        "throughput_ratio": f"{level}: at least {value:g} × the tokens per second of BF16",
-        "perplexity_delta": f"{level}: ΔPPL below {value:g}",
-    }
-    return forms[metric]

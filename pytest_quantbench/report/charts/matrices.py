@@ -17,6 +17,7 @@ class Matrix:
     """
 
     name: str
+    model: str
     recipe: str
     layer: int | None
     kind: str
@@ -38,6 +39,7 @@ def matrices(cell: Charted) -> list[Matrix]:
         found.append(
             Matrix(
                 name=name,
+                model=cell.record.model_id,
                 recipe=cell.record.recipe,
                 layer=layer,
                 kind=kind,

@@ -37,7 +37,7 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet, cost: fronts.Cost = "size") 
         ends += [value for each in every for value in limits.of(each.record, "perplexity_delta")]
     y = scales.bent(LOSSES[quality].title, ends, LOSSES[quality].constant)
     unit = _unit(every, cost)
-    groups = Groups(title="", names=WORDS, width=on.legend_width)
+    groups = Groups(title="", names=WORDS, width=on.legend_width, colours="ramp")
     panels = [
         _panel(placed, y, groups, quality, unit, model if len(fronts_of) > 1 else "").draw(on, len(fronts_of), HEIGHT)
         for model, placed in fronts_of.items()
@@ -94,7 +94,8 @@ def _point(each: Placed, quality: Quality, unit: Unit) -> Point:
         unit.title: wording.interval(cost),
         LOSSES[quality].short: wording.interval(each.loss),
         "standing": each.word + (f", by {each.by}" if each.by else ""),
-        "error probability": wording.number(each.p),
-    }
+        "error probability of dominated": wording.number(each.p),
+    } | limits.told(each.record, ("perplexity_delta", "size_reduction_percent"))
     line = "front" if each.word == "on the front" else ""
-    return Point(name=each.record.recipe, x=cost, y=each.loss, group=each.word, tells=told, line=line)
+    model, recipe = each.record.model_id, each.record.recipe
+    return Point(model=model, name=recipe, x=cost, y=each.loss, group=each.word, tells=told, line=line)

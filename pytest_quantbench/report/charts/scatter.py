@@ -6,10 +6,11 @@ from itertools import pairwise, zip_longest
 from typing import Any, Literal
 
 import altair as alt
+import numpy as np
 
-from pytest_quantbench.report.charts import labels
+from pytest_quantbench.report.charts import labels, naming
 from pytest_quantbench.report.charts.scales import Axis
-from pytest_quantbench.report.charts.sheet import Drawn, Sheet, heading
+from pytest_quantbench.report.charts.sheet import Drawn, Sheet, heading, panel
 from pytest_quantbench.stats.estimates import Interval
 
 LEGEND_LIMIT = 220  # pixels of a name, as the theme has it
@@ -42,6 +43,7 @@ class Point:
     y: Interval
     group: str
     tells: Mapping[str, str] = field(default_factory=dict)
+    model: str = ""
     line: str = ""  # which line goes through it; none through ""
 
 
@@ -65,24 +67,25 @@ class Groups:
     title: str
     names: Sequence[str]
     width: int  # pixels that the legend may take
+    colours: Literal["category", "ordinal", "ramp"] = "category"  # which of the theme's (see theme)
 
     def colour(self) -> alt.Color:
         """For the specification; colours by the theme."""
         longest = min(LEGEND_LIMIT, LETTER * max(map(len, self.names)))
         columns = max(1, int(self.width / (longest + LEGEND_SYMBOL)))
         legend = alt.Legend(title=self.title or None, orient="bottom", columns=columns, symbolOpacity=1)
-        return alt.Color("group:N", legend=legend).scale(domain=list(self.names))
+        return alt.Color("group:N", legend=legend, scale=alt.Scale(domain=list(self.names), range=self.colours))
 
     def shape(self) -> alt.Shape:
         """For the specification."""
         many = len(SHAPES)  # as many as colours: the next so many have the same colours with other shapes
         shapes = [SHAPES[(place + place // many) % many] for place in range(len(self.names))]
-        return alt.Shape("group:N", title=self.title or None).scale(domain=list(self.names), range=shapes)
+        return alt.Shape("group:N", title=self.title or None, scale=alt.Scale(domain=list(self.names), range=shapes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """What is drawn on two axes; `nominal_width` and `height` in pixels are what names are laid out for."""
+    """What is drawn on two axes."""
 
     points: Sequence[Point]
     x: Axis
@@ -97,72 +100,73 @@ class Panel:
         """The panel, one of so many on a sheet."""
         x = alt.X("x:Q", scale=self.x.scale, axis=self.x.axis)
         y = alt.Y("y:Q", scale=self.y.scale, axis=self.y.axis)
+        width = on.panel_width(panels)
         layers = [
             *self._limits(on, x, y),
             *self._lines(on, x, y),
-            *self._points(on, x, y, on.nominal_width(panels), height),
+            *self._points(on, x, y, width, height),
         ]
-        drawn: Drawn = alt.layer(*layers).properties(width=on.panel_width(panels), height=height)
-        return drawn.properties(title=heading(self.title)) if self.title else drawn
+        for point in self.points:
+            on.tell(point.model, point.name, point.tells)
+        return panel(layers, width, height, heading(self.title) if self.title else None)
 
-    def _points(self, on: Sheet, x: alt.X, y: alt.Y, nominal_width: int, height: int) -> list[alt.Chart]:
-        rows = self._rows(nominal_width, height)
+    def _points(self, on: Sheet, x: alt.X, y: alt.Y, width: int | str, height: int) -> list[alt.Chart]:
+        layouts = naming.layouts(width)
+        rows = self._rows(layouts, height)
+        if self.named:
+            unnamed = [row for row in rows if not {"label", "wide_label"} & row.keys()]
+            on.unnamed.extend(f"{self.title} {row['name']}".strip() for row in unnamed)
         told = dict.fromkeys(title for point in self.points for title in point.tells)
-        tooltip = [alt.Tooltip("name:N", title="cell"), *(alt.Tooltip(f"{title}:N") for title in told)]
-        base = alt.Chart(on.rows(rows))
-        colour, shape = self.groups.colour(), self.groups.shape()
-        layers = [
-            base.mark_rule(strokeWidth=1.2, opacity=0.7).encode(
-                x=x, y=alt.Y("y_low:Q", scale=self.y.scale, title=self.y.title), y2="y_high:Q", color=colour
-            ),
-            base.mark_rule(strokeWidth=1.2, opacity=0.7).encode(
-                x=alt.X("x_low:Q", scale=self.x.scale, title=self.x.title), x2="x_high:Q", y=y, color=colour
-            ),
-            base.mark_point(filled=True, size=60, opacity=1).encode(
-                x=x, y=y, color=colour, shape=shape, tooltip=tooltip
-            ),
+        titles = {"model": "model", "name": "cell", **{title: title for title in told}}
+        tooltip = [alt.Tooltip(f"{field}:N", title=title) for field, title in titles.items()]
+        data = on.rows(rows)
+        colour = self.groups.colour()
+        bar = alt.Chart(data).mark_rule(strokeWidth=1.2, opacity=0.7)
+        up: dict[str, Any] = {"scale": self.y.scale, "title": self.y.title}
+        across: dict[str, Any] = {"scale": self.x.scale, "title": self.x.title}
+        return [
+            bar.encode(x=x, y=alt.Y("y_low:Q", **up), y2=alt.Y2("y_high"), color=colour),
+            bar.encode(x=alt.X("x_low:Q", **across), x2=alt.X2("x_high"), y=y, color=colour),
+            alt.Chart(data)
+            .mark_point(filled=True, size=60, opacity=0.85)
+            .encode(x=x, y=y, color=colour, shape=self.groups.shape(), tooltip=tooltip),
+            *naming.layers(data, x, y, rows, len(layouts) > 1),
         ]
-        for align in dict.fromkeys(row["align"] for row in rows if "align" in row):
-            text = base.transform_filter(f"datum.align == '{align}'").mark_text(
-                align=align, baseline="middle", dx=alt.expr("datum.dx"), dy=alt.expr("datum.dy")
-            )
-            layers.append(text.encode(x=x, y=y, text="label:N"))
-        return layers
 
-    def _rows(self, nominal_width: int, height: int) -> list[dict[str, Any]]:
-        names = labels.short_of_all([point.name for point in self.points])
-        places = self._places(names, nominal_width, height) if self.named else [None] * len(names)
+    def _rows(self, layouts: Sequence[Sequence[float]], height: int) -> list[dict[str, Any]]:
+        views = [[self._view(width, height) for width in widths] for widths in layouts] if self.named else []
         rows: list[dict[str, Any]] = []
-        for point, label, place in zip(self.points, names, places, strict=True):
-            row: dict[str, Any] = {"name": point.name, "label": label, "group": point.group}
+        for point, own in zip(self.points, naming.laid_out([point.name for point in self.points], views), strict=True):
+            row: dict[str, Any] = {"model": point.model, "name": point.name, "group": point.group}
             row |= {"x": self.x.within(point.x.estimate), "y": self.y.within(point.y.estimate)}
             row |= {"x_low": self.x.within(point.x.low), "x_high": self.x.within(point.x.high)}
             row |= {"y_low": self.y.within(point.y.low), "y_high": self.y.within(point.y.high)}
-            row |= {} if place is None else {"dx": place.dx, "dy": place.dy, "align": place.align}
-            rows.append(row | dict(point.tells))
+            rows.append(row | own.fields() | dict(point.tells))
         return rows
 
-    def _places(self, names: Sequence[str], width: int, height: int) -> list[labels.Place | None]:
-        """Where the names stand, clear of bars, lines and limits as far as there is room."""
+    def _view(self, width: float, height: int) -> labels.View:
+        """What names keep clear of: bars and lines as far as there is room, limits always."""
 
         def spot(x: float, y: float) -> tuple[float, float]:
             return self.x.at(self.x.within(x)) * width, (1 - self.y.at(self.y.within(y))) * height
 
-        drawn = []
+        drawn, barred = [labels.NOTHING], [labels.NOTHING]
         for point in self.points:
             x, y = point.x.estimate, point.y.estimate
-            drawn += labels.strokes([spot(point.x.low, y), spot(point.x.high, y)])
-            drawn += labels.strokes([spot(x, point.y.low), spot(x, point.y.high)])
+            drawn.append(labels.strokes([spot(point.x.low, y), spot(point.x.high, y)]))
+            drawn.append(labels.strokes([spot(x, point.y.low), spot(x, point.y.high)]))
         for line in dict.fromkeys(point.line for point in self.points if point.line):
             ends = [(point.x.estimate, point.y.estimate) for point in self.points if point.line == line]
             corners = [(next_[0], this[1]) for this, next_ in pairwise(ends)] if self.step else []
             path = [end for pair in zip_longest(ends, corners) for end in pair if end is not None]
-            drawn += labels.strokes([spot(*end) for end in path])
+            drawn.append(labels.strokes([spot(*end) for end in path]))
         for limit in self.limits:
             ends = [(limit.value, limit.begin), (limit.value, limit.end)]
-            drawn += labels.strokes([spot(*(end if limit.axis == "x" else end[::-1])) for end in ends])
+            barred.append(labels.strokes([spot(*(end if limit.axis == "x" else end[::-1])) for end in ends]))
         spots = [spot(point.x.estimate, point.y.estimate) for point in self.points]
-        return labels.lay_out(spots, names, width, height, drawn)
+        return labels.View(
+            points=spots, width=width, height=height, drawn=np.concatenate(drawn), barred=np.concatenate(barred)
+        )
 
     def _lines(self, on: Sheet, x: alt.X, y: alt.Y) -> list[alt.Chart]:
         rows = [
@@ -175,7 +179,7 @@ class Panel:
         line = alt.Chart(on.rows(rows)).mark_line(
             strokeWidth=1.2, opacity=0.6, interpolate="step-after" if self.step else "linear"
         )
-        return [line.encode(x=x, y=y, detail="line:N", color=self.groups.colour())]
+        return [line.encode(x=x, y=y, detail=alt.Detail("line:N"), color=self.groups.colour())]
 
     def _limits(self, on: Sheet, x: alt.X, y: alt.Y) -> list[alt.Chart]:
         layers = []
@@ -187,13 +191,13 @@ class Panel:
             ]
             if rows:
                 mark = alt.Chart(on.rows(rows)).mark_rule(strokeDash=[4, 3], strokeWidth=1.5)
-                layers.append(mark.encode(**self._along(axis), tooltip="limit:N"))
+                layers.append(mark.encode(**self._along(axis), tooltip=alt.Tooltip("limit:N")))
         return layers
 
     def _along(self, axis: str) -> dict[str, Any]:
         """The channels of a stroke across an axis."""
         if axis == "y":
             at = alt.Y("at:Q", scale=self.y.scale, title=self.y.title)
-            return {"y": at, "x": alt.X("begin:Q", scale=self.x.scale, title=self.x.title), "x2": "end:Q"}
+            return {"y": at, "x": alt.X("begin:Q", scale=self.x.scale, title=self.x.title), "x2": alt.X2("end")}
         at_x = alt.X("at:Q", scale=self.x.scale, title=self.x.title)
-        return {"x": at_x, "y": alt.Y("begin:Q", scale=self.y.scale, title=self.y.title), "y2": "end:Q"}
+        return {"x": at_x, "y": alt.Y("begin:Q", scale=self.y.scale, title=self.y.title), "y2": alt.Y2("end")}

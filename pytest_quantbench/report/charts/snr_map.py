@@ -59,36 +59,49 @@ def _reach(found: Sequence[Matrix]) -> float:
 def _panel(
     on: sheet.Sheet, heading: Sequence[str], table: Sequence[tuple[str, Matrix]], reach: float, width: int
 ) -> sheet.Drawn:
-    worst = min((each for _, each in table), key=lambda each: each.difference)
-    rows = [
+    worst = _worst_of_each(table)
+    rows: list[dict[str, Any]] = [
         {
+            "model": each.model,
             "column": column,
             "layer": OUTSIDE if each.layer is None else str(each.layer),
             "difference": round(each.difference, 2) if math.isfinite(each.difference) else None,
             "SNR": matrices.told(each.snr_db),
+            "from the median": "–" if math.isinf(each.difference) else f"{each.difference:+.1f} dB",
             "matrix": each.name,
             "recipe": each.recipe,
             "method": f"{each.quantizer}, {each.bits_per_weight:.2f} bits per weight",
-            "worst": each is worst,
+            "worst": each is worst[each.recipe],
         }
         for column, each in table
     ]
-    layers = sorted({each.layer for _, each in table if each.layer is not None})
-    names = [*map(str, layers), *([OUTSIDE] if any(each.layer is None for _, each in table) else [])]
-    every = max(1, math.ceil(len(layers) / MOST_NUMBERS))
+    for row in rows:
+        titles = ("layer", "matrix", "SNR", "from the median", "method")
+        on.tell(row["model"], row["recipe"], {title: row[title] for title in titles})
+    numbers = sorted({each.layer for _, each in table if each.layer is not None})
+    names = [*map(str, numbers), *([OUTSIDE] if any(each.layer is None for _, each in table) else [])]
+    every = max(1, math.ceil(len(numbers) / MOST_NUMBERS))
     x = alt.X("column:N", title=None, sort=None).axis(labelAngle=-45, domain=False, ticks=False)
     y = alt.Y("layer:O", title="layer").scale(domain=names)
-    y = y.axis(values=[*map(str, layers[::every]), *names[len(layers) :]], domain=False, ticks=False)
+    y = y.axis(values=[*map(str, numbers[::every]), *names[len(numbers) :]], domain=False, ticks=False)
     colour = alt.Color(
         "difference:Q", legend=alt.Legend(title="dB from the median", orient="bottom", direction="horizontal")
     )
     colour = colour.scale(scheme="purpleorange", reverse=True, domain=[-reach, reach], clamp=True)
-    tooltip = [alt.Tooltip(f"{name}:N") for name in ("matrix", "recipe", "SNR", "method")]
+    tooltip = [alt.Tooltip(f"{name}:N") for name in ("model", "recipe", "matrix", "SNR", "from the median", "method")]
     base = alt.Chart(on.rows(rows))
-    layer = alt.layer(
+    layers = [
         base.mark_rect().encode(x=x, y=y, color=colour, tooltip=tooltip),
         base.transform_filter("datum.worst").mark_rect(filled=False, strokeWidth=2, stroke="#d00000").encode(x=x, y=y),
-    )
+    ]
     height = min(MOST_HEIGHT, max(LEAST_HEIGHT, ROW * len(names)))
-    drawn: sheet.Drawn = layer.properties(width=width, height=height, title=sheet.heading(heading[0], heading[1:]))
-    return drawn
+    return sheet.panel(layers, width, height, sheet.heading(heading[0], heading[1:]))
+
+
+def _worst_of_each(table: Sequence[tuple[str, Matrix]]) -> dict[str, Matrix]:
+    """The worst matrix of each recipe in a panel."""
+    found: dict[str, Matrix] = {}
+    for _, each in table:
+        if each.recipe not in found or each.difference < found[each.recipe].difference:
+            found[each.recipe] = each
+    return found

@@ -87,5 +87,5 @@ def _point(record: Record) -> Point:
         "speed": wording.interval(speed, "× BF16"),
         "tokens per second": wording.number(record.throughput.mean_tps),
         LOSSES["delta"].short: wording.interval(loss),
-    }
-    return Point(name=record.recipe, x=speed, y=loss, group=record.level, tells=told)
+    } | limits.told(record, ("perplexity_delta", "throughput_ratio"))
+    return Point(model=record.model_id, name=record.recipe, x=speed, y=loss, group=record.level, tells=told)

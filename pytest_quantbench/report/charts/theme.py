@@ -37,6 +37,11 @@ _CATEGORIES = {
         "#ffc94d",
     ],
 }
+_OUTCOMES = {  # pass, fail, undecided, anomalous: as on the page
+    False: ["#17653a", "#ab1f17", "#b36b00", "#75289b"],
+    True: ["#74d196", "#ff9b91", "#f0b75e", "#d9a6f5"],
+}
+_STANDINGS = {False: ["#0072b2", "#9a76c4", "#8d96a0"], True: ["#56b4e9", "#c79bf2", "#8d96a0"]}  # on a front
 
 
 def config(*, dark: bool = False, background: str | None = None) -> dict[str, Any]:
@@ -57,5 +62,5 @@ def config(*, dark: bool = False, background: str | None = None) -> dict[str, An
         "rule": {"color": faint},
         "tick": {"color": ink},
         "text": {"color": ink, "fontSize": 11},
-        "range": {"category": _CATEGORIES[dark]},
+        "range": {"category": _CATEGORIES[dark], "ordinal": _OUTCOMES[dark], "ramp": _STANDINGS[dark]},
     }

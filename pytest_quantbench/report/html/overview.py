@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_quantbench.engines.machine import Machine
+from pytest_quantbench.record import fronts
 from pytest_quantbench.record.publication_schema import Accelerator
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.report.tables import MISSING
+from pytest_quantbench.report.answers import answer
+from pytest_quantbench.report.charts import Charted
+from pytest_quantbench.report.figures import size_of
+from pytest_quantbench.report.tables import MISSING, calibration
 
 STAGES: Mapping[str, Callable[[Record], float | None]] = {
     "compressing": lambda record: record.compression.time_sec if record.compression else None,
@@ -18,6 +22,7 @@ STAGES: Mapping[str, Callable[[Record], float | None]] = {
     "T3 accuracy": lambda record: record.accuracy.time_sec if record.accuracy else None,
 }
 MINUTE, HOUR = 60, 3600
+MOST_MODELS = 12  # whose smallest cell is told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,4 +129,52 @@ def protocols(records: Sequence[Record]) -> list[str]:
         if part is not None
     }
     seeds = f"Seeds: {', '.join(sorted({str(record.seed) for record in records}))}"
-    return [*sorted(texts), *sorted(tasks), *sorted(runs), seeds]
+    return [*sorted(texts), *sorted(tasks), *sorted(runs), *_calibrations(records), seeds]
+
+
+def _calibrations(records: Sequence[Record]) -> list[str]:
+    """On which texts recipes were calibrated, with the recipes."""
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        if told := calibration(record):
+            found.setdefault(told, {})[record.recipe] = None
+    return [f"Calibrated on {told}: {', '.join(recipes)}" for told, recipes in found.items()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Smallest:
+    """The smallest cell of a model that may ship; `standing`: on the front of size and perplexity, in words."""
+
+    model: str
+    recipe: str
+    name: str
+    size: str
+    standing: str
+
+
+def smallest(cells: Sequence[Charted]) -> list[Smallest]:
+    """A line for each of the first models of which a cell may ship."""
+    by_model: dict[str, list[Charted]] = {}
+    for cell in cells:
+        by_model.setdefault(cell.record.model_id, []).append(cell)
+    found = []
+    for own in list(by_model.values())[:MOST_MODELS]:
+        sized = [(cell.record.compression.compressed_gb, cell.record) for cell in own if cell.record.compression]
+        ships = [each for each in sized if (said := answer(each[1])) is not None and said.word == "may ship"]
+        if ships:
+            gigabytes, record = min(ships, key=lambda each: each[0])
+            found.append(_smallest(record, gigabytes, own))
+    return found
+
+
+def _smallest(record: Record, gigabytes: float, own: Sequence[Charted]) -> Smallest:
+    placed = {each.record.recipe: each for each in fronts.front([(cell.record, cell.arrays) for cell in own])}
+    mine = placed.get(record.recipe)
+    standing = MISSING if mine is None else f"{mine.word}{mine.by and f', by {mine.by}'}"
+    return Smallest(
+        model=record.model_id,
+        recipe=record.recipe,
+        name=record.cell,
+        size=size_of(gigabytes),
+        standing=standing,
+    )

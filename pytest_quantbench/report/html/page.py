@@ -13,29 +13,40 @@ import msgspec
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pytest_quantbench.catalog.recipes import REFERENCE
+from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report import charts
 from pytest_quantbench.report.answers import answers
 from pytest_quantbench.report.charts import Charted, theme
-from pytest_quantbench.report.html import labels, overview, packing
-from pytest_quantbench.report.html.rows import COLUMNS, Row, rows
+from pytest_quantbench.report.html import labels, limits, names, overview, packing
+from pytest_quantbench.report.html.columns import REFERENCE_WORD, columns, method
+from pytest_quantbench.report.html.how_sure import Certainty
+from pytest_quantbench.report.html.rows import STATES, Row, rows
 from pytest_quantbench.report.html.samples import samples
+from pytest_quantbench.report.html.typeset import typeset
 from pytest_quantbench.report.tables import MARKS
 
 SCRIPTS = ("elements", "drawings", "listing", "figures", "samples", "cell", "charts", "main")  # in this order
 STYLES = ("style", "cells", "print")
 LEGEND = (
-    "✓ pass · ✗ fail · ? undecided · ! better than its original · · measured, not judged · – not measured. Brackets "
-    "hold the interval that a figure lies in, with 5 % error on each side, or less where a check was decided before "
-    "its last look. A mark is of the worst of a figure's criteria; the cell's page has each of them."
+    "Marks: ✓ pass; ✗ fail; ? undecided; ! better than its original; · measured, not judged; – not measured. A mark is "
+    "of the worst of a figure's criteria; the cell's page has each of them. Brackets hold the interval that a figure "
+    "lies in, with 5 % error on each side, or less where a check was decided before its last look. A judged figure is "
+    "of the tokens or questions that decided. Charts are of all that were measured, and so is what a cell's page says is."
 )
-WORDS = ("may ship", "may not ship", "undecided", "not judged")  # in the order in which they are counted
+WORDS = (
+    "may ship",
+    "may not ship",
+    "undecided",
+    "not judged",
+    REFERENCE_WORD,
+)  # in the order in which they are counted
 
 
 def page(cells: Sequence[Charted], commands: Sequence[str]) -> str:
     """The whole page. `commands`: how to repeat it."""
     records = [cell.record for cell in cells]
-    shown = rows(records)
+    shown, titles = rows(records), columns(records)
     drawn, bundle = _charts(cells)
     script = _script()
     words = [row.word for row in shown]
@@ -43,10 +54,15 @@ def page(cells: Sequence[Charted], commands: Sequence[str]) -> str:
         policy=packing.policy([script, *([bundle] if bundle else [])]),
         style="\n".join(_resource(f"{name}.css") for name in STYLES),
         script=script,
-        sentences=answers(records),
+        sentences=[typeset(sentence) for sentence in answers(records)],
         counts={word: words.count(word) for word in WORDS},
         rows=shown,
-        columns=COLUMNS,
+        columns=titles,
+        states={name: (told, sum(name in row.states for row in shown)) for name, told in STATES.items()},
+        limits=limits.limits(records),
+        limit_titles=limits.TITLES,
+        smallest=overview.smallest(cells),
+        meanings=names.MEANINGS,
         marks=MARKS,
         legend=LEGEND,
         levels=dict.fromkeys(row.level for row in shown),
@@ -107,14 +123,23 @@ def _packet(cell: Charted, row: Row, reference: Charted | None) -> dict[str, Any
     return {
         "word": row.word,
         "outcome": row.outcome,
-        "sentence": row.answer.sentence if row.answer else "",
-        "settled_by": row.answer.settled_by if row.answer else "",
-        "method": row.figures[[column.name for column in COLUMNS].index("method")].text,
+        "sentence": typeset(row.answer.sentence) if row.answer else "",
+        "settled_by": typeset(row.answer.settled_by) if row.answer else "",
+        "judged": row.judged,
+        "method": method(record),
+        "reference": reference.record.cell if reference is not None and reference is not cell else "",
+        "told": [_told(*each) for each in zip(record.verdicts, row.certainties, strict=True)],
         "file": record.file_stem,
         "record": msgspec.to_builtins(record),
         "has_arrays": bool(cell.arrays),
         "samples": samples(cell.arrays, other, _same_text(record, reference.record if reference else None)),
     }
+
+
+def _told(verdict: Verdict, sure: Certainty) -> dict[str, str]:
+    """The sentences on one verdict, as the page shows them."""
+    said = {"sentence": typeset(verdict.sentence), "needed": typeset(verdict.needed)}
+    return said | {"alone": sure.alone, "together": sure.together, "whole": sure.whole}
 
 
 def _same_text(record: Record, reference: Record | None) -> bool:

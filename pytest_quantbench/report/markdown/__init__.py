@@ -49,6 +49,7 @@ def markdown(
     lines += _pictures(pictures, lacking)
     lines += model_tables.section(records)
     lines += verdict_table.section(records)
+    lines += notes.baseline(records)
     lines += candidate_files.differences(records)
     lines += candidate_files.runtimes(records)
     lines += notes.coherence(records)

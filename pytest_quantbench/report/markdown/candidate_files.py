@@ -8,7 +8,6 @@ from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown.escaped import code, text
 from pytest_quantbench.report.markdown.figures import TIED, percent, ranged
-from pytest_quantbench.report.phrases import cell_name
 from pytest_quantbench.report.tables import MISSING, significant
 from pytest_quantbench.stats.estimates import Interval
 
@@ -48,7 +47,7 @@ def _row(record: Record, part: CandidateFile) -> list[str]:
     told = [f"{each.what} {each.candidate} (reference: {each.reference})" for each in part.differences]
     told = ["its own config was run", *told] if part.own_config else told
     least = f"{code(part.least_cosine_tensor)} (cosine{TIED}{part.least_cosine:.4f})"
-    name, base = text(cell_name(record)), text(part.base_model or MISSING)
+    name, base = text(record.cell), text(part.base_model or MISSING)
     return [name, text(part.format), base, least, text("; ".join(told)) or MISSING]
 
 
@@ -64,7 +63,7 @@ def _runtime(record: Record, part: Runtime) -> list[str]:
     lost, added, speed = part.file_error, part.engine_error, part.speed
     spread = "" if speed.decode_tps_std is None else f"{TIED}±{TIED}{speed.decode_tps_std:.1f}"
     return [
-        text(cell_name(record)),
+        text(record.cell),
         text(f"{part.runtime} ({part.version})"),
         _nats(lost.mean_nats, lost.interval),
         _nats(added.mean_nats, added.interval),

@@ -6,10 +6,11 @@ from pytest_quantbench.catalog.criteria import INSENSITIVE_TASKS, SENSITIVE_TASK
 from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.record.schema import Compression, Record
+from pytest_quantbench.record.state import since_baseline
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown.escaped import code, text
 from pytest_quantbench.report.markdown.figures import percent
-from pytest_quantbench.report.phrases import cell_name, joined
+from pytest_quantbench.report.phrases import joined
 from pytest_quantbench.report.tables import MISSING, number, significant
 
 COHERENCE_COLUMNS = (
@@ -48,7 +49,7 @@ def _coherent(record: Record, part: Coherence) -> list[str]:
     guessing = MISSING if part.guessing_p is None else _rare(part.guessing_p)
     looping = MISSING if part.looping is None else f"{part.looping} of {part.prompts}"
     return [
-        text(cell_name(record)),
+        text(record.cell),
         verdict,
         looping,
         MISSING if part.only_here is None else str(part.only_here),
@@ -67,14 +68,29 @@ def integrity(records: Sequence[Record]) -> list[str]:
     compared = [record for record in records if record.integrity is not None]
     if not compared:
         return []
-    lines = [f"- {text(cell_name(record))}: {text(told)}" for record in compared for told in record.integrity or ()]
+    lines = [f"- {text(record.cell)}: {text(told)}" for record in compared for told in record.integrity or ()]
     lines += [
-        f"- {text(cell_name(record))} differs from its reference: {text(note)}"
+        f"- {text(record.cell)} differs from its reference: {text(note)}"
         for record in compared
         for note in record.integrity_notes
     ]
     lines = lines or ["- Of all cells whose weights were compared, they are the source's, but for rounding."]
     return ["## Are the weights what they should be?", "", *lines, ""]
+
+
+def baseline(records: Sequence[Record]) -> list[str]:
+    """What is worse than the baseline, and what could not be compared with it; nothing for a run without one."""
+    found = [(record.cell, change) for record in records for change in since_baseline(record)]
+    if not found:
+        return []
+    told = [(cell, change) for cell, change in found if change.word in ("regression", "not compared")]
+    told.sort(key=lambda each: each[1].word, reverse=True)
+    lines = [f"- {text(cell)}: {text(change.sentence)}" for cell, change in told]
+    if not any(change.word == "regression" for _, change in told) and len(told) < len(found):
+        lines.insert(
+            0, f"- None of the figures that were compared ({len(found) - len(told)}) is worse beyond the noise."
+        )
+    return ["## What got worse since the baseline", "", *lines, ""]
 
 
 def tasks(records: Sequence[Record]) -> list[str]:
@@ -91,7 +107,7 @@ def tasks(records: Sequence[Record]) -> list[str]:
     if keen := [name for name in asked if name in SENSITIVE_TASKS]:
         lines.append(f"- Known to be sensitive to quantization (written answers): {text(', '.join(keen))}.")
     rows = [
-        [text(cell_name(record)), text(name), f"{task.questions:,}", f"{task.questions_for_one_point:,}"]
+        [text(record.cell), text(name), f"{task.questions:,}", f"{task.questions_for_one_point:,}"]
         for record in records
         for name, task in (record.accuracy.tasks.items() if record.accuracy else ())
         if task.questions_for_one_point is not None
@@ -113,7 +129,7 @@ def _covered(record: Record, part: Compression) -> list[str]:
     """Notes and reasons that are the same for many tensors are told once."""
     kept = "tensor" if len(part.kept) == 1 else "tensors"
     lines = [
-        f"- {text(cell_name(record))}: {100 * part.quantized_fraction:.2f} % of the parameters quantized, "
+        f"- {text(record.cell)}: {100 * part.quantized_fraction:.2f} % of the parameters quantized, "
         f"{len(part.kept):,} {kept} kept as they were"
     ]
     said: dict[str, list[str]] = {}

@@ -12,7 +12,6 @@ from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown import figures
 from pytest_quantbench.report.markdown.comparisons import COMPARISONS, NOTHING, Comparison, Pair
 from pytest_quantbench.report.markdown.escaped import text
-from pytest_quantbench.report.phrases import cell_name
 from pytest_quantbench.report.tables import MISSING
 
 OTHER = "†"
@@ -131,10 +130,10 @@ def _notes(table: Comparison, shown: Sequence[str], records: Sequence[Record]) -
     notes = [OTHER_LEGEND] if any(OTHER in line for line in shown) else []
     if table.metric == "throughput_ratio":
         notes += _reasons(
-            "No ratio", {cell_name(r): r.throughput.ratio_suppressed for r in records if r.throughput is not None}
+            "No ratio", {r.cell: r.throughput.ratio_suppressed for r in records if r.throughput is not None}
         )
     unjudged = {
-        cell_name(record): verdict.not_judged
+        record.cell: verdict.not_judged
         for record in records
         for verdict in record.verdicts
         if verdict.metric == table.metric

@@ -10,7 +10,7 @@ from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown.escaped import text
 from pytest_quantbench.report.markdown.figures import TIED, ranged
 from pytest_quantbench.report.markdown.summary_tables import bound
-from pytest_quantbench.report.phrases import cell_name, criterion
+from pytest_quantbench.report.phrases import criterion
 from pytest_quantbench.report.tables import MARKS, MISSING, significant
 from pytest_quantbench.stats.estimates import Interval
 
@@ -61,7 +61,7 @@ def _row(record: Record, verdict: Verdict, family: Mapping[tuple[str, Criterion]
     unit, outcome = UNITS[metric.unit], verdict.outcome
     after = family.get((record.model_id, verdict.criterion))
     return [
-        text(cell_name(record)),
+        text(record.cell),
         text(criterion(verdict)),
         f"{bound(verdict.metric, limit)}{unit}",
         _found(verdict),

@@ -3,6 +3,8 @@
 import pytest
 from generated_suite import cells as generated
 
+from pytest_quantbench.catalog.prices import Price
+from pytest_quantbench.record.cost import priced
 from pytest_quantbench.report.charts import Charted
 
 
@@ -17,7 +19,16 @@ def three_models():
 
 
 def charted(models, **sizes):
-    return [Charted(record=record, arrays=arrays) for record, arrays in generated(models, **sizes)]
+    """All cells of so many models, at a price."""
+    price = Price(per_hour=3.6, currency="EUR", volume_tokens=None)
+    return [
+        Charted(record=priced(record, arrays, price), arrays=arrays) for record, arrays in generated(models, **sizes)
+    ]
+
+
+@pytest.fixture(scope="package")
+def twelve_models():
+    return charted(12, tokens=512, questions=50)
 
 
 @pytest.fixture(scope="session")

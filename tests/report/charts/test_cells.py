@@ -10,7 +10,6 @@ from pytest_quantbench.judge.verdict import Look
 from pytest_quantbench.record import fronts
 from pytest_quantbench.report.charts import CHARTS, Charted, matrices
 from pytest_quantbench.report.charts.by_bits import draw as by_bits
-from pytest_quantbench.report.charts.pareto import draw as pareto
 from pytest_quantbench.report.charts.sheet import Sheet
 
 
@@ -37,7 +36,7 @@ def test_limits_stand_beside_the_cells_that_they_hold_for(one_model, rows_with):
     limits = {row["limit"]: row for row in rows_with(CHARTS["pareto"].draw(one_model), "limit")}
     records = compressed(one_model)
     original = records["int4"].compression.original_gb
-    assert limits[f"int4: at most {0.3 * original:.4g} GB"]["at"] == pytest.approx(0.3 * original)
+    assert limits[f"int4: size at most {0.3 * original:.4g} GB"]["at"] == pytest.approx(0.3 * original)
     assert limits["int3: ΔPPL below 2.5"]["at"] == 2.5
     assert {text.partition(":")[0] for text in limits} == {"int4", "int3", "int2"}
     threes = [record.compression.compressed_gb for record in records.values() if record.level == "int3"]
@@ -57,8 +56,15 @@ def test_small_models_are_measured_in_megabytes(one_model, rows_with):
     assert row["size, MB"] == "2"
 
 
-def test_the_front_may_be_one_of_prices(one_model):
-    assert pareto(one_model, Sheet(title="t", tells="t", width=760), cost="price") is None
+def test_the_front_may_be_one_of_prices(one_model, rows_with):
+    rows = {row["name"]: row for row in rows_with(CHARTS["pareto_price"].draw(one_model), "standing")}
+    records = compressed(one_model)
+    assert rows.keys() == records.keys()
+    for recipe, row in rows.items():
+        price = records[recipe].cost.per_million_tokens
+        assert (row["x"], row["x_low"], row["x_high"]) == pytest.approx((price.estimate, price.low, price.high))
+    unpriced = [replace(cell, record=replace(cell.record, cost=None)) for cell in one_model]
+    assert CHARTS["pareto_price"].draw(unpriced) is None
 
 
 def test_several_models_have_a_panel_each(three_models, rows_with):
@@ -135,6 +141,17 @@ def test_every_matrix_has_its_place_and_the_worst_is_framed(one_model, rows_with
         (worst,) = [row for row in mine if row["worst"]]
         assert worst["matrix"] == record.weights.worst_tensor
         assert worst["SNR"] == f"{record.weights.worst_snr_db:.1f} dB"
+        below = record.weights.worst_snr_db - record.weights.median_snr_db
+        assert worst["from the median"] == f"{below:+.1f} dB"
+
+
+def test_of_several_models_each_cells_worst_matrix_is_framed(three_models, rows_with):
+    framed = [row for row in rows_with(CHARTS["snr_map"].draw(three_models), "SNR") if row["worst"]]
+    records = [cell.record for cell in three_models if cell.record.weights is not None]
+    assert {(row["model"], row["recipe"]): row["matrix"] for row in framed} == {
+        (record.model_id, record.recipe): record.weights.worst_tensor for record in records
+    }
+    assert len(framed) == len(records)
 
 
 @pytest.mark.parametrize(

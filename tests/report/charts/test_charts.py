@@ -2,16 +2,18 @@
 
 import importlib.util
 import json
+import time
 from dataclasses import replace
 
 import altair
 import pytest
 from builders import make_record
-from generated_suite import cells as generated
 
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.report import charts
 from pytest_quantbench.report.charts import CHARTS, Charted, theme
+
+MOST_SECONDS_DRAWN = 8
 
 
 @pytest.mark.parametrize("name", CHARTS)
@@ -74,16 +76,25 @@ def test_a_page_gets_its_own_width_and_headings(one_model):
     single = CHARTS["pareto"].draw(one_model, None)
     assert single["width"] == "container"
     assert "title" not in single
+    assert "dashed line is the noise floor" in CHARTS["kl_by_bits"].draw(one_model, None)["usermeta"]["notes"][0]
     several = CHARTS["looks"].draw(one_model, None)
     assert several["columns"] == 1
     assert all(panel["width"] <= 260 for panel in several["concat"])
 
 
 @pytest.mark.slow
+def test_all_charts_are_drawn_soon_for_a_picture_and_for_a_page(twelve_models):
+    """In seconds of this process. Of more models than these the first are drawn, so a thousand cells take no longer."""
+    began = time.process_time()
+    drawn = [chart.draw(twelve_models, width) for chart in CHARTS.values() for width in (760, None)]
+    assert time.process_time() - began < MOST_SECONDS_DRAWN
+    assert all(drawn)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CHARTS)
-def test_pictures_of_a_large_suite_stay_small_and_say_what_they_leave_out(name):
-    cells = [Charted(record=record, arrays=arrays) for record, arrays in generated(12, tokens=512, questions=50)]
-    specification = CHARTS[name].draw(cells)
+def test_pictures_of_a_large_suite_stay_small_and_say_what_they_leave_out(twelve_models, name):
+    specification = CHARTS[name].draw(twelve_models)
     assert "are shown." in " ".join(specification["title"]["subtitle"])
     assert len(charts.svg(specification)) < 400_000
 

@@ -8,6 +8,8 @@ import json
 import pytest
 from chromium import opened, press, resized, shown_rows, waited
 
+from pytest_quantbench.report.html.typeset import typeset
+
 CELL = "#cell h1"
 
 
@@ -68,7 +70,7 @@ def test_a_cells_page_shows_verdicts_samples_texts_and_questions(page, report, c
     judged = page.execute_script("return [...document.querySelectorAll('.judged')].map(each => each.textContent)")
     assert len(judged) == len(record.verdicts)
     for verdict, told in zip(record.verdicts, judged, strict=True):
-        assert verdict.sentence in told
+        assert typeset(verdict.sentence) in told
     lost = record.accuracy.tasks["arc_easy"].right_to_wrong
     assert lost > 0
     text = page.execute_script("return document.getElementById('at-questions').parentElement.textContent")

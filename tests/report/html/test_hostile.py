@@ -21,7 +21,7 @@ TEXTS = (
 )
 ALL = " ".join(TEXTS)
 CHANGE = Change(
-    metric="perplexity_delta",
+    metric="perplexity",
     of=ALL,
     word="regression",
     base=1.0,

@@ -4,7 +4,7 @@ import dataclasses
 import typing
 
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.report.html import labels
+from pytest_quantbench.report.html import labels, names
 
 
 def places(kind, path=""):
@@ -34,9 +34,10 @@ def test_the_walk_finds_fields_of_fields():
 
 
 def test_each_label_is_of_a_field():
-    for table in (labels.NAMES, labels.UNITS_OF, labels.SHARES, labels.MAPPINGS):
+    for table in (names.NAMES, labels.UNITS_OF, labels.SHARES, labels.MAPPINGS, labels.MILLISECONDS):
         assert set(table) <= ALL, set(table) - ALL
     assert set(labels.PARTS) - {""} <= ALL
+    assert set(labels.ABSENT) <= set(labels.PARTS)
 
 
 def test_each_count_is_a_field_of_its_part():

@@ -114,3 +114,96 @@ def test_rows_are_cards_where_it_is_narrow_and_can_still_be_sorted(page, report)
     )
     numbers = [float(key) for key in keys_of(page, "kl") if key is not None]
     assert numbers == sorted(numbers, reverse=True)
+
+
+def test_cells_are_filtered_by_what_becomes_of_their_criteria(page, cells):
+    """A cell that fails on one criterion is found by another that is undecided; options say how many there are."""
+    options = page.execute_script(
+        "return [...document.getElementById('by-criteria').options].slice(1).map(each => [each.value, each.text])"
+    )
+    for value, text in options:
+        page.execute_script(
+            "const c = document.getElementById('by-criteria'); c.value = arguments[0];"
+            "c.dispatchEvent(new Event('input'))",
+            value,
+        )
+        names = shown(page)
+        assert text.endswith(f"({len(names)})")
+        if value in ("undecided", "fail"):
+            judged = [cell.record for cell in cells if any(v.outcome == value for v in cell.record.verdicts)]
+            assert sorted(names) == sorted(f"{record.model_id}-{record.recipe}" for record in judged)
+        assert f"criteria={value}" in page.current_url
+
+
+def test_where_nothing_fits_a_sentence_says_so_and_clears(page):
+    page.find_element("id", "find").send_keys("no such cell")
+    assert shown(page) == []
+    assert "No cell fits these filters." in page.find_element("id", "nothing").text
+    page.find_element("id", "clear").click()
+    assert len(shown(page)) == 10
+    assert not page.find_element("id", "nothing").is_displayed()
+
+
+def test_columns_stay_where_they_are_when_rows_are_filtered(page):
+    places = "return [...document.querySelectorAll('#table thead th')].map(each => each.getBoundingClientRect().left)"
+    before = page.execute_script(places)
+    for text in ("int8", "no such cell"):
+        page.find_element("id", "find").clear()
+        page.find_element("id", "find").send_keys(text)
+        assert page.execute_script(places) == pytest.approx(before, abs=1)
+
+
+def test_numbers_stand_under_the_end_of_their_header(page):
+    ends = page.execute_script(
+        "const right = (each) => { const range = document.createRange(); range.selectNodeContents(each);"
+        "  return range.getBoundingClientRect().right; };"
+        "return [...document.querySelectorAll('#table thead th.number')].map(head => [head.dataset.column,"
+        "  right(head.querySelector('span')), right(document.querySelector(`#table tbody td.${head.dataset.column}`))])"
+    )
+    assert len(ends) > 5
+    for name, head, number in ends:
+        assert head == pytest.approx(number, abs=3), name
+
+
+def test_the_first_rows_are_in_view_when_a_column_is_sorted_from_below(page):
+    page.execute_script("document.querySelector('#table tbody tr:last-child').scrollIntoView()")
+    page.execute_script("document.querySelector('th[data-column=kl] button').click()")
+    head, first = page.execute_script(
+        "return [document.querySelector('#table thead').getBoundingClientRect().bottom,"
+        "document.querySelector('#table tbody tr').getBoundingClientRect().top]"
+    )
+    assert 0 <= head <= first + 1
+
+
+def test_a_link_that_the_keyboard_reaches_is_not_under_the_tables_head(page):
+    """Going back up through the rows, where the head stays on top of the window."""
+    for place in (9, 8, 1, 0):
+        link = f"document.querySelectorAll('#table tbody a')[{place}]"
+        page.execute_script(f"window.scrollTo(0, document.body.scrollHeight); {link}.focus()")
+        head, top = page.execute_script(
+            "return [document.querySelector('#table thead').getBoundingClientRect().bottom,"
+            f"{link}.getBoundingClientRect().top]"
+        )
+        assert head <= top
+
+
+def test_no_figure_sticks_out_of_its_card(page, report):
+    resized(page, 320)
+    opened(page, report)
+    beyond = page.execute_script(
+        "document.querySelectorAll('#table tbody tr').forEach(row => { row.style.contentVisibility = 'visible'; });"
+        "return [...document.querySelectorAll('#table tbody td small')].filter(each =>"
+        "each.getBoundingClientRect().right > each.closest('tr').getBoundingClientRect().right)"
+        ".map(each => each.textContent)"
+    )
+    assert beyond == []
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_limits_are_not_cut(page, report, width):
+    resized(page, width)
+    opened(page, report)
+    whole, seen = page.execute_script(
+        "const box = document.querySelector('.limits .box'); return [box.scrollWidth, box.clientWidth]"
+    )
+    assert whole <= seen

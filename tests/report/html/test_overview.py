@@ -4,10 +4,15 @@ from dataclasses import replace
 
 import generated_suite
 import pytest
-from builders import make_record
+from builders import make_record, make_verdict
 
+from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.record.fronts import front
 from pytest_quantbench.record.publication_schema import Accelerator, Cost
+from pytest_quantbench.report.answers import answer
+from pytest_quantbench.report.charts import Charted
 from pytest_quantbench.report.html import overview
+from pytest_quantbench.stats.fronts import WORDS
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +76,44 @@ def test_each_machine_is_told_once_with_its_cells(records):
     assert [(place.cells, [each.name for each in place.accelerators]) for place in found] == [(4, ["A GPU"])]
     assert found[0].versions == "python 3.11.7"
     assert overview.places([make_record()]) == []
+
+
+def test_each_calibration_text_is_told_with_its_recipes(records):
+    found = [line for line in overview.protocols(records) if line.startswith("Calibrated on")]
+    assert found == ["Calibrated on c4 (sha256 e679daf0f6de, 128 sequences): int4"]
+
+
+def charted(record, word, gigabytes, recipe="int4"):
+    verdict = make_verdict("perplexity_delta", "pass" if word == "may ship" else "fail")
+    kept = [make_verdict(metric) for metric in METRICS if metric != "perplexity_delta"]
+    size = replace(record.compression, compressed_gb=gigabytes)
+    changed = replace(record, recipe=recipe, verdicts=(*kept, verdict), compression=size)
+    return Charted(record=changed)
+
+
+def test_the_smallest_is_one_that_may_ship():
+    record = generated_suite.records(1, ("int4",), tokens=512, questions=60)[1]
+    cells = [
+        charted(record, "may ship", 4.0),
+        charted(record, "may ship", 3.0, "int4-gptq"),
+        charted(record, "may not ship", 2.0, "int4-rtn"),
+    ]
+    said = {cell.record.recipe: answer(cell.record).word for cell in cells}
+    assert said == {"int4": "may ship", "int4-gptq": "may ship", "int4-rtn": "may not ship"}
+    (line,) = overview.smallest(cells)
+    assert (line.model, line.recipe, line.size) == (record.model_id, "int4-gptq", "3.00 GB")
+    assert any(word in line.standing for word in WORDS)
+    assert overview.smallest(cells[2:]) == []
+
+
+def test_where_the_smallest_stands_is_what_the_front_says():
+    found = generated_suite.cells(4, ("int4", "int4-gptq", "int4-rtn"), tokens=1024, questions=60)
+    cells = [Charted(record=record, arrays=arrays) for record, arrays in found]
+    for line in overview.smallest(cells):
+        own = [(cell.record, cell.arrays) for cell in cells if cell.record.model_id == line.model]
+        placed = next(each for each in front(own) if each.record.recipe == line.recipe)
+        assert line.standing.startswith(placed.word)
+        assert line.standing.endswith(placed.by)
 
 
 def test_protocols_are_told_once(records):

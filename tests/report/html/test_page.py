@@ -12,7 +12,9 @@ from pytest_quantbench.report import charts
 from pytest_quantbench.report.answers import answers
 from pytest_quantbench.report.charts import Charted
 from pytest_quantbench.report.html import page
-from pytest_quantbench.report.html.page import SCRIPTS, STYLES, _resource
+from pytest_quantbench.report.html.names import MEANINGS
+from pytest_quantbench.report.html.page import LEGEND, SCRIPTS, STYLES, _resource
+from pytest_quantbench.report.html.typeset import typeset
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +30,26 @@ def packets(text):
 def test_the_answers_stand_on_top(text, cells):
     top = html.unescape(text.partition('id="cells"')[0])
     for sentence in answers([cell.record for cell in cells]):
-        assert sentence in top
+        assert typeset(sentence) in top
+
+
+def test_words_and_marks_are_explained(text):
+    end = html.unescape(text.partition('id="words"')[2])
+    assert LEGEND in html.unescape(text)
+    for word, meaning in MEANINGS.items():
+        assert f"<dt>{word}</dt><dd>{meaning}</dd>" in end
+
+
+def test_counts_are_of_all_cells_the_references_too(text, cells):
+    counted = re.findall(r"<b>(\d+)</b> ([a-z ]+)</button>", text)
+    assert [word for _, word in counted] == ["may ship", "may not ship", "undecided", "not judged", "reference"]
+    assert sum(int(count) for count, _ in counted) == len(cells)
+
+
+def test_each_link_of_the_table_says_model_and_recipe(text, cells):
+    links = re.findall(r'class="model"[^>]*><a [^>]*>(.*?)</a>', text)
+    told = [re.sub("<[^>]*>", "", link) for link in links]
+    assert told == [f"{cell.record.model_id} {cell.record.recipe}" for cell in cells]
 
 
 def test_every_cell_has_a_row_and_a_packet(text, cells):

@@ -7,11 +7,14 @@ import pytest
 from builders import make_record
 
 from pytest_quantbench.engines.machine import Machine
+from pytest_quantbench.record.publication_schema import Cost
 from pytest_quantbench.record.suite import worst
 from pytest_quantbench.report.answers import answer
-from pytest_quantbench.report.html.rows import COLUMNS, method, rows
+from pytest_quantbench.report.html.columns import COLUMNS, columns, method
+from pytest_quantbench.report.html.rows import STATES, rows
+from pytest_quantbench.stats.estimates import Interval
 
-NAMES = [column.name for column in COLUMNS]
+NAMES = [column.name for column in COLUMNS if column.name != "cost"]  # of records without prices
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +32,7 @@ def test_there_is_a_row_for_each_record_with_what_is_said_of_it(records):
     for row, record in zip(found, records, strict=True):
         said = answer(record)
         assert row.word == (said.word if said else "reference")
-        assert len(row.figures) == len(COLUMNS)
+        assert len(row.figures) == len(NAMES)
 
 
 def test_keys_are_the_records_own_figures_and_texts_their_rounding(records):
@@ -40,13 +43,14 @@ def test_keys_are_the_records_own_figures_and_texts_their_rounding(records):
         if (verdict := worst(record, "perplexity_delta")) is not None and verdict.limit is not None:
             shown = figure(row, "perplexity")
             assert shown.key == verdict.estimate
-            assert float(shown.text.replace("−", "-")) == pytest.approx(verdict.estimate, abs=5e-4)
-            assert shown.interval.replace("−", "-") == f"[{verdict.low:+.3f}, {verdict.high:+.3f}]"
+            digits = 3 if max(abs(verdict.low), abs(verdict.high)) < 10 else 1
+            assert float(shown.text.replace("−", "-")) == pytest.approx(verdict.estimate, abs=0.6 * 10**-digits)
+            assert shown.interval.replace("−", "-") == f"[{verdict.low:+.{digits}f}, {verdict.high:+.{digits}f}]"
             assert shown.outcome == verdict.outcome
 
 
 def test_recipes_are_sorted_by_their_width_not_by_their_name(records):
-    keys = [figure(row, "recipe").key for row in rows(records[:4])]
+    keys = [figure(row, "level").key for row in rows(records[:4])]
     assert keys == sorted(keys)
     assert [record.recipe for record in records[:4]] == ["bf16", "int8", "int4", "int2"]
 
@@ -82,3 +86,43 @@ def test_machines_do_not_matter(records):
     """A record without a machine, as there are in older folders, has a row all the same."""
     assert isinstance(records[1].machine, Machine)
     assert rows([replace(records[1], machine=None)])[0].name == rows([records[1]])[0].name
+
+
+def test_a_cell_that_was_not_judged_by_all_criteria_says_by_how_many(records):
+    """int2 has limits of size and perplexity alone, int8 has none."""
+    found = {record.recipe: row for record, row in zip(records[:4], rows(records), strict=False)}
+    assert found["int4"].judged == ""
+    assert found["int2"].judged == "2 of 4 criteria"
+    assert found["int8"].judged == ""
+    assert found["bf16"].states == []
+    assert "partial" in found["int2"].states
+
+
+def test_states_are_those_of_the_verdicts_whatever_the_cell_is_called(records):
+    for row, record in zip(rows(records), records, strict=True):
+        outcomes = {verdict.outcome for verdict in record.verdicts}
+        assert ("undecided" in row.states, "fail" in row.states) == ("undecided" in outcomes, "fail" in outcomes)
+        assert set(row.states) <= set(STATES)
+        assert ("taken-back" in row.states) == any(each.taken_back for each in row.certainties)
+
+
+def test_judged_figures_carry_their_limits(records):
+    shown = rows(records)[2]
+    told = {name: figure(shown, name).limit for name in ("size", "speed", "perplexity", "drop", "kl")}
+    assert told == {"size": "≥ 70 %", "speed": "≥ 1.5 ×", "perplexity": "< 1", "drop": "< 3 points", "kl": ""}
+
+
+def test_costs_are_a_column_where_there_is_a_price(records):
+    assert [column.name for column in columns(records)] == NAMES
+    rate = Interval(estimate=1.25, low=1.2, high=1.3)
+    priced = [
+        replace(record, cost=Cost(price_per_hour=3.6, currency="EUR", per_million_tokens=rate, compression=0.4))
+        for record in records
+    ]
+    place = [column.name for column in columns(priced)].index("cost")
+    assert columns(priced)[place].unit == "EUR/10⁶ tokens"
+    shown = rows(priced)[1].figures[place]
+    assert (shown.text, shown.interval, shown.key) == ("1.25", "[1.20, 1.30]", 1.25)
+    other = replace(priced[0], cost=replace(priced[0].cost, currency="USD", per_million_tokens=None))
+    assert columns([*priced, other])[place].unit == "per 10⁶ tokens"
+    assert rows([other, *priced])[0].figures[place].text == "–"

@@ -4,7 +4,7 @@ import dataclasses
 
 import generated_suite
 import pytest
-from builders import make_perplexity, make_record, make_verdict
+from builders import make_change, make_perplexity, make_record, make_verdict
 
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.judge.verdict import Look
@@ -34,6 +34,26 @@ def plain(lines):
 @pytest.fixture(scope="module")
 def records():
     return generated_suite.records(3, questions=100)
+
+
+def test_what_got_worse_since_the_baseline_stands_first():
+    changes = (make_change("size", "identical"), make_change("kl", sentence="KL | +0.1: worse."))
+    lost = make_change("accuracy", "not compared", sentence="accuracy drop: no samples.")
+    found = make_record(verdicts=(make_verdict("perplexity_delta", baseline=(lost, *changes)),))
+    assert notes.baseline([found]) == [
+        "## What got worse since the baseline",
+        "",
+        "- Tiny-int4: KL &#124; +0.1: worse.",
+        "- Tiny-int4: accuracy drop: no samples.",
+        "",
+    ]
+    equal = make_record(verdicts=(make_verdict("perplexity_delta", baseline=(lost, changes[0])),))
+    assert notes.baseline([equal])[2] == "- None of the figures that were compared (1) is worse beyond the noise."
+    assert notes.baseline([make_record(verdicts=(make_verdict("perplexity_delta", baseline=(lost,)),))])[2:] == [
+        "- Tiny-int4: accuracy drop: no samples.",
+        "",
+    ]
+    assert notes.baseline([make_record()]) == []
 
 
 def test_criteria_met_counts_every_model_once(records):

@@ -20,37 +20,27 @@ async function specificationOf(figure) {
   return JSON.parse(await opened(packed.textContent));
 }
 
-async function drawChart(figure) {
+/** `paper`: in light colours, whatever those of the page are. */
+async function drawChart(figure, paper = false) {
   const [embed, specification] = await Promise.all([embedder(), specificationOf(figure)]);
+  const theme = isDark() && !paper ? "dark" : "light";
   const place = figure.querySelector(".drawing");
-  delete specification.title; // it stands above the chart
+  // Of an address with nothing behind its # Vega makes references that lead nowhere: a legend without colours.
+  if (window.location.href.endsWith("#")) history.replaceState(null, "", window.location.href.slice(0, -1));
   if ("columns" in specification) specification.columns = Math.max(1, Math.floor(place.clientWidth / PANEL));
-  const config = THEMES[isDark() ? "dark" : "light"];
-  const { finalize } = await embed(place, specification, { actions: false, ast: true, config, renderer: specification.usermeta?.renderer ?? "svg", tooltip: { theme: "custom" } });
-  figure.dataset.drawn = "";
-  drawnCharts.set(figure, () => { finalize(); return drawChart(figure); });
+  const { finalize } = await embed(place, specification, { actions: false, ast: true, config: THEMES[theme], renderer: "svg", tooltip: { theme: "custom" } });
+  if (!("drawn" in figure.dataset)) figure.querySelector("figcaption").append(...specification.usermeta.notes.map((note) => element("p", { class: "note" }, note)));
+  figure.dataset.drawn = theme;
+  drawnCharts.set(figure, (onPaper) => { finalize(); return drawChart(figure, onPaper); });
 }
 
-/** The rows of all the data that a specification holds, in any of its parts; the same rows once. */
-function rowsIn(specification) {
-  const found = new Map();
-  const visit = (part) => {
-    if (part === null || typeof part !== "object") return;
-    if (Array.isArray(part.data?.values)) found.set(JSON.stringify(part.data.values), part.data.values);
-    for (const [name, each] of Object.entries(part)) if (name !== "data" && name !== "datasets") visit(each);
-  };
-  visit(specification);
-  return [...Object.values(specification.datasets ?? {}), ...found.values()].filter((rows) => rows.length);
-}
-
-function asTables(specification) {
-  return rowsIn(specification).flatMap((rows) => {
-    const titles = [...new Set(rows.flatMap(Object.keys))];
-    const numeric = titles.map((title) => rows.every((row) => typeof (row[title] ?? 0) === "number"));
-    const cell = (value) => (typeof value === "number" ? number(value) : value === null || value === undefined ? MISSING : String(value));
-    const more = rows.length > MOST_ROWS ? element("p", { class: "legend" }, `The first ${number(MOST_ROWS)} of ${number(rows.length)} rows.`) : null;
-    return [table(titles.map((title) => title.replaceAll("_", " ")), rows.slice(0, MOST_ROWS).map((row) => titles.map((title) => cell(row[title]))), numeric.flatMap((each, place) => (each ? [place] : []))), more].filter(Boolean);
-  });
+/** What a specification tells as a table: texts, of which those that are numbers stand on the right. */
+function asTables({ usermeta: { table: { columns, rows } } }) {
+  const shown = rows.slice(0, MOST_ROWS);
+  const numeric = columns.flatMap((_, place) => (place > 1 && rows.every((row) => /^[-+−\d]|^$/u.test(row[place])) ? [place] : []));
+  const cells = shown.map((row) => row.map((text) => text || MISSING));
+  const more = rows.length > MOST_ROWS ? element("p", { class: "legend" }, `The first ${number(MOST_ROWS)} of ${number(rows.length)} rows.`) : null;
+  return [table(columns, cells, numeric), more].filter(Boolean);
 }
 
 function startCharts() {
@@ -76,4 +66,13 @@ function startCharts() {
   }
 }
 
-const redrawCharts = () => Promise.all([...drawnCharts.values()].map((again) => again()));
+const redrawCharts = (onPaper = false) => Promise.all([...drawnCharts.values()].map((again) => again(onPaper)));
+
+/** Every chart, drawn as it is printed; then the browser's own dialog, and after it the colours of the page again. */
+async function printPage() {
+  const waiting = OPENS && !byId("overview").hidden ? [...document.querySelectorAll("figure.chart:not([data-drawn])")] : [];
+  await Promise.all(waiting.map((figure) => drawChart(figure, true)));
+  if (isDark()) await redrawCharts(true);
+  window.print();
+  if (isDark()) await redrawCharts();
+}

@@ -23,13 +23,17 @@ function axis(low, high, place, top) {
     shape("text", { x: place(value), y: top + 18, "text-anchor": "middle" }, number(value))));
 }
 
-/** Which values an interval's picture spans: the ends that are known, the estimate and the limit, with some room. */
+/**
+ * Which values a picture of intervals spans: the limit, all of the last interval, every estimate; of earlier intervals
+ * so much that the last one stays at least a third of the picture.
+ */
 function span(intervals, limit) {
-  const known = intervals.flatMap((each) => [each.low, each.estimate, each.high]);
-  const near = [limit, ...intervals.map((each) => each.estimate)].filter(Number.isFinite);
-  const room = Math.max(...near) - Math.min(...near) || Math.abs(near[0]) || 1;
-  const [least, most] = [Math.min(...near) - 4 * room, Math.max(...near) + 4 * room];
-  const shown = [...near, ...known.filter((value) => Number.isFinite(value) && value > least && value < most)];
+  const last = intervals.at(-1);
+  const core = [limit, last.low, last.high, ...intervals.map((each) => each.estimate)].filter(Number.isFinite);
+  const room = Math.max(...core) - Math.min(...core);
+  const [least, most] = [Math.min(...core) - room, Math.max(...core) + room];
+  const known = intervals.flatMap((each) => [each.low, each.high]).filter(Number.isFinite);
+  const shown = [...core, ...known.map((value) => Math.min(most, Math.max(least, value)))];
   const [low, high] = [Math.min(...shown), Math.max(...shown)];
   const margin = (high - low || Math.abs(high) || 1) * 0.12;
   return [low - margin, high + margin];

@@ -24,14 +24,16 @@ const isInterval = (value) => value !== null && typeof value === "object" && "es
 const isGroup = (value) => value !== null && typeof value === "object" && !Array.isArray(value) && !isInterval(value);
 
 /** A value as text. Shares become percent. */
-function shown(path, value) {
+function shown(path, value, currency = "") {
   const share = LABELS.shares.includes(general(path));
-  const text = (each) => (share && typeof each === "number" ? number(100 * each) : number(each));
-  const unit = share ? "%" : unitOf(path);
-  const withUnit = (told) => (unit ? `${told} ${unit}` : told);
+  const factor = share ? 100 : LABELS.milliseconds.some((each) => path.startsWith(each)) ? 1000 : 1;
+  const text = (each) => (typeof each === "number" ? number(factor * each) : number(each));
+  const told = unitOf(path);
+  const unit = share ? "%" : factor === 1000 ? "ms" : told === "currency" ? currency : told;
+  const withUnit = (figure) => (unit ? `${figure} ${unit}` : figure);
   if (value === null || value === "") return MISSING;
   if (isInterval(value)) {
-    return `${withUnit(`${text(value.estimate)} [${text(value.low)}, ${text(value.high)}]`)} (${number(100 * value.confidence)} %)`;
+    return `${withUnit(`${text(value.estimate)} [${text(value.low)},\u00a0${text(value.high)}]`)} (${number(100 * value.confidence)} %)`;
   }
   if (Array.isArray(value)) return value.length ? value.map((each) => (typeof each === "object" ? JSON.stringify(each) : String(each))).join(", ") : "none";
   if (typeof value === "boolean") return value ? "yes" : "no";
@@ -49,7 +51,7 @@ function rowsOf(path, part) {
   const entries = Object.entries(part).map(([key, value]) => [key, value, path ? `${path}.${key}` : key])
     .filter(([, , place]) => !WHOLE_SECTIONS.has(place));
   const plain = entries.filter(([, value]) => !isGroup(value)).map(([key, value, place]) => element("tr", {},
-    element("th", { scope: "row" }, nameOf(place, key)), element("td", {}, shown(place, value))));
+    element("th", { scope: "row" }, nameOf(place, key)), element("td", {}, shown(place, value, part.currency))));
   const parts = entries.filter(([, value]) => isGroup(value)).flatMap(([key, value, place]) => groupOf(key, value, place));
   return [...plain, ...parts];
 }
@@ -66,20 +68,33 @@ function groupOf(key, value, place) {
   return [heading, ...rows];
 }
 
+/** Of a cost whose share of compressing is lost in rounding: that it is, and how much it is. */
+function sharedCost({ per_million_tokens: alone, amortised_per_million_tokens: spread, compression, volume_tokens: volume, currency }) {
+  if (!alone || !spread || !volume || number(alone.estimate) !== number(spread.estimate)) return null;
+  return element("p", { class: "legend" }, `Compressing cost ${number(compression)} ${currency} once: over ${number(volume)} tokens that is ${number((1e6 * compression) / volume)} ${currency} per million, less than the last digit shown.`);
+}
+
 function section(path, part) {
   const items = itemsOf(path, part);
   return element("details", { open: true, class: "figures" },
     element("summary", {}, element("h3", {}, LABELS.parts[path] ?? nameOf(path, path)), items && element("small", {}, ` ${items}`)),
-    element("table", { class: "facts" }, element("tbody", {}, rowsOf(path, part))));
+    element("table", { class: "facts" }, element("tbody", {}, rowsOf(path, part))), path === "cost" ? sharedCost(part) : null);
+}
+
+/** A part's name; of the noise floor, which only references have, with the way to it. */
+function absentPart(key, packet) {
+  const name = LABELS.absent[key] ?? LABELS.parts[key].toLowerCase();
+  if (key !== "noise_floor" || !packet.reference) return name;
+  return ["noise floor (", element("a", { href: `#cell=${encodeURIComponent(packet.reference)}` }, "it is the reference's"), ")"];
 }
 
 /** All figures of a record: a section for each of its parts, and which parts were not measured. */
-function allFigures(record) {
+function allFigures(record, packet) {
   const own = Object.fromEntries(Object.entries(record).filter(([key, value]) => !isGroup(value) && !(key in LABELS.parts) && !WHOLE_SECTIONS.has(key)));
   const parts = Object.entries(record).filter(([key, value]) => isGroup(value) && Object.keys(value).length && !WHOLE_SECTIONS.has(key));
   const absent = Object.entries(record).filter(([key, value]) => key in LABELS.parts && (value === null || (isGroup(value) && !Object.keys(value).length)));
   return [
     element("div", { class: "columns" }, parts.map(([key, part]) => section(key, part)), section("", own)),
-    absent.length ? element("p", { class: "legend" }, "Not in this record: ", absent.map(([key]) => LABELS.parts[key].toLowerCase()).join("; "), ".") : null,
+    absent.length ? element("p", { class: "legend" }, "Not in this record: ", absent.map(([key], place) => [place ? "; " : "", absentPart(key, packet)]), ".") : null,
   ];
 }

@@ -5,9 +5,11 @@ const body = listing.tBodies[0];
 const headers = [...listing.tHead.rows[0].cells];
 const lines = [...body.rows].map((row, place) => ({
   row, place, name: row.dataset.name, word: row.dataset.word, level: row.dataset.level, model: row.dataset.model,
-  text: [row.dataset.name, row.dataset.word, row.querySelector(".method").textContent].join(" ").toLowerCase(),
+  criteria: row.dataset.criteria.split(" "),
+  text: [row.dataset.name, row.dataset.word, row.querySelector(".level").textContent].join(" ").toLowerCase(),
 }));
-const CONTROLS = { find: byId("find"), word: byId("by-word"), level: byId("by-level"), model: byId("by-model") };
+const CONTROLS = { find: byId("find"), word: byId("by-word"), level: byId("by-level"), model: byId("by-model"), criteria: byId("by-criteria") };
+const FILTERED = ["word", "level", "model", "criteria"];
 const FIRST = window.matchMedia("(max-width: 700px)").matches ? 50 : 200; // rows that are shown before all are asked for
 let all = lines.length <= FIRST;
 let found = lines; // what the filters leave
@@ -60,10 +62,11 @@ function arrange() {
 /** Hide the rows that the filters leave out, and say how many are left. */
 function filter() {
   const words = CONTROLS.find.value.toLowerCase().split(/\s+/).filter(Boolean);
-  const fits = (line) => ["word", "level", "model"].every((name) => !CONTROLS[name].value || CONTROLS[name].value === line[name]);
+  const fits = (line) => FILTERED.every((name) => !CONTROLS[name].value || [line[name]].flat().includes(CONTROLS[name].value));
   found = lines.filter((line) => fits(line) && words.every((each) => line.text.includes(each)));
   const shown = new Set(all ? found : found.slice(0, FIRST));
   for (const line of lines) line.row.hidden = !shown.has(line);
+  byId("nothing").hidden = found.length > 0 || !lines.length;
   byId("more").hidden = shown.size === found.length;
   byId("more").textContent = `Show all ${number(found.length)}`;
   const of = found.length === lines.length ? "" : `, ${number(found.length)} found`;
@@ -83,6 +86,23 @@ function sortBy(column) {
   arrange();
   filter();
   remember();
+  if (listing.getBoundingClientRect().top < 0) listing.scrollIntoView({ block: "start" }); // what is sorted first is looked for
+}
+
+/** Keep the columns as wide as they are with all rows, so that they do not jump when rows are filtered. */
+function fixWidths() {
+  for (const header of headers) header.style.width = "";
+  if (getComputedStyle(listing).display !== "table") return;
+  const hidden = lines.filter((line) => line.row.hidden);
+  for (const line of hidden.slice(0, FIRST)) line.row.hidden = false;
+  const widths = headers.map((header) => header.getBoundingClientRect().width);
+  for (const line of hidden) line.row.hidden = true;
+  headers.forEach((header, place) => { header.style.width = `${widths[place]}px`; });
+}
+
+function clearFilters() {
+  restoreListing(new URLSearchParams());
+  remember();
 }
 
 function startListing() {
@@ -101,9 +121,9 @@ function startListing() {
   byId("filters").addEventListener("submit", (event) => event.preventDefault());
   byId("filters").addEventListener("reset", (event) => {
     event.preventDefault();
-    restoreListing(new URLSearchParams());
-    remember();
+    clearFilters();
   });
+  byId("clear").addEventListener("click", () => { clearFilters(); CONTROLS.find.focus(); });
   for (const button of document.querySelectorAll(".count")) {
     button.addEventListener("click", () => {
       CONTROLS.word.value = CONTROLS.word.value === button.dataset.word ? "" : button.dataset.word;
@@ -113,6 +133,8 @@ function startListing() {
     });
   }
   filter();
+  fixWidths();
+  window.addEventListener("resize", fixWidths);
 }
 
 /** The names of the cells before and behind one, in the order that is shown. */

@@ -35,6 +35,17 @@ function startTheme() {
   name();
 }
 
+/** The button, and the keys that browsers print by, so that charts are drawn before. */
+function startPrinting() {
+  byId("print").hidden = false;
+  byId("print").addEventListener("click", printPage);
+  document.addEventListener("keydown", (event) => {
+    if (event.key.toLowerCase() !== "p" || event.shiftKey || event.altKey || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    printPage();
+  });
+}
+
 /** Escape leaves a cell's page, arrows step to its neighbours, "/" goes to the filter. */
 function onKey(event) {
   if (event.altKey || event.ctrlKey || event.metaKey || event.target.closest("input, select, textarea, .box, pre")) return;
@@ -51,6 +62,7 @@ function onKey(event) {
 }
 
 startTheme();
+startPrinting();
 startListing();
 window.addEventListener("hashchange", route);
 document.addEventListener("keydown", onKey);

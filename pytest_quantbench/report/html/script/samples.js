@@ -70,13 +70,13 @@ function heatMap(found, short) {
   const known = [...cells.values()].filter((value) => value !== null);
   const shade = scale(Math.min(...known), Math.max(...known), 6, 0);
   return element("figure", {},
-    element("figcaption", {}, element("h3", {}, "SNR in dB, layer by layer"), element("p", {}, "The stronger the shade, the farther from the original.")),
+    element("figcaption", {}, element("h3", {}, "SNR in dB, layer by layer"), element("p", {}, `The stronger the shade, the farther from the original. The worst, ${number(Math.min(...known))} dB, is framed.`)),
     element("div", { class: "box", tabindex: "0" }, element("table", { class: "heat" },
       element("thead", {}, element("tr", {}, element("th", { scope: "col" }, "layer"), [...kinds].map((kind) => element("th", { scope: "col" }, kind.split(".").at(-1))))),
       element("tbody", {}, [...layers].sort((a, b) => a - b).map((layer) => element("tr", {}, element("th", { scope: "row" }, layer),
         [...kinds].map((kind) => {
           const value = cells.get(`${layer} ${kind}`);
-          return element("td", typeof value === "number" ? { class: `shade-${Math.round(shade(value))}` } : {}, typeof value === "number" ? value.toFixed(1) : MISSING);
+          return element("td", typeof value === "number" ? { class: `shade-${Math.round(shade(value))}`, "data-worst": value === Math.min(...known) } : {}, typeof value === "number" ? value.toFixed(1) : MISSING);
         })))))));
 }
 
@@ -108,12 +108,14 @@ function flipped(found, total, title, right) {
 }
 
 function question(each, right) {
+  const likelihoods = each.mine || each.reference;
   const options = each.options ?? each.mine?.map((_, place) => `option ${place + 1}`) ?? [];
   const chosen = { mine: choice(each, each.mine, right), reference: choice(each, each.reference, !right) };
   return [
     element("p", { class: "asked" }, each.text ?? `${each.id} (its text was not kept)`),
-    options.length ? table(["option", "right", "this cell", "reference"], options.map((option, place) => [option,
+    options.length ? table(["option", "right", ...["this cell", "reference"].map((who) => (likelihoods ? `${who}, log-likelihood in nats` : who))], options.map((option, place) => [option,
       place === each.gold ? "✓ right" : "", told(each.mine, place, chosen.mine), told(each.reference, place, chosen.reference)]), [2, 3]) : null,
+    likelihoods && !each.options ? element("p", { class: "legend" }, "Which option was chosen goes by the length of the options' texts, which were not kept.") : null,
     each.mine_text || each.reference_text ? element("div", { class: "beside" },
       element("div", {}, element("h4", {}, "This cell"), element("blockquote", {}, each.mine_text ?? NOT_KEPT)),
       element("div", {}, element("h4", {}, "The reference"), element("blockquote", {}, each.reference_text ?? NOT_KEPT))) : null,
@@ -125,10 +127,10 @@ function question(each, right) {
  * likeliest. Null where neither is what the record says, which is whether the answer was right.
  */
 function choice({ gold, options }, likelihoods, right) {
-  if (!likelihoods || !options) return null;
-  const ways = [likelihoods.map((value, place) => value / (options[place].length || 1)), likelihoods];
-  const chosen = ways.map((values) => values.indexOf(Math.max(...values)));
-  return chosen.find((place) => (place === gold) === right) ?? null;
+  if (!likelihoods) return null;
+  const ways = [...(options ? [likelihoods.map((value, place) => value / (options[place].length || 1))] : []), likelihoods];
+  const likeliest = ways.map((values) => values.flatMap((value, place) => (value === Math.max(...values) ? [place] : [])));
+  return likeliest.flat().find((place) => (place === gold) === right) ?? null;
 }
 
-const told = (likelihoods, place, chosen) => (likelihoods ? [chosen === place ? "chose " : "", number(likelihoods[place])] : MISSING);
+const told = (likelihoods, place, chosen) => (likelihoods ? [chosen === place ? element("b", {}, "chosen ") : "", number(likelihoods[place])] : MISSING);
