@@ -89,9 +89,9 @@ class Summary:
             with progress.stage("report"):
                 failing = against_baseline.settle(session, run)
                 self._records, lines = publish.publish(run.written, run.settings, run.reused, run.freed)
-                self._closing = [*failing, *lines]
-                if run.settings.baseline is not None:
-                    self._closing = [*changes.baseline_lines(self._records, run.settings.baseline), *self._closing]
+                baseline = run.settings.baseline
+                held = [] if baseline is None else changes.baseline_lines(self._records, baseline)
+                self._closing = [*held, *failing, *lines]
             run.count(progress.spent())
             self._closing += where_it_went(run.spent, time.monotonic() - run.began_seconds, max(1, run.workers))
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from pytest_quantbench.errors import unknown
-from pytest_quantbench.judge.change import FIGURES, Pair
+from pytest_quantbench.judge.change import Pair
+from pytest_quantbench.judge.figures import FIGURES
 from pytest_quantbench.judge.rates import MOST_DRIFT
 from pytest_quantbench.record import pairing
 from pytest_quantbench.record.pairing import Common, Measured

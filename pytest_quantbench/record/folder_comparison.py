@@ -8,7 +8,8 @@ import numpy as np
 
 from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.errors import QuantbenchError, RecordError, unknown
-from pytest_quantbench.judge.change import FIGURES, Change, Word, settle
+from pytest_quantbench.judge.change import Change, Word, settle
+from pytest_quantbench.judge.figures import FIGURES
 from pytest_quantbench.record import comparison, folder, noise_floor
 from pytest_quantbench.record.pairing import Measured, measured
 from pytest_quantbench.record.schema import NoiseFloor, Record, file_stem, read

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_quantbench.judge.change import FIGURES, Pair, settle, shown, worsening
+from pytest_quantbench.judge.change import Pair, settle
+from pytest_quantbench.judge.figures import FIGURES, shown, worsening
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.estimates import Exact, Interval, Ratio, Student
 from pytest_quantbench.stats.proportions import Flips

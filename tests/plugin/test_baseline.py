@@ -134,7 +134,7 @@ def test_where_nothing_of_a_cell_can_be_compared_the_session_fails_though_its_it
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
-        ["baseline *: Nothing could be compared*", "*Nothing of Tiny-int4-rtn could be compared, so the run fails."]
+        ["*Nothing could be compared*", "Nothing of Tiny-int4-rtn could be compared with the baseline: the run fails."]
     )
 
 
@@ -145,7 +145,7 @@ def test_a_cell_whose_record_alone_is_damaged_fails_the_session(suite, pytester)
     result = suite(GATE, *cells, "--baseline", "earlier", "--results", "now")
     result.assert_outcomes(passed=2)
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    result.stdout.fnmatch_lines(["*Nothing of Tiny-int3-rtn could be compared, so the run fails."])
+    result.stdout.fnmatch_lines(["Nothing of Tiny-int3-rtn could be compared with the baseline: the run fails."])
 
 
 def better_text(directory, part):
@@ -175,7 +175,7 @@ def test_of_several_gates_of_one_check_one_tells_of_all_its_figures(suite, pytes
     suite(gates, *CELL, "--results", "earlier").assert_outcomes(passed=1)
     smaller(pytester.path / "earlier")
     result = suite(gates, *CELL, "--baseline", "earlier", "--results", "now")
-    result.stdout.fnmatch_lines(["baseline *earlier: 1 regression in 1 figure of 1 cell:"])
+    result.stdout.fnmatch_lines(["*1 regression in 1 figure of 1 cell:"])
 
 
 @pytest.mark.parametrize(
