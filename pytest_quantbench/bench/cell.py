@@ -134,16 +134,16 @@ class Cell:
             _ = self.problems
         if check == THROUGHPUT.name:
             self.schedule.timings.let_go(self.target)  # runs after `finish` load the model again
-        if self.schedule.inputs.settings.baseline is not None and part is None:  # it has all texts and tasks
-            found = self._since_baseline(check)
-            self.verdicts[verdict.criterion] = replace(self.verdicts[verdict.criterion], baseline=found)
-            verdict = replace(verdict, baseline=found)
-        return verdict
+        found = self._since_baseline(check, verdict.criterion)
+        self.verdicts[verdict.criterion] = replace(self.verdicts[verdict.criterion], baseline=found)
+        return replace(verdict, baseline=found)
 
-    def _since_baseline(self, check: str) -> tuple[Change, ...]:
-        """What became of a check's figures since the baseline's record of this cell."""
-        settings = self.schedule.inputs.settings
-        assert settings.baseline is not None
+    def _since_baseline(self, check: str, criterion: tuple[str, str, float | None]) -> tuple[Change, ...]:
+        """What became of every figure of a check since the baseline, said by the check's first verdict alone."""
+        settings, others = self.schedule.inputs.settings, {k: v for k, v in self.verdicts.items() if k != criterion}
+        is_told = any(METRICS[each.metric].check == check and each.baseline for each in others.values())
+        if settings.baseline is None or is_told:
+            return ()
         now, floor = Measured(record=self.record(), arrays=self.raw()), noise_floor_of(self.target, self.schedule)
         return Baseline(settings.baseline).changes(now, check, floor, settings.baseline_figures)
 

@@ -32,5 +32,9 @@ def run(chosen: argparse.Namespace) -> int:
         print(f"note: {note}")
     for lost in found.lost:
         print(f"quantbench: left out: {lost}", file=sys.stderr)
-    print(f"{len(found.written)} records of {len(chosen.directories)} folders: {chosen.output}")
+    print(f"{_counted(len(found.written), 'record')} of {_counted(len(chosen.directories), 'folder')}: {chosen.output}")
     return 1 if found.lost else 0
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

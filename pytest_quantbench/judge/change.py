@@ -11,12 +11,11 @@ that were compared (Holm 1979), so that of equal reruns of a whole suite at most
 "better" are two families, each with its own 5 %. The intervals that are shown are of one figure by itself.
 """
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
+from pytest_quantbench.judge.figures import FIGURES, shown, worsening
 from pytest_quantbench.stats.estimates import ALPHA, Estimate, Exact, Interval
 from pytest_quantbench.stats.series import holm
 
@@ -26,43 +25,11 @@ Word = Literal[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figure:
-    """How a figure that is compared is called and told. `none` is the value of no difference, `worse` the side of it on
-    which the new cell is the worse one.
-    """
-
-    label: str
-    unit: str
-    digits: int
-    means: str
-    none: float = 0.0
-    worse: Literal["higher", "lower"] = "higher"
-
-
-# By name, as after `--allow`.
-FIGURES: Mapping[str, Figure] = MappingProxyType(
-    {
-        "size": Figure(label="size", unit="%", digits=2, means="stored bytes, in percent of the base's"),
-        "perplexity": Figure(label="perplexity", unit="", digits=3, means="new minus base on the same tokens"),
-        "kl": Figure(
-            label="KL divergence",
-            unit="nats",
-            digits=5,
-            means="from BF16, new minus base, mean per token",
-        ),
-        "accuracy": Figure(label="accuracy drop", unit="points", digits=1, means="base minus new, same questions"),
-        "throughput": Figure(
-            label="speed", unit="×", digits=3, means="tokens per second, new over base", none=1.0, worse="lower"
-        ),
-    }
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """One figure of two cells. `estimate` is of their difference or ratio, None where nothing is known of its error;
-    `floor` how far the figure may get worse before that counts, as a difference (of a ratio: as a share). `why`: not
-    compared, or not `judged`, and why; `only_new`: because the base does not have it, so that nothing of it was lost.
+    `floor` how far the figure may get worse before that counts, as a difference (of a ratio: as a share), if not
+    `floor_measured` by what another order of summing changes alone. `why`: not compared, or not `judged`, and why;
+    `only_new`: because the base does not have it, so that nothing of it was lost.
     """
 
     metric: str
@@ -71,6 +38,7 @@ class Pair:
     new: float | None = None
     estimate: Estimate | None = None
     floor: float = 0.0
+    floor_measured: bool = True
     items: int | None = None
     counted: str = ""  # what the items are
     identical: bool = False
@@ -196,32 +164,6 @@ def _detectable(pair: Pair, family: int) -> float:
     return 1 - max(1 - pair.floor, 1e-9) / (1 + distance)  # as many standard errors below as `distance` lies above
 
 
-def shown(interval: Interval, figure: Figure) -> str:
-    """`+0.213 [+0.112, +0.320]`, without the interval where it has no width; with the figure's unit."""
-    sign = "+" if figure.none == 0 else ""
-    text = f"{_rounded(interval.estimate, figure.digits):{sign}.{figure.digits}f}"
-    if interval.low != interval.high:
-        ends = (f"{_rounded(end, figure.digits):{sign}.{figure.digits}f}" for end in (interval.low, interval.high))
-        text += f" [{', '.join(ends)}]"
-    return f"{text} {figure.unit}".rstrip()
-
-
-def _rounded(value: float, digits: int) -> float:
-    """Without the sign of a zero."""
-    return value if math.isinf(value) else round(value, digits) + 0.0
-
-
-def worsening(metric: str, size: float) -> str:
-    """How large a worsening is, in words: `0.021`, `1.3 points`, `7 % slower`."""
-    figure = FIGURES[metric]
-    if figure.none:
-        return f"{100 * size:.0f} % slower"
-    digits = max(figure.digits, 1)
-    if size and size < 10**-digits:
-        return f"{size:.1g} {figure.unit}".rstrip()
-    return f"{size:.{digits}f} {figure.unit}".rstrip()
-
-
 def _sentence(pair: Pair, word: Word, interval: Interval | None, detectable: float | None, family: int) -> str:
     name = FIGURES[pair.metric].label + (f" of {pair.of}" if pair.of else "")
     on = f" on the same {pair.items:,} {pair.counted}" if pair.items and pair.counted else ""
@@ -234,17 +176,23 @@ def _sentence(pair: Pair, word: Word, interval: Interval | None, detectable: flo
     told = f"{name} {shown(interval, FIGURES[pair.metric])}{_values(pair)}{on}"
     if word == "not judged":
         return f"{told}: not judged, {pair.why}."
-    beyond = f", beyond the noise floor of {worsening(pair.metric, pair.floor)}" if pair.floor else ""
     if word in ("regression", "better"):
-        return f"{told}: {'worse' if word == 'regression' else 'better'}{beyond}."
-    by_itself = _p(pair, bad=True) < ALPHA
-    tail = f"; worse by itself, not as one of {family} comparisons" if by_itself else ""
+        return f"{told}: {'worse' if word == 'regression' else 'better'}{_beyond(pair)}."
+    tail = f"; worse by itself, not as one of {family} comparisons" if _p(pair, bad=True) < ALPHA else ""
     if isinstance(pair.estimate, Exact) or detectable is None:
         return f"{told}: no difference that counts{tail}."
     return f"{told}: no difference can be told{tail}; {worsening(pair.metric, detectable)} would have been seen."
 
 
+def _beyond(pair: Pair) -> str:
+    if not pair.floor or isinstance(pair.estimate, Exact):
+        return ""
+    size, known = worsening(pair.metric, pair.floor), pair.floor_measured
+    return f", beyond the noise floor of {size}" if known else f", beyond {size} (no noise floor was measured)"
+
+
 def _values(pair: Pair) -> str:
     if pair.base is None or pair.new is None:
         return ""
-    return f" ({pair.base:.4g} → {pair.new:.4g})"
+    percent = f" ({100 * pair.base:.2f} → {100 * pair.new:.2f} %)"
+    return percent if FIGURES[pair.metric].unit == "points" else f" ({pair.base:.4g} → {pair.new:.4g})"

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from pytest_quantbench import progress, quantizers
 from pytest_quantbench.catalog.criteria import CRITERIA
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.plugin import outcomes, places
+from pytest_quantbench.plugin import against_baseline, outcomes, places
 from pytest_quantbench.plugin.item_needs import (
     cells_of,
     expected,
@@ -173,18 +171,8 @@ class Collection:
             from pytest_quantbench.measures.accuracy import lm_eval_tasks
 
             lm_eval_tasks.check_names(settings.tasks)
-        if settings.baseline is not None:
-            self._count_figures(settings.baseline, items)
+        against_baseline.prepare(self._run, cells_of(items))
         disk.check_session(cells_of(items), settings.writes, settings.offline, settings.cache)
-
-    def _count_figures(self, baseline: Path, items: Sequence[pytest.Item]) -> None:
-        """How many figures this session compares with the baseline: they share the error probability."""
-        from pytest_quantbench.record.baseline import Baseline
-        from pytest_quantbench.record.schema import file_stem
-
-        stems = [file_stem(model.name, recipe.id, recipe.bits) for model, recipe in cells_of(items)]
-        figures = Baseline(baseline).figures(stems)
-        self._run.settings = replace(self._run.settings, baseline_figures=figures)
 
     def pytest_report_collectionfinish(self, config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
         """The header: what will be fetched, what disk it takes, where results go."""

@@ -83,13 +83,15 @@ class Summary:
             self._closing = run.selftests
         elif run.written:
             from pytest_quantbench.plan.duration import where_it_went
+            from pytest_quantbench.plugin import against_baseline
             from pytest_quantbench.report import changes, publish
 
             with progress.stage("report"):
-                found = publish.publish(run.written, run.settings, run.reused, run.freed)
-                self._records, self._closing = found
-                if run.settings.baseline is not None:
-                    self._closing = [*changes.baseline_lines(self._records, run.settings.baseline), *self._closing]
+                failing = against_baseline.settle(session, run)
+                self._records, lines = publish.publish(run.written, run.settings, run.reused, run.freed)
+                baseline = run.settings.baseline
+                held = [] if baseline is None else changes.baseline_lines(self._records, baseline)
+                self._closing = [*held, *failing, *lines]
             run.count(progress.spent())
             self._closing += where_it_went(run.spent, time.monotonic() - run.began_seconds, max(1, run.workers))
 

@@ -1,6 +1,5 @@
 """Two records of a cell, with their raw samples → every figure that either has, in pairs for `judge.change`."""
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -8,24 +7,21 @@ from typing import Any
 import numpy as np
 
 from pytest_quantbench.errors import unknown
-from pytest_quantbench.judge.change import FIGURES, Pair
+from pytest_quantbench.judge.change import Pair
+from pytest_quantbench.judge.figures import FIGURES
 from pytest_quantbench.judge.rates import MOST_DRIFT
 from pytest_quantbench.record import pairing
-from pytest_quantbench.record.noise_floor import divergence_of, floor_nats
 from pytest_quantbench.record.pairing import Common, Measured
-from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.schema import NoiseFloor
+from pytest_quantbench.record.text_comparison import texts
 from pytest_quantbench.stats import series
-from pytest_quantbench.stats.estimates import Estimate, Exact
+from pytest_quantbench.stats.estimates import Exact
 from pytest_quantbench.stats.proportions import flips
 
+NO_GROWTH = 0.005  # percent of the base's bytes, such as a longer name in a file's header
 NOT_DEPLOYED = "on a CPU, whose kernels nobody deploys"
-TOO_FEW = "fewer than two windows, or all tokens differ alike: run both again with more --tokens."
 NO_SOURCES = "the base's record does not tell which questions share a source: run that cell again."
 TOO_FEW_PROMPTS = "fewer than two prompts in common, or all differ by the same factor: time one of them again."
-MISSING = "the new run has not measured it: run that cell again with it."
-NOT_IN_BASE = "the base has not measured it: run that cell again with it, to have it compared."
-NOT_FINITE = "not all of the base's samples are finite numbers: run that cell again."
 
 
 def pairs(
@@ -38,7 +34,7 @@ def pairs(
     for name in allowed:
         if name not in FIGURES:
             raise unknown("figure to allow", name, list(FIGURES))
-    found = [*_size(base, new), *_texts(base, new, noise), *_tasks(base, new, noise), *_speed(base, new)]
+    found = [*_size(base, new), *texts(base, new, noise), *_tasks(base, new, noise), *_speed(base, new)]
     return [_allowing(pair, allowed.get(pair.metric, 0.0)) for pair in found]
 
 
@@ -48,99 +44,18 @@ def _allowing(pair: Pair, points: float) -> Pair:
 
 
 def _size(base: Measured, new: Measured) -> Iterator[Pair]:
-    """Stored bytes, which are exact."""
+    """Stored bytes, which are exact; of less than what two decimals show nothing is said."""
     sizes = [each.record.compression for each in (base, new)]
     if sizes[0] is None and sizes[1] is None:
         return
     if sizes[0] is None or sizes[1] is None:
-        yield _one_sided("size", "", in_base=sizes[0] is not None)
+        yield pairing.one_sided("size", "", in_base=sizes[0] is not None)
         return
     before, after = sizes[0].compressed_gb, sizes[1].compressed_gb
     why = pairing.other_model(base.record, new.record)
     growth = Exact(value=100 * (after / before - 1))
-    yield Pair(metric="size", base=before, new=after, estimate=growth, identical=before == after and not why, why=why)
-
-
-def _one_sided(metric: str, of: str, *, in_base: bool) -> Pair:
-    """A figure that only one of the two has."""
-    return Pair(metric=metric, of=of, only_new=not in_base, why=MISSING if in_base else NOT_IN_BASE)
-
-
-def _texts(base: Measured, new: Measured, noise: NoiseFloor | None) -> Iterator[Pair]:
-    """Perplexity and KL divergence of every text that either has read, but for the head of the judged one."""
-    every = [_perplexities(each) for each in (base, new)]
-    for part in {**every[0], **every[1]}:
-        texts = every[0].get(part), every[1].get(part)
-        of = part.partition("/")[2]  # nothing for the judged text
-        if texts[0] is None or texts[1] is None:
-            for metric in _figures(texts[0] or texts[1]):
-                yield _one_sided(metric, of, in_base=texts[0] is not None)
-            continue
-        found = pairing.common_tokens(base, new, part, (texts[0], texts[1]))
-        if isinstance(found, str):
-            for metric in _figures(texts[0]):
-                yield Pair(metric=metric, of=of, why=found)
-            continue
-        losses = [each.arrays[f"{part}/nll_nats"] for each in (base, new)]
-        yield _perplexity(of, losses[0][found.base], losses[1][found.new], found, noise, texts[0])
-        kl = [each.arrays.get(f"{part}/kl_nats") for each in (base, new)]
-        if kl[0] is not None and kl[1] is not None:
-            yield _divergence(of, kl[0][found.base], kl[1][found.new], found, noise)
-        elif kl[0] is not None or kl[1] is not None:
-            yield _one_sided("kl", of, in_base=kl[0] is not None)
-
-
-def _figures(text: Perplexity | None) -> tuple[str, ...]:
-    """What a record has of a text."""
-    return ("perplexity", "kl") if text is not None and text.divergence is not None else ("perplexity",)
-
-
-def _perplexities(each: Measured) -> dict[str, Perplexity]:
-    """By the part of the raw samples."""
-    record = each.record
-    found = {} if record.perplexity is None else {"perplexity": record.perplexity}
-    return found | {f"perplexity/{name}": other for name, other in record.perplexities.items()}
-
-
-def _perplexity(of: str, base: Any, new: Any, common: Common, noise: NoiseFloor | None, text: Perplexity) -> Pair:
-    ppl = series.perplexity(base), series.perplexity(new)
-    estimate, _ = series.perplexity_delta(base, new, common.drawn)
-    if estimate is None and ppl[0] is not None and ppl[1] is None:
-        estimate = Exact(value=math.inf)  # it overflows a float64: beyond any noise
-    points = (ppl[0] or 0.0) * math.expm1(floor_nats(noise, divergence_of(text), ppl[0]))
-    return Pair(
-        metric="perplexity",
-        of=of,
-        base=ppl[0],
-        new=ppl[1],
-        estimate=estimate,
-        floor=points,
-        items=len(base),
-        counted="tokens",
-        identical=np.array_equal(base, new),
-        why="" if estimate is not None else TOO_FEW,
-    )
-
-
-def _divergence(of: str, base: Any, new: Any, common: Common, noise: NoiseFloor | None) -> Pair:
-    before, after = (float(each.mean(dtype=np.float64)) for each in (base, new))
-    if not math.isfinite(before):
-        return Pair(metric="kl", of=of, why=NOT_FINITE)
-    estimate: Estimate | None = Exact(value=math.inf)  # where the new one's is infinite or no number at all
-    if math.isfinite(after):
-        estimate = series.mean(new.astype(np.float64) - base, common.drawn)
-    return Pair(
-        metric="kl",
-        of=of,
-        base=before,
-        new=after,
-        estimate=estimate,
-        floor=floor_nats(noise, before, None),
-        items=len(base),
-        counted="tokens",
-        identical=np.array_equal(base, new),
-        why="" if estimate is not None else TOO_FEW,
-    )
+    same = before == after and not why
+    yield Pair(metric="size", base=before, new=after, estimate=growth, floor=NO_GROWTH, identical=same, why=why)
 
 
 def _tasks(base: Measured, new: Measured, noise: NoiseFloor | None) -> Iterator[Pair]:
@@ -149,7 +64,7 @@ def _tasks(base: Measured, new: Measured, noise: NoiseFloor | None) -> Iterator[
     for task in {**every[0], **every[1]}:
         parts = every[0].get(task), every[1].get(task)
         if parts[0] is None or parts[1] is None:
-            yield _one_sided("accuracy", task, in_base=parts[0] is not None)
+            yield pairing.one_sided("accuracy", task, in_base=parts[0] is not None)
             continue
         found = pairing.common_questions(base, new, task, (parts[0], parts[1]))
         if isinstance(found, str):
@@ -200,7 +115,7 @@ def _speed(base: Measured, new: Measured) -> Iterator[Pair]:
     if parts[0] is None and parts[1] is None:
         return
     if parts[0] is None or parts[1] is None:
-        yield replace(_one_sided("throughput", "", in_base=parts[0] is not None), judged=judged)
+        yield replace(pairing.one_sided("throughput", "", in_base=parts[0] is not None), judged=judged)
         return
     names = [f"throughput/{name}" for name in ("prompt", "tokens_per_second")]
     columns = [[each.arrays[name].tolist() for name in names if name in each.arrays] for each in (base, new)]

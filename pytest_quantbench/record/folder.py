@@ -70,7 +70,8 @@ def completed_by(
     """
     if old is not None and old_arrays is not None and is_same_cell(old, record):
         same_session = old.session is not None and old.session == record.session
-        grown = [part for part in PARTS if same_session and _holds_more(part, record, arrays, old, old_arrays)]
+        together = same_session or is_shard
+        grown = [part for part in PARTS if together and _holds_more(part, record, arrays, old, old_arrays)]
         lacking = [part for part in PARTS if getattr(record, part) is None and getattr(old, part) is not None]
         kept = [*lacking, *grown]
         arrays = {name: array for name, array in arrays.items() if _part(name) not in grown}
@@ -107,15 +108,17 @@ def _verdicts(
 ) -> tuple[Verdict, ...]:
     """The record's verdicts with those of the old one by other criteria, as far as they still hold: of checks whose
     samples are those of then, or of this very session, where another worker judged the cell by another test. What
-    failed once in a session stays failed.
+    failed once in a session, or in a shard, stays failed.
     """
-    failed = {(each.criterion, each.limit) for each in old.verdicts if same_session and each.outcome == "fail"}
+    together = same_session or is_shard
+    failed = {(each.criterion, each.limit) for each in old.verdicts if together and each.outcome == "fail"}
     mine = [verdict for verdict in record.verdicts if (verdict.criterion, verdict.limit) not in failed]
     now = {verdict.criterion for verdict in mine}
     # one by a test's own limit, or against a baseline, lasts as long as the session that had it
-    together = is_shard or old.session == record.session
-    lasting = [v if together else replace(v, baseline=()) for v in old.verdicts if together or not v.given]
-    holding = [each for each in lasting if same_session or METRICS[each.metric].check in still]
+    lasts = is_shard or old.session == record.session
+    lasting = [v if lasts else replace(v, baseline=()) for v in old.verdicts if lasts or not v.given]
+    stays = {"fail"} if is_shard else set[str]()
+    holding = [v for v in lasting if same_session or v.outcome in stays or METRICS[v.metric].check in still]
     others = [each for each in holding if each.criterion not in now]
     return (*others, *mine)
 

@@ -1,6 +1,6 @@
 """Two results folders, or two records, cell by cell: what got worse beyond the noise, over all of them at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +8,8 @@ import numpy as np
 
 from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.errors import QuantbenchError, RecordError, unknown
-from pytest_quantbench.judge.change import FIGURES, Change, Word, settle
+from pytest_quantbench.judge.change import Change, Word, settle
+from pytest_quantbench.judge.figures import FIGURES
 from pytest_quantbench.record import comparison, folder, noise_floor
 from pytest_quantbench.record.pairing import Measured, measured
 from pytest_quantbench.record.schema import NoiseFloor, Record, file_stem, read
@@ -39,6 +40,7 @@ class Comparison:
     cells: tuple[CellChange, ...]
     only_base: tuple[str, ...] = ()
     only_new: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()  # records of which the other folder has the counterpart
 
     @property
     def regressions(self) -> tuple[tuple[str, Change], ...]:
@@ -58,7 +60,7 @@ class Comparison:
     @property
     def whole(self) -> bool:
         """Whether all of the base that is judged was compared, and anything at all."""
-        return self.compared > 0 and not self.uncompared and not self.only_base
+        return self.compared > 0 and not self.uncompared and not self.only_base and not self.damaged
 
     @property
     def least(self) -> Mapping[str, float]:
@@ -146,14 +148,29 @@ def compare(
         )
         for (one, other), pairs in zip(matched, found, strict=True)
     ]
-    return Comparison(cells=tuple(cells), only_base=tuple(alone[0]), only_new=tuple(alone[1]))
+    damaged = tuple(_damaged(base, new, models))
+    return Comparison(cells=tuple(cells), only_base=tuple(alone[0]), only_new=tuple(alone[1]), damaged=damaged)
+
+
+def _damaged(base: Path, new: Path, models: Sequence[str]) -> Iterator[str]:
+    """The files of cells that both folders have and that cannot be read; of these models, or of all."""
+    if not base.is_dir() or not new.is_dir():
+        return
+    names = sorted({path.name for path in base.glob("*.json")} & {path.name for path in new.glob("*.json")})
+    for name in names:
+        if name != folder.COMBINED and (not models or name.startswith(tuple(f"{model}_" for model in models))):
+            for path in (base / name, new / name):
+                try:
+                    read(path)
+                except RecordError:
+                    yield str(path)
 
 
 def _matched(
     base: Sequence[Measured], new: Sequence[Measured], renamed: Mapping[str, str]
 ) -> tuple[list[tuple[Measured, Measured]], tuple[list[str], list[str]]]:
-    """The cells of both, by model and recipe, and the names of those that only one has. Raises QuantbenchError for a
-    name to map that no cell has.
+    """The cells of both, by model and recipe, and the names of those that only one has; a cell that a renamed one is
+    compared with is compared with no other. Raises QuantbenchError for a name to map that no cell has.
     """
     for side, names in ((base, renamed.keys()), (new, renamed.values())):
         for name in names:
@@ -161,14 +178,18 @@ def _matched(
                 known = ", ".join(sorted({each.record.recipe for each in side}))
                 raise QuantbenchError(f"--as: no cell is called {name}; those of that folder are {known}.")
     there = {(each.record.model_id, each.record.recipe): each for each in new}
-    matched, only_base = [], []
-    for each in base:
-        key = each.record.model_id, renamed.get(each.record.recipe, each.record.recipe)
-        if (other := there.pop(key, None)) is None:
-            only_base.append(each.name)
-        else:
-            matched.append((each, other))
-    return matched, (only_base, [each.name for each in there.values()])
+    wanted = [(each, (each.record.model_id, renamed.get(each.record.recipe, each.record.recipe))) for each in base]
+    by_option = {key for each, key in wanted if each.record.recipe in renamed}  # not for those of that name themselves
+    pairs = {
+        each.name: (each, there[key])
+        for each, key in wanted
+        if key in there and (each.record.recipe in renamed or key not in by_option)
+    }
+    sides = {each.name for each in base}, {each.name for each in new}
+    taken = {other.name for _, other in pairs.values()}
+    only_base = [each.name for each in base if each.name not in pairs and each.name not in sides[1]]
+    only_new = [each.name for each in new if each.name not in taken and each.name not in sides[0]]
+    return list(pairs.values()), (only_base, only_new)
 
 
 def notes(base: Measured, new: Measured) -> list[str]:

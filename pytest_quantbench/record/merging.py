@@ -1,12 +1,13 @@
 """Results folders of several machines or sessions → one: a run that was split into shards, put together again.
 
 What each shard says of a cell is put together as sessions' parts of one folder are (see folder): parts of the same
-weights on the same machine become one record, and of a part that several have measured the newest is taken. The order
-in which folders are given does not matter.
+weights on the same machine become one record, and of a part that several have measured the newest is taken, or the one
+that went on for longer on the same items. What failed in one stays failed. The order in which folders are given does
+not matter.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,13 +113,49 @@ def _together(shards: Sequence[Shard], found: Merged) -> tuple[Record, dict[str,
     for other in others:
         own, theirs = _parts(record), _parts(other.record)
         if not folder.is_same_cell(other.record, record):
-            told = f"{other.path} was measured on another machine than {newest.path}, which is newer and was taken"
+            told = f"{other.path} {_otherness(other.record, record)} than {newest.path}, which is newer and was taken"
             (found.lost if theirs - own else found.notes).append(f"{told}{_only(theirs - own)}.")
-            continue
-        if twice := sorted(own & theirs):
-            found.notes.append(f"{newest.path.stem}: {', '.join(twice)} measured more than once; the newest was taken.")
-        record, arrays = folder.completed_by(record, arrays, other.record, other.arrays, is_shard=True)
+        else:
+            before = record
+            record, arrays = folder.completed_by(record, arrays, other.record, other.arrays, is_shard=True)
+            found.notes += _twice(newest.path.stem, before, other.record, record)
+        found.lost += _forgotten(other, record)
     return record, arrays
+
+
+def _otherness(one: Record, other: Record) -> str:
+    """In what a record that is not put together with another one differs from it."""
+    machines = one.machine, other.machine
+    if machines[0] is None or machines[1] is None:
+        return "does not say, or is alone to say, what it ran on"
+    if replace(machines[0], versions=machines[1].versions) != machines[1]:
+        return "was measured on another machine"
+    if machines[0] != machines[1]:
+        names = {**machines[0].versions, **machines[1].versions}
+        changed = [name for name in names if machines[0].versions.get(name) != machines[1].versions.get(name)]
+        return f"was measured with other versions ({', '.join(changed)})"
+    return "has another record of what was compressed"
+
+
+def _twice(stem: str, newest: Record, other: Record, merged: Record) -> list[str]:
+    """Which parts both have, and which of them was taken."""
+    told = []
+    both = sorted(_parts(newest) & _parts(other))
+    longer = [part for part in both if getattr(merged, part) is not getattr(newest, part)]
+    for parts, which in (([part for part in both if part not in longer], "newest"), (longer, "longest")):
+        if parts:
+            told.append(f"{stem}: {', '.join(parts)} measured more than once; the {which} was taken.")
+    return told
+
+
+def _forgotten(shard: Shard, merged: Record) -> list[str]:
+    """What failed in a shard and does not stand as failed in the merged record."""
+    failed = {each.criterion for each in merged.verdicts if each.outcome == "fail"}
+    return [
+        f"{shard.path}: what failed there was judged otherwise later, and is not in the merged record: {each.sentence}"
+        for each in shard.record.verdicts
+        if each.outcome == "fail" and each.criterion not in failed
+    ]
 
 
 def _parts(record: Record) -> set[str]:

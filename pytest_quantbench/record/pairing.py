@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.engines.machine import PACKAGES, Machine
+from pytest_quantbench.judge.change import Pair
 from pytest_quantbench.judge.rates import MOST_DRIFT
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.perplexity_schema import Perplexity
@@ -22,6 +23,8 @@ from pytest_quantbench.stats.window_sampling import Drawn
 Places = NDArray[np.int64]
 SHOWN = 12  # characters of a hash
 NOT_ENGINES = {"python", "pytest-quantbench", *PACKAGES}
+MISSING = "the new run has not measured it: run that cell again with it."
+NOT_IN_BASE = "the base has not measured it: run that cell again with it, to have it compared."
 LOST = "the raw samples of {} are not there, or not those that its record was written with. Run that cell again."
 
 
@@ -111,32 +114,37 @@ def other_machine(base: Record, new: Record) -> str:
     return ""
 
 
-def common_tokens(base: Measured, new: Measured, part: str, texts: tuple[Perplexity, Perplexity]) -> Common | str:
+def common_tokens(
+    base: Measured, new: Measured, part: str, texts: tuple[Perplexity, Perplexity], new_part: str = ""
+) -> Common | str:
     """The tokens of a text that both have read: the windows that both have drawn, or the first ones. A sentence where
-    there are none.
+    there are none. `new_part`: where the text stands among the new's samples, if elsewhere than among the base's.
     """
+    there = new_part or part
     if why := other_reading(base.record, new.record) or _other_text(*texts):
         return why
-    for each in (base, new):
-        if f"{part}/nll_nats" not in each.arrays:
+    for each, name in ((base, part), (new, there)):
+        if f"{name}/nll_nats" not in each.arrays:
             return LOST.format(each.name)
-    begins, counts = f"{part}/window_begins", f"{part}/window_counts"
-    if begins not in base.arrays or begins not in new.arrays:
-        shared = np.arange(min(len(each.arrays[f"{part}/nll_nats"]) for each in (base, new)))
+    begins, counts = ([f"{name}/window_{what}" for name in (part, there)] for what in ("begins", "counts"))
+    if begins[0] not in base.arrays or begins[1] not in new.arrays:
+        shared = np.arange(min(len(base.arrays[f"{part}/nll_nats"]), len(new.arrays[f"{there}/nll_nats"])))
         return Common(base=shared, new=shared)
-    found, where, there = np.intersect1d(base.arrays[begins], new.arrays[begins], return_indices=True)
-    alike = base.arrays[counts][where] == new.arrays[counts][there]
+    drawn_by = base.arrays[begins[0]], new.arrays[begins[1]]
+    lengths = base.arrays[counts[0]], new.arrays[counts[1]]
+    found, where, whither = np.intersect1d(*drawn_by, return_indices=True)
+    alike = lengths[0][where] == lengths[1][whither]
     in_order = np.argsort(where[alike])  # as they were drawn
-    first, second = where[alike][in_order], there[alike][in_order]
+    first, second = where[alike][in_order], whither[alike][in_order]
     if len(found) == 0 or len(first) == 0:
         return "they have no window of the text in common: run one of them again with the --tokens of the other."
     drawn = Drawn(
         population=texts[1].text_windows or len(first),
         tokens=texts[1].block_tokens,
-        begins=base.arrays[begins][first],
-        counts=base.arrays[counts][first],
+        begins=drawn_by[0][first],
+        counts=lengths[0][first],
     )
-    return Common(base=places(base.arrays[counts], first), new=places(new.arrays[counts], second), drawn=drawn)
+    return Common(base=places(lengths[0], first), new=places(lengths[1], second), drawn=drawn)
 
 
 def places(counts: Places, windows: Places) -> Places:
@@ -190,3 +198,8 @@ def drifted(base: Measured, new: Measured) -> str:
         f"the machine's own speed changed by {spread:.0%} within or between the runs: run both again with --fresh, "
         f"while the machine does nothing else."
     )
+
+
+def one_sided(metric: str, of: str, *, in_base: bool) -> Pair:
+    """A figure that only one of the two has."""
+    return Pair(metric=metric, of=of, only_new=not in_base, why=MISSING if in_base else NOT_IN_BASE)

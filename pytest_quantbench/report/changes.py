@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pytest_quantbench.judge.change import FIGURES, Change, shown, worsening
+from pytest_quantbench.judge.change import Change
+from pytest_quantbench.judge.figures import FIGURES, shown, worsening
 from pytest_quantbench.record.folder_comparison import UNCOMPARED, CellChange, Comparison
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.state import since_baseline

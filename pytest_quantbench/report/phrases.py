@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from pytest_quantbench.catalog.criteria import METRICS
-from pytest_quantbench.judge import change
+from pytest_quantbench.judge import figures
 from pytest_quantbench.judge.change import Change
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.schema import Record
@@ -91,7 +91,7 @@ def since(found: Change) -> str:
     if found.estimate is None or found.low is None or found.high is None:
         return found.sentence.rstrip(".")
     interval = Interval(estimate=found.estimate, low=found.low, high=found.high)
-    return f"{found.name} {change.shown(interval, change.FIGURES[found.metric])}"
+    return f"{found.name} {figures.shown(interval, figures.FIGURES[found.metric])}"
 
 
 def small(value: float, digits: int) -> str:

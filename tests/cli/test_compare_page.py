@@ -4,7 +4,7 @@ import re
 
 from pages import NAMES
 
-from pytest_quantbench.judge.change import FIGURES
+from pytest_quantbench.judge.figures import FIGURES
 
 
 def test_the_page_names_every_figure_that_a_worsening_is_allowed_of():

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_quantbench.judge.change import FIGURES, Pair, settle, shown, worsening
+from pytest_quantbench.judge.change import Pair, settle
+from pytest_quantbench.judge.figures import FIGURES, shown, worsening
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.estimates import Exact, Interval, Ratio, Student
 from pytest_quantbench.stats.proportions import Flips
@@ -210,3 +211,9 @@ def test_without_holm_more_than_five_percent_would_be_flagged():
     runs = [rerun(rng, 0.1, 0.1) for _ in range(60)]
     plain = sum(any(words(pair) == ["regression"] for pair in pairs if pair.estimate) for pairs in runs)
     assert plain / 60 > 0.2
+
+
+def test_accuracies_are_told_in_percent():
+    lost = Flips(lost=20, gained=2, questions=200)
+    (change,) = settle([Pair(metric="accuracy", base=0.9083, new=0.88, estimate=lost, of="tiny_facts")])
+    assert "(90.83 → 88.00 %)" in change.sentence

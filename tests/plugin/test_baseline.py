@@ -6,10 +6,12 @@ import shutil
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from gates import GATE
 from planted import RECIPE, write_method
 
+from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.quantizers import registry
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.folder_comparison import compare
@@ -93,6 +95,87 @@ def test_a_cell_without_a_record_there_is_named(suite, earlier):
     printed = " ".join(result.stdout.str().split())
     assert "No regression in 1 figure of 2 cells; 1 figure could not be compared." in printed
     assert "Tiny-int3-rtn: size: no record of Tiny-int3-rtn in the baseline" in printed
+
+
+ONE_TEXT = """
+import pytest
+
+@pytest.mark.t2
+def test_perplexity(cell, settle):
+    settle(cell.judge("perplexity", of="other.txt", limit=50))
+"""
+
+
+def damage_one(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def rename_one(path):
+    path.rename(path.with_name("Other_4bit_rtn.json"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [(damage_one, "Tiny_4bit_rtn cannot be read"), (rename_one, "it has none of Tiny_4bit_rtn")],
+)
+def test_a_baseline_without_a_readable_record_of_any_cell_is_refused_before_anything_runs(suite, earlier, spoil, told):
+    spoil(next(earlier.glob("Tiny*.json")))
+    result = suite(GATE, *CELL, "--baseline", "earlier", "--results", "now")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*holds no readable record of any selected cell: {told}. Give the results *"])
+
+
+def test_where_nothing_of_a_cell_can_be_compared_the_session_fails_though_its_items_pass(suite, earlier):
+    (path,) = earlier.glob("Tiny*.json")
+    record = replace(read(path), source_sha256="bb")  # of another original
+    path.unlink()
+    folder.save(record, {}, earlier)
+    result = suite(GATE, *CELL, "--baseline", "earlier", "--results", "now")
+    result.assert_outcomes(passed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        ["*Nothing could be compared*", "Nothing of Tiny-int4-rtn could be compared with the baseline: the run fails."]
+    )
+
+
+def test_a_cell_whose_record_alone_is_damaged_fails_the_session(suite, pytester):
+    cells = ("-k", "Tiny-int4-rtn or Tiny-int3-rtn", "--recipe", "int4-rtn", "--recipe", "int3-rtn")
+    suite(GATE, *cells, "--results", "earlier").assert_outcomes(passed=2)
+    damage_one(pytester.path / "earlier" / "Tiny_3bit_rtn.json")
+    result = suite(GATE, *cells, "--baseline", "earlier", "--results", "now")
+    result.assert_outcomes(passed=2)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["Nothing of Tiny-int3-rtn could be compared with the baseline: the run fails."])
+
+
+def better_text(directory, part):
+    """As if the earlier run had lost less on one text, a little at every token."""
+    (path,) = directory.glob("Tiny_4bit_rtn.json")
+    record = read(path)
+    arrays = folder.read_arrays(record, directory)
+    arrays[f"{part}/nll_nats"] = arrays[f"{part}/nll_nats"] - np.float32(0.05)
+    path.unlink()
+    folder.save(record, arrays, directory)
+
+
+def test_a_gate_on_another_text_alone_is_held_against_the_baseline(suite, pytester):
+    (pytester.path / "other.txt").write_text((TINY_DIRECTORY / "heldout.txt").read_text()[20_000:60_000])
+    corpora = ("--corpus", "tiny-heldout", "--corpus", "other.txt", "--tokens", "512", "--fixed")
+    suite(ONE_TEXT, *CELL, *corpora, "--results", "earlier").assert_outcomes(passed=1)
+    better_text(pytester.path / "earlier", "perplexity/other.txt")
+    result = suite(ONE_TEXT, *CELL, *corpora, "--baseline", "earlier", "--results", "now")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*regression against the baseline *earlier: perplexity of other.txt *worse*"])
+    (verdict,) = read(pytester.path / "now" / "Tiny_4bit_rtn.json").verdicts
+    assert [each.word for each in verdict.baseline].count("identical") == 3  # the first text, and both divergences
+
+
+def test_of_several_gates_of_one_check_one_tells_of_all_its_figures(suite, pytester):
+    gates = GATE + "    settle(cell.judge('size', limit=10))\n"
+    suite(gates, *CELL, "--results", "earlier").assert_outcomes(passed=1)
+    smaller(pytester.path / "earlier")
+    result = suite(gates, *CELL, "--baseline", "earlier", "--results", "now")
+    result.stdout.fnmatch_lines(["*1 regression in 1 figure of 1 cell:"])
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from generated_suite import MACHINE, cells
 
 from pytest_quantbench.errors import UnknownNameError
 from pytest_quantbench.judge.change import settle
-from pytest_quantbench.record import comparison, pairing
+from pytest_quantbench.record import comparison, pairing, text_comparison
 from pytest_quantbench.record.pairing import Measured
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.stats import series
@@ -139,9 +139,9 @@ def with_protocol(each, **fields):
         ({"machine": replace(MACHINE, chip="B Chip")}, "throughput", "different chips (A Chip, B Chip)"),
         ({"machine": replace(MACHINE, cores=4)}, "throughput", "different numbers of cores (8, 4)"),
         ({"machine": None}, "perplexity", "does not say what it ran on"),
-        ({"accuracy": None}, "accuracy", comparison.MISSING),
-        ({"perplexity": None}, "perplexity", comparison.MISSING),
-        ({"throughput": None}, "throughput", comparison.MISSING),
+        ({"accuracy": None}, "accuracy", pairing.MISSING),
+        ({"perplexity": None}, "perplexity", pairing.MISSING),
+        ({"throughput": None}, "throughput", pairing.MISSING),
     ],
 )
 def test_what_may_not_be_compared_is_not_and_a_sentence_says_why(base, fields, metric, told):
@@ -164,6 +164,28 @@ def test_texts_and_protocols_that_differ_are_told_apart(base):
     assert "different texts (wikitext2, c4)" in pair(base, changed(base, perplexity=text), "perplexity").why
     other = with_protocol(base, protocol="windows of 9")
     assert "read the text otherwise (p; windows of 9)" in pair(base, changed(base, perplexity=other), "perplexity").why
+
+
+def test_a_text_is_matched_by_its_content_whichever_of_them_is_read_first(base):
+    """Of two texts, the second of one run is the first of the other."""
+    text, rng = base.record.perplexity, np.random.default_rng(2)
+    second = replace(text, corpus="plain", corpus_sha256="p", protocol_sha256="of plain")
+    losses = {name: each for name, each in base.arrays.items() if name.startswith("perplexity/")}
+    plain = {name: rng.permutation(each) for name, each in losses.items()}
+
+    def beside(name, arrays):
+        return {f"perplexity/{name}/{key.rpartition('/')[2]}": each for key, each in arrays.items()}
+
+    one = changed(base, beside("plain", plain), perplexities={"plain": second})
+    worse = {**losses, "perplexity/nll_nats": losses["perplexity/nll_nats"] * np.float32(1.2)}
+    other = changed(base, plain | beside("wikitext2", worse), perplexity=second, perplexities={"wikitext2": text})
+    found = settle([each for each in comparison.pairs(one, other) if each.metric in ("perplexity", "kl")])
+    assert {(each.metric, each.of): each.word for each in found} == {
+        ("perplexity", "wikitext2"): "regression",
+        ("kl", "wikitext2"): "identical",
+        ("perplexity", "plain"): "identical",
+        ("kl", "plain"): "identical",
+    }
 
 
 def test_versions_of_a_task_and_other_prompts_are_not_compared(base):
@@ -234,4 +256,22 @@ def test_a_perplexity_that_overflows_is_a_regression(base):
 def test_too_few_tokens_tell_nothing(base):
     few = {name: each[:80] for name, each in base.arrays.items() if name.startswith("perplexity/")}
     one, two = changed(base, few), changed(base, {**few, "perplexity/nll_nats": few["perplexity/nll_nats"] + 1})
-    assert pair(one, two, "perplexity").why == comparison.TOO_FEW
+    assert pair(one, two, "perplexity").why == text_comparison.TOO_FEW
+
+
+@pytest.mark.parametrize(
+    ("factor", "word"), [(1 + 1e-9, "no difference can be told"), (1.0001, "regression"), (0.999, "better")]
+)
+def test_a_byte_more_is_no_regression(base, factor, word):
+    size = base.record.compression
+    new = changed(base, compression=replace(size, compressed_gb=factor * size.compressed_gb))
+    (change,) = settle([pair(base, new, "size")])
+    assert change.word == word
+    assert "noise floor" not in change.sentence
+
+
+def test_a_floor_that_was_not_measured_is_not_called_one(base):
+    new = changed(base, {"perplexity/nll_nats": base.arrays["perplexity/nll_nats"] * np.float32(1.1)})
+    for noise, told in ((FLOOR, "beyond the noise floor of"), (None, "(no noise floor was measured)")):
+        (change,) = settle([pair(base, new, "perplexity", noise=noise)])
+        assert told in change.sentence

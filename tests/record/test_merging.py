@@ -148,3 +148,57 @@ def test_what_cannot_be_merged_at_all_is_an_error(tmp_path, suite):
 def test_the_same_folder_twice_is_read_once(tmp_path, suite):
     one = shard(tmp_path / "one", suite["int4"], "perplexity")
     assert merge([one, tmp_path / "." / "one"], tmp_path / "all").notes == []
+
+
+def shorter(cell, tokens, outcome):
+    """The cell with the first tokens of its text, and a verdict on them."""
+    record, arrays = cell
+    cut = {name: each[:tokens] if name.startswith("perplexity/") else each for name, each in arrays.items()}
+    text = replace(record.perplexity, tokens=tokens)
+    verdicts = tuple(
+        replace(each, outcome=outcome, items=tokens, sentence=f"{outcome} on {tokens} tokens")
+        for each in record.verdicts
+        if each.metric == "perplexity_delta"
+    )
+    return replace(record, perplexity=text, verdicts=verdicts), cut
+
+
+@pytest.mark.parametrize("newest", [256, 1024])
+def test_of_a_text_that_one_shard_read_for_longer_the_longer_one_is_taken_and_what_failed_stays_failed(
+    tmp_path, suite, newest
+):
+    """The one on 1,024 tokens failed, the one on 256 passed."""
+    times = {newest: NEW, 1024 + 256 - newest: OLD}
+    folders = [
+        shard(tmp_path / outcome, shorter(suite["int4"], tokens, outcome), "perplexity", timestamp=times[tokens])
+        for tokens, outcome in ((1024, "fail"), (256, "pass"))
+    ]
+    for number, order in enumerate((folders, folders[::-1])):
+        found = merge(order, tmp_path / f"all{number}")
+        record = read(found.written[0])
+        if newest == 256:
+            assert record.perplexity.tokens == 1024
+            assert found.notes == [f"{record.file_stem}: perplexity measured more than once; the longest was taken."]
+        assert [each.sentence for each in record.verdicts] == ["fail on 1024 tokens"]
+        assert found.lost == []
+
+
+def test_a_failure_by_a_limit_that_was_changed_is_named(tmp_path, suite):
+    record, arrays = shorter(suite["int4"], 1024, "fail")
+    one = shard(tmp_path / "one", (record, arrays), "perplexity")
+    passed = tuple(replace(each, outcome="pass", limit=99.0) for each in record.verdicts)
+    two = shard(tmp_path / "two", (replace(record, verdicts=passed), arrays), "perplexity", timestamp=NEW)
+    found = merge([one, two], tmp_path / "all")
+    assert read(found.written[0]).verdicts[0].outcome == "pass"
+    assert "judged otherwise later, and is not in the merged record: fail on 1024 tokens" in found.lost[0]
+
+
+def test_what_keeps_two_records_apart_is_said(tmp_path, suite):
+    one = shard(tmp_path / "one", suite["int2"], "perplexity")
+    newer = replace(MACHINE, versions={"python": "3.12.0"})
+    two = shard(tmp_path / "two", suite["int2"], "perplexity", timestamp=NEW, machine=newer)
+    three = shard(tmp_path / "three", suite["int2"], "perplexity", timestamp=NEW, compression=None)
+    told = [merge([one, each], tmp_path / f"all-{each.name}") for each in (two, three)]
+    notes = [[*found.notes, *found.lost][0] for found in told]
+    assert "was measured with other versions (python) than" in notes[0]
+    assert "has another record of what was compressed than" in notes[1]

@@ -7,7 +7,7 @@ import pytest
 from generated_suite import cells
 
 from pytest_quantbench.judge.change import settle
-from pytest_quantbench.record import comparison
+from pytest_quantbench.record import comparison, pairing, text_comparison
 from pytest_quantbench.record.pairing import Measured
 
 
@@ -29,7 +29,7 @@ def test_divergences_that_are_no_numbers_are_a_regression_in_the_new_run_and_not
     new = replace(base, arrays={**base.arrays, **arrays})
     assert settle([divergence(base, new)])[0].word == "regression"
     (change,) = settle([divergence(new, base)])
-    assert (change.word, change.sentence) == ("not compared", f"KL divergence: {comparison.NOT_FINITE}")
+    assert (change.word, change.sentence) == ("not compared", f"KL divergence: {text_comparison.NOT_FINITE}")
 
 
 @pytest.mark.parametrize("part", ["compression", "throughput", "perplexity", "accuracy"])
@@ -47,5 +47,5 @@ def test_what_one_side_alone_has_is_told_of_every_figure(base, part):
 
 def test_a_divergence_that_one_side_alone_has_is_told(base):
     bare = replace(base, arrays={name: each for name, each in base.arrays.items() if not name.endswith("kl_nats")})
-    assert divergence(base, bare).why == comparison.MISSING
-    assert divergence(bare, base).why == comparison.NOT_IN_BASE
+    assert divergence(base, bare).why == pairing.MISSING
+    assert divergence(bare, base).why == pairing.NOT_IN_BASE
