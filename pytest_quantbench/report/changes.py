@@ -102,13 +102,21 @@ def reasons(found: Comparison) -> list[str]:
     """Why figures were not compared or not judged, and what is told beside: each sentence once, with all its cells."""
     told: dict[str, list[str]] = {}
     for cell in found.cells:
-        for change in cell.changes:
-            if change.word in UNCOMPARED or "worse by itself" in change.sentence:
-                told.setdefault(change.sentence, []).append(cell.name)
-        for note in cell.notes:
-            told.setdefault(note, []).append(cell.name)
+        by_itself = [each.sentence for each in cell.changes if "worse by itself" in each.sentence]
+        for sentence in (*_uncompared(cell), *by_itself, *cell.notes):
+            told.setdefault(sentence, []).append(cell.name)
     every = len(found.cells)
     return [f"{_named(names, every)}: {sentence}" for sentence, names in told.items()]
+
+
+def _uncompared(cell: CellChange) -> Iterator[str]:
+    """Why figures of a cell were not compared or not judged: all that one reason holds for in one sentence."""
+    figures: dict[str, list[str]] = {}
+    for change in cell.changes:
+        if change.word in UNCOMPARED:
+            figures.setdefault(change.sentence.removeprefix(f"{change.name}: "), []).append(change.name)
+    for why, names in figures.items():
+        yield f"{', '.join(names)}: {why}" if names[1:] or not why.startswith(names[0]) else why
 
 
 def _named(names: Sequence[str], every: int) -> str:

@@ -4,7 +4,15 @@ from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.suite import SuiteVerdict
 
 FIELDS = ("metric", "of", "limit", "estimate", "low", "high", "confidence", "items", "p_good", "p_bad")
-WORST_FIRST = ("regression", "not compared", "not judged", "no difference can be told", "better", "identical")
+WORST_FIRST = (
+    "regression",
+    "not compared",
+    "not in the base",
+    "not judged",
+    "no difference can be told",
+    "better",
+    "identical",
+)
 OVER_MODELS = ("recipe", "models", "met", "failed", "undecided", "anomalous", "incomplete")
 
 

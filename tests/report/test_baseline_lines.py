@@ -16,11 +16,11 @@ def gated(*changes):
 
 def test_a_check_with_two_gates_is_one_figure():
     same = make_change("size", "identical", estimate=0.0, low=0.0, high=0.0)
-    (line,) = baseline_lines([gated(same)], Path("earlier"))
+    heading, line = baseline_lines([gated(same)], Path("earlier"))
+    assert heading == "baseline earlier:"
     assert "in 1 figure of 1 cell" in line
 
 
 def test_a_regression_with_two_gates_is_one():
-    first, *rest = baseline_lines([gated(make_change("size", sentence="size +10.00 %: worse."))], Path("earlier"))
-    assert first == "baseline earlier: 1 regression in 1 figure of 1 cell:"
-    assert rest == ["  Tiny-int4 size +10.00 %: worse."]
+    _, *told = baseline_lines([gated(make_change("size", sentence="size +10.00 %: worse."))], Path("earlier"))
+    assert told == ["  1 regression in 1 figure of 1 cell:", "  Tiny-int4 size +10.00 %: worse."]

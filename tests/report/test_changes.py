@@ -54,6 +54,22 @@ def test_a_baseline_without_samples_is_not_the_same_and_its_lines_fit():
     assert "the raw samples of Tiny-int4 are not there." in told
 
 
+def test_one_reason_for_several_figures_is_told_once_and_of_all_cells_it_holds_for():
+    lost = [LOST, Pair(metric="kl", why=LOST.why)]
+    found = Comparison(
+        cells=tuple(
+            CellChange(name=name, base_name=name, changes=tuple(settle([SAME, *lost, *more])))
+            for name, more in (("Tiny-int4", ()), ("Tiny-int3", (FIRST,)), ("Tiny-int2", ()))
+        )
+    )
+    assert changes.reasons(found) == [
+        "All 3 cells: perplexity, KL divergence: the raw samples of Tiny-int4 are not there.",
+        "Tiny-int3: accuracy drop of arc_easy: the base has not measured it.",
+    ]
+    on_a_cpu = Pair(metric="throughput", estimate=Exact(value=0.5), judged=False, why="on a CPU")
+    assert changes.reasons(comparison(on_a_cpu)) == ["Tiny-int4: speed 0.500 ×: not judged, on a CPU."]
+
+
 def test_wide_and_long_names_fit_and_are_whole():
     for name in ("Tiny-" + "very-long-" * 12, "模型" * 50):
         found = comparison(WORSE, Pair(metric="accuracy", of=name, estimate=Exact(value=3.0)), name=name)

@@ -38,8 +38,8 @@ class Place:
     @property
     def end(self) -> Spot:
         """Where a line from the point to the name ends, in pixels from the point."""
-        if self.align == "center":
-            return self.dx, self.dy - math.copysign(HEIGHT / 2, self.dy)
+        if abs(self.dx) <= MARK:  # above or below
+            return 0.0, self.dy - math.copysign(HEIGHT / 2, self.dy)
         return self.dx + (2 if self.align == "right" else -2), self.dy
 
 
@@ -79,10 +79,14 @@ def _around(far: float) -> list[Place]:
         across, down = math.cos(math.radians(degrees)), -math.sin(math.radians(degrees))
         align: Align = "center" if abs(across) < 0.1 else "left" if across > 0 else "right"
         found.append(Place(dx=round(far * across, 1), dy=round(far * down, 1), align=align, led=True))
+    aligned: tuple[Align, ...] = ("left", "right")
+    for down in (far, -far):  # where a point is near an edge
+        found += [Place(dx=-MARK if align == "left" else MARK, dy=down, align=align, led=True) for align in aligned]
     return found
 
 
 FAR = (22, 32, 44, 58)  # pixels that a line to a name is long
+TURNS = 16  # places at each length
 PLACES = (*BESIDE, *(place for far in FAR for place in _around(far)))
 
 
@@ -99,7 +103,7 @@ def strokes(ends: Sequence[Spot], pieces: int | None = None) -> Boxes:
     return np.concatenate([NOTHING, *found])
 
 
-STEPS = np.array([*range(len(BESIDE)), *(FURTHER + far / 4 + turn / 12 for far in FAR for turn in range(12))])
+STEPS = np.array([*range(len(BESIDE)), *(FURTHER + far / 4 + turn / TURNS for far in FAR for turn in range(TURNS))])
 LED = np.array([place.led for place in PLACES])
 LEADERS = np.stack([strokes([(0.0, 0.0), place.end], LEADER_PIECES) for place in PLACES])  # from a point at 0, 0
 CLEAR_OF_MARK = np.hypot(*LEADERS[..., :2].transpose(2, 0, 1)) > 2 * MARK + 2  # pieces of them

@@ -32,7 +32,7 @@ LEGEND = (
     "Marks: ✓ pass; ✗ fail; ? undecided; ! better than its original; · measured, not judged; – not measured. A mark is "
     "of the worst of a figure's criteria; the cell's page has each of them. Brackets hold the interval that a figure "
     "lies in, with 5 % error on each side, or less where a check was decided before its last look. A judged figure is "
-    "of the tokens or questions that decided. Charts are of all that were measured, and so is what a cell's page says is."
+    "of the tokens or questions that decided; charts are of all that were measured."
 )
 WORDS = (
     "may ship",
