@@ -241,5 +241,5 @@ def test_under_xdist_the_same_is_found_and_said(pytester, suite, earlier):
     result = pytester.runpytest_subprocess(*arguments, *CELL, "--baseline", "earlier", "--results", "now")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*regression against the baseline *earlier: size *worse.", "baseline *earlier: 1 regression in 1 figure*"]
+        ["*regression against the baseline *earlier: size *worse.", "  1 regression in 1 figure*"]
     )

@@ -53,5 +53,6 @@ def test_a_record_that_cannot_be_read_is_named_where_the_other_folder_has_it(tmp
     compared = compare(tmp_path / "base", tmp_path / "new")
     model = found[0][0].model_id
     assert compared.damaged == (str(tmp_path / side / f"{found[1][0].file_stem}.json"),)
+    assert not compared.whole  # so the exit code is not 0
     assert [cell.name for cell in compared.cells] == [f"{model}-bf16"]
     assert compare(tmp_path / "base", tmp_path / "new", models=[model]).damaged == compared.damaged
