@@ -22,7 +22,6 @@ SHORT = {
     "report/charts/charted.py": "the front page of charts and its members import it: there it would be a circle",
     "stats/tails.py": "the arithmetic of one chart, beside percentiles that are judged",
     "cli/conform.py": A_VERB,
-    "cli/merge.py": A_VERB,
     "cli/plan.py": A_VERB,
     "cli/prune.py": A_VERB,
     "cli/rank.py": A_VERB,

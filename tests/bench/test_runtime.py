@@ -61,6 +61,7 @@ def test_file_error_and_engine_error_stand_in_the_record(cell):
     assert cell.raw()["runtime/nll_nats"].shape == (96,)
 
 
+@pytest.mark.slow
 def test_what_was_run_once_is_taken_from_there(cell, folder, cache, monkeypatch):
     before = cell.samples("runtime")
     monkeypatch.setattr(Process, "ask", lambda *_: pytest.fail("a process was asked"))

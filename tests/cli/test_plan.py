@@ -29,6 +29,7 @@ def test_plan_says_what_a_selection_takes(empty_caches):
     assert "time: " in out
 
 
+@pytest.mark.slow
 def test_plan_takes_a_path_and_passes_on_what_pytest_says(empty_caches, tmp_path):
     (tmp_path / "test_own.py").write_text("def test_own(cell): pass")
     code, out, _ = plan(tmp_path, "test_own.py", "-k", "Tiny")

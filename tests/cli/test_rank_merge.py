@@ -41,6 +41,7 @@ def test_a_folder_without_any_ranking_is_2_and_says_of_every_cell_why(base, caps
     assert printed.count("raw samples of") == 8
 
 
+@pytest.mark.slow
 def test_merge_writes_one_folder_with_its_report(base, tmp_path, suite, capsys):
     for place, cell in enumerate(suite):
         write(tmp_path / f"shard{place % 2}", [cell])

@@ -158,6 +158,7 @@ def better_text(directory, part):
     folder.save(record, arrays, directory)
 
 
+@pytest.mark.slow
 def test_a_gate_on_another_text_alone_is_held_against_the_baseline(suite, pytester):
     (pytester.path / "other.txt").write_text((TINY_DIRECTORY / "heldout.txt").read_text()[20_000:60_000])
     corpora = ("--corpus", "tiny-heldout", "--corpus", "other.txt", "--tokens", "512", "--fixed")

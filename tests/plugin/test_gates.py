@@ -104,6 +104,7 @@ def other(pytester):
     return ("--corpus", "tiny-heldout", "--corpus", str(file))
 
 
+@pytest.mark.slow
 def test_a_text_with_an_option_of_its_own_is_judged_beside_the_first(suite, pytester, other):
     limits = (f"--max-ppl-delta={LAX}", f"--max-ppl-delta=other.txt={STRICT}")
     result = suite(CHECKS, *QUICK, *other, *limits)

@@ -135,6 +135,7 @@ def test_one_of_many_cells_that_alone_has_changed_is_found_at_the_end_as_compare
     assert {verdict.metric for verdict in read(paths[2]).verdicts if verdict.regressions} == {"perplexity_delta"}
 
 
+@pytest.mark.slow
 def test_at_most_one_in_twenty_equal_reruns_of_a_session_fails_and_each_as_compare_has_it(tmp_path):
     """Every cell's losses move by noise without direction; a check's own finding is one of the whole."""
     before = cells(models=1, recipes=("int8", "int4"), tokens=512)

@@ -25,6 +25,7 @@ def test_the_second_waits_says_so_and_gets_it_when_the_first_is_done(tmp_path):
     assert f"Counting waited for process {os.getpid()} on {platform.node()}, which is counting since 20" in err
 
 
+@pytest.mark.slow
 def test_who_waits_says_at_once_for_whom_now_and_then_and_when_it_goes_on(tmp_path, monkeypatch):
     said = io.StringIO()
     monkeypatch.setattr(progress, "_log", said)

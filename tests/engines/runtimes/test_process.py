@@ -96,6 +96,7 @@ with FAKE.start() as process:
 """
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_process_that_started_it(monkeypatch):
     monkeypatch.setenv("FAKE_MOOD", "hangs")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}

@@ -77,6 +77,7 @@ def test_known_tasks_run_with_questions_from_a_file(task, tmp_path):
         assert (samples.correct == samples.correct_raw).all()
 
 
+@pytest.mark.slow
 def test_a_group_is_its_tasks():
     found = members("mmlu")
     assert len(found) == len(set(found)) == 57
@@ -86,6 +87,7 @@ def test_a_group_is_its_tasks():
         members("mmlu_of_nothing")
 
 
+@pytest.mark.slow
 def test_a_groups_questions_are_sampled_from_all_its_tasks(monkeypatch, tmp_path):
     monkeypatch.setattr(task_set, "members", lambda task: ["tiny_facts", "tiny_endings"])
     few, more = (ask(["tiny_group"], limit=limit) for limit in (8, 30))

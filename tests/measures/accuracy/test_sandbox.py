@@ -180,6 +180,7 @@ CHILD = "import os, time\nif os.fork() == 0:\n    open({path!r}, 'w').write(str(
 WAIT = "while not os.path.exists({path!r}) or not open({path!r}).read():\n    time.sleep(0.01)\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["", "raise ValueError", "time.sleep(60)"])
 def test_children_do_not_outlive_the_program(end, tmp_path):
     path = str(tmp_path / "pid")
@@ -198,6 +199,7 @@ def test_a_program_started_by_the_program_does_not_outlive_it(tmp_path):
     assert gone(int(path.read_text()), within=5)
 
 
+@pytest.mark.slow
 def test_one_that_leaves_the_group_has_its_cpu_seconds_and_no_more(tmp_path):
     path = str(tmp_path / "pid")
     program = CHILD.format(path=path, rest="os.setsid()\n    while True:\n        pass") + WAIT.format(path=path)

@@ -4,6 +4,7 @@ import pytest
 from chromium import opened, resized, waited
 
 pytest.importorskip("altair")
+pytestmark = pytest.mark.slow
 FIGURES = "document.querySelectorAll('figure.chart').length"
 DRAWN = "document.querySelectorAll('figure.chart[data-drawn]').length"
 SHEET = "getComputedStyle(document.getElementById('vg-tooltip-element'))"

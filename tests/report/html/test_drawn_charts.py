@@ -10,6 +10,7 @@ from pytest_quantbench.report.charts import CHARTS, Charted, naming
 from pytest_quantbench.report.html import page as page_of
 
 pytest.importorskip("altair")
+pytestmark = pytest.mark.slow
 NAMED = ("pareto", "perplexity_by_bits", "kl_by_bits", "speed")
 # Of a chart: how wide its first panel is, and every point and every name that is shown, with what it is of and its box.
 DRAWN = """
