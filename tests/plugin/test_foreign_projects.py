@@ -13,7 +13,7 @@ ALWAYS = {
 }
 CONTROLLER = {
     f"pytest_quantbench.plugin.{name}"
-    for name in "badges github item_needs outcomes places telling tracking unsettled xdist".split()
+    for name in "badges github item_needs outcomes places suite telling tracking unsettled xdist".split()
 }
 CONFTEST = """
 import json
