@@ -28,7 +28,7 @@ from pytest_quantbench.catalog.models import TINY_DIRECTORY
 ROOT = Path(__file__).parent.parent
 RECIPES = ("bf16", "int4-rtn", "int4-gptq")
 SMALL = "--tokens 256 --limit 10 --runs 1 --fixed --calibration-sequences 4 -p no:cacheprovider --assert=plain"
-CHANGING = ("timestamp", "session", "throughput", "sha256", "raw_sha256")
+CHANGING = ("timestamp", "commands", "session", "throughput", "sha256", "raw_sha256")
 # How long T1 writes is not what is tried here.
 QUICK = "from pytest_quantbench.measures.throughput import THROUGHPUT\n\nTHROUGHPUT.new_tokens = 8\n"
 
