@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 
 # Plain MLX brings Metal on macOS; elsewhere the backend is an extra. On a CUDA box: make bench BACKEND=cuda
 ifeq ($(shell uname -s),Darwin)
-EXTRAS := plots,dev
+EXTRAS := torch,plots,dev
 else
 BACKEND ?= cpu
-EXTRAS := $(BACKEND),plots,dev
+EXTRAS := $(BACKEND),torch,plots,dev
 endif
 # T1 is shown and not judged on a CPU, and one run of each prompt shows as much there as three.
 RUNS := $(if $(filter cpu,$(BACKEND)),1,3)

@@ -35,7 +35,7 @@ class Timings:
     def _beside(self, target: Target) -> Target | None:
         """The reference, where its runs are interleaved with the target's."""
         paired = target.paired
-        if paired is None or self._inputs.engine.backend == "cpu":
+        if paired is None or not self._inputs.engine.judges_speed:
             return None
         together = sum(self._artifacts.of(each).manifest.stored_bytes for each in (target, paired))
         return paired if together < MEMORY_SHARE * memory_bytes() else None

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from pytest_quantbench.catalog.corpora import Sampling
 from pytest_quantbench.catalog.criteria import Overrides
@@ -22,6 +23,8 @@ class Settings:
     """One session's options. `tokens` None means the whole corpus; `criteria` are limits instead of the tables'."""
 
     results: Path = Path("results")
+    engine: str = "auto"  # or its name
+    activations: Literal["float32", "bfloat16"] = "float32"  # of walks
     report: Path | None = None
     cache: Path = field(default_factory=default_cache)
     runs: int = 3

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import cast
 
-from pytest_quantbench.engines.protocol import Ability, Engine
+from pytest_quantbench.engines.protocol import Ability, Activations, Engine
 from pytest_quantbench.errors import QuantbenchError, unknown
 
 __all__ = ["Engine", "get", "installed", "need"]
@@ -37,11 +37,13 @@ class Member:
 
 MEMBERS: Mapping[str, Member] = {
     "mlx": Member(place="pytest_quantbench.engines.mlx.engine:MlxEngine", package="mlx", extras="cpu, cuda"),
+    "torch": Member(place="pytest_quantbench.engines.torch.engine:TorchEngine", package="torch", extras="torch"),
 }
 
 
-def get(name: str | None = None) -> Engine:
-    """The engine of this name, the same object every time; None: the first one that is installed.
+def get(name: str | None = None, activations: Activations = "float32") -> Engine:
+    """The engine of this name that walks with these activations, the same object every time; None: the first one that
+    is installed.
 
     Raises UnknownNameError for a name that is in no table, QuantbenchError where what it needs is not installed.
     """
@@ -49,7 +51,7 @@ def get(name: str | None = None) -> Engine:
         name = next((each for each, member in MEMBERS.items() if member.is_installed), next(iter(MEMBERS)))
     if name not in MEMBERS:
         raise unknown("engine", name, list(MEMBERS))
-    return _made(MEMBERS[name])
+    return _made(MEMBERS[name], activations)
 
 
 def installed() -> list[Engine]:
@@ -64,10 +66,10 @@ def need(engine: Engine, ability: Ability) -> None:
 
 
 @cache
-def _made(member: Member) -> Engine:
+def _made(member: Member, activations: Activations) -> Engine:
     module, _, attribute = member.place.partition(":")
     try:
-        return cast(Engine, getattr(importlib.import_module(module), attribute)())
+        return cast(Engine, getattr(importlib.import_module(module), attribute)(activations=activations))
     except ImportError as error:
         first = member.extras.partition(",")[0]
         raise QuantbenchError(

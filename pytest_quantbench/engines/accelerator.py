@@ -85,7 +85,7 @@ def _graphics_cores(told: str) -> str:
 
 
 ASKED: Mapping[Backend, Callable[[], Accelerator | None]] = MappingProxyType(
-    {"cpu": _none, "cuda": _nvidia, "metal": _apple}
+    {"cpu": _none, "cuda": _nvidia, "metal": _apple, "mps": _apple}
 )
 
 

@@ -24,6 +24,8 @@ class Machine:
     os: str
     backend: Backend
     versions: Mapping[str, str]
+    engine: str = "mlx"  # records up to schema 6 do not say it: there was no other
+    activations: str = "float32"  # of walks
 
 
 def describe(engine: Engine) -> Machine:
@@ -35,6 +37,8 @@ def describe(engine: Engine) -> Machine:
         os=f"{platform.system()} {platform.release()} {platform.machine()}",
         backend=engine.backend,
         versions=versions(engine),
+        engine=engine.name,
+        activations=engine.activations,
     )
 
 

@@ -25,7 +25,8 @@ MEMORY_BYTES = 4 * 2**30  # of hidden states: 128 sequences of 2,048 tokens of a
 Config = Mapping[str, Any]
 Rows = NDArray[np.float32]
 Square = Callable[[Rows], Rows]  # (tokens, in) → rowsᵀ rows, (in, in): computed where the engine computes fastest
-Backend = Literal["metal", "cuda", "cpu"]
+Backend = Literal["metal", "cuda", "mps", "cpu"]
+Activations = Literal["float32", "bfloat16"]  # of walks: what hidden states and products are computed in
 Ability = Literal["walk", "calibrate", "resident"]
 Use = Literal["timed", "answers", "rounded answers"]
 
@@ -103,7 +104,9 @@ class EncodedWeights(Weights, Protocol):
 
 
 class Rounded:
-    """Weights to be walked with hidden states that are rounded to bfloat16 after every layer."""
+    """Weights to be walked in the other type of activations, for the noise floor: where the engine walks in float32,
+    with hidden states that are rounded to bfloat16 after every layer; where it walks in bfloat16, in float32.
+    """
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
@@ -199,7 +202,15 @@ class Engine(Decoder, Protocol):
 
     @property
     def backend(self) -> Backend:
-        """Where arrays land by default. Timings of a CPU are shown and not judged."""
+        """Where arrays land by default."""
+
+    @property
+    def activations(self) -> Activations:
+        """In what walks compute."""
+
+    @property
+    def judges_speed(self) -> bool:
+        """Whether its timings here are those of kernels that people deploy, and T1 is judged; else it is shown only."""
 
     def open(self, checkpoint: Checkpoint) -> Architecture:
         """The model of these files. Raises ModelError for an architecture or a config that the engine would not

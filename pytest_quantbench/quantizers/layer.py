@@ -4,13 +4,15 @@ A layer maps inputs x (…, in) to
 
     y = scale · grid(r(x · input_scales)) + what `sparse` and `low_rank` add to the matrix, times the same inputs
 
-where r puts the inputs on a grid of their own (`input_rule`). A part that is None is not there. Which kernels run it is
-the engine's business; the method's `decode` says what the result has to be: y = r(x) Wᵀ.
+where r puts the inputs on a grid of their own (`input_rule`). A part that is None is not there. With `columns`, some
+inputs do not go through the grid, but through a dense matrix of their own. With a `rotation`, what is above is that of
+the rotated matrix: inputs are rotated before it, its outputs are rotated back. Which kernels run it is the engine's
+business; the method's `decode` says what the result has to be: y = r(x) Wᵀ.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +58,51 @@ class Microscaled:
     def group(self) -> int:
         """How many weights of a row share a scale."""
         return self.form.group
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codebooks:
+    """Vectors of weights, each the sum of one word of every codebook, times the scale of its row.
+
+    A vector is `length` consecutive weights along a row (`along` = "inputs"), or of as many consecutive rows for one
+    and the same input (`along` = "outputs"). Rows, or inputs, beyond those of the matrix are dropped.
+    """
+
+    codes: NDArray[np.uint8] | NDArray[np.uint16]  # (stages, vectors along the outputs, vectors along the inputs)
+    words: Array  # (stages, words, length) float16 or float32
+    scales: Array  # (out,), or (1,) for all rows
+    along: Literal["inputs", "outputs"]
+    out_features: int
+    in_features: int
+
+    @property
+    def length(self) -> int:
+        """How many weights a vector has."""
+        return int(self.words.shape[2])
+
+    @property
+    def bits(self) -> int:
+        """Of the codes that one vector takes, over all stages."""
+        return len(self.codes) * int(self.words.shape[1] - 1).bit_length()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """Inputs that do not go through the grid (whose weights for them mean nothing) but through dense weights."""
+
+    places: NDArray[np.int32]  # (count,) inputs, ascending
+    values: Array  # (out, count)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotation:
+    """The grid is that of a rotated matrix G = T(out signs · W · in signs): W x = out signs · T⁻¹ G T (in signs · x).
+
+    T is the orthogonal Hadamard transform of `numerics.hadamard`, in blocks where a length has none.
+    """
+
+    input_signs: Matrix  # (padded in,): 1 or −1; inputs are padded with zeros up to it
+    output_signs: Matrix  # (out,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,28 +158,41 @@ class Fixed:
 
 
 InputRule: TypeAlias = PerToken | Fixed
+Grid: TypeAlias = Affine | Microscaled | Codebooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
     """What a quantized matrix consists of."""
 
-    grid: Affine | Microscaled | None = None  # None: the decoded matrix
+    grid: Grid | None = None  # None: the decoded matrix
     input_scales: Array | None = None  # (in,): inputs are multiplied by them
     input_rule: InputRule | None = None
     scale: Array | None = None  # (1,): one number for all outputs of the grid
     sparse: Sparse | None = None
     low_rank: LowRank | None = None
+    columns: Columns | None = None
+    rotation: Rotation | None = None
 
     @property
     def is_grid_alone(self) -> bool:
         """Whether there is nothing beside the grid, and no padding in it."""
-        beside = (self.input_scales, self.input_rule, self.scale, self.sparse, self.low_rank)
+        beside = (
+            self.input_scales,
+            self.input_rule,
+            self.scale,
+            self.sparse,
+            self.low_rank,
+            self.columns,
+            self.rotation,
+        )
         return self.grid is not None and not padding(self.grid) and all(part is None for part in beside)
 
 
-def padding(grid: Affine | Microscaled) -> int:
+def padding(grid: Grid) -> int:
     """By how much the rows of a grid are longer than the layer's inputs."""
+    if isinstance(grid, Codebooks):
+        return int(grid.codes.shape[2]) * (grid.length if grid.along == "inputs" else 1) - grid.in_features
     return int(grid.codes.shape[1] * 32 // grid.bits - grid.in_features)
 
 

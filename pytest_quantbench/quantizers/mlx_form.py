@@ -8,11 +8,18 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from pytest_quantbench.quantizers.encoding import Encoding
-from pytest_quantbench.quantizers.layer import Affine, Layer, Microscaled
+from pytest_quantbench.quantizers.layer import Affine, Codebooks, Layer, Microscaled
 from pytest_quantbench.quantizers.protocol import Array
 
 Grid: TypeAlias = Affine | Microscaled
 Entry: TypeAlias = dict[str, int | str]  # of a matrix in the `quantization` part of an MLX config.json
+
+
+def grid_of(layer: Layer | None) -> Grid | None:
+    """The grid of a layer that MLX has kernels for; None where the layer runs decoded there."""
+    if layer is None or layer.grid is None or isinstance(layer.grid, Codebooks) or layer.columns or layer.rotation:
+        return None
+    return layer.grid
 
 
 def kind_of(grid: Grid) -> tuple[int, int, str]:
@@ -30,12 +37,13 @@ def config_entry(layer: Layer | None, arrays: Mapping[str, Array]) -> Entry | No
     """The entry in the `quantization` part of an MLX config.json of a matrix that is stored as these arrays; None where
     they are not MLX's own form, so that it cannot open them.
     """
-    if layer is None or layer.grid is None or not layer.is_grid_alone:
+    grid = grid_of(layer)
+    if layer is None or grid is None or not layer.is_grid_alone:
         return None
-    own = stored(layer.grid)
+    own = stored(grid)
     if own.keys() != arrays.keys() or any(own[name] is not arrays[name] for name in own):
         return None
-    group, bits, mode = kind_of(layer.grid)
+    group, bits, mode = kind_of(grid)
     entry: Entry = {"group_size": group, "bits": bits}
     return entry if mode == "affine" else {**entry, "mode": mode}
 

@@ -15,6 +15,7 @@ class FakeEngine:
     """
 
     name, can, packages, backend = "fake", frozenset({"walk"}), (), "cpu"
+    activations, judges_speed = "float32", False
 
     def __init__(self, vocabulary, rows=()):
         self.vocabulary, self.rows, self.batches = vocabulary, dict(rows), ()

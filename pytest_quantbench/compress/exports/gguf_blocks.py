@@ -20,10 +20,11 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench.compress.exports.mlx_grids import Grid, held, why_not
+from pytest_quantbench.compress.exports.mlx_grids import held, why_not
 from pytest_quantbench.quantizers import Array
 from pytest_quantbench.quantizers.encoding import Encoding
 from pytest_quantbench.quantizers.layer import Affine
+from pytest_quantbench.quantizers.mlx_form import Grid
 from pytest_quantbench.quantizers.numerics.bit_packing import unpack
 from pytest_quantbench.quantizers.numerics.kquant_blocks import BLOCK, LAYOUTS
 

@@ -19,7 +19,7 @@ from pytest_quantbench.catalog.recipes import Part, Recipe
 from pytest_quantbench.checkpoints.layer_kinds import for_mlx_lm
 from pytest_quantbench.compress.exports.beside import copy_beside
 from pytest_quantbench.compress.exports.differences import Difference, told
-from pytest_quantbench.compress.exports.mlx_grids import Grid, held, why_not
+from pytest_quantbench.compress.exports.mlx_grids import held, why_not
 from pytest_quantbench.compress.exports.protocol import Job, Written
 from pytest_quantbench.compress.exports.safetensors_files import SafetensorsFiles
 from pytest_quantbench.engines.protocol import Architecture
@@ -28,7 +28,7 @@ from pytest_quantbench.progress import track
 from pytest_quantbench.quantizers import Array, Arrays, Layer, Statistics
 from pytest_quantbench.quantizers.encoding import Encoding
 from pytest_quantbench.quantizers.layer import Affine
-from pytest_quantbench.quantizers.mlx_form import Entry, kind_of, stored
+from pytest_quantbench.quantizers.mlx_form import Entry, Grid, kind_of, stored
 from pytest_quantbench.quantizers.numerics.affine_rounding import decoded
 
 TRIAL_SHAPE = (64, 256)

@@ -8,18 +8,17 @@ for activations have no place there.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TypeAlias
 
 import numpy as np
 
-from pytest_quantbench.quantizers.layer import Affine, Layer, Microscaled, Sparse, padding
+from pytest_quantbench.quantizers.layer import Affine, Codebooks, Layer, Microscaled, Sparse, padding
+from pytest_quantbench.quantizers.mlx_form import Grid, grid_of
 from pytest_quantbench.quantizers.numerics.bit_packing import pack, unpack
 
-Grid: TypeAlias = Affine | Microscaled
 GROUPS = (16, 32, 64, 128)  # that MLX has kernels for, of whatever mode
 REASONS: Mapping[str, Callable[[Layer], bool]] = {
     "rounds its inputs": lambda layer: layer.input_rule is not None,
-    "is no grid of codes and scales": lambda layer: layer.grid is None,
+    "is no grid of codes and scales": lambda layer: layer.grid is None or isinstance(layer.grid, Codebooks),
     "multiplies its inputs by scales": lambda layer: layer.input_scales is not None,
     "multiplies its outputs by a scale": lambda layer: layer.scale is not None,
     "adds a low-rank product": lambda layer: layer.low_rank is not None,
@@ -42,15 +41,17 @@ def why_not(layer: Layer | None) -> str | None:
     if layer is None:
         return "is no grid of codes and scales"
     found = next((reason for reason, applies in REASONS.items() if applies(layer)), None)
-    if found is None and layer.grid is not None and layer.grid.group not in GROUPS:
-        return f"has groups of {layer.grid.group}, not of {', '.join(map(str, GROUPS))}"
+    grid = grid_of(layer)
+    if found is None and grid is not None and grid.group not in GROUPS:
+        return f"has groups of {grid.group}, not of {', '.join(map(str, GROUPS))}"
     return found
 
 
 def held(layer: Layer) -> Held | None:
     """What MLX holds of a layer of which `why_not` has nothing to say; None where its padding cannot be cut off."""
-    assert layer.grid is not None
-    grid = layer.grid if not padding(layer.grid) else _cut(layer.grid)
+    grid = grid_of(layer)
+    assert grid is not None
+    grid = grid if not padding(grid) else _cut(grid)
     if grid is None or layer.sparse is None:
         return None if grid is None else Held(grid=grid)
     assert isinstance(grid, Affine)

@@ -23,6 +23,7 @@ from pytest_quantbench.engines.parameters import Capacity
 from pytest_quantbench.engines.protocol import (
     MEMORY_BYTES,
     Ability,
+    Activations,
     Backend,
     Config,
     EncodedWeights,
@@ -31,6 +32,7 @@ from pytest_quantbench.engines.protocol import (
     Weights,
 )
 from pytest_quantbench.engines.walk_proof import Proof
+from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.encoding import Encoding
 
@@ -43,7 +45,12 @@ class MlxEngine:
     packages: ClassVar[tuple[str, ...]] = ("mlx", "mlx-lm")
     paths_are_mlx_lms: ClassVar[bool] = True
 
-    def __init__(self, *, host: bool | None = None) -> None:
+    def __init__(self, *, activations: Activations = "float32", host: bool | None = None) -> None:
+        if activations != "float32":
+            raise QuantbenchError(
+                f"The engine mlx walks with float32 activations, not {activations}. Leave out --activations, or take "
+                f"--engine torch, which walks in both."
+            )
         self._host = backend() == "cpu" if host is None else host
 
     @property
@@ -55,6 +62,16 @@ class MlxEngine:
     def backend(self) -> Backend:
         """Where arrays land by default."""
         return backend()
+
+    @property
+    def activations(self) -> Activations:
+        """Always those."""
+        return "float32"
+
+    @property
+    def judges_speed(self) -> bool:
+        """On Metal and CUDA. MLX's kernels for a Linux CPU are not what anyone deploys."""
+        return backend() != "cpu"
 
     def open(self, checkpoint: Checkpoint) -> Opened:
         """mlx-lm's model of these files."""

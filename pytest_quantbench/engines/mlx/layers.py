@@ -17,7 +17,7 @@ from pytest_quantbench.engines.mlx.host_products import backend
 from pytest_quantbench.quantizers import Array, InputRule, Layer, PerToken
 from pytest_quantbench.quantizers.encoding import Encoding, Rules
 from pytest_quantbench.quantizers.layer import LEAST_SCALE, Fixed, padding
-from pytest_quantbench.quantizers.mlx_form import kind_of, stored
+from pytest_quantbench.quantizers.mlx_form import grid_of, kind_of, stored
 
 Rounding: TypeAlias = Callable[[mx.array], mx.array]
 
@@ -43,14 +43,16 @@ def module(layer: Layer, decode: Callable[[], Array]) -> nn.Module:
     the layer needs that.
     """
     product: nn.Module
-    if layer.grid is None:
+    grid = grid_of(layer)
+    if grid is None:
         product = nn.Linear(1, 1, bias=False)
         product.weight = to_mlx(decode())
     else:
-        group, bits, mode = kind_of(layer.grid)
+        group, bits, mode = kind_of(grid)
         product = nn.QuantizedLinear(128, 32, False, group_size=group, bits=bits, mode=mode)
-        product.update({name: to_mlx(array) for name, array in stored(layer.grid).items()})
-    return product if layer.is_grid_alone else Around(product, layer)
+        product.update({name: to_mlx(array) for name, array in stored(grid).items()})
+        return product if layer.is_grid_alone else Around(product, layer)
+    return product if layer.input_rule is None else Around(product, Layer(input_rule=layer.input_rule))
 
 
 class Around(nn.Module):
@@ -91,14 +93,16 @@ class Around(nn.Module):
 def native(encoding: Encoding) -> nn.Module | None:
     """The layer of a matrix as it is stored; None where it runs decoded."""
     (layer,) = encoding.layers()
-    return None if layer is None else module(layer, encoding.dense)
+    if layer is None or (layer.grid is not None and grid_of(layer) is None):
+        return None
+    return module(layer, encoding.dense)
 
 
 def native_experts(encoding: Encoding) -> nn.Module | None:
     """MLX's own quantized experts, where every expert's matrix is a grid alone and all are stored alike; else None."""
     from mlx_lm.models.switch_layers import QuantizedSwitchLinear
 
-    grids = [layer.grid for layer in encoding.layers() if layer is not None and layer.is_grid_alone]
+    grids = [grid_of(layer) for layer in encoding.layers() if layer is not None and layer.is_grid_alone]
     kinds = {kind_of(grid) for grid in grids if grid is not None}
     if len(grids) < encoding.shape[0] or len(kinds) != 1:
         return None
@@ -123,17 +127,18 @@ def dense(encoding: Encoding) -> mx.array | Array:
 
 def decoded(layer: Layer | None) -> mx.array | None:
     """The (out, in) float32 matrix of a layer by MLX's kernels; None where the layer has no grid."""
-    if layer is None or layer.grid is None:
+    grid = grid_of(layer)
+    if layer is None or grid is None:
         return None
-    group, bits, mode = kind_of(layer.grid)
-    held = {name: to_mlx(array) for name, array in stored(layer.grid).items()}
+    group, bits, mode = kind_of(grid)
+    held = {name: to_mlx(array) for name, array in stored(grid).items()}
     if mode == "affine":  # scales and biases as float32: what is decoded is not rounded to their 16 bits
         scales, biases = (held[name].astype(mx.float32) for name in ("scales", "biases"))
         dense = mx.dequantize(held["weight"], scales, biases, group_size=group, bits=bits)
     else:
         kind: dict[str, Any] = {"group_size": group, "bits": bits, "mode": mode}
         dense = mx.dequantize(held["weight"], held["scales"], **kind, dtype=mx.float32)
-    return _with_the_rest(dense[:, : layer.grid.in_features], layer)
+    return _with_the_rest(dense[:, : grid.in_features], layer)
 
 
 def _with_the_rest(dense: mx.array, layer: Layer) -> mx.array:

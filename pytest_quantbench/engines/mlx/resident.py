@@ -21,7 +21,7 @@ from pytest_quantbench.engines.mlx.skeleton import skeleton
 from pytest_quantbench.engines.protocol import EncodedWeights
 from pytest_quantbench.engines.resident import Generation, Sampler, Timed
 from pytest_quantbench.quantizers.encoding import Encoding
-from pytest_quantbench.quantizers.mlx_form import config_entry, kind_of
+from pytest_quantbench.quantizers.mlx_form import config_entry, grid_of, kind_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +102,10 @@ def _native(original: nn.Module, encoding: Encoding) -> nn.Module | None:
     if isinstance(original, nn.Linear):
         return native(encoding)
     arrays, layer = encoding.arrays, encoding.codec.layer(encoding.arrays)
-    if layer is None or layer.grid is None or config_entry(layer, arrays) is None:
+    grid = grid_of(layer)
+    if grid is None or config_entry(layer, arrays) is None:
         return None
-    group, bits, mode = kind_of(layer.grid)
+    group, bits, mode = kind_of(grid)
     rows, columns = original.weight.shape
     embedding = nn.QuantizedEmbedding(rows, columns, group_size=group, bits=bits, mode=mode)
     embedding.update({name: to_mlx(array) for name, array in arrays.items()})
