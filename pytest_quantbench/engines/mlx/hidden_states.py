@@ -53,4 +53,5 @@ class HiddenStates:
 
 def finite(states: mx.array) -> bool:
     """Whether all of them are numbers, by their sum."""
-    return bool(np.isfinite(view(states).sum(dtype=np.float64)))
+    with np.errstate(invalid="ignore"):  # +∞ and −∞ add up to no number, which is the answer
+        return bool(np.isfinite(view(states).sum(dtype=np.float64)))
