@@ -286,6 +286,17 @@ class Unlikeliest(NumpyEngine):
         return self.Logits(logits)
 
 
+class LeavesSomeOut(NumpyEngine):
+    """Losses are among the first thousand tokens."""
+
+    class Logits(HostLogits):
+        def nll(self, tokens):
+            return HostLogits(self._rows[:, :1024]).nll(tokens)
+
+    def told(self, logits):
+        return self.Logits(logits)
+
+
 class DivergesMore(NumpyEngine):
     """A divergence is told half as large again as it is."""
 

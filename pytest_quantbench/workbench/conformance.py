@@ -182,9 +182,9 @@ CHECKS: Mapping[str, Callable[[Quantizer], None]] = {
 def failures(quantizer: Quantizer) -> Iterator[tuple[str, str | None]]:
     """Every check's name, and what was wrong; None where nothing was. What is no quantizer is not checked further."""
     for name, check in CHECKS.items():
-        problem = problem(check, quantizer)
-        yield name, problem
-        if check is speaks_the_protocol and problem:
+        found = problem(check, quantizer)
+        yield name, found
+        if check is speaks_the_protocol and found:
             return
 
 

@@ -97,7 +97,12 @@ def answers_end_where_they_are_told(engine: Engine, models: SmallModels) -> None
     before = whole.text[: whole.text.index(stop)]
     demand(stopped.text == before and stopped.ended == "stop", f"before {stop!r} it ends with {stopped.text!r}")
     both = engine.load(weights, "answers").generate(
-        load_tokenizer(TINY_DIRECTORY), [prompt[:3], prompt], stops=[[], []], new_tokens=[2, WRITTEN], what="", end_tokens=()
+        load_tokenizer(TINY_DIRECTORY),
+        [prompt[:3], prompt],
+        stops=[[], []],
+        new_tokens=[2, WRITTEN],
+        what="",
+        end_tokens=(),
     )
     demand(len(both[0].tokens) == 2, f"an answer that may have 2 tokens has {len(both[0].tokens)}")
     demand(both[1].tokens == expected, "a prompt that goes together with another gets another answer")
@@ -114,7 +119,10 @@ def times_every_token(engine: Engine, models: SmallModels) -> None:
     steps = np.diff(timed.seconds, prepend=0)
     demand((steps >= 0).all() and timed.seconds[-1] > 0, f"the moments {timed.seconds} are in no order")
     again = engine.load(Given(model.opened(engine)), "answers").timed(prompt, WRITTEN)
-    demand(again.tokens == tuple(model.reference().greedy(prompt, WRITTEN)), "the tokens that are timed are not the likeliest")
+    demand(
+        again.tokens == tuple(model.reference().greedy(prompt, WRITTEN)),
+        "the tokens that are timed are not the likeliest",
+    )
 
 
 def _answers(engine: Engine, weights: Given, prompt: list[int], **how: Any) -> Generation:
@@ -137,4 +145,3 @@ def _clear_prompt(model: SmallModel) -> tuple[list[int], tuple[int, ...]]:
 def _demand_near(found: Any, expected: Any, what: str) -> None:
     away = np.abs(np.asarray(found, np.float64) - expected).max()
     demand(away <= LIMIT_NATS, f"{what} is off by {away:.2g} nats, more than {LIMIT_NATS:g}")
-

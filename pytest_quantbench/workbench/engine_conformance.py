@@ -16,6 +16,7 @@ from pytest_quantbench.workbench.conformance import problem
 from pytest_quantbench.workbench.engine_models import SmallModels, small_models
 
 Demand: TypeAlias = Callable[[Engine, SmallModels], None]
+FIRST: tuple[Demand, ...] = (weights.says_what_it_is,)  # what fails here is not checked further
 FOR_ALL: tuple[Demand, ...] = (
     weights.opens_every_parameter,
     weights.knows_its_capacity,
@@ -62,21 +63,22 @@ class Found:
     lacks: Ability | None = None
 
 
-def failures(engine: Engine) -> Iterator[Found]:
+def findings(engine: Engine) -> Iterator[Found]:
     """Every check, as it is made. What does not say what it is is not checked further."""
     with small_models() as models:
-        first = _made(weights.says_what_it_is, engine, models)
-        yield first
-        if first.problem:
-            return
+        for demanded in FIRST:
+            yield (found := made(demanded, engine, models))
+            if found.problem:
+                return
         for demanded in FOR_ALL:
-            yield _made(demanded, engine, models)
+            yield made(demanded, engine, models)
         for ability, several in OF_ABILITIES.items():
             for demanded in several:
-                yield _made(demanded, engine, models) if ability in engine.can else _left_out(demanded, ability)
+                yield made(demanded, engine, models) if ability in engine.can else _left_out(demanded, ability)
 
 
-def _made(demanded: Demand, engine: Engine, models: SmallModels) -> Found:
+def made(demanded: Demand, engine: Engine, models: SmallModels) -> Found:
+    """One check of an engine."""
     found = problem(lambda subject: demanded(subject, models), engine)
     return Found(name=demanded.__name__, demands=_sentence(demanded), problem=found)
 

@@ -43,7 +43,7 @@ CONFIG: Mapping[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 0,
 }
-WINDOWED = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 6}
+WINDOWED: Mapping[str, Any] = {"model_type": "mistral", "architectures": ["MistralForCausalLM"], "sliding_window": 6}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +130,20 @@ def random_tensors(config: Mapping[str, Any], seed: int) -> dict[str, NDArray[np
         return (1.5 * random.standard_normal((out, columns)) / np.sqrt(columns)).astype(np.float32)
 
     def norm() -> NDArray[np.float32]:
-        return (1 + 0.2 * random.standard_normal(HIDDEN)).astype(np.float32)
+        drawn: NDArray[np.float32] = (1 + 0.2 * random.standard_normal(HIDDEN)).astype(np.float32)
+        return drawn
 
     queries, keys = (config[f"num_{kind}_heads"] * HEAD_SIZE for kind in ("attention", "key_value"))
-    found = {EMBEDDINGS: random.standard_normal((config["vocab_size"], HIDDEN)).astype(np.float32), "model.norm.weight": norm()}
+    found = {
+        EMBEDDINGS: random.standard_normal((config["vocab_size"], HIDDEN)).astype(np.float32),
+        "model.norm.weight": norm(),
+    }
     for layer in range(config["num_hidden_layers"]):
         prefix = f"model.layers.{layer}."
-        found |= {f"{prefix}self_attn.{name}_proj.weight": matrix(rows, HIDDEN) for name, rows in zip("qkv", (queries, keys, keys), strict=True)}
+        found |= {
+            f"{prefix}self_attn.{name}_proj.weight": matrix(rows, HIDDEN)
+            for name, rows in zip("qkv", (queries, keys, keys), strict=True)
+        }
         found |= {f"{prefix}self_attn.o_proj.weight": matrix(HIDDEN, queries)}
         found |= {f"{prefix}mlp.{name}_proj.weight": matrix(INNER, HIDDEN) for name in ("gate", "up")}
         found |= {f"{prefix}mlp.down_proj.weight": matrix(HIDDEN, INNER)}

@@ -77,7 +77,7 @@ def branches_go_on_from_their_rows(engine: Engine, models: SmallModels) -> None:
 
 def keeps_to_a_window(engine: Engine, models: SmallModels) -> None:
     """Of a model with a sliding window a token sees the window alone; or `capacity` says that texts are no longer."""
-    model = models.llama(**WINDOWED)
+    model = models.llama(0, **WINDOWED)
     longest = engine.capacity(model.opened(engine).config).longest_input(20)
     batch = np.random.default_rng(2).integers(3, VOCABULARY, (2, min(20, longest)))
     _demand_walk(engine, model, behind_each_other([batch]))
@@ -86,8 +86,9 @@ def keeps_to_a_window(engine: Engine, models: SmallModels) -> None:
 def tracks_do_not_touch(engine: Engine, models: SmallModels) -> None:
     """Recipes that walk together get what each gets alone, to the last bit."""
     given, batches = [models.llama(seed).weights(engine) for seed in (0, 1)], behind_each_other(even_batches())
-    together = _run(engine, [given[0], Rounded(given[0]), given[1]], batches)
-    for track, alone in enumerate((given[0], Rounded(given[0]), given[1])):
+    several: tuple[Given | Rounded, ...] = (given[0], Rounded(given[0]), given[1])
+    together = _run(engine, several, batches)
+    for track, alone in enumerate(several):
         _demand_same(together, track, _run(engine, [alone], batches), 0, f"track {track} of three")
 
 
@@ -139,7 +140,9 @@ def the_hash_is_of_decoded_weights(engine: Engine, models: SmallModels) -> None:
     name = f"model.layers.{NAN_LAYER}.mlp.up_proj.weight"
     changed = models.llama().tensors[name].copy()
     changed[0, 0] = np.nextafter(changed[0, 0], np.float32(9), dtype=np.float32)
-    given = [models.llama(seed, change=change).weights(engine) for seed, change in ((0, {}), (0, {name: changed}), (1, {}))]
+    given = [
+        models.llama(seed, change=change).weights(engine) for seed, change in ((0, {}), (0, {name: changed}), (1, {}))
+    ]
     together = _run(engine, given, batches)
     for track, weights in enumerate(given):
         seen.append(alone := _run(engine, [weights], batches).weights_sha256())
@@ -217,5 +220,3 @@ def _positions(batches: Sequence[Batch]) -> list[tuple[NDArray[np.int64], NDArra
 def _asked(number: int, positions: int) -> NDArray[np.int64]:
     """(ASKED, positions) tokens."""
     return np.random.default_rng(number).integers(0, VOCABULARY, (ASKED, positions))
-
-

@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -35,21 +36,25 @@ def says_what_it_is(engine: Engine, models: SmallModels) -> None:
 
 def opens_every_parameter(engine: Engine, models: SmallModels) -> None:
     """An opened model has every published tensor once, in parameters that are made of them as `origin` says."""
-    for config in ({}, {"tie_word_embeddings": True}):
-        model = models.llama(**config)
+    for tied in (False, True):
+        model = models.llama(tie_word_embeddings=tied)
         opened = model.opened(engine)
         demand(list(opened.names) == [each.path for each in opened.parameters], "names and parameters differ")
         sources = [name for path in opened.names for name in opened.origin(path).sources]
         demand(set(sources) == set(model.tensors), f"origin names {len(set(sources))} tensors of {len(model.tensors)}")
         for parameter in opened.parameters:
             held = opened.array(parameter.path)
-            made = opened.made(parameter.path, {name: model.tensors[name] for name in opened.origin(parameter.path).sources})
+            made = opened.made(
+                parameter.path, {name: model.tensors[name] for name in opened.origin(parameter.path).sources}
+            )
             demand(held.shape == parameter.shape, f"{parameter.path} has shape {held.shape}, not {parameter.shape}")
             demand(np.array_equal(held, made), f"{parameter.path} is not made of the tensors that `origin` names")
             inside = parameter.layer is not None and parameter.path.startswith(opened.layers[parameter.layer])
             demand(inside or parameter.layer is None, f"{parameter.path} is said to be of layer {parameter.layer}")
         kinds = [each.kind for each in opened.parameters if each.layer == 0]
-        demand(kinds.count("linear") > 1 and "experts" not in kinds, f"the kinds of a layer's parameters are {set(kinds)}")
+        demand(
+            kinds.count("linear") > 1 and "experts" not in kinds, f"the kinds of a layer's parameters are {set(kinds)}"
+        )
 
 
 def knows_its_capacity(engine: Engine, models: SmallModels) -> None:
@@ -68,7 +73,7 @@ def shows_the_inputs(engine: Engine, models: SmallModels) -> None:
     for index in range(len(walk)):
         walk.observe(index, moments)
         walk.advance(index)
-    expected, reference = dict[str, Rows](), model.reference()
+    expected, reference = dict[str, Any](), model.reference()
     for text in (row for batch in batches for row in batch.tokens):
         seen: Seen = {}
         reference.logits(text, seen)
@@ -179,4 +184,3 @@ def _demand_close(found: Rows | None, expected: Rows, what: str) -> None:
     assert found is not None
     error, limit = np.abs(found - expected).max(), CLOSE * np.abs(expected).max() + 1e-7
     demand(error <= limit, f"{what} differs by {error:.2e}, more than {limit:.2e}")
-

@@ -46,7 +46,9 @@ class ReferenceLlama:
         return tokens[len(prompt) :]
 
     def _layer(self, prefix: str, states: Doubles, seen: Seen) -> Doubles:
-        states = states + self._attention(f"{prefix}self_attn.", self._norm(f"{prefix}input_layernorm.weight", states), seen)
+        states = states + self._attention(
+            f"{prefix}self_attn.", self._norm(f"{prefix}input_layernorm.weight", states), seen
+        )
         entered = self._norm(f"{prefix}post_attention_layernorm.weight", states)
         gate, up = (self._product(f"{prefix}mlp.{name}_proj.weight", entered, seen) for name in ("gate", "up"))
         return states + self._product(f"{prefix}mlp.down_proj.weight", gate / (1 + np.exp(-gate)) * up, seen)
@@ -73,7 +75,8 @@ class ReferenceLlama:
         angles = np.arange(tokens)[:, None] * self._config["rope_theta"] ** (-2 * np.arange(half) / size)
         first, second = heads[..., :half], heads[..., half:]
         return np.concatenate(
-            [first * np.cos(angles) - second * np.sin(angles), second * np.cos(angles) + first * np.sin(angles)], axis=-1
+            [first * np.cos(angles) - second * np.sin(angles), second * np.cos(angles) + first * np.sin(angles)],
+            axis=-1,
         )
 
     def _visible(self, tokens: int) -> NDArray[np.bool_]:
@@ -100,4 +103,5 @@ def nll_of(logits: Doubles, tokens: NDArray[np.integer]) -> Doubles:
     """(n,) negative log-likelihoods in nats of one token at each position of (n, vocabulary) logits."""
     largest = logits.max(-1)
     sums: Doubles = largest + np.log(np.exp(logits - largest[:, None]).sum(-1))
-    return sums - logits[np.arange(len(logits)), tokens]
+    found: Doubles = sums - logits[np.arange(len(logits)), tokens]
+    return found
