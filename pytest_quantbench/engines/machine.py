@@ -26,6 +26,7 @@ class Machine:
     versions: Mapping[str, str]
     engine: str = "mlx"  # records up to schema 6 do not say it: there was no other
     activations: str = "float32"  # of walks
+    judges_speed: bool | None = None  # whether T1 is judged here; null: not known
 
 
 def describe(engine: Engine) -> Machine:
@@ -39,6 +40,7 @@ def describe(engine: Engine) -> Machine:
         versions=versions(engine),
         engine=engine.name,
         activations=engine.activations,
+        judges_speed=engine.judges_speed,
     )
 
 
