@@ -28,6 +28,7 @@ class Machine:
     versions: Mapping[str, str]
     engine: str = "mlx"  # records up to schema 6 do not say it: there was no other
     activations: str = "float32"  # of walks
+    judges_speed: bool | None = None  # whether T1 is judged here; null: not known
 
     @property
     def runs_on(self) -> str:
@@ -48,6 +49,7 @@ def describe(engine: Engine) -> Machine:
         versions=versions(engine),
         engine=engine.name,
         activations=engine.activations,
+        judges_speed=engine.judges_speed,
     )
 
 
