@@ -13,12 +13,10 @@ from pytest_quantbench.record.merging import merge
 from pytest_quantbench.record.schema import read
 
 OLD, NEW = "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"
-
-
-@pytest.fixture(scope="module")
 TORCH = replace(MACHINE, engine="torch")
 
 
+@pytest.fixture(scope="module")
 def suite():
     return {record.recipe: (record, arrays) for record, arrays in cells(models=1, recipes=("int4", "int2"))}
 
