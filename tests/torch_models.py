@@ -1,4 +1,4 @@
-"""Small random models as the engine on PyTorch opens them, and the modules that it builds, filled with their weights."""
+"""Small random models as the engine on PyTorch opens them, and the modules that it builds, filled with weights."""
 
 import pytest
 

@@ -119,12 +119,13 @@ class _Trial:
         Raises ModelError where there is none.
         """
         subject, reasons = self._subject, []
+        expected: tuple[type[Exception], ...] = (ModelError, *subject.foreign)
         for config in smaller(subject.config, subject.kinds, subject.words):
             try:
                 twin = subject.twin(config)
                 self._vocabulary = twin.logits(np.zeros((1, 1), np.int64)).shape[-1]
                 anatomy = twin.anatomy(self._text(1, 9))
-            except (ModelError, *subject.foreign) as error:
+            except expected as error:
                 reasons.append(self._shown(error))
                 continue
             if set(twin.kinds) == set(subject.kinds):
@@ -134,9 +135,10 @@ class _Trial:
 
     def _tried(self, trial: Callable[[Proof], None], proof: Proof) -> str:
         """What is wrong; empty: nothing."""
+        expected: tuple[type[Exception], ...] = (_Differs, QuantbenchError, *self._subject.foreign)
         try:
             trial(proof)
-        except (_Differs, QuantbenchError, *self._subject.foreign) as error:
+        except expected as error:
             return self._shown(error)
         return ""
 

@@ -64,8 +64,8 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     """softmax(softcap · tanh(scaling · Q Kᵀ / softcap) + mask) V, as Transformers' plain attention defines it.
 
-    `query` (rows, heads, queries, d), `key` and `value` (rows, key heads, keys, d) → (rows, queries, heads, d). The sink
-    of a head, `s_aux` (heads,), is one more score that takes its share and has no value.
+    `query` (rows, heads, queries, d), `key` and `value` (rows, key heads, keys, d) → (rows, queries, heads, d). A sink
+    of each head, `s_aux` (heads,), is one more score that takes its share and has no value.
     """
     if softcap is None and s_aux is None:
         fused: tuple[torch.Tensor, None] = sdpa_attention_forward(
