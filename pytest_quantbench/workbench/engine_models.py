@@ -127,11 +127,11 @@ def random_tensors(config: Mapping[str, Any], seed: int) -> dict[str, NDArray[np
     random = np.random.default_rng(seed)
 
     def matrix(out: int, columns: int) -> NDArray[np.float32]:
-        return (1.5 * random.standard_normal((out, columns)) / np.sqrt(columns)).astype(np.float32)
+        drawn = 1.5 * random.standard_normal((out, columns)) / np.sqrt(columns)
+        return np.asarray(drawn, np.float32)
 
     def norm() -> NDArray[np.float32]:
-        drawn: NDArray[np.float32] = (1 + 0.2 * random.standard_normal(HIDDEN)).astype(np.float32)
-        return drawn
+        return np.asarray(1 + 0.2 * random.standard_normal(HIDDEN), np.float32)
 
     queries, keys = (config[f"num_{kind}_heads"] * HEAD_SIZE for kind in ("attention", "key_value"))
     found = {

@@ -46,6 +46,8 @@ def test_figures_are_the_records_with_intervals_and_how_many(records):
     assert rows["hellaswag, % right … answers lost, gained"] == [f"{task.right_to_wrong}, {task.wrong_to_right}"]
     assert rows["decode, tokens per second ± sd"] == [f"{speed.mean_tps:.1f} ± {speed.std_tps:.1f}"]
     assert rows["decode, tokens per second ± sd … runs"] == ["15"]
+    share = rows["decode, tokens per second ± sd … of what the memory's bandwidth allows"]
+    assert share == [f"{100 * speed.bound_share:.2g} %"]
     gap = speed.gap_sec["99.9"]
     assert rows["time per token, ms: p50 … p99.9"][0].startswith(f"{1000 * gap.estimate:.2f} [")
     assert rows["time per token, ms: p50 … gaps between tokens"] == [f"{speed.gaps:,}"]
@@ -82,7 +84,8 @@ def test_worst_matrices_and_the_noise_floor_stand_below(records):
     text = "\n".join(model_tables.section([records[0], dataclasses.replace(record, weights=weights)]))
     assert f"- int8: lowest SNR `{record.weights.worst_tensor}`, least cosine `b.weight`" in text
     assert (
-        "- noise floor, BF16 against itself with activations rounded to bfloat16: perplexity 0.0040 points, KL" in text
+        "- noise floor, BF16 against itself between float32 and bfloat16 activations: perplexity 0.0040 points, KL"
+        in text
     )
     floor = NoiseFloor(perplexity_points=9e-6, kl_nats=None, drop_points=None, flipped_points=None)
     small = make_record(recipe="bf16", level="bf16", noise_floor=floor)
