@@ -37,7 +37,7 @@ def product(layer: Layer, cpu: Instructions) -> CpuProduct:
     grid = layer.grid
     assert isinstance(grid, Affine | Microscaled)
     rows, padded = len(grid.codes), grid.codes.shape[1] * 32 // grid.bits
-    parts = parts_of(layer, rows, grid.in_features, padded)
+    parts = parts_of(layer, rows, grid.in_features if layer.rotation is None else padded, padded)
     kind, scales = _described(grid)
     arrays = {"codes": grid.codes.view(np.int32), **scales}
     held = {name: tensor_of(tiled(array)) for name, array in arrays.items()} | dict(parts.arrays)
@@ -51,7 +51,9 @@ def _described(grid: Affine | Microscaled) -> tuple[Lanes, Mapping[str, Array]]:
     if isinstance(grid, Microscaled):
         numbers = Numbers(form="E4M3" if grid.bits == 8 else "E2M1")
         scales = "E8M0" if grid.form.powers_of_two else "E4M3"
-        return Lanes(numbers=numbers, bits=grid.bits, group=grid.group, scales=scales, biased=False), {"scales": grid.scales}
+        return Lanes(numbers=numbers, bits=grid.bits, group=grid.group, scales=scales, biased=False), {
+            "scales": grid.scales
+        }
     middle = 2 ** (grid.bits - 1)
     centred = bool(np.array_equal(grid.biases.astype(np.float32), -middle * grid.scales.astype(np.float32)))
     numbers, kept = Numbers(middle=middle if centred else 0), {"scales": grid.scales}

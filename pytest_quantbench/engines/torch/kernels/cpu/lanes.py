@@ -122,15 +122,16 @@ class LanesGrid:
                     total.set(total.get() + each.value())
         return [[each.get() for each in rows] for rows in sums]
 
-    def _run(
-        self, code: Code, codes: Value, inputs: Sequence[Value], count: int, totals: "list[list[_Sum]]"
-    ) -> None:
+    def _run(self, code: Code, codes: Value, inputs: Sequence[Value], count: int, totals: "list[list[_Sum]]") -> None:
         """Decode `count` codes of each row and multiply them by the inputs, without a loop."""
         bits, lanes = self.kind.bits, self.cpu.lanes
         size = unit(bits)
         for start in range(0, count, size):
             words = [
-                [codes.load((start * bits // 32 + word) * ROWS + part * lanes, "i32", lanes) for word in range(size * bits // 32)]
+                [
+                    codes.load((start * bits // 32 + word) * ROWS + part * lanes, "i32", lanes)
+                    for word in range(size * bits // 32)
+                ]
                 for part in range(self.parts)
             ]
             for place in range(size):
@@ -158,4 +159,3 @@ class _Sum:
         for part in self._parts[1:]:
             total = total + part
         return total
-

@@ -13,7 +13,7 @@ SCALES = {"float16": "i16", "bfloat16": "i16", "float32": "f32", "E8M0": "i8", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """What codes stand for: integers less `middle`, or small floating-point numbers of Microscaling Formats 1.0, §5.3."""
+    """What codes stand for: integers less `middle`, or the small floats of Microscaling Formats 1.0, §5.3."""
 
     form: Form = "integers"
     middle: int = 0

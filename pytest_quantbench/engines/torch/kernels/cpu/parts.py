@@ -31,9 +31,7 @@ def possible(layer: Layer) -> bool:
 
 
 def parts_of(layer: Layer, rows: int, inputs: int, padded: int) -> Parts:
-    """Of an (out, in) matrix, whose grid has rows of `padded` inputs. Inputs are scaled within unless a rule has to come
-    between.
-    """
+    """Of an (out, in) matrix, whose grid has rows of `padded` inputs. A rule takes the scales out."""
     scaled = layer.input_scales is not None and layer.input_rule is None
     thin = layer.low_rank is not None or layer.columns is not None
     beside = Beside(
@@ -44,7 +42,7 @@ def parts_of(layer: Layer, rows: int, inputs: int, padded: int) -> Parts:
         sparse=layer.sparse is not None,
     )
     arrays: dict[str, Array] = {}
-    if scaled:
+    if scaled and layer.input_scales is not None:
         arrays["input_scales"] = _floats(layer.input_scales)
     if layer.scale is not None:
         arrays["scale"] = _floats(layer.scale)

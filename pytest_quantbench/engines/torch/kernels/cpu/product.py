@@ -1,7 +1,7 @@
 """The module that runs a compiled kernel, and the operator of PyTorch's by which graphs contain it."""
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -77,10 +77,10 @@ class CpuProduct(Product):
         self._names = [slot for slot in slots if slot in arrays]
         self._numbers = [ARRAY if slot in arrays else known[slot] for slot in slots]
         self._job: _Job | None = None
-        self._bound: list[_Job] = []
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, in) → (…, out), of the inputs' type."""
+        y: torch.Tensor
         flat = x.reshape(-1, x.shape[-1]).to(torch.float32).contiguous()
         if torch.compiler.is_compiling() or type(x) is not torch.Tensor:
             y = cpu_product(flat, self._arrays(), self._numbers, self.rows, self.key)
@@ -96,27 +96,18 @@ class CpuProduct(Product):
             self._job = _Job(self.key, self._arrays(), self._numbers)
         return self._job.run(x, torch.empty(len(x), self.rows) if out is None else out)
 
-    def bound(self, x: torch.Tensor, out: torch.Tensor) -> tuple[MachineCode, int]:
-        """The code, and the address of a job of its own for these inputs and outputs, for programs that call many
-        kernels without Python in between. Whoever asks keeps the tensors and this module alive.
-        """
-        job = _Job(self.key, self._arrays(), self._numbers)
-        job.place(x, out)
-        self._bound.append(job)
-        return job.code, job.address
-
     def _arrays(self) -> list[torch.Tensor]:
         return [getattr(self, name) for name in self._names]
 
     def _apply(self, *arguments: Any, **how: Any) -> "CpuProduct":
         """What moves buffers makes jobs invalid."""
-        self._job, self._bound = None, []
-        result: CpuProduct = super()._apply(*arguments, **how)
+        self._job = None
+        result: CpuProduct = super()._apply(*arguments, **how)  # type: ignore[no-untyped-call]
         return result
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy makes jobs of its own."""
-        return {**self.__dict__, "_job": None, "_bound": []}
+        """A copy makes a job of its own."""
+        return {**self.__dict__, "_job": None}
 
 
 class _Job:
@@ -135,6 +126,10 @@ class _Job:
         slots[0], slots[1], slots[2], slots[3] = x.data_ptr(), x.shape[1], y.data_ptr(), y.shape[1]
         slots[4] = x.shape[0]
 
+    def again(self, address: int) -> None:
+        """Do it once more, with what has been put where the inputs were."""
+        self.code.run(address)
+
     def run(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Do it."""
         self.place(x, y)
@@ -151,3 +146,13 @@ def cpu_product(x: torch.Tensor, arrays: list[torch.Tensor], numbers: list[int],
 @cpu_product.register_fake
 def _(x: torch.Tensor, arrays: list[torch.Tensor], numbers: list[int], rows: int, key: str) -> torch.Tensor:
     return x.new_empty(len(x), rows)
+
+
+def bind(given: tuple[Any, ...], out: torch.Tensor) -> tuple[Callable[[int], None], tuple[int]]:
+    """From the operator's arguments and where its result goes: a function and what it is called with, again and again,
+    by programs whose tensors stay where they are. It holds what it reads; `given` and `out` are contiguous.
+    """
+    x, arrays, numbers, _, key = given
+    job = _Job(key, arrays, numbers)
+    job.place(x, out)
+    return job.again, (job.address,)

@@ -15,7 +15,7 @@ from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instruction
 from pytest_quantbench.engines.torch.kernels.cpu.product import CpuProduct, Plan
 from pytest_quantbench.engines.torch.kernels.cpu.skeleton import ROWS, Beside
 from pytest_quantbench.engines.torch.kernels.cpu.writing import Code, Value, Variable
-from pytest_quantbench.engines.torch.kernels.dense import tensor_of
+from pytest_quantbench.engines.torch.kernels.dense import decoded, tensor_of
 from pytest_quantbench.engines.torch.kernels.protocol import ALL, Decode, Product
 from pytest_quantbench.quantizers import Layer
 
@@ -91,10 +91,12 @@ def fits(layer: Layer, device: torch.device, dtype: torch.dtype) -> bool:
     return all(getattr(layer, part) is None for part in ALL)
 
 
-def made(layer: Layer, decode: Decode, device: torch.device, dtype: torch.dtype) -> Product | None:
-    """The module for this CPU; None where the matrix is not of 16 bits."""
+def made(layer: Layer, decode: Decode, device: torch.device, dtype: torch.dtype) -> Product:
+    """The module for this CPU; PyTorch's own where numbers do not have 16 bits."""
     weight = tensor_of(decode())
-    return product(weight, instructions()) if weight.dtype in TYPES else None
+    if weight.dtype not in TYPES:
+        return decoded(layer, lambda: weight, device, dtype)
+    return product(weight, instructions())
 
 
 def product(weight: torch.Tensor, cpu: Instructions) -> CpuProduct:

@@ -1,0 +1,176 @@
+"""How an engine is found by its name, and made; which one is meant where none is named.
+
+Engines are this package's own (`MEMBERS`), a third party's by the entry-point group `pytest_quantbench.engines`, or
+named `package.module:Class`; such a class is made with `activations=`, as ours are. None is imported before it is asked
+for. What is faster here is looked up without importing PyTorch, MLX or numpy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from operator import attrgetter
+from typing import TYPE_CHECKING, cast
+
+from pytest_quantbench.catalog.settings import AUTO, ENVIRONMENT, default_engine
+from pytest_quantbench.errors import QuantbenchError, unknown
+
+if TYPE_CHECKING:
+    from pytest_quantbench.engines.protocol import Activations, Engine
+
+GROUP = "pytest_quantbench.engines"
+REQUIRED = ("name", "can", "packages", "paths_are_mlx_lms", "version", "backend", "activations", "judges_speed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """Where an engine is: its class, the package that it cannot do without, the extras that bring that package, in what
+    it can walk, and the devices of which one may be chosen behind its name, as in `torch:cpu`.
+    """
+
+    place: str
+    package: str
+    extras: tuple[str, ...]
+    activations: tuple[Activations, ...] = ("float32",)
+    devices: tuple[str, ...] = ()
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the package is there; it is not imported."""
+        return importlib.util.find_spec(self.package) is not None
+
+    @property
+    def install(self) -> str:
+        """What to type where it is missing."""
+        return " or ".join(f"pip install 'pytest-quantbench[{extra}]'" for extra in self.extras)
+
+
+MEMBERS: Mapping[str, Member] = {
+    "mlx": Member(place="pytest_quantbench.engines.mlx.engine:MlxEngine", package="mlx", extras=("cpu", "cuda")),
+    "torch": Member(
+        place="pytest_quantbench.engines.torch.engine:TorchEngine",
+        package="torch",
+        extras=("torch",),
+        activations=("float32", "bfloat16"),
+        devices=("cpu", "cuda", "mps"),
+    ),
+}
+
+
+def names() -> list[str]:
+    """Every engine that can be asked for by its name: ours, their devices, and those that third parties registered."""
+    own = list(MEMBERS) + [f"{name}:{device}" for name, each in MEMBERS.items() for device in each.devices]
+    return own + sorted({point.name for point in entry_points(group=GROUP)} - set(MEMBERS))
+
+
+def get(name: str | None = None, activations: Activations = "float32") -> Engine:
+    """The engine of this name that walks with these activations, the same object every time; see `chosen`."""
+    return _made(chosen(name, activations), activations)
+
+
+def chosen(name: str | None = None, activations: Activations = "float32") -> str:
+    """The engine's own name. None: what the environment variable QUANTBENCH_ENGINE says; `auto`: see `automatic`. Looks
+    what is installed, and imports nothing.
+
+    Raises UnknownNameError for a name that nobody registered, QuantbenchError where what it needs is not installed, and
+    for activations or a device that it does not have.
+    """
+    name = name or default_engine()
+    if name == AUTO:
+        return automatic(activations)
+    own, _, device = name.partition(":")
+    if (member := MEMBERS.get(own)) is None:
+        if ":" not in name and name not in names():
+            raise unknown("engine", name, [AUTO, *names()], _hint(name))
+        return name
+    if device and not member.devices:
+        raise QuantbenchError(f"The engine {own!r} takes no device, as in {name!r}. Leave out ':{device}'.")
+    if device and device not in member.devices:
+        raise unknown("engine", name, [AUTO, *names()], _hint(name))
+    if activations not in member.activations:
+        able = next(other for other, each in MEMBERS.items() if activations in each.activations)
+        raise QuantbenchError(
+            f"The engine {own!r} walks with {member.activations[0]} activations only. Leave out --activations "
+            f"{activations}, or choose --engine {able}, which has both."
+        )
+    if not member.is_installed:
+        raise QuantbenchError(
+            f"The engine {own!r} needs the package {member.package}, which is not installed. Run {member.install}, or "
+            f"choose --engine {AUTO}."
+        )
+    return name
+
+
+def _hint(name: str) -> str:
+    told = f" The environment variable {ENVIRONMENT} names it." if os.environ.get(ENVIRONMENT) == name else ""
+    return f"Or name your own as package.module:Class.{told}"
+
+
+def automatic(activations: Activations = "float32") -> str:
+    """The engine that is faster here, of those that are installed and walk with these activations: MLX on Metal, where
+    its kernels are Apple's own; else PyTorch, which runs on CUDA, and on a CPU walks in less time than MLX, whose wheel
+    for Linux has no fast products.
+
+    Raises QuantbenchError where none is installed.
+    """
+    is_metal = platform.system() == "Darwin" and platform.machine() == "arm64"
+    order = [each for each in (("mlx", "torch") if is_metal else ("torch", "mlx")) if each in MEMBERS]
+    able = [each for each in order if activations in MEMBERS[each].activations]
+    for name in able:
+        if MEMBERS[name].is_installed:
+            return name
+    ways = " or ".join(MEMBERS[name].install for name in able)
+    raise QuantbenchError(
+        f"No engine can run a model here with {activations} activations: {' and '.join(able)} "
+        f"{'is' if len(able) == 1 else 'are'} not installed. Run {ways}."
+    )
+
+
+def installed() -> list[Engine]:
+    """Each of this package's engines whose library is here. Those of third parties are not among them: what somebody
+    installed for another purpose must not break a check of a quantizer. They are asked for by their names.
+    """
+    return [get(name) for name, member in MEMBERS.items() if member.is_installed]
+
+
+@cache
+def _made(name: str, activations: Activations) -> Engine:
+    own, _, device = name.partition(":")
+    if own not in MEMBERS:
+        return _foreign(name, activations)
+    member = MEMBERS[own]
+    module, _, attribute = member.place.partition(":")
+    try:
+        made = getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise QuantbenchError(f"The engine {own!r} cannot be imported: {error}. Run {member.install}.") from error
+    return cast("Engine", made(activations=activations, **({"device": device} if device else {})))
+
+
+def _foreign(name: str, activations: Activations) -> Engine:
+    """A third party's, registered or named as package.module:Class."""
+    points = {point.name: point.value for point in entry_points(group=GROUP)}
+    module, _, attribute = points.get(name, name).partition(":")
+    if not (module and attribute) or module.startswith("."):
+        raise QuantbenchError(f"The engine {name!r} is not named as package.module:Class.")
+    try:
+        found = attrgetter(attribute)(importlib.import_module(module))
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise QuantbenchError(f"The engine {name!r} cannot be imported: {error}.") from error
+    if not isinstance(found, type):
+        raise QuantbenchError(f"{name!r} is no engine: it is a {type(found).__name__}, not a class.")
+    try:
+        made = found(activations=activations)
+    except TypeError as error:
+        raise QuantbenchError(f"The engine {name!r} cannot be made with {activations=!r}: {error}.") from error
+    if lacking := [each for each in REQUIRED if not hasattr(made, each)]:
+        raise QuantbenchError(
+            f"{name!r} is no engine: it lacks {', '.join(lacking)}. docs/add-an-engine.md shows what one has."
+        )
+    return cast("Engine", made)
