@@ -1,10 +1,11 @@
 """A whole model in memory: what it answers, and how fast."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
 Ending = Literal["stop", "eos", "length"]
+Step = Literal["captured", "module by module"]  # how one decode step is run: replayed whole, or by Python's calls
 Sampler: TypeAlias = Callable[[Any], Any]  # an engine's own: (rows, vocabulary) log-probabilities → (rows,) tokens
 
 
@@ -45,6 +46,20 @@ class Resident(Generator, Protocol):
     @property
     def dense_layers(self) -> int:
         """How many encoded matrices have no native layer."""
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What one decode step has to read of the weights, with their scales, codebooks and all: of a table of
+        embeddings one row, unless it is the output head too; of experts those that a token goes through.
+        """
+
+    @property
+    def kernels(self) -> Mapping[str, int]:
+        """Through which kernels the matrices are multiplied: name → how many."""
+
+    @property
+    def step(self) -> Step:
+        """How a decode step is run."""
 
     def generate(
         self,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import vocabulary
 from pytest_quantbench.engines.machine import version_of
-from pytest_quantbench.engines.mlx import layers, resident
+from pytest_quantbench.engines.mlx import bytes_read, layers, resident
 from pytest_quantbench.engines.mlx.arrays import save, to_mlx, to_numpy
 from pytest_quantbench.engines.mlx.host_products import backend
 from pytest_quantbench.engines.mlx.opened_checkpoint import Opened
@@ -139,6 +139,10 @@ class MlxEngine:
             mx.eval(matrix @ matrix)
             seconds.append(time.perf_counter() - began)
         return 1 / min(seconds)
+
+    def read_bytes_per_second(self) -> float:
+        """By MLX on an accelerator, by numpy on a CPU."""
+        return bytes_read.read_bytes_per_second()
 
     def release(self) -> None:
         """Give back memory that MLX holds for reuse."""

@@ -4,22 +4,22 @@ On a CPU quality is not measured on that: MLX's quantized products sum in the ac
 noisier than the quantizers under test. Answers are generated there on decoded weights, multiplied in numpy: `host`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
-from pytest_quantbench.engines.mlx import generate
+from pytest_quantbench.engines.mlx import bytes_read, generate
 from pytest_quantbench.engines.mlx.arrays import as_mlx, to_mlx
 from pytest_quantbench.engines.mlx.experts import is_stack, multiplies
 from pytest_quantbench.engines.mlx.host_products import backend, on_host
 from pytest_quantbench.engines.mlx.layers import dense, native, native_experts, ruled
 from pytest_quantbench.engines.mlx.skeleton import skeleton
-from pytest_quantbench.engines.protocol import EncodedWeights
-from pytest_quantbench.engines.resident import Generation, Sampler, Timed
+from pytest_quantbench.engines.protocol import Config, EncodedWeights
+from pytest_quantbench.engines.resident import Generation, Sampler, Step, Timed
 from pytest_quantbench.quantizers.encoding import Encoding
 from pytest_quantbench.quantizers.mlx_form import config_entry, grid_of, kind_of
 
@@ -32,6 +32,18 @@ class Resident:
     activations: str
     dense_layers: int
     host: bool = False
+    config: Config = field(default_factory=dict)
+    step: Step = "module by module"
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What one decode step reads of MLX's arrays (see bytes_read)."""
+        return bytes_read.bytes_per_token(self.model, self.config)
+
+    @property
+    def kernels(self) -> Mapping[str, int]:
+        """MLX's products, by the kind of their matrix."""
+        return bytes_read.kernels(self.model)
 
     def generate(self, tokenizer: Any, prompts: Sequence[Sequence[int]], **how: Any) -> list[Generation]:
         """Answers to prompts, several at a time (see generate)."""
@@ -77,7 +89,7 @@ def load(weights: EncodedWeights, *, host: bool = False, other_activations: bool
     mx.eval(model.parameters())
     _place(model, weights, host)
     name_of_type = str(activations).removeprefix("mlx.core.")
-    return Resident(model=model, activations=name_of_type, dense_layers=dense_layers, host=host)
+    return Resident(model=model, config=weights.config, activations=name_of_type, dense_layers=dense_layers, host=host)
 
 
 def _place(model: nn.Module, weights: EncodedWeights, host: bool) -> None:

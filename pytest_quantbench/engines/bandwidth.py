@@ -1,0 +1,38 @@
+"""Reading memory: how fast it goes, and how much of a model one token has to read. The roofline of T1 is made of both.
+
+Decoding one token at a time multiplies every matrix with a single vector, so its weights are read once and used once:
+tokens per second ≤ bytes per second / bytes per token (Williams, Waterman, Patterson, Roofline, CACM 52(4), 2009).
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+READ_BYTES = 256 * 2**20  # several times the caches of what models run on
+REPEATS = 5
+CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k", "experts_per_token")
+
+
+def best_rate(read: Callable[[], object], read_bytes: int, repeats: int = REPEATS) -> float:
+    """Bytes per second: the best of a few, after one that is not counted."""
+    seconds = []
+    for _ in range(1 + repeats):
+        began = time.perf_counter()
+        read()
+        seconds.append(time.perf_counter() - began)
+    return read_bytes / min(seconds[1:])
+
+
+def on_one_thread() -> float:
+    """Bytes per second that one thread reads: numpy's largest number of an array."""
+    held = np.ones(READ_BYTES // 4, np.float32)
+    return best_rate(held.max, held.nbytes)
+
+
+def experts_read(config: Mapping[str, Any], experts: int) -> int:
+    """How many of so many experts one token goes through, by its config; all of them where it does not say."""
+    parts = [config, *(part for part in config.values() if isinstance(part, Mapping))]
+    told: list[int] = [part[name] for part in parts for name in CHOSEN if isinstance(part.get(name), int)]
+    return min([experts, *told[:1]])

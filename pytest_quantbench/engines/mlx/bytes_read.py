@@ -1,0 +1,65 @@
+"""What one decode step of a resident model reads, and through which of MLX's kernels it goes."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+
+from pytest_quantbench.engines import bandwidth
+from pytest_quantbench.engines.mlx.host_products import backend
+
+
+def bytes_per_token(model: nn.Module, config: Mapping[str, Any]) -> int:
+    """Of a table of embeddings one row, unless no other matrix has as many rows: then it is the output head too. Of a
+    stack of experts as many as the config says that a token goes through.
+    """
+    parts = dict(_with_arrays(model))
+    tables = {path for path, module in parts.items() if isinstance(module, nn.Embedding | nn.QuantizedEmbedding)}
+    heads = {len(module["weight"]) for path, module in parts.items() if path not in tables and _is_matrix(module)}
+    total = 0
+    for path, module in parts.items():
+        held = sum(array.nbytes for array in _arrays(module))
+        if path in tables and (rows := len(module["weight"])) in heads:
+            held //= rows
+        elif _is_matrix(module) and module["weight"].ndim == 3:
+            experts = len(module["weight"])
+            held = held * bandwidth.experts_read(config, experts) // experts
+        total += held
+    return total
+
+
+def kernels(model: nn.Module) -> dict[str, int]:
+    """MLX's products by their kind of matrix: `quantized_matmul, affine, 4 bits`, `matmul, float32`."""
+    return dict(Counter(_kernel(module) for _, module in _with_arrays(model) if _is_matrix(module)))
+
+
+def read_bytes_per_second() -> float:
+    """On an accelerator the largest number of an array of MLX's; on a CPU numpy's, which reads four times as fast."""
+    if backend() == "cpu":
+        return bandwidth.on_one_thread()
+    held = mx.zeros(bandwidth.READ_BYTES * 8 // 4, mx.float32)  # an accelerator's caches are larger, its memory faster
+    mx.eval(held)
+    return bandwidth.best_rate(lambda: mx.eval(held.max()), held.nbytes)
+
+
+def _kernel(module: nn.Module) -> str:
+    if "scales" not in module:
+        return f"matmul, {str(module['weight'].dtype).removeprefix('mlx.core.')}"
+    return f"quantized_matmul, {module.mode}, {module.bits} bits"
+
+
+def _is_matrix(module: nn.Module) -> bool:
+    return "weight" in module and module["weight"].ndim > 1
+
+
+def _with_arrays(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Every module that holds arrays of its own, with its path."""
+    for path, module in model.named_modules():
+        if _arrays(module):
+            yield path, module
+
+
+def _arrays(module: nn.Module) -> list[mx.array]:
+    return [value for value in module.values() if isinstance(value, mx.array)]

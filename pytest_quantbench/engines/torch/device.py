@@ -1,0 +1,63 @@
+"""Where PyTorch computes: which device a machine has, and whether something fits into its memory."""
+
+import torch
+
+from pytest_quantbench.engines.machine import memory_bytes
+from pytest_quantbench.errors import QuantbenchError
+
+DEVICES = ("cuda", "mps", "cpu")  # the first that is there is taken
+
+
+def available() -> list[str]:
+    """The kinds of devices that this build of PyTorch can compute on here."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return [name for name in DEVICES if there[name]]
+
+
+def chosen(name: str | None = None) -> torch.device:
+    """The device of this name, such as `cuda`, `cuda:1` or `cpu`; None: the best that is there.
+
+    Raises QuantbenchError for one that PyTorch does not have here, saying whether the build or the machine lacks it.
+    """
+    there = available()
+    kind, _, number = (name or there[0]).partition(":")
+    if kind not in DEVICES:
+        raise QuantbenchError(f"PyTorch is to compute on {name!r}. Choose from: {', '.join(DEVICES)}.")
+    if kind not in there:
+        raise QuantbenchError(
+            f"PyTorch was asked to compute on {kind} and cannot: {_why_not(kind)} Here it has: {', '.join(there)}."
+        )
+    if number and not (kind == "cuda" and number.isdecimal() and int(number) < torch.cuda.device_count()):
+        count = torch.cuda.device_count() if kind == "cuda" else 1
+        raise QuantbenchError(f"PyTorch was asked to compute on {name}, and there are {count} devices of this kind.")
+    return torch.device(name or kind)
+
+
+def _why_not(kind: str) -> str:
+    """What is missing, with what would help."""
+    if kind == "mps":
+        return "this is no Mac with Metal, or PyTorch was built without it."
+    if torch.version.cuda is None and torch.version.hip is None:
+        return (
+            f"torch {torch.__version__} is built for CPUs only. Install a build with CUDA (see pytorch.org), or leave "
+            f"out the device."
+        )
+    return f"torch {torch.__version__} is built for CUDA {torch.version.cuda}, but no driver or device answers."
+
+
+def free_bytes(device: torch.device) -> int:
+    """The memory that arrays can still take there; on a CPU and on MPS the machine's physical memory."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own, for reuse
+        return int(free + held)
+    return memory_bytes()
+
+
+def need(device: torch.device, needed_bytes: int, what: str, way_out: str) -> None:
+    """Raise QuantbenchError where `what` does not fit into the device's memory, with the numbers and the way out."""
+    free = free_bytes(device)
+    if needed_bytes > free:
+        raise QuantbenchError(
+            f"{what} takes {needed_bytes / 1e9:.2f} GB, and {device} has {free / 1e9:.2f} GB left. {way_out}"
+        )

@@ -1,0 +1,27 @@
+"""Products with quantized matrices as they are stored: the table of kernels, and which of them runs a layer.
+
+Kernels are compiled when they are first needed: for a CPU by LLVM, for CUDA by Triton. PyTorch's own stand in the
+table, too. What no other takes is decoded, and says so by its name.
+"""
+
+import torch
+
+from pytest_quantbench.engines.torch.kernels import dense
+from pytest_quantbench.engines.torch.kernels.protocol import Decode, Kernel, Product
+from pytest_quantbench.quantizers import Layer
+
+__all__ = ["KERNELS", "Kernel", "Product", "product_for"]
+
+KERNELS: tuple[Kernel, ...] = (
+    Kernel(name=dense.DECODED, devices=frozenset({"cpu", "cuda", "mps"}), fits=dense.anything, make=dense.decoded),
+)
+
+
+def product_for(layer: Layer, decode: Decode, device: torch.device, dtype: torch.dtype) -> Product:
+    """A module that multiplies with the matrix of a layer by the first kernel that takes it.
+
+    `decode` gives the decoded matrix in whatever type it has, for kernels that need it; a matrix to which nothing was
+    done is `Layer()`, and `decode` gives it as it is stored. `dtype` is that of the activations.
+    """
+    kernel = next(kernel for kernel in KERNELS if kernel.takes(layer, device, dtype))
+    return kernel.make(layer, decode, device, dtype)

@@ -1,0 +1,56 @@
+"""Products with a matrix whose every weight lies in memory as a number: what nothing was done to, or what is decoded.
+
+A matrix that stays in the checkpoint's type keeps it where a kernel reads it so. A quantized one for whose storage
+there is no kernel is decoded once, into the type of the activations, and its kernel is called `decoded`, as records
+count it.
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from pytest_quantbench.engines.torch.kernels.protocol import ALL, Decode, Product
+from pytest_quantbench.quantizers import Array, Layer
+
+DECODED = "decoded"
+TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}  # by numpy's name
+
+
+class Dense(Product):
+    """PyTorch's own linear product with a matrix of the activations' type."""
+
+    covers = ALL - {"input_rule"}
+
+    def __init__(self, weight: torch.Tensor, kernel: str) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)  # (out, in)
+        self.weight: torch.Tensor
+        self.kernel = kernel
+        self.bytes_per_token = weight.nbytes
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(…, in) → (…, out)."""
+        return functional.linear(x, self.weight)
+
+
+def decoded(layer: Layer, decode: Decode, device: torch.device, dtype: torch.dtype) -> Product:
+    """The decoded matrix, which has every part of the layer in it but a rule for inputs. One that was never quantized,
+    without any part, is called by the type of the activations instead.
+    """
+    untouched = all(getattr(layer, part) is None for part in ALL)
+    name = f"linear, {str(dtype).removeprefix('torch.')}" if untouched else DECODED
+    return Dense(tensor_of(decode()).to(device, dtype), name)
+
+
+def tensor_of(array: Array | torch.Tensor) -> torch.Tensor:
+    """A matrix as PyTorch's, sharing memory where that can be."""
+    if isinstance(array, torch.Tensor):
+        return array
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def anything(layer: Layer, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether it can be decoded: always."""
+    return True
