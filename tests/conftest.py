@@ -4,6 +4,7 @@ Warnings are errors here, and only here: the benchmark's own run must not end be
 """
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from pytest_quantbench.engines.mlx.skeleton import skeleton
 from pytest_quantbench.measures.perplexity import scripts
 
 TESTS = Path(__file__).parent
+os.environ["QUANTBENCH_ENGINE"] = "mlx"  # the engine of all tests, and of sessions they start, that do not name another
 # Hypothesis tries the same examples every time, so that no run fails by luck; to search among others, with a seed that
 # can be given again: pytest tests --hypothesis-profile explore --hypothesis-seed 1
 settings.register_profile("repeatable", derandomize=True, deadline=None)

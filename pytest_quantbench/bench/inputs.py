@@ -36,7 +36,7 @@ class Inputs:
     def __init__(self, model: Model, settings: Settings) -> None:
         self.model = model
         self.settings = settings
-        self.engine = engines.get()
+        self.engine = engines.get(settings.engine, settings.activations)
         self._made: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], T]) -> T:

@@ -13,6 +13,13 @@ from pytest_quantbench.catalog.disk_plans import DISK_PLANS, DiskPlan
 from pytest_quantbench.catalog.prices import Price
 from pytest_quantbench.storage.cache import default_cache
 
+AUTO = "auto"  # the engine that is faster here, of those installed
+
+
+def default_engine() -> str:
+    """What `$QUANTBENCH_ENGINE` names, or `auto`."""
+    return os.environ.get("QUANTBENCH_ENGINE") or AUTO
+
 
 def _session_name() -> str:
     return os.environ.get("PYTEST_XDIST_TESTRUNUID") or uuid.uuid4().hex  # xdist's, which its workers share, or ours
@@ -23,7 +30,7 @@ class Settings:
     """One session's options. `tokens` None means the whole corpus; `criteria` are limits instead of the tables'."""
 
     results: Path = Path("results")
-    engine: str = "auto"  # or its name
+    engine: str = field(default_factory=default_engine)  # `auto`, or its name
     activations: Literal["float32", "bfloat16"] = "float32"  # of walks
     report: Path | None = None
     cache: Path = field(default_factory=default_cache)

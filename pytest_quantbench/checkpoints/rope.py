@@ -36,6 +36,11 @@ NUMBERS = frozenset(  # what is a number in a table of positions, where it is th
 NEED_ORIGINAL = ("llama3", "yarn", "longrope")
 
 
+def text_table(config: Table) -> Table:
+    """The part of a config that describes the text model: the config itself where it is of nothing else."""
+    return next((config[key] for key in TEXT_TABLES if isinstance(config.get(key), dict)), config)
+
+
 def said_type(rope: Table) -> str:
     """The kind of scaling as the file names it."""
     return str(rope.get("rope_type") or rope.get("type") or "default")

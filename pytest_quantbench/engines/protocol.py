@@ -18,11 +18,14 @@ from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.parameters import Capacity, Origin, Parameter
 from pytest_quantbench.engines.resident import Resident
 from pytest_quantbench.engines.walk_proof import Proof
+from pytest_quantbench.engines.weights import Config as Config
+from pytest_quantbench.engines.weights import EncodedWeights as EncodedWeights
+from pytest_quantbench.engines.weights import Rounded as Rounded
+from pytest_quantbench.engines.weights import Weights as Weights
 from pytest_quantbench.quantizers import Array, Layer
-from pytest_quantbench.quantizers.encoding import Encoding, Rules
+from pytest_quantbench.quantizers.encoding import Encoding
 
 MEMORY_BYTES = 4 * 2**30  # of hidden states: 128 sequences of 2,048 tokens of a 4,096-wide model are exactly that
-Config = Mapping[str, Any]
 Rows = NDArray[np.float32]
 Square = Callable[[Rows], Rows]  # (tokens, in) → rowsᵀ rows, (in, in): computed where the engine computes fastest
 Backend = Literal["metal", "cuda", "mps", "cpu"]
@@ -76,40 +79,6 @@ class Architecture(Protocol):
 
     def let_go(self) -> None:
         """Forget what was read, so that the files can be deleted."""
-
-
-class Weights(Protocol):
-    """Where an engine gets a model's weights: parameters by their path, decoded when asked for."""
-
-    @property
-    def config(self) -> Config:
-        """The model's config.json."""
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Every parameter's path."""
-
-    def dense(self, name: str) -> Any:
-        """One parameter, decoded: an array of numpy's or of the engine's."""
-
-    def inputs(self, name: str) -> Rules | None:
-        """What is done to the inputs of the layer that owns this parameter, or to each expert's; None: nothing."""
-
-
-class EncodedWeights(Weights, Protocol):
-    """Weights that an engine may run as they are stored, where it has a fast layer for them."""
-
-    def encoding(self, name: str) -> Encoding | None:
-        """What the codec made of a parameter; None where it was left as it was."""
-
-
-class Rounded:
-    """Weights to be walked in the other type of activations, for the noise floor: where the engine walks in float32,
-    with hidden states that are rounded to bfloat16 after every layer; where it walks in bfloat16, in float32.
-    """
-
-    def __init__(self, weights: Weights) -> None:
-        self.weights = weights
 
 
 class InputSink(Protocol):
@@ -185,8 +154,9 @@ class Decoder(Protocol):
 
 
 class Engine(Decoder, Protocol):
-    """One way of running a model. `packages` are those whose versions its figures depend on. `paths_are_mlx_lms`: its
-    parameters have mlx-lm's names and shapes, so what it opens mlx-lm does, and artifacts say how to.
+    """One way of running a model, made with its `activations`. `packages` are those whose versions its figures depend
+    on. `paths_are_mlx_lms`: its parameters have mlx-lm's names and shapes, so what it opens mlx-lm does, and artifacts
+    say how to.
     """
 
     name: ClassVar[str]

@@ -1,37 +1,165 @@
 """Engines are found by name, imported when asked for, and missed with a sentence that says what to install."""
 
+import platform
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.metadata import EntryPoint
 
 import pytest
 from builders import engine
 from engines.fake_engine import FakeEngine
 
 from pytest_quantbench import engines
-from pytest_quantbench.engines import MEMBERS, Member
+from pytest_quantbench.catalog.settings import Settings
+from pytest_quantbench.engines import MEMBERS, registry
 from pytest_quantbench.engines.machine import describe
+from pytest_quantbench.engines.registry import Member
 from pytest_quantbench.errors import QuantbenchError, UnknownNameError
 from pytest_quantbench.measures import throughput
 
-ABSENT = Member(place="pytest_quantbench.engines.nothing:Nothing", package="package_of_nobody", extras="cpu, cuda")
+ABSENT = Member(place="pytest_quantbench.engines.nothing:Nothing", package="package_of_nobody", extras=("cpu", "cuda"))
 
 
-def test_the_default_is_the_first_that_is_installed(monkeypatch):
-    monkeypatch.setattr(engines, "MEMBERS", {"absent": ABSENT, **MEMBERS})
-    assert engines.get() is engines.get("mlx")
-    assert engines.get().name == "mlx"
+@pytest.fixture
+def without(monkeypatch):
+    """Engines whose packages are not installed."""
+
+    def miss(*missing):
+        there = {name: replace(each, package="package_of_nobody") for name, each in MEMBERS.items() if name in missing}
+        monkeypatch.setattr(registry, "MEMBERS", {**MEMBERS, **there})
+
+    registry._made.cache_clear()
+    yield miss
+    registry._made.cache_clear()
+
+
+def on(monkeypatch, system, machine):
+    monkeypatch.setattr(platform, "system", lambda: system)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+
+
+def test_an_option_goes_before_the_environment_and_that_before_what_is_faster(monkeypatch):
+    monkeypatch.setenv("QUANTBENCH_ENGINE", "mlx")
+    assert engines.get() is engines.get("mlx") is engines.get(None)
+    assert Settings().engine == "mlx"
+    monkeypatch.setenv("QUANTBENCH_ENGINE", "nobody")
+    assert engines.get("mlx").name == "mlx"
+    with pytest.raises(UnknownNameError, match=r"'nobody'\. Choose from: auto, mlx, torch"):
+        engines.get()
+    monkeypatch.delenv("QUANTBENCH_ENGINE")
+    assert Settings().engine == "auto"
+
+
+def test_auto_is_mlx_on_metal_and_pytorch_elsewhere(monkeypatch, without):
+    without()
+    monkeypatch.setattr(registry, "MEMBERS", {n: replace(each, package="json") for n, each in MEMBERS.items()})
+    on(monkeypatch, "Darwin", "arm64")
+    assert engines.automatic() == "mlx"
+    on(monkeypatch, "Darwin", "x86_64")  # MLX has no wheels for it
+    assert engines.automatic() == "torch"
+    on(monkeypatch, "Linux", "x86_64")
+    assert engines.automatic() == "torch"
+
+
+@pytest.mark.parametrize(("system", "machine"), [("Darwin", "arm64"), ("Linux", "x86_64"), ("Linux", "aarch64")])
+def test_auto_is_the_one_that_is_installed(monkeypatch, without, system, machine):
+    on(monkeypatch, system, machine)
+    without("torch")
+    assert engines.automatic() == "mlx"
+    assert engines.get("auto") is engines.get("mlx")
+    monkeypatch.setattr(registry, "MEMBERS", {"mlx": ABSENT, "torch": replace(ABSENT, package="json")})
+    assert engines.automatic() == "torch"
 
 
 def test_a_name_that_nobody_has_is_refused_with_the_choices():
-    with pytest.raises(UnknownNameError, match="mlx"):
-        engines.get("mxl")
+    for name in ("mxl", "torch:tpu", "toch"):
+        with pytest.raises(UnknownNameError, match=r"Choose from: auto, mlx, torch, torch:cpu.*package\.module:Class"):
+            engines.get(name)
 
 
-@pytest.mark.parametrize("name", [None, "absent"])
-def test_where_none_is_installed_the_extras_are_named(monkeypatch, name):
-    monkeypatch.setattr(engines, "MEMBERS", {"absent": ABSENT})
-    with pytest.raises(QuantbenchError, match=r"No module named .*'pytest-quantbench\[cpu\]'"):
+def test_a_device_of_an_engine_that_has_no_choice_is_refused():
+    with pytest.raises(QuantbenchError, match=r"The engine 'mlx' takes no device, as in 'mlx:cpu'\. Leave out ':cpu'"):
+        engines.get("mlx:cpu")
+
+
+def test_where_none_is_installed_the_extras_are_named(monkeypatch, without):
+    without("mlx", "torch")
+    on(monkeypatch, "Linux", "x86_64")
+    with pytest.raises(QuantbenchError, match=r"neither PyTorch nor MLX is installed.*\[torch\]' or .*\[cpu\]'"):
+        engines.get("auto")
+
+
+@pytest.mark.parametrize(("name", "extra"), [("mlx", "cpu"), ("torch", "torch"), ("torch:cuda", "torch")])
+def test_one_that_was_asked_for_and_is_not_installed_says_what_to_install(without, name, extra):
+    without("mlx", "torch")
+    with pytest.raises(QuantbenchError, match=rf"The engine '\w+' needs the package .*'pytest-quantbench\[{extra}\]'"):
         engines.get(name)
+
+
+def test_one_whose_library_is_broken_says_what_is_wrong(monkeypatch, without):
+    without()
+    broken = replace(ABSENT, package="json", place="pytest_quantbench.engines.nothing:Nothing")
+    monkeypatch.setattr(registry, "MEMBERS", {"mlx": broken})
+    with pytest.raises(QuantbenchError, match=r"The engine 'mlx' cannot be imported: No module named"):
+        engines.get("mlx")
+
+
+class Own(FakeEngine):
+    """A third party's."""
+
+    name, version, paths_are_mlx_lms = "own", "own 1", False
+
+    def __init__(self, activations="float32"):
+        super().__init__(4)
+        self.activations = activations
+
+
+class Lacking:
+    """No engine."""
+
+    def __init__(self, activations="float32"):
+        pass
+
+
+def test_a_third_partys_engine_is_found_by_its_class_or_its_registered_name(monkeypatch, without):
+    without("torch")
+    found = engines.get("engines.test_finding_engines:Own", "bfloat16")
+    assert (found.name, found.activations) == ("own", "bfloat16")
+    assert engines.get("engines.test_finding_engines:Own", "bfloat16") is found
+    point = EntryPoint(name="theirs", value="engines.test_finding_engines:Own", group=engines.GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == engines.GROUP else [])
+    assert engines.get("theirs").name == "own"
+    assert "theirs" in engines.names()
+    assert [each.name for each in engines.installed()] == ["mlx"]  # a third party's is asked for by its name alone
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("engines.test_finding_engines:Lacking", "is no engine: it lacks name, can, packages"),
+        ("engines.test_finding_engines:ABSENT", "is no engine: it is a Member, not a class"),
+        ("engines.test_finding_engines:Nobody", "cannot be imported: .*Nobody"),
+        ("nobodys_package:Class", "cannot be imported: No module named 'nobodys_package'"),
+        (".relative:Class", "is not named as package.module:Class"),
+        ("engines.fake_engine:FakeEngine", "cannot be made with activations='float32'"),
+    ],
+)
+def test_a_class_that_is_no_engine_is_refused(name, why):
+    with pytest.raises(QuantbenchError, match=why):
+        engines.get(name)
+
+
+def test_choosing_imports_neither_library():
+    code = """
+import sys
+from pytest_quantbench import engines
+from pytest_quantbench.catalog.settings import Settings
+engines.automatic(), engines.names(), engines.check("torch"), Settings()
+print([name for name in ("mlx.core", "mlx_lm", "torch", "transformers", "numba", "triton") if name in sys.modules])
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
 
 
 def test_what_an_engine_cannot_do_is_refused_with_its_name():
@@ -39,14 +167,6 @@ def test_what_an_engine_cannot_do_is_refused_with_its_name():
     engines.need(fake, "walk")
     with pytest.raises(QuantbenchError, match="The engine 'fake' cannot hold a whole model in memory"):
         throughput.Session(engine=fake, artifact=None, tokenizer_directory=None, runs=1, new_tokens=1).start()
-
-
-def test_whoever_imports_the_protocols_imports_no_engine():
-    code = (
-        "import sys, pytest_quantbench.engines; print([m for m in ('mlx.core', 'mlx_lm', 'torch') if m in sys.modules])"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "[]"
 
 
 def test_a_machine_is_described_with_the_engines_own_packages():

@@ -13,8 +13,8 @@ from typing import Any
 
 from pytest_quantbench.checkpoints.key_names import other_names
 from pytest_quantbench.checkpoints.layer_kinds import PATTERN, pattern_of
-from pytest_quantbench.checkpoints.rope import ORIGINAL, ROPE_KEYS, TEXT_TABLES
-from pytest_quantbench.engines.mlx.config_reads import GELUS, Reads, reads, text_table
+from pytest_quantbench.checkpoints.rope import ORIGINAL, ROPE_KEYS, TEXT_TABLES, text_table
+from pytest_quantbench.engines.mlx.config_reads import GELUS, Reads, reads
 from pytest_quantbench.errors import ModelError
 
 Config = Mapping[str, Any]

@@ -22,7 +22,7 @@ from typing import Any
 import mlx.nn as nn
 
 from pytest_quantbench.checkpoints.config import remote_code
-from pytest_quantbench.checkpoints.rope import TEXT_TABLES
+from pytest_quantbench.checkpoints.rope import text_table
 from pytest_quantbench.engines.mlx.module_source import MODELS, closure, declared_by, source_of
 from pytest_quantbench.errors import ModelError
 
@@ -125,11 +125,6 @@ def with_gelu(name: str, replaced: str, by: str) -> ModuleType:
     spec.loader.exec_module(copy)
     vars(copy)["nn"] = _Functions(replaced, by)
     return copy
-
-
-def text_table(config: Config) -> Config:
-    """The part of a config that describes the text model: the config itself where it is of nothing else."""
-    return next((config[key] for key in TEXT_TABLES if isinstance(config.get(key), dict)), config)
 
 
 def reads(config: Config) -> Reads:

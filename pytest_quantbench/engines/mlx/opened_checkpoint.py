@@ -13,7 +13,8 @@ from pytest_quantbench.engines.mlx.arrays import to_numpy
 from pytest_quantbench.engines.mlx.experts import is_stack, routers
 from pytest_quantbench.engines.mlx.origins import Origins
 from pytest_quantbench.engines.mlx.skeleton import Config, decoder_layers, shapes
-from pytest_quantbench.engines.mlx.weight_names import fitted, with_head_as_stored
+from pytest_quantbench.engines.mlx.weight_names import fitted
+from pytest_quantbench.engines.output_head import with_head_as_stored
 from pytest_quantbench.engines.parameters import Kind, Origin, Parameter
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.errors import ModelError, WeightError
@@ -42,7 +43,10 @@ class Opened:
 
     def _open(self) -> nn.Module:
         self.checkpoint.be_here()
-        self.config = with_head_as_stored(self.checkpoint.config, self._stored())
+        stored = self._stored()
+        self.config = with_head_as_stored(
+            self.checkpoint.config, stored, lambda one, other: bool(mx.array_equal(stored[one], stored[other]))
+        )
         self._model = self._read()
         self._tell_remote_code()
         self._check_shapes(self._model)

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_quantbench.checkpoints.layer_kinds import PATTERN
-from pytest_quantbench.checkpoints.rope import ORIGINAL, SLIDING, rope_type, ropes_of
+from pytest_quantbench.checkpoints.rope import ORIGINAL, SLIDING, rope_type, ropes_of, text_table
 from pytest_quantbench.engines.mlx.config_keys import LENGTHS, WINDOWS, refuse_unlike_lengths
-from pytest_quantbench.engines.mlx.config_reads import reads, text_table
+from pytest_quantbench.engines.mlx.config_reads import reads
 
 Config = Mapping[str, Any]
 

@@ -10,14 +10,14 @@ from mlx.utils import tree_flatten, tree_map
 from pytest_quantbench.checkpoints.key_names import with_asked_names
 from pytest_quantbench.checkpoints.layer_kinds import layer_kinds, with_patterns
 from pytest_quantbench.checkpoints.omitted_keys import with_omitted
-from pytest_quantbench.checkpoints.rope import TEXT_TABLES, spelled
+from pytest_quantbench.checkpoints.rope import spelled, text_table
 from pytest_quantbench.engines.mlx.config_keys import refuse_unread
 from pytest_quantbench.engines.mlx.config_reads import Config as Config
-from pytest_quantbench.engines.mlx.config_reads import engine_module, own_default, reads, text_table
+from pytest_quantbench.engines.mlx.config_reads import engine_module, own_default, reads
 from pytest_quantbench.engines.mlx.rope_check import check_ropes
+from pytest_quantbench.engines.output_head import HEAD, with_head
 from pytest_quantbench.errors import ModelError
 
-HEAD, TIED = "lm_head.weight", "tie_word_embeddings"
 # What mlx-lm's modules raise for a config or weights that they cannot take.
 CANNOT = (TypeError, LookupError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError)
 
@@ -33,26 +33,6 @@ def skeleton(config: Config, names: Iterable[str]) -> nn.Module:
     model = built(with_head(config, any(name.endswith(HEAD) for name in stand_ins)) if stand_ins else config)
     sanitized(model, stand_ins, config)
     return model
-
-
-def said_of_head(config: Config) -> set[bool]:
-    """What a config says on whether the output head is the embeddings; empty for nothing. Raises ModelError."""
-    said = [table[TIED] for table in (config, text_table(config)) if table.get(TIED) is not None]
-    for value in said:
-        if not isinstance(value, bool):
-            raise ModelError(f"config.json says {TIED} = {value!r:.80}, which is neither true nor false.")
-    return set(said)
-
-
-def with_head(config: Config, own: bool) -> Config:
-    """The config, saying whether the model has an output head of its own where it does not say so itself.
-
-    A class of Transformers and mlx-lm's module for it may take other things for granted.
-    """
-    said = said_of_head(config)
-    tied = {TIED: next(iter(said)) if len(said) == 1 else not own}
-    inner = {key: {**config[key], **tied} for key in TEXT_TABLES if isinstance(config.get(key), dict)}
-    return {**config, **inner} if inner else {**config, **tied}
 
 
 def built(config: Config) -> nn.Module:

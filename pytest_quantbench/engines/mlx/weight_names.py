@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping
 import mlx.core as mx
 import mlx.nn as nn
 
-from pytest_quantbench.engines.mlx.config_reads import Config, text_table
-from pytest_quantbench.engines.mlx.skeleton import HEAD, TIED, built, said_of_head, sanitized, shapes, with_head
+from pytest_quantbench.checkpoints.rope import text_table
+from pytest_quantbench.engines.mlx.config_reads import Config
+from pytest_quantbench.engines.mlx.skeleton import built, sanitized, shapes
+from pytest_quantbench.engines.output_head import HEAD, TIED
 from pytest_quantbench.errors import ModelError
 
 Weights = Mapping[str, mx.array]
 
-EMBEDDINGS = "embed_tokens.weight"
 # What looks at pictures or hears; of a model that does, only the text model is evaluated.
 OTHER_SENSES = ("vision", "visual", "multi_modal", "mm_", "audio", "embed_vision", "embed_audio", "image")
 # Prefixes as published → as mlx-lm's modules take them. The first that fits is used.
@@ -29,31 +30,6 @@ FORMS: tuple[Mapping[str, str], ...] = (
     {"": "model.", "lm_head.": "lm_head."},
     {"transformer.": ""},
 )
-
-
-def with_head_as_stored(config: Config, weights: Weights) -> Config:
-    """The config, saying of the output head what is true of the weights where it does not say it itself.
-
-    Raises ModelError where the config says that the head is the embeddings, and the weights hold another one: which of
-    them is meant is not known.
-    """
-    said = said_of_head(config)
-    head, embeddings = (_only(weights, name) for name in (HEAD, EMBEDDINGS))
-    own = head is not None and (embeddings is None or said == {False} or not _equal(weights[head], weights[embeddings]))
-    if own and embeddings is not None and said == {True}:
-        raise ModelError(
-            f"config.json says {TIED} = true, and the weights hold an output head ({head}) that is not the embeddings. "
-            f"Set it to false in a copy of the model's directory, or remove that tensor from it, whichever is meant."
-        )
-    return with_head(config, own)
-
-
-def _only(weights: Weights, ending: str) -> str | None:
-    return next((name for name in weights if name == ending or name.endswith("." + ending)), None)
-
-
-def _equal(head: mx.array, embeddings: mx.array) -> bool:
-    return head.shape == embeddings.shape and bool(mx.array_equal(head, embeddings))
 
 
 def fitted(config: Config, weights: Weights) -> tuple[nn.Module, dict[str, mx.array]]:
