@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.quantizers.layer import Codebooks, Layer
 from pytest_quantbench.quantizers.numerics import codebook_fitting, vector_codes
 from pytest_quantbench.quantizers.numerics.vector_codes import Layout
 from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics
@@ -85,7 +86,26 @@ class Aqlm(Quantizer):
         """The dense (out, in) weight in float32."""
         outs, ins = arrays["shape"].tolist()
         books = arrays["codebooks"].astype(np.float32)
-        layout = Layout(inputs=books.shape[2], outputs=1, stages=len(books), width=books.shape[1].bit_length() - 1)
-        dense = vector_codes.decoded(arrays["codes"], books, layout, ins, outs)[:ins]
+        dense = vector_codes.decoded(arrays["codes"], books, _stored_layout(books), ins, outs)[:ins]
         dense *= arrays["scales"].astype(np.float32)
         return np.ascontiguousarray(dense.T)
+
+    def layer(self, arrays: Mapping[str, Array]) -> Layer:
+        """The codebooks, with vectors along the inputs."""
+        outs, ins = arrays["shape"].tolist()
+        books = arrays["codebooks"]
+        codes = vector_codes.read(arrays["codes"], _stored_layout(books), ins, outs)
+        grid = Codebooks(
+            codes=codes.T.copy(),
+            words=books,
+            scales=arrays["scales"],
+            along="inputs",
+            out_features=outs,
+            in_features=ins,
+        )
+        return Layer(grid=grid)
+
+
+def _stored_layout(books: Array) -> Layout:
+    stages, words, length = books.shape
+    return Layout(inputs=length, outputs=1, stages=stages, width=words.bit_length() - 1)

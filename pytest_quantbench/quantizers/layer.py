@@ -65,7 +65,8 @@ class Codebooks:
     """Vectors of weights, each the sum of one word of every codebook, times the scale of its row.
 
     A vector is `length` consecutive weights along a row (`along` = "inputs"), or of as many consecutive rows for one
-    and the same input (`along` = "outputs"). Rows, or inputs, beyond those of the matrix are dropped.
+    and the same input (`along` = "outputs"). Rows, or inputs, beyond those of the matrix are dropped. A codebook that
+    has fewer words than the largest is filled up with zeros, which no code names.
     """
 
     codes: NDArray[np.uint8] | NDArray[np.uint16]  # (stages, vectors along the outputs, vectors along the inputs)
@@ -82,13 +83,16 @@ class Codebooks:
 
     @property
     def bits(self) -> int:
-        """Of the codes that one vector takes, over all stages."""
+        """Of the codes that one vector takes as they are here, over all stages."""
         return len(self.codes) * int(self.words.shape[1] - 1).bit_length()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Inputs that do not go through the grid (whose weights for them mean nothing) but through dense weights."""
+    """Inputs that do not go through the grid (whose weights for them mean nothing) but through dense weights.
+
+    They are inputs as the grid has them: after `input_scales` and `input_rule`. The layer's `scale` is not theirs.
+    """
 
     places: NDArray[np.int32]  # (count,) inputs, ascending
     values: Array  # (out, count)

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers.layer import row_length
+from pytest_quantbench.quantizers.layer import Codebooks, Layer, Rotation, row_length
 from pytest_quantbench.quantizers.numerics import e8_lattice, error_feedback, hadamard
 from pytest_quantbench.quantizers.numerics.e8_lattice import WIDTH, Codes, Matrix
 from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Quantizer, Statistics
@@ -161,13 +161,35 @@ class Quip(Quantizer):
         words = e8_lattice.lookup(codes, self.bits).reshape(rows, columns)
         if "row_scales" in arrays:
             words *= arrays["row_scales"][:, None]
-        output_signs, input_signs = (
-            _signs(np.unpackbits(arrays[name], count=count, bitorder="little"))
-            for name, count in zip(SIGNS, (rows, columns), strict=True)
-        )
+        output_signs, input_signs = _stored_signs(arrays, rows, columns)
         turned = hadamard.transform(words.T, inverse=True) * input_signs[:, None]  # (in, out)
         dense = hadamard.transform(turned.T, inverse=True) * (output_signs[:, None] * arrays["scale"])
         return dense[:, : row_length(arrays, dense.shape[1])]
+
+    def layer(self, arrays: Mapping[str, Array]) -> Layer:
+        """The lattice's codebooks, which all matrices share, and the rotation around them."""
+        codes = np.stack([arrays[name].astype(np.uint16, copy=False) for name in STAGES if name in arrays])
+        rows, columns = codes.shape[1], codes.shape[2] * WIDTH
+        output_signs, input_signs = _stored_signs(arrays, rows, columns)
+        scales = arrays["row_scales"].astype(np.float32) if "row_scales" in arrays else np.ones(1, np.float32)
+        grid = Codebooks(
+            codes=codes,
+            words=e8_lattice.stages(self.bits),
+            scales=scales * arrays["scale"],
+            along="inputs",
+            out_features=rows,
+            in_features=row_length(arrays, columns),
+        )
+        return Layer(grid=grid, rotation=Rotation(input_signs=input_signs, output_signs=output_signs))
+
+
+def _stored_signs(arrays: Mapping[str, Array], rows: int, columns: int) -> tuple[Matrix, Matrix]:
+    """Of the outputs, and of the padded inputs."""
+    outputs, inputs = (
+        _signs(np.unpackbits(arrays[name], count=count, bitorder="little"))
+        for name, count in zip(SIGNS, (rows, columns), strict=True)
+    )
+    return outputs, inputs
 
 
 def _padded(columns: int) -> int:

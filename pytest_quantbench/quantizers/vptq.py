@@ -30,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.quantizers.layer import Codebooks, Columns, Layer
 from pytest_quantbench.quantizers.numerics import codebook_fitting, vector_codes
 from pytest_quantbench.quantizers.numerics.codebook_fitting import Coder, Index, Problem
 from pytest_quantbench.quantizers.numerics.vector_codes import Layout
@@ -118,14 +119,33 @@ class Vptq(Quantizer):
     def decode(self, arrays: Mapping[str, Array]) -> NDArray[np.float32]:
         """The dense (out, in) weight in float32."""
         outs, ins = arrays["shape"].tolist()
-        outliers = arrays["outliers"] if "outliers" in arrays else np.arange(0)
-        padded = -(-outs // arrays["codebooks"].shape[2]) * arrays["codebooks"].shape[2]
-        dense = np.empty((ins, padded), np.float32)
-        dense[np.delete(np.arange(ins), outliers)] = _decoded(arrays, "", ins - len(outliers), padded)
+        outliers = _places(arrays)
+        dense = np.empty((ins, outs), np.float32)
+        dense[np.delete(np.arange(ins), outliers)] = _decoded(arrays, "", ins - len(outliers), outs)
         if len(outliers):
-            dense[outliers] = _decoded(arrays, "outlier_", len(outliers), padded)
-        dense = dense[:, :outs] * arrays["scales"].astype(np.float32)
+            dense[outliers] = _decoded(arrays, "outlier_", len(outliers), outs)
+        dense *= arrays["scales"].astype(np.float32)
         return np.ascontiguousarray(dense.T)
+
+    def layer(self, arrays: Mapping[str, Array]) -> Layer:
+        """The codebooks, with vectors along the outputs; the outliers are columns of decoded weights."""
+        outs, ins = arrays["shape"].tolist()
+        books, outliers = arrays["codebooks"], _places(arrays)
+        read = vector_codes.read(arrays["codes"], _stored_layout(books), ins - len(outliers), outs)
+        codes = np.zeros((ins, *read.shape[1:]), read.dtype)
+        codes[np.delete(np.arange(ins), outliers)] = read
+        grid = Codebooks(
+            codes=codes.T.copy(),
+            words=books,
+            scales=arrays["scales"],
+            along="outputs",
+            out_features=outs,
+            in_features=ins,
+        )
+        if not len(outliers):
+            return Layer(grid=grid)
+        values = _decoded(arrays, "outlier_", len(outliers), outs) * arrays["scales"].astype(np.float32)
+        return Layer(grid=grid, columns=Columns(places=outliers, values=np.ascontiguousarray(values.T)))
 
 
 def _arrays(problem: Problem, coder: Coder, prefix: str) -> Arrays:
@@ -137,8 +157,19 @@ def _arrays(problem: Problem, coder: Coder, prefix: str) -> Arrays:
     }
 
 
-def _decoded(arrays: Mapping[str, Array], prefix: str, ins: int, outs: int) -> vector_codes.Matrix:
-    books = arrays[f"{prefix}codebooks"].astype(np.float32)
+def _places(arrays: Mapping[str, Array]) -> NDArray[np.int32]:
+    """The inputs that are outliers, ascending."""
+    return arrays["outliers"] if "outliers" in arrays else np.zeros(0, np.int32)
+
+
+def _stored_layout(books: Array) -> Layout:
     stages, words, length = books.shape
-    layout = Layout(inputs=1, outputs=length, stages=stages, width=words.bit_length() - 1)
-    return vector_codes.decoded(arrays[f"{prefix}codes"], books, layout, ins, outs)
+    return Layout(inputs=1, outputs=length, stages=stages, width=words.bit_length() - 1)
+
+
+def _decoded(arrays: Mapping[str, Array], prefix: str, ins: int, outs: int) -> vector_codes.Matrix:
+    """(in, out) without scales. Outliers have shorter vectors than the others, of as many outputs as the others'."""
+    books = arrays[f"{prefix}codebooks"].astype(np.float32)
+    whole = arrays["codebooks"].shape[2]
+    padded = -(-outs // whole) * whole
+    return vector_codes.decoded(arrays[f"{prefix}codes"], books, _stored_layout(books), ins, padded)[:, :outs]

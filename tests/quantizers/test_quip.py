@@ -323,7 +323,3 @@ def test_what_cannot_be_done_is_said():
         Quip(bits=8)
     with pytest.raises(QuantbenchError, match="quip needs calibration"):
         Quip(bits=2).encode(np.zeros((8, 8)), None, 0)
-
-
-def test_there_is_no_native_layer():
-    assert Quip(bits=2).layer({}) is None

@@ -22,6 +22,8 @@ REASONS: Mapping[str, Callable[[Layer], bool]] = {
     "multiplies its inputs by scales": lambda layer: layer.input_scales is not None,
     "multiplies its outputs by a scale": lambda layer: layer.scale is not None,
     "adds a low-rank product": lambda layer: layer.low_rank is not None,
+    "keeps some columns dense": lambda layer: layer.columns is not None,
+    "rotates its inputs": lambda layer: layer.rotation is not None,
     "adds single weights to a grid that is not affine": lambda layer: (
         layer.sparse is not None and not isinstance(layer.grid, Affine)
     ),

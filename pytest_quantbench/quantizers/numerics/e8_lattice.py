@@ -198,6 +198,21 @@ def nearest(vectors: Matrix, bits: int) -> tuple[Codes, Matrix]:
     return codes, np.concatenate([words for _, words in parts], axis=1)
 
 
+@cache
+def stages(bits: int) -> Matrix:
+    """(stages, 65536, 8): the words of each stage, those of a second one as small as they are in the sum.
+
+    256 words are filled up with zeros. The same array every time, which is not to be written into.
+    """
+    words = np.zeros((1 if bits == 2 else 2, len(table()), WIDTH), np.float32)
+    words[0] = table()
+    if bits > 2:
+        fine = (coarse_table() if bits == 3 else table()) / FINER[bits]
+        words[1, : len(fine)] = fine
+    words.flags.writeable = False
+    return words
+
+
 def lookup(codes: Codes, bits: int) -> Matrix:
     """The codes of each stage, of any shape → (…, 8)."""
     words = table()[codes[0]]

@@ -1,10 +1,8 @@
 """Codes for short vectors: what the additive and the vector methods store, and the search and start of codebooks.
 
 A matrix is cut into vectors of a few weights, along the inputs or along the outputs. A vector's codes name one word in
-each of a few codebooks, and the words' sum, times a scale, is the decoded vector. How codes and codebooks are fitted to
-the outputs of a layer is `codebook_fitting`'s part.
-
-Matrices are held transposed, (in, out), so that a block of inputs is contiguous.
+each of a few codebooks, and the words' sum, times a scale, is the decoded vector. `codebook_fitting` fits both to the
+outputs of a layer. Matrices are held transposed, (in, out), so that a block of inputs is contiguous.
 """
 
 import math
@@ -16,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers.numerics.bit_packing import pack, unpack
+from pytest_quantbench.quantizers.numerics import bit_packing
 
 Matrix = NDArray[np.float32]
 Points = NDArray[np.float32]  # (…, length)
@@ -222,8 +220,7 @@ def scales(weight: Matrix, rows: bool) -> Matrix:
 
 def note(layout: Layout, asked: int, bits: int, shape: tuple[int, int]) -> str:
     """What a layout that was asked to have vectors of `asked` weights does otherwise for an (out, in) matrix."""
-    outs, ins = shape
-    changes = []
+    (outs, ins), changes = shape, []
     if layout.length != asked:
         books = f"{layout.stages} codebook{'s' * (layout.stages > 1)} of {2**layout.width} words"
         changes.append(f"vectors of {layout.length} instead of {asked} weights with {books}")
@@ -238,12 +235,16 @@ def note(layout: Layout, asked: int, bits: int, shape: tuple[int, int]) -> str:
 def stored(codes: Codes, width: int) -> NDArray[np.uint8]:
     """All codes as one stream of bytes, filled up with zeros to whole words."""
     flat = codes.reshape(1, -1)
-    stream: NDArray[np.uint8] = pack(np.pad(flat, ((0, 0), (0, -flat.size % 8))), width)[0]
+    stream: NDArray[np.uint8] = bit_packing.pack(np.pad(flat, ((0, 0), (0, -flat.size % 8))), width)[0]
     return stream
+
+
+def read(stream: NDArray[np.uint8], layout: Layout, ins: int, outs: int) -> bit_packing.Codes:
+    """The codes of a stored stream: (in / inputs, out / outputs, stages), uint8 up to 8 bits, else uint16."""
+    shape = (-(-ins // layout.inputs), -(-outs // layout.outputs), layout.stages)
+    return bit_packing.unpack(stream[None], layout.width)[0, : math.prod(shape)].reshape(shape)
 
 
 def decoded(stream: NDArray[np.uint8], books: Books, layout: Layout, ins: int, outs: int) -> Matrix:
     """The (in, out) matrix of a stored stream of codes, without its scales; padded to whole vectors."""
-    shape = (-(-ins // layout.inputs), -(-outs // layout.outputs), layout.stages)
-    codes = unpack(stream[None], layout.width)[0, : math.prod(shape)].reshape(shape)
-    return layout.join(lookup(codes.astype(np.uint16, copy=False), books))
+    return layout.join(lookup(read(stream, layout, ins, outs).astype(np.uint16, copy=False), books))

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_quantbench.compress.exports.mlx_grids import held, why_not
-from pytest_quantbench.quantizers.layer import Affine, Layer, LowRank, PerToken, Sparse
+from pytest_quantbench.quantizers.layer import Affine, Columns, Layer, LowRank, PerToken, Rotation, Sparse
 from pytest_quantbench.quantizers.numerics import affine
 from pytest_quantbench.quantizers.numerics.bit_packing import pack, unpack
 
@@ -30,6 +30,8 @@ def decoded(found):
         ({"input_scales": np.ones(64)}, "multiplies its inputs by scales"),
         ({"scale": np.ones(1)}, "multiplies its outputs by a scale"),
         ({"low_rank": LowRank(left=np.ones((1, 3)), right=np.ones((1, 64)))}, "adds a low-rank product"),
+        ({"columns": Columns(places=np.arange(1), values=np.ones((3, 1)))}, "keeps some columns dense"),
+        ({"rotation": Rotation(input_signs=np.ones(64), output_signs=np.ones(3))}, "rotates its inputs"),
         ({"grid": grid(columns=96, group=96)}, "has groups of 96, not of 16, 32, 64, 128"),
     ],
 )
