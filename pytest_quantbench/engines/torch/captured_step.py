@@ -5,6 +5,7 @@ all that it made is kept: views stay what they are, whatever depends on nothing 
 for good, and each operation that is left is called with the same memory for its result every time.
 """
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,16 +16,17 @@ from torch.fx import Node
 from pytest_quantbench.engines.torch.step_kernels import DIRECT
 
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]
+# What export says of a model that it cannot: control flow that hangs on values, operations that it does not know.
+UNEXPORTABLE = (torch._dynamo.exc.TorchDynamoException, torch.fx.experimental.symbolic_shapes.GuardOnDataDependentSymNode)
 CHECKS = ("aten::_assert_tensor_metadata", "aten::_assert_async", "aten::_assert_scalar", "aten::_assert_async.msg")
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The calls of one step. `inputs` are written before it, `output` is read after it; both are the same each time."""
+    """The calls of one step. It reads the tensors that it was captured with, and its results lie in `outputs`."""
 
     calls: tuple[Call, ...]
-    inputs: tuple[torch.Tensor, ...]
-    output: torch.Tensor
+    outputs: tuple[torch.Tensor, ...]
 
     def run(self) -> None:
         """One step."""
@@ -49,7 +51,7 @@ class _Binding:
         targets |= signature.inputs_to_lifted_tensor_constants
         self._held = {name: held[target] for name, target in targets.items()}
         self._inputs = dict(zip(signature.user_inputs, inputs, strict=True))
-        self._output = signature.user_outputs[0]
+        self._outputs = signature.user_outputs
         self._values: dict[Node, Any] = {}
         self._changing: set[Node] = set()
         self._same: dict[Any, Node] = {}
@@ -64,8 +66,8 @@ class _Binding:
                     self._begin(node)
                 elif node.op == "call_function":
                     self._call(node)
-        output = next(self._values[node] for node in self._values if node.name == self._output)
-        return Program(calls=tuple(self._calls), inputs=tuple(self._inputs.values()), output=output)
+        named = {node.name: value for node, value in self._values.items()}
+        return Program(calls=tuple(self._calls), outputs=tuple(named[name] for name in self._outputs))
 
     def _begin(self, node: Node) -> None:
         if node.name in self._inputs:
@@ -73,7 +75,7 @@ class _Binding:
         self._values[node] = (self._inputs if node.name in self._inputs else self._held)[node.name]
 
     def _call(self, node: Node) -> None:
-        if node.target in () or _name(node) in CHECKS:
+        if _name(node) in CHECKS:
             return
         given, named = torch.fx.node.map_arg((node.args, dict(node.kwargs)), lambda each: self._values[each])
         result = node.target(*given, **named)

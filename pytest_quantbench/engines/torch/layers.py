@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-from pytest_quantbench.engines.torch.arrays import as_torch, to_torch
+from pytest_quantbench.engines.torch.arrays import to_torch
 from pytest_quantbench.engines.torch.kernels import product_for
 from pytest_quantbench.engines.torch.kernels.protocol import Decode, Product
 from pytest_quantbench.engines.torch.rotations import Rotated, Transform
@@ -30,6 +30,19 @@ def rounded(x: torch.Tensor, rule: InputRule) -> torch.Tensor:
         scales = (x.abs().amax(dim=-1, keepdim=True) / rule.top).clamp(min=LEAST_SCALE)
         return torch.round(x / scales) * scales
     return (torch.clamp(torch.round(x / rule.step) + rule.zero, 0, rule.top) - rule.zero) * rule.step
+
+
+class Ruled(nn.Module):
+    """A layer whose inputs are put on their grid first: quantized activations."""
+
+    def __init__(self, rule: InputRule, layer: nn.Module) -> None:
+        super().__init__()
+        self._rule, self.layer = rule, layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(…, in) → (…, out)."""
+        product: torch.Tensor = self.layer(rounded(x, self._rule))
+        return product
 
 
 class Around(nn.Module):
@@ -147,7 +160,3 @@ def dense(encoding: Encoding, device: torch.device) -> torch.Tensor | Array:
         return encoding.dense()
     return torch.stack(known) if len(encoding.shape) == 3 else known[0]
 
-
-def stored(array: Array | torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """An array of numpy's or of PyTorch's, on a device, in a type."""
-    return as_torch(array).to(device, dtype)
