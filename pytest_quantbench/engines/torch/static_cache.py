@@ -46,6 +46,14 @@ class StaticCache(Cache):
             layer.keys[target] = layer.keys[source]
             layer.values[target] = layer.values[source]
 
+    def take(self, other: "StaticCache", rows: int, length: int) -> None:
+        """Copy the first rows of another cache, up to this length."""
+        for mine, its in zip(self.layers, other.layers, strict=True):
+            if its.is_initialized:
+                mine.lazy_initialization(its.keys, its.values)
+                mine.keys[:rows, :, :length] = its.keys[:rows, :, :length]
+                mine.values[:rows, :, :length] = its.values[:rows, :, :length]
+
 
 class _Layer(CacheLayerMixin):
     """Those of one layer: (rows, heads, length, width)."""
