@@ -8,8 +8,9 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 from numpy.typing import NDArray
 
+from pytest_quantbench.engines.calls import Seen
 from pytest_quantbench.engines.mlx.skeleton import Config, decoder_layers, skeleton
-from pytest_quantbench.engines.mlx.stand_ins import Seen, Spy
+from pytest_quantbench.engines.mlx.stand_ins import Spy
 from pytest_quantbench.engines.walk_proof import Anatomy
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers.encoding import Rules

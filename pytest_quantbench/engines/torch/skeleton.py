@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from pytest_quantbench.checkpoints.rope import text_table
+from pytest_quantbench.engines.torch.attention import ATTENTION
 from pytest_quantbench.errors import ModelError
 
 Config = Mapping[str, Any]
-ATTENTION = "sdpa"
 
 
 def skeleton(config: Config, dtype: torch.dtype = torch.float32) -> nn.Module:
