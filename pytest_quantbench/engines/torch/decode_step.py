@@ -7,12 +7,14 @@ is run module by module, and says so.
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from pytest_quantbench.engines.resident import Step
 from pytest_quantbench.engines.torch import captured_step, cuda_step
+from pytest_quantbench.engines.torch.expert_products import EXPERTS
 from pytest_quantbench.engines.torch.static_cache import StaticCache, forward
 
 log = logging.getLogger(__name__)
@@ -26,7 +28,10 @@ class OneToken(nn.Module):
 
     def __init__(self, model: nn.Module, cache: StaticCache) -> None:
         super().__init__()
-        self.model, self._cache = model, (cache,)
+        self.model, self._cache = model, (cache,)  # a tuple: what is in it is no part of this module
+        # One token's experts are gathered, whichever they are; the other way goes from expert to expert, in Python.
+        ruled = any(getattr(module, "before_products", None) is not None for module in model.modules())
+        self._experts = EXPERTS if ruled else "batched_mm"
         for index, layer in enumerate(cache.layers):
             self.register_buffer(f"keys_{index}", layer.keys, persistent=False)
             self.register_buffer(f"values_{index}", layer.values, persistent=False)
@@ -34,7 +39,12 @@ class OneToken(nn.Module):
     def forward(self, token: torch.Tensor, position: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """One step."""
         self.hold()
-        logits = forward(self.model, self._cache[0], token, position)[0, -1]
+        config: Any = self.model.config
+        asked, config._experts_implementation = config._experts_implementation, self._experts
+        try:
+            logits = forward(self.model, self._cache[0], token, position)[0, -1]
+        finally:
+            config._experts_implementation = asked
         return logits, logits.argmax(-1, keepdim=True)[None]
 
     def hold(self) -> None:

@@ -66,6 +66,7 @@ class Stack(nn.Module):
         super().__init__()
         self.rows, self._dtype, self.experts = StoredRows(Layer(grid=grid), device), dtype, experts
         self._out = self.rows.grid.out_features // experts
+        self.shape = (experts, self._out, grid.in_features)
 
     @property
     def bytes_per_expert(self) -> int:

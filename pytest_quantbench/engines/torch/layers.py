@@ -16,33 +16,12 @@ from pytest_quantbench.engines.torch.arrays import to_torch
 from pytest_quantbench.engines.torch.kernels import product_for
 from pytest_quantbench.engines.torch.kernels.protocol import Decode, Product
 from pytest_quantbench.engines.torch.rotations import Rotated, Transform
+from pytest_quantbench.engines.torch.rules import rounding
 from pytest_quantbench.engines.torch.stored_rows import StoredRows
-from pytest_quantbench.quantizers import Array, InputRule, Layer, PerToken
+from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.encoding import Encoding
-from pytest_quantbench.quantizers.layer import LEAST_SCALE
 
 Rows = NDArray[np.float32]
-
-
-def rounded(x: torch.Tensor, rule: InputRule) -> torch.Tensor:
-    """What becomes of inputs (…, in), as the rule's own `rounded` defines it."""
-    if isinstance(rule, PerToken):
-        scales = (x.abs().amax(dim=-1, keepdim=True) / rule.top).clamp(min=LEAST_SCALE)
-        return torch.round(x / scales) * scales
-    return (torch.clamp(torch.round(x / rule.step) + rule.zero, 0, rule.top) - rule.zero) * rule.step
-
-
-class Ruled(nn.Module):
-    """A layer whose inputs are put on their grid first: quantized activations."""
-
-    def __init__(self, rule: InputRule, layer: nn.Module) -> None:
-        super().__init__()
-        self._rule, self.layer = rule, layer
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(…, in) → (…, out)."""
-        product: torch.Tensor = self.layer(rounded(x, self._rule))
-        return product
 
 
 class Around(nn.Module):
@@ -52,7 +31,8 @@ class Around(nn.Module):
         super().__init__()
         self.product = product
         left = {part: None if part in product.covers else getattr(layer, part) for part in Layer.__dataclass_fields__}
-        self._rule, columns, sparse, low_rank = (left[p] for p in ("input_rule", "columns", "sparse", "low_rank"))
+        rule, columns, sparse, low_rank = (left[part] for part in ("input_rule", "columns", "sparse", "low_rank"))
+        self._rounded = None if rule is None else rounding(rule)
         held = {
             "input_scales": left["input_scales"],
             "scale": left["scale"],
@@ -74,8 +54,8 @@ class Around(nn.Module):
         """(…, in) → (…, out)."""
         if self.input_scales is not None:
             x = x * self.input_scales
-        if self._rule is not None:
-            x = rounded(x, self._rule)
+        if self._rounded is not None:
+            x = self._rounded(x)
         y: torch.Tensor = self.product(x if self.column_places is None else x.index_fill(-1, self.column_places, 0))
         if self.scale is not None:
             y = y * self.scale

@@ -14,7 +14,7 @@ from pytest_quantbench.engines.protocol import EncodedWeights, Use
 from pytest_quantbench.engines.resident import Generation, Sampler, Step, Timed
 from pytest_quantbench.engines.torch import generate, static_cache
 from pytest_quantbench.engines.torch.decode_step import Decoder
-from pytest_quantbench.engines.torch.filling_whole import Filling, bytes_per_token
+from pytest_quantbench.engines.torch.filling_whole import Filling
 from pytest_quantbench.engines.torch.skeleton import decoder_layers, skeleton
 
 LENGTHS = 128  # memory for keys and values, and so captured steps, come in multiples of so many tokens
@@ -26,7 +26,7 @@ class Resident:
     def __init__(self, filled: Filling) -> None:
         self.model, self._device, self._dtype = filled.model, filled.device, filled.dtype
         self.dense_layers: int = filled.decoded
-        self.bytes_per_token: int = bytes_per_token(filled)
+        self.bytes_per_token: int = filled.bytes_per_token
         self.kernels: Mapping[str, int] = dict(filled.kernels)
         self.layers = len(decoder_layers(self.model)[1])
         self._decoder: Decoder | None = None

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
-import transformers
 from torch import nn
 from torch.nn import functional
+from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from pytest_quantbench.engines.torch.attention import ATTENTION
+from pytest_quantbench.engines.torch.expert_products import EXPERTS
 from pytest_quantbench.engines.torch.step_kernels import attend
 from pytest_quantbench.errors import ModelError
 
@@ -116,23 +118,18 @@ def attention(
     **named: Any,
 ) -> Attended:
     """As Transformers calls it; gives (rows, tokens, heads, width)."""
-    scale = query.shape[-1] ** -0.5 if scaling is None else float(scaling)
-    if query.shape[0] == query.shape[2] == 1 and query.device.type == "cpu" and query.dtype == torch.float32:
+    rows, heads, tokens, width = query.shape
+    scale = width**-0.5 if scaling is None else float(scaling)
+    if rows == tokens == 1 and query.device.type == "cpu" and query.dtype == torch.float32:
         return attend(query, key, value, attention_mask, s_aux, scale, float(softcap or 0)), None
-    if softcap is None and s_aux is None:
-        attended = functional.scaled_dot_product_attention(
-            query, key, value, attention_mask, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
-        )
-        return attended.transpose(1, 2), None
-    shared = query.shape[1] // key.shape[1]
-    scores = query @ key.repeat_interleave(shared, 1).transpose(2, 3) * scale
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    scores = scores.masked_fill(~attention_mask, -torch.inf).float()
-    if s_aux is not None:
-        scores = torch.cat([scores, s_aux.float()[None, :, None, None].expand(*scores.shape[:3], 1)], -1)
-    shares = scores.softmax(-1)[..., : key.shape[2]].to(value.dtype)
-    return (shares @ value.repeat_interleave(shared, 1)).transpose(1, 2), None
+    if tokens == 1 and softcap is None and s_aux is None:  # heads that share a key are as tokens: no key is copied
+        shared = query.reshape(rows, key.shape[1], -1, width)
+        attended = functional.scaled_dot_product_attention(shared, key, value, attention_mask, scale=scale)
+        return attended.reshape(rows, 1, heads, -1), None
+    plain: Attended = AttentionInterface()[ATTENTION](
+        module, query, key, value, attention_mask, scaling=scale, softcap=softcap, s_aux=s_aux, **named
+    )
+    return plain
 
 
 def mask(
@@ -151,8 +148,8 @@ def mask(
     return seen.expand(batch_size, 1, q_length, kv_length)
 
 
-transformers.AttentionInterface.register(NAME, attention)
-transformers.AttentionMaskInterface.register(NAME, mask)
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, mask)
 
 
 def use(model: nn.Module) -> None:
@@ -167,7 +164,7 @@ def use(model: nn.Module) -> None:
             f"Unsupported architecture: Transformers' {type(model).__name__} has {what}, and cannot be held in memory "
             f"whole. Its perplexity and accuracy are measured layer by layer."
         )
-    config._attn_implementation = NAME
+    config._attn_implementation, config._experts_implementation = NAME, EXPERTS
 
 
 def forward(
