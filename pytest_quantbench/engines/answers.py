@@ -132,9 +132,7 @@ def _answer(
     return _Answer(place=place, prompt=tuple(map(int, prompt)), stops=plain, most=most, endings=endings)
 
 
-def _answers(
-    batch: Batch, tokenizer: Any, waiting: deque[_Answer], at_once: int
-) -> Iterator[tuple[int, Generation]]:
+def _answers(batch: Batch, tokenizer: Any, waiting: deque[_Answer], at_once: int) -> Iterator[tuple[int, Generation]]:
     """Places and answers, as they end."""
     running: dict[int, _Answer] = {}  # by the batch's number for a sequence
     while waiting or running:

@@ -65,7 +65,8 @@ class Sequences:
 
 
 def _is_number(probabilities: mx.array, token: int) -> bool:
-    return math.isfinite(probabilities[token].item())
+    value: Any = probabilities[token].item()
+    return math.isfinite(value)
 
 
 def sampler_of(seed: int) -> Sampler:

@@ -32,7 +32,7 @@ class OneToken(nn.Module):
         # One token's experts are gathered, whichever they are; the other way goes from expert to expert, in Python.
         ruled = any(getattr(module, "before_products", None) is not None for module in model.modules())
         self._experts = EXPERTS if ruled else "batched_mm"
-        for index, layer in enumerate(cache.layers):
+        for index, layer in enumerate(cache.kept):
             self.register_buffer(f"keys_{index}", layer.keys, persistent=False)
             self.register_buffer(f"values_{index}", layer.values, persistent=False)
 
@@ -49,7 +49,7 @@ class OneToken(nn.Module):
 
     def hold(self) -> None:
         """Have the cache use this module's buffers, which exporting replaces for its time by ones without memory."""
-        for index, layer in enumerate(self._cache[0].layers):
+        for index, layer in enumerate(self._cache[0].kept):
             layer.keys, layer.values = getattr(self, f"keys_{index}"), getattr(self, f"values_{index}")
 
 

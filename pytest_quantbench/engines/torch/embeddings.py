@@ -1,4 +1,4 @@
-"""Tables of embeddings and stacks of experts that stay as they are stored: what is asked for is decoded, nothing else."""
+"""Tables of embeddings and stacks of experts as they are stored: what is asked for is decoded, and nothing else."""
 
 from collections.abc import Sequence
 from dataclasses import replace

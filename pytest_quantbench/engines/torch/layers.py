@@ -139,4 +139,3 @@ def dense(encoding: Encoding, device: torch.device) -> torch.Tensor | Array:
     if len(known) < len(parts):
         return encoding.dense()
     return torch.stack(known) if len(encoding.shape) == 3 else known[0]
-

@@ -23,6 +23,7 @@ from pytest_quantbench.errors import ModelError
 
 NAME = "quantbench-resident"
 KEPT = {"full_attention", "sliding_attention", "chunked_attention"}  # kinds of layers whose memory is keys and values
+TABLE: Any = AttentionInterface()  # type: ignore[no-untyped-call]
 Attended: TypeAlias = tuple[torch.Tensor, None]
 
 
@@ -36,35 +37,38 @@ class StaticCache(Cache):
     def __init__(self, layers: int, rows: int, length: int, positions: torch.Tensor) -> None:
         self.rows, self.length = rows, length
         self.positions, self.first, self.seen = positions, 0, length
-        super().__init__(layers=[_Layer(self) for _ in range(layers)])
+        self.kept = [Kept(self) for _ in range(layers)]
+        super().__init__(layers=[*self.kept])
 
-    def get_query_offset(self, layer_idx: int = 0) -> torch.Tensor:
+    def get_query_offset(self, layer_idx: int = 0) -> torch.Tensor:  # type: ignore[override]
         """Where the tokens stand: what Transformers hands to `mask`, for which a number would do with one text."""
         return self.positions
 
     def move(self, source: int, target: int) -> None:
         """Copy a row's keys and values."""
-        for layer in self.layers:
+        for layer in self.kept:
             layer.keys[target] = layer.keys[source]
             layer.values[target] = layer.values[source]
 
     def take(self, other: "StaticCache", rows: int, length: int) -> None:
         """Copy the first rows of another cache, up to this length."""
-        for mine, its in zip(self.layers, other.layers, strict=True):
+        for mine, its in zip(self.kept, other.kept, strict=True):
             if its.is_initialized:
                 mine.lazy_initialization(its.keys, its.values)
                 mine.keys[:rows, :, :length] = its.keys[:rows, :, :length]
                 mine.values[:rows, :, :length] = its.values[:rows, :, :length]
 
 
-class _Layer(CacheLayerMixin):
+class Kept(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """Those of one layer: (rows, heads, length, width)."""
 
     is_compileable = True
     is_sliding = False
+    keys: torch.Tensor
+    values: torch.Tensor
 
     def __init__(self, cache: StaticCache) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._cache = cache
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -83,7 +87,6 @@ class _Layer(CacheLayerMixin):
         rows = slice(self._cache.first, self._cache.first + len(key_states))
         held = []
         for whole, states in ((self.keys, key_states), (self.values, value_states)):
-            assert whole is not None
             mine = whole if self._cache.rows == 1 else whole[rows]
             if len(states) == 1:
                 mine.index_copy_(2, self._cache.positions[0], states)
@@ -126,7 +129,7 @@ def attention(
         shared = query.reshape(rows, key.shape[1], -1, width)
         attended = functional.scaled_dot_product_attention(shared, key, value, attention_mask, scale=scale)
         return attended.reshape(rows, 1, heads, -1), None
-    plain: Attended = AttentionInterface()[ATTENTION](
+    plain: Attended = TABLE[ATTENTION](
         module, query, key, value, attention_mask, scaling=scale, softcap=softcap, s_aux=s_aux, **named
     )
     return plain
@@ -180,6 +183,6 @@ def forward(
 
 
 @functools.cache
-def _cache_argument(kind: type[nn.Module]) -> str:
+def _cache_argument(kind: Any) -> str:
     """What this version of Transformers calls it."""
     return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"

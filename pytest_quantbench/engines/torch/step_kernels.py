@@ -1,4 +1,4 @@
-"""What one decode step does beside its products, compiled for a CPU: attention of one token, root-mean-square norms, rotations.
+"""What one decode step does beside its products, compiled for a CPU: one token's attention, norms, rotated positions.
 
 PyTorch's own operations take about a microsecond each to be called, and a layer has some thirty of them. Each of these
 does the work of several in one call. All are `torch.library` operations, so that a step can be exported with them in
@@ -193,7 +193,14 @@ def _bind_attend(given: tuple[Any, ...], out: torch.Tensor) -> Bound:
     heads, places = query.shape[1], keys.shape[2]
     room = np.empty((heads, places), np.float32), np.empty(places, np.int32)
     held = np.empty(0, np.float32) if sinks is None else sinks.float().numpy()
-    arrays = (out[0, 0].numpy(), query[0, :, 0].numpy(), keys[0].numpy(), values[0].numpy(), mask[0, 0, 0].numpy(), held)
+    arrays = (
+        out[0, 0].numpy(),
+        query[0, :, 0].numpy(),
+        keys[0].numpy(),
+        values[0].numpy(),
+        mask[0, 0, 0].numpy(),
+        held,
+    )
     return _attend, (*arrays, scale, softcap, *room)
 
 
@@ -215,3 +222,4 @@ DIRECT: Mapping[str, Callable[[tuple[Any, ...], torch.Tensor], Bound]] = {
     "quantbench::rms_norm": _bind_rms_norm,
     "quantbench::rotate": _bind_rotate,
 }
+NORM, ROTATE = torch.ops.quantbench.rms_norm.default, torch.ops.quantbench.rotate.default
