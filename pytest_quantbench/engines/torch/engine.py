@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.tokenizer import vocabulary
 from pytest_quantbench.engines import process_memory
 from pytest_quantbench.engines.machine import version_of
 from pytest_quantbench.engines.parameters import Capacity
+from pytest_quantbench.engines.positions import limits
 from pytest_quantbench.engines.protocol import (
     MEMORY_BYTES,
     Ability,
@@ -80,9 +82,7 @@ class TorchEngine:
 
     def capacity(self, config: Config) -> Capacity:
         """As config.json says."""
-        from pytest_quantbench.engines.torch.capacity import capacity
-
-        return capacity(config)
+        return Capacity(vocabulary=vocabulary(config), positions=min(limits(config).values(), default=None))
 
     def prove(self, model: Weights) -> Proof:
         """Whether a walk of this architecture is Transformers' forward pass; in float32, whatever walks compute in."""
