@@ -30,7 +30,8 @@ Module = TypeVar("Module")  # an engine's decoder layer
 
 class LayerWalk(ABC, Generic[State, Module]):
     """Recipes of one model: track 0, 1, … in the order in which they are given. A track
-    whose numbers end is left out, and named when it is asked for; where that was the last one, the walk ends. Hidden states beyond `memory_bytes` go to temporary files.
+    whose numbers end is left out, and named when it is asked for; where that was the last one, the walk ends. Hidden
+    states beyond `memory_bytes` go to temporary files.
     """
 
     def __init__(
