@@ -52,7 +52,7 @@ class LayerWalk(ABC, Generic[State, Module]):
         self.batches: Sequence[Batch] = ()
 
     def __len__(self) -> int:
-        """How many steps there are: one for each decoder layer, as often as the model goes through them."""
+        """How many steps there are."""
         return len(self._layers) * self._anatomy.loops
 
     def weights_sha256(self, track: int = 0) -> str:
@@ -60,9 +60,8 @@ class LayerWalk(ABC, Generic[State, Module]):
         return self._digests.sha256(track)
 
     def run(self, batches: Sequence[Batch | Ids], what: str) -> None:
-        """Carry batches through all decoder layers; `what` names the bar of progress.
-
-        A branch stands behind its parent. Raises WeightError naming the layer whose result is not a number.
+        """Carry batches through all decoder layers; `what` names the bar of progress. A branch is behind its parent.
+        Raises WeightError naming the layer whose result is not a number.
         """
         self.begin(batches)
         for index in shown(range(len(self)), what=what, unit="layer"):

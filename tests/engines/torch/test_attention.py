@@ -5,11 +5,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from transformers import AttentionInterface, AttentionMaskInterface  # noqa: E402
-from transformers.masking_utils import causal_mask_function, sliding_window_causal_mask_function  # noqa: E402
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import causal_mask_function, sliding_window_causal_mask_function
 
-from pytest_quantbench.engines.batches import Batch, Places  # noqa: E402
-from pytest_quantbench.engines.torch.attention import ATTENTION, QUERIES, placed  # noqa: E402
+from pytest_quantbench.engines.batches import Batch, Places
+from pytest_quantbench.engines.torch.attention import ATTENTION, QUERIES, placed
 
 pytestmark = pytest.mark.unit
 ATTEND, MASK = AttentionInterface()[ATTENTION], AttentionMaskInterface()[ATTENTION]

@@ -5,15 +5,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from small_models import CONFIGS  # noqa: E402
-from torch_models import filled, opened  # noqa: E402
-from transformers_models import SMALL, save  # noqa: E402
-from walked_models import Numbers, logits_of, walk_of  # noqa: E402
+from small_models import CONFIGS
+from torch_models import filled, opened
+from transformers_models import SMALL, save
+from walked_models import Numbers, logits_of, walk_of
 
-from pytest_quantbench.engines.protocol import Rounded  # noqa: E402
-from pytest_quantbench.engines.torch.walk import Walk  # noqa: E402
-from pytest_quantbench.errors import ModelError  # noqa: E402
-from pytest_quantbench.quantizers import Fixed, PerToken  # noqa: E402
+from pytest_quantbench.engines.protocol import Rounded
+from pytest_quantbench.engines.torch.walk import Walk
+from pytest_quantbench.errors import ModelError
+from pytest_quantbench.quantizers import Fixed, PerToken
 
 pytestmark = pytest.mark.model
 CPU = torch.device("cpu")
