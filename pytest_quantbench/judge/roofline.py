@@ -10,7 +10,7 @@ not, what keeps the recipe from the limit is overhead: the ratio says nothing of
 from dataclasses import dataclass, replace
 
 from pytest_quantbench.judge import rates
-from pytest_quantbench.measures.samples import ThroughputSamples
+from pytest_quantbench.measures.throughput_samples import ThroughputSamples
 
 BY_OVERHEAD = "bound by overhead, not by reading weights"
 
