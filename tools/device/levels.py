@@ -47,7 +47,7 @@ class Plan:
         return [rng.integers(0, self.config["vocab_size"], length).tolist() for length in PROMPTS]
 
 
-def measured(engine: Engine, plan: Plan, device: str) -> dict[str, ThroughputSamples]:
+def measured(engine: Engine, plan: Plan, device: str | None) -> dict[str, ThroughputSamples]:
     """The samples of every level, each beside the reference's runs."""
     before = _machine(engine)
     loaded = {level: engine.load(RandomWeights(plan.config, level, device), "timed") for level in plan.levels}
@@ -122,7 +122,7 @@ def _figures(level: str, own: ThroughputSamples, reference: ThroughputSamples) -
     }
     if own is reference:
         return found
-    limit = CRITERIA[level.partition("-")[0]]["throughput_ratio"]
+    limit = CRITERIA.get(level.partition("-")[0], {}).get("throughput_ratio")
     verdict = rules.judge_throughput(own, reference, limit)
     found |= {"ratio": verdict.estimate, "low": verdict.low, "high": verdict.high, "limit": limit}
     return found | {"outcome": verdict.outcome, "not_judged": verdict.not_judged, "sentence": verdict.sentence}
@@ -149,7 +149,7 @@ def _outcome(row: Mapping[str, Any]) -> str:
     return f"{row['not_judged'] or row['outcome']} ({limit})"
 
 
-def run(engine: Engine, plan: Plan, device: str) -> dict[str, Any]:
+def run(engine: Engine, plan: Plan, device: str | None) -> dict[str, Any]:
     """Figures, with what they are of."""
     samples = measured(engine, plan, device)
     rows = told(samples, plan.levels)
@@ -162,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(SHAPES), default="100M")
     parser.add_argument("--engine", default="torch")
-    parser.add_argument("--device", default="cpu", help="where weights are drawn")
+    parser.add_argument("--device", default="cpu", help="where the engine on PyTorch computes")
     parser.add_argument("--levels", default=",".join(LEVELS[:5]))
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--new-tokens", type=int, default=NEW_TOKENS)
@@ -172,7 +172,7 @@ def main() -> None:
     plan = Plan(
         config=SHAPES[given.shape], levels=given.levels.split(","), runs=given.runs, new_tokens=given.new_tokens
     )
-    found = run(engine, plan, given.device)
+    found = run(engine, plan, given.device if engine.name == "torch" else None)
     print(f"A random Llama of {given.shape} parameters; codes are random, speed does not depend on them.")
     print(f"Memory is read at {found['read_gb_per_second']:.1f} GB/s.\n\n{table(found['levels'])}\n")
     for row in found["levels"]:
