@@ -10,7 +10,7 @@ from pytest_quantbench.bench.target import Target
 from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.corpora import PROMPTS
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.engines.protocol import Backend
+from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.judge import accuracy_drop, interim, rates, rules
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures import AnyMeasure
@@ -21,12 +21,12 @@ S = TypeVar("S")
 
 
 class Check(Protocol[S]):
-    """How the samples of one measure are judged, where they were taken on this backend."""
+    """How the samples of one measure are judged, where this engine took them."""
 
-    backend: Backend
+    engine: Engine
 
-    def __init__(self, backend: Backend) -> None:
-        self.backend = backend
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
 
     def part(self, samples: S, of: str | None) -> S:
         """The samples of one text or task, where there are several; None: of the first."""
@@ -147,9 +147,9 @@ class ThroughputCheck(Check[ThroughputSamples]):
     """T1: items are runs over all prompts."""
 
     def extent(self, samples: ThroughputSamples, settings: Settings) -> tuple[int, int]:
-        """From `--runs` to `most_runs` of every prompt; on a CPU nothing is judged and nothing added."""
+        """From `--runs` to `most_runs` of every prompt; where nothing is judged nothing is added."""
         runs = settings.runs * len(PROMPTS)
-        return runs, runs if self.backend == "cpu" else settings.most_runs * len(PROMPTS)
+        return runs, settings.most_runs * len(PROMPTS) if self.engine.judges_speed else runs
 
     def count(self, samples: ThroughputSamples) -> int:
         """Runs."""
@@ -167,10 +167,8 @@ class ThroughputCheck(Check[ThroughputSamples]):
         alpha: float,
         floor: float | None,
     ) -> Verdict:
-        """Informational on a CPU; to be faster than the reference is no anomaly. With mean rates; the reference's own
-        where they may be compared.
-        """
-        verdict = rules.judge_throughput(samples, reference, limit, self.backend != "cpu", alpha)
+        """To be faster than the reference is no anomaly. With mean rates; its own where they may be compared."""
+        verdict = rules.judge_throughput(samples, reference, limit, not_deployed(self.engine), alpha)
         other = replace(reference, runs=samples.reference_runs) if samples.reference_runs else reference
         before = None if rates.suppressed(samples, other) else rates.mean_rate(other)
         return replace(verdict, value=rates.mean_rate(samples), reference_value=before)
@@ -178,6 +176,12 @@ class ThroughputCheck(Check[ThroughputSamples]):
     def is_whole_pair(self, samples: ThroughputSamples) -> bool:
         """Where they are interleaved."""
         return bool(samples.reference_runs)
+
+
+def not_deployed(engine: Engine) -> str:
+    """Why an engine's timings here are shown only; empty where they are judged."""
+    place = "a CPU" if engine.backend == "cpu" else engine.backend
+    return "" if engine.judges_speed else f"on {place}, where nobody deploys the engine {engine.name}"
 
 
 CHECKS: Mapping[str, type[Check[Any]]] = {
@@ -200,7 +204,7 @@ def decide(
     a candidate, beyond which it is anomalous to be better than the reference. `of`: the text or task that is judged;
     None: the first.
     """
-    check, settings = CHECKS[name](schedule.inputs.engine.backend), schedule.inputs.settings
+    check, settings = CHECKS[name](schedule.inputs.engine), schedule.inputs.settings
     pair = _Pair(target, schedule, measures.get(name), check, of)
     own = pair.own()
     first, most = check.extent(own, settings)

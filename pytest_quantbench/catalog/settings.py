@@ -14,11 +14,12 @@ from pytest_quantbench.catalog.prices import Price
 from pytest_quantbench.storage.cache import default_cache
 
 AUTO = "auto"  # the engine that is faster here, of those installed
+ENVIRONMENT = "QUANTBENCH_ENGINE"  # names another for all that is run where it is set
 
 
 def default_engine() -> str:
     """What `$QUANTBENCH_ENGINE` names, or `auto`."""
-    return os.environ.get("QUANTBENCH_ENGINE") or AUTO
+    return os.environ.get(ENVIRONMENT) or AUTO
 
 
 def _session_name() -> str:

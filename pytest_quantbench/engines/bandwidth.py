@@ -12,7 +12,14 @@ import numpy as np
 
 READ_BYTES = 256 * 2**20  # several times the caches of what models run on
 REPEATS = 5
-CHOSEN = ("num_experts_per_tok", "num_experts_per_token", "top_k_experts", "moe_topk", "moe_k", "experts_per_token")
+CHOSEN = (  # how configs call the number of experts that a token goes through
+    "num_experts_per_tok",
+    "num_experts_per_token",
+    "experts_per_token",
+    "top_k_experts",
+    "moe_topk",
+    "moe_k",
+)
 
 
 def best_rate(read: Callable[[], object], read_bytes: int, repeats: int = REPEATS) -> float:

@@ -13,6 +13,8 @@ from pytest_quantbench.engines.protocol import Backend, Engine
 
 PACKAGES = ("lm-eval", "transformers", "tokenizers", "datasets", "numpy", "scipy")  # besides the engine's own
 
+LIBRARIES = {"mlx": "MLX", "torch": "PyTorch"}  # by the engine's name
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
@@ -26,6 +28,14 @@ class Machine:
     versions: Mapping[str, str]
     engine: str = "mlx"  # records up to schema 6 do not say it: there was no other
     activations: str = "float32"  # of walks
+    judges_speed: bool | None = None  # whether T1 is judged here; null: not known
+
+    @property
+    def runs_on(self) -> str:
+        """`MLX 0.32.4 on metal`, `PyTorch 2.13.0 on cuda with bfloat16 activations`."""
+        version = self.versions.get(self.engine, "")
+        rounded = "" if self.activations == "float32" else f" with {self.activations} activations"
+        return f"{LIBRARIES.get(self.engine, self.engine)} {version}".rstrip() + f" on {self.backend}{rounded}"
 
 
 def describe(engine: Engine) -> Machine:
@@ -39,6 +49,7 @@ def describe(engine: Engine) -> Machine:
         versions=versions(engine),
         engine=engine.name,
         activations=engine.activations,
+        judges_speed=engine.judges_speed,
     )
 
 

@@ -2,37 +2,42 @@
 
 Engines are this package's own (`MEMBERS`), a third party's by the entry-point group `pytest_quantbench.engines`, or
 named `package.module:Class`; such a class is made with `activations=`, as ours are. None is imported before it is asked
-for. What is faster here is looked up without importing PyTorch or MLX.
+for. What is faster here is looked up without importing PyTorch, MLX or numpy.
 """
+
+from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from operator import attrgetter
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from pytest_quantbench.catalog.settings import AUTO, default_engine
-from pytest_quantbench.engines.protocol import Activations, Engine
+from pytest_quantbench.catalog.settings import AUTO, ENVIRONMENT, default_engine
 from pytest_quantbench.errors import QuantbenchError, unknown
+
+if TYPE_CHECKING:
+    from pytest_quantbench.engines.protocol import Activations, Engine
 
 GROUP = "pytest_quantbench.engines"
 REQUIRED = ("name", "can", "packages", "paths_are_mlx_lms", "version", "backend", "activations", "judges_speed")
-HINT = "Or name your own as package.module:Class."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """Where an engine is: its class, the package that it cannot do without, the extras that bring that package, and the
-    devices of which one may be chosen behind its name, as in `torch:cpu`.
+    """Where an engine is: its class, the package that it cannot do without, the extras that bring that package, in what
+    it can walk, and the devices of which one may be chosen behind its name, as in `torch:cpu`.
     """
 
     place: str
     package: str
     extras: tuple[str, ...]
+    activations: tuple[Activations, ...] = ("float32",)
     devices: tuple[str, ...] = ()
 
     @property
@@ -52,6 +57,7 @@ MEMBERS: Mapping[str, Member] = {
         place="pytest_quantbench.engines.torch.engine:TorchEngine",
         package="torch",
         extras=("torch",),
+        activations=("float32", "bfloat16"),
         devices=("cpu", "cuda", "mps"),
     ),
 }
@@ -64,40 +70,66 @@ def names() -> list[str]:
 
 
 def get(name: str | None = None, activations: Activations = "float32") -> Engine:
-    """The engine of this name that walks with these activations, the same object every time. None: what the environment
-    variable QUANTBENCH_ENGINE names; `auto`: see `automatic`.
+    """The engine of this name that walks with these activations, the same object every time; see `chosen`."""
+    return _made(chosen(name, activations), activations)
 
-    Raises UnknownNameError for a name that nobody registered, QuantbenchError where what it needs is not installed, for
-    a class that is no engine, and for activations or a device that it does not have.
+
+def chosen(name: str | None = None, activations: Activations = "float32") -> str:
+    """The engine's own name. None: what the environment variable QUANTBENCH_ENGINE says; `auto`: see `automatic`. Looks
+    what is installed, and imports nothing.
+
+    Raises UnknownNameError for a name that nobody registered, QuantbenchError where what it needs is not installed, and
+    for activations or a device that it does not have.
     """
     name = name or default_engine()
-    return _made(automatic() if name == AUTO else check(name), activations)
-
-
-def check(name: str) -> str:
-    """The same name. Raises UnknownNameError unless it is an engine's, or written as that of a class; imports none."""
-    known = names()
+    if name == AUTO:
+        return automatic(activations)
     own, _, device = name.partition(":")
-    if own in MEMBERS and device and MEMBERS[own].devices == ():
+    if (member := MEMBERS.get(own)) is None:
+        if ":" not in name and name not in names():
+            raise unknown("engine", name, [AUTO, *names()], _hint(name))
+        return name
+    if device and not member.devices:
         raise QuantbenchError(f"The engine {own!r} takes no device, as in {name!r}. Leave out ':{device}'.")
-    if name not in known and (":" not in name or own in MEMBERS):
-        raise unknown("engine", name, [AUTO, *known], HINT)
+    if device and device not in member.devices:
+        raise unknown("engine", name, [AUTO, *names()], _hint(name))
+    if activations not in member.activations:
+        able = next(other for other, each in MEMBERS.items() if activations in each.activations)
+        raise QuantbenchError(
+            f"The engine {own!r} walks with {member.activations[0]} activations only. Leave out --activations "
+            f"{activations}, or choose --engine {able}, which has both."
+        )
+    if not member.is_installed:
+        raise QuantbenchError(
+            f"The engine {own!r} needs the package {member.package}, which is not installed. Run {member.install}, or "
+            f"choose --engine {AUTO}."
+        )
     return name
 
 
-def automatic() -> str:
-    """The engine that is faster here, of those installed: MLX on Metal, where its kernels are Apple's own; else
-    PyTorch, which runs on CUDA, and on a CPU walks in less time than MLX, whose wheel for Linux has no fast products.
+def _hint(name: str) -> str:
+    told = f" The environment variable {ENVIRONMENT} names it." if os.environ.get(ENVIRONMENT) == name else ""
+    return f"Or name your own as package.module:Class.{told}"
 
-    Raises QuantbenchError where neither is installed.
+
+def automatic(activations: Activations = "float32") -> str:
+    """The engine that is faster here, of those that are installed and walk with these activations: MLX on Metal, where
+    its kernels are Apple's own; else PyTorch, which runs on CUDA, and on a CPU walks in less time than MLX, whose wheel
+    for Linux has no fast products.
+
+    Raises QuantbenchError where none is installed.
     """
     is_metal = platform.system() == "Darwin" and platform.machine() == "arm64"
-    order = ("mlx", "torch") if is_metal else ("torch", "mlx")
-    for name in order:
-        if name in MEMBERS and MEMBERS[name].is_installed:
+    order = [each for each in (("mlx", "torch") if is_metal else ("torch", "mlx")) if each in MEMBERS]
+    able = [each for each in order if activations in MEMBERS[each].activations]
+    for name in able:
+        if MEMBERS[name].is_installed:
             return name
-    ways = " or ".join(MEMBERS[name].install for name in order if name in MEMBERS)
-    raise QuantbenchError(f"No engine can run a model here: neither PyTorch nor MLX is installed. Run {ways}.")
+    ways = " or ".join(MEMBERS[name].install for name in able)
+    raise QuantbenchError(
+        f"No engine can run a model here with {activations} activations: {' and '.join(able)} "
+        f"{'is' if len(able) == 1 else 'are'} not installed. Run {ways}."
+    )
 
 
 def installed() -> list[Engine]:
@@ -113,17 +145,12 @@ def _made(name: str, activations: Activations) -> Engine:
     if own not in MEMBERS:
         return _foreign(name, activations)
     member = MEMBERS[own]
-    if not member.is_installed:
-        raise QuantbenchError(
-            f"The engine {own!r} needs the package {member.package}, which is not installed. Run {member.install}, or "
-            f"leave out --engine."
-        )
     module, _, attribute = member.place.partition(":")
     try:
         made = getattr(importlib.import_module(module), attribute)
     except ImportError as error:
         raise QuantbenchError(f"The engine {own!r} cannot be imported: {error}. Run {member.install}.") from error
-    return cast(Engine, made(activations=activations, **({"device": device} if device else {})))
+    return cast("Engine", made(activations=activations, **({"device": device} if device else {})))
 
 
 def _foreign(name: str, activations: Activations) -> Engine:
@@ -146,4 +173,4 @@ def _foreign(name: str, activations: Activations) -> Engine:
         raise QuantbenchError(
             f"{name!r} is no engine: it lacks {', '.join(lacking)}. docs/add-an-engine.md shows what one has."
         )
-    return cast(Engine, made)
+    return cast("Engine", made)

@@ -12,7 +12,7 @@ import numpy as np
 
 from pytest_quantbench.catalog.criteria import METRICS, Metric
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.judge import rates
+from pytest_quantbench.judge import rates, roofline
 from pytest_quantbench.judge.anomaly import of_candidate
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.measures.samples import PerplexitySamples, SizeSamples, ThroughputSamples
@@ -100,21 +100,22 @@ def judge_throughput(
     quantized: ThroughputSamples,
     reference: ThroughputSamples,
     limit: float | None,
-    applies: bool,
+    not_deployed: str = "",
     alpha: float = ALPHA,
 ) -> Verdict:
-    """The speed ratio, paired by prompt; informational where `applies` is false (a backend nobody deploys on).
+    """The speed ratio, paired by prompt; informational where it was run as nobody deploys it, as `not_deployed` says,
+    and where overhead alone keeps it from the limit (see roofline).
 
     Where the machine's own speed changed there is no ratio, and the verdict is undecided.
     """
     metric, runs = METRICS["throughput_ratio"], len(quantized.runs)
     prompts = len({run.prompt for run in quantized.runs})
     detail = f"{rates.mean_rate(quantized):.1f} tokens per second over {runs} runs of {prompts} prompts"
-    if not applies and limit is not None:
-        return replace(
-            judge_throughput(quantized, reference, None, True, alpha),
-            not_judged="on a CPU, whose MLX kernels nobody deploys",
-        )
+    overhead = "" if limit is None or not_deployed else roofline.overhead(quantized, reference, limit)
+    if limit is not None and (not_deployed or overhead):
+        told = judge_throughput(quantized, reference, None, alpha=alpha)
+        sentence = f"{told.sentence} {overhead}".rstrip()
+        return replace(told, sentence=sentence, not_judged=not_deployed or roofline.BY_OVERHEAD)
     if changed := rates.suppressed(quantized, reference):
         found = _bare(metric, None, limit, f"No speed ratio: {changed} ({detail}).", "undecided", runs)
         again = "run both again with --fresh, while the machine does nothing else"

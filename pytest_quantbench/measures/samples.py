@@ -201,6 +201,10 @@ class ThroughputSamples:
     dense_layers: int  # matrices that had no native kernel and ran decoded
     process_peak: ProcessPeak | None = None  # of the whole process
     accelerator: Accelerator | None = None  # as its driver told right behind the last run
+    bytes_per_token: int | None = None  # that a decode step reads at least
+    kernels: Mapping[str, int] = field(default_factory=dict)  # how many matrices run through each
+    step: str = ""  # how a decode step is run
+    read_rates: tuple[float, float] | None = None  # bytes per second of the memory, before and after
 
     def first(self, runs: int) -> "ThroughputSamples":
         """The first so many runs, and the reference's that were interleaved with them."""

@@ -52,6 +52,7 @@ class Session(Trial[ThroughputSamples]):
     _load_seconds: float = 0.0
     _warm_up: Run | None = None
     _first_probe: float = 0.0
+    _first_read: float = 0.0
     _steps: Steps | None = None
     _since: process_memory.Since = "process"
 
@@ -71,6 +72,7 @@ class Session(Trial[ThroughputSamples]):
         refuse_unknown_tokens({t for text in PROMPTS for t in opened(self._tokenizer, text)}, known)
         self._refuse_too_long()
         self._first_probe = self._first_probe or self._probe()  # models may be loaded more than once
+        self._first_read = self._first_read or self.engine.read_bytes_per_second()
         self.engine.reset_peak()
         self._since = process_memory.lower_mark()
         began = time.perf_counter()
@@ -126,6 +128,7 @@ class Session(Trial[ThroughputSamples]):
         assert self._warm_up is not None
         peak, loaded = self.engine.peak_bytes(), self._loaded
         process_peak, told = process_memory.peak(self._since), accelerator(self.engine.backend)
+        read, kernels, step = loaded.bytes_per_token, dict(loaded.kernels), loaded.step
         self.let_go()
         return ThroughputSamples(
             warm_up=self._warm_up,
@@ -138,6 +141,10 @@ class Session(Trial[ThroughputSamples]):
             dense_layers=loaded.dense_layers,
             process_peak=process_peak,
             accelerator=told,
+            bytes_per_token=read,
+            kernels=kernels,
+            step=step,
+            read_rates=(self._first_read, self.engine.read_bytes_per_second()),
         )
 
     def _probe(self) -> float:
@@ -186,7 +193,7 @@ def learned_positions(shapes: Mapping[str, Sequence[int]]) -> int | None:
 class Throughput(ResidentMeasure[ThroughputSamples]):
     """T1 as a measure: its items are runs over all prompts."""
 
-    name, label, version = "throughput", "T1", 3
+    name, label, version = "throughput", "T1", 4
     samples = ThroughputSamples
     new_tokens = NEW_TOKENS
 

@@ -43,7 +43,9 @@ def outlook(selection: Selection) -> Iterator[str]:
     yield from _disk(selection)
     yield f"memory: {_memory(selection, list(compared.values()))}"
     planned = work(list(compared.values()), selection.checks)
-    yield f"time: {forecast(planned, _records(selection), describe(engines.get())).line()}"
+    machine = describe(engines.get(selection.settings.engine, selection.settings.activations))
+    yield f"engine: {machine.runs_on}"
+    yield f"time: {forecast(planned, _records(selection), machine).line()}"
 
 
 def _candidates(selection: Selection) -> Iterator[str]:

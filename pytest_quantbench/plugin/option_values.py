@@ -44,6 +44,18 @@ def one_of(*choices: str) -> Callable[[str], str]:
     return read
 
 
+def engine(text: str) -> str:
+    """`auto`, or the name of an engine that is installed; it is not imported."""
+    from pytest_quantbench.engines.registry import chosen
+    from pytest_quantbench.errors import QuantbenchError
+
+    try:
+        chosen(text)
+    except QuantbenchError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
 def above_zero(text: str) -> float:
     """A number above 0."""
     try:

@@ -76,6 +76,19 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             read=values.limit, metavar="X", help="T1: how many times as fast as BF16 it has to be, in every cell"
         ),
         "recipe": Option(help="such as int4-rtn, instead of the levels' defaults", metavar="ID", repeatable=True),
+        "engine": Option(
+            setting="engine",
+            read=values.engine,
+            metavar="auto|mlx|torch|NAME",
+            help="what runs the model: auto is mlx on Metal, else torch where it is installed; torch:cpu, torch:cuda "
+            "and torch:mps say on what (default auto)",
+        ),
+        "activations": Option(
+            setting="activations",
+            read=values.one_of("float32", "bfloat16"),
+            metavar="float32|bfloat16",
+            help="in what T2, T3 and calibration compute (default float32)",
+        ),
         "runs": Option(
             setting="runs",
             read=values.whole(least=1),

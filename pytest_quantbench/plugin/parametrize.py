@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -27,6 +28,9 @@ from pytest_quantbench.plugin.option_names import as_typed
 from pytest_quantbench.plugin.run import Run, check_marker_expression, run_of, wanted
 from pytest_quantbench.plugin.session_progress import SessionProgress
 from pytest_quantbench.plugin.summary import Summary, show_progress
+
+if TYPE_CHECKING:
+    from pytest_quantbench.engines.machine import Machine
 
 
 def begin(config: pytest.Config) -> None:
@@ -158,12 +162,20 @@ class Collection:
         except QuantbenchError as error:
             raise pytest.UsageError(as_typed(session.config, str(error))) from error
 
+    def _machine(self) -> Machine:
+        from pytest_quantbench import engines
+        from pytest_quantbench.engines.machine import describe
+
+        settings = self._run.settings
+        return describe(engines.get(settings.engine, settings.activations))
+
     def _check(self, items: Sequence[pytest.Item]) -> None:
         from pytest_quantbench.bench.criteria import refuse_unmeasured
         from pytest_quantbench.plan import disk
         from pytest_quantbench.record import folder
 
         settings = self._run.settings
+        self._machine()  # what its engine lacks is told of here
         refuse_unmeasured(settings.criteria, [model for model, _ in cells_of(items)], settings)
         folder.check_writable(settings.results)
         if settings.tasks and any(item.get_closest_marker("t3") for item in items if parameters(item)):
@@ -175,7 +187,7 @@ class Collection:
         disk.check_session(cells_of(items), settings.writes, settings.offline, settings.cache)
 
     def pytest_report_collectionfinish(self, config: pytest.Config, items: Sequence[pytest.Item]) -> list[str]:
-        """The header: what will be fetched, what disk it takes, where results go."""
+        """The header: what will be fetched, what disk it takes, what runs the models, where results go."""
         from pytest_quantbench.plan import disk
 
         run, settings, cells = self._run, self._run.settings, cells_of(items)
@@ -187,4 +199,5 @@ class Collection:
         told += [] if run.table is None else [f"[tool.quantbench] of {run.table}"]
         lines = [f"quantbench: {line}" for line in told]
         lines += disk.describe(found, settings.writes, settings.cache)
+        lines += [] if config.option.collectonly else [f"quantbench: run by {self._machine().runs_on}"]
         return [as_typed(config, line) for line in [*lines, f"quantbench: results go to {settings.results}"]]

@@ -13,6 +13,7 @@ from typing import Any
 from pytest_quantbench.catalog.candidates import NAME
 from pytest_quantbench.catalog.criteria import METRICS, PARTS, limit_key
 from pytest_quantbench.catalog.recipes import LEVELS
+from pytest_quantbench.catalog.settings import ENVIRONMENT
 from pytest_quantbench.errors import QuantbenchError, unknown
 
 SECTION = "tool.quantbench"
@@ -79,14 +80,17 @@ def _is_above_zero(value: object) -> bool:
     return isinstance(value, int | float) and _is_limit(value) and value > 0
 
 
+ACTIVATIONS = ("float32", "bfloat16")
 # By key: what its value has to fulfil, and how that is told.
 KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = MappingProxyType(
     {
+        "activations": (lambda value: value in ACTIVATIONS, " or ".join(map(repr, ACTIVATIONS))),
         "candidates": (
             _is_table,
             f"limits for all candidates, and tables of those for one, [{SECTION}.candidates.NAME]",
         ),
         "cost": (_is_table, "a table, such as { price_per_hour = 2.49, currency = 'USD', volume_tokens = 1000000000 }"),
+        "engine": (_is_text, "the name of an engine, such as 'torch', or 'auto'"),
         "criteria": (_is_table, f"tables of limits, such as [{SECTION}.criteria.int4]"),
         "models": (_are_texts, "a list of directories or Hub ids, such as ['path/to/model', 'owner/name']"),
         "report": (_is_text, "the path of a file, such as 'docs/quantization.md'"),
@@ -143,6 +147,23 @@ def _check_cost(table: Mapping[str, Any]) -> None:
         if key not in COST:
             raise unknown(f"key in [{section}]", key, tuple(COST))
         _expect(COST[key][0], value, section, key, COST[key][1])
+
+
+def session_defaults(table: Mapping[str, Any]) -> dict[str, str]:
+    """The settings that `[tool.quantbench]` gives where no option does: the engine, unless the environment names one,
+    and the activations. Raises QuantbenchError for an engine that is not there.
+    """
+    found = {key: table[key] for key in ("activations", "engine") if key in table}
+    if os.environ.get(ENVIRONMENT):
+        found.pop("engine", None)
+    if "engine" in found:
+        from pytest_quantbench import engines
+
+        try:
+            engines.chosen(found["engine"])
+        except QuantbenchError as error:
+            raise type(error)(f"[{SECTION}] engine = {found['engine']!r}: {error}") from error
+    return found
 
 
 def check_report(folder: Path, table: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from pytest_quantbench import progress, quantizers
+from pytest_quantbench import engines, progress, quantizers
 from pytest_quantbench.catalog.criteria import Overrides, limit_key
 from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
@@ -20,9 +20,9 @@ from pytest_quantbench.catalog.prices import price_of
 from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError, unknown
-from pytest_quantbench.plugin import option_values, tracking
+from pytest_quantbench.plugin import option_values, pyproject_table, tracking
 from pytest_quantbench.plugin.option_names import as_typed, given, settings_given
-from pytest_quantbench.plugin.pyproject_table import SECTION, beside, candidate_limits, check_criteria, read_table
+from pytest_quantbench.plugin.pyproject_table import SECTION
 from pytest_quantbench.plugin.suite import typed_command
 from pytest_quantbench.plugin.summary import Notices, collect_notices, show_progress
 
@@ -113,15 +113,15 @@ def run_of(config: pytest.Config) -> Run:
 def _read(config: pytest.Config, notices: Notices) -> Run:
     """The options and `[tool.quantbench]`. Raises QuantbenchError for what does not exist or does not fit together."""
     told = given(config)
-    folder, table = read_table(config.invocation_params.dir, config.rootpath)
-    own = {f"[{SECTION}] models:": [beside(folder, source) for source in table.get("models", [])]}
+    folder, table = pyproject_table.read_table(config.invocation_params.dir, config.rootpath)
+    own = {f"[{SECTION}] models:": [pyproject_table.beside(folder, source) for source in table.get("models", [])]}
     candidates, chosen = _candidates(config)
     models = known = _models(own if candidates else {**own, "--model": told.get("model", ())})
     if chosen is not None:
         models, known = {chosen.name: chosen}, {**known, chosen.name: chosen}
     recipes = {each.name: each.recipe for each in candidates}
     recipes |= _recipes(told.get("recipe", () if candidates else LEVELS))
-    unmatched = check_criteria(table.get("criteria", {}), list(known), [*recipes, *_all_recipes()])
+    unmatched = pyproject_table.check_criteria(table.get("criteria", {}), list(known), [*recipes, *_all_recipes()])
     if unmatched:
         log.warning(f"[{SECTION}.criteria]: no model, recipe or candidate of this session is called {unmatched}.")
     tracking.check(told.get("track", ()))
@@ -154,7 +154,7 @@ def _candidates(config: pytest.Config) -> "tuple[Sequence[Opened], Model | None]
 
 def _overrides(told: Mapping[str, Any], table: Mapping[str, Any]) -> Overrides:
     """The limits that the user gives, by options and in `[tool.quantbench]`."""
-    every, one = candidate_limits(table.get("candidates", {}))
+    every, one = pyproject_table.candidate_limits(table.get("candidates", {}))
     limits: dict[str, float] = {}
     for option, metric in LIMITS.items():
         found = told.get(option, ())
@@ -166,7 +166,9 @@ def _overrides(told: Mapping[str, Any], table: Mapping[str, Any]) -> Overrides:
 def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], models: Mapping[str, Model]) -> Settings:
     """What options say, else the defaults; `table` lies in `folder`."""
     told = given(config)
-    settings = Settings(**settings_given(config), criteria=_overrides(told, table), command=typed_command(config))
+    chosen = pyproject_table.session_defaults(table) | settings_given(config)
+    settings = Settings(**chosen, criteria=_overrides(told, table), command=typed_command(config))
+    engines.chosen(settings.engine, settings.activations)  # refused now, and not when the first model is opened
     option_values.check_windows(settings)
     if "max-tokens" in told:
         option_values.check_growth(settings)

@@ -100,7 +100,8 @@ class SessionProgress:
             records = folder.read_all(self._run.settings.results)
         except QuantbenchError:  # none yet, or what the end of the session will tell of
             return [None] * len(self._cells)
-        machine = describe(engines.get())
+        settings = self._run.settings
+        machine = describe(engines.get(settings.engine, settings.activations))
         found = [forecast(work([cell], self._checks), records, machine) for cell in self._cells]
         return [None if each.unknown else each.seconds for each in found]
 

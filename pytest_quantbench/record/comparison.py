@@ -13,13 +13,14 @@ from pytest_quantbench.judge.rates import MOST_DRIFT
 from pytest_quantbench.record import pairing
 from pytest_quantbench.record.pairing import Common, Measured
 from pytest_quantbench.record.schema import NoiseFloor
+from pytest_quantbench.record.state import judges_speed
 from pytest_quantbench.record.text_comparison import texts
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.estimates import Exact
 from pytest_quantbench.stats.proportions import flips
 
 NO_GROWTH = 0.005  # percent of the base's bytes, such as a longer name in a file's header
-NOT_DEPLOYED = "on a CPU, whose kernels nobody deploys"
+NOT_DEPLOYED = "on kernels that nobody deploys"
 NO_SOURCES = "the base's record does not tell which questions share a source: run that cell again."
 TOO_FEW_PROMPTS = "fewer than two prompts in common, or all differ by the same factor: time one of them again."
 
@@ -108,10 +109,9 @@ def _answers(each: Measured, task: str, places: Any) -> list[Any]:
 
 def _speed(base: Measured, new: Measured) -> Iterator[Pair]:
     """Rates by prompt. Within the drift of the machine's own speed that its probes let pass nothing is claimed. A
-    base's rates on a CPU are told and not judged, and never missed.
+    base's rates of kernels that nobody deploys are told and not judged, and never missed.
     """
-    parts, machine = [each.record.throughput for each in (base, new)], base.record.machine
-    judged = machine is None or machine.backend != "cpu"
+    parts, judged = [each.record.throughput for each in (base, new)], judges_speed(base.record)
     if parts[0] is None and parts[1] is None:
         return
     if parts[0] is None or parts[1] is None:

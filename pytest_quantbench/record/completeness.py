@@ -3,7 +3,7 @@
 A publication tells of a model its parameters, architecture and revision; of its compression the text that it was
 calibrated on, how much of it, and the quantizer's parameters; of the measurement the software, the accelerator with its
 driver and clocks, and the cost; and of every figure how sure it is. What a record's own run could not have measured, as
-a speed ratio on a CPU, is lacking all the same: a reader of the publication cannot tell it apart.
+a speed ratio that is bound by overhead, is lacking all the same: a reader of the publication cannot tell it apart.
 """
 
 import shlex
@@ -125,8 +125,8 @@ def _judged(record: Record) -> Sentences:
     if record.throughput is not None and all(each.outcome == "informational" for each in speeds):
         why = next((each.not_judged for each in speeds if each.not_judged), "")
         yield (
-            f"A judged throughput{f' (it was not judged {why})' if why else ''}: {command(record, 't1')} on an "
-            f"accelerator, with `--min-speedup X` where the level has no limit."
+            f"A judged throughput{f' (it was not judged: {why})' if why else ''}: {command(record, 't1')} where "
+            f"people deploy it, with `--min-speedup X` where the level has no limit."
         )
 
 

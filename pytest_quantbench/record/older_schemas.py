@@ -68,5 +68,11 @@ def _from_5(values: Values) -> None:
     """As it is: what came with schema 6 is null."""
 
 
+def _from_6(values: Values) -> None:
+    """There was one engine, whose speed was judged but on a CPU."""
+    if machine := values.get("machine"):
+        machine["judges_speed"] = machine["backend"] != "cpu"
+
+
 # By the schema that a step begins with.
-STEPS: Mapping[int, Callable[[Values], None]] = {3: _from_3, 4: _from_4, 5: _from_5}
+STEPS: Mapping[int, Callable[[Values], None]] = {3: _from_3, 4: _from_4, 5: _from_5, 6: _from_6}

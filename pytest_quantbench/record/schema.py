@@ -17,8 +17,10 @@ Schema history
      and clocks; percentiles of token gaps, the time to the first token with its interval, the process's memory;
      intervals of accuracies and perplexities themselves; the least cosine; what it costs where a price was given;
      the commands that it was measured by
+  7  the engine, its walks' activations, and whether its speed is judged here; the roofline of T1: bytes that a token
+     reads, how fast memory is read, shares of what that allows, kernels
 
-Files of schemas 3 to 5 are read too (see older_schemas).
+Files of schemas 3 to 6 are read too (see older_schemas).
 """
 
 from collections.abc import Mapping
@@ -42,7 +44,7 @@ from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.stats.percentiles import Percentile
 from pytest_quantbench.storage.sealed_json import unsealed
 
-SCHEMA = 6
+SCHEMA = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +101,13 @@ class Throughput:
     first_token: Interval | None = None  # its mean over the runs, in seconds
     process_peak_gb: float | None = None  # the most resident memory of the whole process
     process_peak_since: Since | None = None  # `measure`: during T1; `process`: since the process began
+    bytes_per_token: int | None = None  # of weights that one decode step reads at least
+    read_gb_per_sec: float | None = None  # how fast memory was read beside the runs
+    bound_tps: float | None = None  # tokens per second that reading the weights allows
+    bound_share: float | None = None  # mean_tps over bound_tps
+    reference_bound_share: float | None = None  # of the reference's runs that the ratio is of, over its own bound
+    kernels: Mapping[str, int] = field(default_factory=dict)  # through which the matrices are multiplied: how many
+    step: str = ""  # how a decode step is run: `captured`, or `module by module`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

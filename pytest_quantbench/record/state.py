@@ -24,16 +24,16 @@ State = Literal[
 ]
 
 
-def is_on_cpu(record: Record) -> bool:
-    """Whether it was measured on a CPU, where the speed of a model is not judged."""
-    return record.machine is not None and record.machine.backend == "cpu"
+def judges_speed(record: Record) -> bool:
+    """Whether a cell's speed is judged by the engine that ran it, where it ran; where that is not known, it is."""
+    return record.machine is None or record.machine.judges_speed is not False
 
 
 def lacking(record: Record) -> list[str]:
-    """The metrics that a cell's criteria are of and that were not measured. Throughput is none of them on a CPU, where
-    it is not judged however it is.
+    """The metrics that a cell's criteria are of and that were not measured. Throughput is none of them where its engine
+    does not run as people deploy it, and it is not judged however it is.
     """
-    found = {verdict.metric for verdict in record.verdicts} | ({"throughput_ratio"} if is_on_cpu(record) else set())
+    found = {verdict.metric for verdict in record.verdicts} | (set() if judges_speed(record) else {"throughput_ratio"})
     return [name for name in METRICS if name not in found]
 
 

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from pytest_quantbench.compress.manifest import Manifest
 from pytest_quantbench.judge import rates as speed
+from pytest_quantbench.judge import roofline
 from pytest_quantbench.measures.samples import AccuracySamples, TaskSamples, ThroughputSamples, WeightSamples
 from pytest_quantbench.record.schema import Accuracy, Compression, TaskAccuracy, Throughput, Weights
 from pytest_quantbench.stats import series
@@ -89,7 +91,23 @@ def throughput(samples: ThroughputSamples, reference: ThroughputSamples | None) 
         first_token=None if first_token is None else first_token.interval(),
         process_peak_gb=None if peak is None else peak.peak_bytes / 1e9,
         process_peak_since=None if peak is None else peak.since,
+        **_roofline(samples, reference),
     )
+
+
+def _roofline(samples: ThroughputSamples, reference: ThroughputSamples | None) -> dict[str, Any]:
+    """What a token reads, how fast that can go at most, and how much of it was reached."""
+    mine = roofline.own(samples)
+    other = None if reference is None else roofline.of_reference(samples, reference)
+    return {
+        "bytes_per_token": samples.bytes_per_token,
+        "read_gb_per_sec": None if samples.read_rates is None else max(samples.read_rates) / 1e9,
+        "bound_tps": mine and mine.bound,
+        "bound_share": mine and mine.share,
+        "reference_bound_share": other and other.share,
+        "kernels": dict(samples.kernels),
+        "step": samples.step,
+    }
 
 
 def _gaps(samples: ThroughputSamples) -> dict[str, Percentile]:

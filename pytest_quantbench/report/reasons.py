@@ -7,12 +7,12 @@ from typing import Literal
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.record.state import State, is_on_cpu, lacking, regressions, states_of
+from pytest_quantbench.record.state import State, judges_speed, lacking, regressions, states_of
 from pytest_quantbench.record.suite import beyond_limit, of_each
 from pytest_quantbench.report.phrases import NAMES, count, criterion, figure, joined, limit, since
 
 Word = Literal["may ship", "may not ship", "undecided", "not judged"]
-ON_A_CPU = "it ran on a CPU"
+NOT_DEPLOYED = "it ran on kernels that nobody deploys"
 LOOK_FIRST = (
     "look before you ship: weights do not gain by being rounded, so it may be another fine-tune, or made with this "
     "very text or these questions"
@@ -40,12 +40,12 @@ def _judged(record: Record, *outcomes: Outcome) -> list[Verdict]:
 
 
 def _met(record: Record) -> str:
-    """`the two criteria that were judged (…). Throughput was not judged: it ran on a CPU`."""
+    """`the two criteria that were judged (…). Throughput was not judged: bound by overhead`."""
     names = list(dict.fromkeys(criterion(verdict) for verdict in _judged(record, "pass")))
     of = f"the {count(len(names))} {'criterion' if len(names) == 1 else 'criteria'} that "
     unjudged = _unjudged(record)
     if "throughput_ratio" not in {*lacking(record), *(verdict.metric for verdict in record.verdicts)}:
-        unjudged.setdefault(ON_A_CPU, []).append(NAMES["throughput_ratio"])  # nor was it measured
+        unjudged.setdefault(NOT_DEPLOYED, []).append(NAMES["throughput_ratio"])  # nor was it measured
     others = [f". {joined(each).capitalize()} {_were(each)} not judged: {why}" for why, each in unjudged.items()]
     return f"{of}{_were(names)} judged ({', '.join(names)}){''.join(others)}"
 
@@ -61,8 +61,8 @@ def _unjudged(record: Record) -> dict[str, list[str]]:
         for verdict in of_each(record, name):
             if verdict.outcome != "informational":
                 continue
-            slow = name == "throughput_ratio" and is_on_cpu(record) and verdict.not_judged
-            why = ON_A_CPU if slow else verdict.not_judged or f"{record.level} has no limit"
+            slow = name == "throughput_ratio" and not judges_speed(record) and verdict.not_judged
+            why = NOT_DEPLOYED if slow else verdict.not_judged or f"{record.level} has no limit"
             reasons.setdefault(why, []).append(criterion(verdict))
     return reasons
 

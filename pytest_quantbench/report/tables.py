@@ -45,6 +45,11 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:,.{max(places, 0)}f}"
 
 
+def share_of_bandwidth(share: float | None) -> str:
+    """`68 %` of the tokens per second that reading the weights allows; empty where it was not measured."""
+    return "" if share is None else f"{significant(100 * share, 2)} %"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shown:
     """What is shown of a judged figure: all of one look, so that the figures are of the samples of the interval."""

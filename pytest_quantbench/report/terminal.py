@@ -5,6 +5,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
+from pytest_quantbench.judge.roofline import BY_OVERHEAD
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.state import state_of
@@ -13,7 +14,7 @@ from pytest_quantbench.report.answers import answer, answers
 from pytest_quantbench.report.blocks import blocks
 from pytest_quantbench.report.coloured import WORD_TONES, Line, Piece, Tone, plain
 from pytest_quantbench.report.phrases import cells
-from pytest_quantbench.report.tables import calibration, coherence, errors_by_source
+from pytest_quantbench.report.tables import calibration, coherence, errors_by_source, share_of_bandwidth
 from pytest_quantbench.report.text_width import wrapped
 
 OPEN: tuple[Outcome, ...] = ("undecided", "anomalous")  # neither good nor bad
@@ -84,11 +85,28 @@ def _open_lines(records: Sequence[Record]) -> list[str]:
 
 
 def _speed_lines(records: Sequence[Record]) -> list[str]:
-    """Cells without a ratio of speeds, as the machine's own speed changed."""
-    found = [record for record in records if record.throughput and record.throughput.ratio_suppressed]
-    if not found:
-        return []
-    return [f"speed: no ratio for {cells(found, records)}, as the machine's own speed changed between the runs"]
+    """What every cell uses of the memory's bandwidth, why ratios are not judged by it, and cells without a ratio, as
+    the machine's own speed changed.
+    """
+    timed = [(record, record.throughput) for record in records if record.throughput is not None]
+    shares = [f"{record.cell} {share}" for record, part in timed if (share := share_of_bandwidth(part.bound_share))]
+    lines = [f"speed, of what the memory's bandwidth allows: {', '.join(shares)}"] if shares else []
+    overhead = [
+        (record, part)
+        for record, part in timed
+        if any(verdict.not_judged == BY_OVERHEAD for verdict in record.verdicts)
+    ]
+    if overhead:
+        worst = share_of_bandwidth(max(part.reference_bound_share or 0.0 for _, part in overhead))
+        lines.append(
+            f"speed: {cells([record for record, _ in overhead], records)} not judged: {BY_OVERHEAD}, as the original "
+            f"reaches no more than {worst} of what its memory's bandwidth allows"
+        )
+    found = [record for record, part in timed if part.ratio_suppressed]
+    if found:
+        why = "as the machine's own speed changed between the runs"
+        lines.append(f"speed: no ratio for {cells(found, records)}, {why}")
+    return lines
 
 
 def sentences(record: Record, outcomes: Sequence[Outcome] = ("fail", *OPEN)) -> list[str]:

@@ -45,7 +45,7 @@ def test_an_option_goes_before_the_environment_and_that_before_what_is_faster(mo
     assert Settings().engine == "mlx"
     monkeypatch.setenv("QUANTBENCH_ENGINE", "nobody")
     assert engines.get("mlx").name == "mlx"
-    with pytest.raises(UnknownNameError, match=r"'nobody'\. Choose from: auto, mlx, torch"):
+    with pytest.raises(UnknownNameError, match=r"'nobody'\. Choose from: auto, mlx, torch.*QUANTBENCH_ENGINE names it"):
         engines.get()
     monkeypatch.delenv("QUANTBENCH_ENGINE")
     assert Settings().engine == "auto"
@@ -56,6 +56,7 @@ def test_auto_is_mlx_on_metal_and_pytorch_elsewhere(monkeypatch, without):
     monkeypatch.setattr(registry, "MEMBERS", {n: replace(each, package="json") for n, each in MEMBERS.items()})
     on(monkeypatch, "Darwin", "arm64")
     assert engines.automatic() == "mlx"
+    assert engines.automatic("bfloat16") == "torch"  # MLX has no such walk
     on(monkeypatch, "Darwin", "x86_64")  # MLX has no wheels for it
     assert engines.automatic() == "torch"
     on(monkeypatch, "Linux", "x86_64")
@@ -67,6 +68,8 @@ def test_auto_is_the_one_that_is_installed(monkeypatch, without, system, machine
     on(monkeypatch, system, machine)
     without("torch")
     assert engines.automatic() == "mlx"
+    with pytest.raises(QuantbenchError, match=r"with bfloat16 activations: torch is not installed\. Run pip install"):
+        engines.get("auto", "bfloat16")
     assert engines.get("auto") is engines.get("mlx")
     monkeypatch.setattr(registry, "MEMBERS", {"mlx": ABSENT, "torch": replace(ABSENT, package="json")})
     assert engines.automatic() == "torch"
@@ -83,10 +86,15 @@ def test_a_device_of_an_engine_that_has_no_choice_is_refused():
         engines.get("mlx:cpu")
 
 
+def test_activations_that_an_engine_does_not_have_are_refused_before_it_is_made():
+    with pytest.raises(QuantbenchError, match=r"mlx' walks with float32 .* or choose --engine torch, which has both"):
+        engines.chosen("mlx", "bfloat16")
+
+
 def test_where_none_is_installed_the_extras_are_named(monkeypatch, without):
     without("mlx", "torch")
     on(monkeypatch, "Linux", "x86_64")
-    with pytest.raises(QuantbenchError, match=r"neither PyTorch nor MLX is installed.*\[torch\]' or .*\[cpu\]'"):
+    with pytest.raises(QuantbenchError, match=r"torch and mlx are not installed.*\[torch\]' or .*\[cpu\]'"):
         engines.get("auto")
 
 
@@ -155,8 +163,9 @@ def test_choosing_imports_neither_library():
 import sys
 from pytest_quantbench import engines
 from pytest_quantbench.catalog.settings import Settings
-engines.automatic(), engines.names(), engines.check("torch"), Settings()
-print([name for name in ("mlx.core", "mlx_lm", "torch", "transformers", "numba", "triton") if name in sys.modules])
+engines.automatic(), engines.names(), engines.chosen("mlx"), Settings()
+heavy = ("numpy", "mlx.core", "mlx_lm", "torch", "transformers", "numba", "triton")
+print([name for name in heavy if name in sys.modules])
 """
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"

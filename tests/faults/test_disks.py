@@ -27,7 +27,7 @@ from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.calibration import CalibrationSet
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.compress.writer import Build
-from pytest_quantbench.engines.mlx.hidden_states import HiddenStates
+from pytest_quantbench.engines.hidden_states import HiddenStates
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.fetch.texts import Text
 from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
@@ -116,7 +116,7 @@ def test_a_record_for_which_there_is_no_room_leaves_the_one_before(tmp_path):
 def test_hidden_states_for_which_there_is_no_room_name_the_folder(tmp_path, monkeypatch):
     """They are mapped into memory: were they not written first, a full disk would end the process without a word."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    states = HiddenStates(0)
+    states = HiddenStates(0, np.asarray, mx.array)
     with (
         no_file_larger_than(1000),
         pytest.raises(DiskError, match=rf"{tmp_path}: File too large\. Set TMPDIR .*--memory"),

@@ -27,11 +27,11 @@ def test_the_same_cell_twice_beside_other_load_gives_no_ratio_instead_of_two():
     reference = at(1.0, 100.0, 101.0)
     for factor, probes, told in ((1.4, (100.0, 269.0), r"+169% while it ran"), (0.46, (99.0, 40.0), "-60%")):
         cell = at(factor, *probes)
-        for applies, outcome in ((False, "informational"), (True, "undecided")):
-            verdict = rules.judge_throughput(cell, reference, 1.5, applies)
+        for why, outcome in (("nobody deploys it", "informational"), ("", "undecided")):
+            verdict = rules.judge_throughput(cell, reference, 1.5, why)
             assert (verdict.outcome, verdict.estimate, verdict.low) == (outcome, None, None)
             assert f"the machine's own speed changed by {told}" in verdict.sentence
-            assert bool(verdict.needed) == applies
+            assert bool(verdict.needed) == (not why)
         part = summary.throughput(cell, reference)
         assert part.ratio is None
         assert told in part.ratio_suppressed

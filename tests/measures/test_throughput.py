@@ -42,6 +42,10 @@ def test_runs_go_round_the_prompts_after_one_warm_up(small_model, tmp_path):
     assert samples.load_seconds > 0
     assert samples.peak_bytes > 0
     assert samples.process_peak.peak_bytes > 2**20
+    assert samples.bytes_per_token == started.engine.load(started.artifact, "timed").bytes_per_token
+    assert min(samples.read_rates) > 1e8
+    assert sum(samples.kernels.values()) == 7 * 3 + 2  # a table of embeddings, and a head of its own
+    assert samples.step == "module by module"
 
 
 def test_every_run_has_the_same_length_and_its_times_add_up(small_model, tmp_path):

@@ -12,6 +12,8 @@ from pytest_quantbench.storage.files import GB
 
 REPOSITORY = Path(__file__).parents[2]
 TYPED = {  # by option: what a user may type, and what then stands in the setting
+    "engine": ("mlx", "mlx"),
+    "activations": ("bfloat16", "bfloat16"),
     "runs": ("5", 5),
     "tokens": ("all", None),
     "max-tokens": ("1024", 1024),
@@ -62,7 +64,8 @@ def shown(setting):
 
 
 @pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if "(default" in option.help])
-def test_the_default_in_the_help_is_the_settings(name):
+def test_the_default_in_the_help_is_the_settings(name, monkeypatch):
+    monkeypatch.delenv("QUANTBENCH_ENGINE")  # which tests set
     setting, told = OPTIONS[name].setting, re.search(r"\(default:? ?([^);]*)", OPTIONS[name].help).group(1)
     if setting is None:
         assert (name, told) in {("undecided", "report"), ("candidate-config", "reference")}
@@ -106,6 +109,11 @@ def test_a_page_names_no_option_of_the_plugin_that_there_is_not(page):
         ("--stride", "4096", "--stride 4096: give a number from 1 to the context, 256."),
         ("--context", "1", "--context 1: give a number of at least 2."),
         ("--task-data", "arc_easy", "--task-data arc_easy: give NAME=FILE.jsonl"),
+        ("--engine", "jax", "--engine jax: Unknown engine 'jax'. Choose from: auto, mlx, torch"),
+        ("--engine", "mlx:gpu", "--engine mlx:gpu: The engine 'mlx' takes no device"),
+        ("--engine", "nobodys:Engine", "The engine 'nobodys:Engine' cannot be imported: No module named 'nobodys'."),
+        ("--activations", "float16", "--activations float16: choose from float32, bfloat16."),
+        ("--activations", "bfloat16", "The engine 'mlx' walks with float32 activations only. Leave out --activations"),
     ],
 )
 def test_what_cannot_be_is_a_usage_error_before_anything_runs(suite, option, value, told):

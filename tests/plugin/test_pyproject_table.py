@@ -2,6 +2,7 @@ import pytest
 
 from pytest_quantbench.errors import QuantbenchError, UnknownNameError
 from pytest_quantbench.plugin import pyproject_table
+from pytest_quantbench.plugin.run import run_of
 
 
 def test_a_pyproject_that_is_not_toml_is_named(tmp_path):
@@ -53,6 +54,9 @@ def written(folder, text):
         ("[tool.quantbench]\nreport = ['a.md']", "report = ['a.md']: give the path of a file"),
         ("[tool.quantbench]\nreport = '.'", "report = '.': this is a folder"),
         ("[tool.quantbench]\nreport = 'pyproject.toml/a.md'", "pyproject.toml is a file, not a folder"),
+        ("[tool.quantbench]\nengine = 3", "[tool.quantbench] engine = 3: give the name of an engine, such as 'torch'"),
+        ("[tool.quantbench]\nactivations = 'bf16'", "activations = 'bf16': give 'float32' or 'bfloat16'."),
+        ("[tool.quantbench]\nactivations = ['float32']", "activations = ['float32']: give 'float32' or 'bfloat16'."),
         ("[tool.quantbench]\ncriteria = 3", "[tool.quantbench] criteria = 3: give tables of limits"),
         ("[tool.quantbench]\ncost = 3", "[tool.quantbench] cost = 3: give a table"),
         ("[tool.quantbench.cost]\nprice = 3", "price"),
@@ -212,3 +216,16 @@ def test_names_of_candidates_and_metrics_are_checked():
         pyproject_table.candidate_limits({"a b": {}})
     with pytest.raises(UnknownNameError, match=r"metric in \[tool\.quantbench\.candidates\.q4\] 'perplexity'"):
         pyproject_table.candidate_limits({"q4": {"perplexity": 1.0}})
+
+
+def test_the_engine_of_a_table_holds_where_neither_an_option_nor_the_environment_names_one(pytester, monkeypatch):
+    pytester.makepyprojecttoml('[tool.quantbench]\nengine = "mlx"\nactivations = "float32"')
+    for place, table in (("auto", {"engine": "mlx"}), ("mlx", {})):
+        monkeypatch.setenv("QUANTBENCH_ENGINE", "" if place == "auto" else place)
+        found = pyproject_table.session_defaults(pyproject_table.read_table(pytester.path)[1])
+        assert found == {"activations": "float32", **table}
+    monkeypatch.delenv("QUANTBENCH_ENGINE")
+    assert run_of(pytester.parseconfig()).settings.engine == "mlx"
+    assert run_of(pytester.parseconfig("--qb-engine", "auto")).settings.engine == "auto"
+    with pytest.raises(QuantbenchError, match=r"^\[tool\.quantbench\] engine = 'jax': Unknown engine 'jax'"):
+        pyproject_table.session_defaults({"engine": "jax"})

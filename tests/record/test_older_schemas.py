@@ -19,6 +19,18 @@ from pytest_quantbench.storage.sealed_json import sealed, unsealed
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 OLD, LATER = RECORDED / "schema3_Tiny_4bit.json", RECORDED / "schema5_Tiny_4bit.json"
+NEW_IN_7: dict[str, dict[str, Any]] = {
+    "machine": {"engine": "mlx", "activations": "float32", "judges_speed": False},  # it ran on a CPU
+    "throughput": {
+        "bytes_per_token": None,
+        "read_gb_per_sec": None,
+        "bound_tps": None,
+        "bound_share": None,
+        "reference_bound_share": None,
+        "kernels": {},
+        "step": "",
+    },
+}
 NEW_IN_6: dict[str, dict[str, Any]] = {  # by part; without a part, of the record itself
     "": {"accelerator": None, "facts": None, "recipe_parameters": {}, "cost": None, "commands": []},
     "throughput": {
@@ -90,9 +102,9 @@ def test_parts_that_were_not_measured_stay_so(old, part):
     assert as_current(old | {part: None}, SCHEMA)[part] is None
 
 
-@pytest.mark.parametrize("schema", [None, 0, 1, 2, 7, "3"])
+@pytest.mark.parametrize("schema", [None, 0, 1, 2, 8, "3"])
 def test_other_schemas_are_refused_by_number(old, schema):
-    with pytest.raises(RecordError, match=rf"it has schema {schema}; this version reads 3, 4, 5 and {SCHEMA}"):
+    with pytest.raises(RecordError, match=rf"it has schema {schema}; this version reads 3, 4, 5, 6 and {SCHEMA}"):
         as_current(old | {"schema": schema}, SCHEMA)
 
 
@@ -117,7 +129,7 @@ def test_a_record_of_schema_4_is_read_as_it_is(tmp_path):
 def test_a_record_of_schema_5_is_read_as_it_is_and_what_came_later_is_null():
     written, record = json.loads(LATER.read_text()), json.loads(msgspec.json.encode(read(LATER)))
     assert (written["schema"], record["schema"]) == (5, SCHEMA)
-    for part, fields in NEW_IN_6.items():
+    for part, fields in [*NEW_IN_6.items(), *NEW_IN_7.items()]:
         of = record[part] if part else record
         assert {name: of.pop(name) for name in fields} == fields
     for task in record["accuracy"]["tasks"].values():

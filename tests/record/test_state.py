@@ -13,7 +13,7 @@ from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.record.state import (
     OUTCOMES,
     STATES,
-    is_on_cpu,
+    judges_speed,
     outcome_of,
     regressions,
     since_baseline,
@@ -28,7 +28,7 @@ from pytest_quantbench.report.reasons import KINDS
 
 SIGNS = dict.fromkeys(field.name for field in dataclasses.fields(Coherence))
 LOOPING = Coherence(**SIGNS | {"loops": True})
-CPU = Machine(chip="A Chip", cores=2, memory_gb=8.0, os="Linux", backend="cpu", versions={})
+CPU = Machine(chip="A Chip", cores=2, memory_gb=8.0, os="Linux", backend="cpu", versions={}, judges_speed=False)
 REGRESSION = make_change("size")
 
 
@@ -117,7 +117,8 @@ def test_what_one_verdict_found_worse_stays_worse_whatever_another_has():
     assert since_baseline(make_record(verdicts=tuple(verdicts[::-1]))) == [REGRESSION]
 
 
-def test_a_cpu_is_told_by_the_machine():
-    assert is_on_cpu(make_record(machine=CPU))
-    assert not is_on_cpu(make_record(machine=dataclasses.replace(CPU, backend="cuda")))
-    assert not is_on_cpu(make_record(machine=None))
+def test_whether_speed_is_judged_is_told_by_the_machine():
+    assert not judges_speed(make_record(machine=CPU))
+    assert judges_speed(make_record(machine=dataclasses.replace(CPU, judges_speed=True)))  # on a CPU all the same
+    assert judges_speed(make_record(machine=dataclasses.replace(CPU, judges_speed=None)))
+    assert judges_speed(make_record(machine=None))

@@ -243,14 +243,15 @@ def test_a_model_at_three_limits_fails_one_more_often_and_holm_holds_that_to_one
     assert 0.03 < corrected < 0.05 + 2 * np.sqrt(0.05 * 0.95 / DRAWS)
 
 
-def test_throughput_is_not_lacking_on_a_cpu():
+def test_throughput_is_not_lacking_where_nobody_deploys_what_it_runs_on():
     """There it is not judged, however it is."""
     slow = record("m", "pass")
     slow = dataclasses.replace(slow, verdicts=slow.verdicts[:3])
     assert lacking(slow) == ["throughput_ratio"]
     assert judge_suite("int4", [slow]).incomplete == 1
     machine = Machine(chip="A Chip", cores=2, memory_gb=8.0, os="Linux", backend="cpu", versions={})
-    on_cpu = dataclasses.replace(slow, machine=machine)
+    on_cpu = dataclasses.replace(slow, machine=dataclasses.replace(machine, judges_speed=False))
+    assert lacking(dataclasses.replace(slow, machine=machine)) == ["throughput_ratio"]
     assert lacking(on_cpu) == []
     assert judge_suite("int4", [on_cpu]).met == 1
     assert lacking(dataclasses.replace(on_cpu, verdicts=slow.verdicts[:1])) == [

@@ -3,12 +3,14 @@
 import dataclasses
 
 import pytest
-from builders import make_change, make_perplexity, make_record, make_verdict
+from builders import make_change, make_perplexity, make_record, make_throughput, make_verdict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from terminal_text import row, shown
 
 from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.judge.roofline import BY_OVERHEAD
+from pytest_quantbench.record import summary
 from pytest_quantbench.report import terminal
 from pytest_quantbench.report.coloured import Piece, as_text
 from pytest_quantbench.report.text_width import columns
@@ -159,3 +161,26 @@ def test_each_cell_that_is_worse_than_its_baseline_is_told_once_with_its_figure(
     ]
     lines = "\n".join("".join(piece.text for piece in line) for line in terminal.summary(records, 200))
     assert [lines.count(f"it got worse: size +{20 + n}.00") for n in range(models)] == [1] * models
+
+
+def timed(record, share, *, overhead=False):
+    """A record that uses this share of its memory's bandwidth, and whose reference uses 3 % of its own."""
+    part = dataclasses.replace(make_part(), bound_share=share, reference_bound_share=0.031)
+    verdict = make_verdict("throughput_ratio", "informational", limit=None, not_judged=BY_OVERHEAD)
+    return dataclasses.replace(record, throughput=part, verdicts=(verdict,) if overhead else ())
+
+
+def make_part():
+    return summary.throughput(make_throughput([[1.0], [2.0]]), None)
+
+
+def test_what_cells_use_of_the_memorys_bandwidth_and_what_is_bound_by_overhead_is_told():
+    records = [timed(make_record(recipe=name), 0.031, overhead=name != "bf16") for name in ("bf16", "int4", "int3")]
+    lines = " ".join(shown(records))
+    assert "speed, of what the memory's bandwidth allows: Tiny-bf16 3.1 %, Tiny-int4 3.1 %, Tiny-int3 3.1 %" in lines
+    assert (
+        "speed: Tiny-int4 and Tiny-int3 not judged: bound by overhead, not by reading weights, as the original "
+        "reaches no more than 3.1 % of what its memory's bandwidth allows"
+    ) in lines
+    assert "overhead" not in " ".join(shown([timed(make_record(), 0.7)]))
+    assert "bandwidth" not in " ".join(shown([dataclasses.replace(make_record(), throughput=make_part())]))

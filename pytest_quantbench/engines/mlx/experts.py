@@ -6,13 +6,14 @@ any other.
 """
 
 import math
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
 from numpy.typing import NDArray
+
+from pytest_quantbench.engines.routers import deciding
 
 Places = NDArray[np.intp]
 
@@ -53,28 +54,12 @@ class Routed:
 
 
 def routers(model: nn.Module, layers: str) -> dict[str, int]:
-    """What gives the experts their tokens: the paths of such matrices' layers, and how many rows each has.
-
-    Found by its place and its shape: beside the experts, a matrix with a row for every expert. Where the module around
-    them has none, the modules around that are asked, up to the decoder layer (`layers` is the path of their list), and
-    there a name has to speak for it too, for keys may have as many rows. A single row weighs a shared expert.
+    """What gives the experts their tokens: the paths of such matrices' layers, and how many rows each has. `layers`:
+    the path of the list of decoder layers.
     """
     modules = dict(model.named_modules())
     rows = {path: len(module["weight"]) for path, module in modules.items() if _has_matrix(module)}
-    found: dict[str, int] = {}
-    for block, count in _mixtures(modules).items():
-        around = block.rpartition(".")[0]
-        beside = {path for path in _within(around, rows) if rows[path] == count or ".router." in path}
-        while not beside and around.rpartition(".")[0].startswith(f"{layers}."):
-            around = around.rpartition(".")[0]
-            beside = {path for path in _within(around, rows) if rows[path] == count and re.search("rout|gate", path)}
-        single = {path for path in _within(around, rows) if rows[path] == 1}
-        found |= {path: rows[path] for path in beside | single}
-    return found
-
-
-def _within(around: str, paths: Iterable[str]) -> list[str]:
-    return [path for path in paths if path.startswith(f"{around}.")]
+    return deciding(rows, _mixtures(modules), layers)
 
 
 def _mixtures(modules: Mapping[str, nn.Module]) -> dict[str, int]:

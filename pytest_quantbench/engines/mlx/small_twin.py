@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 from numpy.typing import NDArray
 
+from pytest_quantbench.engines.calls import Seen
 from pytest_quantbench.engines.mlx.skeleton import Config, decoder_layers, skeleton
-from pytest_quantbench.engines.mlx.stand_ins import Seen, Spy
+from pytest_quantbench.engines.mlx.stand_ins import Spy
+from pytest_quantbench.engines.narrow_config import VOCABULARY
 from pytest_quantbench.engines.walk_proof import Anatomy
+from pytest_quantbench.engines.walk_trial import anatomy_of
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers.encoding import Rules
 
@@ -53,6 +57,11 @@ class Twin:
         """Nothing is done to the inputs of its layers."""
         return None
 
+    @property
+    def kinds(self) -> list[str]:
+        """What each decoder layer is made of."""
+        return kinds(self.model)
+
     def logits(self, tokens: NDArray[np.integer]) -> NDArray[np.float32]:
         """(rows, length) token ids → (rows, length, vocabulary), by mlx-lm's own forward pass."""
         return np.array(self.model(mx.array(tokens)).astype(mx.float32))
@@ -61,16 +70,7 @@ class Twin:
         """How the model calls its decoder layers. Raises ModelError for a model that does not call each as often as the
         others, in their order.
         """
-        calls, count = self._seen(tokens), len(decoder_layers(self.model)[1])
-        if not calls:
-            raise ModelError("it takes its decoder layers apart instead of calling them.")
-        order = [call.layer for call in calls]
-        if len(order) % count or order != [*range(count)] * (len(order) // count):
-            raise ModelError(f"it does not call its {count} decoder layers one after the other, but {order}.")
-        kinds = {call.outputs for call in calls}
-        if len(kinds) > 1:
-            raise ModelError(f"its decoder layers return different numbers of results: {sorted(kinds)}.")
-        return Anatomy(loops=len(order) // count, outputs=kinds.pop(), place=calls[-1].place)
+        return anatomy_of(self._seen(tokens), len(decoder_layers(self.model)[1]))
 
     def _seen(self, tokens: NDArray[np.integer]) -> list[Seen]:
         """Every call of a decoder layer."""
@@ -85,11 +85,24 @@ class Twin:
         return calls
 
 
-def losses_of(logits: NDArray[np.float64], tokens: NDArray[np.integer]) -> NDArray[np.float64]:
-    """(…, vocabulary) logits, (…) token ids → (…) negative log-likelihoods in nats."""
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    chosen = np.take_along_axis(shifted, tokens[..., None], axis=-1)[..., 0]
-    return np.asarray(np.log(np.exp(shifted).sum(axis=-1)) - chosen)
+def kinds(model: nn.Module) -> list[str]:
+    """What each decoder layer is made of: its modules' classes and their switches, but not their sizes."""
+    return [
+        ";".join(f"{path}:{type(module).__name__}{_switches(module)}" for path, module in layer.named_modules())
+        for layer in decoder_layers(model)[1]
+    ]
+
+
+def _switches(module: nn.Module) -> str:
+    told = {key: value for key, value in vars(module).items() if isinstance(value, bool | str | None)}
+    return "" if not told else str(sorted((key, value) for key, value in told.items() if not key.startswith("_")))
+
+
+def named_words(model: nn.Module) -> int:
+    """So many words a vocabulary needs for the tokens that the model's code names, which it writes to unasked."""
+    arrays = [value for module in model.modules() for value in module.values() if isinstance(value, mx.array)]
+    whole = [array for array in arrays if mx.issubdtype(array.dtype, mx.integer) and array.size]
+    return max([VOCABULARY, *(int(np.max(np.asarray(array))) + 1 for array in whole)])
 
 
 def _drawn(name: str, array: mx.array, random: np.random.Generator) -> mx.array:

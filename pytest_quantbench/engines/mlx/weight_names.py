@@ -15,12 +15,11 @@ from pytest_quantbench.checkpoints.rope import text_table
 from pytest_quantbench.engines.mlx.config_reads import Config
 from pytest_quantbench.engines.mlx.skeleton import built, sanitized, shapes
 from pytest_quantbench.engines.output_head import HEAD, TIED
+from pytest_quantbench.engines.published_names import is_of_other_senses, refuse_unlike, renamed
 from pytest_quantbench.errors import ModelError
 
 Weights = Mapping[str, mx.array]
 
-# What looks at pictures or hears; of a model that does, only the text model is evaluated.
-OTHER_SENSES = ("vision", "visual", "multi_modal", "mm_", "audio", "embed_vision", "embed_audio", "image")
 # Prefixes as published → as mlx-lm's modules take them. The first that fits is used.
 FORMS: tuple[Mapping[str, str], ...] = (
     {},
@@ -55,29 +54,20 @@ def _forms(config: Config, weights: Weights) -> Iterator[dict[str, mx.array]]:
     tied = text_table(config).get(TIED) is True
     seen = set()
     for prefixes in FORMS:
-        renamed = {name: _renamed(name, prefixes) for name in weights}
+        by_name = {name: renamed(name, prefixes) for name in weights}
         for drop_senses in (False, True):
             for drop_head in (True, False) if tied else (False,):
                 form = {
-                    renamed[name]: array
+                    by_name[name]: array
                     for name, array in weights.items()
                     if not (drop_head and (name == HEAD or name.endswith("." + HEAD)))
-                    and not (drop_senses and name.removeprefix("model.").startswith(OTHER_SENSES))
+                    and not (drop_senses and is_of_other_senses(name))
                 }
                 if (names := frozenset(form)) not in seen:
                     seen.add(names)
                     yield form
 
 
-def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
-    found = max((old for old in prefixes if name.startswith(old)), key=len, default=None)
-    return name if found is None else prefixes[found] + name.removeprefix(found)
-
-
 def _compare_names(model: nn.Module, weights: Weights) -> None:
     wanted = shapes(model)
-    missing, extra = sorted(wanted.keys() - weights.keys()), sorted(weights.keys() - wanted.keys())
-    if missing or extra:
-        problem = f"it lacks {missing[0]}" if missing else f"it has {extra[0]}, which the architecture does not"
-        more = f" (and {len(missing) + len(extra) - 1} more)" if len(missing) + len(extra) > 1 else ""
-        raise ModelError(f"{problem}{more}: config.json and weights do not belong together.")
+    refuse_unlike(wanted.keys() - weights.keys(), weights.keys() - wanted.keys())

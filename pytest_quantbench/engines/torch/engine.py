@@ -86,9 +86,10 @@ class TorchEngine:
 
     def prove(self, model: Weights) -> Proof:
         """Whether a walk of this architecture is Transformers' forward pass; in float32, whatever walks compute in."""
+        from pytest_quantbench.engines.torch.walk import Walk
         from pytest_quantbench.engines.torch.walk_trial import prove
 
-        return prove(model.config, model.names, self.device)
+        return prove(model.config, model.names, self.device, Walk)
 
     def walk(self, models: Sequence[Weights | Rounded], *, memory_bytes: int = MEMORY_BYTES) -> "Walk":
         """Walk these together."""

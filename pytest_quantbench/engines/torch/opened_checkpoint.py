@@ -10,9 +10,11 @@ from torch import nn
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.config import remote_code
 from pytest_quantbench.engines.output_head import with_head_as_stored
-from pytest_quantbench.engines.parameters import Kind, Origin, Parameter
+from pytest_quantbench.engines.parameters import Origin, Parameter
 from pytest_quantbench.engines.protocol import Config, Engine
 from pytest_quantbench.engines.torch.arrays import to_numpy, to_torch
+from pytest_quantbench.engines.torch.origins import origin
+from pytest_quantbench.engines.torch.parameter_kinds import parameters
 from pytest_quantbench.engines.torch.skeleton import decoder_layers, shapes, skeleton
 from pytest_quantbench.engines.torch.stored_tensors import StoredTensors
 from pytest_quantbench.engines.torch.weight_names import Names
@@ -43,10 +45,13 @@ class Opened:
     def _open(self) -> nn.Module:
         self.checkpoint.be_here()
         self.config = with_head_as_stored(self.checkpoint.config, self._stored, self._equal)
-        model = skeleton(self.config)
-        self._model, self._names = model, Names(model, self.checkpoint.shapes)
+        self._model = skeleton(self.config)
+        try:
+            self._names = Names(self._model, self.checkpoint.shapes)
+        except ModelError as error:
+            raise ModelError(f"{self.checkpoint.directory}: {error}") from error
         self._tell_remote_code()
-        self._check()
+        self._check_shapes(self._names)
         return self._model
 
     @property
@@ -61,17 +66,7 @@ class Opened:
     @cached_property
     def parameters(self) -> Sequence[Parameter]:
         """Every parameter, in the model's order."""
-        modules, (path, _) = dict(self.model.named_modules()), decoder_layers(self.model)
-        return [
-            Parameter(
-                path=name,
-                shape=shape,
-                kind=_kind(name, modules),
-                owner=type(modules[name.rpartition(".")[0]]).__name__,
-                layer=int(name[len(path) + 1 :].partition(".")[0]) if name.startswith(path + ".") else None,
-            )
-            for name, shape in shapes(self.model).items()
-        ]
+        return parameters(self.model)
 
     @property
     def names(self) -> Sequence[str]:
@@ -86,8 +81,8 @@ class Opened:
 
     def tensor(self, path: str) -> torch.Tensor:
         """One parameter as it is stored, lazily read, and not kept here afterwards."""
-        model = self.model  # which is opened now where the weights had been deleted
-        return self._names.making(path).made(model, self._stored)[path]
+        _ = self.model  # which is opened now where the weights had been deleted
+        return self._names.tensor(path, self._stored)
 
     def array(self, path: str) -> Array:
         """The same in numpy. Raises WeightError for values that are no numbers."""
@@ -111,14 +106,12 @@ class Opened:
     def origin(self, path: str) -> Origin:
         """Which published tensors a parameter is made of."""
         _ = self.model
-        making = self._names.making(path)
-        sources = tuple(name for _, name in making.sources)
-        return Origin(form="same" if making.converter is None else "made", sources=sources)
+        return origin(self._names.making(path), turned=self._names.is_turned(path), shapes=self.checkpoint.shapes)
 
     def made(self, path: str, tensors: Mapping[str, Array]) -> Array:
         """What Transformers makes a parameter of."""
-        given = {name: to_torch(array) for name, array in tensors.items()}
-        return to_numpy(self._names.making(path).made(self.model, given)[path])
+        _ = self.model
+        return to_numpy(self._names.tensor(path, {name: to_torch(array) for name, array in tensors.items()}))
 
     def let_go(self) -> None:
         """Forget what was read, so that the files can be deleted."""
@@ -132,23 +125,12 @@ class Opened:
                 stacklevel=2,
             )
 
-    def _check(self) -> None:
+    def _check_shapes(self, names: Names) -> None:
         directory = self.checkpoint.directory
-        missing = self._names.missing
-        if missing:
-            raise ModelError(f"{directory}: it lacks {missing[0]}: config.json and weights do not belong together.")
         for name, shape in shapes(self.model).items():
-            found = self._names.shapes[name]
-            if found != shape:
+            if (found := names.shapes[name]) != shape:
                 raise ModelError(f"{directory}: {name} has shape {found}, config.json says {shape}.")
-
-
-def _kind(name: str, modules: Mapping[str, nn.Module]) -> Kind:
-    """What a parameter of this path is there for."""
-    owner, _, last = name.rpartition(".")
-    layer = modules[owner]
-    if last != "weight":
-        return "other"
-    if type(layer) in (nn.Linear, nn.Embedding):
-        return "linear" if type(layer) is nn.Linear else "embedding"
-    return "other"
+            for source in names.making(name).published:
+                dtype = self._stored.dtype(source)
+                if not dtype.is_floating_point:
+                    raise ModelError(f"{directory}: {name} is stored as {dtype}: these are no weights.")

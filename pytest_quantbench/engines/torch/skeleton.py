@@ -5,49 +5,85 @@ from its config, such as the frequencies of rotary positions, is no weight and i
 model's own code.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from pytest_quantbench.checkpoints.rope import text_table
+from pytest_quantbench.engines.torch.attention import ATTENTION
+from pytest_quantbench.engines.torch.config_reading import CANNOT, Config, understood
+from pytest_quantbench.engines.torch.expert_products import EXPERTS, is_experts
 from pytest_quantbench.errors import ModelError
 
-Config = Mapping[str, Any]
-ATTENTION = "sdpa"
+STACK = 3  # dimensions: (experts, out, in)
+OWN_ATTENTION = "eager"  # of models that do not ask for another
 
 
 def skeleton(config: Config, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The causal language model of this config, in evaluation mode, its parameters on the meta device; of a model that
     also sees or hears, the text model alone. `dtype`: of its parameters.
 
-    Raises ModelError for an architecture that Transformers does not have, or whose config it cannot read.
+    Matrices are (out, in) and stacks (experts, out, in), whatever the model's own code has (`is_stored_turned`). Raises
+    ModelError for an architecture that Transformers does not have, or whose config it cannot read.
     """
-    import transformers
-    from transformers.initialization import no_init_weights
-
-    maker: Any = transformers.AutoModelForCausalLM
-    with no_init_weights(), torch.device("meta"):
-        model: Any = maker.from_config(read(config), dtype=dtype, attn_implementation=ATTENTION)
-    model.tie_weights()
-    _compute_buffers(model)
+    read = understood(config)
+    try:
+        model = _built(read, dtype)
+    except CANNOT as error:
+        raise ModelError(
+            f"Transformers cannot build a {config.get('model_type')!r} model from this config.json: {error!r:.300}."
+        ) from error
+    _turn(model)
     model.requires_grad_(False)
     built: nn.Module = model.eval()
     return built
 
 
-def read(config: Config) -> Any:
-    """Transformers' config of the text model."""
-    import copy
+def _built(config: Any, dtype: torch.dtype) -> Any:
+    import transformers
+    from transformers.initialization import no_init_weights
 
-    from transformers import CONFIG_MAPPING
+    known: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    if type(config) not in known:
+        raise ModelError(
+            f"Unsupported architecture: Transformers has no causal language model for {config.model_type!r}."
+        )
+    maker: Any = transformers.AutoModelForCausalLM
+    attention = ATTENTION if known[type(config)]._supports_attention_backend else OWN_ATTENTION
+    with no_init_weights(), torch.device("meta"):
+        model = maker.from_config(config, dtype=dtype, attn_implementation=attention, experts_implementation=EXPERTS)
+    model.tie_weights()
+    _compute_buffers(model)
+    return model
 
-    model_type = str(config.get("model_type"))
-    if model_type not in CONFIG_MAPPING:
-        raise ModelError(f"Unsupported architecture: Transformers has no model of the type {model_type!r}.")
-    made = CONFIG_MAPPING[model_type].from_dict(copy.deepcopy(dict(config)))
-    return made if text_table(config) is config else made.get_text_config()
+
+def _turn(model: nn.Module) -> None:
+    """Have every matrix as (out, in): those of GPT-2's own kind of linear layer, and stacks that are multiplied from
+    the other side.
+    """
+    from transformers.pytorch_utils import Conv1D
+
+    for path, module in list(model.named_modules()):
+        if isinstance(module, Conv1D):
+            turned: Any = nn.Linear(module.nx, module.nf, device="meta", dtype=module.weight.dtype)
+            turned.is_stored_turned = True
+            model.set_submodule(path, turned)
+        elif is_experts(module) and module.is_transposed:
+            module.is_transposed, module.is_stored_turned = False, True
+            for name, held in list(module.named_parameters(recurse=False)):
+                if held.ndim == STACK:
+                    setattr(module, name, nn.Parameter(held.transpose(1, 2), requires_grad=False))
+
+
+def stored_turned(model: nn.Module) -> frozenset[str]:
+    """The paths of parameters that Transformers itself has the other way around in their last two dimensions."""
+    return frozenset(
+        f"{path}.{name}"
+        for path, module in model.named_modules()
+        if getattr(module, "is_stored_turned", False)
+        for name, held in module.named_parameters(recurse=False)
+        if held.ndim == (STACK if is_experts(module) else 2)
+    )
 
 
 def _compute_buffers(model: Any) -> None:

@@ -29,6 +29,10 @@ class StoredTensors(Mapping[str, torch.Tensor]):
         tensor: torch.Tensor = self._places[name].get_tensor(name)
         return tensor
 
+    def dtype(self, name: str) -> torch.dtype:
+        """A tensor's type: it is mapped for that, and not read."""
+        return self[name].dtype
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
 

@@ -38,6 +38,7 @@ UNITS_OF = {
     "perplexity.divergence.kl_interval": "nats per token",
     "perplexity.divergence.kl_percentiles": "nats per token",
     "compression.ratio": "of the original",
+    "throughput.read_gb_per_sec": "GB/s",
     "compression.times_smaller": "×",
 }
 # Fields whose own names are data: tasks, texts, libraries.
@@ -45,6 +46,7 @@ MAPPINGS = (
     "accuracy.tasks",
     "perplexities",
     "machine.versions",
+    "throughput.kernels",
     "recipe_parameters",
     "candidate.files",
     "compression.calibration",
@@ -55,6 +57,8 @@ SHARES = (
     "throughput.probe_drift",
     "throughput.reference_probe_drift",
     "throughput.probe_change",
+    "throughput.bound_share",
+    "throughput.reference_bound_share",
     "perplexity.divergence.same_top",
     "perplexity.divergence.probability_change",
     "perplexity.divergence.probability_change_rms",

@@ -100,7 +100,7 @@ def _machine(record: Record) -> str:
     if part is None:
         return ""
     memory = f"{part.memory_gb:g} GB"
-    return f"{text(part.chip)}, {part.cores} cores, {memory}, {text(part.os)}, MLX on {text(part.backend)}"
+    return f"{text(part.chip)}, {part.cores} cores, {memory}, {text(part.os)}, {text(part.runs_on)}"
 
 
 def _accelerator(record: Record) -> str:

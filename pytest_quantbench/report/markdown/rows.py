@@ -9,7 +9,7 @@ from pytest_quantbench.record.schema import Record, Throughput, Weights
 from pytest_quantbench.report.markdown import figures, quality_rows
 from pytest_quantbench.report.markdown.escaped import text
 from pytest_quantbench.report.markdown.figures import Row, marked, ranged, row
-from pytest_quantbench.report.tables import MISSING, number, significant
+from pytest_quantbench.report.tables import MISSING, number, share_of_bandwidth, significant
 from pytest_quantbench.stats.estimates import Interval
 
 PERCENTILES = ("50", "90", "95", "99", "99.9")  # of the gaps between tokens
@@ -85,6 +85,11 @@ SPEED = (
     row("decode, tokens per second ± sd", "throughput", _decode),
     row("… 95 % of runs reach", "throughput", lambda part: f"{part.p95_tps:.1f}"),
     Row(label="… times BF16", figure=_ratio),
+    row(
+        "… of what the memory's bandwidth allows",
+        "throughput",
+        lambda part: share_of_bandwidth(part.bound_share) or None,
+    ),
     row("… runs", "throughput", lambda part: f"{part.total_runs:,}"),
     row(f"time per token, ms: p{PERCENTILES[0]}", "throughput", _gap(PERCENTILES[0])),
     *(row(f"… p{each}", "throughput", _gap(each)) for each in PERCENTILES[1:]),

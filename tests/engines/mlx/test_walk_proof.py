@@ -13,10 +13,11 @@ from mlx.utils import tree_flatten
 from small_models import CONFIGS, HEADS, slow_answer
 
 from pytest_quantbench.engines.batches import Batch
-from pytest_quantbench.engines.mlx.narrow_config import kinds, smaller
 from pytest_quantbench.engines.mlx.skeleton import decoder_layers, skeleton
+from pytest_quantbench.engines.mlx.small_twin import kinds
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.mlx.walk_trial import prove
+from pytest_quantbench.engines.narrow_config import smaller
 from pytest_quantbench.engines.walk_proof import Anatomy, Proof, branching_of
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.measures.accuracy.requests import Request, answers, planned

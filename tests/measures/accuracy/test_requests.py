@@ -105,12 +105,7 @@ def test_keys_and_values_are_let_go_when_the_last_branch_has_seen_them():
     tokens = np.array([[1, 2, 3], [4, 5, 6]])
     family = [Batch(tokens=tokens), *(Batch(tokens=np.array([[7, 8]]), parent=0, rows=(row,)) for row in (1, 0))]
     walk.run(family, "")
-    given = [
-        item
-        for recorder in walk._recorders[0]
-        for call in recorder.calls
-        for item in (*call.args, *call.kwargs.values())
-    ]
+    given = [item for calls in walk._calls[0] for call in calls for item in (*call.args, *call.kwargs.values())]
     held = [item for item in given if isinstance(item, KeysValues)]
     assert len(held) == 3 * len(family)
     assert all(cache.held is None for cache in held)

@@ -46,6 +46,8 @@ def test_figures_are_the_records_with_intervals_and_how_many(records):
     assert rows["hellaswag, % right … answers lost, gained"] == [f"{task.right_to_wrong}, {task.wrong_to_right}"]
     assert rows["decode, tokens per second ± sd"] == [f"{speed.mean_tps:.1f} ± {speed.std_tps:.1f}"]
     assert rows["decode, tokens per second ± sd … runs"] == ["15"]
+    share = rows["decode, tokens per second ± sd … of what the memory's bandwidth allows"]
+    assert share == [f"{100 * speed.bound_share:.2g} %"]
     gap = speed.gap_sec["99.9"]
     assert rows["time per token, ms: p50 … p99.9"][0].startswith(f"{1000 * gap.estimate:.2f} [")
     assert rows["time per token, ms: p50 … gaps between tokens"] == [f"{speed.gaps:,}"]

@@ -56,7 +56,7 @@ function facts(record, packet) {
     ["method", packet.method],
     size && ["bits per weight", number(size.bits_per_weight, 3)],
     size && ["size", `${number(size.compressed_gb, 3)} GB of ${number(size.original_gb, 3)}`],
-    speed && ["rate", `${number(speed.mean_tps, 3)} tokens/s`],
+    speed && ["rate", `${number(speed.mean_tps, 3)} tokens/s${speed.bound_share === null ? "" : `, ${number(100 * speed.bound_share, 2)} % of the memory's bandwidth`}`],
     speed?.gap_sec["99"] && speed.gap_sec["50"] && ["slowest 1 % of gaps between tokens", `${slowest(speed.gap_sec)} × the median, ${number(1000 * speed.gap_sec["99"].estimate, 3)} ms`],
     text && text.ppl !== null && [`perplexity, all ${number(text.tokens)} tokens`, `${text.ppl.toFixed(3)}${text.bf16_ppl === null ? "" : ` against ${text.bf16_ppl.toFixed(3)}`}`],
     ...Object.entries(answers?.tasks ?? {}).map(([name, task]) => [`${name}, all ${counted(task.questions, "question")}`, `${percent(task.accuracy)}${task.bf16_accuracy === null ? "" : ` against ${percent(task.bf16_accuracy)}`}`]),

@@ -10,11 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import mlx.core as mx
-import mlx.nn as nn
-import numpy as np
-
-from pytest_quantbench.engines.mlx.skeleton import Config, decoder_layers
+from pytest_quantbench.engines.protocol import Config
 
 HEAD, WINDOW, EXPERTS, VOCABULARY, FEWEST = 16, 8, 4, 128, 4
 LAYERS = re.compile(r"num_hidden_layers|n_layers?|num_layers|num_transformer_layers")
@@ -39,26 +35,6 @@ class Measures:
     words: int
     head: int | None
     narrow: bool = True
-
-
-def kinds(model: nn.Module) -> list[str]:
-    """What each decoder layer is made of: its modules' classes and their switches, but not their sizes."""
-    return [
-        ";".join(f"{path}:{type(module).__name__}{_switches(module)}" for path, module in layer.named_modules())
-        for layer in decoder_layers(model)[1]
-    ]
-
-
-def _switches(module: nn.Module) -> str:
-    told = {key: value for key, value in vars(module).items() if isinstance(value, bool | str | None)}
-    return "" if not told else str(sorted((key, value) for key, value in told.items() if not key.startswith("_")))
-
-
-def named_words(model: nn.Module) -> int:
-    """So many words a vocabulary needs for the tokens that the model's code names, which it writes to unasked."""
-    arrays = [value for module in model.modules() for value in module.values() if isinstance(value, mx.array)]
-    whole = [array for array in arrays if mx.issubdtype(array.dtype, mx.integer) and array.size]
-    return max([VOCABULARY, *(int(np.max(np.asarray(array))) + 1 for array in whole)])
 
 
 def smaller(config: Config, found: Sequence[str], words: int) -> Iterator[Config]:
