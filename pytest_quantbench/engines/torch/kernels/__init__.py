@@ -6,13 +6,14 @@ table, too. What no other takes is decoded, and says so by its name.
 
 import torch
 
-from pytest_quantbench.engines.torch.kernels import dense
+from pytest_quantbench.engines.torch.kernels import cuda, dense
 from pytest_quantbench.engines.torch.kernels.protocol import Decode, Kernel, Product
 from pytest_quantbench.quantizers import Layer
 
 __all__ = ["KERNELS", "Kernel", "Product", "product_for"]
 
 KERNELS: tuple[Kernel, ...] = (
+    *cuda.KERNELS,
     Kernel(name=dense.DECODED, devices=frozenset({"cpu", "cuda", "mps"}), fits=dense.anything, make=dense.decoded),
 )
 

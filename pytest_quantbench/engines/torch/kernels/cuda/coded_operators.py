@@ -6,14 +6,13 @@ CUDA graphs like PyTorch's own. They wait for nothing and read nothing back.
 
 import torch
 
+from pytest_quantbench.engines.torch.kernels.cuda.jitted.matmul import matmul
+from pytest_quantbench.engines.torch.kernels.cuda.jitted.matvec import matvec, project
 from pytest_quantbench.engines.torch.kernels.cuda.launching import next_power, operands, rows_of_program, started
-from pytest_quantbench.engines.torch.kernels.cuda.matvec import matvec, project
 from pytest_quantbench.engines.torch.kernels.cuda.striped_words import WIDTHS
-from pytest_quantbench.engines.torch.kernels.cuda.tiles import matmul
 
 STRIPES = 128  # at most, that a program of one token reads at a time
 WIDEST = 64  # columns of a tile
-ALL = 1 << 30  # a group of so many is the whole row
 
 
 @torch.library.custom_op("quantbench::coded_matvec", mutates_args=())

@@ -8,22 +8,31 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pytest_quantbench.engines.torch.kernels.cuda import matvec
-from pytest_quantbench.engines.torch.kernels.cuda.coded_operators import ALL, coded_matmul, coded_matvec
+from pytest_quantbench.engines.torch.kernels.cuda import FromGrid
+from pytest_quantbench.engines.torch.kernels.cuda.coded_operators import coded_matmul, coded_matvec
+from pytest_quantbench.engines.torch.kernels.cuda.jitted import matvec
 from pytest_quantbench.engines.torch.kernels.cuda.launching import next_power
-from pytest_quantbench.engines.torch.kernels.cuda.striped_words import WIDTHS, striped
+from pytest_quantbench.engines.torch.kernels.cuda.striped_words import WIDTHS, group_of, striped
 from pytest_quantbench.engines.torch.kernels.dense import tensor_of
-from pytest_quantbench.engines.torch.kernels.protocol import Decode, Product
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.layer import Affine, LowRank, Microscaled, Sparse, padding
 
 LOSS = 2.0**-12  # of a low-rank factor's size that float16 may cost
 
 
-class Coded(Product):
+class Coded(FromGrid):
     """A grid of codes, and what is added to it."""
 
     covers = frozenset({"grid", "scale", "sparse", "low_rank"})
+    words: torch.Tensor  # (out, words of a unit, 4 × stripes) int32
+    scales: torch.Tensor  # (out, groups)
+    biases: torch.Tensor | None
+    factor: torch.Tensor | None  # (1,)
+    starts: torch.Tensor | None  # (out + 1,) of single weights, row after row
+    places: torch.Tensor
+    values: torch.Tensor
+    left: torch.Tensor | None  # (out, rank)
+    right: torch.Tensor
 
     def __init__(self, layer: Layer, device: torch.device, kernel: str) -> None:
         super().__init__()
@@ -63,29 +72,9 @@ class Coded(Product):
             return single
         result: torch.Tensor = coded_matmul(x, *grid, sparse, self.kind, torch.float32 if low_rank else out)
         if low_rank:
-            result = (result + functional.linear(functional.linear(x.float(), self.right.float()), self.left.float())).to(out)
+            left, right = (factor.float() for factor in low_rank)
+            result = (result + functional.linear(functional.linear(x.float(), right), left)).to(out)
         return result
-
-
-def fits(layer: Layer, device: torch.device, dtype: torch.dtype) -> bool:
-    """Widths that are laid out in stripes, and groups of which a stripe has a whole number, or they of stripes."""
-    grid = layer.grid
-    if not isinstance(grid, Affine | Microscaled) or grid.bits not in WIDTHS or dtype.itemsize != 2:
-        return False
-    stripe, group = WIDTHS[grid.bits].stripe, _group(grid)
-    return group & -group >= 16 and (group % stripe == 0 or stripe % group == 0)
-
-
-def make(layer: Layer, decode: Decode, device: torch.device, dtype: torch.dtype) -> Product:
-    """The module. Its kernels are compiled by a first product here, where an error is seen."""
-    made = Coded(layer, device, "triton codes")
-    for tokens in (1, 2):
-        made.direct(torch.zeros(tokens, made.columns, dtype=dtype, device=device))
-    return made
-
-
-def _group(grid: Affine | Microscaled) -> int:
-    return ALL if grid.scales.shape[1] == 1 else grid.group
 
 
 def _kind(grid: Affine | Microscaled) -> list[int]:
@@ -93,10 +82,10 @@ def _kind(grid: Affine | Microscaled) -> list[int]:
     if isinstance(grid, Microscaled):
         number = matvec.E4M3 if grid.bits == 8 else matvec.E2M1
         stored = matvec.E8M0_SCALE if grid.form.powers_of_two else matvec.E4M3_SCALE
-        return [grid.bits, number, _group(grid), stored, 0]
+        return [grid.bits, number, group_of(grid), stored, 0]
     middle = 2 ** (grid.bits - 1)
     symmetric = np.array_equal(grid.biases, -middle * grid.scales)
-    return [grid.bits, matvec.CODE, _group(grid), matvec.PLAIN, middle if symmetric else -1]
+    return [grid.bits, matvec.CODE, group_of(grid), matvec.PLAIN, middle if symmetric else -1]
 
 
 def _of_sparse(sparse: Sparse | None, rows: int) -> dict[str, torch.Tensor | None]:

@@ -16,7 +16,7 @@ WARP = 32
 def started(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: Any) -> None:
     """Run a kernel. Raises QuantbenchError where Triton or what it needs cannot compile it; nothing else is tried."""
     try:
-        kernel[grid](*arguments, **constants)
+        kernel[grid](*arguments, **constants, enable_fp_fusion=True)  # a product and a sum are one instruction
     except (CompilationError, TritonError, RuntimeError, OSError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise

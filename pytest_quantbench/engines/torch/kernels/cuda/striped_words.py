@@ -18,7 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pytest_quantbench.quantizers.layer import Affine, Grid, Microscaled
+
 UNITS = 4  # in a stripe
+WHOLE = 1 << 30  # columns
+LEAST = 16  # columns of a group, and the power of two that has to divide it: what matrix units take
 CHUNK = 2**23  # codes that are laid out together
 
 
@@ -47,6 +51,19 @@ WIDTHS: Mapping[int, Width] = {
     4: Width(bits=4, in_word=8, words=1, codes=8),
     8: Width(bits=8, in_word=4, words=1, codes=4),
 }
+
+
+def group_of(grid: Affine | Microscaled) -> int:
+    """How many columns share a scale; a whole row of whatever length counts as 2^30."""
+    return WHOLE if grid.scales.shape[1] == 1 else grid.group
+
+
+def can_be_striped(grid: Grid | None) -> bool:
+    """Whether there is a layout for its codes, and stripes have whole groups, or groups whole stripes."""
+    if not isinstance(grid, Affine | Microscaled) or grid.bits not in WIDTHS:
+        return False
+    stripe, group = WIDTHS[grid.bits].stripe, group_of(grid)
+    return group & -group >= LEAST and (group % stripe == 0 or stripe % group == 0)
 
 
 def striped(packed: NDArray[np.uint32], width: Width, device: torch.device) -> torch.Tensor:

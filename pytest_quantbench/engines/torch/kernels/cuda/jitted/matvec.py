@@ -1,4 +1,4 @@
-"""One token times a matrix of codes, in Triton: two instructions a weight, so that reading the codes is what takes time.
+"""One token times a matrix of codes: two instructions a weight, so that reading the codes is what takes time.
 
 A program has a few rows and all of their columns; each of its threads takes stripes (see `striped_words`) of every row
 and one value of the inputs for all rows. Nothing is added up by atomics: the same inputs give the same sums.
@@ -58,27 +58,67 @@ def _tiny(word, last, AT: tl.constexpr, BITS: tl.constexpr, FIRST: tl.constexpr,
 
 
 @triton.jit
-def _term(word0, word1, word2, x, CODE: tl.constexpr, IN_WORD: tl.constexpr, WORDS: tl.constexpr, BITS: tl.constexpr, NUMBER: tl.constexpr):
-    """The inputs x (stripes, 4) times code `CODE` of every unit (rows, stripes, 4), by 2^-49 of a plain code."""
+def _term(
+    words, x, CODE: tl.constexpr, IN_WORD: tl.constexpr, WORDS: tl.constexpr, BITS: tl.constexpr, NUMBER: tl.constexpr
+):
+    """The inputs x (stripes, 4) times code `CODE` of every unit, (rows, stripes, 4), by 2^-49 of a plain code."""
     TOP: tl.constexpr = CODE >= IN_WORD * WORDS  # codes 30 and 31 of 3 bits lie on top of words 0 and 1
     INDEX: tl.constexpr = CODE - IN_WORD * WORDS if TOP else CODE // IN_WORD
     AT: tl.constexpr = CODE - 2 * IN_WORD if TOP else CODE % IN_WORD
     FIRST: tl.constexpr = 23 // BITS  # codes that lie within a float32's fraction
     LIFTED: tl.constexpr = 0 if NUMBER != 0 or TOP else BITS * (AT if AT < FIRST else AT - FIRST)
-    if INDEX == 0:
-        word = word0
-    elif INDEX == 1:
-        word = word1
+    return _tiny(words[INDEX], words[2], AT, BITS, FIRST, NUMBER) * (x * (2.0 ** (100 - LIFTED)))[None, :, :]
+
+
+@triton.jit
+def _units(words, row, there, stripe, stripes, WORDS: tl.constexpr):
+    """The words of four units a stripe: three of (rows, stripes, 4) uint32, which are all the same one where units have
+    one word.
+    """
+    at = ((row[:, None] * (WORDS * stripes) + stripe[None, :]) * 4)[:, :, None] + tl.arange(0, 4)[None, None, :]
+    first = tl.load(words + at, mask=there[:, :, None], other=0).to(tl.uint32, bitcast=True)
+    if WORDS == 1:
+        return first, first, first
+    second = tl.load(words + at + stripes * 4, mask=there[:, :, None], other=0).to(tl.uint32, bitcast=True)
+    third = tl.load(words + at + stripes * 8, mask=there[:, :, None], other=0).to(tl.uint32, bitcast=True)
+    return first, second, third
+
+
+@triton.jit
+def _scaled(dot, sums, scales, biases, at, there, NUMBER: tl.constexpr, SCALES: tl.constexpr, CENTER: tl.constexpr):
+    """Sums of tiny numbers times inputs, (rows, stripes), and those of the inputs (stripes,) → what a group adds."""
+    scale = scale_of(tl.load(scales + at, mask=there, other=0), SCALES)
+    if NUMBER == 1:
+        result = dot * 67108864.0 * scale  # 2^26, what is left of 2^126
+    elif NUMBER == 2:
+        result = dot * 1048576.0 * scale  # 2^20, what is left of 2^120
+    elif CENTER >= 0:
+        result = (dot * 562949953421312.0 - sums[None, :] * CENTER) * scale  # 2^49, what is left of 2^149
     else:
-        word = word2
-    return _tiny(word, word2, AT, BITS, FIRST, NUMBER) * (x * (2.0 ** (100 - LIFTED)))[None, :, :]
+        bias = tl.load(biases + at, mask=there, other=0).to(tl.float32)
+        result = dot * 562949953421312.0 * scale + sums[None, :] * bias
+    return result
+
+
+@triton.jit
+def _of_single_weights(starts, places, values, inputs, row, rows, ROWS: tl.constexpr):
+    """What single weights add to the rows (ROWS,) of this program."""
+    result = tl.zeros([ROWS], tl.float32)
+    first = tl.program_id(0) * ROWS
+    begin, end = tl.load(starts + first), tl.load(starts + tl.minimum(first + ROWS, rows))
+    for single in range(begin, end):
+        row_begin = tl.load(starts + row, mask=row < rows, other=0)
+        row_end = tl.load(starts + row + 1, mask=row < rows, other=0)
+        term = tl.load(values + single) * tl.load(inputs + tl.load(places + single)).to(tl.float32)
+        result += tl.where((single >= row_begin) & (single < row_end), term, 0.0)
+    return result
 
 
 @triton.jit
 def matvec(
     words,  # (rows, WORDS, 4 × stripes) int32
-    scales,  # (rows, groups)
-    biases,  # the same
+    scales,  # (rows, groups), like biases
+    biases,
     factor,  # (1,) float32
     inputs,  # (columns,)
     out,  # (rows,)
@@ -93,9 +133,9 @@ def matvec(
     groups,
     BITS: tl.constexpr,
     NUMBER: tl.constexpr,
-    CODES: tl.constexpr,  # of a unit
+    CODES: tl.constexpr,  # of a unit, as words
     IN_WORD: tl.constexpr,
-    WORDS: tl.constexpr,  # of a unit
+    WORDS: tl.constexpr,
     SPLIT: tl.constexpr,  # groups of a stripe, where it has more than one
     SHARE: tl.constexpr,  # stripes of a group, where it has more than one
     SCALES: tl.constexpr,
@@ -106,60 +146,31 @@ def matvec(
     ROWS: tl.constexpr,  # of a program
     STRIPES: tl.constexpr,  # at a time
 ):
-    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    unit = tl.arange(0, 4)
-    row_there = row < rows
+    row, unit = tl.program_id(0) * ROWS + tl.arange(0, ROWS), tl.arange(0, 4)
     total = tl.zeros([ROWS, STRIPES], tl.float32)
     for start in range(0, stripes, STRIPES):
         stripe = start + tl.arange(0, STRIPES)
-        there = row_there[:, None] & (stripe < stripes)[None, :]
-        first = (row[:, None] * (WORDS * stripes) + stripe[None, :]) * 4
-        at = first[:, :, None] + unit[None, None, :]
-        word0 = tl.load(words + at, mask=there[:, :, None], other=0).to(tl.uint32, bitcast=True)
-        word1, word2 = word0, word0
-        if WORDS == 3:
-            word1 = tl.load(words + at + stripes * 4, mask=there[:, :, None], other=0).to(tl.uint32, bitcast=True)
-            word2 = tl.load(words + at + stripes * 8, mask=there[:, :, None], other=0).to(tl.uint32, bitcast=True)
+        there = (row < rows)[:, None] & (stripe < stripes)[None, :]
+        held = _units(words, row, there, stripe, stripes, WORDS)
         for part in tl.static_range(SPLIT):
-            product = tl.zeros([ROWS, STRIPES, 4], tl.float32)
-            sums = tl.zeros([STRIPES, 4], tl.float32)
+            dot, sums = tl.zeros([ROWS, STRIPES, 4], tl.float32), tl.zeros([STRIPES, 4], tl.float32)
             for each in tl.static_range(CODES // SPLIT):
                 column = stripe[:, None] * (4 * CODES) + (part * (CODES // SPLIT) + each) * 4 + unit[None, :]
                 x = tl.load(inputs + column, mask=column < columns, other=0).to(tl.float32)
                 sums += x
-                product += _term(
-                    word0, word1, word2, x, part * (CODES // SPLIT) + each, IN_WORD, WORDS, BITS, NUMBER
-                )
-            group = stripe * SPLIT + part if SHARE == 1 else stripe // SHARE
-            scale = scale_of(tl.load(scales + row[:, None] * groups + group[None, :], mask=there, other=0), SCALES)
-            if NUMBER == 0:
-                dot = tl.sum(product, 2) * 562949953421312.0  # 2^49, what is left of 2^149
-                if CENTER >= 0:
-                    total += (dot - tl.sum(sums, 1)[None, :] * CENTER) * scale
-                else:
-                    bias = tl.load(biases + row[:, None] * groups + group[None, :], mask=there, other=0)
-                    total += dot * scale + tl.sum(sums, 1)[None, :] * bias.to(tl.float32)
-            elif NUMBER == 1:
-                total += tl.sum(product, 2) * 67108864.0 * scale  # 2^26, what is left of 2^126
-            else:
-                total += tl.sum(product, 2) * 1048576.0 * scale  # 2^20, what is left of 2^120
+                dot += _term(held, x, part * (CODES // SPLIT) + each, IN_WORD, WORDS, BITS, NUMBER)
+            at = row[:, None] * groups + (stripe * SPLIT + part if SHARE == 1 else stripe // SHARE)[None, :]
+            total += _scaled(tl.sum(dot, 2), tl.sum(sums, 1), scales, biases, at, there, NUMBER, SCALES, CENTER)
     result = tl.sum(total, 1)
     if FACTOR:
         result *= tl.load(factor)
     if RANK > 0:
-        ranks = tl.arange(0, RANK)
-        weights = tl.load(left + row[:, None] * RANK + ranks[None, :], mask=row_there[:, None], other=0)
-        result += tl.sum(weights.to(tl.float32) * tl.load(projected + ranks)[None, :], 1)
+        rank = tl.arange(0, RANK)
+        weights = tl.load(left + row[:, None] * RANK + rank[None, :], mask=(row < rows)[:, None], other=0)
+        result += tl.sum(weights.to(tl.float32) * tl.load(projected + rank)[None, :], 1)
     if SPARSE:
-        begin = tl.load(starts + tl.program_id(0) * ROWS)
-        end = tl.load(starts + tl.minimum(tl.program_id(0) * ROWS + ROWS, rows))
-        for single in range(begin, end):
-            row_begin = tl.load(starts + row, mask=row_there, other=0)
-            row_end = tl.load(starts + row + 1, mask=row_there, other=0)
-            mine = (single >= row_begin) & (single < row_end)
-            weight = tl.load(values + single) * tl.load(inputs + tl.load(places + single)).to(tl.float32)
-            result += tl.where(mine, weight, 0.0)
-    tl.store(out + row, result.to(out.dtype.element_ty), mask=row_there)
+        result += _of_single_weights(starts, places, values, inputs, row, rows, ROWS)
+    tl.store(out + row, result.to(out.dtype.element_ty), mask=row < rows)
 
 
 @triton.jit
