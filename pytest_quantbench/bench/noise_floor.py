@@ -1,8 +1,8 @@
 """The noise floor: how far the reference is from itself under an arithmetic that should not matter.
 
 Its activations are rounded to bfloat16 after every layer, as they are where models are deployed, and it is measured on
-the same tokens and questions again. A criterion that is tighter than what this alone changes judges rounding noise and
-not the quantizer, and is refused.
+the same tokens and questions again; where all is measured with bfloat16 activations, it is in float32. A criterion that
+is tighter than what this alone changes judges rounding noise and not the quantizer, and is refused.
 """
 
 import numpy as np
@@ -79,7 +79,7 @@ def refuse_tighter(metric: Metric, limit: float, floor: NoiseFloor | None, of: s
         raise ComparisonError(
             f"The criterion {metric.label} < {limit:g} {metric.unit}".rstrip()
             + (f" on {of}" if of else "")
-            + f" is tighter than the noise floor: with activations rounded to bfloat16 the reference differs from "
+            + f" is tighter than the noise floor: between float32 and bfloat16 activations the reference differs from "
             f"itself by {points:.3g} on these samples. Choose a limit above that in [tool.quantbench.criteria], or "
             f"measure more."
         )

@@ -1,6 +1,6 @@
 """Does the gate see damage? A quantized model with known faults, from slight to fatal, and what the checks say of it.
 
-The reference itself, with activations rounded to bfloat16, has to pass every quality criterion; a model with a zeroed
+The reference itself, with the other type of activations, has to pass every quality criterion; a model with a zeroed
 layer or two swapped ones has to fail one. What lies between is the gate's measured power.
 """
 
@@ -18,7 +18,7 @@ from pytest_quantbench.catalog.criteria import METRICS, metric_of
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.measures.integrity.measure import INTEGRITY
 
-IDENTITY = "none: the reference with rounded activations"
+IDENTITY = "none: the reference with other activations"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """What is measured: one model × one recipe, as it is, or in a variant that only tells how good the measure is.
 
-Variants are the reference with activations rounded to bfloat16 (the noise floor), and a compressed model that was
+Variants are the reference with the other type of activations (the noise floor), and a compressed model that was
 damaged after it was opened (the self-test).
 """
 
@@ -48,7 +48,9 @@ class Target:
 
     @property
     def rounded(self) -> Target:
-        """The reference with activations rounded to bfloat16 after every layer."""
+        """The reference with activations rounded to bfloat16 after every layer; in float32, where all others have them
+        in bfloat16.
+        """
         return replace(self.reference, variant=ROUNDED)
 
     @property

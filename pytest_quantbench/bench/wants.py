@@ -54,7 +54,7 @@ def together(lacking: Sequence[Lack]) -> list[list[Lack]]:
 
 def doing(lack: Lack) -> str:
     """What a session that waits for these samples is told that another one is doing."""
-    rounded = " with rounded activations" if lack.target.rounds else ""
+    rounded = " with other activations" if lack.target.rounds else ""
     return f"measuring {lack.measure.label} of {lack.target.id}{rounded}"
 
 

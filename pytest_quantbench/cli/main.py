@@ -11,7 +11,9 @@ from pytest_quantbench.cli import (
     card,
     compare,
     conform,
+    conform_engine,
     convert,
+    engines,
     judge,
     merge,
     pick,
@@ -51,7 +53,9 @@ VERBS: Mapping[str, Verb] = {
     "rank": rank,
     "weights": weights,
     "convert": convert,
+    "engines": engines,
     "conform": conform,
+    "conform-engine": conform_engine,
 }
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_quantbench.errors import ComparisonError, DiskError, RecordError
-from pytest_quantbench.record import folder
+from pytest_quantbench.record import folder, pairing
 from pytest_quantbench.record.schema import Record, read
 
 PIN = 12  # characters of a hash that are shown
@@ -128,6 +128,8 @@ def _otherness(one: Record, other: Record) -> str:
     machines = one.machine, other.machine
     if machines[0] is None or machines[1] is None:
         return "does not say, or is alone to say, what it ran on"
+    if pairing.other_engine(one, other):
+        return f"was measured by another engine ({pairing.engine_of(machines[0])})"
     if replace(machines[0], versions=machines[1].versions) != machines[1]:
         return "was measured on another machine"
     if machines[0] != machines[1]:

@@ -1,7 +1,7 @@
 """How far a rerun moves a cell's mean loss though nothing was changed: the floor beneath which no difference counts.
 
 What a rerun changes though nothing was changed is known of the reference: its noise floor, which is how far it is from
-itself with activations rounded to bfloat16. Of a mean loss it is one draw, which may be small by accident. What such
+itself between float32 and bfloat16 activations. Of a mean loss it is one draw, which may be small by chance. What such
 rounding moves a cell by lies within a bound that holds for all draws: a cell whose predictions are `k` nats from the
 reference's, and that is moved by noise of `n` nats, ends up at most n + 2 √(k n) from where it was (for small distances
 the divergence is half the square of one in Fisher's metric, whose triangle inequality says so). The larger of the two

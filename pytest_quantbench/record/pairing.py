@@ -5,14 +5,14 @@ sentence says why not, and what to do instead.
 """
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench.engines.machine import PACKAGES, Machine
+from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.judge.change import Pair
 from pytest_quantbench.judge.rates import MOST_DRIFT
 from pytest_quantbench.record import folder
@@ -22,7 +22,6 @@ from pytest_quantbench.stats.window_sampling import Drawn
 
 Places = NDArray[np.int64]
 SHOWN = 12  # characters of a hash
-NOT_ENGINES = {"python", "pytest-quantbench", *PACKAGES}
 MISSING = "the new run has not measured it: run that cell again with it."
 NOT_IN_BASE = "the base has not measured it: run that cell again with it, to have it compared."
 LOST = "the raw samples of {} are not there, or not those that its record was written with. Run that cell again."
@@ -84,18 +83,20 @@ def other_engine(base: Record, new: Record) -> str:
     """Why two records are not of one engine; empty where they are."""
     if base.machine is None or new.machine is None:
         return "a record does not say what it ran on: run that cell again."
-    engines = [engine_of(machine) for machine in (base.machine, new.machine)]
-    if engines[0] == engines[1]:
+    one, other = (engine_of(machine) for machine in (base.machine, new.machine))
+    if one == other:
         return ""
-    return f"they ran on different engines ({engines[0]}, and {engines[1]}): run one again where the other ran."
+    way = "where the other ran"
+    if (base.machine.engine, base.machine.activations) != (new.machine.engine, new.machine.activations):
+        way = f"as the other, with --engine {base.machine.engine} --activations {base.machine.activations}"
+    return f"they ran on different engines ({one}, and {other}): run one again {way}."
 
 
 def engine_of(machine: Machine) -> str:
-    """What a record tells of the engine: its packages, and what they computed on. Their versions may differ: that they
-    changed is what one may want to see.
+    """What a record tells of the engine: its name, what it computed on and in. Versions may differ: that they changed
+    is what one may want to see.
     """
-    packages = sorted(n for n, v in machine.versions.items() if n not in NOT_ENGINES and v != "not installed")
-    return f"{' and '.join(packages)} on {machine.backend}" if packages else machine.backend
+    return replace(machine, versions={}).runs_on
 
 
 def other_machine(base: Record, new: Record) -> str:

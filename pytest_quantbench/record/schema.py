@@ -172,7 +172,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseFloor:
-    """What the reference differs from itself by with activations rounded to bfloat16; null where not measured."""
+    """What the reference differs from itself by between float32 and bfloat16 activations; null where not measured."""
 
     perplexity_points: float | None
     kl_nats: float | None  # mean per token

@@ -128,6 +128,6 @@ def _noise(records: Sequence[Record]) -> list[str]:
         return ["The noise floor was not measured."]
     who = "the original differs from itself by" if len(floors) == 1 else "the originals differ from themselves by up to"
     return [
-        f"Noise floor: with activations rounded to bfloat16 {who} {joined(told)}; smaller differences than that mean "
-        "nothing, and neither do those whose own interval holds 0."
+        f"Noise floor: between float32 and bfloat16 activations {who} {joined(told)}; smaller differences than that "
+        "mean nothing, and neither do those whose own interval holds 0."
     ]

@@ -69,7 +69,7 @@ def test_every_lack_is_on_one_walk_and_all_of_a_walk_lack_the_same(drawn):
 def test_the_reference_is_waited_for_only_where_nothing_else_is_wanted():
     assert references([lack(BF16, PERPLEXITY), lack(INT4, PERPLEXITY)]) == {"measuring T2 of Tiny-bf16"}
     assert references([lack(BF16, PERPLEXITY)]) == references([lack(INT4, PERPLEXITY)]) == references([]) == set()
-    assert doing(lack(BF16.rounded, ACCURACY)) == "measuring T3 of Tiny-bf16 with rounded activations"
+    assert doing(lack(BF16.rounded, ACCURACY)) == "measuring T3 of Tiny-bf16 with other activations"
 
 
 def test_a_candidate_with_a_config_of_its_own_walks_alone():

@@ -118,6 +118,11 @@ def test_a_record_that_does_not_tell_its_sources_is_not_compared(base):
     assert pair(old, base, "accuracy", "arc_easy").why == comparison.NO_SOURCES
 
 
+def test_other_versions_of_an_engine_are_compared(base):
+    newer = changed(base, machine=replace(MACHINE, versions={"mlx": "99"}))
+    assert pairing.other_engine(base.record, newer.record) == pairing.other_reading(base.record, newer.record) == ""
+
+
 def with_protocol(each, **fields):
     return replace(each.record.perplexity, protocol_sha256="other", **fields)
 
@@ -129,13 +134,24 @@ def with_protocol(each, **fields):
         ({"source_sha256": "bb"}, "perplexity", "different originals"),
         ({"seed": 1}, "perplexity", "by the seeds 0 and 1: run one of them again with --sample-seed"),
         ({"seed": 1}, "accuracy", "by the seeds 0 and 1"),
-        ({"machine": replace(MACHINE, backend="metal")}, "perplexity", "different engines (cuda, and metal)"),
+        ({"machine": replace(MACHINE, backend="metal")}, "perplexity", "engines (MLX on cuda, and MLX on metal)"),
         ({"machine": replace(MACHINE, backend="metal")}, "throughput", "different engines"),
         (
-            {"machine": replace(MACHINE, versions={"vllm": "1"})},
+            {"machine": replace(MACHINE, engine="torch", versions={"torch": "2.13.0"})},
             "accuracy",
-            "different engines (cuda, and vllm on cuda)",
+            "(MLX on cuda, and PyTorch on cuda): run one again as the other, with --engine mlx --activations float32.",
         ),
+        (
+            {"machine": replace(MACHINE, engine="torch", activations="bfloat16")},
+            "throughput",
+            "different engines (MLX on cuda, and PyTorch on cuda with bfloat16 activations)",
+        ),
+        (
+            {"machine": replace(MACHINE, activations="bfloat16")},
+            "perplexity",
+            "(MLX on cuda, and MLX on cuda with bfloat16 activations): run one again as the other, with --engine mlx",
+        ),
+        ({"machine": replace(MACHINE, engine="own")}, "perplexity", "different engines (MLX on cuda, and own on cuda)"),
         ({"machine": replace(MACHINE, chip="B Chip")}, "throughput", "different chips (A Chip, B Chip)"),
         ({"machine": replace(MACHINE, cores=4)}, "throughput", "different numbers of cores (8, 4)"),
         ({"machine": None}, "perplexity", "does not say what it ran on"),

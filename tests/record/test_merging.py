@@ -13,6 +13,7 @@ from pytest_quantbench.record.merging import merge
 from pytest_quantbench.record.schema import read
 
 OLD, NEW = "2026-01-01T00:00:00+00:00", "2026-01-02T00:00:00+00:00"
+TORCH = replace(MACHINE, engine="torch")
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,8 @@ def test_another_machines_parts_are_not_mixed_in_and_what_is_lost_is_said(tmp_pa
     assert "was measured on another machine" in found.lost[0]
     assert "its accuracy is lost" in found.lost[0]
     assert read(found.written[0]).accuracy is None
+    torch = shard(tmp_path / "torch", suite["int4"], "perplexity", timestamp=NEW, machine=TORCH)
+    assert "was measured by another engine (MLX on cuda) than" in merge([one, torch], tmp_path / "engines").lost[0]
     three = shard(tmp_path / "three", suite["int4"], "perplexity", timestamp=OLD)
     found = merge([two, three], tmp_path / "both")
     assert found.lost == []  # the newest has all that it had

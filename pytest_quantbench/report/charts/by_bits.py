@@ -50,7 +50,7 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet, quality: Quality) -> dict[st
         ends = {"begin": panel.x.low, "end": panel.x.high}
         panel = replace(panel, limits=[Limit(axis="y", value=floor, tells="noise floor", **ends)])
     notes = [
-        "" if floor is None else "The dashed line is the noise floor: what activations rounded to bfloat16 change.",
+        "" if floor is None else "The dashed line is the noise floor: what bfloat16 activations change.",
         sheet.left_out("models", len(shown), len(models)),
     ]
     return on.finish([panel.draw(on, 1, HEIGHT)], notes)

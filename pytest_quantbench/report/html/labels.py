@@ -97,7 +97,7 @@ PARTS = {
     "weights": "Weights against the originals",
     "runtime": "By the files' own runtime, not judged",
     "coherence": "Does it still make sense?",
-    "noise_floor": "Noise floor: the reference against itself, activations rounded to bfloat16",
+    "noise_floor": "Noise floor: the reference against itself, between float32 and bfloat16 activations",
     "cost": "Cost",
     "candidate": "The candidate's file",
     "facts": "The model",

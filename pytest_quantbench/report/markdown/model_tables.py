@@ -62,4 +62,4 @@ def _of_cell(record: Record) -> Iterator[str]:
         }
         shown = [each.format(figures.tiny(value)) for each, value in told.items() if value is not None]
         if shown:
-            yield f"noise floor, BF16 against itself with activations rounded to bfloat16: {', '.join(shown)}"
+            yield f"noise floor, BF16 against itself between float32 and bfloat16 activations: {', '.join(shown)}"

@@ -84,7 +84,8 @@ def test_worst_matrices_and_the_noise_floor_stand_below(records):
     text = "\n".join(model_tables.section([records[0], dataclasses.replace(record, weights=weights)]))
     assert f"- int8: lowest SNR `{record.weights.worst_tensor}`, least cosine `b.weight`" in text
     assert (
-        "- noise floor, BF16 against itself with activations rounded to bfloat16: perplexity 0.0040 points, KL" in text
+        "- noise floor, BF16 against itself between float32 and bfloat16 activations: perplexity 0.0040 points, KL"
+        in text
     )
     floor = NoiseFloor(perplexity_points=9e-6, kl_nats=None, drop_points=None, flipped_points=None)
     small = make_record(recipe="bf16", level="bf16", noise_floor=floor)

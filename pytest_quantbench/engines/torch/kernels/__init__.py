@@ -4,6 +4,9 @@ Kernels are compiled when they are first needed: for a CPU by LLVM, for CUDA by 
 table, too. What no other takes is decoded, and says so by its name.
 """
 
+from importlib import import_module
+from typing import Any
+
 import torch
 
 from pytest_quantbench.engines.torch.kernels import cuda, dense
@@ -12,8 +15,20 @@ from pytest_quantbench.quantizers import Layer
 
 __all__ = ["KERNELS", "Kernel", "Product", "product_for"]
 
+
+def _lazy(name: str, device: str, module: str) -> Kernel:
+    """A kernel whose module, which brings a compiler, is imported when a layer is there; it has `fits` and `made`."""
+
+    def part(function: str) -> Any:
+        return lambda *given: getattr(import_module(f"{__name__}.{module}"), function)(*given)
+
+    return Kernel(name=name, devices=frozenset({device}), fits=part("fits"), make=part("made"))
+
+
 KERNELS: tuple[Kernel, ...] = (
     *cuda.KERNELS,
+    _lazy("rows of 16-bit numbers", "cpu", "cpu.rows"),
+    _lazy("codes in groups", "cpu", "cpu.codes_in_groups"),
     Kernel(name=dense.DECODED, devices=frozenset({"cpu", "cuda", "mps"}), fits=dense.anything, make=dense.decoded),
 )
 

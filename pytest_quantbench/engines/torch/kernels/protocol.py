@@ -18,7 +18,7 @@ class Product(nn.Module):
 
     `covers` names the parts of the `Layer` that are within the product; whoever builds the whole layer adds the others
     around it: the input rule in front, the rotation on both sides, and so on. Inputs are as long as the matrix's rows,
-    not as its padded ones. What a plain linear layer adds (`bias`) is never within.
+    not as its padded ones, unless they are rotated. What a plain linear layer adds (`bias`) is never within.
     """
 
     kernel: str  # the kernel's name, for records

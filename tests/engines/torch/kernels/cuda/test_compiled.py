@@ -7,11 +7,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from compiled_kernels import Starts, compiled, empty, instructions  # noqa: E402
+from compiled_kernels import Starts, compiled, empty, instructions
 
-from pytest_quantbench.engines.torch.kernels.cuda import coded_operators  # noqa: E402
-from pytest_quantbench.engines.torch.kernels.cuda.jitted import matvec  # noqa: E402
-from pytest_quantbench.engines.torch.kernels.cuda.striped_words import WIDTHS  # noqa: E402
+from pytest_quantbench.engines.torch.kernels.cuda import coded_operators
+from pytest_quantbench.engines.torch.kernels.cuda.jitted import matvec
+from pytest_quantbench.engines.torch.kernels.cuda.striped_words import WIDTHS
 
 pytestmark = pytest.mark.filterwarnings("default")  # Triton's own
 SHAPES = [(1024, 4096), (4096, 4096), (14336, 4096), (4096, 14336), (128256, 4096)]

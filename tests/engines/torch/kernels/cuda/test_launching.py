@@ -8,14 +8,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from random_grids import CPU, affine  # noqa: E402
-from triton.compiler.errors import CompilationError  # noqa: E402
+from random_grids import CPU, affine
+from triton.compiler.errors import CompilationError
 
-from pytest_quantbench.engines.torch.kernels import KERNELS, cuda  # noqa: E402
-from pytest_quantbench.engines.torch.kernels.cuda import launching  # noqa: E402
-from pytest_quantbench.engines.torch.kernels.cuda.striped_words import WIDTHS, striped  # noqa: E402
-from pytest_quantbench.errors import QuantbenchError  # noqa: E402
-from pytest_quantbench.quantizers.layer import Layer  # noqa: E402
+from pytest_quantbench.engines.torch.kernels import KERNELS, cuda
+from pytest_quantbench.engines.torch.kernels.cuda import launching
+from pytest_quantbench.engines.torch.kernels.cuda.striped_words import WIDTHS, striped
+from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.quantizers.layer import Layer
 
 
 class Broken:
