@@ -12,10 +12,17 @@ from typing import Any, TypeAlias
 import torch
 from torch.fx import Node
 
-from pytest_quantbench.engines.torch.step_kernels import DIRECT
+from pytest_quantbench.engines.torch import step_kernels
+from pytest_quantbench.engines.torch.kernels.cpu import product
 from pytest_quantbench.engines.torch.step_patterns import simplified
 
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]
+# By an operation's name: what makes of its arguments, and of the place of its result, a function and what it is called
+# with in every step. The compiled code is called with nothing of PyTorch's in between.
+DIRECT: Mapping[str, Callable[[tuple[Any, ...], torch.Tensor], tuple[Callable[..., Any], tuple[Any, ...]]]] = {
+    **step_kernels.DIRECT,
+    "quantbench::cpu_product": product.bind,
+}
 # What export says of a model that it cannot: control flow that hangs on values, operations that it does not know.
 UNEXPORTABLE = (
     torch._dynamo.exc.TorchDynamoException,

@@ -4,8 +4,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from pytest_quantbench.engines import bandwidth  # noqa: E402
-from pytest_quantbench.engines.torch import device  # noqa: E402
+from pytest_quantbench.engines import bandwidth
+from pytest_quantbench.engines.torch import device
 
 
 def test_memory_is_read_at_a_rate_that_memory_has():
