@@ -135,7 +135,7 @@ class Walk(Protocol):
         """The logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
 
     def weights_sha256(self, track: int = 0) -> str:
-        """Hash over path, shape and float32 values of all weights that were run."""
+        """Hash over path, shape and float32 values of all weights that were run, as `digests` defines it."""
 
     def let_go(self) -> None:
         """Forget the hidden states; there are no logits after this."""
