@@ -164,10 +164,13 @@ class TorchEngine:
             seconds.append(time.perf_counter() - began)
         return 1 / min(seconds)
 
+    def read_bytes_per_second(self) -> float:
+        """Of the device's memory, by a sum."""
+        return devices.read_bytes_per_second(self.device)
+
     def _wait(self) -> None:
         """Until the device has done what it was told to."""
-        if self.device.type != "cpu":
-            torch.accelerator.synchronize(self.device)
+        devices.wait(self.device)
 
     def release(self) -> None:
         """Give back memory that PyTorch holds for reuse."""
