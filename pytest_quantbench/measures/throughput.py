@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pytest_quantbench.catalog.corpora import NEW_TOKENS, PROMPTS
 from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer, refuse_unknown_tokens
 from pytest_quantbench.compress.artifact import Artifact
@@ -23,7 +21,7 @@ from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.engines.resident import Generator, Resident
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.measures.protocol import Inputs, ResidentMeasure, Trial
-from pytest_quantbench.measures.samples import Run, ThroughputSamples
+from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
 from pytest_quantbench.progress import Steps
 
 PROBE_SIDE, PROBES = 512, 5
@@ -72,13 +70,13 @@ class Session(Trial[ThroughputSamples]):
         refuse_unknown_tokens({t for text in PROMPTS for t in opened(self._tokenizer, text)}, known)
         self._refuse_too_long()
         self._first_probe = self._first_probe or self._probe()  # models may be loaded more than once
-        self._first_read = self._first_read or self.engine.read_bytes_per_second()
         self.engine.reset_peak()
         self._since = process_memory.lower_mark()
         began = time.perf_counter()
         self._loaded = self.engine.load(self.artifact, "timed")
         self._load_seconds = time.perf_counter() - began
         self._warm_up = self._generate(self._loaded, 0)
+        self._first_read = self._first_read or self._read_rate(self._loaded)
         if self.reference is not None:
             self._reference_loaded = self.engine.load(self.reference, "timed")
             self._generate(self._reference_loaded, 0)
@@ -129,6 +127,7 @@ class Session(Trial[ThroughputSamples]):
         peak, loaded = self.engine.peak_bytes(), self._loaded
         process_peak, told = process_memory.peak(self._since), accelerator(self.engine.backend)
         read, kernels, step = loaded.bytes_per_token, dict(loaded.kernels), loaded.step
+        last_read = self._read_rate(loaded)
         self.let_go()
         return ThroughputSamples(
             warm_up=self._warm_up,
@@ -144,8 +143,12 @@ class Session(Trial[ThroughputSamples]):
             bytes_per_token=read,
             kernels=kernels,
             step=step,
-            read_rates=(self._first_read, self.engine.read_bytes_per_second()),
+            read_rates=(self._first_read, last_read),
         )
+
+    def _read_rate(self, loaded: Resident) -> float:
+        """How fast the machine reads as many bytes as a step does."""
+        return self.engine.read_bytes_per_second(loaded.bytes_per_token)
 
     def _probe(self) -> float:
         """What a fixed matrix product tells of the machine's own speed now."""
@@ -168,18 +171,7 @@ def generate(model: Generator, tokenizer: Any, prompt: int, new_tokens: int) -> 
     """One greedy generation of exactly `new_tokens` tokens from PROMPTS[prompt], timed token by token."""
     ids = frame_of(tokenizer).opened(tokenizer, PROMPTS[prompt])
     found = model.timed(ids, new_tokens)
-    first = found.seconds[0]
-    return Run(
-        prompt=prompt,
-        prompt_tokens=len(ids),
-        new_tokens=len(found.tokens),
-        seconds=found.seconds[-1],
-        first_token_seconds=first,
-        prefill_tokens_per_second=len(ids) / first,
-        latencies_seconds=np.diff(np.array(found.seconds)).astype(np.float32),
-        tokens=found.tokens,
-        text=tokenizer.decode(found.tokens),
-    )
+    return Run.of(prompt, len(ids), found, tokenizer.decode(found.tokens))
 
 
 def learned_positions(shapes: Mapping[str, Sequence[int]]) -> int | None:
