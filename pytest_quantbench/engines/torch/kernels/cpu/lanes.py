@@ -14,10 +14,11 @@ import numpy as np
 
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instructions
 from pytest_quantbench.engines.torch.kernels.cpu.numbers import Numbers, scale_of
-from pytest_quantbench.engines.torch.kernels.cpu.skeleton import ROWS, TOGETHER
+from pytest_quantbench.engines.torch.kernels.cpu.skeleton import TOGETHER
 from pytest_quantbench.engines.torch.kernels.cpu.writing import Code, Value, Variable
 from pytest_quantbench.quantizers import Array
 
+ROWS = 32  # of a tile
 RUN = 32  # codes of a row that are written out one after the other
 
 
@@ -26,11 +27,11 @@ def unit(bits: int) -> int:
     return 32 // math.gcd(32, bits)
 
 
-def tiled(rows: Array) -> Array:
-    """(out, columns) → (tiles, columns, 32), with zeros for rows that are missing in the last tile."""
-    outs, columns = rows.shape
-    padded = np.pad(rows, ((0, -outs % ROWS), (0, 0)))
-    return np.ascontiguousarray(padded.reshape(-1, ROWS, columns).swapaxes(1, 2))
+def tiled(matrix: Array, rows: int = ROWS) -> Array:
+    """(out, columns) → (tiles, columns, rows), with zeros for rows that are missing in the last tile."""
+    outs, columns = matrix.shape
+    padded = np.pad(matrix, ((0, -outs % rows), (0, 0)))
+    return np.ascontiguousarray(padded.reshape(-1, rows, columns).swapaxes(1, 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,8 @@ class Lanes:
 
 class LanesGrid:
     """Writes the products of one kind of codes."""
+
+    rows, together = ROWS, TOGETHER
 
     def __init__(self, kind: Lanes, cpu: Instructions) -> None:
         self.kind, self.cpu = kind, cpu

@@ -10,7 +10,7 @@ import torch
 
 from pytest_quantbench.engines.torch.kernels.cpu import machine_code, skeleton
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instructions, MachineCode
-from pytest_quantbench.engines.torch.kernels.cpu.skeleton import CALL, ROWS, Beside, Grid
+from pytest_quantbench.engines.torch.kernels.cpu.skeleton import CALL, Beside, Grid
 from pytest_quantbench.engines.torch.kernels.protocol import Product
 
 VARYING = CALL.index(machine_code.TILES)  # so many slots are different with every call
@@ -72,7 +72,7 @@ class CpuProduct(Product):
         self.key, self.kernel, self.covers = plan.key, kernel, covers
         self.bytes_per_token = sum(array.nbytes for array in arrays.values())
         self.rows = numbers["rows"]
-        known = {machine_code.TILES: -(-self.rows // ROWS), **numbers}
+        known = {machine_code.TILES: -(-self.rows // plan.kind.grid(plan.cpu).rows), **numbers}
         slots = code_slots(plan)
         self._names = [slot for slot in slots if slot in arrays]
         self._numbers = [ARRAY if slot in arrays else known[slot] for slot in slots]
