@@ -46,7 +46,7 @@ class SandboxError(QuantbenchError):
 
 
 class ConformanceError(QuantbenchError):
-    """A quantizer does not keep to what `conformance` asks of every one."""
+    """A quantizer or an engine does not keep to what is asked of every one (`workbench/`)."""
 
 
 def first_line(error: BaseException) -> str:

@@ -11,6 +11,7 @@ from pytest_quantbench.cli import (
     card,
     compare,
     conform,
+    conform_engine,
     convert,
     judge,
     merge,
@@ -52,6 +53,7 @@ VERBS: Mapping[str, Verb] = {
     "weights": weights,
     "convert": convert,
     "conform": conform,
+    "conform-engine": conform_engine,
 }
 
 

@@ -110,6 +110,7 @@ class _Widths:
         heads = [key for key in ("num_attention_heads", "n_head", "n_heads", "num_heads") if key in numbers]
         old_heads = numbers[heads[0]] if heads else 4
         hidden = next((value for key, value in numbers.items() if HIDDEN.fullmatch(key)), 64)
+        self.head_dim = numbers.get("head_dim")
         self.old_head = numbers.get("head_dim", max(1, hidden // old_heads))
         self.head = self.old_head if to.head is None else min(to.head, self.old_head)
         new_heads = self._heads(heads[0], old_heads) if heads else 4
@@ -130,7 +131,7 @@ class _Widths:
             (MANY_EXPERTS, min(value, EXPERTS)),
             (CHOSEN, min(value, 2)),
             (re.compile(r"(.*_)?vocab(_size)?(_.*)?"), min(value, self._to.words)),
-            (re.compile(r".*rope_head_dim|rotary_dim"), min(value, self.head // 2)),
+            (re.compile(r".*rope_head_dim|rotary_dim"), self._rotated(value)),
             (HEAD_DIM, value if self._to.head is None else min(value, self._to.head)),
             (re.compile(r".*rank(_dim)?"), min(value, HEAD)),
             (re.compile(r".*(kernel|conv|state).*"), min(value, HEAD)),
@@ -139,6 +140,10 @@ class _Widths:
         if key in OF_GROUPS:
             return min(value, OF_GROUPS[key])
         return next((new for pattern, new in table if pattern.fullmatch(key)), value)
+
+    def _rotated(self, value: int) -> int:
+        """What of a head is turned: half of it, or all, as DeepSeek's files call it."""
+        return min(value, self.head if value == self.head_dim else self.head // 2)
 
     def _scaled(self, value: int) -> int:
         """In proportion to the hidden size where it is a multiple of it, twice the hidden size otherwise."""

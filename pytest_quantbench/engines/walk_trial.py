@@ -47,13 +47,13 @@ class Twin(Weights, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is tried. `library`: whose code the model is, and `foreign`: what that raises where it is given something
-    that it does not expect; `kinds`: what each decoder layer of the whole model is made of; `words`: so many a small
-    vocabulary needs.
+    """What is tried. `whose` code the model is, such as "mlx-lm's", and `foreign`: what that raises where it is given
+    something that it does not expect; `kinds`: what each decoder layer of the whole model is made of; `words`: so many
+    a small vocabulary needs.
     """
 
     config: Config
-    library: str
+    whose: str
     foreign: tuple[type[Exception], ...]
     kinds: Sequence[str]
     words: int
@@ -153,7 +153,7 @@ class _Trial:
         texts = [text, changed, self._text(2, 13), self._text(1, 1)]
         plain = [self._plain(each) for each in texts]
         _compare(plain[0][:, :-CHANGED], plain[1][:, :-CHANGED], "its losses depend on tokens that come later")
-        what = f"layer by layer its losses are not those of {self._subject.library}'s forward pass"
+        what = f"layer by layer its losses are not those of {self._subject.whose} forward pass"
         for order in (range(len(texts)), reversed(range(len(texts)))):
             numbers = list(order)
             walked = self._walked([Batch(tokens=texts[number]) for number in numbers], proof)
@@ -227,7 +227,7 @@ class _Trial:
         """An error as a sentence."""
         if isinstance(error, _Differs | QuantbenchError):
             return str(error)
-        return f"{self._subject.library}'s code of it ends in {type(error).__name__} ({error})."
+        return f"{self._subject.whose} code of it ends in {type(error).__name__} ({error})."
 
 
 SAID = {

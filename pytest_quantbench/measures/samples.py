@@ -189,7 +189,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThroughputSamples:
-    """T1. `runs` goes round the prompts; `reference_runs` has the reference's runs if they were interleaved."""
+    """T1. `runs` goes round the prompts; `reference_runs` has the reference's if they were interleaved."""
 
     warm_up: Run
     runs: tuple[Run, ...]

@@ -182,18 +182,19 @@ CHECKS: Mapping[str, Callable[[Quantizer], None]] = {
 def failures(quantizer: Quantizer) -> Iterator[tuple[str, str | None]]:
     """Every check's name, and what was wrong; None where nothing was. What is no quantizer is not checked further."""
     for name, check in CHECKS.items():
-        problem = _problem(check, quantizer)
-        yield name, problem
-        if check is speaks_the_protocol and problem:
+        found = problem(check, quantizer)
+        yield name, found
+        if check is speaks_the_protocol and found:
             return
 
 
 def failures_across(widths: Sequence[Quantizer]) -> Iterator[tuple[str, str | None]]:
     """The same for what is asked of a method's widths together, given from many bits to few."""
-    yield error_falls_with_bits.__name__, _problem(error_falls_with_bits, widths)
+    yield error_falls_with_bits.__name__, problem(error_falls_with_bits, widths)
 
 
-def _problem(check: Callable[[T], None], subject: T) -> str | None:
+def problem(check: Callable[[T], None], subject: T) -> str | None:
+    """What is wrong with a subject, as this check says or as it ends; None where nothing is."""
     try:
         check(subject)
     except ConformanceError as error:

@@ -20,6 +20,12 @@ TOLERANCE = 1e-4  # of the largest output or weight, in float32
 
 def layer_agrees(quantizer: Quantizer) -> None:
     """The described layer, where there is one, computes what the decoded matrix computes, on every engine."""
+    for engine in engines.installed():
+        agrees_on(engine, quantizer)
+
+
+def agrees_on(engine: engines.Engine, quantizer: Quantizer) -> None:
+    """The same on one engine."""
     for shape in SHAPES:
         arrays = encode(quantizer, gaussian(shape))
         layer = quantizer.layer(dict(arrays))
@@ -31,11 +37,10 @@ def layer_agrees(quantizer: Quantizer) -> None:
         announced = layer.input_rule is None or quantizer.has_input_rule
         demand(announced, f"the layer has an input rule, {layer.input_rule}, but has_input_rule is False")
         given = inputs if layer.input_rule is None else layer.input_rule.rounded(inputs)
-        for engine in engines.installed():
-            found = engine.outputs(layer, partial(quantizer.decode, dict(arrays)), inputs)
-            _demand_close(f"the layer of a {shape} matrix on {engine.name}", found, given @ weight.T)
-            if (matrix := engine.matrix(layer)) is not None:
-                _demand_close(f"the {shape} matrix of a layer on {engine.name}", matrix, weight)
+        found = engine.outputs(layer, partial(quantizer.decode, dict(arrays)), inputs)
+        _demand_close(f"the layer of a {shape} matrix on {engine.name}", found, given @ weight.T)
+        if (matrix := engine.matrix(layer)) is not None:
+            _demand_close(f"the {shape} matrix of a layer on {engine.name}", matrix, weight)
 
 
 def _demand_close(what: str, found: Matrix, expected: Matrix) -> None:

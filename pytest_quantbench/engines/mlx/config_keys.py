@@ -15,6 +15,7 @@ from pytest_quantbench.checkpoints.key_names import other_names
 from pytest_quantbench.checkpoints.layer_kinds import PATTERN, pattern_of
 from pytest_quantbench.checkpoints.rope import ORIGINAL, ROPE_KEYS, TEXT_TABLES, text_table
 from pytest_quantbench.engines.mlx.config_reads import GELUS, Reads, reads
+from pytest_quantbench.engines.positions import refuse_unlike_lengths
 from pytest_quantbench.errors import ModelError
 
 Config = Mapping[str, Any]
@@ -110,11 +111,6 @@ BUILT_IN: Mapping[str, Mapping[str, Any]] = {
     "nanochat": {"final_logit_softcapping": 15.0},
     "granitemoehybrid": {"position_embedding_type": "nope"},
 }
-LENGTHS = re.compile(  # of texts
-    r"n_positions|n_ctx|max_position_embeddings?|max_seq(uence)?_len(gth)?|seq(uence)?_len(gth)?|model_max_length"
-    r"|max_context_len(gth)?|block_size|(max|num)_positions|context_length"
-)
-WINDOWS = ("sliding_window", "sliding_window_size", "attention_window_size", "attention_chunk_size")
 ON = r"scale_attn_weights|is_causal|causal|use_rope|rope"  # of these, false says that something usual is missing
 ACTIVATIONS: Mapping[str, tuple[str, ...]] = {  # what Transformers calls a function, and mlx-lm's modules
     "silu": ("silu", "swiglu", "SwitchGLU"),
@@ -159,13 +155,6 @@ def refuse_unread(config: Config, *, ropes_checked: bool, epsilons: Set[float]) 
                     f"{value!r:.200} may change what the model computes. Where it does not, take the key out of a copy "
                     f"of the directory's config.json and give that copy with --model."
                 )
-
-
-def refuse_unlike_lengths(table: Config) -> None:
-    """Raise ModelError for a length or a window that is no number, such as "256"."""
-    for key, value in table.items():
-        if (LENGTHS.fullmatch(key) or key in WINDOWS) and isinstance(value, str):
-            raise ModelError(f"config.json says {key} = {value!r:.80}, and it has to be a number of tokens, or null.")
 
 
 def _harmless(key: str, value: Any, table: Config, read: Reads) -> bool:

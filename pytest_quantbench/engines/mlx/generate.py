@@ -1,72 +1,19 @@
-"""Greedy answers to many prompts, several at a time, through mlx-lm's own batched generation.
-
-Prompts are taken longest first, and a waiting one comes in as soon as another's answer has ended and its keys and
-values have room. Which prompts share a batch changes sums by float noise only; where two tokens are as good as equally
-likely, that noise can decide between them.
-"""
+"""Greedy answers to many prompts, several at a time, through mlx-lm's own batched generation."""
 
 import math
 import time
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
 
-from pytest_quantbench.checkpoints.tokenizer import added_tokens
+from pytest_quantbench.engines import answers
+from pytest_quantbench.engines.answers import Said
 from pytest_quantbench.engines.mlx.host_kernels import host_kernels, replaced
-from pytest_quantbench.engines.resident import Ending, Generation, Sampler, Timed
-from pytest_quantbench.errors import CorpusError, WeightError
-from pytest_quantbench.progress import track
-
-ROWS_AT_ONCE = 32
-KEYS_AT_ONCE = 2**15  # tokens whose keys and values are held: 4 GB for an 8B model with grouped queries in 16 bits
-PREFILL_ROWS, PREFILL_TOKENS = 4, 512  # prompts taken together, and how much of each: bounds the attention scores
-MARGIN_TOKENS = 8  # decoded before those that can hold a stop string: some add no character, one may begin within one
-
-
-@dataclass(slots=True, kw_only=True)
-class _Answer:
-    """An answer in progress. `most` is how many tokens it may have; `endings`: the tokens that end it, and how.
-
-    Special tokens are not in decoded text, so stop strings that are one stand among `endings`, not among `stops`.
-    """
-
-    place: int
-    prompt: tuple[int, ...]
-    stops: tuple[str, ...]
-    most: int
-    endings: dict[int, Ending]
-    tokens: list[int] = field(default_factory=list)
-
-    @property
-    def need(self) -> int:
-        """Tokens whose keys and values it holds at its longest."""
-        return len(self.prompt) + self.most
-
-    def take(self, token: int, tokenizer: Any) -> Ending | None:
-        """Add a token, unless it is an end; what ended the answer, or None."""
-        if token in self.endings:
-            return self.endings[token]
-        self.tokens.append(token)
-        if self.stops and self._stopped(tokenizer):
-            return "stop"
-        return "length" if len(self.tokens) == self.most else None
-
-    def _stopped(self, tokenizer: Any) -> bool:
-        """Whether a stop string is there. A token has at least one byte, so only the last few are decoded each time."""
-        last = MARGIN_TOKENS + max(len(stop.encode()) for stop in self.stops)
-        tail = _decoded(tokenizer, self.tokens[-last:])
-        return any(stop in tail for stop in self.stops) and _has_any(_decoded(tokenizer, self.tokens), self.stops)
-
-    def generation(self, ended: Ending, tokenizer: Any) -> Generation:
-        """The answer as it is handed out."""
-        text = _decoded(tokenizer, self.tokens)
-        found: Ending = "stop" if _has_any(text, self.stops) else ended
-        return Generation(text=cut(text, self.stops), tokens=tuple(self.tokens), ended=found)
+from pytest_quantbench.engines.resident import Generation, Sampler, Timed
 
 
 def generate(
@@ -74,103 +21,52 @@ def generate(
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
     *,
-    stops: Sequence[Sequence[str]],
-    new_tokens: Sequence[int] | int,
-    what: str,
-    end_tokens: Collection[int] | None = None,
     sampler: Sampler | None = None,
     host: bool = False,
+    **how: Any,
 ) -> list[Generation]:
-    """As `Resident.generate`. Prompt and answer together must fit the model's positions: cut prompts beforehand.
-    `host`: the model's layers multiply in numpy.
-    """
-    most = [new_tokens] * len(prompts) if isinstance(new_tokens, int) else new_tokens
-    ends = {tokenizer.eos_token_id} - {None} if end_tokens is None else end_tokens
-    special = {str(added): token for token, added in added_tokens(tokenizer).items() if added.special}
-    waiting = [
-        _answer(place, prompt, until, length, ends, special)
-        for place, (prompt, until, length) in enumerate(zip(prompts, stops, most, strict=True))
-    ]
-    waiting.sort(key=lambda answer: answer.need, reverse=True)
-    with replaced(host_kernels() if host else []):
-        answers = _answers(model, tokenizer, deque(waiting), sampler)
-        done = dict(track(answers, what=what, unit="answer", total=len(prompts)))
-    return [done[place] for place in range(len(prompts))]
+    """As `Resident.generate`. `host`: the model's layers multiply in numpy."""
+    with replaced(host_kernels() if host else []), closing(Sequences(model, sampler)) as batch:
+        return answers.answers(batch, tokenizer, prompts, **how)
 
 
-def cut(text: str, stops: Iterable[str]) -> str:
-    """The text up to the first stop string: lm-eval's rule, which takes them in their order and ignores empty ones."""
-    for stop in stops:
-        if stop:
-            text = text.partition(stop)[0]
-    return text
+class Sequences:
+    """A `Batch` of mlx-lm's, which is always one token ahead of what it says."""
+
+    def __init__(self, model: nn.Module, sampler: Sampler | None) -> None:
+        from mlx_lm.generate import BatchGenerator
+
+        self._held: Any = BatchGenerator(
+            model,
+            sampler=sampler,
+            completion_batch_size=answers.ROWS_AT_ONCE,
+            prefill_batch_size=min(answers.PREFILL_ROWS, answers.ROWS_AT_ONCE),
+            prefill_step_size=answers.PREFILL_TOKENS,
+        )
+
+    def insert(self, prompt: Sequence[int], most: int) -> int:
+        """Add one; mlx-lm's number for it."""
+        (number,) = self._held.insert([list(prompt)], [most])
+        return int(number)
+
+    def next(self) -> Iterator[Said]:
+        """What mlx-lm says next."""
+        for said in self._held.next_generated():
+            usable = partial(_is_number, said.logprobs, said.token)
+            yield Said(sequence=said.uid, token=said.token, usable=usable)
+
+    def remove(self, sequences: Sequence[int]) -> None:
+        """Drop these."""
+        self._held.remove(list(sequences))
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        self._held.close()
 
 
-def _answer(
-    place: int, prompt: Sequence[int], stops: Sequence[str], most: int, ends: Iterable[int], special: Mapping[str, int]
-) -> _Answer:
-    if not len(prompt):
-        raise CorpusError(f"Prompt {place} has no tokens: there is nothing to go on from. Give it one, such as BOS.")
-    if most < 1:
-        raise CorpusError(f"The answer to prompt {place} may have {most} tokens: allow at least 1.")
-    endings: dict[int, Ending] = {special[stop]: "stop" for stop in stops if stop in special}
-    endings |= {int(token): "eos" for token in ends}
-    plain = tuple(stop for stop in stops if stop and stop not in special)
-    return _Answer(place=place, prompt=tuple(map(int, prompt)), stops=plain, most=most, endings=endings)
-
-
-def _answers(
-    model: nn.Module, tokenizer: Any, waiting: deque[_Answer], sampler: Sampler | None
-) -> Iterator[tuple[int, Generation]]:
-    """Places and answers, as they end."""
-    from mlx_lm.generate import BatchGenerator
-
-    running: dict[int, _Answer] = {}  # by mlx-lm's number for a sequence
-    batches: Any = BatchGenerator(
-        model,
-        sampler=sampler,
-        completion_batch_size=ROWS_AT_ONCE,
-        prefill_batch_size=min(PREFILL_ROWS, ROWS_AT_ONCE),
-        prefill_step_size=PREFILL_TOKENS,
-    )
-    with closing(batches):
-        while waiting or running:
-            while waiting and _fits(waiting[0], running.values()):
-                answer = waiting.popleft()
-                (number,) = batches.insert([list(answer.prompt)], [answer.most])
-                running[number] = answer
-            ended = list(_ended(batches.next_generated(), running, tokenizer))
-            batches.remove([number for number, _ in ended])
-            for number, ending in ended:
-                answer = running.pop(number)
-                yield answer.place, answer.generation(ending, tokenizer)
-
-
-def _ended(responses: Iterable[Any], running: Mapping[int, _Answer], tokenizer: Any) -> Iterator[tuple[int, Ending]]:
-    """Give every answer its next token; the numbers of those that this token ends."""
-    for response in responses:
-        ending = running[response.uid].take(response.token, tokenizer)
-        if ending is None:
-            continue
-        if not math.isfinite(response.logprobs[response.token].item()):  # no number once, none ever after
-            raise WeightError("The output head gives logits that are no numbers: not a usable model.")
-        yield response.uid, ending
-
-
-def _fits(answer: _Answer, running: Collection[_Answer]) -> bool:
-    """Whether one more sequence has room: all are padded to the longest. One alone always has."""
-    rows = len(running) + 1
-    longest = max(answer.need, *(other.need for other in running), 0)
-    return rows == 1 or (rows <= ROWS_AT_ONCE and rows * longest <= KEYS_AT_ONCE)
-
-
-def _has_any(text: str, stops: Iterable[str]) -> bool:
-    return any(stop in text for stop in stops)
-
-
-def _decoded(tokenizer: Any, tokens: Sequence[int]) -> str:
-    """Text as lm-eval decodes it."""
-    return str(tokenizer.decode(tokens, skip_special_tokens=True))
+def _is_number(probabilities: mx.array, token: int) -> bool:
+    value: Any = probabilities[token].item()
+    return math.isfinite(value)
 
 
 def sampler_of(seed: int) -> Sampler:

@@ -1,42 +1,25 @@
-"""How long a text may be for a model: every spelling of a limit in config.json, and the limits of the engine itself.
+"""How long a text may be for a model of mlx-lm's: what config.json says, and the limits of mlx-lm's module itself.
 
-Within the least of them a figure is the model's own. Beyond a window that mlx-lm's module does not have, and beyond the
-length that `longrope` was first trained for, the engine computes something else than the model would.
+Beyond a window that mlx-lm's module does not have, it computes something else than the model would.
 """
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pytest_quantbench.checkpoints.layer_kinds import PATTERN
-from pytest_quantbench.checkpoints.rope import ORIGINAL, SLIDING, rope_type, ropes_of, text_table
-from pytest_quantbench.engines.mlx.config_keys import LENGTHS, WINDOWS, refuse_unlike_lengths
+from pytest_quantbench.checkpoints.rope import SLIDING, text_table
+from pytest_quantbench.engines import positions
 from pytest_quantbench.engines.mlx.config_reads import reads
+from pytest_quantbench.engines.positions import WINDOWS
 
 Config = Mapping[str, Any]
 
 WINDOWED = {SLIDING, "chunked_attention"}
-MOST = 2**31  # some files say 10^30 for "none"
 
 
 def limits(config: Config) -> dict[str, int]:
     """Every limit on a text's tokens, begin-of-sequence included, by what says so. Raises ModelError for no number."""
-    text = text_table(config)
-    for table in (config, text):
-        refuse_unlike_lengths(table)
-    found = {
-        key: int(value)
-        for table in (config, text)
-        for key, value in table.items()
-        if LENGTHS.fullmatch(key) and type(value) in (int, float) and 0 < value < MOST
-    }
-    return found | dict(_longrope(text)) | dict(_window(config, text))
-
-
-def _longrope(text: Config) -> Iterator[tuple[str, int]]:
-    for rope in ropes_of(text).values():
-        original = text.get(ORIGINAL) or rope.get(ORIGINAL)
-        if rope_type(rope) == "longrope" and original:
-            yield f"{ORIGINAL} of longrope", int(original)
+    return positions.limits(config) | dict(_window(config, text_table(config)))
 
 
 def _window(config: Config, text: Config) -> Iterator[tuple[str, int]]:

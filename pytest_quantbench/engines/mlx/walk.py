@@ -108,7 +108,8 @@ class Walk(LayerWalk[mx.array, nn.Module]):
         return rounded
 
     def _finite(self, state: mx.array) -> bool:
-        return bool(np.isfinite(view(state).sum(dtype=np.float64)))
+        with np.errstate(invalid="ignore"):  # +∞ and −∞ add up to no number, which is the answer
+            return bool(np.isfinite(view(state).sum(dtype=np.float64)))
 
     def _normed_and_multiplied(self, states: mx.array) -> mx.array:
         return self._around.logits(states)

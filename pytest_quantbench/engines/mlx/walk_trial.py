@@ -20,7 +20,7 @@ def prove(config: Config, names: Sequence[str], host: bool, walk: Callable[..., 
         whole = skeleton(config, names)
         return Subject(
             config=config,
-            library="mlx-lm",
+            whose="mlx-lm's",
             foreign=FOREIGN,
             kinds=kinds(whole),
             words=named_words(whole),

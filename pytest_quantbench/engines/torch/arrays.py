@@ -6,14 +6,18 @@ there as the types of ml_dtypes.
 
 import warnings
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
 
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Array
+from pytest_quantbench.storage.files import free_bytes
 
 # torch's type → the whole numbers of its size in torch, and what they are seen as in numpy
 UNKNOWN_TO_NUMPY: Mapping[torch.dtype, tuple[torch.dtype, Any]] = {
@@ -61,3 +65,13 @@ def to_torch(array: Array) -> torch.Tensor:
 def as_torch(array: "torch.Tensor | Array") -> torch.Tensor:
     """PyTorch's own as it is, numpy's as `to_torch` gives it."""
     return array if isinstance(array, torch.Tensor) else to_torch(array)
+
+
+def save(file: Path, arrays: Mapping[str, Array]) -> None:
+    """Write a safetensors file. Raises OSError where that fails: safetensors says it with an error of its own."""
+    held = {name: to_torch(array) for name, array in arrays.items()}
+    try:
+        save_file(held, file)
+    except SafetensorError as error:
+        free_mb = free_bytes(file.parent) / 1e6
+        raise OSError(f"{file.name}: {str(error).rstrip('.')}, {free_mb:.0f} MB are free") from None

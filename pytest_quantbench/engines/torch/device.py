@@ -2,6 +2,7 @@
 
 import torch
 
+from pytest_quantbench.engines.bandwidth import READ_BYTES, best_rate
 from pytest_quantbench.engines.machine import memory_bytes
 from pytest_quantbench.errors import QuantbenchError
 
@@ -43,6 +44,25 @@ def _why_not(kind: str) -> str:
             f"out the device."
         )
     return f"torch {torch.__version__} is built for CUDA {torch.version.cuda}, but no driver or device answers."
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was told to."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def read_bytes_per_second(device: torch.device) -> float:
+    """How fast PyTorch reads memory there, on its threads: sums of an array that is several times the caches."""
+    sums = 1 if device.type == "cpu" else 8  # an accelerator is asked once for several: asking takes time, too
+    held = torch.ones(READ_BYTES * (1 if device.type == "cpu" else 4) // 8, dtype=torch.int64, device=device)
+
+    def read() -> None:
+        for _ in range(sums):
+            held.sum()
+        wait(device)
+
+    return best_rate(read, sums * held.nbytes)
 
 
 def free_bytes(device: torch.device) -> int:

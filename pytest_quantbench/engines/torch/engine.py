@@ -13,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.checkpoints.tokenizer import vocabulary
 from pytest_quantbench.engines import process_memory
 from pytest_quantbench.engines.machine import version_of
 from pytest_quantbench.engines.parameters import Capacity
+from pytest_quantbench.engines.positions import limits
 from pytest_quantbench.engines.protocol import (
     MEMORY_BYTES,
     Ability,
@@ -80,9 +82,7 @@ class TorchEngine:
 
     def capacity(self, config: Config) -> Capacity:
         """As config.json says."""
-        from pytest_quantbench.engines.torch.capacity import capacity
-
-        return capacity(config)
+        return Capacity(vocabulary=vocabulary(config), positions=min(limits(config).values(), default=None))
 
     def prove(self, model: Weights) -> Proof:
         """Whether a walk of this architecture is Transformers' forward pass; in float32, whatever walks compute in."""
@@ -164,10 +164,13 @@ class TorchEngine:
             seconds.append(time.perf_counter() - began)
         return 1 / min(seconds)
 
+    def read_bytes_per_second(self) -> float:
+        """Of the device's memory, by a sum."""
+        return devices.read_bytes_per_second(self.device)
+
     def _wait(self) -> None:
         """Until the device has done what it was told to."""
-        if self.device.type != "cpu":
-            torch.accelerator.synchronize(self.device)
+        devices.wait(self.device)
 
     def release(self) -> None:
         """Give back memory that PyTorch holds for reuse."""

@@ -22,11 +22,11 @@ class Filler:
 
     def __init__(self, model: nn.Module, weights: Sequence[Weights], digests: Digests, device: torch.device) -> None:
         self._weights, self._digests, self._device = weights, digests, device
-        self._slots = _slots(model, weights[0].names)
-        self._empty = {name: getattr(*slots[0]) for name, slots in self._slots.items()}
+        self.slots = _slots(model, weights[0].names)
+        self._empty = {name: getattr(*slots[0]) for name, slots in self.slots.items()}
         self._rules: dict[str, list[torch.utils.hooks.RemovableHandle]] = {}
         strict: set[str] = getattr(model, "_keep_in_fp32_modules_strict", None) or set()
-        self._exact = {name for name in self._slots if any(part in strict for part in name.split("."))}
+        self._exact = {name for name in self.slots if any(part in strict for part in name.split("."))}
 
     def fill(self, names: Sequence[str], tracks: Sequence[int], dtype: torch.dtype) -> None:
         """Put the decoded weights of these paths where they belong, in this type, and the rules of their inputs."""
@@ -35,27 +35,28 @@ class Filler:
             stored = as_torch(weights.dense(name))
             self._digests.note(name, stored.shape, tracks, partial(_float32_values, stored))
             kept = torch.float32 if name in self._exact else dtype
-            self._put(name, stored.to(self._device, kept) if stored.is_floating_point() else stored.to(self._device))
-            self._rule(name, weights.inputs(name))
+            self.put(name, stored.to(self._device, kept) if stored.is_floating_point() else stored.to(self._device))
+            self.rule(name, weights.inputs(name))
 
     def empty(self, names: Sequence[str]) -> None:
         """Take them out again."""
         for name in names:
-            self._put(name, self._empty[name])
-            self._rule(name, None)
+            self.put(name, self._empty[name])
+            self.rule(name, None)
 
-    def _put(self, name: str, tensor: torch.Tensor) -> None:
-        for module, own in self._slots[name]:
+    def put(self, name: str, tensor: torch.Tensor) -> None:
+        """Put a tensor in the place of a parameter, wherever that is held."""
+        for module, own in self.slots[name]:
             if own in module._buffers:
                 module._buffers[own] = tensor
             else:
                 module._parameters[own] = nn.Parameter(tensor, requires_grad=False)
 
-    def _rule(self, name: str, rules: InputRule | tuple[InputRule, ...] | None) -> None:
+    def rule(self, name: str, rules: InputRule | tuple[InputRule, ...] | None) -> None:
         """Set what is done to the inputs of the module that a matrix belongs to; None: nothing any longer."""
         for hook in self._rules.pop(name, []):
             hook.remove()
-        module, own = self._slots[name][0]
+        module, own = self.slots[name][0]
         if is_experts(module) and own in stacks(module):
             _set_rules(module, own, None if rules is None else tuple(rules) if isinstance(rules, tuple) else (rules,))
         elif isinstance(rules, tuple):

@@ -20,6 +20,7 @@ from pytest_quantbench.quantizers.encoding import Rules
 FOREIGN = CANNOT  # what code of Transformers raises that is given something it does not expect
 MOST_VALUES = 40_000_000  # of a twin: more would take seconds
 NOISE = 0.1
+PLAIN = "eager", "batched_mm"  # Transformers' own attention and products of experts
 
 
 class Twin:
@@ -41,6 +42,9 @@ class Twin:
         model: Any = self._model
         model.tie_weights()
         model.requires_grad_(False)
+        for part in model.modules():  # the walk's own attention and products are tried, too
+            if hasattr(part, "config"):
+                part.config._attn_implementation, part.config._experts_implementation = PLAIN
 
     @property
     def kinds(self) -> list[str]:

@@ -17,8 +17,7 @@ from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.protocol import MEMORY_BYTES, Activations, InputSink, Rounded, Weights
 from pytest_quantbench.engines.torch import kv_cache
 from pytest_quantbench.engines.torch.arrays import to_numpy, to_torch
-from pytest_quantbench.engines.torch.attention import ATTENTION, placed
-from pytest_quantbench.engines.torch.expert_products import EXPERTS
+from pytest_quantbench.engines.torch.attention import placed
 from pytest_quantbench.engines.torch.filling import Filler
 from pytest_quantbench.engines.torch.logits import logits_of
 from pytest_quantbench.engines.torch.observer import Observer
@@ -66,16 +65,13 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
         self._caches: list[list[Any]] = []
 
     def _prepare(self, model: Any) -> None:
-        """Our attention, our experts, our products, and buffers where the walk computes."""
+        """Our products, and buffers where the walk computes; attention and experts are ours from `skeleton`."""
         for module in model.modules():
             if type(module) is nn.Linear:
                 module.__dict__["forward"] = partial(_linear, module, product)
             for name, buffer in module._buffers.items():
                 if buffer is not None and not buffer.is_meta:
                     module._buffers[name] = buffer.to(self._device)
-            if hasattr(module, "config"):
-                module.config._attn_implementation = ATTENTION
-                module.config._experts_implementation = EXPERTS
         head = model.get_output_embeddings()
         if type(head) is nn.Linear:
             head.__dict__["forward"] = partial(_linear, head, product_in_float32)
@@ -152,7 +148,7 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
         with standing_in(self._layers, recorders):  # any token: its embedding is replaced
             token = torch.zeros((1, 1), dtype=torch.long, device=self._device)
             logits: torch.Tensor = self._model(input_ids=token, use_cache=False).logits
-        return logits.float()
+        return logits.float().reshape(*states.shape[-3:-1], -1)  # GPT-2 gives them the shape that the token has
 
     def _logits_of(self, rows: torch.Tensor) -> Logits:
         return logits_of(rows)

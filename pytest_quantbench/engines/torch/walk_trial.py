@@ -23,7 +23,7 @@ def prove(config: Config, names: Sequence[str], device: torch.device, walk: Call
         whole = skeleton(config)
         return Subject(
             config=config,
-            library="Transformers",
+            whose="Transformers'",
             foreign=FOREIGN,
             kinds=kinds(whole),
             words=named_words(whole),

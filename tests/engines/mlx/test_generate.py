@@ -24,9 +24,10 @@ from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
+from pytest_quantbench.engines import answers as batching
+from pytest_quantbench.engines.answers import cut
 from pytest_quantbench.engines.mlx import generate as decoding
 from pytest_quantbench.engines.mlx import resident
-from pytest_quantbench.engines.mlx.generate import cut
 from pytest_quantbench.engines.mlx.host_products import on_host
 from pytest_quantbench.engines.mlx.resident import Resident
 from pytest_quantbench.engines.mlx.skeleton import skeleton
@@ -141,9 +142,9 @@ def test_tokens_are_those_of_plain_forward_passes(architecture, host):
 def test_answers_do_not_depend_on_batches_or_order(architecture, rows, keys, prefill, monkeypatch):
     held, prompts = in_memory(architecture), random_prompts()
     expected = never_ending(held, prompts, 12)
-    monkeypatch.setattr(decoding, "ROWS_AT_ONCE", rows)
-    monkeypatch.setattr(decoding, "KEYS_AT_ONCE", keys)
-    monkeypatch.setattr(decoding, "PREFILL_TOKENS", prefill)
+    monkeypatch.setattr(batching, "ROWS_AT_ONCE", rows)
+    monkeypatch.setattr(batching, "KEYS_AT_ONCE", keys)
+    monkeypatch.setattr(batching, "PREFILL_TOKENS", prefill)
     order = np.random.default_rng(1).permutation(len(prompts))
     again = never_ending(held, [prompts[place] for place in order], 12)
     assert again == [expected[place] for place in order]
@@ -254,7 +255,7 @@ def test_a_finished_sequence_leaves_the_batch():
 
 
 def test_keys_and_values_stay_within_their_bound(monkeypatch):
-    monkeypatch.setattr(decoding, "KEYS_AT_ONCE", 100)
+    monkeypatch.setattr(batching, "KEYS_AT_ONCE", 100)
     starts = [60, 50, 40, 30, 20, 10, 5, 5, 5, 5]
     answers, seen = said(starts, new_tokens=12)
     assert max(rows * keys for rows, keys, _ in seen) <= 100

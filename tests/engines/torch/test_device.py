@@ -4,9 +4,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from pytest_quantbench.engines.torch import device as devices  # noqa: E402
-from pytest_quantbench.engines.torch.engine import TorchEngine  # noqa: E402
-from pytest_quantbench.errors import QuantbenchError  # noqa: E402
+from pytest_quantbench.engines.torch import device as devices
+from pytest_quantbench.engines.torch.engine import TorchEngine
+from pytest_quantbench.errors import QuantbenchError
 
 pytestmark = pytest.mark.unit
 

@@ -10,8 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from torch_models import filled  # noqa: E402
-from transformers_models import SMALL, older, save  # noqa: E402
+from torch_models import filled
+from transformers_models import SMALL, older, save
 
 TOKENS = np.random.default_rng(0).integers(3, 300, 40)[None]
 FEW = ("llama-defaults", "gemma3-tied", "gpt2")  # the others take a minute together

@@ -6,9 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from pytest_quantbench.engines.torch.kernels import KERNELS, product_for  # noqa: E402
-from pytest_quantbench.engines.torch.kernels.protocol import ALL  # noqa: E402
-from pytest_quantbench.quantizers.layer import Layer, PerToken  # noqa: E402
+from pytest_quantbench.engines.torch.kernels import KERNELS, product_for
+from pytest_quantbench.engines.torch.kernels.protocol import ALL
+from pytest_quantbench.quantizers.layer import Layer, PerToken
 
 CPU = torch.device("cpu")
 WEIGHT = np.arange(6, dtype=np.float32).reshape(2, 3)

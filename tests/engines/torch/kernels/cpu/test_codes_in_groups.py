@@ -6,14 +6,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("llvmlite")
 
-from engines.torch.kernels.cpu import layers_of_noise as noise  # noqa: E402
-from hypothesis import given, settings  # noqa: E402
-from hypothesis import strategies as st  # noqa: E402
+from engines.torch.kernels.cpu import layers_of_noise as noise
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from pytest_quantbench.engines.torch.kernels import product_for  # noqa: E402
-from pytest_quantbench.engines.torch.kernels.cpu.codes_in_groups import fits, product  # noqa: E402
-from pytest_quantbench.engines.torch.kernels.cpu.machine_code import PORTABLE, instructions  # noqa: E402
-from pytest_quantbench.quantizers.layer import Layer, PerToken  # noqa: E402
+from pytest_quantbench.engines.torch.kernels import product_for
+from pytest_quantbench.engines.torch.kernels.cpu.codes_in_groups import fits, product
+from pytest_quantbench.engines.torch.kernels.cpu.machine_code import PORTABLE, instructions
+from pytest_quantbench.quantizers.layer import Layer, PerToken
 
 CPU = torch.device("cpu")
 WIDTHS = [instructions(), PORTABLE]

@@ -8,11 +8,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("llvmlite")
 
-from engines.torch.kernels.cpu import layers_of_noise as noise  # noqa: E402
+from engines.torch.kernels.cpu import layers_of_noise as noise
 
-from pytest_quantbench.engines.torch.kernels.cpu import codes_in_groups, machine_code  # noqa: E402
-from pytest_quantbench.engines.torch.kernels.cpu.product import bind  # noqa: E402
-from pytest_quantbench.quantizers.layer import Layer  # noqa: E402
+from pytest_quantbench.engines.torch.kernels.cpu import codes_in_groups, machine_code
+from pytest_quantbench.engines.torch.kernels.cpu.product import bind
+from pytest_quantbench.quantizers.layer import Layer
 
 
 @pytest.fixture

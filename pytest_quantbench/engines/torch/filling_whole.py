@@ -1,0 +1,124 @@
+"""Weights into a whole model: quantized matrices as kernels take them, or everything decoded."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from pytest_quantbench.engines.bandwidth import experts_read
+from pytest_quantbench.engines.digests import Digests
+from pytest_quantbench.engines.protocol import EncodedWeights
+from pytest_quantbench.engines.torch.arrays import as_torch
+from pytest_quantbench.engines.torch.embeddings import Embedding, Stack, Table, joined
+from pytest_quantbench.engines.torch.expert_products import is_experts
+from pytest_quantbench.engines.torch.filling import Filler
+from pytest_quantbench.engines.torch.kernels.dense import DECODED
+from pytest_quantbench.engines.torch.layers import Linear, dense, linear
+from pytest_quantbench.engines.torch.stored_rows import StoredRows
+from pytest_quantbench.errors import ModelError
+from pytest_quantbench.quantizers import Layer
+from pytest_quantbench.quantizers.encoding import Encoding
+
+BY_EXPERT = "decoded when chosen"  # a stack of experts: as it is stored, until a token goes to one
+
+
+@dataclass(slots=True)
+class Filling:
+    """Puts parameters into a model that has none yet. `native`: as they are stored, where something runs them so;
+    `dtype` is that of the activations, and of whatever is decoded.
+    """
+
+    model: nn.Module
+    weights: EncodedWeights
+    device: torch.device
+    dtype: torch.dtype
+    native: bool
+    decoded: int = 0  # encoded parameters that are held decoded
+    kernels: Counter[str] = field(default_factory=Counter)  # through which the matrices go
+    _read: int = 0  # bytes of one decode step, beside those of modules that know their own
+
+    def fill(self) -> None:
+        """Everything. Raises ModelError where a parameter is nowhere."""
+        filler = Filler(self.model, [self.weights], Digests(1), self.device)
+        shapes = {name: getattr(*filler.slots[name][0]).shape for name in self.weights.names}
+        paths = {id(module): path for path, module in self.model.named_modules()}
+        for name in sorted(shapes, key=lambda name: len(shapes[name]) > 1):  # biases before the matrices that take them
+            encoding = self.weights.encoding(name)
+            encoded = None if encoding is None or encoding.codec.name == "identity" else encoding
+            holders = filler.slots[name]
+            if len(shapes[name]) > 1 and self.native and self._is_native(name, holders, encoded, paths):
+                continue
+            self._plain(name, filler, encoding)
+            if len(shapes[name]) > 1:
+                self.decoded += encoded is not None
+                self.kernels[f"linear, {_named(self.dtype)}" if encoded is None else DECODED] += 1
+        for module in self.model.modules():
+            for name, buffer in module._buffers.items():
+                if buffer is not None and buffer.device != self.device and not buffer.is_meta:
+                    module._buffers[name] = buffer.to(self.device)
+        missing = [path for path, held in self.model.state_dict().items() if held.is_meta]
+        if missing:
+            raise ModelError(f"The model's weights lack {', '.join(missing[:3])}: it cannot be loaded.")
+
+    @property
+    def bytes_per_token(self) -> int:
+        """What one decode step reads of all weights."""
+        known = [module for module in self.model.modules() if isinstance(module, Linear | Embedding)]
+        return self._read + sum(module.bytes_per_token for module in known)
+
+    def _is_native(self, name: str, holders: Any, encoding: Encoding | None, paths: dict[int, str]) -> bool:
+        """Let kernels have a matrix, where they can; whether they do."""
+        if all(isinstance(module, nn.Linear | nn.Embedding) for module, _ in holders):
+            layer = Layer() if encoding is None else encoding.layers()[0] or Layer()
+            for module, _ in holders:
+                self.model.set_submodule(paths[id(module)], self._made(name, module, layer, encoding))
+            return True
+        return encoding is not None and self._is_stack(encoding, *holders[0])
+
+    def _made(self, name: str, module: nn.Module, layer: Layer, encoding: Encoding | None) -> nn.Module:
+        """A linear layer by a kernel, embeddings row by row."""
+
+        def decode() -> torch.Tensor:
+            return as_torch(self.weights.dense(name) if encoding is None else dense(encoding, self.device))
+
+        if isinstance(module, nn.Linear):
+            built = linear(layer, decode, self.device, self.dtype, module.bias)
+            if module.bias is not None:
+                self._read -= module.bias.nbytes  # counted when it was put there
+            self.kernels[built.kernel] += 1
+            self.decoded += built.kernel == DECODED
+            return built
+        assert isinstance(module, nn.Embedding)
+        by_row = encoding is not None and layer.grid is not None and layer.rotation is None
+        self.decoded += encoding is not None and not by_row
+        rows = StoredRows(layer, self.device) if by_row else Table(decode().to(self.device))
+        return Embedding(module, rows, self.dtype)
+
+    def _is_stack(self, encoding: Encoding, owner: nn.Module, own: str) -> bool:
+        """Keep experts as they are stored, where all of them are grids of one kind; whether they are."""
+        grid = joined(encoding.layers()) if len(encoding.shape) == 3 else None
+        if grid is None or encoding.codec.has_input_rule or not is_experts(owner) or owner.is_transposed:
+            return False
+        stack = Stack(grid, encoding.shape[0], self.device, self.dtype)
+        delattr(owner, own)
+        setattr(owner, own, stack)
+        self.kernels[BY_EXPERT] += 1
+        self._read += stack.bytes_per_expert * experts_read(self.weights.config, stack.experts)
+        return True
+
+    def _plain(self, name: str, filler: Filler, encoding: Encoding | None) -> None:
+        """Put a parameter there decoded, with the rules for its inputs."""
+        held = as_torch(self.weights.dense(name) if encoding is None else dense(encoding, self.device))
+        held = held.to(self.device, self.dtype) if held.is_floating_point() else held.to(self.device)
+        filler.put(name, held)
+        filler.rule(name, self.weights.inputs(name))
+        embeds = all(isinstance(module, nn.Embedding) for module, _ in filler.slots[name])
+        parts = len(held) if embeds or held.ndim == 3 else 1
+        read = 1 if embeds else experts_read(self.weights.config, parts)
+        self._read += held.nbytes * read // parts
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,456 @@
+"""Engines that each do one thing wrong: what conformance has to tell from `numpy_engine`, which does nothing wrong."""
+
+from dataclasses import replace
+
+import ml_dtypes
+import numpy as np
+from numpy_engine import NumpyEngine, NumpyWalk, Opened, Resident
+
+from pytest_quantbench.engines.batches import PADDING
+from pytest_quantbench.engines.logits import HostLogits
+from pytest_quantbench.engines.parameters import Capacity, Origin
+from pytest_quantbench.engines.walk_proof import Proof
+from pytest_quantbench.errors import WeightError
+
+
+def rounded(values):
+    return values.astype(ml_dtypes.bfloat16).astype(np.float32)
+
+
+class Flies(NumpyEngine):
+    """Says that it can what nobody is asked for."""
+
+    can = frozenset({"walk", "fly"})
+
+
+class Nameless:
+    """Has nothing of the protocol."""
+
+    def __init__(self, *, activations):
+        pass
+
+
+class WrongRope(NumpyEngine):
+    """Turns by another base than the config says."""
+
+    def turned(self, heads, positions, config):
+        return super().turned(heads, positions, {**config, "rope_theta": 10000.0})
+
+
+class NeighboursTurned(NumpyEngine):
+    """Turns neighbouring values against each other, as the paper has it, and not a head's halves."""
+
+    def turned(self, heads, positions, config):
+        order = np.arange(heads.shape[-1]).reshape(-1, 2).T.ravel()
+        return super().turned(heads[..., order], positions, config)[..., np.argsort(order)]
+
+
+class SeesTheNext(NumpyEngine):
+    """A token sees the one behind it."""
+
+    def visible(self, places, length, window):
+        seen, seeing = places.keys[:, None, None, :], places.keys[:, None, -length:, None]
+        return (seen <= seeing + 1) & (seen < PADDING)
+
+
+class SeesNotItself(NumpyEngine):
+    """A token does not see itself, but the text's first one."""
+
+    def visible(self, places, length, window):
+        seen, seeing = places.keys[:, None, None, :], places.keys[:, None, -length:, None]
+        return (seen < seeing) | (seen == 0)
+
+
+class Unscaled(NumpyEngine):
+    """Scores are not divided by the root of a head's size."""
+
+    def scale(self, size):
+        return np.float32(1)
+
+
+class GroupsSwapped(NumpyEngine):
+    """Heads that share keys are every other one, not neighbours."""
+
+    def shared(self, heads, times):
+        return np.tile(heads, (1, times, 1, 1))
+
+
+class NoEpsilon(NumpyEngine):
+    """Norms divide by the root of the mean square alone."""
+
+    def norm(self, values, weight, eps):
+        return super().norm(values, weight, 0.0)
+
+
+class GatesTheOther(NumpyEngine):
+    """The gate's function is put on the other product."""
+
+    def gated(self, gate, up):
+        return super().gated(up, gate)
+
+
+class RoundedLogits(NumpyEngine):
+    """Logits lie in bfloat16."""
+
+    def told(self, logits):
+        return HostLogits(rounded(logits))
+
+
+class RoundedStates(NumpyEngine):
+    """Hidden states lie in bfloat16, though it says float32."""
+
+    def kept(self, states, track, rounds):
+        return rounded(states)
+
+
+class RoundsNothing(NumpyEngine):
+    """`Rounded` weights are walked as others are."""
+
+    def kept(self, states, track, rounds):
+        return states
+
+
+class WindowIgnored(NumpyEngine):
+    """A model with a window sees everything."""
+
+    def visible(self, places, length, window):
+        return places.visible(length, None)
+
+
+class WindowTooLong(NumpyEngine):
+    """A window has one token too many."""
+
+    def visible(self, places, length, window):
+        return places.visible(length, window and window + 1)
+
+
+class BranchesAnew(NumpyEngine):
+    """A branch's positions begin at 0."""
+
+    def positions(self, places, length):
+        return np.zeros_like(places.starts)[:, None] + np.arange(length)
+
+
+class BranchesAtWidth(NumpyEngine):
+    """A branch's positions begin behind the padding of what it goes on from."""
+
+    def positions(self, places, length):
+        return np.full_like(places.starts, places.keys.shape[1] - length)[:, None] + np.arange(length)
+
+
+class PaddingSeen(NumpyEngine):
+    """A branch sees the padding of what it goes on from."""
+
+    def visible(self, places, length, window):
+        above = places.keys.shape[1] - length
+        seen = super().visible(places, length, window)
+        seen[..., :above] = True
+        return seen
+
+
+class TracksMixed(NumpyEngine):
+    """What one track has computed is added to the next, by very little."""
+
+    def kept(self, states, track, rounds):
+        before, self.before = getattr(self, "before", 0), float(states.ravel()[0])
+        return super().kept(states, track, rounds) + np.float32(1e-5 * before * (track > 0))
+
+
+class NanEndsAll(NumpyEngine):
+    """One track whose numbers end takes the others along."""
+
+    def failed(self, failed, track, index):
+        failed |= dict.fromkeys(range(8), WeightError("One of the tracks gives values that are no numbers."))
+
+
+class NanGoesOn(NumpyEngine):
+    """Nobody looks whether hidden states are numbers."""
+
+    def failed(self, failed, track, index):
+        pass
+
+
+class SecondStep(NumpyWalk):
+    """`run` goes through the last layer twice."""
+
+    def run(self, batches, what):
+        super().run(batches, what)
+        self.advance(len(self) - 1)
+
+
+class RunsOneMore(NumpyEngine):
+    walks = SecondStep
+
+
+class StepsBackwards(NumpyEngine):
+    """`advance` of single steps goes through another layer than `run`."""
+
+    class walks(NumpyWalk):
+        def run(self, batches, what):
+            self.begin(batches)
+            for index in range(len(self)):
+                super().advance(index)
+
+        def advance(self, index):
+            super().advance(len(self) - 1 - index)
+
+
+class PlaceByPlace(NumpyEngine):
+    """`logits` gives all rows of a place before the next place."""
+
+    class walks(NumpyWalk):
+        def logits(self, batch, positions, track=0):
+            states = self._asked(track)[batch].states[:, positions]
+            return self._head(states.transpose(1, 0, 2).reshape(-1, states.shape[-1]), track)
+
+
+class FilesAreHalf(NumpyEngine):
+    """What goes to files is rounded to 16 bits."""
+
+    def walk(self, models, *, memory_bytes=2**30):
+        self.in_files = memory_bytes == 0
+        return super().walk(models)
+
+    def kept(self, states, track, rounds):
+        states = super().kept(states, track, rounds)
+        return states.astype(np.float16).astype(np.float32) if getattr(self, "in_files", False) else states
+
+
+class RulesIgnored(NumpyEngine):
+    """Inputs of layers are not put on their grids."""
+
+    def ruled(self, rule, entered):
+        return entered
+
+
+class HashOfNames(NumpyEngine):
+    """The hash is of what there is, and not of its values."""
+
+    def digest(self, name, values):
+        return str(values.shape).encode()
+
+
+class HashOfRounded(NumpyEngine):
+    """The hash is of weights in bfloat16."""
+
+    def digest(self, name, values):
+        return rounded(values).tobytes()
+
+
+class HashByTrack(NumpyEngine):
+    """The hash is of all weights that were ever seen."""
+
+    def hashed(self, held):
+        self.seen = {**getattr(self, "seen", {}), **held}
+        return super().hashed({**held, "count": str(len(self.seen)).encode() + str(id(held)).encode()})
+
+
+class Shown(NumpyEngine):
+    """Inputs are shown as the norm's weight would have left them twice as large."""
+
+    def show(self, inputs, path, owner, entered):
+        super().show(inputs, path, owner, 2 * entered)
+
+
+class ShowsTheFirstRow(NumpyEngine):
+    """Of each batch the first row's inputs are shown."""
+
+    def show(self, inputs, path, owner, entered):
+        super().show(inputs, path, owner, entered[:1])
+
+
+class SharesTooMuch(NumpyEngine):
+    """The inputs of a down projection are said to be those of the gate."""
+
+    def show(self, inputs, path, owner, entered):
+        super().show(inputs, path, path.replace("down", "gate") if "down" in path else owner, entered)
+
+
+class ObserveMoves(NumpyEngine):
+    """To observe a layer is to go through it."""
+
+    class walks(NumpyWalk):
+        def observe(self, index, inputs):
+            for state, (after, _) in zip(self._states[0], self._through(index, 0, inputs), strict=True):
+                state.states = after
+
+
+class Unlikeliest(NumpyEngine):
+    """Of logits the smallest is taken."""
+
+    class Logits(HostLogits):
+        def likeliest(self):
+            return self._rows.argmin(-1)
+
+    def told(self, logits):
+        return self.Logits(logits)
+
+
+class LeavesSomeOut(NumpyEngine):
+    """Losses are among the first thousand tokens."""
+
+    class Logits(HostLogits):
+        def nll(self, tokens):
+            return HostLogits(self._rows[:, :1024]).nll(tokens)
+
+    def told(self, logits):
+        return self.Logits(logits)
+
+
+class DivergesMore(NumpyEngine):
+    """A divergence is told half as large again as it is."""
+
+    class Logits(HostLogits):
+        def against(self, kept):
+            found = super().against(kept)
+            return replace(found, kl_nats=found.kl_nats * 1.5)
+
+    def told(self, logits):
+        return self.Logits(logits)
+
+
+class KeepsUnnormed(NumpyEngine):
+    """Distributions are kept as logits."""
+
+    class Logits(HostLogits):
+        def compact(self, place):
+            found = super().compact(place)
+            return replace(found, log_probabilities=found.log_probabilities + np.float32(1))
+
+    def told(self, logits):
+        return self.Logits(logits)
+
+
+class DecodesRoughly(NumpyEngine):
+    """Decoded matrices are rounded to eight bits of a float."""
+
+    def decode(self, encoding):
+        return rounded(encoding.dense() * 1.001)
+
+
+class LayersWithoutRules(NumpyEngine):
+    """Layers whose inputs ought to be rounded take them as they are."""
+
+    def outputs(self, layer, decode, inputs):
+        return inputs @ decode().astype(np.float32).T
+
+
+class SavesFloats(NumpyEngine):
+    """All that is saved is saved in float32."""
+
+    def save(self, file, arrays):
+        super().save(file, {name: array.astype(np.float32) for name, array in arrays.items()})
+
+
+class TakesAnything(NumpyEngine):
+    """Whatever the architecture is called, it is a Llama."""
+
+    class opens(Opened):
+        def __init__(self, checkpoint, engine):
+            checkpoint.config = {**checkpoint.config, "model_type": "llama"}
+            super().__init__(checkpoint, engine)
+
+
+class MissingIsKeyError(NumpyEngine):
+    """A tensor that is missing ends in a KeyError."""
+
+    class opens(Opened):
+        def _check(self):
+            pass
+
+
+class NanIsTaken(NumpyEngine):
+    """Weights that are no numbers are handed out."""
+
+    class opens(Opened):
+        def array(self, path):
+            return self._held[path]
+
+
+class OriginsSwapped(NumpyEngine):
+    """Gate and up are said to be made of each other."""
+
+    class opens(Opened):
+        def origin(self, path):
+            swapped = {"gate": "up", "up": "gate"}
+            other = next((path.replace(a, b) for a, b in swapped.items() if f"{a}_proj" in path), path)
+            return Origin(form="same", sources=(other,))
+
+
+class KnowsNoEnd(NumpyEngine):
+    """Takes texts of any length, it says."""
+
+    def capacity(self, config):
+        return Capacity(vocabulary=config["vocab_size"], positions=None)
+
+
+class GainsMemory(NumpyEngine):
+    """Twice as many weights take no more memory."""
+
+    def answers_bytes(self, values):
+        return 4096
+
+
+class ForgetsTheLast(NumpyEngine):
+    """Answers go on from the prompt without its last token."""
+
+    class residents(Resident):
+        def _next(self, tokens):
+            return super()._next(tokens[:-1])
+
+
+class IgnoresStops(NumpyEngine):
+    """Stop strings stop nothing."""
+
+    class residents(Resident):
+        def _one(self, tokenizer, prompt, stops, limit, ends):
+            return super()._one(tokenizer, prompt, [], limit, ends)
+
+
+class KeepsTheEnd(NumpyEngine):
+    """The token that ends an answer is one of it."""
+
+    class residents(Resident):
+        def _one(self, tokenizer, prompt, stops, limit, ends):
+            found = super()._one(tokenizer, prompt, stops, limit, ends)
+            return replace(found, tokens=(*found.tokens, *ends)) if found.ended == "eos" else found
+
+
+class TimesTheText(NumpyEngine):
+    """Only the whole text has a moment."""
+
+    class residents(Resident):
+        def timed(self, prompt, new_tokens):
+            timed = super().timed(prompt, new_tokens)
+            return replace(timed, seconds=timed.seconds[-1:])
+
+
+class RunsEncodedAsDense(NumpyEngine):
+    """A model in memory takes an encoded matrix for zeros."""
+
+    def load(self, model, use):
+        encoded = [name for name in model.names if model.encoding(name) is not None]
+        dense = model.dense
+        model.dense = lambda name: np.zeros_like(dense(name)) if name in encoded else dense(name)
+        return super().load(model, use)
+
+
+class WalksOnly(NumpyEngine):
+    """Nothing is wrong with it; it can no more than walk."""
+
+    can = frozenset({"walk"})
+
+
+class BranchesEvenly(NumpyEngine):
+    """Nothing is wrong with it; it says that branches have to be of one length."""
+
+    def prove(self, model):
+        return Proof(architecture="llama", branching="even", unbranched="It has one place for all rows.")
+
+
+class KeepsTextsShort(WindowIgnored):
+    """Nothing is wrong with it; it has no windows, and takes no texts that are longer than one."""
+
+    def capacity(self, config):
+        longest = min(config["max_position_embeddings"], config.get("sliding_window") or 2**30)
+        return Capacity(vocabulary=config["vocab_size"], positions=longest)
