@@ -19,6 +19,7 @@ from pytest_quantbench.engines.torch.kernels.cpu.writing import KINDS, Code, Val
 ROWS, HALF = 128, 64  # of a tile; that look up together
 WORDS = 256  # places of a table
 PLANES = 3
+AHEAD = 4096  # bytes of codes that are fetched before they are needed
 CHUNK = 256  # tables: so many bytes can be added in 16 bits
 MAGIC = 1.5 * 2**23  # added to a number, it leaves it rounded in the lowest bits
 ZERO = 2**22  # what stands there for zero
@@ -80,12 +81,14 @@ class TablesGrid:
             for stage in range(stages):
                 table = self.tables.at((vector * stages + stage) * size, "i8")
                 for word in code.loop(code.number(0), code.number(-(-self.kind.words // 64) * 64), 64):
+                    products = []
                     for part in range(0, 64, lanes):
                         product = code.number(0.0, "f32", lanes)
                         for place, value in enumerate(x):
                             at = word + ((stage * length + place) * WORDS + part)
                             product = words.load(at, "f32", lanes).times_plus(value, product)
-                        self.put(table, word + part, product)
+                        products.append(product)
+                    self.put(table, word, products)
 
     def tile(self, code: Code, tile: Value, inputs: Sequence[Value]) -> list[list[Variable]]:
         """Scale the sums of a tile's rows."""
@@ -102,8 +105,8 @@ class TablesGrid:
         """What inputs are multiplied by, so that tables have numbers in the unit, which is stored."""
         raise NotImplementedError
 
-    def put(self, table: Value, word: Value, product: Value) -> None:
-        """Store the products with some words in a table."""
+    def put(self, table: Value, word: Value, products: Sequence[Value]) -> None:
+        """Store the products with 64 words in a table."""
         raise NotImplementedError
 
     def look_up(self, code: Code, codes: Value, sums: Value, count: Value) -> None:
@@ -131,18 +134,18 @@ class BytePlanes(TablesGrid):
         self.unit.store(0, bound // largest, "f32")
         return code.number(largest, "f32") // bound
 
-    def put(self, table: Value, word: Value, product: Value) -> None:
+    def put(self, table: Value, word: Value, products: Sequence[Value]) -> None:
         """As integers, byte by byte."""
-        bits = (product + MAGIC).to("i32", "bitcast")
+        first, second, third, fourth = ((product + MAGIC).seen_as("i8", 64) for product in products)
         for plane in range(PLANES):
-            table.store(word + plane * WORDS, (bits >> (8 * plane)).to("i8", "trunc"), "i8")
+            every_fourth = [4 * number + plane for number in range(32)] * 2
+            low, high = first.chosen(every_fourth, second), third.chosen(every_fourth, fourth)
+            table.store(word + plane * WORDS, low.chosen([*range(32), *range(96, 128)], high), "i8")
 
     def look_up(self, code: Code, codes: Value, sums: Value, count: Value) -> None:
         """In 16-bit lanes: sums of whole lanes, from which those of their upper bytes are taken away at the end."""
         nothing = code.number(0, "i16", HALF // 2)
-        both, upper = (
-            [[code.variable(nothing) for _ in range(PLANES)] for _ in range(ROWS // HALF)] for _ in range(2)
-        )
+        both, upper = ([[code.variable(nothing) for _ in range(PLANES)] for _ in range(ROWS // HALF)] for _ in range(2))
         for lookup in code.loop(code.number(0), count):
             table = self.tables.at(lookup * self.table_bytes, "i8")
             planes = [
@@ -150,6 +153,7 @@ class BytePlanes(TablesGrid):
                 for plane in range(PLANES)
             ]
             for half in range(ROWS // HALF):
+                codes.prefetch(lookup * ROWS + (half * HALF + AHEAD))
                 places = codes.load(lookup * ROWS + half * HALF, "i8", HALF)
                 for plane, parts in enumerate(planes):
                     found = _found(code, parts, places).seen_as("i16", HALF // 2)
@@ -194,9 +198,10 @@ class FloatTables(TablesGrid):
         self.unit.store(0, code.number(1.0, "f32"), "f32")
         return code.number(1.0, "f32")
 
-    def put(self, table: Value, word: Value, product: Value) -> None:
+    def put(self, table: Value, word: Value, products: Sequence[Value]) -> None:
         """As they are."""
-        table.store(word, product, "f32")
+        for part, product in enumerate(products):
+            table.store(word + part * self.lanes, product, "f32")
 
     def look_up(self, code: Code, codes: Value, sums: Value, count: Value) -> None:
         """A few rows at a time."""

@@ -68,7 +68,7 @@ class WordsGrid:
         for first in code.loop(code.number(0), code.number(per_tile), count):
             here = codes.at(tile * tile_codes + first, CODES[self.kind.codes])
             self.some(code, here, inputs, first, count, per_tile)
-        products = []
+        products: list[list[Variable]] = []
         for token in range(len(inputs)):
             products.append([])
             for part in range(0, ROWS, self.lanes):
@@ -77,9 +77,7 @@ class WordsGrid:
                 products[token].append(code.variable(total * scale))
         return products
 
-    def some(
-        self, code: Code, codes: Value, inputs: Sequence[Value], first: Value, count: int, per_tile: int
-    ) -> None:
+    def some(self, code: Code, codes: Value, inputs: Sequence[Value], first: Value, count: int, per_tile: int) -> None:
         """The sums of `count` rows, or vectors of rows, of a tile; the codes of consecutive ones lie side by side."""
         zero, length = code.number(0.0, "f32", self.kind.length), self.kind.length
         totals = [[code.variable(zero) for _ in range(count)] for _ in inputs]

@@ -11,7 +11,7 @@ from pytest_quantbench.engines.torch.kernels.cpu.codebook_words import CODES, Wo
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instructions, instructions
 from pytest_quantbench.engines.torch.kernels.cpu.numbers import SCALES
 from pytest_quantbench.engines.torch.kernels.cpu.parts import parts_of, possible
-from pytest_quantbench.engines.torch.kernels.cpu.product import CpuProduct, Kind, Plan
+from pytest_quantbench.engines.torch.kernels.cpu.product import CpuProduct, Kind, Plan, aligned
 from pytest_quantbench.engines.torch.kernels.dense import tensor_of
 from pytest_quantbench.engines.torch.kernels.protocol import Decode, Product
 from pytest_quantbench.quantizers import Array, Layer
@@ -50,7 +50,8 @@ def product(layer: Layer, cpu: Instructions) -> CpuProduct:
     held = {"scales": tensor_of(np.pad(scales, (0, -rows % tile))), **arrays, **parts.arrays}
     plan = Plan(kind=kind, beside=parts.beside, cpu=cpu)
     name = f"{'tables' if _by_tables(grid) else 'words'}, {len(grid.codes)} × {grid.words.shape[1]} × {grid.length}"
-    return CpuProduct(plan, held, {"vectors": vectors, **parts.numbers}, name, parts.covers)
+    shared = {"words"} if grid.words.shape[1] >= SHARED else set()
+    return CpuProduct(plan, held, {"vectors": vectors, **parts.numbers}, name, parts.covers, shared)
 
 
 def _by_tables(grid: Codebooks) -> bool:
@@ -107,5 +108,5 @@ def _words_as_kept(words: Array) -> torch.Tensor:
 
 
 def _narrowed(words: Array) -> torch.Tensor:
-    half = words.astype(np.float16)
-    return tensor_of(half if np.array_equal(half.astype(np.float32), words.astype(np.float32)) else words.astype(np.float32))
+    whole, half = words.astype(np.float32), words.astype(np.float16)
+    return aligned(tensor_of(half if np.array_equal(half.astype(np.float32), whole) else whole))

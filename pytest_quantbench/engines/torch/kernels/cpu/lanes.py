@@ -19,6 +19,7 @@ from pytest_quantbench.engines.torch.kernels.cpu.writing import Code, Value, Var
 from pytest_quantbench.quantizers import Array
 
 ROWS = 32  # of a tile
+AHEAD = 8192  # bytes that are fetched before they are needed: two pages, at whose ends the machine's own fetching stops
 RUN = 32  # codes of a row that are written out one after the other
 
 
@@ -130,6 +131,8 @@ class LanesGrid:
         bits, lanes = self.kind.bits, self.cpu.lanes
         size = unit(bits)
         for start in range(0, count, size):
+            for line in range(size * bits // 16):  # of 64 bytes
+                codes.prefetch(start * bits // 8 * ROWS + line * 64 + AHEAD)
             words = [
                 [
                     codes.load((start * bits // 32 + word) * ROWS + part * lanes, "i32", lanes)

@@ -61,9 +61,7 @@ def _floats(array: Array) -> Array:
     return np.ascontiguousarray(array, np.float32).reshape(-1)
 
 
-def _thin(
-    low_rank: LowRank | None, columns: Columns | None, rows: int, padded: int, tile: int
-) -> dict[str, Array]:
+def _thin(low_rank: LowRank | None, columns: Columns | None, rows: int, padded: int, tile: int) -> dict[str, Array]:
     """`left` (tiles, components, rows), `right` (rank, padded), and the `places` of inputs that are components, too."""
     left, right = np.zeros((0, rows), np.float32), np.zeros((0, padded), np.float32)
     places = np.zeros(0, np.int64)
