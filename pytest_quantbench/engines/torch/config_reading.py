@@ -48,15 +48,14 @@ def understood(config: Config) -> Any:
 
 
 def with_ropes(config: Config) -> dict[str, Any]:
-    """The config with its rotary positions as `rope_parameters`, tables of text inside it too, and not as
-    `rope_scaling`: of the older spelling Transformers reads only a part, and for Gemma 3 not the type.
+    """The config with the type of scaled positions under the name that Transformers 5 asks for, tables of text inside
+    it too. Of the older name (`type`) some of its classes read nothing, such as Gemma 3's.
     """
+    ropes_of(config)  # raises for a table that contradicts itself
     inner = {key: with_ropes(config[key]) for key in TEXT_TABLES if isinstance(config.get(key), dict)}
-    ropes = {kind: {**rope, "rope_type": rope_type(rope)} for kind, rope in ropes_of(config).items()}
-    written = {key: value for key, value in config.items() if key != "rope_scaling"} | inner
-    if not ropes or config.get("rope_scaling") is None:
-        return written | {key: config[key] for key in config.keys() & {"rope_scaling"}}
-    return written | {"rope_parameters": ropes.get("", ropes)}
+    scaling = config.get("rope_scaling")
+    named = {"rope_scaling": {**scaling, "rope_type": rope_type(scaling)}} if scaling else {}
+    return {**config, **inner, **named}
 
 
 def _plain(value: Any) -> Any:
