@@ -112,11 +112,7 @@ def _written(nodes: Iterable[Node]) -> set[Node]:
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = []
-    for each in torch.utils._pytree.tree_leaves(tree):
-        if isinstance(each, torch.Tensor):
-            found.append(each)
-    return found
+    return [each for each in torch.utils._pytree.tree_leaves(tree) if isinstance(each, torch.Tensor)]
 
 
 def _is_view(result: Any, given: Any) -> bool:
@@ -162,7 +158,7 @@ def _into(schema: Any) -> Callable[..., Any] | None:
 PLAIN: Mapping[str, Any] = {
     name: getattr(torch, name)
     for name in (
-        "add mul sub div neg cat pow mean rsqrt sqrt cos sin tanh sigmoid exp le ge lt gt eq argmax matmul bmm sum amax "
-        "logical_and bitwise_and index_select"
+        "add mul sub div neg cat pow mean rsqrt sqrt cos sin tanh sigmoid exp le ge lt gt eq argmax matmul bmm sum "
+        "amax logical_and bitwise_and index_select"
     ).split()
 }

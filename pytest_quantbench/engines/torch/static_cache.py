@@ -176,7 +176,8 @@ def forward(
     """(rows, tokens) at their positions → logits (rows, kept, vocabulary); `keep`: of the last so many, or of these."""
     if isinstance(cache, StaticCache):
         cache.positions = positions
-    named = {_cache_argument(type(model)): cache}
+    kind: Any = type(model)
+    named = {_cache_argument(kind): cache}
     made: Any = model(input_ids=tokens, position_ids=positions, use_cache=True, logits_to_keep=keep, **named)
     logits: torch.Tensor = made.logits
     return logits
