@@ -13,6 +13,7 @@ from pytest_quantbench.cli import (
     conform,
     conform_engine,
     convert,
+    engines,
     judge,
     merge,
     pick,
@@ -52,6 +53,7 @@ VERBS: Mapping[str, Verb] = {
     "rank": rank,
     "weights": weights,
     "convert": convert,
+    "engines": engines,
     "conform": conform,
     "conform-engine": conform_engine,
 }
