@@ -12,7 +12,8 @@ from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.judge.change import Change
 from pytest_quantbench.judge.verdict import Verdict
-from pytest_quantbench.measures.samples import PerplexitySamples, Run, TaskSamples, ThroughputSamples
+from pytest_quantbench.measures.samples import PerplexitySamples, TaskSamples
+from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
 from pytest_quantbench.record.perplexity_schema import Divergence, Perplexity
 from pytest_quantbench.record.schema import SCHEMA, Record
 from pytest_quantbench.stats.estimates import Interval

@@ -14,7 +14,8 @@ from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.judge import accuracy_drop, interim, rates, rules
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures import AnyMeasure
-from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, ThroughputSamples
+from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples
+from pytest_quantbench.measures.throughput_samples import ThroughputSamples
 from pytest_quantbench.stats import series
 
 S = TypeVar("S")

@@ -1,12 +1,10 @@
 """What every engine's layer walk does alike: tracks and their failures, hidden states, turns, results of layers.
 
-A model keeps its decoder layers in a list. Stand-ins record with which arguments it calls them while the embeddings
-flow through; each real layer is then run over all batches before the next layer's weights are read; a last pass puts
-in the final hidden states, and the model's own norm and head do the rest. No code per architecture, and one layer's
-weights in memory at a time.
+Stand-ins record with which arguments a model calls its decoder layers while the embeddings flow through; each real
+layer is then run over all batches before the next one's weights are read; a last pass puts in the final hidden states,
+and the model's own norm and head do the rest. No code per architecture, and one layer's weights in memory at a time.
 
-Several recipes of a model walk together: layer by layer, each with its own weights and its own hidden states. What one
-computes does not depend on the others, to the last bit.
+Several recipes walk together, each with weights and hidden states of its own, and none changes a bit of another.
 """
 
 from abc import ABC, abstractmethod
@@ -31,10 +29,9 @@ Module = TypeVar("Module")  # an engine's decoder layer
 
 
 class LayerWalk(ABC, Generic[State, Module]):
-    """Recipes of one model: track 0, 1, … in the order in which they are given.
-
-    A track whose numbers end is left out from there on, and named when it is asked for; where that was the last one,
-    the walk ends. Hidden states beyond `memory_bytes` go to temporary files.
+    """Recipes of one model: track 0, 1, … in the order in which they are given. A track
+    whose numbers end is left out, and named when it is asked for; where that was the last one, the walk ends. Hidden
+    states beyond `memory_bytes` go to temporary files.
     """
 
     def __init__(
@@ -55,7 +52,7 @@ class LayerWalk(ABC, Generic[State, Module]):
         self.batches: Sequence[Batch] = ()
 
     def __len__(self) -> int:
-        """How many steps there are: one for each decoder layer, as often as the model goes through them."""
+        """How many steps there are."""
         return len(self._layers) * self._anatomy.loops
 
     def weights_sha256(self, track: int = 0) -> str:
@@ -63,9 +60,8 @@ class LayerWalk(ABC, Generic[State, Module]):
         return self._digests.sha256(track)
 
     def run(self, batches: Sequence[Batch | Ids], what: str) -> None:
-        """Carry batches through all decoder layers; `what` names the bar of progress.
-
-        A branch stands behind its parent. Raises WeightError naming the layer whose result is not a number.
+        """Carry batches through all decoder layers; `what` names the bar of progress. A branch is behind its parent.
+        Raises WeightError naming the layer whose result is not a number.
         """
         self.begin(batches)
         for index in shown(range(len(self)), what=what, unit="layer"):
@@ -170,25 +166,31 @@ class LayerWalk(ABC, Generic[State, Module]):
 
     def logits(self, batch: int, positions: slice, track: int = 0) -> Logits:
         """The logits at these positions of a batch, row after row. Raises WeightError for a track that was left out."""
-        found = self.head(batch, positions, track)
+        found = self._stretch(batch, positions, track)
         return self._logits_of(found.reshape(-1, found.shape[-1]))
 
     def logits_at(self, batch: int, rows: Ids, places: Ids, track: int = 0) -> Logits:
         """The logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
-        return self._logits_of(self.head_at(batch, rows, places, track))
+        return self._logits_of(self._singles(batch, rows, places, track))
 
     def head(self, batch: int, positions: slice, track: int = 0) -> Any:
-        """(rows, positions, vocabulary) float32 logits: norm and head run at these positions only."""
-        return self._head(track, lambda: self._states[track][batch][..., positions, :])
+        """(rows, positions, vocabulary) float32 logits on the host: norm and head run at these positions only."""
+        return self._stretch(batch, positions, track)
 
     def head_at(self, batch: int, rows: Ids, places: Ids, track: int = 0) -> Any:
         """(count, vocabulary) float32 logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
+        return self._singles(batch, rows, places, track)
+
+    def _stretch(self, batch: int, positions: slice, track: int) -> Any:
+        return self._head(track, lambda: self._states[track][batch][..., positions, :])
+
+    def _singles(self, batch: int, rows: Ids, places: Ids, track: int) -> Any:
         return self._head(track, lambda: self._single(self._states[track][batch], rows, places))[0]
 
     @cached_property
     def vocabulary(self) -> int:
         """How many logits a position has."""
-        return int(self.head(0, slice(0, 1), next(iter(self._alive), 0)).shape[-1])
+        return int(self._stretch(0, slice(0, 1), next(iter(self._alive), 0)).shape[-1])
 
     def _head(self, track: int, states: Callable[[], State]) -> Any:
         if track in self._failed:
@@ -242,8 +244,7 @@ class LayerWalk(ABC, Generic[State, Module]):
 
     @abstractmethod
     def _to_host(self, state: State) -> Array:
-        """The same values and type in numpy."""
+        """The same values and type in numpy; `_from_host` copies them back."""
 
     @abstractmethod
-    def _from_host(self, rows: Array) -> State:
-        """And back, copied."""
+    def _from_host(self, rows: Array) -> State: ...

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pytest_quantbench.measures.samples import AccuracySamples, Run, TaskSamples, ThroughputSamples
+from pytest_quantbench.measures.samples import AccuracySamples, TaskSamples
+from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
 from pytest_quantbench.stats.proportions import GUESSING_P, above_chance_p, wilson
 
 LONGEST_PERIOD = 80  # characters

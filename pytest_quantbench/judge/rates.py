@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pytest_quantbench.measures.samples import ThroughputSamples
+from pytest_quantbench.measures.throughput_samples import ThroughputSamples
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.estimates import Ratio
 

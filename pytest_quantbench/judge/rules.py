@@ -15,7 +15,8 @@ from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.judge import rates, roofline
 from pytest_quantbench.judge.anomaly import of_candidate
 from pytest_quantbench.judge.verdict import Outcome, Verdict
-from pytest_quantbench.measures.samples import PerplexitySamples, SizeSamples, ThroughputSamples
+from pytest_quantbench.measures.samples import PerplexitySamples, SizeSamples
+from pytest_quantbench.measures.throughput_samples import ThroughputSamples
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.estimates import ALPHA, Estimate, Exact, Interval
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pytest_quantbench.catalog.corpora import NEW_TOKENS, PROMPTS
 from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer, refuse_unknown_tokens
 from pytest_quantbench.compress.artifact import Artifact
@@ -23,7 +21,7 @@ from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.engines.resident import Generator, Resident
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.measures.protocol import Inputs, ResidentMeasure, Trial
-from pytest_quantbench.measures.samples import Run, ThroughputSamples
+from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
 from pytest_quantbench.progress import Steps
 
 PROBE_SIDE, PROBES = 512, 5
@@ -168,18 +166,7 @@ def generate(model: Generator, tokenizer: Any, prompt: int, new_tokens: int) -> 
     """One greedy generation of exactly `new_tokens` tokens from PROMPTS[prompt], timed token by token."""
     ids = frame_of(tokenizer).opened(tokenizer, PROMPTS[prompt])
     found = model.timed(ids, new_tokens)
-    first = found.seconds[0]
-    return Run(
-        prompt=prompt,
-        prompt_tokens=len(ids),
-        new_tokens=len(found.tokens),
-        seconds=found.seconds[-1],
-        first_token_seconds=first,
-        prefill_tokens_per_second=len(ids) / first,
-        latencies_seconds=np.diff(np.array(found.seconds)).astype(np.float32),
-        tokens=found.tokens,
-        text=tokenizer.decode(found.tokens),
-    )
+    return Run.of(prompt, len(ids), found, tokenizer.decode(found.tokens))
 
 
 def learned_positions(shapes: Mapping[str, Sequence[int]]) -> int | None:

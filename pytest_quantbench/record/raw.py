@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.catalog.corpora import PROMPTS
 from pytest_quantbench.measures.runtime.samples import RuntimeSamples
-from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, ThroughputSamples, WeightSamples
+from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, WeightSamples
+from pytest_quantbench.measures.throughput_samples import ThroughputSamples
 
 
 def raw(samples: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import numpy as np
 from pytest_quantbench.compress.manifest import Manifest
 from pytest_quantbench.judge import rates as speed
 from pytest_quantbench.judge import roofline
-from pytest_quantbench.measures.samples import AccuracySamples, TaskSamples, ThroughputSamples, WeightSamples
+from pytest_quantbench.measures.samples import AccuracySamples, TaskSamples, WeightSamples
+from pytest_quantbench.measures.throughput_samples import ThroughputSamples
 from pytest_quantbench.record.schema import Accuracy, Compression, TaskAccuracy, Throughput, Weights
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.clusters import clusters_of

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_quantbench.judge import coherence
-from pytest_quantbench.measures.samples import Run
+from pytest_quantbench.measures.throughput_samples import Run
 
 
 @given(st.text("abc", min_size=1, max_size=80), st.text("xyz", max_size=30), st.integers(4, 6))

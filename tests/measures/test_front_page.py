@@ -9,7 +9,8 @@ import pytest
 
 from pytest_quantbench import measures
 from pytest_quantbench.errors import UnknownNameError
-from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, ThroughputSamples
+from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples
+from pytest_quantbench.measures.throughput_samples import ThroughputSamples
 
 ROOT = Path(__file__).parents[2]
 

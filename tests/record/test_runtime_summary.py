@@ -6,7 +6,7 @@ from builders import make_losses
 
 from pytest_quantbench.engines.divergence import Fidelity
 from pytest_quantbench.measures.runtime.samples import RuntimeSamples
-from pytest_quantbench.measures.samples import Run
+from pytest_quantbench.measures.throughput_samples import Run
 from pytest_quantbench.record.raw import raw
 from pytest_quantbench.record.runtime_summary import runtime
 from pytest_quantbench.stats import series

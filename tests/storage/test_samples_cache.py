@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pytest_quantbench.engines.divergence import Distributions
-from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, Run, TaskSamples, ThroughputSamples
+from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, TaskSamples
+from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
 from pytest_quantbench.storage import samples_cache
 from pytest_quantbench.storage.cache import SAMPLES
 from pytest_quantbench.storage.samples_cache import key_of, load, save

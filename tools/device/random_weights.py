@@ -166,9 +166,11 @@ def encoded(form: Form, rng: np.random.Generator, shape: Shape) -> Encoding:
 
 
 class RandomWeights:
-    """Weights of a level as an engine takes them: `EncodedWeights`. Dense ones are drawn on the device."""
+    """Weights of a level as an engine takes them: `EncodedWeights`. Dense ones are drawn on the device, as tensors; for
+    an engine of another library (`device` None) they are numpy's.
+    """
 
-    def __init__(self, config: Mapping[str, Any], level: str, device: str, seed: int = 0) -> None:
+    def __init__(self, config: Mapping[str, Any], level: str, device: str | None, seed: int = 0) -> None:
         self.config, self.level, self.recipe_id = dict(config), level, level
         self._recipe, self._shapes = recipe(level), parameters(config)
         self._device, self._seed = device, seed
@@ -179,13 +181,17 @@ class RandomWeights:
         """Every parameter's path."""
         return list(self._shapes)
 
-    def dense(self, name: str) -> torch.Tensor:
+    def dense(self, name: str) -> torch.Tensor | np.ndarray[Any, Any]:
         """In BF16, as a published model has them."""
+        drawn = self._drawn(name, self._device or "cpu")
+        return drawn if self._device else drawn.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+
+    def _drawn(self, name: str, device: str) -> torch.Tensor:
         shape = self._shapes[name]
         if len(shape) == 1:
-            return torch.ones(shape, dtype=torch.bfloat16, device=self._device)
-        generator = torch.Generator(self._device).manual_seed(self._seed + self._places[name])
-        drawn = torch.randn(shape, generator=generator, device=self._device, dtype=torch.bfloat16)
+            return torch.ones(shape, dtype=torch.bfloat16, device=device)
+        generator = torch.Generator(device).manual_seed(self._seed + self._places[name])
+        drawn = torch.randn(shape, generator=generator, device=device, dtype=torch.bfloat16)
         return drawn.mul_(DEVIATION)
 
     def inputs(self, name: str) -> None:

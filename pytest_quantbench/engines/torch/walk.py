@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from pytest_quantbench.engines.batches import Ids, Places
 from pytest_quantbench.engines.calls import Call, Later
 from pytest_quantbench.engines.layer_walk import LayerWalk
 from pytest_quantbench.engines.logits import Logits
-from pytest_quantbench.engines.protocol import MEMORY_BYTES, Activations, InputSink, Rounded, Weights
+from pytest_quantbench.engines.protocol import MEMORY_BYTES, Activations, InputSink, Rounded, Rows, Weights
 from pytest_quantbench.engines.torch import kv_cache
 from pytest_quantbench.engines.torch.arrays import to_numpy, to_torch
 from pytest_quantbench.engines.torch.attention import placed
@@ -148,10 +148,18 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
         with standing_in(self._layers, recorders):  # any token: its embedding is replaced
             token = torch.zeros((1, 1), dtype=torch.long, device=self._device)
             logits: torch.Tensor = self._model(input_ids=token, use_cache=False).logits
-        return logits.float().reshape(*states.shape[-3:-1], -1)  # GPT-2 gives them the shape that the token has
+        return logits.float().reshape(*states.shape[:-1], -1)  # GPT-2 gives them the shape that the token has
 
     def _logits_of(self, rows: torch.Tensor) -> Logits:
         return logits_of(rows)
+
+    def head(self, batch: int, positions: slice, track: int = 0) -> Rows:
+        """(rows, positions, vocabulary) float32 logits, in numpy."""
+        return cast(Rows, super().head(batch, positions, track).cpu().numpy())
+
+    def head_at(self, batch: int, rows: Ids, places: Ids, track: int = 0) -> Rows:
+        """(count, vocabulary) float32 logits of single positions, in numpy."""
+        return cast(Rows, super().head_at(batch, rows, places, track).cpu().numpy())
 
     def _single(self, state: torch.Tensor, rows: Ids, places: Ids) -> torch.Tensor:
         row, place = (torch.from_numpy(np.asarray(each, np.int64)).to(self._device) for each in (rows, places))

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.engines.divergence import Fidelity
-from pytest_quantbench.measures.samples import Floats, Run
+from pytest_quantbench.measures.samples import Floats
+from pytest_quantbench.measures.throughput_samples import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

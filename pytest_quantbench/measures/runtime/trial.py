@@ -20,8 +20,9 @@ from pytest_quantbench.engines.runtimes import Runtime
 from pytest_quantbench.engines.runtimes.deployed import Deployed
 from pytest_quantbench.errors import RunnerError, WeightError
 from pytest_quantbench.measures.runtime.samples import RuntimeSamples
-from pytest_quantbench.measures.samples import Floats, Run
+from pytest_quantbench.measures.samples import Floats
 from pytest_quantbench.measures.throughput import generate
+from pytest_quantbench.measures.throughput_samples import Run
 from pytest_quantbench.progress import track
 
 if TYPE_CHECKING:

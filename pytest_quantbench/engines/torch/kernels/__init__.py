@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from pytest_quantbench.engines.torch.kernels import dense
+from pytest_quantbench.engines.torch.kernels import cuda, dense
 from pytest_quantbench.engines.torch.kernels.protocol import Decode, Kernel, Product
 from pytest_quantbench.quantizers import Layer
 
@@ -26,6 +26,7 @@ def _lazy(name: str, device: str, module: str) -> Kernel:
 
 
 KERNELS: tuple[Kernel, ...] = (
+    *cuda.KERNELS,
     _lazy("rows of 16-bit numbers", "cpu", "cpu.rows"),
     _lazy("codes in groups", "cpu", "cpu.codes_in_groups"),
     Kernel(name=dense.DECODED, devices=frozenset({"cpu", "cuda", "mps"}), fits=dense.anything, make=dense.decoded),
