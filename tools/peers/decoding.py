@@ -1,4 +1,4 @@
-"""What decoding one token costs, beside llama.cpp on a model of the same shape in the same run: ms of wall and CPU time.
+"""What decoding one token costs, beside llama.cpp on a model of the same shape in one run: ms of wall and CPU time.
 
     python tools/peers/decoding.py                                     # ours alone: all levels, 100M parameters
     python tools/peers/decoding.py --llama PYTHON --gguf model-F16.gguf --gguf model-Q4_K_M.gguf
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 PROMPT, NEW_TOKENS = list(range(5, 37)), 128
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 BASE = "bf16"
 
 
