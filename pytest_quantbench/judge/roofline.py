@@ -53,7 +53,7 @@ def own(samples: ThroughputSamples) -> Roofline | None:
 def of_reference(samples: ThroughputSamples, reference: ThroughputSamples) -> Roofline | None:
     """Of the reference, by the runs that a ratio is of: those between the other's where they are interleaved."""
     between = samples.reference_runs
-    return own(replace(reference, runs=between, read_rates=samples.read_rates) if between else reference)
+    return own(replace(reference, runs=between) if between else reference)
 
 
 def largest_ratio(share: float, read: float) -> float:

@@ -108,7 +108,7 @@ def test_without_a_roofline_the_ratio_is_judged_as_it_is():
         assert verdict.outcome == "fail"
 
 
-def test_of_interleaved_runs_the_references_own_count_and_the_memory_beside_them():
+def test_of_interleaved_runs_the_references_own_count():
     quiet, busy = steps(BF16, 0.001), steps(BF16, 0.05)
     recipe = dataclasses.replace(steps(BF16 / 4, 0.001, seed=1), reference_runs=quiet.runs)
     assert roofline.of_reference(recipe, busy).share == pytest.approx(roofline.own(quiet).share)

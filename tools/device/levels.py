@@ -49,18 +49,20 @@ class Plan:
 
 def measured(engine: Engine, plan: Plan, device: str | None) -> dict[str, ThroughputSamples]:
     """The samples of every level, each beside the reference's runs."""
-    before = _machine(engine)
+    probe = engine.products_per_second(PROBE_SIDE, PROBES)
     loaded = {level: engine.load(RandomWeights(plan.config, level, device), "timed") for level in plan.levels}
     warm = {level: _run(model, plan, 0) for level, model in loaded.items()}
+    before = {level: engine.read_bytes_per_second(model.bytes_per_token) for level, model in loaded.items()}
     runs = _in_turn(loaded, plan)
-    after = _machine(engine)
+    after = {level: engine.read_bytes_per_second(model.bytes_per_token) for level, model in loaded.items()}
+    probes = probe, engine.products_per_second(PROBE_SIDE, PROBES)
     reference = tuple(runs[plan.levels[0]])
     return {
         level: ThroughputSamples(
             warm_up=warm[level],
             runs=tuple(runs[level]),
             reference_runs=() if level == plan.levels[0] else reference,
-            probes_per_second=(before[0], after[0]),
+            probes_per_second=probes,
             load_seconds=0.0,
             peak_bytes=engine.peak_bytes(),
             activations=model.activations,
@@ -68,15 +70,10 @@ def measured(engine: Engine, plan: Plan, device: str | None) -> dict[str, Throug
             bytes_per_token=model.bytes_per_token,
             kernels=dict(model.kernels),
             step=model.step,
-            read_rates=(before[1], after[1]),
+            read_rates=(before[level], after[level]),
         )
         for level, model in loaded.items()
     }
-
-
-def _machine(engine: Engine) -> tuple[float, float]:
-    """How fast it is by itself: a fixed product, and reading memory."""
-    return engine.products_per_second(PROBE_SIDE, PROBES), engine.read_bytes_per_second()
 
 
 def _in_turn(loaded: Mapping[str, Resident], plan: Plan) -> dict[str, list[Run]]:
