@@ -147,7 +147,8 @@ def write(shape: str, directory: Path) -> None:
 
     weights = RandomWeights(SHAPES[shape], BASE, "cpu")
     directory.mkdir(parents=True)
-    save_file({name: weights.dense(name) for name in weights.names}, directory / "model.safetensors")
+    held: Any = {name: weights.dense(name) for name in weights.names}
+    save_file(held, directory / "model.safetensors")
     (directory / "config.json").write_text(json.dumps(SHAPES[shape]))
     for file in TINY_DIRECTORY.glob("*token*"):
         shutil.copy(file, directory)

@@ -145,7 +145,7 @@ def test_outputs_are_products_with_the_matrix(parts, turned, kernel, monkeypatch
     expected, inputs = layer_matrix.matrix(layer), rng_of(4).normal(size=(2, 3, IN)).astype(np.float32)
     found = layers.outputs(layer, lambda: expected, inputs, CPU)
     np.testing.assert_allclose(found, inputs @ expected.T, atol=2e-3, rtol=2e-4)
-    np.testing.assert_allclose(layers.matrix(layer, CPU), expected, atol=1e-5, rtol=1e-5)
+    np.testing.assert_allclose(layers.matrix(layer, CPU), expected, atol=1e-4, rtol=1e-5)
 
 
 def test_inputs_are_rounded_before_the_product():
@@ -169,7 +169,7 @@ def test_a_layer_without_a_grid_is_decoded_and_says_so():
     assert built.bytes_per_token == matrix.nbytes + bias.nbytes
 
 
-class Scaled(torch.nn.Embedding):
+class Scaled(torch.nn.Embedding):  # type: ignore[name-defined]
     """A model's own embedding, which does more than to look up."""
 
     def forward(self, tokens):
