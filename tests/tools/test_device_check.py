@@ -136,7 +136,7 @@ class Timed:
     def products_per_second(self, side, repeats):
         return 100.0
 
-    def read_bytes_per_second(self):
+    def read_bytes_per_second(self, held):
         return 10e9
 
     def peak_bytes(self):
