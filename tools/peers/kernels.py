@@ -205,7 +205,7 @@ def lines(names: Sequence[str], tokens: int) -> Iterator[list[str]]:
         layers, head = made(name)
         both = seconds((layers, head), tokens)
         rate = sum(each.held_bytes for each in (*layers, *head)) / sum(both)
-        bandwidth = read_bytes_per_second(CPU)
+        bandwidth = read_bytes_per_second(CPU, sum(each.held_bytes for each in (*layers, *head)))
         times = [f"{1e3 * spent / tokens:.2f}" for spent in (sum(both), *both)]
         kernels = ", ".join(sorted({each.kernel for each in layers}))
         print(name, *times, file=sys.stderr)
