@@ -14,6 +14,7 @@ import torch
 
 from pytest_quantbench.engines.torch.device import wait
 from pytest_quantbench.engines.torch.layers import Linear, linear
+from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Layer
 from tools.device.random_weights import DEVIATION, FORMS, Form, Shape, encoded, matrices
 
@@ -34,7 +35,7 @@ def checked(config: Mapping[str, Any], device: str) -> Iterator[dict[str, Any]]:
             row: dict[str, Any] = {"format": name, "shape": list(shape)}
             try:
                 yield row | _checked(build, shape, device, dtype)
-            except (RuntimeError, ValueError, NotImplementedError, ImportError) as error:
+            except (QuantbenchError, RuntimeError, ValueError, NotImplementedError, ImportError) as error:
                 yield row | {"error": f"{type(error).__name__}: {error}"[:500], "right": False}
 
 

@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python tools/device/levels.py                          # 100 million parameters, as `make bench` ends
     PYTHONPATH=. python tools/device/levels.py --shape 8B --runs 3      # on an accelerator
-    PYTHONPATH=. python tools/device/levels.py --levels bf16,int4 --new-tokens 64 --json speed.json
+    PYTHONPATH=. python tools/device/levels.py --engine torch:cpu --levels bf16,int4 --new-tokens 64 --json speed.json
 
 Weights are drawn, codes too: how fast a matrix is multiplied with does not depend on its values. All levels are in
 memory at once; every prompt is gone on from by each of them in turn, the first one another every time. Verdicts are by
@@ -158,8 +158,7 @@ def main() -> None:
     """Measure, print the table, and write the figures where they are wanted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(SHAPES), default="100M")
-    parser.add_argument("--engine", default="torch")
-    parser.add_argument("--device", default="cpu", help="where the engine on PyTorch computes")
+    parser.add_argument("--engine", default="auto", help="auto, mlx, torch, or such as torch:cpu")
     parser.add_argument("--levels", default=",".join(LEVELS[:5]))
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--new-tokens", type=int, default=NEW_TOKENS)
@@ -169,7 +168,8 @@ def main() -> None:
     plan = Plan(
         config=SHAPES[given.shape], levels=given.levels.split(","), runs=given.runs, new_tokens=given.new_tokens
     )
-    found = run(engine, plan, given.device if engine.name == "torch" else None)
+    device = getattr(engine, "device", None)  # PyTorch's engine draws weights where it computes
+    found = run(engine, plan, None if device is None else str(device))
     print(f"A random Llama of {given.shape} parameters; codes are random, speed does not depend on them.")
     print(f"Memory is read at {found['read_gb_per_second']:.1f} GB/s.\n\n{table(found['levels'])}\n")
     for row in found["levels"]:

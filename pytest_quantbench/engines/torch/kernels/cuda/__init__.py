@@ -49,7 +49,7 @@ def _maker(module: str, of: str, kernel: str) -> Callable[[Layer, Decode, torch.
                 f"another engine with --engine."
             ) from error
         product = cast(Make, getattr(found, of))(layer, device, kernel)
-        for tokens in (1, 2):
+        for tokens in (1, 2, 17):  # a step of decoding, of several texts, a prompt
             product.direct(torch.zeros(tokens, product.columns, dtype=dtype, device=device))
         return product
 

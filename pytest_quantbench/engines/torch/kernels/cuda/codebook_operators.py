@@ -13,7 +13,7 @@ from pytest_quantbench.engines.torch.kernels.cuda.jitted import word_lookups, wo
 from pytest_quantbench.engines.torch.kernels.cuda.launching import next_power, started
 
 PROGRAMS = 264  # two for each multiprocessor of an H100
-TABLE_ROWS = 512  # of a program that has tables
+TABLE_ROWS, LEAST_ROWS = 512, 128  # of a program that has tables: many share a table, few leave enough programs
 
 
 class Kind(NamedTuple):
@@ -43,6 +43,8 @@ def table_matvec(
     rows = Kind(*kind).rows
     stages, tiles, groups = codes.shape[:3]
     of_program = min(TABLE_ROWS, max(16, next_power(rows)))
+    while of_program > LEAST_ROWS and -(-rows // of_program) * tiles < PROGRAMS:
+        of_program //= 2
     programs = -(-rows // of_program)
     tiles_of_part = max(1, tiles * programs // PROGRAMS)
     splits = -(-tiles // tiles_of_part)

@@ -114,7 +114,7 @@ def test_tables_of_codebooks_lie_in_shared_memory(monkeypatch, tmp_path):
     """One look-up for each code, and no shuffles but those that add up the columns in the end."""
     (start, _) = of_codebooks(monkeypatch, KINDS["aqlm"], 1, 4096, 4096)
     found = instructions(compiled(start, 90), tmp_path)
-    of_thread = 2 * start[3]["ROWS"] * 32 // 256
+    of_thread = 2 * start[3]["ROWS"] * 32 // 256  # codes of two stages
     assert found["LDS"] == of_thread
     assert found["SHFL.IDX"] == 0
     assert found["SHFL.BFLY"] <= 5 * of_thread
