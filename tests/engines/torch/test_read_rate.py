@@ -11,7 +11,9 @@ from pytest_quantbench.engines.torch import device
 def test_memory_is_read_at_a_rate_that_memory_has():
     found = device.read_bytes_per_second(torch.device("cpu"), 10**8)
     assert 1e8 < found < 1e13
-    assert found > bandwidth.on_one_thread(10**8) / 10  # PyTorch's sum is no slower than numpy's, give or take other load
+    assert (
+        found > bandwidth.on_one_thread(10**8) / 10
+    )  # PyTorch's sum is no slower than numpy's, give or take other load
 
 
 def test_an_accelerator_is_asked_for_several_sums_at_once(monkeypatch):
