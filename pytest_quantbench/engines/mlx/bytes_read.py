@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from pytest_quantbench.engines import bandwidth
+from pytest_quantbench.engines.mlx.codebook_layer import CodebookLinear
 from pytest_quantbench.engines.mlx.host_products import backend
 
 
@@ -35,16 +36,18 @@ def kernels(model: nn.Module) -> dict[str, int]:
     return dict(Counter(_kernel(module) for _, module in _with_arrays(model) if _is_matrix(module)))
 
 
-def read_bytes_per_second() -> float:
+def read_bytes_per_second(held: int) -> float:
     """On an accelerator the largest number of an array of MLX's; on a CPU numpy's, which reads four times as fast."""
     if backend() == "cpu":
-        return bandwidth.on_one_thread()
-    held = mx.zeros(bandwidth.READ_BYTES * 8 // 4, mx.float32)  # an accelerator's caches are larger, its memory faster
-    mx.eval(held)
-    return bandwidth.best_rate(lambda: mx.eval(held.max()), held.nbytes)
+        return bandwidth.on_one_thread(held)
+    numbers = mx.zeros(bandwidth.size(held, 8 * bandwidth.MOST_BYTES) // 4, mx.float32)
+    mx.eval(numbers)
+    return bandwidth.best_rate(lambda: mx.eval(numbers.max()), numbers.nbytes)
 
 
 def _kernel(module: nn.Module) -> str:
+    if isinstance(module, CodebookLinear):
+        return module.kernel
     if "scales" not in module:
         return f"matmul, {str(module['weight'].dtype).removeprefix('mlx.core.')}"
     return f"quantized_matmul, {module.mode}, {module.bits} bits"

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pytest_quantbench.checkpoints.omitted_keys import with_omitted
-from pytest_quantbench.checkpoints.rope import text_table
+from pytest_quantbench.checkpoints.rope import ropes_of, text_table
 from pytest_quantbench.engines.torch.attention import ATTENTION
 from pytest_quantbench.engines.torch.config_reading import CANNOT, Config, understood
 from pytest_quantbench.engines.torch.expert_products import EXPERTS, is_experts
@@ -36,8 +36,9 @@ def skeleton(config: Config, dtype: torch.dtype = torch.float32) -> nn.Module:
         raise ModelError(
             f"Transformers cannot build a {config.get('model_type')!r} model from this config.json: {error!r:.300}."
         ) from error
-    base = getattr(read, "default_theta", None)
-    check_ropes(model, text_table(with_omitted(config, base if isinstance(base, float) else None)))
+    if ropes_of(text_table(config)):  # where the file says nothing, what Transformers takes for granted is meant
+        base = getattr(read, "default_theta", None)
+        check_ropes(model, text_table(with_omitted(config, base if isinstance(base, float) else None)))
     _turn(model)
     model.requires_grad_(False)
     built: nn.Module = model.eval()

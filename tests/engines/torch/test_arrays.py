@@ -6,9 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from pytest_quantbench.checkpoints.tensor_file import STORABLE, load  # noqa: E402
-from pytest_quantbench.engines.torch.arrays import as_torch, save, to_numpy, to_torch  # noqa: E402
-from pytest_quantbench.errors import QuantbenchError  # noqa: E402
+from pytest_quantbench.checkpoints.tensor_file import STORABLE, load
+from pytest_quantbench.engines.torch.arrays import as_torch, save, to_numpy, to_torch
+from pytest_quantbench.errors import QuantbenchError
 
 PAIRS = {
     torch.float32: np.float32,

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instructions, instructions
 from pytest_quantbench.engines.torch.kernels.cpu.product import CpuProduct, Plan
-from pytest_quantbench.engines.torch.kernels.cpu.skeleton import ROWS, Beside
+from pytest_quantbench.engines.torch.kernels.cpu.skeleton import TOGETHER, Beside
 from pytest_quantbench.engines.torch.kernels.cpu.writing import Code, Value, Variable
 from pytest_quantbench.engines.torch.kernels.dense import decoded, tensor_of
 from pytest_quantbench.engines.torch.kernels.protocol import ALL, Decode, Product
@@ -21,7 +21,9 @@ from pytest_quantbench.quantizers import Layer
 
 Type: TypeAlias = Literal["bfloat16", "float16"]
 TYPES: dict[torch.dtype, Type] = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
+ROWS = 32  # of a tile
 ABREAST = 4  # rows
+AHEAD = 16_384  # bytes that are fetched before they are needed
 STEP = 32  # inputs, of which rows have a multiple
 
 
@@ -39,7 +41,7 @@ class Rows:
 class RowsGrid:
     """Writes products with the rows of a matrix."""
 
-    slots = ("weight",)
+    rows, together, slots = ROWS, TOGETHER, ("weight",)
 
     def __init__(self, kind: Rows, cpu: Instructions) -> None:
         self.kind, self.lanes = kind, cpu.lanes
@@ -71,6 +73,8 @@ class RowsGrid:
         weights = [code.slot("weight", "pointer").at(row * padded, "i16") for row in rows]
         totals = [[code.variable(code.number(0.0, "f32", lanes)) for _ in rows] for _ in inputs]
         for place in code.loop(code.number(0), padded, STEP):
+            for each in weights:
+                each.prefetch(place * 2 + AHEAD)
             for offset in range(0, STEP, lanes):
                 x = [source.load(place + offset, "f32", lanes) for source in inputs]
                 for row, each in enumerate(weights):
