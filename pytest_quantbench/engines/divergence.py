@@ -96,16 +96,19 @@ def kept_sampled(rows: Floats, log_sums: Doubles, place: int, cumulate: Cumulate
     where they begin follows the golden ratio from position to position, which spreads evenly and needs no generator.
     """
     (count, vocabulary), kept = rows.shape, TOKENS
-    tokens = np.stack([_largest(row) for row in rows])
+    tokens = np.empty((count, kept), np.intp)
     rounded = log_sums.astype(np.float32)
     masses = rows - rounded[:, None]
     np.exp(masses, out=masses)
-    certain = _certain(np.take_along_axis(masses, tokens, axis=-1).astype(np.float64))
-    rest, along = np.zeros(count), np.empty(vocabulary)
-    for row, known in enumerate(certain):
-        masses[row, tokens[row, :known]] = 0
-        cumulate(masses[row], along)
-        rest[row] = along[-1] * np.exp(rounded[row] - log_sums[row])
+    masses *= np.exp(rounded - log_sums).astype(np.float32)[:, None]  # float64 throughout would take twice as long
+    rest, certain, along = np.zeros(count), np.zeros(count, np.intp), np.empty(vocabulary)
+    for row, mass in enumerate(masses):
+        sure = _certain(mass)
+        certain[row] = known = len(sure)
+        tokens[row, :known] = sure
+        mass[sure] = 0
+        cumulate(mass, along)
+        rest[row] = along[-1]
         points = (np.arange(kept - known) + (place + row + 1) * GOLDEN % 1) / (kept - known)
         found = np.searchsorted(along, points * along[-1], side="right")
         tokens[row, known:] = np.minimum(found, vocabulary - 1)  # beyond the last where the rest has no mass
@@ -119,30 +122,32 @@ def kept_sampled(rows: Floats, log_sums: Doubles, place: int, cumulate: Cumulate
     )
 
 
-def _largest(row: Floats) -> NDArray[np.intp]:
+def _certain(masses: Floats) -> NDArray[np.intp]:
+    """The tokens of a position's (vocabulary,) masses that are kept for sure, largest first: as few as leave none above
+    what a drawn one stands for, and so many that some are drawn.
+    """
+    if masses.max() * TOKENS <= 1:
+        return np.empty(0, np.intp)
+    tokens = _largest(masses)
+    largest = masses[tokens].astype(np.float64)
+    left = np.maximum(1 - np.cumsum(largest), 0) + largest  # before each; rounding may take more than all away
+    enough = largest * (TOKENS - np.arange(TOKENS)) <= left
+    return tokens[: min(int(enough.argmax()), TOKENS - FEWEST_DRAWN)]
+
+
+def _largest(masses: Floats) -> NDArray[np.intp]:
     """(TOKENS,) places of the largest of (vocabulary,) numbers, largest first.
 
     Every sixteenth of them says where about the smallest of these lies; only what is above is looked at.
     """
-    some = row[::SIXTEENTH]
+    some = masses[::SIXTEENTH]
     enough = min(len(some), 2 * TOKENS // SIXTEENTH)
-    places = np.flatnonzero(row >= np.partition(some, len(some) - enough)[-enough])
+    places = np.flatnonzero(masses >= np.partition(some, len(some) - enough)[-enough])
     if len(places) < TOKENS:
-        places = np.arange(len(row))
-    found = row[places]
+        places = np.arange(len(masses))
+    found = masses[places]
     chosen = np.argpartition(found, len(found) - TOKENS)[-TOKENS:]
     return places[chosen[np.argsort(-found[chosen])]]
-
-
-def _certain(masses: Doubles) -> NDArray[np.intp]:
-    """How many of (n, K) masses, largest first, are kept for sure: as few as leave none above what a drawn one
-    stands for.
-    """
-    kept = masses.shape[1]
-    left = np.maximum(1 - np.cumsum(masses, axis=-1), 0) + masses  # before each; rounding may take more than all away
-    enough = masses * (kept - np.arange(kept)) <= left
-    certain: NDArray[np.intp] = np.minimum(enough.argmax(-1), kept - FEWEST_DRAWN)
-    return certain
 
 
 def divergence(kept: Distributions, theirs: Doubles, above: Doubles) -> tuple[Doubles, Doubles]:

@@ -12,8 +12,10 @@ from torch import nn
 
 def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """(…, in) and (out, in) → (…, out), in the type of both."""
-    if x.dtype == torch.float32 and x.device.type == "cpu" and _has_onednn() and x.numel() and not x.requires_grad:
-        found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    if x.dtype == torch.float32 and x.device.type == "cpu" and has_onednn() and x.numel():
+        # of numbers that do not lie behind each other it takes hundreds of times as long
+        multiply = torch.ops.mkldnn._linear_pointwise
+        found: torch.Tensor = multiply(x.contiguous(), weight.contiguous(), bias, "none", [], "")
         return found
     return nn.functional.linear(x, weight, bias)
 
@@ -40,6 +42,7 @@ class ExactHead:
 
 
 @cache
-def _has_onednn() -> bool:
+def has_onednn() -> bool:
+    """Whether this build of PyTorch has oneDNN's product."""
     there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(there) and hasattr(torch.ops.mkldnn, "_linear_pointwise")
