@@ -12,8 +12,9 @@ else
 BACKEND ?= cpu
 EXTRAS := $(BACKEND),torch,plots,dev
 endif
-# T1 is shown and not judged on a CPU, and one run of each prompt shows as much there as three.
-RUNS := $(if $(filter cpu,$(BACKEND)),1,3)
+# What runs the models: auto, mlx or torch. Tiny's speed is overhead (see docs/method.md), of which one run of each prompt
+# shows as much as three; what low bits are for is shown on a model of random weights, whose speed alone means something.
+ENGINE ?= auto
 
 # Plain `torch` from the package index is a CUDA build of several GB on Linux. The tests only need some CPU build to
 # compare against; where this version cannot be had, name another: make test TORCH=torch
@@ -22,7 +23,8 @@ TORCH ?= torch==2.13.0
 .PHONY: bench test test-slow lint docs clean
 
 bench: $(VENV)/ready
-	$(BIN)/pytest benches -k Tiny --runs $(RUNS) --results results
+	$(BIN)/pytest benches -k Tiny --runs 1 --results results --engine $(ENGINE)
+	PYTHONPATH=. $(BIN)/python tools/device/levels.py --engine $(ENGINE) --new-tokens 128
 
 test: $(VENV)/ready
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests -n auto -m "not slow"

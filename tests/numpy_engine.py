@@ -103,6 +103,9 @@ class NumpyWalk:
     def begin(self, batches):
         self.batches = behind_each_other(batches)
         self._places = Places.of(self.batches)
+        for track, weights in enumerate(self._weights):
+            outside = [name for name in weights.names if not name.startswith("model.layers.")]
+            self._held[track] = {name: self._engine.digest(name, self._weight(track, name)) for name in outside}
         embeddings = [self._weight(track, "model.embed_tokens.weight") for track in range(len(self._weights))]
         self._states = [[State(each[batch.tokens], []) for batch in self.batches] for each in embeddings]
 
@@ -307,7 +310,8 @@ class NumpyEngine:
 
     def turned(self, heads, positions, config):
         half = heads.shape[-1] // 2
-        angles = positions[:, None, :, None] * config["rope_theta"] ** (-np.arange(half) / half)
+        theta = config.get("rope_theta") or config["rope_parameters"]["rope_theta"]  # as Transformers 4 and 5 have it
+        angles = positions[:, None, :, None] * theta ** (-np.arange(half) / half)
         cos, sin = np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
         first, second = heads[..., :half], heads[..., half:]
         return np.concatenate([first * cos - second * sin, second * cos + first * sin], -1)
@@ -344,10 +348,7 @@ class NumpyEngine:
         return HostLogits(logits)
 
     def digest(self, name, values):
-        return values.tobytes()
+        return hashlib.sha256(f"{name}{values.shape}".encode() + values.tobytes()).hexdigest()
 
     def hashed(self, held):
-        digest = hashlib.sha256()
-        for name, values in sorted(held.items()):
-            digest.update(name.encode() + values)
-        return digest.hexdigest()
+        return hashlib.sha256("".join(f"{name}={value};" for name, value in sorted(held.items())).encode()).hexdigest()

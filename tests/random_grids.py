@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
-from pytest_quantbench.quantizers.layer import Affine, Layer, Microscaled
+from pytest_quantbench.quantizers.layer import Affine, Codebooks, Layer, Microscaled
 from pytest_quantbench.quantizers.layer_matrix import matrix
+from pytest_quantbench.quantizers.numerics import e8_lattice
 from pytest_quantbench.quantizers.numerics.bit_packing import pack
 from pytest_quantbench.quantizers.numerics.microscaled_formats import FORMATS
 
@@ -37,6 +38,36 @@ def microscaled(name, rows, columns, cut=0, seed=0):
     scales = generator.integers(low, high, (rows, columns // form.group)).astype(np.uint8)
     return Microscaled(
         codes=pack(codes, form.bits).view(np.uint32), scales=scales, form=form, in_features=columns - cut
+    )
+
+
+def codebooks(along, rows, columns, length=8, stages=2, words=256, shared=False, seed=0):
+    """`shared`: one scale for all rows."""
+    generator = np.random.default_rng(seed)
+    vectors = (rows, -(-columns // length)) if along == "inputs" else (-(-rows // length), columns)
+    return Codebooks(
+        codes=generator.integers(0, words, (stages, *vectors)).astype(np.uint8 if words <= 256 else np.uint16),
+        words=generator.standard_normal((stages, words, length)).astype(np.float16),
+        scales=generator.standard_normal(1 if shared else rows).astype(np.float32),
+        along=along,
+        out_features=rows,
+        in_features=columns,
+    )
+
+
+def lattice(bits, rows, columns, seed=0):
+    """The words of QuIP#."""
+    generator = np.random.default_rng(seed)
+    codes = generator.integers(0, 65536, (1 if bits == 2 else 2, rows, -(-columns // 8))).astype(np.uint16)
+    if bits == 3:
+        codes[1] &= 255
+    return Codebooks(
+        codes=codes,
+        words=e8_lattice.stages(bits),
+        scales=generator.standard_normal(rows).astype(np.float32),
+        along="inputs",
+        out_features=rows,
+        in_features=columns,
     )
 
 

@@ -21,3 +21,12 @@ def filled(directory):
     model.tie_weights()
     assert not [name for name, held in model.state_dict().items() if held.is_meta]
     return model
+
+
+def stored(directory, change):
+    """Write the tensors of a model directory anew, as `change` makes them: {published name: tensor} → the same."""
+    from safetensors.torch import load_file, save_file
+
+    file = directory / "model.safetensors"
+    changed = {name: tensor.contiguous().clone() for name, tensor in change(load_file(file)).items()}
+    save_file(changed, file, metadata={"format": "pt"})

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from pytest_quantbench.catalog.settings import default_engine
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.plugin import option_values as values
 
@@ -36,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--calibration", metavar="FILE", help="a text file, a corpus by name, self or none")
     parser.add_argument("--seed", default="0", help="of the compression (default 0)")
+    parser.add_argument(
+        "--engine", metavar="auto|mlx|torch|NAME", help="what compresses it (default auto; mlx where MLX is to read it)"
+    )
     parser.add_argument("--offline", action="store_true", help="fetch nothing")
 
 
@@ -64,6 +68,7 @@ def _export(chosen: argparse.Namespace) -> "tuple[str, Written]":
     from pytest_quantbench.compress.exports.protocol import Job
 
     settings = Settings(
+        engine=_engine(chosen),
         offline=chosen.offline,
         seed=_read("--seed", chosen.seed, values.seed),
         calibration=chosen.calibration and _read("--calibration", chosen.calibration, values.calibration),
@@ -86,6 +91,13 @@ def _export(chosen: argparse.Namespace) -> "tuple[str, Written]":
     bits, judged = (8 * size / weights for size in (written.stored_bytes, job.artifact.manifest.stored_bytes))
     beyond = f", where the recipe takes {judged:.2f}" if bits > MORE_THAN_ASKED * judged else ""
     return f"{cell.id} as {exporter.name}, {bits:.2f} bits per weight{beyond}", written
+
+
+def _engine(chosen: argparse.Namespace) -> str:
+    """The engine that was asked for; for MLX's form MLX's own, whose names of parameters that form has."""
+    if chosen.engine is not None:
+        return _read("--engine", chosen.engine, values.engine)
+    return "mlx" if (chosen.to or "mlx") == "mlx" else default_engine()
 
 
 def _decode(chosen: argparse.Namespace) -> "tuple[str, Written]":

@@ -41,8 +41,10 @@ class Planned:
 
     @property
     def path(self) -> str:
-        """The path of the layer that owns the parameter."""
-        return self.name.rpartition(".")[0]
+        """What the parameter's inputs and arrays are known by: its layer's path, or its own where a layer of experts
+        has several matrices.
+        """
+        return self.name.removesuffix(".weight")
 
     @property
     def experts(self) -> int:

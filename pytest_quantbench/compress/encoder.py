@@ -147,7 +147,7 @@ class Encoder:
                 encoding = self._progress.encoded[item.name]
                 native[item.path] = entry_of(encoding)
                 note = works[item.name].note(encoding)
-                stored = {item.name.removesuffix("weight") + name: array for name, array in encoding.arrays.items()}
+                stored = {f"{item.path}.{name}": array for name, array in encoding.arrays.items()}
             else:
                 stored = {item.name: self._source.array(item.name)}
             tensors.append(item.tensor(sum(array.nbytes for array in stored.values()), tuple(stored), note))

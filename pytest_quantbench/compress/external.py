@@ -55,12 +55,19 @@ class External(Artifact):
         self._manifest = self._described_whole(recipe)
 
     def _origin(self, path: str) -> Origin:
-        """Which tensors of the candidate a parameter is made of: its own, where the files have mlx-lm's names."""
-        if self.holding.naming == "mlx-lm":
-            if not self._source.engine.paths_are_mlx_lms:
-                raise ModelError(f"{self._place} has mlx-lm's names, which this engine does not know. Use MLX's.")
-            return Origin(form="same", sources=(path,))
-        return self._source.origin(path)
+        """Which tensors of the candidate a parameter is made of: its own, where the files have mlx-lm's names. These
+        are the publisher's of most models, so that another engine, too, finds its parameters there; where it does not,
+        ModelError is raised.
+        """
+        if self.holding.naming != "mlx-lm":
+            return self._source.origin(path)
+        engine = self._source.engine
+        if not engine.paths_are_mlx_lms and self.holding.tensor(path) is None:
+            raise ModelError(
+                f"{self._place} has mlx-lm's names, and none of them is {path}, as the engine {engine.name!r} calls it. "
+                f"Judge it with --engine mlx."
+            )
+        return Origin(form="same", sources=(path,))
 
     @property
     def _place(self) -> str:

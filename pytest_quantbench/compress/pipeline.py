@@ -31,7 +31,8 @@ def reference(source: Architecture, recipe: Recipe, cache: Path) -> Artifact:
     is saved is compared with that everywhere.
     """
     checkpoint = source.checkpoint
-    if not checkpoint.is_here and (kept := load_manifest(cache, checkpoint.sha256)) is not None:
+    kept = None if checkpoint.is_here else load_manifest(cache, checkpoint.sha256)
+    if kept is not None and kept.versions.keys() >= set(source.engine.packages):  # else another engine's, by its names
         return Reference(kept, source)
     tensors = [item.tensor(2 * math.prod(item.shape), (item.name,), "") for item in assignment.plan(source, recipe)]
     stored = sum(tensor.stored_bytes for tensor in tensors)

@@ -48,7 +48,7 @@ def sampled_text(
     Raises CorpusError where the model does not fit into memory, or writes too little.
     """
     length = min(length, engine.capacity(reference.config).longest_input(length))
-    content = [VERSION, reference.manifest.key, tokens, length, seed]
+    content = [VERSION, reference.manifest.key, engine.name, tokens, length, seed]
     path = WRITTEN_TEXTS.of(cache, json_sha256(content)[:32])
     kept = read_sealed(path, Kept)
     if kept is None:

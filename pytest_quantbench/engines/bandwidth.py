@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-READ_BYTES = 256 * 2**20  # several times the caches of what models run on
-REPEATS = 5
+LEAST_BYTES, MOST_BYTES = 2**20, 2**28  # read at once: what a model reads, but no more than tells memory from caches
+REPEATS = 5  # of the most; of less more, so that as much is read
 CHOSEN = (  # how configs call the number of experts that a token goes through
     "num_experts_per_tok",
     "num_experts_per_token",
@@ -22,20 +22,27 @@ CHOSEN = (  # how configs call the number of experts that a token goes through
 )
 
 
-def best_rate(read: Callable[[], object], read_bytes: int, repeats: int = REPEATS) -> float:
+def best_rate(read: Callable[[], object], read_bytes: int) -> float:
     """Bytes per second: the best of a few, after one that is not counted."""
     seconds = []
-    for _ in range(1 + repeats):
+    for _ in range(1 + max(REPEATS, min(MOST_BYTES // read_bytes, 20 * REPEATS))):
         began = time.perf_counter()
         read()
         seconds.append(time.perf_counter() - began)
     return read_bytes / min(seconds[1:])
 
 
-def on_one_thread() -> float:
-    """Bytes per second that one thread reads: numpy's largest number of an array."""
-    held = np.ones(READ_BYTES // 4, np.float32)
-    return best_rate(held.max, held.nbytes)
+def size(held: int, most: int = MOST_BYTES) -> int:
+    """How many bytes are read at once for a model of so many, in whole numbers of 8 bytes. A small model stays in
+    caches, which are read faster than memory: it is held against them.
+    """
+    return min(max(held, LEAST_BYTES), most) // 8 * 8
+
+
+def on_one_thread(held: int) -> float:
+    """Bytes per second that one thread reads of so many: numpy's largest number of an array."""
+    numbers = np.ones(size(held) // 4, np.float32)
+    return best_rate(numbers.max, numbers.nbytes)
 
 
 def experts_read(config: Mapping[str, Any], experts: int) -> int:

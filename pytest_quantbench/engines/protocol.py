@@ -135,7 +135,7 @@ class Walk(Protocol):
         """The logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
 
     def weights_sha256(self, track: int = 0) -> str:
-        """Hash over path, shape and float32 values of all weights that were run."""
+        """Hash over path, shape and float32 values of all weights that were run, as `digests` defines it."""
 
     def let_go(self) -> None:
         """Forget the hidden states; there are no logits after this."""
@@ -227,10 +227,8 @@ class Engine(Decoder, Protocol):
     def products_per_second(self, side: int, repeats: int) -> float:
         """Products of two fixed (side, side) float32 matrices: the best of a few, to compare over time."""
 
-    def read_bytes_per_second(self) -> float:
-        """How fast what runs resident models can read memory at most, measured now, on as many threads: what a decode
-        step's bytes are held against.
-        """
+    def read_bytes_per_second(self, held: int) -> float:
+        """How fast what runs resident models reads so many bytes of memory, again and again, at most: measured now."""
 
     def release(self) -> None:
         """Give back memory that is held for reuse."""

@@ -70,13 +70,13 @@ class Session(Trial[ThroughputSamples]):
         refuse_unknown_tokens({t for text in PROMPTS for t in opened(self._tokenizer, text)}, known)
         self._refuse_too_long()
         self._first_probe = self._first_probe or self._probe()  # models may be loaded more than once
-        self._first_read = self._first_read or self.engine.read_bytes_per_second()
         self.engine.reset_peak()
         self._since = process_memory.lower_mark()
         began = time.perf_counter()
         self._loaded = self.engine.load(self.artifact, "timed")
         self._load_seconds = time.perf_counter() - began
         self._warm_up = self._generate(self._loaded, 0)
+        self._first_read = self._first_read or self._read_rate(self._loaded)
         if self.reference is not None:
             self._reference_loaded = self.engine.load(self.reference, "timed")
             self._generate(self._reference_loaded, 0)
@@ -127,6 +127,7 @@ class Session(Trial[ThroughputSamples]):
         peak, loaded = self.engine.peak_bytes(), self._loaded
         process_peak, told = process_memory.peak(self._since), accelerator(self.engine.backend)
         read, kernels, step = loaded.bytes_per_token, dict(loaded.kernels), loaded.step
+        last_read = self._read_rate(loaded)
         self.let_go()
         return ThroughputSamples(
             warm_up=self._warm_up,
@@ -142,8 +143,12 @@ class Session(Trial[ThroughputSamples]):
             bytes_per_token=read,
             kernels=kernels,
             step=step,
-            read_rates=(self._first_read, self.engine.read_bytes_per_second()),
+            read_rates=(self._first_read, last_read),
         )
+
+    def _read_rate(self, loaded: Resident) -> float:
+        """How fast the machine reads as many bytes as a step does."""
+        return self.engine.read_bytes_per_second(loaded.bytes_per_token)
 
     def _probe(self) -> float:
         """What a fixed matrix product tells of the machine's own speed now."""

@@ -105,7 +105,7 @@ def _roofline(samples: ThroughputSamples, reference: ThroughputSamples | None) -
         "read_gb_per_sec": None if samples.read_rates is None else max(samples.read_rates) / 1e9,
         "bound_tps": mine and mine.bound,
         "bound_share": mine and mine.share,
-        "reference_bound_share": other and other.share,
+        "reference_bound_share": other and other.most,
         "kernels": dict(samples.kernels),
         "step": samples.step,
     }

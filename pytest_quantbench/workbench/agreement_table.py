@@ -11,10 +11,20 @@ from pytest_quantbench.report.text_width import columns, left, right, wrapped
 from pytest_quantbench.workbench.engine_agreement import Agreement, Compared
 
 WIDTH = 80
-HEADS = (
-    ("", "weights", "loss, nats a token", "", "", "likeliest", "KL", "choice, a token", ""),
-    ("recipe", "", "mean", "99.9 %", "largest", "token", "mean", "mean", "largest"),
+HEADS = (  # what stands above several columns, and above each
+    (("", 12), ("weights", 8), ("loss, nats a token", 24), ("likeliest", 10), ("KL", 8), ("choice, a token", 17)),
+    (
+        ("recipe", 20),
+        ("mean", 8),
+        ("99.9 %", 8),
+        ("largest", 8),
+        ("token", 10),
+        ("mean", 8),
+        ("mean", 9),
+        ("largest", 8),
+    ),
 )
+LEFT = ("", "weights", "recipe")
 WIDTHS = (12, 8, 8, 8, 8, 10, 8, 9, 8)
 
 
@@ -25,7 +35,8 @@ def table(model: str, engines: tuple[Engine, Engine], compared: Compared, limit:
     counted = f"{first.losses.count:,} tokens of text, {first.choices.count:,} choices"
     yield from wrapped(f"{model}: {named}; {counted}.", WIDTH)
     yield ""
-    yield from (_line(head).rstrip() for head in HEADS)
+    for head in HEADS:
+        yield "".join(left(word, width) if word in LEFT else right(word, width) for word, width in head)
     for found in compared.agreements:
         yield _line(_row(found)).rstrip()
     if compared.noise_floor is not None:

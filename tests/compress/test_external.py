@@ -382,11 +382,15 @@ def test_names_of_mlx_lm_are_refused_by_an_engine_that_has_others(small_model):
     class Elsewhere(PlainHolding):
         naming = "mlx-lm"
 
+        def tensor(self, name):
+            return None if "up_proj" in name else super().tensor(name)
+
     class Other:
-        paths_are_mlx_lms = False
+        name, paths_are_mlx_lms = "other", False
 
     source = Opened(Checkpoint(directory), Other())
-    with pytest.raises(ModelError, match="mlx-lm's names, which this engine does not know"):
+    told = r"mlx-lm's names, and none of them is model\.layers\.0\.mlp\.up_proj\.weight, as the engine 'other' calls it"
+    with pytest.raises(ModelError, match=told):
         made(Elsewhere(Folder(directory)), source)
 
 

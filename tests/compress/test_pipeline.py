@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 
 import mlx.core as mx
 import mlx_lm
@@ -12,6 +13,7 @@ from small_models import CONFIGS, HEADS, shared
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.artifact import Stored, open_artifact
+from pytest_quantbench.compress.manifest import save_manifest
 from pytest_quantbench.compress.pipeline import compress, key_of, reference
 from pytest_quantbench.engines.mlx.engine import MlxEngine
 from pytest_quantbench.engines.mlx.skeleton import skeleton
@@ -119,6 +121,17 @@ def test_the_reference_is_the_checkpoint_itself(small_model, tmp_path):
     assert files_in(tmp_path / "cache") == []
     for name in artifact.names:
         assert mx.array_equal(artifact.dense(name), open_model(directory).tensor(name))
+
+
+def test_what_is_kept_of_deleted_weights_is_of_the_engine_that_kept_it(small_model, tmp_path, monkeypatch):
+    """Another engine has other names: it looks at the weights itself."""
+    source = open_model(small_model())
+    mine = reference(source, recipe("bf16"), tmp_path).manifest
+    theirs = replace(mine, seconds=1.0, versions={"python": "3", "jax": "1"})
+    monkeypatch.setattr(type(source.checkpoint), "is_here", False)
+    for kept, found in ((replace(mine, seconds=1.0), 1.0), (theirs, 0.0)):
+        save_manifest(tmp_path, kept)
+        assert reference(source, recipe("bf16"), tmp_path).manifest.seconds == found
 
 
 def test_an_artifact_is_found_again_and_not_made_twice(small_model, tmp_path):

@@ -49,6 +49,7 @@ REFUSED = {
     "HashOfNames": (HASH, "weights that differ have one hash"),
     "HashOfRounded": (HASH, "weights that differ have one hash"),
     "HashByTrack": (HASH, "another hash in company than alone"),
+    "HashOfItsOwn": (HASH, "is not the hash that the protocol defines"),
     "Shown": (SHOWN, "second moments of the inputs of model.layers.0.self_attn.q_proj differs"),
     "ShowsTheFirstRow": (SHOWN, "second moments"),
     "SharesTooMuch": (SHOWN, r"has shape \(32, 32\), not \(48, 48\)"),

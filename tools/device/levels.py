@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python tools/device/levels.py                          # 100 million parameters, as `make bench` ends
     PYTHONPATH=. python tools/device/levels.py --shape 8B --runs 3      # on an accelerator
-    PYTHONPATH=. python tools/device/levels.py --levels bf16,int4 --new-tokens 64 --json speed.json
+    PYTHONPATH=. python tools/device/levels.py --engine torch:cpu --levels bf16,int4 --new-tokens 64 --json speed.json
 
 Weights are drawn, codes too: how fast a matrix is multiplied with does not depend on its values. All levels are in
 memory at once; every prompt is gone on from by each of them in turn, the first one another every time. Verdicts are by
@@ -49,18 +49,20 @@ class Plan:
 
 def measured(engine: Engine, plan: Plan, device: str | None) -> dict[str, ThroughputSamples]:
     """The samples of every level, each beside the reference's runs."""
-    before = _machine(engine)
+    probe = engine.products_per_second(PROBE_SIDE, PROBES)
     loaded = {level: engine.load(RandomWeights(plan.config, level, device), "timed") for level in plan.levels}
     warm = {level: _run(model, plan, 0) for level, model in loaded.items()}
+    before = {level: engine.read_bytes_per_second(model.bytes_per_token) for level, model in loaded.items()}
     runs = _in_turn(loaded, plan)
-    after = _machine(engine)
+    after = {level: engine.read_bytes_per_second(model.bytes_per_token) for level, model in loaded.items()}
+    probes = probe, engine.products_per_second(PROBE_SIDE, PROBES)
     reference = tuple(runs[plan.levels[0]])
     return {
         level: ThroughputSamples(
             warm_up=warm[level],
             runs=tuple(runs[level]),
             reference_runs=() if level == plan.levels[0] else reference,
-            probes_per_second=(before[0], after[0]),
+            probes_per_second=probes,
             load_seconds=0.0,
             peak_bytes=engine.peak_bytes(),
             activations=model.activations,
@@ -68,15 +70,10 @@ def measured(engine: Engine, plan: Plan, device: str | None) -> dict[str, Throug
             bytes_per_token=model.bytes_per_token,
             kernels=dict(model.kernels),
             step=model.step,
-            read_rates=(before[1], after[1]),
+            read_rates=(before[level], after[level]),
         )
         for level, model in loaded.items()
     }
-
-
-def _machine(engine: Engine) -> tuple[float, float]:
-    """How fast it is by itself: a fixed product, and reading memory."""
-    return engine.products_per_second(PROBE_SIDE, PROBES), engine.read_bytes_per_second()
 
 
 def _in_turn(loaded: Mapping[str, Resident], plan: Plan) -> dict[str, list[Run]]:
@@ -161,8 +158,7 @@ def main() -> None:
     """Measure, print the table, and write the figures where they are wanted."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(SHAPES), default="100M")
-    parser.add_argument("--engine", default="torch")
-    parser.add_argument("--device", default="cpu", help="where the engine on PyTorch computes")
+    parser.add_argument("--engine", default="auto", help="auto, mlx, torch, or such as torch:cpu")
     parser.add_argument("--levels", default=",".join(LEVELS[:5]))
     parser.add_argument("--runs", type=int, default=1)
     parser.add_argument("--new-tokens", type=int, default=NEW_TOKENS)
@@ -172,7 +168,8 @@ def main() -> None:
     plan = Plan(
         config=SHAPES[given.shape], levels=given.levels.split(","), runs=given.runs, new_tokens=given.new_tokens
     )
-    found = run(engine, plan, given.device if engine.name == "torch" else None)
+    device = getattr(engine, "device", None)  # PyTorch's engine draws weights where it computes
+    found = run(engine, plan, None if device is None else str(device))
     print(f"A random Llama of {given.shape} parameters; codes are random, speed does not depend on them.")
     print(f"Memory is read at {found['read_gb_per_second']:.1f} GB/s.\n\n{table(found['levels'])}\n")
     for row in found["levels"]:

@@ -91,12 +91,9 @@ def scales(rng: np.random.Generator, *shape: int, top: float, kind: Any = np.flo
 def _rtn(bits: int) -> Make:
     def make(rng: np.random.Generator, outs: int, ins: int) -> Arrays:
         top = 2**bits - 1
-        steps = scales(rng, outs, ins // 64, top=top)
-        return {
-            "weight": words(rng, outs, ins * bits // 32),
-            "scales": steps,
-            "biases": (-top / 2 * steps).astype("f2"),
-        }
+        steps = scales(rng, outs, ins // 64, top=top, kind=ml_dtypes.bfloat16)
+        biases = -steps * steps.dtype.type(top / 2)
+        return {"weight": words(rng, outs, ins * bits // 32), "scales": steps, "biases": biases}
 
     return make
 
@@ -182,7 +179,9 @@ class RandomWeights:
         return list(self._shapes)
 
     def dense(self, name: str) -> torch.Tensor | np.ndarray[Any, Any]:
-        """In BF16, as a published model has them."""
+        """Decoded, of what the level encodes; else in BF16, as a published model has them."""
+        if (encoding := self.encoding(name)) is not None:
+            return encoding.dense()
         drawn = self._drawn(name, self._device or "cpu")
         return drawn if self._device else drawn.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
 

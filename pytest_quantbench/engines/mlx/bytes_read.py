@@ -35,13 +35,13 @@ def kernels(model: nn.Module) -> dict[str, int]:
     return dict(Counter(_kernel(module) for _, module in _with_arrays(model) if _is_matrix(module)))
 
 
-def read_bytes_per_second() -> float:
+def read_bytes_per_second(held: int) -> float:
     """On an accelerator the largest number of an array of MLX's; on a CPU numpy's, which reads four times as fast."""
     if backend() == "cpu":
-        return bandwidth.on_one_thread()
-    held = mx.zeros(bandwidth.READ_BYTES * 8 // 4, mx.float32)  # an accelerator's caches are larger, its memory faster
-    mx.eval(held)
-    return bandwidth.best_rate(lambda: mx.eval(held.max()), held.nbytes)
+        return bandwidth.on_one_thread(held)
+    numbers = mx.zeros(bandwidth.size(held, 8 * bandwidth.MOST_BYTES) // 4, mx.float32)
+    mx.eval(numbers)
+    return bandwidth.best_rate(lambda: mx.eval(numbers.max()), numbers.nbytes)
 
 
 def _kernel(module: nn.Module) -> str:

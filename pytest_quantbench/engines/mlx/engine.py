@@ -140,9 +140,9 @@ class MlxEngine:
             seconds.append(time.perf_counter() - began)
         return 1 / min(seconds)
 
-    def read_bytes_per_second(self) -> float:
+    def read_bytes_per_second(self, held: int) -> float:
         """By MLX on an accelerator, by numpy on a CPU."""
-        return bytes_read.read_bytes_per_second()
+        return bytes_read.read_bytes_per_second(held)
 
     def release(self) -> None:
         """Give back memory that MLX holds for reuse."""

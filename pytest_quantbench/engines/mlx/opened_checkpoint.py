@@ -14,9 +14,9 @@ from pytest_quantbench.engines.mlx.experts import is_stack, routers
 from pytest_quantbench.engines.mlx.origins import Origins
 from pytest_quantbench.engines.mlx.skeleton import Config, decoder_layers, shapes
 from pytest_quantbench.engines.mlx.weight_names import fitted
-from pytest_quantbench.engines.output_head import with_head_as_stored
 from pytest_quantbench.engines.parameters import Kind, Origin, Parameter
 from pytest_quantbench.engines.protocol import Engine
+from pytest_quantbench.engines.published_names import with_head_as_stored
 from pytest_quantbench.errors import ModelError, WeightError
 from pytest_quantbench.quantizers import Array
 

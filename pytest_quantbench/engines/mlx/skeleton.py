@@ -15,7 +15,7 @@ from pytest_quantbench.engines.mlx.config_keys import refuse_unread
 from pytest_quantbench.engines.mlx.config_reads import Config as Config
 from pytest_quantbench.engines.mlx.config_reads import engine_module, own_default, reads
 from pytest_quantbench.engines.mlx.rope_check import check_ropes
-from pytest_quantbench.engines.output_head import HEAD, with_head
+from pytest_quantbench.engines.published_names import HEAD, with_head
 from pytest_quantbench.errors import ModelError
 
 # What mlx-lm's modules raise for a config or weights that they cannot take.

@@ -14,8 +14,7 @@ import mlx.nn as nn
 from pytest_quantbench.checkpoints.rope import text_table
 from pytest_quantbench.engines.mlx.config_reads import Config
 from pytest_quantbench.engines.mlx.skeleton import built, sanitized, shapes
-from pytest_quantbench.engines.output_head import HEAD, TIED
-from pytest_quantbench.engines.published_names import is_of_other_senses, refuse_unlike, renamed
+from pytest_quantbench.engines.published_names import HEAD, TIED, is_of_other_senses, refuse_unlike, renamed
 from pytest_quantbench.errors import ModelError
 
 Weights = Mapping[str, mx.array]

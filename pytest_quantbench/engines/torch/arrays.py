@@ -13,8 +13,9 @@ import ml_dtypes
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
+from pytest_quantbench.checkpoints.tensor_file import STORABLE
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Array
 from pytest_quantbench.storage.files import free_bytes
@@ -68,10 +69,14 @@ def as_torch(array: "torch.Tensor | Array") -> torch.Tensor:
 
 
 def save(file: Path, arrays: Mapping[str, Array]) -> None:
-    """Write a safetensors file. Raises OSError where that fails: safetensors says it with an error of its own."""
-    held = {name: to_torch(array) for name, array in arrays.items()}
+    """Write a safetensors file that says it is PyTorch's. Raises OSError where that fails, and QuantbenchError for a
+    type that other engines would not take.
+    """
+    for array in arrays.values():
+        if array.dtype not in STORABLE:
+            raise QuantbenchError(f"An array of {array.dtype} cannot be stored: safetensors files do not have it.")
     try:
-        save_file(held, file)
+        save_file(dict(arrays), file, metadata={"format": "pt"})
     except SafetensorError as error:
         free_mb = free_bytes(file.parent) / 1e6
         raise OSError(f"{file.name}: {str(error).rstrip('.')}, {free_mb:.0f} MB are free") from None

@@ -5,7 +5,10 @@ all that it made is kept: views stay what they are, whatever depends on nothing 
 for good, and each operation that is left is called with the same memory for its result every time.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import io
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -27,6 +30,9 @@ DIRECT: Mapping[str, Callable[[tuple[Any, ...], torch.Tensor], tuple[Callable[..
 UNEXPORTABLE = (
     torch._dynamo.exc.TorchDynamoException,
     torch.fx.experimental.symbolic_shapes.GuardOnDataDependentSymNode,
+    torch._subclasses.fake_tensor.DataDependentOutputException,
+    torch._subclasses.fake_tensor.DynamicOutputShapeException,
+    torch._subclasses.fake_tensor.UnsupportedOperatorException,
 )
 
 
@@ -48,9 +54,23 @@ def captured(step: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Program:
 
     Raises one of UNEXPORTABLE for a module that cannot be exported.
     """
-    exported = torch.export.export(step, tuple(inputs), strict=False)
+    with _quiet():
+        exported = torch.export.export(step, tuple(inputs), strict=False)
     simplified(exported.graph)
     return _Binding(exported, inputs).program()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporting prints the graph as far as it got where it fails, and warns beside the error that it raises."""
+    log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        log.setLevel(level)
 
 
 class _Binding:
@@ -112,11 +132,7 @@ def _written(nodes: Iterable[Node]) -> set[Node]:
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:
-    found: list[torch.Tensor] = []
-    for each in torch.utils._pytree.tree_leaves(tree):
-        if isinstance(each, torch.Tensor):
-            found.append(each)
-    return found
+    return [each for each in torch.utils._pytree.tree_leaves(tree) if isinstance(each, torch.Tensor)]
 
 
 def _is_view(result: Any, given: Any) -> bool:
@@ -162,7 +178,7 @@ def _into(schema: Any) -> Callable[..., Any] | None:
 PLAIN: Mapping[str, Any] = {
     name: getattr(torch, name)
     for name in (
-        "add mul sub div neg cat pow mean rsqrt sqrt cos sin tanh sigmoid exp le ge lt gt eq argmax matmul bmm sum amax "
-        "logical_and bitwise_and index_select"
+        "add mul sub div neg cat pow mean rsqrt sqrt cos sin tanh sigmoid exp le ge lt gt eq argmax matmul bmm sum "
+        "amax logical_and bitwise_and index_select"
     ).split()
 }

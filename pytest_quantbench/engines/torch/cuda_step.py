@@ -7,6 +7,7 @@ of both is settled by whether Triton is there, beforehand, and told in the log.
 import importlib.util
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,7 +25,8 @@ def captured(
         log.warning("Triton is not installed: the decode step is captured without being compiled.")
     else:
         run = torch.compile(step, fullgraph=True, dynamic=False, options={"triton.cudagraphs": False})
-    stream, graph = torch.cuda.Stream(), torch.cuda.CUDAGraph()
+    stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    graph = torch.cuda.CUDAGraph()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.no_grad(), torch.cuda.stream(stream):
         for _ in range(WARM_UPS):

@@ -2,7 +2,7 @@
 
 import torch
 
-from pytest_quantbench.engines.bandwidth import READ_BYTES, best_rate
+from pytest_quantbench.engines.bandwidth import MOST_BYTES, best_rate, size
 from pytest_quantbench.engines.machine import memory_bytes
 from pytest_quantbench.errors import QuantbenchError
 
@@ -52,17 +52,18 @@ def wait(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def read_bytes_per_second(device: torch.device) -> float:
-    """How fast PyTorch reads memory there, on its threads: sums of an array that is several times the caches."""
-    sums = 1 if device.type == "cpu" else 8  # an accelerator is asked once for several: asking takes time, too
-    held = torch.ones(READ_BYTES * (1 if device.type == "cpu" else 4) // 8, dtype=torch.int64, device=device)
+def read_bytes_per_second(device: torch.device, held: int) -> float:
+    """How fast PyTorch reads so many bytes there, on its threads: sums of an array."""
+    on_cpu = device.type == "cpu"
+    sums = 1 if on_cpu else 8  # an accelerator is asked once for several: asking takes time, too
+    numbers = torch.ones(size(held, MOST_BYTES * (1 if on_cpu else 8)) // 8, dtype=torch.int64, device=device)
 
     def read() -> None:
         for _ in range(sums):
-            held.sum()
+            numbers.sum()
         wait(device)
 
-    return best_rate(read, sums * held.nbytes)
+    return best_rate(read, sums * numbers.nbytes)
 
 
 def free_bytes(device: torch.device) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,4 +93,5 @@ def joined(layers: Sequence[Layer | None]) -> Grid | None:
     names = ("codes", "scales", "biases") if isinstance(first, Affine) else ("codes", "scales")
     if len({tuple(getattr(grid, name).dtype for name in names) for grid in grids}) != 1:
         return None
-    return replace(first, **{name: np.concatenate([getattr(grid, name) for grid in grids]) for name in names})
+    whole: Any = {name: np.concatenate([getattr(grid, name) for grid in grids]) for name in names}
+    return replace(first, **whole)

@@ -164,9 +164,9 @@ class TorchEngine:
             seconds.append(time.perf_counter() - began)
         return 1 / min(seconds)
 
-    def read_bytes_per_second(self) -> float:
+    def read_bytes_per_second(self, held: int) -> float:
         """Of the device's memory, by a sum."""
-        return devices.read_bytes_per_second(self.device)
+        return devices.read_bytes_per_second(self.device, held)
 
     def _wait(self) -> None:
         """Until the device has done what it was told to."""

@@ -13,9 +13,7 @@ from pytest_quantbench.engines import answers
 from pytest_quantbench.engines.answers import Said
 from pytest_quantbench.engines.resident import Generation, Sampler, Timed
 from pytest_quantbench.engines.torch.decode_step import Decoder
-from pytest_quantbench.engines.torch.static_cache import StaticCache, forward
-
-BY_LENGTH = ("dynamic", "longrope")  # rotations that depend on the longest text of a forward pass
+from pytest_quantbench.engines.torch.static_cache import StaticCache, alone, forward
 
 
 def generate(
@@ -28,19 +26,10 @@ def generate(
     **how: Any,
 ) -> list[Generation]:
     """As `Resident.generate`. `layers`: how many keep keys and values."""
-    alone = turns_by_length(model)
-    batch = Sequences(model, layers, sampler, whole=alone)
+    by_itself = alone(model)
+    batch = Sequences(model, layers, sampler, whole=by_itself)
     with torch.no_grad():
-        return answers.answers(batch, tokenizer, prompts, at_once=1 if alone else None, **how)
-
-
-def turns_by_length(model: nn.Module) -> bool:
-    """Whether positions are turned otherwise once a text is long: then no text may share a forward pass with another,
-    nor be read piece by piece.
-    """
-    config: Any = model.config
-    ropes = getattr(config, "rope_parameters", None) or {}
-    return any(part.get("rope_type") in BY_LENGTH for part in (ropes, *ropes.values()) if isinstance(part, dict))
+        return answers.answers(batch, tokenizer, prompts, at_once=1 if by_itself else None, **how)
 
 
 @dataclass(slots=True)

@@ -17,38 +17,21 @@ from pytest_quantbench.engines.torch.kernels import product_for
 from pytest_quantbench.engines.torch.kernels.protocol import Decode, Product
 from pytest_quantbench.engines.torch.rotations import Rotated, Transform
 from pytest_quantbench.engines.torch.rules import rounding
-from pytest_quantbench.engines.torch.stored_rows import StoredRows
+from pytest_quantbench.engines.torch.stored_rows import Parts, StoredRows
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.encoding import Encoding
 
 Rows = NDArray[np.float32]
 
 
-class Around(nn.Module):
+class Around(Parts):
     """A kernel's product, and around it what a layer has beside what the kernel covers; (…, in) → (…, out)."""
 
     def __init__(self, product: Product, layer: Layer, device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__()
+        super().__init__(layer, product.covers, device, dtype)
         self.product = product
-        left = {part: None if part in product.covers else getattr(layer, part) for part in Layer.__dataclass_fields__}
-        rule, columns, sparse, low_rank = (left[part] for part in ("input_rule", "columns", "sparse", "low_rank"))
-        self._rounded = None if rule is None else rounding(rule)
-        held = {
-            "input_scales": left["input_scales"],
-            "scale": left["scale"],
-            "column_places": columns and columns.places,
-            "column_values": columns and columns.values,  # (out, count)
-            "sparse_rows": sparse and sparse.places[:, 0],
-            "sparse_columns": sparse and sparse.places[:, 1],
-            "sparse_values": sparse and sparse.values,
-            "left": low_rank and np.ascontiguousarray(low_rank.left.T),  # (out, rank)
-            "right": low_rank and low_rank.right,  # (rank, in)
-        }
-        for name, array in held.items():
-            tensor = None if array is None else to_torch(array)
-            if tensor is not None:
-                tensor = tensor.to(device, dtype if tensor.is_floating_point() else torch.int64)
-            self.register_buffer(name, tensor)
+        ruled = layer.input_rule is not None and "input_rule" not in product.covers
+        self._rounded = rounding(layer.input_rule) if ruled and layer.input_rule is not None else None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, in) → (…, out)."""
@@ -68,6 +51,8 @@ class Around(nn.Module):
 
 class Linear(nn.Module):
     """What takes the place of a model's linear layer: (…, in) → (…, out)."""
+
+    bias: torch.Tensor | None
 
     def __init__(self, product: Product, whole: nn.Module, bias: torch.Tensor | None) -> None:
         super().__init__()
@@ -92,7 +77,7 @@ def linear(
     """The module of a layer for activations of `dtype`; `decode` gives the decoded matrix, for kernels that need it."""
     product = product_for(layer, decode, device, dtype)
     beside = {part for part in Layer.__dataclass_fields__ if getattr(layer, part) is not None} - product.covers
-    whole = Around(product, layer, device, dtype) if beside - {"rotation", "grid"} else product
+    whole: nn.Module = Around(product, layer, device, dtype) if beside - {"rotation", "grid"} else product
     if "rotation" in beside and layer.rotation is not None:
         whole = Rotated(layer.rotation, whole, device, dtype)
     return Linear(product, whole, None if bias is None else bias.to(device, dtype))
@@ -118,7 +103,8 @@ def decoded(layer: Layer | None, device: torch.device) -> torch.Tensor | None:
         ins, outs = signs
         turned = Transform(len(ins), device, torch.float32, inverse=True)(dense) * ins  # G T · in signs: rows
         back = Transform(len(outs), device, torch.float32, inverse=True)(turned.T).T
-        return (back * outs[:, None])[:, : layer.grid.in_features]
+        turned_back: torch.Tensor = (back * outs[:, None])[:, : layer.grid.in_features]
+        return turned_back
 
 
 def matrix(layer: Layer, device: torch.device) -> Rows | None:

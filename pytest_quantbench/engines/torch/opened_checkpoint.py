@@ -9,15 +9,14 @@ from torch import nn
 
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.config import remote_code
-from pytest_quantbench.engines.output_head import with_head_as_stored
 from pytest_quantbench.engines.parameters import Origin, Parameter
 from pytest_quantbench.engines.protocol import Config, Engine
+from pytest_quantbench.engines.published_names import with_head_as_stored
 from pytest_quantbench.engines.torch.arrays import to_numpy, to_torch
-from pytest_quantbench.engines.torch.origins import origin
 from pytest_quantbench.engines.torch.parameter_kinds import parameters
 from pytest_quantbench.engines.torch.skeleton import decoder_layers, shapes, skeleton
 from pytest_quantbench.engines.torch.stored_tensors import StoredTensors
-from pytest_quantbench.engines.torch.weight_names import Names
+from pytest_quantbench.engines.torch.weight_names import Names, origin
 from pytest_quantbench.errors import ModelError, WeightError
 from pytest_quantbench.quantizers import Array
 

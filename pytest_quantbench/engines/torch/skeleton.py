@@ -10,9 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from pytest_quantbench.checkpoints.omitted_keys import with_omitted
+from pytest_quantbench.checkpoints.rope import ropes_of, text_table
 from pytest_quantbench.engines.torch.attention import ATTENTION
 from pytest_quantbench.engines.torch.config_reading import CANNOT, Config, understood
 from pytest_quantbench.engines.torch.expert_products import EXPERTS, is_experts
+from pytest_quantbench.engines.torch.rope_check import check_ropes
 from pytest_quantbench.errors import ModelError
 
 STACK = 3  # dimensions: (experts, out, in)
@@ -33,6 +36,9 @@ def skeleton(config: Config, dtype: torch.dtype = torch.float32) -> nn.Module:
         raise ModelError(
             f"Transformers cannot build a {config.get('model_type')!r} model from this config.json: {error!r:.300}."
         ) from error
+    if ropes_of(text_table(config)):  # where the file says nothing, what Transformers takes for granted is meant
+        base = getattr(read, "default_theta", None)
+        check_ropes(model, text_table(with_omitted(config, base if isinstance(base, float) else None)))
     _turn(model)
     model.requires_grad_(False)
     built: nn.Module = model.eval()

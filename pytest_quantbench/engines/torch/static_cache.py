@@ -17,11 +17,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from pytest_quantbench.engines.torch.attention import ATTENTION
-from pytest_quantbench.engines.torch.expert_products import EXPERTS
 from pytest_quantbench.engines.torch.step_kernels import attend
 from pytest_quantbench.errors import ModelError
 
 NAME = "quantbench-resident"
+BY_LENGTH = {"dynamic", "longrope"}  # rotations that depend on the longest text of a forward pass
 KEPT = {"full_attention", "sliding_attention", "chunked_attention"}  # kinds of layers whose memory is keys and values
 TABLE: Any = AttentionInterface()  # type: ignore[no-untyped-call]
 Attended: TypeAlias = tuple[torch.Tensor, None]
@@ -41,8 +41,10 @@ class StaticCache(Cache):
         super().__init__(layers=[*self.kept])
 
     def get_query_offset(self, layer_idx: int = 0) -> torch.Tensor:  # type: ignore[override]
-        """Where the tokens stand: what Transformers hands to `mask`, for which a number would do with one text."""
-        return self.positions
+        """Where the tokens stand: what Transformers hands to `mask`. Of one text the first place is enough, which is
+        what Transformers' own masks want.
+        """
+        return self.positions[0, 0] if self.rows == 1 else self.positions
 
     def move(self, source: int, target: int) -> None:
         """Copy a row's keys and values."""
@@ -140,11 +142,13 @@ def mask(
     batch_size: int,
     q_length: int,
     kv_length: int,
-    q_offset: torch.Tensor,  # (rows, tokens): what `StaticCache.get_query_offset` says
+    q_offset: torch.Tensor,  # (rows, tokens), or () of one text: what `StaticCache.get_query_offset` says
     mask_function: Callable[..., torch.Tensor],
     **named: Any,
 ) -> torch.Tensor:
     """What each token sees, (rows, 1, tokens, places) bool, by Transformers' rule for a position and another one."""
+    if not q_offset.ndim:
+        q_offset = q_offset + torch.arange(q_length, device=q_offset.device)[None]
     rows = torch.arange(batch_size, device=q_offset.device)[:, None, None, None]
     places = torch.arange(kv_length, device=q_offset.device)[None, None, None]
     seen = mask_function(rows, torch.zeros_like(rows), q_offset[:, None, :, None], places)
@@ -156,18 +160,29 @@ AttentionMaskInterface.register(NAME, mask)
 
 
 def use(model: nn.Module) -> None:
-    """Make a model of Transformers attend so. Raises ModelError for one that keeps something else than keys and values,
-    or that brings an attention of its own.
+    """Make a model of Transformers attend so, unless it has an attention of its own. Raises ModelError for one that
+    keeps something else than keys and values.
     """
     config: Any = model.config
-    kinds = set(getattr(config, "layer_types", None) or KEPT)
-    if kinds - KEPT or not getattr(model, "_supports_attention_backend", False):
-        what = f"layers of the kind {', '.join(sorted(kinds - KEPT))}" if kinds - KEPT else "an attention of its own"
+    others = sorted(set(getattr(config, "layer_types", None) or KEPT) - KEPT)
+    if others:
         raise ModelError(
-            f"Unsupported architecture: Transformers' {type(model).__name__} has {what}, and cannot be held in memory "
-            f"whole. Its perplexity and accuracy are measured layer by layer."
+            f"Unsupported architecture: Transformers' {type(model).__name__} has layers of the kind "
+            f"{', '.join(others)}, and cannot be held in memory whole. Its perplexity and accuracy are measured layer "
+            f"by layer."
         )
-    config._attn_implementation, config._experts_implementation = NAME, EXPERTS
+    if config._attn_implementation == ATTENTION:
+        config._attn_implementation = NAME
+
+
+def alone(model: nn.Module) -> bool:
+    """Whether no text may share a forward pass with another, nor be read piece by piece: for a model that has an
+    attention of its own, and where positions are turned otherwise once a text is long.
+    """
+    config: Any = model.config
+    ropes = getattr(config, "rope_parameters", None) or {}
+    kinds = {part.get("rope_type") for part in (ropes, *ropes.values()) if isinstance(part, dict)}
+    return config._attn_implementation != NAME or bool(kinds & BY_LENGTH)
 
 
 def forward(
@@ -176,7 +191,8 @@ def forward(
     """(rows, tokens) at their positions → logits (rows, kept, vocabulary); `keep`: of the last so many, or of these."""
     if isinstance(cache, StaticCache):
         cache.positions = positions
-    named = {_cache_argument(type(model)): cache}
+    kind: Any = type(model)
+    named = {_cache_argument(kind): cache}
     made: Any = model(input_ids=tokens, position_ids=positions, use_cache=True, logits_to_keep=keep, **named)
     logits: torch.Tensor = made.logits
     return logits

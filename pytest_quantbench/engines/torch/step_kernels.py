@@ -20,7 +20,7 @@ Bound: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 @njit(**FAST)  # type: ignore[untyped-decorator]
-def _exponentials(values: F32, integers: NDArray[np.int32], count: int, top: float) -> float:  # pragma: no cover
+def _exponentials(values: F32, integers: NDArray[np.int32], count: int, top: float) -> Any:  # pragma: no cover
     """values[:count] become exp(values − top); their sum. `integers` is room for as many numbers.
 
     exp(x) = 2^n · e^f with |f| ≤ ln 2 / 2, and Taylor's polynomial of degree 7 for e^f: it is right to float32's last
@@ -134,14 +134,14 @@ def attend(
     softcap: float,
 ) -> torch.Tensor:
     """What one token's attention gives, (1, 1, heads, head values), in float32 on a CPU."""
-    out = attend_fake(query, keys, values, mask, sinks, scale, softcap)
+    out = torch.empty(1, 1, query.shape[1], values.shape[3])
     function, given = _bind_attend((query, keys, values, mask, sinks, scale, softcap), out)
     function(*given)
     return out
 
 
 @attend.register_fake
-def attend_fake(
+def _attend_fake(
     query: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
@@ -150,7 +150,6 @@ def attend_fake(
     scale: float,
     softcap: float,
 ) -> torch.Tensor:
-    """What shape it has."""
     return query.new_empty(1, 1, query.shape[1], values.shape[3])
 
 

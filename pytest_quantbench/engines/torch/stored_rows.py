@@ -5,7 +5,9 @@ them. `quantizers/layer_matrix.py` says in numpy what the values have to be.
 """
 
 import math
+from collections.abc import Collection
 from functools import singledispatch
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.layer import Affine, Codebooks, Grid, Microscaled
 from pytest_quantbench.quantizers.numerics import microscaled_formats
 
+PARTS = ("input_scales", "scale", "columns", "sparse", "low_rank")
 ROWS_AT_ONCE = 4096  # of a matrix that is decoded whole: bounds the memory of codes that are spread out
 
 
@@ -24,10 +27,12 @@ def unpacked(packed: torch.Tensor, bits: int) -> torch.Tensor:
     count = 8 // math.gcd(bits, 8)  # codes that fill whole bytes
     size = bits * count // 8
     wide = packed.view(len(packed), -1, size).long()
-    words = sum(wide[:, :, byte] << 8 * byte for byte in range(size))
-    assert isinstance(words, torch.Tensor)
+    words = wide[:, :, 0]
+    for byte in range(1, size):
+        words = words | wide[:, :, byte] << 8 * byte
     shifts = torch.arange(0, bits * count, bits, device=packed.device)
-    return ((words[:, :, None] >> shifts) & (2**bits - 1)).view(len(packed), -1)
+    codes: torch.Tensor = (words[:, :, None] >> shifts) & (2**bits - 1)
+    return codes.view(len(packed), -1)
 
 
 class Rows(nn.Module):
@@ -127,31 +132,52 @@ rows_of.register(Microscaled)(MicroscaledRows)
 rows_of.register(Codebooks)(CodebookRows)
 
 
-class StoredRows(nn.Module):
+class Parts(nn.Module):
+    """What a layer has beside its grid, in tensors; None for what it does not have or what is `covered` elsewhere."""
+
+    input_scales: torch.Tensor | None  # (in,)
+    scale: torch.Tensor | None  # (1,)
+    column_places: torch.Tensor | None  # (count,)
+    column_values: torch.Tensor  # (out, count)
+    sparse_rows: torch.Tensor  # (count,)
+    sparse_columns: torch.Tensor
+    sparse_values: torch.Tensor | None
+    left: torch.Tensor  # (out, rank)
+    right: torch.Tensor | None  # (rank, in)
+
+    def __init__(self, layer: Layer, covered: Collection[str], device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__()
+        part: dict[str, Any] = {name: None if name in covered else getattr(layer, name) for name in PARTS}
+        columns, sparse, low_rank = part["columns"], part["sparse"], part["low_rank"]
+        held: dict[str, Array | None] = {
+            "input_scales": part["input_scales"],
+            "scale": part["scale"],
+            "column_places": columns and columns.places,
+            "column_values": columns and columns.values,
+            "sparse_rows": sparse and sparse.places[:, 0],
+            "sparse_columns": sparse and sparse.places[:, 1],
+            "sparse_values": sparse and sparse.values,
+            "left": low_rank and low_rank.left.T,
+            "right": low_rank and low_rank.right,
+        }
+        for name, array in held.items():
+            tensor = None if array is None else to_torch(array)
+            if tensor is not None:
+                tensor = tensor.to(device, dtype if tensor.is_floating_point() else torch.int64)
+            self.register_buffer(name, tensor)
+
+
+class StoredRows(Parts):
     """The rows of a described layer's matrix: grid, scale, columns, single weights, low rank and scales of inputs.
 
     Of a layer with a rotation they are those of the rotated matrix, as long as its padded inputs.
     """
 
     def __init__(self, layer: Layer, device: torch.device) -> None:
-        super().__init__()
+        super().__init__(layer, (), device, torch.float32)
         assert layer.grid is not None
         self.grid = rows_of(layer.grid, device)
         self._width = None if layer.rotation is not None else layer.grid.in_features  # rotated rows are padded ones
-        held = {
-            "scale": layer.scale,
-            "input_scales": layer.input_scales,
-            "column_places": layer.columns and layer.columns.places.astype(np.int64),
-            "column_values": layer.columns and layer.columns.values,
-            "sparse_rows": layer.sparse and layer.sparse.places[:, 0].astype(np.int64),
-            "sparse_columns": layer.sparse and layer.sparse.places[:, 1].astype(np.int64),
-            "sparse_values": layer.sparse and layer.sparse.values,
-            "left": layer.low_rank and layer.low_rank.left,
-            "right": layer.low_rank and layer.low_rank.right,
-        }
-        for name, array in held.items():
-            tensor = None if array is None else to_torch(array).to(device)
-            self.register_buffer(name, tensor.float() if tensor is not None and tensor.is_floating_point() else tensor)
 
     def forward(self, numbers: torch.Tensor) -> torch.Tensor:
         """(n,) rows → (n, in) float32."""
@@ -160,14 +186,14 @@ class StoredRows(nn.Module):
             dense = dense * self.scale
         if self.column_places is not None:
             dense = dense.index_copy(1, self.column_places, self.column_values[numbers])
-        if self.sparse_rows is not None:
-            added = (numbers[:, None] == self.sparse_rows) * self.sparse_values  # (n, count)
-            dense = dense.index_add(1, self.sparse_columns, added)
-        if self.left is not None:
-            dense = dense + self.left[:, numbers].T @ self.right
+        if self.sparse_values is not None:
+            here = numbers[:, None] == self.sparse_rows  # (n, count)
+            dense = dense.index_add(1, self.sparse_columns, torch.where(here, self.sparse_values, 0))
+        if self.right is not None:
+            dense = dense + self.left[numbers] @ self.right
         return dense if self.input_scales is None else dense * self.input_scales
 
     def matrix(self) -> torch.Tensor:
         """All of them, (out, in) float32."""
         numbers = torch.arange(self.grid.out_features, device=next(self.buffers()).device)
-        return torch.cat([self(part) for part in numbers.split(ROWS_AT_ONCE)])
+        return torch.cat([self(part) for part in torch.split(numbers, ROWS_AT_ONCE)])

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pytest_quantbench.engines.output_head import HEAD
-from pytest_quantbench.engines.published_names import is_of_other_senses, refuse_unlike, renamed
+from pytest_quantbench.engines.parameters import Origin
+from pytest_quantbench.engines.published_names import HEAD, is_of_other_senses, refuse_unlike, renamed
 from pytest_quantbench.engines.torch.config_reading import CANNOT
 from pytest_quantbench.engines.torch.skeleton import shapes, stored_turned
 from pytest_quantbench.errors import ModelError
@@ -30,6 +30,8 @@ PREFIXES: tuple[Mapping[str, str], ...] = (
     {"language_model.model.": "model.", "language_model.": ""},
     {"language_model.": "model.", "model.language_model.lm_head.": "lm_head."},
 )
+STACKING, TURNING = ["MergeModulelist"], ["Transpose"]  # Transformers' names for it
+MATRIX = 2  # dimensions
 # What older versions of Transformers stored beside the weights, and what is computed now.
 COMPUTED = re.compile(r".*(rotary_emb\.inv_freq|position_ids|(attn|attention)\.(masked_)?bias)")
 
@@ -160,3 +162,21 @@ class _Table:
         is_head = name in self._tied or (HEAD in self._tied and name.endswith("." + HEAD))
         ignored = any(each.search(name) for each in self._ignored)
         return is_head or ignored or COMPUTED.fullmatch(name) is not None or is_of_other_senses(name)
+
+
+def origin(making: Making, *, turned: bool, shapes: Mapping[str, tuple[int, ...]]) -> Origin:
+    """Where a parameter comes from. `turned`: its last two dimensions are exchanged after Transformers made it;
+    `shapes`: of the published tensors.
+
+    A stack whose matrices are joined from several tensors each, such as gate and up projection, is `made`.
+    """
+    sources = making.published
+    matrix = len(shapes[sources[0]]) == MATRIX
+    if len(sources) == 1 and making.operations in ([], TURNING):
+        if (making.operations == TURNING) == turned:
+            return Origin(form="same", sources=sources)
+        if matrix:
+            return Origin(form="turned", sources=sources)
+    if making.operations == STACKING and matrix and not turned:
+        return Origin(form="stack", sources=sources)
+    return Origin(form="made", sources=sources)

@@ -14,7 +14,7 @@ from torch_models import filled
 from transformers_models import SMALL, older, save
 
 TOKENS = np.random.default_rng(0).integers(3, 300, 40)[None]
-FEW = ("llama-defaults", "gemma3-tied", "gpt2")  # the others take a minute together
+FEW = ("llama-defaults", "gemma3_text-tied", "gpt2")  # the others take a minute together
 
 
 @pytest.mark.parametrize("spelling", ["Transformers 5", "Transformers 4"])

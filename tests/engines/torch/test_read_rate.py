@@ -9,9 +9,11 @@ from pytest_quantbench.engines.torch import device
 
 
 def test_memory_is_read_at_a_rate_that_memory_has():
-    found = device.read_bytes_per_second(torch.device("cpu"))
+    found = device.read_bytes_per_second(torch.device("cpu"), 10**8)
     assert 1e8 < found < 1e13
-    assert found > bandwidth.on_one_thread() / 10  # PyTorch's sum is no slower than numpy's, give or take other load
+    assert (
+        found > bandwidth.on_one_thread(10**8) / 10
+    )  # PyTorch's sum is no slower than numpy's, give or take other load
 
 
 def test_an_accelerator_is_asked_for_several_sums_at_once(monkeypatch):
@@ -19,5 +21,5 @@ def test_an_accelerator_is_asked_for_several_sums_at_once(monkeypatch):
     waited = []
     monkeypatch.setattr(device, "wait", waited.append)
     meta = torch.device("meta")
-    assert device.read_bytes_per_second(meta) > 1e11
+    assert device.read_bytes_per_second(meta, 10**9) > 1e11
     assert waited == [meta] * (1 + bandwidth.REPEATS)

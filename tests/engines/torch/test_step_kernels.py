@@ -83,7 +83,7 @@ def test_operations_are_registered_as_pytorch_wants_them(op):
     )
 
 
-class Small(torch.nn.Module):
+class Small(torch.nn.Module):  # type: ignore[name-defined]
     """A step with everything that a binding has to tell apart: views, memory that is written, what never changes."""
 
     def __init__(self):
@@ -129,7 +129,7 @@ def test_what_does_not_change_is_not_done_again():
 
 
 def test_what_hangs_on_values_is_told():
-    class Branching(torch.nn.Module):
+    class Branching(torch.nn.Module):  # type: ignore[name-defined]
         def forward(self, x):
             return x + 1 if x.sum() > 0 else x - 1
 

@@ -29,6 +29,7 @@ KERNELS: tuple[Kernel, ...] = (
     *cuda.KERNELS,
     _lazy("rows of 16-bit numbers", "cpu", "cpu.rows"),
     _lazy("codes in groups", "cpu", "cpu.codes_in_groups"),
+    _lazy("codebooks", "cpu", "cpu.codebooks"),
     Kernel(name=dense.DECODED, devices=frozenset({"cpu", "cuda", "mps"}), fits=dense.anything, make=dense.decoded),
 )
 

@@ -5,15 +5,14 @@ there is no kernel is decoded once, into the type of the activations, and its ke
 count it.
 """
 
-import numpy as np
 import torch
 from torch.nn import functional
 
+from pytest_quantbench.engines.torch.arrays import to_torch
 from pytest_quantbench.engines.torch.kernels.protocol import ALL, Decode, Product
 from pytest_quantbench.quantizers import Array, Layer
 
 DECODED = "decoded"
-TYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}  # by numpy's name
 
 
 class Dense(Product):
@@ -44,11 +43,7 @@ def decoded(layer: Layer, decode: Decode, device: torch.device, dtype: torch.dty
 
 def tensor_of(array: Array | torch.Tensor) -> torch.Tensor:
     """A matrix as PyTorch's, sharing memory where that can be."""
-    if isinstance(array, torch.Tensor):
-        return array
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
+    return array if isinstance(array, torch.Tensor) else to_torch(array)
 
 
 def anything(layer: Layer, device: torch.device, dtype: torch.dtype) -> bool:

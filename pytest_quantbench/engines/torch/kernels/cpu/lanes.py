@@ -14,10 +14,12 @@ import numpy as np
 
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instructions
 from pytest_quantbench.engines.torch.kernels.cpu.numbers import Numbers, scale_of
-from pytest_quantbench.engines.torch.kernels.cpu.skeleton import ROWS, TOGETHER
+from pytest_quantbench.engines.torch.kernels.cpu.skeleton import TOGETHER
 from pytest_quantbench.engines.torch.kernels.cpu.writing import Code, Value, Variable
 from pytest_quantbench.quantizers import Array
 
+ROWS = 32  # of a tile
+AHEAD = 8192  # bytes that are fetched before they are needed: two pages, at whose ends the machine's own fetching stops
 RUN = 32  # codes of a row that are written out one after the other
 
 
@@ -26,11 +28,11 @@ def unit(bits: int) -> int:
     return 32 // math.gcd(32, bits)
 
 
-def tiled(rows: Array) -> Array:
-    """(out, columns) → (tiles, columns, 32), with zeros for rows that are missing in the last tile."""
-    outs, columns = rows.shape
-    padded = np.pad(rows, ((0, -outs % ROWS), (0, 0)))
-    return np.ascontiguousarray(padded.reshape(-1, ROWS, columns).swapaxes(1, 2))
+def tiled(matrix: Array, rows: int = ROWS) -> Array:
+    """(out, columns) → (tiles, columns, rows), with zeros for rows that are missing in the last tile."""
+    outs, columns = matrix.shape
+    padded = np.pad(matrix, ((0, -outs % rows), (0, 0)))
+    return np.ascontiguousarray(padded.reshape(-1, rows, columns).swapaxes(1, 2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,8 @@ class Lanes:
 
 class LanesGrid:
     """Writes the products of one kind of codes."""
+
+    rows, together = ROWS, TOGETHER
 
     def __init__(self, kind: Lanes, cpu: Instructions) -> None:
         self.kind, self.cpu = kind, cpu
@@ -127,6 +131,8 @@ class LanesGrid:
         bits, lanes = self.kind.bits, self.cpu.lanes
         size = unit(bits)
         for start in range(0, count, size):
+            for line in range(size * bits // 16):  # of 64 bytes
+                codes.prefetch(start * bits // 8 * ROWS + line * 64 + AHEAD)
             words = [
                 [
                     codes.load((start * bits // 32 + word) * ROWS + part * lanes, "i32", lanes)

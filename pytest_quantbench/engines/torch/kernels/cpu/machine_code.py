@@ -92,7 +92,8 @@ def compiled(code: Code) -> MachineCode:
     module.verify()
     machine = _machine()
     tuning = llvm.create_pipeline_tuning_options(speed_level=2)
-    tuning.loop_unrolling = False  # the writer unrolls what is worth it
+    # The writer unrolls what is worth it, and writes vectors itself.
+    tuning.loop_unrolling = tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_interleaving = False
     passes = llvm.create_pass_builder(machine, tuning)
     passes.getModulePassManager().run(module, passes)
     engine = llvm.create_mcjit_compiler(module, machine)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pytest_quantbench.engines.torch.kernels.cpu.lanes import tiled
-from pytest_quantbench.engines.torch.kernels.cpu.skeleton import ROWS, Beside
+from pytest_quantbench.engines.torch.kernels.cpu.lanes import ROWS, tiled
+from pytest_quantbench.engines.torch.kernels.cpu.skeleton import Beside
 from pytest_quantbench.engines.torch.kernels.dense import tensor_of
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.layer import Columns, LowRank, Sparse
@@ -30,8 +30,8 @@ def possible(layer: Layer) -> bool:
     return layer.sparse is None or layer.columns is None
 
 
-def parts_of(layer: Layer, rows: int, inputs: int, padded: int) -> Parts:
-    """Of an (out, in) matrix, whose grid has rows of `padded` inputs. A rule takes the scales out."""
+def parts_of(layer: Layer, rows: int, inputs: int, padded: int, tile: int = ROWS) -> Parts:
+    """Of an (out, in) matrix in tiles of so many rows, whose grid has `padded` inputs. A rule takes the scales out."""
     scaled = layer.input_scales is not None and layer.input_rule is None
     thin = layer.low_rank is not None or layer.columns is not None
     beside = Beside(
@@ -48,10 +48,10 @@ def parts_of(layer: Layer, rows: int, inputs: int, padded: int) -> Parts:
         arrays["scale"] = _floats(layer.scale)
     numbers = {"rows": rows, "inputs": inputs, "padded": padded}
     if thin:
-        arrays |= _thin(layer.low_rank, layer.columns, rows, padded)
+        arrays |= _thin(layer.low_rank, layer.columns, rows, padded, tile)
         numbers |= {"rank": len(arrays["right"]), "picked": len(arrays["places"])}
     if layer.sparse is not None:
-        arrays |= _sparse(layer.sparse, rows)
+        arrays |= _sparse(layer.sparse, rows, tile)
     tensors = {name: tensor_of(array) for name, array in arrays.items()}
     covers = COVERED | ({"input_scales"} if scaled else set())
     return Parts(beside=beside, arrays=tensors, numbers=numbers, covers=frozenset(covers))
@@ -61,8 +61,8 @@ def _floats(array: Array) -> Array:
     return np.ascontiguousarray(array, np.float32).reshape(-1)
 
 
-def _thin(low_rank: LowRank | None, columns: Columns | None, rows: int, padded: int) -> dict[str, Array]:
-    """`left` (tiles, components, 32), `right` (rank, padded), and the `places` of inputs that are components, too."""
+def _thin(low_rank: LowRank | None, columns: Columns | None, rows: int, padded: int, tile: int) -> dict[str, Array]:
+    """`left` (tiles, components, rows), `right` (rank, padded), and the `places` of inputs that are components, too."""
     left, right = np.zeros((0, rows), np.float32), np.zeros((0, padded), np.float32)
     places = np.zeros(0, np.int64)
     if low_rank is not None:
@@ -71,16 +71,16 @@ def _thin(low_rank: LowRank | None, columns: Columns | None, rows: int, padded: 
     if columns is not None:
         left = np.concatenate([left, columns.values.astype(np.float32).T])
         places = columns.places.astype(np.int64)
-    return {"left": tiled(left.T), "right": np.ascontiguousarray(right), "places": places}
+    return {"left": tiled(left.T, tile), "right": np.ascontiguousarray(right), "places": places}
 
 
-def _sparse(sparse: Sparse, rows: int) -> dict[str, Array]:
+def _sparse(sparse: Sparse, rows: int, tile: int) -> dict[str, Array]:
     """Single weights by tile: `sparse_starts` (tiles + 1,), and the rows, columns and values of each."""
     order = np.argsort(sparse.places[:, 0], kind="stable")
     at = sparse.places[order].astype(np.int64)
-    tiles = -(-rows // ROWS)
+    tiles = -(-rows // tile)
     return {
-        "sparse_starts": np.searchsorted(at[:, 0], np.arange(tiles + 1) * ROWS).astype(np.int64),
+        "sparse_starts": np.searchsorted(at[:, 0], np.arange(tiles + 1) * tile).astype(np.int64),
         "sparse_rows": np.ascontiguousarray(at[:, 0]),
         "sparse_columns": np.ascontiguousarray(at[:, 1]),
         "sparse_values": sparse.values[order].astype(np.float32),

@@ -1,7 +1,7 @@
 """The module that runs a compiled kernel, and the operator of PyTorch's by which graphs contain it."""
 
 import ctypes
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Protocol
@@ -10,7 +10,8 @@ import torch
 
 from pytest_quantbench.engines.torch.kernels.cpu import machine_code, skeleton
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instructions, MachineCode
-from pytest_quantbench.engines.torch.kernels.cpu.skeleton import CALL, ROWS, Beside, Grid
+from pytest_quantbench.engines.torch.kernels.cpu.skeleton import CALL, Beside, Grid
+from pytest_quantbench.engines.torch.kernels.cpu.writing import CACHE_LINE
 from pytest_quantbench.engines.torch.kernels.protocol import Product
 
 VARYING = CALL.index(machine_code.TILES)  # so many slots are different with every call
@@ -63,16 +64,19 @@ class CpuProduct(Product):
         numbers: Mapping[str, int],
         kernel: str,
         covers: frozenset[str],
+        shared: Collection[str] = (),
     ) -> None:
-        """`arrays` become buffers; `numbers` has `rows`, `inputs`, `padded`, and what the kind of kernel wants."""
+        """`arrays` become buffers; `numbers` has `rows`, `inputs`, `padded`, and what the kind of kernel wants. Arrays
+        that are `shared` with other matrices stay in the cache: they are not read from memory again.
+        """
         super().__init__()
         PLANS[plan.key] = plan
         for name, array in arrays.items():
-            self.register_buffer(name, array)
+            self.register_buffer(name, array if name == "weight" else aligned(array))
         self.key, self.kernel, self.covers = plan.key, kernel, covers
-        self.bytes_per_token = sum(array.nbytes for array in arrays.values())
+        self.bytes_per_token = sum(array.nbytes for name, array in arrays.items() if name not in shared)
         self.rows = numbers["rows"]
-        known = {machine_code.TILES: -(-self.rows // ROWS), **numbers}
+        known = {machine_code.TILES: -(-self.rows // plan.kind.grid(plan.cpu).rows), **numbers}
         slots = code_slots(plan)
         self._names = [slot for slot in slots if slot in arrays]
         self._numbers = [ARRAY if slot in arrays else known[slot] for slot in slots]
@@ -108,6 +112,11 @@ class CpuProduct(Product):
     def __getstate__(self) -> dict[str, Any]:
         """A copy makes a job of its own."""
         return {**self.__dict__, "_job": None}
+
+
+def aligned(array: torch.Tensor) -> torch.Tensor:
+    """In memory that begins with a cache line, as PyTorch's own does, so that no vector lies in two."""
+    return array.clone() if array.data_ptr() % CACHE_LINE else array
 
 
 class _Job:

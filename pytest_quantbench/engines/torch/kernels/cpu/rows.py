@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instructions, instructions
 from pytest_quantbench.engines.torch.kernels.cpu.product import CpuProduct, Plan
-from pytest_quantbench.engines.torch.kernels.cpu.skeleton import ROWS, Beside
+from pytest_quantbench.engines.torch.kernels.cpu.skeleton import TOGETHER, Beside
 from pytest_quantbench.engines.torch.kernels.cpu.writing import Code, Value, Variable
 from pytest_quantbench.engines.torch.kernels.dense import decoded, tensor_of
 from pytest_quantbench.engines.torch.kernels.protocol import ALL, Decode, Product
@@ -21,6 +21,7 @@ from pytest_quantbench.quantizers import Layer
 
 Type: TypeAlias = Literal["bfloat16", "float16"]
 TYPES: dict[torch.dtype, Type] = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
+ROWS = 32  # of a tile
 ABREAST = 4  # rows
 STEP = 32  # inputs, of which rows have a multiple
 
@@ -39,7 +40,7 @@ class Rows:
 class RowsGrid:
     """Writes products with the rows of a matrix."""
 
-    slots = ("weight",)
+    rows, together, slots = ROWS, TOGETHER, ("weight",)
 
     def __init__(self, kind: Rows, cpu: Instructions) -> None:
         self.kind, self.lanes = kind, cpu.lanes

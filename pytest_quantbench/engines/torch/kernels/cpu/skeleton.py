@@ -1,4 +1,4 @@
-"""What all kernels for a CPU have in common: tiles of 32 rows, a few tokens at a time, and what stands beside a grid.
+"""What all kernels for a CPU have in common: tiles of rows, a few tokens at a time, and what stands beside a grid.
 
 A job is done for up to four tokens together, because what a weight costs is to fetch and to decode it. For them the
 inputs are made ready first (`before`), by every thread for itself; then each tile gives its rows' products.
@@ -11,8 +11,7 @@ from typing import Protocol
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import TILES, Instructions
 from pytest_quantbench.engines.torch.kernels.cpu.writing import Code, Value, Variable
 
-ROWS = 32  # of a tile
-TOGETHER = 4  # tokens
+TOGETHER = 4  # tokens that most grids do at once
 CALL = ("x", "x_stride", "y", "y_stride", "tokens", TILES, "rows", "inputs", "padded")  # strides in numbers
 
 
@@ -42,6 +41,9 @@ class Beside:
 class Grid(Protocol):
     """How the products of a grid are written. An instance writes one function."""
 
+    rows: int  # of a tile
+    together: int  # tokens: those that it does at once, where there are so many
+
     @property
     def slots(self) -> tuple[str, ...]:
         """What a job holds of it."""
@@ -61,10 +63,10 @@ def written(grid: Grid, beside: Beside, cpu: Instructions) -> Code:
     code = Code((*CALL, *beside.slots, *grid.slots))
     writer = _Writer(code, grid, beside, cpu)
     tokens = code.slot("tokens")
-    together = tokens // TOGETHER * TOGETHER
-    for first in code.loop(code.number(0), together, TOGETHER):
-        writer.some(first, TOGETHER)
-    for first in code.loop(together, tokens):
+    together = tokens // grid.together * grid.together
+    for first in code.loop(code.number(0), together, grid.together):
+        writer.some(first, grid.together)
+    for first in code.loop(together, tokens) if grid.together > 1 else ():
         writer.some(first, 1)
     code.builder.ret_void()
     return code
@@ -73,13 +75,14 @@ def written(grid: Grid, beside: Beside, cpu: Instructions) -> Code:
 class _Writer:
     def __init__(self, code: Code, grid: Grid, beside: Beside, cpu: Instructions) -> None:
         self.code, self.grid, self.beside, self.lanes = code, grid, beside, cpu.lanes
+        self.rows = grid.rows
         self.padded = code.slot("padded")
-        self.last = code.scratch(code.number(ROWS), "f32")
+        self.last = code.scratch(code.number(self.rows), "f32")
         if beside.copied:
-            self.copies = code.scratch(self.padded * TOGETHER, "f32")
+            self.copies = code.scratch(self.padded * grid.together, "f32")
         if beside.thin:
             self.thin = code.slot("rank") + code.slot("picked")
-            self.factors = code.scratch(self.thin * TOGETHER, "f32")
+            self.factors = code.scratch(self.thin * grid.together, "f32")
         grid.reserve(code)
 
     def some(self, first: Value, tokens: int) -> None:
@@ -144,19 +147,19 @@ class _Writer:
             for product in (each for rows in products for each in rows):
                 product.set(product.get() * scale)
         if self.beside.thin:
-            left = code.slot("left", "pointer").at(tile * self.thin * ROWS, "f32")
+            left = code.slot("left", "pointer").at(tile * self.thin * self.rows, "f32")
             for component in code.loop(code.number(0), self.thin):
-                for part in range(ROWS // self.lanes):
-                    column = left.load(component * ROWS + part * self.lanes, "f32", self.lanes)
+                for part in range(self.rows // self.lanes):
+                    column = left.load(component * self.rows + part * self.lanes, "f32", self.lanes)
                     for token, rows in enumerate(products):
                         factor = self.factors.load(self.thin * token + component, "f32").spread(self.lanes)
                         rows[part].set(column.times_plus(factor, rows[part].get()))
 
     def _store(self, tile: Value, rows: Sequence[Variable], output: Value) -> None:
         """Write a tile's rows, of which the last tile may have less."""
-        code, first = self.code, tile * ROWS
+        code, first = self.code, tile * self.rows
         left = code.slot("rows") - first
-        whole = code.number(ROWS - 1).below(left)
+        whole = code.number(self.rows - 1).below(left)
         with code.builder.if_else(whole.held) as (all_there, some_there):
             with all_there:
                 for part, each in enumerate(rows):

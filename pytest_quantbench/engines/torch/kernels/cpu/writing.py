@@ -13,6 +13,7 @@ KINDS = {
     "i8": ir.IntType(8), "i16": ir.IntType(16), "i32": ir.IntType(32), "i64": ir.IntType(64),
     "f16": ir.HalfType(), "f32": ir.FloatType(), "pointer": ir.PointerType(),
 }  # fmt: skip
+CACHE_LINE = 64
 PART = ir.FunctionType(ir.VoidType(), [KINDS["pointer"], KINDS["i64"], KINDS["i64"]])  # a job, first tile, last + 1
 WHOLE = ir.FunctionType(ir.VoidType(), [KINDS["pointer"]])
 Plain: TypeAlias = int | float
@@ -118,6 +119,15 @@ class Value:
         wanted = ir.VectorType(KINDS[kind], lanes) if lanes else KINDS[kind]
         return Value(self.code, self.code.builder.load(self.at(index, kind).held, align=1, typ=wanted))
 
+    def prefetch(self, index: "Value | int") -> None:
+        """Have a cache line fetched that will be read soon, from so many bytes behind this address on."""
+        flags = [Value(self.code, ir.Constant(KINDS["i32"], flag)) for flag in (0, 3, 1)]  # to read, often, data
+        arguments = [self.at(index, "i8"), *flags]
+        types = [each.held.type for each in arguments]
+        known = self.code.module.globals.get("llvm.prefetch.p0")
+        function = known or ir.Function(self.code.module, ir.FunctionType(ir.VoidType(), types), "llvm.prefetch.p0")
+        self.code.builder.call(function, [each.held for each in arguments])
+
     def store(self, index: "Value | int", value: "Value", kind: str) -> None:
         """The reverse of `load`."""
         self.code.builder.store(value.held, self.at(index, kind).held, align=1)
@@ -198,6 +208,7 @@ class Code:
         """The address of memory for so many numbers, until the function ends. To be asked for outside of loops."""
         place = self.builder.alloca(KINDS[kind], size=count.held)
         place.type = KINDS["pointer"]  # anything may be stored there
+        place.align = CACHE_LINE
         return Value(self, place)
 
     def intrinsic(self, name: str, returns: Any, *arguments: Value, loose: bool = False) -> Value:

@@ -15,6 +15,9 @@ from pytest_quantbench.engines.torch.kernels.cuda.striped_words import can_be_st
 from pytest_quantbench.engines.torch.kernels.protocol import Decode, Kernel, Product
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Layer
+from pytest_quantbench.quantizers.layer import Codebooks
+
+LENGTHS = (1, 2, 4, 8, 16)  # of vectors
 
 
 class FromGrid(Product):
@@ -46,7 +49,7 @@ def _maker(module: str, of: str, kernel: str) -> Callable[[Layer, Decode, torch.
                 f"another engine with --engine."
             ) from error
         product = cast(Make, getattr(found, of))(layer, device, kernel)
-        for tokens in (1, 2):
+        for tokens in (1, 2, 17):  # a step of decoding, of several texts, a prompt
             product.direct(torch.zeros(tokens, product.columns, dtype=dtype, device=device))
         return product
 
@@ -57,4 +60,15 @@ def _kernel(name: str, fits: Callable[[Layer, torch.device, torch.dtype], bool],
     return Kernel(name=name, devices=frozenset({"cuda"}), fits=fits, make=_maker(module, of, name))
 
 
-KERNELS: tuple[Kernel, ...] = (_kernel("codes, Triton", _takes_codes, "coded_product", "Coded"),)
+def _takes_words(layer: Layer, device: torch.device, dtype: torch.dtype) -> bool:
+    grid = layer.grid
+    if not isinstance(grid, Codebooks) or dtype.itemsize != 2 or grid.length not in LENGTHS:
+        return False
+    count = int(grid.words.shape[1])
+    return count & (count - 1) == 0
+
+
+KERNELS: tuple[Kernel, ...] = (
+    _kernel("codes, Triton", _takes_codes, "coded_product", "Coded"),
+    _kernel("codebooks, Triton", _takes_words, "codebook_product", "Worded"),
+)

@@ -9,15 +9,14 @@ import torch
 from torch.nn import functional
 
 from pytest_quantbench.engines.torch.kernels.cuda import FromGrid
+from pytest_quantbench.engines.torch.kernels.cuda.codebook_codes import narrowed
 from pytest_quantbench.engines.torch.kernels.cuda.coded_operators import coded_matmul, coded_matvec
 from pytest_quantbench.engines.torch.kernels.cuda.jitted import matvec
 from pytest_quantbench.engines.torch.kernels.cuda.launching import next_power
 from pytest_quantbench.engines.torch.kernels.cuda.striped_words import WIDTHS, group_of, striped
 from pytest_quantbench.engines.torch.kernels.dense import tensor_of
-from pytest_quantbench.quantizers import Array, Layer
+from pytest_quantbench.quantizers import Layer
 from pytest_quantbench.quantizers.layer import Affine, LowRank, Microscaled, Sparse, padding
-
-LOSS = 2.0**-12  # of a low-rank factor's size that float16 may cost
 
 
 class Coded(FromGrid):
@@ -107,11 +106,4 @@ def _of_low_rank(low_rank: LowRank | None) -> dict[str, torch.Tensor | None]:
         return dict.fromkeys(("left", "right"))
     more = next_power(len(low_rank.left)) - len(low_rank.left)
     left, right = (np.pad(factor, ((0, more), (0, 0))) for factor in (low_rank.left, low_rank.right))
-    return {"left": _narrowed(np.ascontiguousarray(left.T)), "right": _narrowed(right)}
-
-
-def _narrowed(factor: Array) -> torch.Tensor:
-    """As float16, where that is as good as the activations are."""
-    half = np.clip(factor, -65504, 65504).astype(np.float16)
-    lost = np.linalg.norm(half.astype(np.float32) - factor)
-    return torch.from_numpy(half if lost <= LOSS * np.linalg.norm(factor) else factor)
+    return {"left": narrowed(np.ascontiguousarray(left.T)), "right": narrowed(right)}
