@@ -5,6 +5,7 @@ from its config, such as the frequencies of rotary positions, is no weight and i
 model's own code.
 """
 
+import sys
 from typing import Any
 
 import torch
@@ -55,12 +56,17 @@ def _built(config: Any, dtype: torch.dtype) -> Any:
             f"Unsupported architecture: Transformers has no causal language model for {config.model_type!r}."
         )
     maker: Any = transformers.AutoModelForCausalLM
-    attention = ATTENTION if known[type(config)]._supports_attention_backend else OWN_ATTENTION
+    attention = ATTENTION if _asks_for_attention(known[type(config)]) else OWN_ATTENTION
     with no_init_weights(), torch.device("meta"):
         model = maker.from_config(config, dtype=dtype, attn_implementation=attention, experts_implementation=EXPERTS)
     model.tie_weights()
     _compute_buffers(model)
     return model
+
+
+def _asks_for_attention(kind: Any) -> bool:
+    """Whether a class of models looks for its attention in Transformers' table; some that do are not marked."""
+    return kind._supports_attention_backend or hasattr(sys.modules[kind.__module__], "ALL_ATTENTION_FUNCTIONS")
 
 
 def _turn(model: nn.Module) -> None:
