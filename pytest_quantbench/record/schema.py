@@ -17,8 +17,7 @@ Schema history
      and clocks; percentiles of token gaps, the time to the first token with its interval, the process's memory;
      intervals of accuracies and perplexities themselves; the least cosine; what it costs where a price was given;
      the commands that it was measured by
-  7  the engine, its walks' activations, and whether its speed is judged here; the roofline of T1: bytes that a token
-     reads, how fast memory is read, shares of what that allows, kernels
+  7  the engine, its walks' activations, whether its speed is judged; T1's roofline and kernels
 
 Files of schemas 3 to 6 are read too (see older_schemas).
 """
@@ -72,8 +71,7 @@ class Compression:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Throughput:
     """T1. `p95_tps` is the rate that 95 % of the runs reach or exceed. A drift is how much faster (above 0) a fixed
-    product ran after the runs than before; `probe_change` how much faster beside these runs than beside the
-    reference's.
+    product ran after the runs than before; `probe_change` how much faster beside them than beside the reference's.
     """
 
     mean_tps: float

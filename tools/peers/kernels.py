@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pytest_quantbench.engines.torch.device import read_bytes_per_second
 from pytest_quantbench.engines.torch.kernels import product_for
 from pytest_quantbench.engines.torch.kernels.cpu.product import CpuProduct, code_of
 from pytest_quantbench.quantizers import Array, Layer
@@ -187,7 +186,7 @@ def seconds(parts: Sequence[Sequence[Made]], tokens: int) -> tuple[float, ...]:
     others' work does not touch, or seconds on the wall of several.
     """
     inputs = {ins: torch.randn(tokens, ins) for ins in {each.ins for part in parts for each in part}}
-    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    clock = _clock()
     rounds = []
     for _ in range(10):
         times = [clock()]
@@ -199,13 +198,28 @@ def seconds(parts: Sequence[Sequence[Made]], tokens: int) -> tuple[float, ...]:
     return min(rounds[1:], key=sum)
 
 
+def read_bytes_per_second() -> float:
+    """Of a sum of an array that is much larger than the caches, by the same clock."""
+    held = torch.ones(2**25, dtype=torch.int64)
+    clock, spent = _clock(), []
+    for _ in range(5):
+        began = clock()
+        held.sum()
+        spent.append(clock() - began)
+    return held.nbytes / min(spent[1:])
+
+
+def _clock() -> Callable[[], float]:
+    return time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+
+
 def lines(names: Sequence[str], tokens: int) -> Iterator[list[str]]:
     """A line for each, as soon as it is measured."""
     for name in names:
         layers, head = made(name)
         both = seconds((layers, head), tokens)
         rate = sum(each.held_bytes for each in (*layers, *head)) / sum(both)
-        bandwidth = read_bytes_per_second(CPU)
+        bandwidth = read_bytes_per_second()
         times = [f"{1e3 * spent / tokens:.2f}" for spent in (sum(both), *both)]
         kernels = ", ".join(sorted({each.kernel for each in layers}))
         print(name, *times, file=sys.stderr)

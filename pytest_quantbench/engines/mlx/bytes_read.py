@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from pytest_quantbench.engines import bandwidth
+from pytest_quantbench.engines.mlx.codebook_layer import CodebookLinear
 from pytest_quantbench.engines.mlx.host_products import backend
 
 
@@ -45,6 +46,8 @@ def read_bytes_per_second(held: int) -> float:
 
 
 def _kernel(module: nn.Module) -> str:
+    if isinstance(module, CodebookLinear):
+        return module.kernel
     if "scales" not in module:
         return f"matmul, {str(module['weight'].dtype).removeprefix('mlx.core.')}"
     return f"quantized_matmul, {module.mode}, {module.bits} bits"

@@ -12,15 +12,16 @@ A chunk of tables is made at a time, so that they stay in the second cache while
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instructions
+from pytest_quantbench.engines.torch.kernels.cpu.machine_code import TILES, Instructions
 from pytest_quantbench.engines.torch.kernels.cpu.numbers import scale_of
-from pytest_quantbench.engines.torch.kernels.cpu.writing import KINDS, Code, Value, Variable
+from pytest_quantbench.engines.torch.kernels.cpu.writing import CACHE_LINE, KINDS, Code, Value, Variable
 
 ROWS, HALF = 128, 64  # of a tile; that look up together
 WORDS = 256  # places of a table
 PLANES = 3
 AHEAD = 4096  # bytes of codes that are fetched before they are needed
 CHUNK = 256  # tables: so many bytes can be added in 16 bits
+FETCHED = 6  # cache lines of codes, while 64 numbers of a table are made
 MAGIC = 1.5 * 2**23  # added to a number, it leaves it rounded in the lowest bits
 ZERO = 2**22  # what stands there for zero
 TINY = 1e-30
@@ -48,7 +49,7 @@ class TablesGrid:
 
     def __init__(self, kind: Tables, cpu: Instructions) -> None:
         self.kind, self.lanes = kind, cpu.lanes
-        self.chunk = CHUNK // kind.stages * kind.stages
+        self.chunk = self.most // kind.stages * kind.stages  # tables
 
     def reserve(self, code: Code) -> None:
         """Sums of the rows, a chunk of tables, and their unit."""
@@ -66,13 +67,14 @@ class TablesGrid:
         for first in code.loop(code.number(0), lookups, self.chunk):
             rest = lookups - first
             count = rest.below(self.chunk).either(rest, code.number(self.chunk))
-            self._fill(code, source, factor, first // self.kind.stages, count // self.kind.stages)
-            for tile in code.loop(code.begin, code.end):
-                codes = code.slot("codes", "pointer").at((tile * lookups + first) * ROWS, "i8")
-                self.look_up(code, codes, self.sums.at((tile - code.begin) * ROWS, "f32"), count)
+            codes = code.slot("codes", "pointer").at((first * code.slot(TILES) + count * code.begin) * ROWS, "i8")
+            self._fill(code, source, factor, first // self.kind.stages, count // self.kind.stages, codes)
+            for tile in code.loop(code.number(0), code.end - code.begin):
+                self.look_up(code, codes.at(tile * count * ROWS, "i8"), self.sums.at(tile * ROWS, "f32"), count)
 
-    def _fill(self, code: Code, source: Value, factor: Value, first: Value, count: Value) -> None:
-        """Make the tables of some vectors of inputs."""
+    def _fill(self, code: Code, source: Value, factor: Value, first: Value, count: Value, codes: Value) -> None:
+        """Make the tables of some vectors of inputs, while the codes that will look there up come from memory."""
+        ahead = code.variable(codes)
         length, stages, lanes = self.kind.length, self.kind.stages, self.lanes
         words, size = code.slot("words", "pointer"), self.table_bytes
         for vector in code.loop(code.number(0), count):
@@ -81,6 +83,9 @@ class TablesGrid:
             for stage in range(stages):
                 table = self.tables.at((vector * stages + stage) * size, "i8")
                 for word in code.loop(code.number(0), code.number(-(-self.kind.words // 64) * 64), 64):
+                    for line in range(FETCHED):
+                        ahead.get().prefetch(line * CACHE_LINE)
+                    ahead.set(ahead.get().at(FETCHED * CACHE_LINE, "i8"))
                     products = []
                     for part in range(0, 64, lanes):
                         product = code.number(0.0, "f32", lanes)
@@ -100,6 +105,7 @@ class TablesGrid:
         return [products]
 
     table_bytes: int
+    most: int  # tables of a chunk
 
     def measured(self, code: Code, source: Value) -> Value:
         """What inputs are multiplied by, so that tables have numbers in the unit, which is stored."""
@@ -117,7 +123,7 @@ class TablesGrid:
 class BytePlanes(TablesGrid):
     """Integers, of which each byte lies in a plane of its own. A tile's row i and row i + 32 are neighbours there."""
 
-    table_bytes = PLANES * WORDS
+    table_bytes, most = PLANES * WORDS, CHUNK
 
     def measured(self, code: Code, source: Value) -> Value:
         """The unit: 2^-22 of the longest input vector times the longest word, which no product exceeds."""
@@ -186,12 +192,8 @@ def _found(code: Code, parts: Sequence[Value], places: Value) -> Value:
 class FloatTables(TablesGrid):
     """Numbers as they are, read one by one."""
 
-    table_bytes = WORDS * 4
+    table_bytes, most = WORDS * 4, CHUNK // 4
     abreast = 8  # rows
-
-    def __init__(self, kind: Tables, cpu: Instructions) -> None:
-        super().__init__(kind, cpu)
-        self.chunk //= 4  # tables are larger
 
     def measured(self, code: Code, source: Value) -> Value:
         """The unit is one."""

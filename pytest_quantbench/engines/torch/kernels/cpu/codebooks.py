@@ -59,18 +59,22 @@ def _by_tables(grid: Codebooks) -> bool:
 
 
 def _tables(grid: Codebooks, cpu: Instructions) -> tuple[Kind, Mapping[str, torch.Tensor], int]:
-    """Codes (tiles, vectors, stages, rows), words (stages, length, 256), and the length of the longest word."""
+    """Codes (tiles, vectors, stages, rows) of one chunk after the other, words (stages, length, 256), and the length of
+    the longest word.
+    """
     stages, words, length = grid.words.shape
     kind = Tables(stages=stages, words=words, length=length, scales=grid.scales.dtype.name)
     vectors = grid.codes.shape[2]
     codes = _tiled(grid.codes, codebook_tables.ROWS)  # (tiles, vectors, stages, rows)
+    chunk = kind.grid(cpu).chunk // stages  # vectors
     if cpu.looks_up_bytes:
         halves = codes.reshape(*codes.shape[:3], -1, 2, codebook_tables.HALF // 2)
         codes = np.ascontiguousarray(halves.swapaxes(4, 5))
+    chunks = [codes[:, first : first + chunk].reshape(-1) for first in range(0, vectors, chunk)]
     values = np.zeros((stages, length, WORDS), np.float32)
     values[:, :, :words] = grid.words.astype(np.float32).swapaxes(1, 2)
     norm = np.sqrt(np.square(values.astype(np.float64)).sum(1).max(keepdims=True)).astype(np.float32).reshape(1)
-    arrays = {"codes": codes, "words": values, "word_norm": norm * np.float32(1 + 1e-5)}
+    arrays = {"codes": np.concatenate(chunks), "words": values, "word_norm": norm * np.float32(1 + 1e-5)}
     return kind, {name: tensor_of(array) for name, array in arrays.items()}, vectors
 
 

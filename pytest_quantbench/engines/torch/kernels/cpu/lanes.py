@@ -19,7 +19,7 @@ from pytest_quantbench.engines.torch.kernels.cpu.writing import Code, Value, Var
 from pytest_quantbench.quantizers import Array
 
 ROWS = 32  # of a tile
-AHEAD = 8192  # bytes that are fetched before they are needed: two pages, at whose ends the machine's own fetching stops
+AHEAD = 16_384  # bytes that are fetched before they are needed: pages, at whose ends the machine's own fetching stops
 RUN = 32  # codes of a row that are written out one after the other
 
 

@@ -23,6 +23,7 @@ Type: TypeAlias = Literal["bfloat16", "float16"]
 TYPES: dict[torch.dtype, Type] = {torch.bfloat16: "bfloat16", torch.float16: "float16"}
 ROWS = 32  # of a tile
 ABREAST = 4  # rows
+AHEAD = 16_384  # bytes that are fetched before they are needed
 STEP = 32  # inputs, of which rows have a multiple
 
 
@@ -72,6 +73,8 @@ class RowsGrid:
         weights = [code.slot("weight", "pointer").at(row * padded, "i16") for row in rows]
         totals = [[code.variable(code.number(0.0, "f32", lanes)) for _ in rows] for _ in inputs]
         for place in code.loop(code.number(0), padded, STEP):
+            for each in weights:
+                each.prefetch(place * 2 + AHEAD)
             for offset in range(0, STEP, lanes):
                 x = [source.load(place + offset, "f32", lanes) for source in inputs]
                 for row, each in enumerate(weights):
