@@ -16,7 +16,7 @@ ATTEND, MASK = AttentionInterface()[ATTENTION], AttentionMaskInterface()[ATTENTI
 HEADS, KEY_HEADS, SIZE = 4, 2, 8
 
 
-class Module(torch.nn.Module):
+class Module(torch.nn.Module):  # type: ignore[name-defined]
     """What a model's own attention says of itself."""
 
     num_key_value_groups = HEADS // KEY_HEADS
