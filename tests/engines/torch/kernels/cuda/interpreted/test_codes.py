@@ -4,7 +4,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from random_grids import CPU, LIMIT, affine, distance, expected, inputs, microscaled
+from random_grids import affine, microscaled
+from right_products import CPU, LIMIT, distance, expected, inputs
 
 from pytest_quantbench.engines.torch.kernels import cuda
 from pytest_quantbench.engines.torch.kernels.cuda.coded_product import Coded
@@ -33,7 +34,7 @@ def test_every_width(bits, tokens):
     agrees(Layer(grid=affine(bits, 5, 256, 64)), tokens)
 
 
-@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("tokens", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("form", ["mxfp4", "mxfp8", "nvfp4"])
 def test_every_format(form, tokens):
     agrees(Layer(grid=microscaled(form, 5, 128), scale=np.array([0.3], np.float32)), tokens)
@@ -57,6 +58,7 @@ def test_codes_that_count_from_the_middle_need_no_biases(tokens):
     agrees(layer, tokens)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float32])
 def test_scales_of_every_type(dtype):
     agrees(Layer(grid=affine(4, 3, 64, 32, dtype=dtype)), 1)
