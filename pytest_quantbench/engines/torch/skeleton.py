@@ -17,7 +17,7 @@ from pytest_quantbench.engines.torch.attention import ATTENTION
 from pytest_quantbench.engines.torch.config_reading import CANNOT, Config, understood
 from pytest_quantbench.engines.torch.expert_products import EXPERTS, is_experts
 from pytest_quantbench.engines.torch.rope_check import check_ropes
-from pytest_quantbench.errors import ModelError
+from pytest_quantbench.errors import ArchitectureError, ModelError
 
 STACK = 3  # dimensions: (experts, out, in)
 OWN_ATTENTION = "eager"  # of models that do not ask for another
@@ -52,7 +52,7 @@ def _built(config: Any, dtype: torch.dtype) -> Any:
 
     known: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     if type(config) not in known:
-        raise ModelError(
+        raise ArchitectureError(
             f"Unsupported architecture: Transformers has no causal language model for {config.model_type!r}."
         )
     maker: Any = transformers.AutoModelForCausalLM
@@ -110,7 +110,7 @@ def _compute_buffers(model: Any) -> None:
     model.initialize_weights()
     for path, buffer in model.named_non_persistent_buffers():
         if buffer.is_floating_point() and buffer.isnan().any():
-            raise ModelError(
+            raise ArchitectureError(
                 f"Unsupported architecture: Transformers' {type(model).__name__} does not say what {path} is to be."
             )
 
@@ -134,5 +134,7 @@ def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
         if isinstance(module, nn.ModuleList) and len(module) == count and count
     ]
     if not lists:
-        raise ModelError(f"Unsupported architecture: {type(model).__name__} has no list of {count} decoder layers.")
+        raise ArchitectureError(
+            f"Unsupported architecture: {type(model).__name__} has no list of {count} decoder layers."
+        )
     return min(lists, key=lambda each: each[0].count("."))
