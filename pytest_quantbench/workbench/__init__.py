@@ -1,1 +1,1 @@
-"""For who writes a quantizer: matrices with known statistics, conformance, methods side by side."""
+"""For who writes a quantizer or an engine: matrices and models whose results are known, conformance, comparisons."""

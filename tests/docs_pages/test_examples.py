@@ -38,6 +38,7 @@ PYTHON = {
 NOT_RUN = {
     "README.md": "the ten models of the catalogue; what is of Tiny, other pages run",
     "docs/add-a-quantizer.md": "run by tests/quantizers/test_add_a_quantizer.py, with its class",
+    "docs/add-an-engine.md": "run by tests/workbench/test_engine_conformance.py, with engines of its own",
     "docs/architecture.md": "README's, and those of a checkout",
     "docs/benchmark_int_quant.md": "those that made it: `make bench`",
     "docs/candidates.md": "the Hub, a package of 98 MB, or files of the reader's",
@@ -45,6 +46,7 @@ NOT_RUN = {
     "docs/ci.md": "models of the reader's, and GitHub",
     "docs/convert.md": "run by tests/cli/test_convert.py and tests/compress/exports",
     "docs/disk.md": "the ten models of the catalogue",
+    "docs/engines.md": "run by tests/workbench/test_engine_agreement.py and tests/engines/test_agreement.py",
     "docs/first-gate.md": "the self-test takes minutes; tests/bench run it",
 }
 INCOMPLETE = {"pytest -n", "quantbench judge --help", "quantbench report --complete"}  # in sentences
