@@ -148,7 +148,7 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
         with standing_in(self._layers, recorders):  # any token: its embedding is replaced
             token = torch.zeros((1, 1), dtype=torch.long, device=self._device)
             logits: torch.Tensor = self._model(input_ids=token, use_cache=False).logits
-        return logits.float().reshape(*states.shape[:-1], -1)  # GPT-2 gives them the shape that the token has
+        return logits.float().reshape(*states.shape[-3:-1], -1)  # GPT-2 gives them the shape of the token
 
     def _logits_of(self, rows: torch.Tensor) -> Logits:
         return logits_of(rows)

@@ -4,7 +4,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from random_grids import CPU, distance, inputs
+from right_products import CPU, distance, inputs
 
 from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import Part
