@@ -11,6 +11,7 @@ which recipes are compared.
 """
 
 import argparse
+import runpy
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import quality
 import torch
 from lm_eval import evaluator
 
@@ -37,6 +37,7 @@ from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.measures.perplexity import score as perplexity
 from pytest_quantbench.measures.perplexity.reading import Reading, Script, Tokens
 
+QUALITY = runpy.run_path(str(Path(__file__).with_name("quality.py")))
 OURS: tuple[tuple[str, Activations], ...] = (("mlx", "float32"), ("torch", "float32"), ("torch", "bfloat16"))
 TYPES: tuple[Activations, ...] = ("float32", "bfloat16")
 Tool = Callable[[], Any]
@@ -50,7 +51,7 @@ def artifact(engine: Engine, directory: Path, cache: Path) -> Any:
 def t2(directory: Path, cache: Path, tokens: int) -> dict[str, Tool]:
     """Mean losses of the same tokens in windows of 512."""
     text = Text(name="Tiny's", content=(TINY_DIRECTORY / "heldout.txt").read_text())
-    capacity = engines.get("torch").capacity(quality.CONFIG)
+    capacity = engines.get("torch").capacity(QUALITY["CONFIG"])
     read = Tokens(text, load_tokenizer(directory), capacity)
     script = Script(read, Reading(tokens=tokens, context=512, sampling="head"))
 
@@ -154,11 +155,11 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    quality.CONFIG["vocab_size"] = chosen.vocabulary
+    QUALITY["CONFIG"]["vocab_size"] = chosen.vocabulary
     with tempfile.TemporaryDirectory() as made:
         directory = Path(made) / "model"
         directory.mkdir()
-        quality.random_model(directory)
+        QUALITY["random_model"](directory)
         if chosen.what == "t2":
             table(side_by_side(t2(directory, Path(made), chosen.tokens), chosen.repeats), "Transformers")
         else:
