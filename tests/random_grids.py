@@ -1,16 +1,11 @@
-"""Random grids of every kind, and what a kernel's product is held to."""
+"""Random grids of every kind that layers have."""
 
 import numpy as np
-import torch
 
-from pytest_quantbench.quantizers.layer import Affine, Codebooks, Layer, Microscaled
-from pytest_quantbench.quantizers.layer_matrix import matrix
+from pytest_quantbench.quantizers.layer import Affine, Codebooks, Microscaled
 from pytest_quantbench.quantizers.numerics import e8_lattice
 from pytest_quantbench.quantizers.numerics.bit_packing import pack
 from pytest_quantbench.quantizers.numerics.microscaled_formats import FORMATS
-
-CPU = torch.device("cpu")
-LIMIT = 1e-3  # of the product's size
 
 
 def affine(bits, rows, columns, group, cut=0, dtype=np.float16, symmetric=False, seed=0):
@@ -69,20 +64,3 @@ def lattice(bits, rows, columns, seed=0):
         out_features=rows,
         in_features=columns,
     )
-
-
-def inputs(tokens, columns, dtype=torch.bfloat16, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(tokens, columns, generator=generator).to(dtype)
-
-
-def expected(layer: Layer, x):
-    """In float64, of the decoded matrix and the same inputs."""
-    return x.double() @ torch.from_numpy(matrix(layer)).double().T
-
-
-def distance(found, right):
-    """‖found − right‖ / ‖right‖. NaN is no distance."""
-    assert found.shape == right.shape
-    assert torch.isfinite(found).all()
-    return ((found.double() - right).norm() / right.norm()).item()

@@ -64,8 +64,8 @@ class External(Artifact):
         engine = self._source.engine
         if not engine.paths_are_mlx_lms and self.holding.tensor(path) is None:
             raise ModelError(
-                f"{self._place} has mlx-lm's names, and none of them is {path}, as the engine {engine.name!r} calls it. "
-                f"Judge it with --engine mlx."
+                f"{self._place} has mlx-lm's names, and none of them is {path}, as the engine {engine.name!r} calls "
+                f"it. Judge it with --engine mlx."
             )
         return Origin(form="same", sources=(path,))
 

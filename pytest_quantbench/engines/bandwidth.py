@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 LEAST_BYTES, MOST_BYTES = 2**20, 2**28  # read at once: what a model reads, but no more than tells memory from caches
-REPEATS = 5  # of the most; of less more, so that as much is read
+SECONDS = 0.05  # of reading: longer than a system lets one program run before it looks for another
 CHOSEN = (  # how configs call the number of experts that a token goes through
     "num_experts_per_tok",
     "num_experts_per_token",
@@ -22,14 +22,14 @@ CHOSEN = (  # how configs call the number of experts that a token goes through
 )
 
 
-def best_rate(read: Callable[[], object], read_bytes: int) -> float:
-    """Bytes per second: the best of a few, after one that is not counted."""
-    seconds = []
-    for _ in range(1 + max(REPEATS, min(MOST_BYTES // read_bytes, 20 * REPEATS))):
-        began = time.perf_counter()
+def rate(read: Callable[[], object], read_bytes: int) -> float:
+    """Bytes per second over some time, after one read that is not counted: other load slows it as it does a model."""
+    read()
+    reads, began = 0, time.perf_counter()
+    while (seconds := time.perf_counter() - began) < SECONDS or not reads:
         read()
-        seconds.append(time.perf_counter() - began)
-    return read_bytes / min(seconds[1:])
+        reads += 1
+    return reads * read_bytes / seconds
 
 
 def size(held: int, most: int = MOST_BYTES) -> int:
@@ -42,7 +42,7 @@ def size(held: int, most: int = MOST_BYTES) -> int:
 def on_one_thread(held: int) -> float:
     """Bytes per second that one thread reads of so many: numpy's largest number of an array."""
     numbers = np.ones(size(held) // 4, np.float32)
-    return best_rate(numbers.max, numbers.nbytes)
+    return rate(numbers.max, numbers.nbytes)
 
 
 def experts_read(config: Mapping[str, Any], experts: int) -> int:

@@ -9,7 +9,7 @@ The estimate is right on average but for a small part of its error, which the sa
 Systematic sampling and the regression estimator: W. G. Cochran, Sampling Techniques (1977), chapters 7 to 9.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 WHOLE = 2048  # a vocabulary up to here is kept whole
 TOKENS = 512  # kept of a larger one
+SIXTEENTH = 16
 FEWEST_DRAWN = 8  # of them, so that their spread says something
 FAR_NATS = 0.5  # between the log-probabilities of two models that are far apart, root mean square
 MISSED_ERRORS = 8.0  # standard errors by which a sample is off that has missed something, and not by chance
@@ -29,6 +30,7 @@ STEEPEST = 50.0  # exp of it is the largest ratio of two probabilities that is t
 GOLDEN = (5**0.5 - 1) / 2
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
+Cumulate = Callable[[Floats, Doubles], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,25 +84,33 @@ def kept_whole(rows: Floats, log_sums: Doubles) -> Distributions:
     )
 
 
-def kept_sampled(rows: Floats, log_sums: Doubles, place: int) -> Distributions:
+def cumulated(masses: Floats, along: Doubles) -> None:
+    """Sums of the first so many numbers, added one after the other in float64, into `along`."""
+    np.cumsum(masses, dtype=np.float64, out=along)
+
+
+def kept_sampled(rows: Floats, log_sums: Doubles, place: int, cumulate: Cumulate = cumulated) -> Distributions:
     """The same of a large vocabulary; `place` is the text's number of the first position.
 
     The points at which a position's rest is sampled are equally far apart along its mass, the tokens in their order;
     where they begin follows the golden ratio from position to position, which spreads evenly and needs no generator.
     """
     (count, vocabulary), kept = rows.shape, TOKENS
-    tokens = np.argpartition(rows, vocabulary - kept, axis=-1)[:, -kept:]
-    order = np.argsort(-np.take_along_axis(rows, tokens, axis=-1), axis=-1)
-    tokens = np.take_along_axis(tokens, order, axis=-1)
-    masses = np.exp((rows - log_sums[:, None]).astype(np.float32))
-    certain = _certain(np.take_along_axis(masses, tokens, axis=-1).astype(np.float64))
-    rest, along = np.zeros(count), np.empty(vocabulary)
-    for row, known in enumerate(certain):
-        masses[row, tokens[row, :known]] = 0
-        np.cumsum(masses[row], dtype=np.float64, out=along)
+    tokens = np.empty((count, kept), np.intp)
+    rounded = log_sums.astype(np.float32)
+    masses = rows - rounded[:, None]
+    np.exp(masses, out=masses)
+    masses *= np.exp(rounded - log_sums).astype(np.float32)[:, None]  # float64 throughout would take twice as long
+    rest, certain, along = np.zeros(count), np.zeros(count, np.intp), np.empty(vocabulary)
+    for row, mass in enumerate(masses):
+        sure = _certain(mass)
+        certain[row] = known = len(sure)
+        tokens[row, :known] = sure
+        mass[sure] = 0
+        cumulate(mass, along)
         rest[row] = along[-1]
         points = (np.arange(kept - known) + (place + row + 1) * GOLDEN % 1) / (kept - known)
-        found = np.searchsorted(along, points * rest[row], side="right")
+        found = np.searchsorted(along, points * along[-1], side="right")
         tokens[row, known:] = np.minimum(found, vocabulary - 1)  # beyond the last where the rest has no mass
     found = np.take_along_axis(rows, tokens, axis=-1) - log_sums[:, None]
     return Distributions(
@@ -112,15 +122,32 @@ def kept_sampled(rows: Floats, log_sums: Doubles, place: int) -> Distributions:
     )
 
 
-def _certain(masses: Doubles) -> NDArray[np.intp]:
-    """How many of (n, K) masses, largest first, are kept for sure: as few as leave none above what a drawn one
-    stands for.
+def _certain(masses: Floats) -> NDArray[np.intp]:
+    """The tokens of a position's (vocabulary,) masses that are kept for sure, largest first: as few as leave none above
+    what a drawn one stands for, and so many that some are drawn.
     """
-    kept = masses.shape[1]
-    left = np.maximum(1 - np.cumsum(masses, axis=-1), 0) + masses  # before each; rounding may take more than all away
-    enough = masses * (kept - np.arange(kept)) <= left
-    certain: NDArray[np.intp] = np.minimum(enough.argmax(-1), kept - FEWEST_DRAWN)
-    return certain
+    if masses.max() * TOKENS <= 1:
+        return np.empty(0, np.intp)
+    tokens = _largest(masses)
+    largest = masses[tokens].astype(np.float64)
+    left = np.maximum(1 - np.cumsum(largest), 0) + largest  # before each; rounding may take more than all away
+    enough = largest * (TOKENS - np.arange(TOKENS)) <= left
+    return tokens[: min(int(enough.argmax()), TOKENS - FEWEST_DRAWN)]
+
+
+def _largest(masses: Floats) -> NDArray[np.intp]:
+    """(TOKENS,) places of the largest of (vocabulary,) numbers, largest first.
+
+    Every sixteenth of them says where about the smallest of these lies; only what is above is looked at.
+    """
+    some = masses[::SIXTEENTH]
+    enough = min(len(some), 2 * TOKENS // SIXTEENTH)
+    places = np.flatnonzero(masses >= np.partition(some, len(some) - enough)[-enough])
+    if len(places) < TOKENS:
+        places = np.arange(len(masses))
+    found = masses[places]
+    chosen = np.argpartition(found, len(found) - TOKENS)[-TOKENS:]
+    return places[chosen[np.argsort(-found[chosen])]]
 
 
 def divergence(kept: Distributions, theirs: Doubles, above: Doubles) -> tuple[Doubles, Doubles]:

@@ -41,7 +41,7 @@ class LayerWalk(ABC, Generic[State, Module]):
         self.proof, self._anatomy = proof, proof.anatomy
         self._weights = [each.weights if isinstance(each, Rounded) else each for each in tracks]
         self._rounding = [isinstance(each, Rounded) for each in tracks]
-        self._digests = Digests(len(tracks))
+        self._digests = Digests(self._weights)
         self._layers = list(layers)
         self._calls: list[list[list[Call]]] = [[] for _ in tracks]  # by track, layer and batch
         self._memory_bytes = memory_bytes

@@ -19,7 +19,7 @@ HEAD_DIM = re.compile(r".*(head_dim|head_size|_channels)(_.*)?")
 HIDDEN = re.compile(r"hidden_size|n_embd|d_model|hidden_dim|model_dim|dim")
 WINDOWS = re.compile(r".*sliding_window(_size)?|.*window_size|attention_chunk_size")
 MANY_EXPERTS = re.compile(r"(num|n)_(.*_)?experts?|moe_num_experts")
-CHOSEN = re.compile(r".*experts_per_to.*|.*top_?k(_experts)?")
+CHOSEN = re.compile(r".*experts_per_to.*|.*top_?k(_experts)?|moe_k")
 OF_GROUPS = {"n_group": 2, "num_expert_group": 2, "topk_group": 1, "n_shared_head": 2}
 SIZES = re.compile(r".*(size|dim|width|embd|inner|rank)(_.*)?")
 ROTATED = re.compile(r".*(_factor|mrope_section)")
@@ -54,6 +54,8 @@ def small(config: Config, layers: int, to: Measures) -> dict[str, Any]:
     made: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping):
+            if value and all(name.isdecimal() for name in value):  # by layer
+                value = {name: own for name, own in value.items() if int(name) < (to.layers or layers)}
             inner = small(value, layers, to) if any(map(HIDDEN.fullmatch, value)) else _nested(value, layers, to, width)
             made[key] = inner
         else:

@@ -8,13 +8,11 @@ not, what keeps the recipe from the limit is overhead: the ratio says nothing of
 """
 
 from dataclasses import dataclass, replace
-
-import numpy as np
+from statistics import fmean
 
 from pytest_quantbench.judge import rates
 from pytest_quantbench.measures.throughput_samples import ThroughputSamples
 
-QUICK = 0.1  # of the gaps between tokens: fewer may be the clock's fault
 BY_OVERHEAD = "bound by overhead, not by reading weights"
 
 
@@ -24,43 +22,27 @@ class Roofline:
 
     bytes_per_token: int
     bound: float
-    rate: float  # mean over the runs
-    fastest: float  # what it reached when little else was going on
+    rate: float
 
     @property
     def share(self) -> float:
-        """Of the bound. Above 1 where weights stay in caches."""
+        """Of the bound. Above 1 where weights stay in caches that reading as many bytes does not find them in."""
         return self.rate / self.bound
-
-    @property
-    def most(self) -> float:
-        """The same at its fastest: the bound, too, is of a time when little else was going on."""
-        return self.fastest / self.bound
 
 
 def own(samples: ThroughputSamples) -> Roofline | None:
-    """Of a model by its own runs, and by the better of the two times that memory was read beside them, when less else
-    was going on. None where they do not tell what they read.
+    """Of a model by its own runs, and by how fast memory was read before, between and behind them: what else the
+    machine did slowed both. None where they do not tell what they read.
     """
-    read, rates_of_reading = samples.bytes_per_token, samples.read_rates
-    if not read or rates_of_reading is None:
+    read = samples.bytes_per_token
+    if not read or not samples.read_rates:
         return None
-    return Roofline(
-        bytes_per_token=read,
-        bound=max(rates_of_reading) / read,
-        rate=rates.mean_rate(samples),
-        fastest=_fastest(samples),
-    )
+    return Roofline(bytes_per_token=read, bound=reading(samples) / read, rate=rates.mean_rate(samples))
 
 
-def _fastest(samples: ThroughputSamples) -> float:
-    """Tokens per second of the fastest run or, where that is more, by the gap that a tenth of all gaps between tokens
-    stay below: a step often fits between two turns of another program, a run does not.
-    """
-    gaps = np.concatenate([run.latencies_seconds for run in samples.runs])
-    quick = float(np.quantile(gaps, QUICK)) if len(gaps) else 0.0
-    run = max(run.tokens_per_second for run in samples.runs)
-    return max(run, 1 / quick) if quick > 0 else run
+def reading(samples: ThroughputSamples) -> float:
+    """Bytes per second over all the times that memory was read, each of which took equally long."""
+    return fmean(samples.read_rates)
 
 
 def of_reference(samples: ThroughputSamples, reference: ThroughputSamples) -> Roofline | None:
@@ -79,8 +61,7 @@ def largest_ratio(share: float, read: float) -> float:
 def overhead(samples: ThroughputSamples, reference: ThroughputSamples, limit: float) -> str:
     """The sentence that a ratio is bound by overhead; empty where it is not, and where that is not known.
 
-    Other load slows a run, and is not seen in the best of several reads of memory: s is of the reference at its
-    fastest. A recipe that reads too much to meet the limit even at the bound, as one that runs decoded, is not excused
+    A recipe that reads too much to meet the limit even at the bound, as one that runs decoded, is not excused
     by that: for it, overhead is what would keep one from the limit that reads nothing.
     """
     mine, other = own(samples), of_reference(samples, reference)
@@ -88,12 +69,12 @@ def overhead(samples: ThroughputSamples, reference: ThroughputSamples, limit: fl
         return ""
     read = mine.bytes_per_token / other.bytes_per_token
     read = read if read * limit <= 1 else 0.0
-    most = largest_ratio(other.most, read)
+    most = largest_ratio(other.share, read)
     if most >= limit:
         return ""
     fewer = f"{1 / read:.1f} × fewer bytes" if read else "no weights at all"
     return (
-        f"The reference reaches at most {100 * other.most:.2g} % of what reading its weights allows "
-        f"({other.fastest:.1f} of {other.bound:,.0f} tokens per second): by reading {fewer}, one is at most "
+        f"The reference reaches {100 * other.share:.2g} % of what reading its weights allows "
+        f"({other.rate:.1f} of {other.bound:,.0f} tokens per second): by reading {fewer}, one is at most "
         f"{most:.2f} × as fast, so the ratio tells of overhead and is not judged by {limit:g} ×."
     )

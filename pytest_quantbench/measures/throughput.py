@@ -50,7 +50,7 @@ class Session(Trial[ThroughputSamples]):
     _load_seconds: float = 0.0
     _warm_up: Run | None = None
     _first_probe: float = 0.0
-    _first_read: float = 0.0
+    _read_rates: list[float] = field(default_factory=list)
     _steps: Steps | None = None
     _since: process_memory.Since = "process"
 
@@ -76,7 +76,7 @@ class Session(Trial[ThroughputSamples]):
         self._loaded = self.engine.load(self.artifact, "timed")
         self._load_seconds = time.perf_counter() - began
         self._warm_up = self._generate(self._loaded, 0)
-        self._first_read = self._first_read or self._read_rate(self._loaded)
+        self._read()
         if self.reference is not None:
             self._reference_loaded = self.engine.load(self.reference, "timed")
             self._generate(self._reference_loaded, 0)
@@ -104,6 +104,7 @@ class Session(Trial[ThroughputSamples]):
             self.start()
         if self._steps is not None:
             self._steps.at(len(self.done))  # here, where nothing is timed
+        self._read()
         if self._reference_loaded is not None:
             prompt = len(self.done) % len(PROMPTS)
             self.reference_done.append(self._generate(self._reference_loaded, prompt))
@@ -127,7 +128,7 @@ class Session(Trial[ThroughputSamples]):
         peak, loaded = self.engine.peak_bytes(), self._loaded
         process_peak, told = process_memory.peak(self._since), accelerator(self.engine.backend)
         read, kernels, step = loaded.bytes_per_token, dict(loaded.kernels), loaded.step
-        last_read = self._read_rate(loaded)
+        self._read()
         self.let_go()
         return ThroughputSamples(
             warm_up=self._warm_up,
@@ -143,12 +144,13 @@ class Session(Trial[ThroughputSamples]):
             bytes_per_token=read,
             kernels=kernels,
             step=step,
-            read_rates=(self._first_read, last_read),
+            read_rates=tuple(self._read_rates),
         )
 
-    def _read_rate(self, loaded: Resident) -> float:
-        """How fast the machine reads as many bytes as a step does."""
-        return self.engine.read_bytes_per_second(loaded.bytes_per_token)
+    def _read(self) -> None:
+        """How fast the machine reads as many bytes as a step does, right now."""
+        assert self._loaded is not None
+        self._read_rates.append(self.engine.read_bytes_per_second(self._loaded.bytes_per_token))
 
     def _probe(self) -> float:
         """What a fixed matrix product tells of the machine's own speed now."""

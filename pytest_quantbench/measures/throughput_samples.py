@@ -66,7 +66,7 @@ class ThroughputSamples:
     bytes_per_token: int | None = None  # that a decode step reads at least
     kernels: Mapping[str, int] = field(default_factory=dict)  # how many matrices run through each
     step: str = ""  # how a decode step is run
-    read_rates: tuple[float, float] | None = None  # bytes per second of the memory, before and after
+    read_rates: tuple[float, ...] = ()  # bytes per second of the memory, before, between and after the runs
 
     def first(self, runs: int) -> "ThroughputSamples":
         """The first so many runs, and the reference's that were interleaved with them."""

@@ -69,3 +69,21 @@ def _turned_back(dense: Matrix, rotation: Rotation) -> Matrix:
     inputs = hadamard.transform(dense.T, inverse=True) * rotation.input_signs[:, None]  # (in, out)
     outputs: Matrix = hadamard.transform(inputs.T, inverse=True) * rotation.output_signs[:, None]
     return outputs
+
+
+def beyond_words(grid: Codebooks, columns: Columns) -> Matrix:
+    """(out, count): what dense columns have more than the grid's words in their place, which mean nothing.
+
+    A kernel that adds it to the grid's product need not leave inputs out of that.
+    """
+    along, length = grid.along == "inputs", grid.length
+    held = grid.codes[:, :, columns.places // length if along else columns.places]  # (stages, rows, count)
+    words = np.zeros((*held.shape[1:], length), np.float32)
+    for book, codes in zip(grid.words, held, strict=True):
+        words += book.astype(np.float32)[codes]
+    if along:
+        found = np.take_along_axis(words, (columns.places % length)[None, :, None], axis=2)[:, :, 0]
+    else:
+        found = words.swapaxes(1, 2).reshape(-1, len(columns.places))[: grid.out_features]
+    scales = np.broadcast_to(grid.scales, grid.out_features).astype(np.float32)[:, None]
+    return np.asarray(columns.values.astype(np.float32) - found * scales, np.float32)

@@ -103,7 +103,7 @@ class Throughput:
     read_gb_per_sec: float | None = None  # how fast memory was read beside the runs
     bound_tps: float | None = None  # tokens per second that reading the weights allows
     bound_share: float | None = None  # mean_tps over bound_tps
-    reference_bound_share: float | None = None  # the reference's of its own bound, at its fastest
+    reference_bound_share: float | None = None  # the reference's, of its own bound
     kernels: Mapping[str, int] = field(default_factory=dict)  # through which the matrices are multiplied: how many
     step: str = ""  # how a decode step is run: `captured`, or `module by module`
 

@@ -96,3 +96,26 @@ def test_a_model_with_a_large_vocabulary(monkeypatch, vocabulary, host):
     truth = exact(rows) - rows[np.arange(8), tokens[1:]]
     found = walk.logits(0, slice(0, 8)).nll(tokens[1:])
     np.testing.assert_allclose(found, truth, atol=1e-5)
+
+
+@pytest.mark.parametrize("vocabulary", [100, 5000, 32_000])
+def test_pytorch_s_forms_are_the_host_form(vocabulary):
+    """On a CPU to the last bit; where logits stay on a device as MLX's own form is."""
+    torch = pytest.importorskip("torch")
+    from pytest_quantbench.engines.torch.logits import CpuLogits
+    from pytest_quantbench.engines.torch.logits import DeviceLogits as OfTorch
+
+    first, rng = drawn(vocabulary)
+    second = first + rng.normal(0, 0.2, first.shape).astype(np.float32)
+    tokens = rng.integers(0, vocabulary, len(first))
+    host, device = HostLogits(second), OfTorch(torch.from_numpy(second))
+    kept, compiled = HostLogits(first).compact(5), CpuLogits(first).compact(5)
+    for name in type(kept).__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(compiled, name), getattr(kept, name))
+    np.testing.assert_array_equal(device.likeliest(), host.likeliest())
+    np.testing.assert_allclose(device.nll(tokens), host.nll(tokens), atol=1e-5)
+    mine, theirs = host.against(kept), device.against(kept)
+    np.testing.assert_allclose(theirs.kl_nats, mine.kl_nats, atol=1e-5)
+    np.testing.assert_allclose(theirs.error_nats, mine.error_nats, atol=1e-5)
+    np.testing.assert_array_equal(theirs.same_top, mine.same_top)
+    assert OfTorch(torch.tensor([[0.0, 2.0, 2.0]])).likeliest().tolist() == [1]

@@ -23,11 +23,9 @@ def steps(bytes_per_token, overhead_seconds, seed=0, **changes):
     seconds = bytes_per_token / READ + overhead_seconds
     rates = (rng.normal(1, 0.01, (5, 3)) / seconds).tolist()
     samples = make_throughput(rates)
-    gaps = [
-        dataclasses.replace(run, latencies_seconds=np.full(99, run.seconds / 100, np.float32)) for run in samples.runs
-    ]
-    samples = dataclasses.replace(samples, runs=tuple(gaps))
-    return dataclasses.replace(samples, bytes_per_token=bytes_per_token, read_rates=(0.9 * READ, READ), **changes)
+    return dataclasses.replace(
+        samples, bytes_per_token=bytes_per_token, read_rates=(0.9 * READ, READ, 1.1 * READ), **changes
+    )
 
 
 def test_a_model_that_only_reads_is_at_its_bound():
@@ -36,7 +34,7 @@ def test_a_model_that_only_reads_is_at_its_bound():
     assert found.share == pytest.approx(1, abs=0.02)
     assert roofline.own(steps(BF16, BF16 / READ)).share == pytest.approx(0.5, abs=0.01)
     assert roofline.own(dataclasses.replace(steps(BF16, 0.0), bytes_per_token=None)) is None
-    assert roofline.own(dataclasses.replace(steps(BF16, 0.0), read_rates=None)) is None
+    assert roofline.own(dataclasses.replace(steps(BF16, 0.0), read_rates=())) is None
 
 
 @given(share=st.floats(0.01, 0.99), read=st.floats(0.0, 1.0))
@@ -74,7 +72,7 @@ def test_a_ratio_of_overheads_is_not_judged(overhead, extra, outcome, interleave
 def test_it_says_why_in_numbers():
     verdict = rules.judge_throughput(steps(BF16 / 4, 0.05, seed=1), steps(BF16, 0.05), 1.5)
     assert verdict.sentence.endswith(
-        "The reference reaches at most 9.2 % of what reading its weights allows (18.4 of 200 tokens per second): by "
+        "The reference reaches 9.1 % of what reading its weights allows (18.1 of 200 tokens per second): by "
         "reading 4.0 × fewer bytes, one is at most 1.07 × as fast, so the ratio tells of overhead and is not judged by "
         "1.5 ×."
     )
@@ -93,38 +91,20 @@ def test_a_recipe_that_runs_decoded_is_not_excused_by_its_bytes():
 
 
 def test_other_load_does_not_make_overhead_of_reading():
-    """All runs but one are slowed to a quarter: the one shows that the reference reads as fast as memory lets it."""
-    reference, recipe = steps(BF16, 0.0005), steps(BF16 / 4, 0.0005, seed=1)
-    slowed = [
-        dataclasses.replace(
-            each, runs=(each.runs[0], *(dataclasses.replace(r, seconds=4 * r.seconds) for r in each.runs[1:]))
-        )
-        for each in (reference, recipe)
-    ]
-    assert roofline.own(slowed[0]).share < 0.34
-    assert rules.judge_throughput(slowed[1], slowed[0], 1.5).outcome != "informational"
+    """Beside three other programs everything takes four times as long: the reference still spends its time reading."""
 
+    def beside_others(samples):
+        runs = [dataclasses.replace(run, seconds=4 * run.seconds) for run in samples.runs]
+        return dataclasses.replace(samples, runs=tuple(runs), read_rates=(READ / 4, READ / 4))
 
-def test_where_every_run_was_slowed_single_steps_still_show_it():
-    """Beside three other programs a run gets a quarter of the time, and one step in four nobody interrupts."""
-
-    def shared(samples):
-        waits = np.tile(np.array([1, 4, 5, 6], np.float32), 25)[:99]
-        runs = [
-            dataclasses.replace(r, seconds=4 * r.seconds, latencies_seconds=r.latencies_seconds * waits)
-            for r in samples.runs
-        ]
-        return dataclasses.replace(samples, runs=tuple(runs))
-
-    reference, recipe = (shared(steps(size, 0.0005, seed)) for size, seed in ((BF16, 0), (BF16 / 4, 1)))
-    assert roofline.own(reference).share == pytest.approx(0.23, abs=0.02)
-    assert roofline.own(reference).most == pytest.approx(0.91, abs=0.03)
+    reference, recipe = (beside_others(steps(size, 0.0005, seed)) for size, seed in ((BF16, 0), (BF16 / 4, 1)))
+    assert roofline.own(reference).share == pytest.approx(0.91, abs=0.03)
     assert rules.judge_throughput(recipe, reference, 1.5).outcome == "pass"
 
 
 def test_without_a_roofline_the_ratio_is_judged_as_it_is():
     recipe, reference = steps(BF16 / 4, 0.05, seed=1), steps(BF16, 0.05)
-    for changes in ({"read_rates": None}, {"bytes_per_token": None}):
+    for changes in ({"read_rates": ()}, {"bytes_per_token": None}):
         verdict = rules.judge_throughput(recipe, dataclasses.replace(reference, **changes), 1.5)
         assert verdict.outcome == "fail"
 
@@ -145,7 +125,7 @@ def test_the_record_has_the_roofline_and_the_npz_what_it_is_made_of():
     assert part.reference_bound_share == pytest.approx(0.5, abs=0.02)
     assert (part.kernels, part.step) == ({"a": 2}, "captured")
     arrays = raw_throughput(recipe)
-    np.testing.assert_array_equal(arrays["throughput/read_bytes_per_second"], [0.9 * READ, READ])
+    np.testing.assert_array_equal(arrays["throughput/read_bytes_per_second"], [0.9 * READ, READ, 1.1 * READ])
     assert arrays["throughput/bytes_per_token"].tolist() == [BF16 // 4]
     alone = summary.throughput(make_throughput([[1.0], [2.0]]), None)
     assert (alone.bytes_per_token, alone.bound_share, alone.reference_bound_share) == (None, None, None)

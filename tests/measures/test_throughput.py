@@ -44,6 +44,7 @@ def test_runs_go_round_the_prompts_after_one_warm_up(small_model, tmp_path):
     assert samples.process_peak.peak_bytes > 2**20
     assert samples.bytes_per_token == started.engine.load(started.artifact, "timed").bytes_per_token
     assert min(samples.read_rates) > 1e8
+    assert len(samples.read_rates) == 1 + 9 + 1  # before, between and behind; the first run was asked for by itself
     assert sum(samples.kernels.values()) == 7 * 3 + 2  # a table of embeddings, and a head of its own
     assert samples.step == "module by module"
 

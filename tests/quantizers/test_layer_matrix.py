@@ -17,7 +17,7 @@ from pytest_quantbench.quantizers.layer import (
     Sparse,
     padding,
 )
-from pytest_quantbench.quantizers.layer_matrix import grid_matrix, matrix
+from pytest_quantbench.quantizers.layer_matrix import beyond_words, grid_matrix, matrix
 from pytest_quantbench.quantizers.numerics import e8_lattice, hadamard
 from pytest_quantbench.quantizers.numerics.bit_packing import pack
 
@@ -187,3 +187,12 @@ def test_a_rotation_is_undone():
     expected = signs[1][:, None] * hadamard.transform(grid_matrix(grid) @ turned, inverse=True)
     assert matrix(layer).shape == (4, 30)
     np.testing.assert_allclose(matrix(layer) @ inputs, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("along", ["inputs", "outputs"])
+def test_what_dense_columns_have_more_than_words(along):
+    grid, places = books(along), np.array([1, 6], np.int32)
+    columns = Columns(places=places, values=np.random.default_rng(5).standard_normal((6, 2)).astype(np.float32))
+    sums = grid_matrix(grid)[:, :7].copy()
+    sums[:, places] += beyond_words(grid, columns)
+    np.testing.assert_allclose(sums, matrix(Layer(grid=grid, columns=columns)), atol=1e-6)

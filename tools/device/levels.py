@@ -52,9 +52,7 @@ def measured(engine: Engine, plan: Plan, device: str | None) -> dict[str, Throug
     probe = engine.products_per_second(PROBE_SIDE, PROBES)
     loaded = {level: engine.load(RandomWeights(plan.config, level, device), "timed") for level in plan.levels}
     warm = {level: _run(model, plan, 0) for level, model in loaded.items()}
-    before = {level: engine.read_bytes_per_second(model.bytes_per_token) for level, model in loaded.items()}
-    runs = _in_turn(loaded, plan)
-    after = {level: engine.read_bytes_per_second(model.bytes_per_token) for level, model in loaded.items()}
+    runs, read = _in_turn(engine, loaded, plan)
     probes = probe, engine.products_per_second(PROBE_SIDE, PROBES)
     reference = tuple(runs[plan.levels[0]])
     return {
@@ -70,21 +68,25 @@ def measured(engine: Engine, plan: Plan, device: str | None) -> dict[str, Throug
             bytes_per_token=model.bytes_per_token,
             kernels=dict(model.kernels),
             step=model.step,
-            read_rates=(before[level], after[level]),
+            read_rates=tuple(read[level]),
         )
         for level, model in loaded.items()
     }
 
 
-def _in_turn(loaded: Mapping[str, Resident], plan: Plan) -> dict[str, list[Run]]:
-    """Every prompt by all levels, beginning with another one every time."""
+def _in_turn(
+    engine: Engine, loaded: Mapping[str, Resident], plan: Plan
+) -> tuple[dict[str, list[Run]], dict[str, list[float]]]:
+    """Every prompt by all levels, beginning with another one every time; in front of each run memory is read."""
     runs: dict[str, list[Run]] = {level: [] for level in loaded}
+    read: dict[str, list[float]] = {level: [] for level in loaded}
     order = list(loaded)
     for turn in range(plan.runs * len(PROMPTS)):
         for level in order:
+            read[level].append(engine.read_bytes_per_second(loaded[level].bytes_per_token))
             runs[level].append(_run(loaded[level], plan, turn % len(PROMPTS)))
         order = [*order[1:], order[0]]
-    return runs
+    return runs, read
 
 
 def _run(model: Resident, plan: Plan, prompt: int) -> Run:
@@ -150,7 +152,7 @@ def run(engine: Engine, plan: Plan, device: str | None) -> dict[str, Any]:
     """Figures, with what they are of."""
     samples = measured(engine, plan, device)
     rows = told(samples, plan.levels)
-    read = max(samples[plan.levels[0]].read_rates or (0.0,))
+    read = roofline.reading(samples[plan.levels[0]])
     return {"levels": rows, "read_gb_per_second": read / 1e9, "peak_gb": engine.peak_bytes() / 1e9}
 
 

@@ -45,8 +45,8 @@ class Mlx:
         """A small matrix is encoded by every part of the recipe: its layer shows what MLX cannot hold."""
         if not source.engine.paths_are_mlx_lms:
             raise QuantbenchError(
-                f"The engine {source.engine.name!r} does not call parameters as mlx-lm does, whose form this is. Choose "
-                f"--engine mlx, or --to gguf or hf."
+                f"The engine {source.engine.name!r} does not call parameters as mlx-lm does, whose form this is. "
+                f"Choose --engine mlx, or --to gguf or hf."
             )
         for part in recipe.parts:
             if part.quantizer != "identity" and (reason := why_not(trial(part))) is not None:

@@ -8,6 +8,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from pytest_quantbench.engines import bandwidth
+from pytest_quantbench.engines.mlx.codebook_layer import CodebookLinear
 from pytest_quantbench.engines.mlx.host_products import backend
 
 
@@ -41,10 +42,12 @@ def read_bytes_per_second(held: int) -> float:
         return bandwidth.on_one_thread(held)
     numbers = mx.zeros(bandwidth.size(held, 8 * bandwidth.MOST_BYTES) // 4, mx.float32)
     mx.eval(numbers)
-    return bandwidth.best_rate(lambda: mx.eval(numbers.max()), numbers.nbytes)
+    return bandwidth.rate(lambda: mx.eval(numbers.max()), numbers.nbytes)
 
 
 def _kernel(module: nn.Module) -> str:
+    if isinstance(module, CodebookLinear):
+        return module.kernel
     if "scales" not in module:
         return f"matmul, {str(module['weight'].dtype).removeprefix('mlx.core.')}"
     return f"quantized_matmul, {module.mode}, {module.bits} bits"

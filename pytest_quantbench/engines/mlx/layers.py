@@ -12,6 +12,7 @@ import mlx.nn as nn
 import numpy as np
 
 from pytest_quantbench.engines.mlx.arrays import to_mlx
+from pytest_quantbench.engines.mlx.codebook_layer import CodebookLinear, runs_as_stored
 from pytest_quantbench.engines.mlx.experts import Routed
 from pytest_quantbench.engines.mlx.host_products import backend
 from pytest_quantbench.quantizers import Array, InputRule, Layer, PerToken
@@ -42,6 +43,8 @@ def module(layer: Layer, decode: Callable[[], Array]) -> nn.Module:
     """(…, in) → (…, out), without bias; one that is put under "bias" is added. `decode` gives the decoded matrix, where
     the layer needs that.
     """
+    if runs_as_stored(layer):
+        return CodebookLinear(layer)
     product: nn.Module
     grid = grid_of(layer)
     if grid is None:
@@ -93,7 +96,7 @@ class Around(nn.Module):
 def native(encoding: Encoding) -> nn.Module | None:
     """The layer of a matrix as it is stored; None where it runs decoded."""
     (layer,) = encoding.layers()
-    if layer is None or (layer.grid is not None and grid_of(layer) is None):
+    if layer is None or (layer.grid is not None and grid_of(layer) is None and not runs_as_stored(layer)):
         return None
     return module(layer, encoding.dense)
 

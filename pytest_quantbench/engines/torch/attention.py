@@ -4,6 +4,7 @@ PyTorch's fused attention computes what it can; soft caps and attention sinks ar
 that go on from others of unlike lengths (see batches) follow the positions at which keys really stand.
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,8 +17,10 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from pytest_quantbench.engines.batches import Places
+from pytest_quantbench.engines.torch.products import has_onednn, product
 
 ATTENTION = "quantbench"
+BLOCK = 128  # queries of a group of heads that are taken together on a CPU
 QUERIES = 256  # taken together where the scores are spelled out: they stay in the cache
 _places: ContextVar[Places | None] = ContextVar("places", default=None)
 
@@ -67,7 +70,11 @@ def _attention(
     `query` (rows, heads, queries, d), `key` and `value` (rows, key heads, keys, d) → (rows, queries, heads, d). A sink
     of each head, `s_aux` (heads,), is one more score that takes its share and has no value.
     """
-    if softcap is None and s_aux is None:
+    plain = softcap is None and s_aux is None
+    causal = attention_mask is None and rest.get("is_causal") is not False and getattr(module, "is_causal", True)
+    if plain and causal and rest.get("position_bias") is None and _is_long_on_cpu(query, key):
+        return _blocked(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling), None
+    if plain:
         fused: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **rest
         )
@@ -82,6 +89,34 @@ def _attention(
         weights = _shares(_masked(scores, attention_mask, part, query.shape[2]), s_aux)
         out[:, :, part] = _weighted(weights, value).to(out.dtype)
     return out.transpose(1, 2).contiguous(), None
+
+
+def _is_long_on_cpu(query: torch.Tensor, key: torch.Tensor) -> bool:
+    """Whether a causal attention is worth more than one block, where oneDNN does the products."""
+    alone = query.shape[2] == key.shape[2] >= 2 * BLOCK
+    return alone and query.device.type == "cpu" and has_onednn() and not query.requires_grad
+
+
+def _blocked(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
+    """Causal attention in float32, some queries of one group of heads at a time: in two thirds of the time of
+    PyTorch's own, which leaves products to another library (see products).
+    """
+    rows, heads, length, size = query.shape
+    groups, shared = key.shape[1], heads // key.shape[1]
+    queries, keys = query.float().contiguous() * scale, key.float().contiguous()
+    values = value.float().transpose(2, 3).contiguous()  # (rows, groups, d, keys)
+    later = torch.full((BLOCK, BLOCK), -torch.inf).triu(1)
+    out = query.new_empty((rows, length, heads, value.shape[-1]))
+    for row, group in itertools.product(range(rows), range(groups)):
+        own = slice(group * shared, (group + 1) * shared)
+        for first in range(0, length, BLOCK):
+            last = min(first + BLOCK, length)
+            some = queries[row, own, first:last].reshape(-1, size)
+            scores = product(some, keys[row, group, :last]).view(shared, -1, last)
+            scores[:, :, first:] += later[: last - first, : last - first]
+            weighted = product(scores.softmax(dim=-1).view(-1, last), values[row, group, :, :last])
+            out[row, first:last, own] = weighted.view(shared, last - first, -1).transpose(0, 1)
+    return out
 
 
 def _scores(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:

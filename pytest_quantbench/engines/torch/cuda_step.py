@@ -24,7 +24,7 @@ def captured(
     if importlib.util.find_spec("triton") is None:
         log.warning("Triton is not installed: the decode step is captured without being compiled.")
     else:
-        run = torch.compile(step, fullgraph=True, dynamic=False, options={"triton.cudagraphs": False})
+        run = torch.compile(step, fullgraph=True, dynamic=False)
     stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     graph = torch.cuda.CUDAGraph()
     stream.wait_stream(torch.cuda.current_stream())

@@ -2,7 +2,7 @@
 
 import torch
 
-from pytest_quantbench.engines.bandwidth import MOST_BYTES, best_rate, size
+from pytest_quantbench.engines.bandwidth import MOST_BYTES, rate, size
 from pytest_quantbench.engines.machine import memory_bytes
 from pytest_quantbench.errors import QuantbenchError
 
@@ -63,7 +63,7 @@ def read_bytes_per_second(device: torch.device, held: int) -> float:
             numbers.sum()
         wait(device)
 
-    return best_rate(read, sums * numbers.nbytes)
+    return rate(read, sums * numbers.nbytes)
 
 
 def free_bytes(device: torch.device) -> int:

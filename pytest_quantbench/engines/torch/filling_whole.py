@@ -41,7 +41,7 @@ class Filling:
 
     def fill(self) -> None:
         """Everything. Raises ModelError where a parameter is nowhere."""
-        filler = Filler(self.model, [self.weights], Digests(1), self.device)
+        filler = Filler(self.model, [self.weights], Digests([self.weights]), self.device)
         shapes = {name: getattr(*filler.slots[name][0]).shape for name in self.weights.names}
         paths = {id(module): path for path, module in self.model.named_modules()}
         for name in sorted(shapes, key=lambda name: len(shapes[name]) > 1):  # biases before the matrices that take them

@@ -5,7 +5,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from pytest_quantbench.engines.divergence import Distributions, Fidelity
+from pytest_quantbench.engines.divergence import Distributions, Fidelity, Floats
 from pytest_quantbench.engines.logits import BLOCK, Doubles, HostLogits, Logits, Tokens, compared
 
 
@@ -54,9 +54,18 @@ class DeviceLogits:
         return torch.from_numpy(np.asarray(tokens, np.int64)).to(self._rows.device)
 
 
+class CpuLogits(HostLogits):
+    """`HostLogits` to the last bit; numpy takes five times as long to cumulate a row."""
+
+    @staticmethod
+    def cumulate(masses: Floats, along: Doubles) -> None:
+        """Sums of the first so many numbers, in float64, into `along`."""
+        torch.cumsum(torch.from_numpy(masses), 0, dtype=torch.float64, out=torch.from_numpy(along))
+
+
 def logits_of(rows: torch.Tensor) -> Logits:
     """The form that suits where PyTorch computes."""
-    return HostLogits(rows.numpy()) if rows.device.type == "cpu" else DeviceLogits(rows)
+    return CpuLogits(rows.numpy()) if rows.device.type == "cpu" else DeviceLogits(rows)
 
 
 def _doubles(values: torch.Tensor) -> Doubles:

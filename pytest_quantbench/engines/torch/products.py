@@ -12,22 +12,37 @@ from torch import nn
 
 def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """(…, in) and (out, in) → (…, out), in the type of both."""
-    if x.dtype == torch.float32 and x.device.type == "cpu" and _has_onednn() and x.numel() and not x.requires_grad:
-        found: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    if x.dtype == torch.float32 and x.device.type == "cpu" and has_onednn() and x.numel():
+        # of numbers that do not lie behind each other it takes hundreds of times as long
+        multiply = torch.ops.mkldnn._linear_pointwise
+        found: torch.Tensor = multiply(x.contiguous(), weight.contiguous(), bias, "none", [], "")
         return found
     return nn.functional.linear(x, weight, bias)
 
 
-def product_in_float32(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """The same of any type, with results that are not rounded to it: for logits, whose differences are losses."""
-    if x.device.type == "cuda" and x.dtype == weight.dtype == torch.bfloat16:
-        rows = torch.mm(x.reshape(-1, x.shape[-1]), weight.T, out_dtype=torch.float32)
-        found = rows.reshape(*x.shape[:-1], -1)
-        return found if bias is None else found + bias.float()
-    return product(x.float(), weight.float(), None if bias is None else bias.float())
+class ExactHead:
+    """Stands for an output head's own product: its results are float32 in every type, for differences of logits are
+    losses. The float32 form of its weights is made once.
+    """
+
+    def __init__(self, head: nn.Linear) -> None:
+        self._head = head
+        self._of: torch.Tensor | None = None
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """(…, in) → (…, out)."""
+        weight, bias = self._head.weight, self._head.bias
+        if x.device.type == "cuda" and x.dtype == weight.dtype == torch.bfloat16:
+            rows = torch.mm(x.reshape(-1, x.shape[-1]), weight.T, out_dtype=torch.float32)
+            found = rows.reshape(*x.shape[:-1], -1)
+            return found if bias is None else found + bias.float()
+        if self._of is not weight:
+            self._of, self._exact = weight, weight.float()
+        return product(x.float(), self._exact, None if bias is None else bias.float())
 
 
 @cache
-def _has_onednn() -> bool:
+def has_onednn() -> bool:
+    """Whether this build of PyTorch has oneDNN's product."""
     there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return bool(there) and hasattr(torch.ops.mkldnn, "_linear_pointwise")

@@ -107,6 +107,6 @@ def _drawn(shape: Sequence[int], embedded: bool, random: np.random.Generator) ->
     is zero or one by chance.
     """
     if len(shape) < 2:
-        return torch.from_numpy(1 + np.float32(NOISE) * random.standard_normal(shape, np.float32))
+        return torch.from_numpy(np.asarray(1 + NOISE * random.standard_normal(shape), np.float32))
     wide = 1.0 if embedded else shape[-1] ** -0.5
     return torch.from_numpy(np.float32(wide) * random.standard_normal(shape, np.float32))

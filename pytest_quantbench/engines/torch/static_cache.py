@@ -5,7 +5,6 @@ lengths share a batch without any padding in front. What stands behind a row's o
 overwritten before it is ever seen. Windows and the like are masks, made by Transformers from positions.
 """
 
-import functools
 import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -173,6 +172,9 @@ def use(model: nn.Module) -> None:
         )
     if config._attn_implementation == ATTENTION:
         config._attn_implementation = NAME
+    given: Any = type(model).forward
+    known = "cache" in inspect.signature(given).parameters  # as newer versions of Transformers call it
+    model.cache_argument = "cache" if known else "past_key_values"  # type: ignore[assignment]
 
 
 def alone(model: nn.Module) -> bool:
@@ -191,14 +193,7 @@ def forward(
     """(rows, tokens) at their positions → logits (rows, kept, vocabulary); `keep`: of the last so many, or of these."""
     if isinstance(cache, StaticCache):
         cache.positions = positions
-    kind: Any = type(model)
-    named = {_cache_argument(kind): cache}
+    named: Any = {model.cache_argument: cache}
     made: Any = model(input_ids=tokens, position_ids=positions, use_cache=True, logits_to_keep=keep, **named)
     logits: torch.Tensor = made.logits
     return logits
-
-
-@functools.cache
-def _cache_argument(kind: Any) -> str:
-    """What this version of Transformers calls it."""
-    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"

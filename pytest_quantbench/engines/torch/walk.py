@@ -21,7 +21,7 @@ from pytest_quantbench.engines.torch.attention import placed
 from pytest_quantbench.engines.torch.filling import Filler
 from pytest_quantbench.engines.torch.logits import logits_of
 from pytest_quantbench.engines.torch.observer import Observer
-from pytest_quantbench.engines.torch.products import product, product_in_float32
+from pytest_quantbench.engines.torch.products import ExactHead, product
 from pytest_quantbench.engines.torch.skeleton import decoder_layers, skeleton
 from pytest_quantbench.engines.torch.stand_ins import Recorder, Stopped, standing_in
 from pytest_quantbench.engines.torch.walk_trial import prove
@@ -68,13 +68,13 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
         """Our products, and buffers where the walk computes; attention and experts are ours from `skeleton`."""
         for module in model.modules():
             if type(module) is nn.Linear:
-                module.__dict__["forward"] = partial(_linear, module, product)
+                module.__dict__["forward"] = partial(_linear, module)
             for name, buffer in module._buffers.items():
                 if buffer is not None and not buffer.is_meta:
                     module._buffers[name] = buffer.to(self._device)
         head = model.get_output_embeddings()
         if type(head) is nn.Linear:
-            head.__dict__["forward"] = partial(_linear, head, product_in_float32)
+            head.__dict__["forward"] = ExactHead(head)
 
     def _source(self, track: int) -> Hashable:
         return id(self._weights[track]), self._types[track]
@@ -148,7 +148,7 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
         with standing_in(self._layers, recorders):  # any token: its embedding is replaced
             token = torch.zeros((1, 1), dtype=torch.long, device=self._device)
             logits: torch.Tensor = self._model(input_ids=token, use_cache=False).logits
-        return logits.float().reshape(*states.shape[:-1], -1)  # GPT-2 gives them the shape that the token has
+        return logits.float().reshape(*states.shape[-3:-1], -1)  # GPT-2 gives them the shape of the token
 
     def _logits_of(self, rows: torch.Tensor) -> Logits:
         return logits_of(rows)
@@ -189,8 +189,8 @@ class _Kept:
         return item if found is None else found
 
 
-def _linear(module: nn.Linear, multiply: Callable[..., torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-    return multiply(x, module.weight, module.bias)
+def _linear(module: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    return product(x, module.weight, module.bias)
 
 
 def _positions(places: Places, length: int) -> torch.Tensor:

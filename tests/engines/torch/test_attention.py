@@ -16,7 +16,7 @@ ATTEND, MASK = AttentionInterface()[ATTENTION], AttentionMaskInterface()[ATTENTI
 HEADS, KEY_HEADS, SIZE = 4, 2, 8
 
 
-class Module(torch.nn.Module):
+class Attends:
     """What a model's own attention says of itself."""
 
     num_key_value_groups = HEADS // KEY_HEADS
@@ -55,7 +55,7 @@ def test_attention_is_what_it_is_defined_as(softcap, sinks, queries, keys, maske
         mask[0, 1] = False
     asked = {name: what for name, what in (("softcap", softcap), ("s_aux", sinks)) if what is not None}
     given = mask.expand(2, 1, queries, keys) if masked else None
-    found, weights = ATTEND(Module(), query, key, value, given, scaling=0.3, **asked)
+    found, weights = ATTEND(Attends(), query, key, value, given, scaling=0.3, **asked)
     expected = defined(query, key, value, mask, 0.3, softcap, sinks)
     assert weights is None
     assert (found - expected).abs().max() < 2e-6
@@ -65,13 +65,13 @@ def test_numbers_that_are_added_to_scores_hide_as_booleans_do():
     query, key, value = drawn(5, 5)
     hidden = torch.ones(5, 5, dtype=torch.bool).tril()
     added = torch.zeros(5, 5).masked_fill(~hidden, -torch.inf).expand(2, 1, 5, 5)
-    found, _ = ATTEND(Module(), query, key, value, added, softcap=2.0)
+    found, _ = ATTEND(Attends(), query, key, value, added, softcap=2.0)
     assert (found - defined(query, key, value, hidden, SIZE**-0.5, 2.0)).abs().max() < 2e-6
 
 
 def test_a_soft_cap_in_bfloat16_is_computed_in_float32():
     query, key, value = drawn(6, 6, torch.bfloat16)
-    found, _ = ATTEND(Module(), query, key, value, None, softcap=2.0)
+    found, _ = ATTEND(Attends(), query, key, value, None, softcap=2.0)
     exact = defined(query, key, value, torch.ones(6, 6, dtype=torch.bool).tril(), SIZE**-0.5, 2.0)
     assert found.dtype == torch.bfloat16
     assert (found.double() - exact).abs().max() < 2**-8 * exact.abs().max()

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from pytest_quantbench.quantizers import Array
-from pytest_quantbench.quantizers.layer import Codebooks, Columns
+from pytest_quantbench.quantizers.layer import Codebooks
 from pytest_quantbench.quantizers.numerics import e8_lattice
 
 LOSS = 2.0**-11  # of an array's size that float16 may cost
@@ -85,18 +85,3 @@ def narrowed(numbers: Array) -> torch.Tensor:
     half = np.clip(exact, -65504, 65504).astype(np.float16)
     lost = np.linalg.norm(half.astype(np.float32) - exact)
     return torch.from_numpy(half if lost <= LOSS * np.linalg.norm(exact) else exact)
-
-
-def columns_of(grid: Codebooks, columns: Columns) -> NDArray[np.float32]:
-    """(out, count): what dense columns have more than the grid, whose words for them mean nothing, but are there."""
-    along, length = grid.along == "inputs", grid.length
-    held = grid.codes[:, :, columns.places // length if along else columns.places]  # (stages, rows, count)
-    words = np.zeros((*held.shape[1:], length), np.float32)
-    for book, codes in zip(grid.words, held, strict=True):
-        words += book.astype(np.float32)[codes]
-    if along:
-        found = np.take_along_axis(words, (columns.places % length)[None, :, None], axis=2)[:, :, 0]
-    else:
-        found = words.swapaxes(1, 2).reshape(-1, len(columns.places))[: grid.out_features]
-    scales = np.broadcast_to(grid.scales, grid.out_features).astype(np.float32)[:, None]
-    return np.asarray(columns.values.astype(np.float32) - found * scales, np.float32)

@@ -12,7 +12,6 @@ import torch
 from pytest_quantbench.engines.torch.kernels.cuda import FromGrid
 from pytest_quantbench.engines.torch.kernels.cuda.codebook_codes import (
     NARROW,
-    columns_of,
     lattice_bits,
     narrowed,
     stages_of,
@@ -27,6 +26,7 @@ from pytest_quantbench.engines.torch.kernels.cuda.codebook_operators import (
 from pytest_quantbench.engines.torch.kernels.cuda.launching import next_power
 from pytest_quantbench.quantizers import Layer
 from pytest_quantbench.quantizers.layer import Codebooks, Columns, padding
+from pytest_quantbench.quantizers.layer_matrix import beyond_words
 from pytest_quantbench.quantizers.numerics import e8_lattice
 
 
@@ -96,7 +96,7 @@ def _dense(grid: Codebooks, columns: Columns | None) -> dict[str, torch.Tensor |
     more = next_power(len(columns.places)) - len(columns.places)
     return {
         "places": torch.from_numpy(np.pad(columns.places, (0, more)).astype(np.int32)),
-        "values": narrowed(np.pad(columns_of(grid, columns), ((0, 0), (0, more)))),
+        "values": narrowed(np.pad(beyond_words(grid, columns), ((0, 0), (0, more)))),
     }
 
 

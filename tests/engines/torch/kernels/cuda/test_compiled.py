@@ -124,9 +124,7 @@ def test_tables_of_codebooks_lie_in_shared_memory(monkeypatch, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("tokens", [1, 16, 512])
-@pytest.mark.parametrize(
-    "kind", [(4096, 8, 1, 0, 1), (4096, 8, 0, 0, 0), (4096, 8, 1, 2, 0)], ids=["aqlm", "vptq", "quip"]
-)
+@pytest.mark.parametrize("method", KINDS)
 def test_every_codebook(monkeypatch, method, tokens, capability):
     for start in of_codebooks(monkeypatch, KINDS[method], tokens, 4096, 4096):
         assert compiled(start, capability).metadata.shared <= SHARED[capability]

@@ -28,4 +28,4 @@ def test_kernels_compute_what_the_decoded_matrix_computes():
 
 @pytest.mark.slow
 def test_over_shapes_groups_bits_and_tokens():
-    assert passed("slow") >= 100
+    assert passed("slow") >= 300

@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("triton")
 
-from random_grids import CPU, affine
+from random_grids import affine
+from right_products import CPU
 from triton.compiler.errors import CompilationError
 
 from pytest_quantbench.engines.torch.kernels import KERNELS, cuda

@@ -1,0 +1,168 @@
+"""Whole models in memory: what is loaded how, what it is said to read, and what of it runs as it is stored."""
+
+from collections import Counter
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+import numpy as np
+from transformers_models import SMALL, save
+
+from pytest_quantbench.catalog.models import TINY_DIRECTORY
+from pytest_quantbench.catalog.recipes import recipe
+from pytest_quantbench.checkpoints.checkpoint import Checkpoint
+from pytest_quantbench.compress.pipeline import compress
+from pytest_quantbench.engines.torch import static_cache
+from pytest_quantbench.engines.torch.decode_step import OneToken
+from pytest_quantbench.engines.torch.embeddings import Embedding, Stack
+from pytest_quantbench.engines.torch.engine import TorchEngine
+from pytest_quantbench.engines.torch.filling_whole import BY_EXPERT
+from pytest_quantbench.engines.torch.kernels.dense import DECODED
+from pytest_quantbench.engines.torch.layers import Linear
+from pytest_quantbench.errors import ModelError
+
+ENGINE = TorchEngine(device="cpu")
+MATRICES = 3 * 7 + 1  # of a small Llama: its layers' and the head
+TOKENS = torch.tensor([[5, 17, 230, 7, 91, 44, 3, 150, 12]])
+USES = ("timed", "answers", "rounded answers")
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory):
+    """A small model at a recipe."""
+
+    def make(name, recipe_id):
+        directory = tmp_path_factory.mktemp(name)
+        save(directory, SMALL[name], [[1, 2, 3]])
+        for file in TINY_DIRECTORY.glob("tokenizer*"):
+            (directory / file.name).write_bytes(file.read_bytes())
+        opened = ENGINE.open(Checkpoint(directory, None))
+        return compress(opened, recipe(recipe_id), 0, tmp_path_factory.mktemp("cache"))
+
+    return make
+
+
+def logits_of(resident, tokens=TOKENS):
+    """Of one whole forward pass."""
+    positions = torch.arange(tokens.shape[1])[None]
+    cache = static_cache.StaticCache(resident.layers, 1, tokens.shape[1], positions)
+    with torch.no_grad():
+        return static_cache.forward(resident.model, cache, tokens, positions, keep=0)[0].float()
+
+
+@pytest.mark.parametrize("recipe_id", ["bf16", "int4-rtn", "int8-dynamic"])
+@pytest.mark.parametrize("name", ["llama-biases", "qwen3_moe"])
+def test_answers_are_of_the_walk_s_numbers(name, recipe_id, artifact):
+    """Rules for the inputs of experts among them."""
+    made = artifact(name, recipe_id)
+    exact, rounded = (ENGINE.load(made, use) for use in ("answers", "rounded answers"))
+    assert exact.activations == "float32"
+    assert rounded.activations == "bfloat16"
+    expected = ENGINE.walk([made])
+    expected.run([TOKENS.numpy()], "")
+    found = logits_of(exact)
+    losses = expected.logits(0, slice(None)).nll(TOKENS[0].numpy())
+    own = torch.nn.functional.cross_entropy(found, TOKENS[0], reduction="none")
+    np.testing.assert_allclose(own.numpy(), losses, atol=2e-3 if recipe_id == "int8-dynamic" else 1e-4)
+    assert 0 < (logits_of(rounded) - found).abs().max() < 0.5
+
+
+@pytest.mark.parametrize(("recipe_id", "bits"), [("bf16", 32), ("int8-rtn", 8.5), ("int4-rtn", 4.5), ("int3-rtn", 3.5)])
+def test_what_a_token_reads_is_what_is_stored(recipe_id, bits, artifact):
+    """Of a head and embeddings of their own, the embeddings' one row."""
+    resident = ENGINE.load(artifact("llama-default", recipe_id), "timed")
+    hidden, inner, layers, vocabulary = 64, 96, 3, 320
+    of_layers = layers * (hidden * hidden * 2 + hidden * hidden // 2 * 2 + 3 * hidden * inner)
+    expected = (of_layers + vocabulary * hidden) * bits / 8
+    norms = (2 * layers + 1) * hidden * 4
+    row = hidden * bits / 8
+    assert expected <= resident.bytes_per_token - norms - row <= 1.2 * expected + 2048
+    assert resident.dense_layers == 0
+    assert sum(resident.kernels.values()) == MATRICES
+    assert DECODED not in resident.kernels
+
+
+def test_nothing_quantized_is_decoded_when_it_is_timed(artifact):
+    model = ENGINE.load(artifact("llama-default", "int4-rtn"), "timed").model
+    kinds = Counter(type(module) for module in model.modules())
+    assert kinds[Linear] == MATRICES
+    assert kinds[Embedding] == 1
+    assert not kinds[torch.nn.Linear]
+    assert not kinds[torch.nn.Embedding]
+
+
+def test_tied_weights_are_head_and_embeddings(artifact):
+    """They are stored once, and read once by the head and one row of them by the embeddings."""
+    resident = ENGINE.load(artifact("gemma3_text-tied", "int4-rtn"), "timed")
+    assert sum(resident.kernels.values()) == MATRICES
+    exact = ENGINE.load(artifact("gemma3_text-tied", "int4-rtn"), "answers")
+    torch.testing.assert_close(logits_of(resident), logits_of(exact), atol=1e-3, rtol=1e-3)
+    assert resident.bytes_per_token < exact.bytes_per_token / 4
+
+
+def test_experts_stay_as_they_are_stored(artifact):
+    made = artifact("mixtral", "int4-rtn")
+    timed, exact = (ENGINE.load(made, use) for use in ("timed", "answers"))
+    stacks = [module for module in timed.model.modules() if isinstance(module, Stack)]
+    assert len(stacks) == timed.kernels[BY_EXPERT] == 6
+    torch.testing.assert_close(logits_of(timed), logits_of(exact), atol=1e-3, rtol=1e-3)
+    decoder, prompt = timed.decoder(40), TOKENS[0].tolist()
+    token = decoder.begin(prompt)
+    assert decoder.step == "captured"
+    decoder.next()
+    following = torch.tensor([[*prompt, token]])
+    torch.testing.assert_close(decoder.logits, logits_of(exact, following)[-1], atol=1e-3, rtol=1e-3)
+    all_experts = sum(stack.bytes_per_expert * 4 for stack in stacks)
+    assert timed.bytes_per_token < exact.bytes_per_token / 4
+    assert timed.bytes_per_token > all_experts / 2  # two of four
+
+
+def test_experts_with_rules_are_decoded_and_said_to_be(artifact):
+    timed = ENGINE.load(artifact("qwen3_moe", "int8-dynamic"), "timed")
+    exact = ENGINE.load(artifact("qwen3_moe", "int8-dynamic"), "answers")
+    assert timed.dense_layers == timed.kernels[DECODED] == 3 * (4 + 2)  # no part of it has a grid
+    decoder = timed.decoder(40)
+    decoder.begin(TOKENS[0, :-1].tolist())
+    decoder._token.fill_(int(TOKENS[0, -1]))
+    decoder.next()
+    assert decoder.step == "module by module"
+    torch.testing.assert_close(decoder.logits, logits_of(exact)[-1], atol=0.05, rtol=0.02)  # roundings jump
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_missing_weight_is_an_error(use, artifact):
+    made = artifact("llama-default", "bf16")
+
+    class Incomplete:
+        config = made.config
+        names = tuple(name for name in made.names if name != "model.layers.1.mlp.up_proj.weight")
+        encoding, dense, inputs = made.encoding, made.dense, made.inputs
+
+    with pytest.raises(ModelError, match=r"lack model.layers.1.mlp.up_proj.weight"):
+        ENGINE.load(Incomplete(), use)
+
+
+def test_what_remembers_something_else_than_keys_is_refused(artifact):
+    model = ENGINE.load(artifact("llama-default", "bf16"), "answers").model
+    model.config.layer_types = ["full_attention", "linear_attention", "full_attention"]
+    with pytest.raises(ModelError, match="layers of the kind linear_attention"):
+        static_cache.use(model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["llama-default", "gemma2", "qwen3_moe"])
+def test_pytorch_s_compiler_takes_a_step_in_one_piece(name, artifact):
+    """As it is done on CUDA; here without making code of it."""
+    resident = ENGINE.load(artifact(name, "bf16"), "timed")
+    token, position = torch.tensor([[5]]), torch.tensor([[0]])
+    cache = static_cache.StaticCache(resident.layers, 1, 64, position)
+    with torch.no_grad():
+        static_cache.forward(resident.model, cache, token, position)
+        step = OneToken(resident.model, cache)
+        compiled = torch.compile(step, fullgraph=True, dynamic=False, backend="eager")
+        for place in range(4):
+            token.fill_(place + 3)
+            position.fill_(place)
+            torch.testing.assert_close(compiled(token, position)[0], step(token, position)[0])
