@@ -13,6 +13,10 @@ class ModelError(QuantbenchError):
     """A model directory or one of its files cannot be used."""
 
 
+class ArchitectureError(ModelError):
+    """An engine does not know a model's architecture. Another one may."""
+
+
 class WeightError(QuantbenchError):
     """One weight cannot be quantized as it is (NaN, infinite, or of a shape that the method cannot take)."""
 

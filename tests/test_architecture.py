@@ -26,6 +26,7 @@ SHORT = {
     "cli/prune.py": A_VERB,
     "cli/rank.py": A_VERB,
     "cli/run.py": A_VERB,
+    "engines/opening.py": "what asks other engines is no part of one, and the registry has no model",
     "engines/routers.py": "what each engine asks of the modules of its own library",
     "engines/mlx/positions.py": "what a module of mlx-lm's cannot do, beside what every engine asks of a config",
     "engines/mlx/walk_trial.py": "what one engine brings to the trial that all have",

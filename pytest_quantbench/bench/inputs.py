@@ -16,6 +16,7 @@ from pytest_quantbench.checkpoints.tokenizer import frame_of, load_tokenizer
 from pytest_quantbench.compress.calibration import CalibrationSet
 from pytest_quantbench.compress.calibration_text import Writer, calibration_set
 from pytest_quantbench.compress.pipeline import reference
+from pytest_quantbench.engines.opening import opened
 from pytest_quantbench.engines.parameters import Capacity
 from pytest_quantbench.engines.protocol import Architecture
 from pytest_quantbench.errors import QuantbenchError
@@ -75,7 +76,7 @@ class Inputs:
         settings = self.settings
         with stage("fetch"):
             known = None if settings.fresh else find(settings.cache, self.model, settings.offline)
-            return self.engine.open(known or Checkpoint(*fetch(self.model, settings.offline)))
+            return opened(self.engine, known or Checkpoint(*fetch(self.model, settings.offline)))
 
     def holding(self, candidate: Candidate) -> Holding:
         """A candidate's files, fetched, opened and checked."""

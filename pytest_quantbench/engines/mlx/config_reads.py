@@ -24,7 +24,7 @@ import mlx.nn as nn
 from pytest_quantbench.checkpoints.config import remote_code
 from pytest_quantbench.checkpoints.rope import text_table
 from pytest_quantbench.engines.mlx.module_source import MODELS, closure, declared_by, source_of
-from pytest_quantbench.errors import ModelError
+from pytest_quantbench.errors import ArchitectureError, ModelError
 
 Config = Mapping[str, Any]
 
@@ -58,7 +58,7 @@ def engine_name(config: Config) -> str:
 
     model_type = str(config.get("model_type"))
     if not re.fullmatch(r"[\w-]+", model_type, re.ASCII):  # it becomes part of a module's name
-        raise ModelError(f"Unsupported architecture: {model_type!r:.80} is not the name of one.")
+        raise ArchitectureError(f"Unsupported architecture: {model_type!r:.80} is not the name of one.")
     named = config.get("architectures")
     for architecture in [named] if isinstance(named, str) else named or ():
         if (model_type, architecture) in MODEL_ARCHITECTURE_REMAPPING:
@@ -74,7 +74,7 @@ def engine_module(config: Config) -> ModuleType:
         with contextlib.redirect_stdout(said):
             module = importlib.import_module(name)
             if not hasattr(module, "ModelArgs"):
-                raise ModelError(f"Unsupported architecture: model_type {model_type!r} is no model of mlx-lm's.")
+                raise ArchitectureError(f"Unsupported architecture: model_type {model_type!r} is no model of mlx-lm's.")
             return with_gelu(name, *swap) if (swap := _other_gelu(module, config)) else module
     except ModuleNotFoundError as error:
         if error.name != name:
@@ -82,7 +82,7 @@ def engine_module(config: Config) -> ModuleType:
                 f"mlx-lm's module for {model_type!r} needs the package {error.name!r}, which is not installed."
             ) from error
         own = f" The model's own code ({', '.join(code)}) is never run." if (code := remote_code(config)) else ""
-        raise ModelError(
+        raise ArchitectureError(
             f"Unsupported architecture: model_type {model_type!r} is not one that mlx-lm has.{own}"
         ) from error
     except (SystemExit, ImportError) as error:  # OLMo's module leaves the interpreter where it misses a package

@@ -140,7 +140,7 @@ class Opened:
         try:
             model, self._lazy = fitted(self.config, self._stored())
         except ModelError as error:
-            raise ModelError(f"{self.checkpoint.directory}: {error}") from error
+            raise type(error)(f"{self.checkpoint.directory}: {error}") from error
         return model
 
     def _tell_remote_code(self) -> None:

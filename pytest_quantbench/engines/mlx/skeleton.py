@@ -16,7 +16,7 @@ from pytest_quantbench.engines.mlx.config_reads import Config as Config
 from pytest_quantbench.engines.mlx.config_reads import engine_module, own_default, reads
 from pytest_quantbench.engines.mlx.rope_check import check_ropes
 from pytest_quantbench.engines.published_names import HEAD, with_head
-from pytest_quantbench.errors import ModelError
+from pytest_quantbench.errors import ArchitectureError, ModelError
 
 # What mlx-lm's modules raise for a config or weights that they cannot take.
 CANNOT = (TypeError, LookupError, ValueError, AttributeError, ArithmeticError, AssertionError, RuntimeError)
@@ -100,7 +100,7 @@ def decoder_layers(model: nn.Module) -> tuple[str, list[Any]]:
     """
     layers = getattr(model, "layers", None)
     if not isinstance(layers, list) or not layers:
-        raise ModelError(f"Unsupported architecture: {type(model).__module__} has no list of decoder layers.")
+        raise ArchitectureError(f"Unsupported architecture: {type(model).__module__} has no list of decoder layers.")
     path = next(path for path, module in model.named_modules() if module is layers[0]).rpartition(".")[0]
     held: Any = model  # `model.layers` may be a slice of the list that the model goes through: follow the path instead
     for part in path.split("."):

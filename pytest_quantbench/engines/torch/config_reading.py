@@ -21,7 +21,7 @@ from pytest_quantbench.checkpoints.key_names import other_names
 from pytest_quantbench.checkpoints.layer_kinds import PATTERN
 from pytest_quantbench.checkpoints.rope import ORIGINAL, ROPE_KEYS, TEXT_TABLES, rope_type, ropes_of, text_table
 from pytest_quantbench.engines.config_keys import says_nothing
-from pytest_quantbench.errors import ModelError, first_line
+from pytest_quantbench.errors import ArchitectureError, ModelError, first_line
 
 Config = Mapping[str, Any]
 
@@ -53,7 +53,7 @@ def understood(config: Config) -> Any:
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in CONFIG_MAPPING:
         own = f" The model's own code ({', '.join(code)}) is never run." if (code := remote_code(config)) else ""
-        raise ModelError(
+        raise ArchitectureError(
             f"Unsupported architecture: model_type {model_type!r:.80} is not one that Transformers has.{own}"
         )
     try:

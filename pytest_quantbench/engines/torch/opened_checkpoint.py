@@ -48,7 +48,7 @@ class Opened:
         try:
             self._names = Names(self._model, self.checkpoint.shapes)
         except ModelError as error:
-            raise ModelError(f"{self.checkpoint.directory}: {error}") from error
+            raise type(error)(f"{self.checkpoint.directory}: {error}") from error
         self._tell_remote_code()
         self._check_shapes(self._names)
         return self._model

@@ -5,6 +5,7 @@ from its config, such as the frequencies of rotary positions, is no weight and i
 model's own code.
 """
 
+import sys
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from pytest_quantbench.engines.torch.attention import ATTENTION
 from pytest_quantbench.engines.torch.config_reading import CANNOT, Config, understood
 from pytest_quantbench.engines.torch.expert_products import EXPERTS, is_experts
 from pytest_quantbench.engines.torch.rope_check import check_ropes
-from pytest_quantbench.errors import ModelError
+from pytest_quantbench.errors import ArchitectureError, ModelError
 
 STACK = 3  # dimensions: (experts, out, in)
 OWN_ATTENTION = "eager"  # of models that do not ask for another
@@ -51,16 +52,21 @@ def _built(config: Any, dtype: torch.dtype) -> Any:
 
     known: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     if type(config) not in known:
-        raise ModelError(
+        raise ArchitectureError(
             f"Unsupported architecture: Transformers has no causal language model for {config.model_type!r}."
         )
     maker: Any = transformers.AutoModelForCausalLM
-    attention = ATTENTION if known[type(config)]._supports_attention_backend else OWN_ATTENTION
+    attention = ATTENTION if _asks_for_attention(known[type(config)]) else OWN_ATTENTION
     with no_init_weights(), torch.device("meta"):
         model = maker.from_config(config, dtype=dtype, attn_implementation=attention, experts_implementation=EXPERTS)
     model.tie_weights()
     _compute_buffers(model)
     return model
+
+
+def _asks_for_attention(kind: Any) -> bool:
+    """Whether a class of models looks for its attention in Transformers' table; some that do are not marked."""
+    return kind._supports_attention_backend or hasattr(sys.modules[kind.__module__], "ALL_ATTENTION_FUNCTIONS")
 
 
 def _turn(model: nn.Module) -> None:
@@ -104,7 +110,7 @@ def _compute_buffers(model: Any) -> None:
     model.initialize_weights()
     for path, buffer in model.named_non_persistent_buffers():
         if buffer.is_floating_point() and buffer.isnan().any():
-            raise ModelError(
+            raise ArchitectureError(
                 f"Unsupported architecture: Transformers' {type(model).__name__} does not say what {path} is to be."
             )
 
@@ -128,5 +134,7 @@ def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:
         if isinstance(module, nn.ModuleList) and len(module) == count and count
     ]
     if not lists:
-        raise ModelError(f"Unsupported architecture: {type(model).__name__} has no list of {count} decoder layers.")
+        raise ArchitectureError(
+            f"Unsupported architecture: {type(model).__name__} has no list of {count} decoder layers."
+        )
     return min(lists, key=lambda each: each[0].count("."))

@@ -16,6 +16,7 @@ from pytest_quantbench.engines.torch.kernels.protocol import Product
 
 VARYING = CALL.index(machine_code.TILES)  # so many slots are different with every call
 ARRAY = -1
+BLOCK_BYTES = 2**18  # of a matrix that many tokens are multiplied with before the next ones are read
 
 
 class Kind(Protocol):
@@ -76,7 +77,9 @@ class CpuProduct(Product):
         self.key, self.kernel, self.covers = plan.key, kernel, covers
         self.bytes_per_token = sum(array.nbytes for name, array in arrays.items() if name not in shared)
         self.rows = numbers["rows"]
-        known = {machine_code.TILES: -(-self.rows // plan.kind.grid(plan.cpu).rows), **numbers}
+        tiles = -(-self.rows // plan.kind.grid(plan.cpu).rows)
+        block = max(1, BLOCK_BYTES * tiles // (1 + self.bytes_per_token))
+        known = {machine_code.TILES: tiles, "block": block, **numbers}
         slots = code_slots(plan)
         self._names = [slot for slot in slots if slot in arrays]
         self._numbers = [ARRAY if slot in arrays else known[slot] for slot in slots]

@@ -11,8 +11,10 @@ from typing import Protocol
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import TILES, Instructions
 from pytest_quantbench.engines.torch.kernels.cpu.writing import Code, Value, Variable
 
+AHEAD = 4096  # bytes of thin matrices that are fetched before they are needed
+ABREAST = 4  # rows of a thin matrix that are multiplied at once
 TOGETHER = 4  # tokens that most grids do at once
-CALL = ("x", "x_stride", "y", "y_stride", "tokens", TILES, "rows", "inputs", "padded")  # strides in numbers
+CALL = ("x", "x_stride", "y", "y_stride", "tokens", TILES, "block", "rows", "inputs", "padded")  # strides in numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +64,14 @@ def written(grid: Grid, beside: Beside, cpu: Instructions) -> Code:
     """The whole kernel."""
     code = Code((*CALL, *beside.slots, *grid.slots))
     writer = _Writer(code, grid, beside, cpu)
-    tokens = code.slot("tokens")
-    together = tokens // grid.together * grid.together
-    for first in code.loop(code.number(0), together, grid.together):
-        writer.some(first, grid.together)
-    for first in code.loop(together, tokens) if grid.together > 1 else ():
-        writer.some(first, 1)
+    if grid.together == 1:
+        writer.all_tokens(1, code.begin, code.end)
+    else:
+        several = code.number(grid.together).below(code.slot("tokens"))
+        step = several.either(code.slot("block"), code.end)
+        for begin in code.loop(code.begin, code.end, step):
+            end = (begin + step).below(code.end).either(begin + step, code.end)
+            writer.all_tokens(grid.together, begin, end)
     code.builder.ret_void()
     return code
 
@@ -85,7 +89,16 @@ class _Writer:
             self.factors = code.scratch(self.thin * grid.together, "f32")
         grid.reserve(code)
 
-    def some(self, first: Value, tokens: int) -> None:
+    def all_tokens(self, together: int, begin: Value, end: Value) -> None:
+        """The products of all tokens with some tiles, which stay in the cache meanwhile."""
+        code, tokens = self.code, self.code.slot("tokens")
+        most = tokens // together * together
+        for first in code.loop(code.number(0), most, together):
+            self.some(first, together, begin, end)
+        for first in code.loop(most, tokens) if together > 1 else ():
+            self.some(first, 1, begin, end)
+
+    def some(self, first: Value, tokens: int, begin: Value, end: Value) -> None:
         """The products of so many tokens, beginning with that one."""
         code = self.code
         x, y = code.slot("x", "pointer"), code.slot("y", "pointer")
@@ -96,7 +109,7 @@ class _Writer:
         if self.beside.thin:
             self._factors(inputs)
         self.grid.before(code, inputs)
-        for tile in code.loop(code.begin, code.end):
+        for tile in code.loop(begin, end):
             products = self.grid.tile(code, tile, inputs)
             self._finish(tile, products)
             for token in range(tokens):
@@ -127,17 +140,26 @@ class _Writer:
         rank = code.slot("rank")
         for token, source in enumerate(inputs):
             factors = self.factors.at(self.thin * token, "f32")
-            for component in code.loop(code.number(0), rank):
-                row = right.at(component * self.padded, "f32")
-                total = code.variable(code.number(0.0, "f32", 16))
-                for place in code.loop(code.number(0), self.padded, 16):
-                    weights = row.load(place, "f32", 16)
-                    total.set(weights.times_plus(source.load(place, "f32", 16), total.get()))
-                factors.store(component, total.get().total(), "f32")
+            most = rank // ABREAST * ABREAST
+            for start, stop, abreast in ((code.number(0), most, ABREAST), (most, rank, 1)):
+                for component in code.loop(start, stop, abreast):
+                    rows = [right.at((component + each) * self.padded, "f32") for each in range(abreast)]
+                    for each, product in enumerate(self._products(rows, source)):
+                        factors.store(component + each, product, "f32")
             for index in code.loop(code.number(0), code.slot("picked")):
                 place = places.load(index, "i64")
                 factors.store(rank + index, source.load(place, "f32"), "f32")
                 source.store(place, code.number(0.0, "f32"), "f32")
+
+    def _products(self, rows: Sequence[Value], source: Value) -> list[Value]:
+        """Those of a few rows with the inputs, side by side."""
+        totals = [self.code.variable(self.code.number(0.0, "f32", 16)) for _ in rows]
+        for place in self.code.loop(self.code.number(0), self.padded, 16):
+            x = source.load(place, "f32", 16)
+            for row, total in zip(rows, totals, strict=True):
+                row.prefetch(place * 4 + AHEAD)
+                total.set(row.load(place, "f32", 16).times_plus(x, total.get()))
+        return [total.get().total() for total in totals]
 
     def _finish(self, tile: Value, products: Sequence[Sequence[Variable]]) -> None:
         """Multiply by the scale, and add the thin product."""
@@ -150,6 +172,7 @@ class _Writer:
             left = code.slot("left", "pointer").at(tile * self.thin * self.rows, "f32")
             for component in code.loop(code.number(0), self.thin):
                 for part in range(self.rows // self.lanes):
+                    left.prefetch((component * self.rows + part * self.lanes) * 4 + AHEAD)
                     column = left.load(component * self.rows + part * self.lanes, "f32", self.lanes)
                     for token, rows in enumerate(products):
                         factor = self.factors.load(self.thin * token + component, "f32").spread(self.lanes)

@@ -220,7 +220,7 @@ class Code:
         flags = ("reassoc",) if loose else ()
         return Value(self, self.builder.call(function, [each.held for each in arguments], fastmath=flags))
 
-    def loop(self, start: Value, stop: Value, step: int = 1) -> Iterator[Value]:
+    def loop(self, start: Value, stop: Value, step: Value | int = 1) -> Iterator[Value]:
         """`for place in code.loop(…):` writes its body once, into a loop of the machine."""
         place = self.variable(start)
         head, body, done = (self.function.append_basic_block(name) for name in ("head", "body", "done"))

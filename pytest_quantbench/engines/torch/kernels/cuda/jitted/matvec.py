@@ -159,8 +159,9 @@ def matvec(
                 x = tl.load(inputs + column, mask=column < columns, other=0).to(tl.float32)
                 sums += x
                 dot += _term(held, x, part * (CODES // SPLIT) + each, IN_WORD, WORDS, BITS, NUMBER)
-            at = row[:, None] * groups + (stripe * SPLIT + part if SHARE == 1 else stripe // SHARE)[None, :]
-            total += _scaled(tl.sum(dot, 2), tl.sum(sums, 1), scales, biases, at, there, NUMBER, SCALES, CENTER)
+            group = (stripe * SPLIT + part if SHARE == 1 else stripe // SHARE)[None, :]
+            at, known = row[:, None] * groups + group, there & (group < groups)  # a row may end within a stripe
+            total += _scaled(tl.sum(dot, 2), tl.sum(sums, 1), scales, biases, at, known, NUMBER, SCALES, CENTER)
     result = tl.sum(total, 1)
     if FACTOR:
         result *= tl.load(factor)

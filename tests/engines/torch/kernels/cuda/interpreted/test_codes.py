@@ -46,6 +46,16 @@ def test_rows_that_end_within_a_stripe_and_one_row_alone(tokens):
     agrees(Layer(grid=affine(3, 7, 192, 64, cut=50)), tokens)
 
 
+def test_nothing_is_read_behind_the_scales():
+    """The last stripe of 128 columns has room for a group more than the row has: what lies behind it is no number."""
+    grid = affine(3, 4, 192, 64)
+    product, x = Coded(Layer(grid=grid), CPU, "codes"), inputs(1, 192)
+    for name in ("scales", "biases"):
+        behind = torch.cat([getattr(product, name).flatten(), torch.full((8,), torch.nan, dtype=torch.float16)])
+        setattr(product, name, behind[:-8].view(4, 3))
+    assert distance(product.product(x, torch.float32), expected(Layer(grid=grid), x)) < LIMIT / 100
+
+
 @pytest.mark.parametrize("tokens", [1, 3])
 def test_a_single_scale_for_a_row_of_any_length(tokens):
     agrees(Layer(grid=affine(8, 3, 108, 108)), tokens)
