@@ -63,7 +63,9 @@ class Part:
 def _kernels(given: Given) -> Iterator[Row]:
     from tools.device import kernels, random_weights
 
-    return kernels.checked(random_weights.SHAPES[given.shape], given.device)
+    if given.device == "cpu" and importlib.util.find_spec("triton") is not None:
+        yield from kernels.interpreted()
+    yield from kernels.checked(random_weights.SHAPES[given.shape], given.device)
 
 
 def _agreement(given: Given) -> Iterator[Row]:
@@ -119,6 +121,8 @@ def run_apart(name: str, given: Given) -> Row:
     """A part in a process of its own: its rows up to where it ended, and how that was."""
     command = command_of(name, given)
     env = {**os.environ, "PYTHONPATH": ROOT, "PYTHONUNBUFFERED": "1"}
+    if given.device == "cpu":
+        env["TRITON_INTERPRET"] = "1"  # before Triton is imported
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(command, cwd=FOLDER, env=env, stdout=out, stderr=err)

@@ -114,8 +114,9 @@ def _hint(name: str) -> str:
 
 def automatic(activations: Activations = "float32") -> str:
     """The engine that is faster here, of those that are installed and walk with these activations: MLX on Metal, where
-    its kernels are Apple's own; else PyTorch, which runs on CUDA, and on a CPU walks in less time than MLX, whose wheel
-    for Linux has no fast products.
+    its kernels are Apple's own; else PyTorch, which runs on CUDA, and on a CPU takes less than MLX, whose wheel for
+    Linux has no fast products: 1.8 times less for 512 tokens of T2 of a 135M Llama in float32 (CPU seconds of one
+    thread, AVX-512), and it has quantized kernels there.
 
     Raises QuantbenchError where none is installed.
     """

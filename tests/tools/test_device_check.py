@@ -43,7 +43,10 @@ def test_the_whole_check_runs_on_a_cpu_without_what_a_cuda_machine_lacks(tmp_pat
     assert {name: part["ended"] for name, part in found.items()} == dict.fromkeys(found, "well"), found
     assert device_check.is_right(found)
     assert [row["level"] for row in found["levels"]["rows"]] == list(random_weights.LEVELS[:5])
-    assert len(found["kernels"]["rows"]) == 4 * (1 + len(random_weights.FORMS)) + 1 + 2
+    interpreted = [row for row in found["kernels"]["rows"] if "interpreted" in row["kernel"]]
+    assert len(interpreted) == 4
+    assert all("Triton" in row["kernel"] for row in interpreted)
+    assert len(found["kernels"]["rows"]) == len(interpreted) + 5 * (1 + len(random_weights.FORMS)) - 8
     text = report.text({"about": device_check.about(), "shape": "small", "parts": found})
     assert all(title.split(",")[0].split("{")[0] in text for title in report.TITLES.values())
 

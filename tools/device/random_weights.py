@@ -80,7 +80,7 @@ def parameters(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 def words(rng: np.random.Generator, *shape: int, kind: Any = np.uint32) -> np.ndarray[Any, Any]:
     """Random bits."""
     count = int(np.prod(shape)) * np.dtype(kind).itemsize
-    return np.frombuffer(rng.bytes(count), np.uint8).view(kind).reshape(shape)
+    return np.frombuffer(rng.bytes(count), np.uint8).view(kind).reshape(shape).copy()
 
 
 def scales(rng: np.random.Generator, *shape: int, top: float, kind: Any = np.float16) -> np.ndarray[Any, Any]:

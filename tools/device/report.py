@@ -50,10 +50,8 @@ def _kernels(rows: Sequence[Row]) -> str:
             lines.append(f"| {shape} | {row['format']} | {row['error'].splitlines()[0].replace('|', '/')} | ✗ | | |")
             continue
         sign = "" if row["right"] else " ✗"
-        lines.append(
-            f"| {shape} | {row['format']} | {row['kernel']} | {row['relative_error']:.1e}{sign} | "
-            f"{row['microseconds']:.1f} | {row['gb_per_second']:.0f} |"
-        )
+        speed = "| |" if row["microseconds"] is None else f"{row['microseconds']:.1f} | {row['gb_per_second']:.0f} |"
+        lines.append(f"| {shape} | {row['format']} | {row['kernel']} | {row['relative_error']:.1e}{sign} | {speed}")
     return "\n".join(lines)
 
 

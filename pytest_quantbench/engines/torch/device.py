@@ -1,11 +1,16 @@
 """Where PyTorch computes: which device a machine has, and whether something fits into its memory."""
 
+import logging
+from pathlib import Path
+
 import torch
 
 from pytest_quantbench.engines.bandwidth import MOST_BYTES, rate, size
 from pytest_quantbench.engines.machine import memory_bytes
 from pytest_quantbench.errors import QuantbenchError
 
+log = logging.getLogger(__name__)
+NVIDIA = Path("/proc/driver/nvidia/version")  # which its driver puts there, on Linux
 DEVICES = ("cuda", "mps", "cpu")  # the first that is there is taken
 
 
@@ -16,11 +21,14 @@ def available() -> list[str]:
 
 
 def chosen(name: str | None = None) -> torch.device:
-    """The device of this name, such as `cuda`, `cuda:1` or `cpu`; None: the best that is there.
+    """The device of this name, such as `cuda`, `cuda:1` or `cpu`; None: the best that is there, with a warning where a
+    CUDA device lies idle for want of another build.
 
     Raises QuantbenchError for one that PyTorch does not have here, saying whether the build or the machine lacks it.
     """
     there = available()
+    if name is None and there == ["cpu"] and NVIDIA.exists():
+        log.warning("There is an NVIDIA driver, and models run on the CPU all the same: %s", _why_not("cuda"))
     kind, _, number = (name or there[0]).partition(":")
     if kind not in DEVICES:
         raise QuantbenchError(f"PyTorch is to compute on {name!r}. Choose from: {', '.join(DEVICES)}.")

@@ -34,6 +34,22 @@ def test_a_build_for_cpus_alone_says_so(monkeypatch):
         devices.chosen("cuda:0")
 
 
+def test_a_cuda_device_that_lies_idle_is_warned_of(monkeypatch, tmp_path, caplog):
+    there(monkeypatch)
+    monkeypatch.setattr(torch.version, "cuda", None)
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert devices.chosen().type == "cpu"
+    assert not caplog.records
+    (tmp_path / "version").write_text("NVRM version: 580")
+    monkeypatch.setattr(devices, "NVIDIA", tmp_path / "version")
+    assert devices.chosen().type == "cpu"
+    assert "There is an NVIDIA driver, and models run on the CPU all the same: torch" in caplog.text
+    assert "is built for CPUs only. Install a build with CUDA" in caplog.text
+    caplog.clear()
+    assert devices.chosen("cpu").type == "cpu"  # as was asked for
+    assert not caplog.records
+
+
 def test_a_build_with_cuda_and_no_driver_says_so(monkeypatch):
     there(monkeypatch)
     monkeypatch.setattr(torch.version, "cuda", "13.0")

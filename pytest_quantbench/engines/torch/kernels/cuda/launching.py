@@ -1,12 +1,12 @@
 """Starting kernels: what is said where Triton cannot compile one, and how many rows a program gets."""
 
+import os
 from typing import Any
 
 import torch
 import triton
 import triton.language as tl
-from triton.compiler.errors import CompilationError
-from triton.runtime.errors import TritonError
+from triton.errors import TritonError
 
 from pytest_quantbench.errors import QuantbenchError, first_line
 
@@ -17,7 +17,7 @@ def started(kernel: Any, grid: tuple[int, ...], *arguments: Any, **constants: An
     """Run a kernel. Raises QuantbenchError where Triton or what it needs cannot compile it; nothing else is tried."""
     try:
         kernel[grid](*arguments, **constants, enable_fp_fusion=True)  # a product and a sum are one instruction
-    except (CompilationError, TritonError, RuntimeError, OSError) as error:
+    except (TritonError, RuntimeError, OSError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise QuantbenchError(
@@ -34,7 +34,7 @@ def device_name() -> str:
 
 def operands(dtype: torch.dtype) -> Any:
     """The type of a product's operands: that of the inputs; float32 in Triton's interpreter, which has no bfloat16."""
-    if triton.knobs.runtime.interpret:
+    if os.environ.get("TRITON_INTERPRET") == "1":
         return tl.float32
     return {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}[dtype]
 
