@@ -11,10 +11,14 @@ from pytest_quantbench.report.text_width import columns, left, right, wrapped
 from pytest_quantbench.workbench.engine_agreement import Agreement, Compared
 
 WIDTH = 80
+ROUNDING = (
+    "what layers are called with is put on a grid there, and a value between two levels falls on one or the other by "
+    "the last bit of a sum. So any two ways to compute differ: one engine's own on another processor, too."
+)
 HEADS = (  # what stands above several columns, and above each
-    (("", 12), ("weights", 8), ("loss, nats a token", 24), ("likeliest", 10), ("KL", 8), ("choice, a token", 17)),
+    (("", 13), ("weights", 8), ("loss, nats a token", 24), ("likeliest", 10), ("KL", 8), ("choice, a token", 17)),
     (
-        ("recipe", 20),
+        ("recipe", 21),
         ("mean", 8),
         ("99.9 %", 8),
         ("largest", 8),
@@ -25,7 +29,7 @@ HEADS = (  # what stands above several columns, and above each
     ),
 )
 LEFT = ("", "weights", "recipe")
-WIDTHS = (12, 8, 8, 8, 8, 10, 8, 9, 8)
+WIDTHS = (13, 8, 8, 8, 8, 10, 8, 9, 8)
 
 
 def table(model: str, engines: tuple[Engine, Engine], compared: Compared, limit: float) -> Iterator[str]:
@@ -38,7 +42,11 @@ def table(model: str, engines: tuple[Engine, Engine], compared: Compared, limit:
     for head in HEADS:
         yield "".join(left(word, width) if word in LEFT else right(word, width) for word, width in head)
     for found in compared.agreements:
-        yield _line(_row(found)).rstrip()
+        name, *figures = _row(found)
+        if columns(name) >= WIDTHS[0]:
+            yield name
+            name = ""
+        yield _line((name, *figures)).rstrip()
     if compared.noise_floor is not None:
         floor = compared.noise_floor
         row = ("noise floor", "", _nats(floor.mean), _nats(floor.rare), _nats(floor.largest), "", "", "", "")
@@ -65,7 +73,9 @@ def verdict(compared: Compared, limit: float) -> str:
         else:
             furthest = max(found.losses.largest, found.choices.largest)
             told.append(f"{found.recipe} is up to {furthest:.2g} nats per token apart")
-    return f"They do not agree within {limit:g} nats per token: {'; '.join(told)}."
+    rounding = [found.recipe for found in apart if found.rounds_inputs and not found.differing_weights]
+    why = f" {', '.join(rounding)}: {ROUNDING}" if rounding else ""
+    return f"They do not agree within {limit:g} nats per token: {'; '.join(told)}.{why}"
 
 
 def as_json(model: str, engines: tuple[Engine, Engine], compared: Compared, limit: float) -> Mapping[str, Any]:

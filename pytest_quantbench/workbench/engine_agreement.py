@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from pytest_quantbench import quantizers
 from pytest_quantbench.bench.artifacts import Artifacts
 from pytest_quantbench.bench.inputs import Inputs
 from pytest_quantbench.bench.target import Target
@@ -37,9 +38,11 @@ class Agreement:
     `differing_weights`: parameters of the second engine whose values are not those of the first. `other_likeliest`
     counts the tokens at which another one is likeliest, `widest_tie_nats` is how far apart the two are there at most,
     as the first engine sees them. `kl_nats`: the mean divergence of the second from the first, and the largest.
+    `rounds_inputs`: the recipe puts layers' inputs on a grid.
     """
 
     recipe: str
+    rounds_inputs: bool
     weights_sha256: tuple[str, str]
     differing_weights: tuple[str, ...]
     mean_loss_nats: tuple[float, float]
@@ -116,7 +119,12 @@ class Comparison:
             walk.run(batches, f"{inputs.model.name} on {engine.name}")
         tracks = [self._agreement(walks, track, plan, len(texts)) for track in range(len(others))]
         found = [
-            replace(each, recipe=recipe.id, differing_weights=_differing(each, other, artifact.names))
+            replace(
+                each,
+                recipe=recipe.id,
+                rounds_inputs=any(quantizers.get(part.quantizer).has_input_rule for part in recipe.parts),
+                differing_weights=_differing(each, other, artifact.names),
+            )
             for each, recipe, other, artifact in zip(tracks, self._recipes, others, made, strict=True)
         ]
         noise = self._floor(walks[0], len(others)) if floor else None
@@ -133,6 +141,7 @@ class Comparison:
         ours_chosen, theirs_chosen = [[each.loglikelihood for each in several] for several in chosen] or ([], [])
         return Agreement(
             recipe="",
+            rounds_inputs=False,
             weights_sha256=(walks[0].weights_sha256(track), walks[1].weights_sha256(track)),
             differing_weights=(),
             mean_loss_nats=(float(losses[0].mean(dtype=np.float64)), float(losses[1].mean(dtype=np.float64))),

@@ -6,9 +6,10 @@ import pytest
 
 pytest.importorskip("mlx.core")
 
+from pytest_quantbench import engines
 from pytest_quantbench.cli.main import main
 from pytest_quantbench.stats.distances import Distances
-from pytest_quantbench.workbench.agreement_table import verdict
+from pytest_quantbench.workbench.agreement_table import table, verdict
 from pytest_quantbench.workbench.engine_agreement import Agreement, Compared
 
 FEW = ["--tokens", "128", "--task", "tiny_facts", "--limit", "4"]
@@ -73,7 +74,13 @@ def test_options_that_are_no_numbers_are_refused(capsys, given):
 
 def far(**changes):
     near = Distances(count=10, mean=1e-6, rare=1e-6, largest=1e-6)
-    fields = {"recipe": "int4", "weights_sha256": ("a", "a"), "differing_weights": (), "mean_loss_nats": (1.0, 1.0)}
+    fields = {
+        "recipe": "int4",
+        "rounds_inputs": False,
+        "weights_sha256": ("a", "a"),
+        "differing_weights": (),
+        "mean_loss_nats": (1.0, 1.0),
+    }
     fields |= {"losses": near, "choices": near, "kl_nats": (0.0, 0.0), "other_likeliest": 0, "widest_tie_nats": None}
     return Compared(agreements=(Agreement(**(fields | changes)),), noise_floor=None)
 
@@ -82,5 +89,14 @@ def test_a_single_choice_or_a_single_weight_is_enough_to_disagree():
     wide = Distances(count=10, mean=1e-6, rare=1e-6, largest=0.25)
     assert verdict(far(), 1e-4).startswith("They agree")
     assert "int4 is up to 0.25 nats per token apart" in verdict(far(choices=wide), 1e-4)
+    assert "put on a grid" not in verdict(far(choices=wide), 1e-4)
+    assert "int4: what layers are called with is put on a grid" in verdict(far(choices=wide, rounds_inputs=True), 1e-4)
     told = verdict(far(differing_weights=("model.norm.weight",)), 1e-4)
     assert "int4 does not run the same weights on both (model.norm.weight)" in told
+
+
+def test_a_long_name_has_a_line_of_its_own():
+    engine = engines.get("mlx")
+    lines = list(table("Tiny", (engine, engine), far(recipe="int4-a-name-that-is-long"), 1e-4))
+    assert "int4-a-name-that-is-long" in lines
+    assert all(len(line) <= 80 for line in lines)
