@@ -16,7 +16,6 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from pytest_quantbench.engines.torch.attention import ATTENTION
-from pytest_quantbench.engines.torch.step_kernels import attend
 from pytest_quantbench.errors import ModelError
 
 NAME = "quantbench-resident"
@@ -125,7 +124,7 @@ def attention(
     rows, heads, tokens, width = query.shape
     scale = width**-0.5 if scaling is None else float(scaling)
     if rows == tokens == 1 and query.device.type == "cpu" and query.dtype == torch.float32:
-        return attend(query, key, value, attention_mask, s_aux, scale, float(softcap or 0)), None
+        return _attend(query, key, value, attention_mask, s_aux, scale, float(softcap or 0)), None
     if tokens == 1 and softcap is None and s_aux is None:  # heads that share a key are as tokens: no key is copied
         shared = query.reshape(rows, key.shape[1], -1, width)
         attended = functional.scaled_dot_product_attention(shared, key, value, attention_mask, scale=scale)
@@ -134,6 +133,14 @@ def attention(
         module, query, key, value, attention_mask, scaling=scale, softcap=softcap, s_aux=s_aux, **named
     )
     return plain
+
+
+def _attend(*given: Any) -> torch.Tensor:
+    """By the compiled operation, whose compiler only a CPU needs to have."""
+    from pytest_quantbench.engines.torch.step_kernels import attend
+
+    attended: torch.Tensor = attend(*given)
+    return attended
 
 
 def mask(

@@ -33,7 +33,8 @@ def test_the_verdicts_of_tiny_are_the_same(subjects, level):
     for check in CHECKS:
         mine, theirs = found["torch"][check], found["mlx"][check]
         assert (mine.outcome, mine.limit) == (theirs.outcome, theirs.limit)
-        assert max(mine.low or 0, theirs.low or 0) <= min(mine.high or 100, theirs.high or 100)  # they overlap
+        if check != "size":  # which is exact; of the others the intervals overlap
+            assert max(mine.low, theirs.low) <= min(mine.high, theirs.high)
     _ = [subject.cell(level).samples("weights") for subject in subjects.values()]
     weights = [subject.cell(level).figures("weights") for subject in subjects.values()]
     assert weights[0]["median_snr_db"] == pytest.approx(weights[1]["median_snr_db"], abs=0.1)
