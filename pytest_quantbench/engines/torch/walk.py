@@ -18,6 +18,7 @@ from pytest_quantbench.engines.protocol import MEMORY_BYTES, Activations, InputS
 from pytest_quantbench.engines.torch import kv_cache
 from pytest_quantbench.engines.torch.arrays import to_numpy, to_torch
 from pytest_quantbench.engines.torch.attention import placed
+from pytest_quantbench.engines.torch.device import need
 from pytest_quantbench.engines.torch.filling import Filler
 from pytest_quantbench.engines.torch.logits import logits_of
 from pytest_quantbench.engines.torch.observer import Observer
@@ -60,6 +61,7 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
         self._prefixes = list(inside)
         self._within = [[name for name in first.names if name.startswith(prefix)] for prefix in inside]
         self._around = [name for name in first.names if not name.startswith(inside)]
+        self._need_memory()
         self._cache_argument = kv_cache.argument(self._model)
         self._places: list[Places] = []
         self._caches: list[list[Any]] = []
@@ -75,6 +77,17 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
         head = model.get_output_embeddings()
         if type(head) is nn.Linear:
             head.__dict__["forward"] = ExactHead(head)
+
+    def _need_memory(self) -> None:
+        """Raise QuantbenchError where what lies around the decoder layers and the largest of these do not fit."""
+        values = {name: getattr(*slots[0]).numel() for name, slots in self._filler.slots.items()}
+        largest, around = (
+            max(sum(values[name] for name in names) for names in self._within),
+            sum(values[name] for name in self._around),
+        )
+        needed = (largest + around) * max(each.itemsize for each in self._types)
+        way_out = "A walk in bfloat16 (--activations bfloat16) takes half of that, and one on the CPU has its memory."
+        need(self._device, needed, "One decoder layer with the embeddings and the head", way_out)
 
     def _source(self, track: int) -> Hashable:
         return id(self._weights[track]), self._types[track]

@@ -11,8 +11,9 @@ from transformers_models import SMALL, save
 from walked_models import Numbers, logits_of, walk_of
 
 from pytest_quantbench.engines.protocol import Rounded
+from pytest_quantbench.engines.torch import device
 from pytest_quantbench.engines.torch.walk import Walk
-from pytest_quantbench.errors import ModelError
+from pytest_quantbench.errors import ModelError, QuantbenchError
 from pytest_quantbench.quantizers import Fixed, PerToken
 
 pytestmark = pytest.mark.model
@@ -163,3 +164,16 @@ def test_equal_arguments_of_batches_are_held_once():
     walk.begin([np.zeros((1, 20), np.int64) for _ in range(5)])
     positions = {id(call.kwargs["position_embeddings"][0]) for layer in walk._calls[0] for call in layer}
     assert len(positions) == 1
+
+
+def test_too_little_memory_is_told_before_anything_is_read(monkeypatch):
+    """The largest layer, the embeddings and the head of 2,048 words, and a norm, in four bytes each."""
+    weights = Numbers("torch")
+    largest = sum(value.size for name, value in weights.parameters.items() if ".layers.0." in name)
+    needed = 4 * (largest + 2 * 2048 * 64 + 64)
+    monkeypatch.setattr(device, "free_bytes", lambda _: needed)
+    walk_of("torch", weights)
+    monkeypatch.setattr(device, "free_bytes", lambda _: needed - 1)
+    with pytest.raises(QuantbenchError, match=r"One decoder layer .* takes 0.00 GB, and cpu has 0.00 GB left.*half"):
+        walk_of("torch", weights)
+    assert weights.asked == []

@@ -104,3 +104,28 @@ def test_assembly_can_be_read(module, inputs):
 
     module(inputs)
     assert "ret" in code_of(module.key).assembly
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("triple", "cpu", "uses"),
+    [("x86_64-unknown-linux-gnu", "haswell", "ymm"), ("arm64-apple-macosx14", "apple-m1", "fmla")],
+)
+def test_portable_kernels_are_written_for_other_cpus(triple, cpu, uses):
+    """With the vectors that these have, and without what only AVX-512 has. They are not run here."""
+    import llvmlite.binding as llvm
+
+    from pytest_quantbench.engines.torch.kernels.cpu import skeleton
+    from pytest_quantbench.engines.torch.kernels.cpu.product import PLANS
+
+    grid = noise.affine(np.random.default_rng(0), outs=40, ins=128, bits=3, group=64, centred=False)
+    plan = PLANS[codes_in_groups.product(Layer(grid=grid), machine_code.PORTABLE).key]
+    code = skeleton.written(plan.kind.grid(plan.cpu), plan.beside, plan.cpu)
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
+    module = llvm.parse_assembly(str(code.module))
+    module.triple, module.data_layout = triple, str(machine.target_data)
+    assembly = machine.emit_assembly(module)
+    assert uses in assembly
+    assert "zmm" not in assembly
