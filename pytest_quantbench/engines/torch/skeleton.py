@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pytest_quantbench.checkpoints.config import as_published
 from pytest_quantbench.checkpoints.omitted_keys import with_omitted
 from pytest_quantbench.checkpoints.rope import ropes_of, text_table
 from pytest_quantbench.engines.torch.attention import ATTENTION
@@ -40,6 +41,7 @@ def skeleton(config: Config, dtype: torch.dtype = torch.float32) -> nn.Module:
     if ropes_of(text_table(config)):  # where the file says nothing, what Transformers takes for granted is meant
         base = getattr(read, "default_theta", None)
         check_ropes(model, text_table(with_omitted(config, base if isinstance(base, float) else None)))
+    _scale_as_published(model, config)
     _turn(model)
     model.requires_grad_(False)
     built: nn.Module = model.eval()
@@ -129,6 +131,15 @@ def _compute_buffers(model: Any) -> None:
             raise ArchitectureError(
                 f"Unsupported architecture: Transformers' {type(model).__name__} does not say what {path} is to be."
             )
+
+
+def _scale_as_published(model: nn.Module, config: Config) -> None:
+    """Round what embeddings are multiplied by as the model itself has it: in its own type, and not in the walk's."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            for name, buffer in module.named_buffers(recurse=False):
+                if not buffer.ndim and buffer.is_floating_point():
+                    module.register_buffer(name, torch.tensor(as_published(float(buffer), config)), persistent=False)
 
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
