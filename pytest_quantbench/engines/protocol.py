@@ -228,7 +228,7 @@ class Engine(Decoder, Protocol):
         """Products of two fixed (side, side) float32 matrices: the best of a few, to compare over time."""
 
     def read_bytes_per_second(self, held: int) -> float:
-        """How fast what runs resident models reads so many bytes of memory, again and again, beside what else runs now."""
+        """How fast what runs resident models reads so many bytes of memory again and again, beside what else runs."""
 
     def release(self) -> None:
         """Give back memory that is held for reuse."""
