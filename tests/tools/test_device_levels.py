@@ -106,7 +106,7 @@ def test_a_level_that_cannot_be_run_is_a_row_and_the_others_go_on():
 
 def test_levels_for_which_no_time_is_left_are_told(monkeypatch):
     clock = iter([0.0, 30.0, 100.0, 120.0])  # bf16 takes 30 seconds, int4 takes 70
-    monkeypatch.setattr(levels.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
     engine = Timed({"bf16": 0.012, "int4": 0.004, "int3": 0.004, "int2": 0.004})
     _, timed, *rest = levels.rows(engine, plan_of("bf16", "int4", "int3", "int2", seconds=160.0), None)
     assert timed["level"] == "int4"
@@ -118,7 +118,7 @@ def test_levels_for_which_no_time_is_left_are_told(monkeypatch):
 
 
 def test_without_scipy_there_is_a_ratio_and_no_verdict(monkeypatch):
-    monkeypatch.setattr(levels.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     _, row = levels.rows(Timed({"bf16": 0.012, "int4": 0.004}), plan_of("bf16", "int4"), None)
     assert row["ratio"] == pytest.approx(3, rel=0.02)
     assert (row["low"], row["not_judged"]) == (None, levels.NO_SCIPY)

@@ -182,7 +182,7 @@ def _judged(level: str, own: ThroughputSamples, reference: ThroughputSamples) ->
     }
 
 
-def table(found: Sequence[Row]) -> str:
+def table(found: Sequence[Mapping[str, Any]]) -> str:
     """The same for reading."""
     lines = [COLUMNS, "|---|---:|---:|---|---:|---:|---|---|"]
     for row in found:
@@ -198,14 +198,14 @@ def table(found: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _ratio(row: Row) -> str:
+def _ratio(row: Mapping[str, Any]) -> str:
     if row.get("ratio") is None:
         return ""
     interval = "" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]"
     return f"{row['ratio']:.2f}{interval}"
 
 
-def _outcome(row: Row) -> str:
+def _outcome(row: Mapping[str, Any]) -> str:
     if "limit" not in row:
         return "the reference"
     limit = "no limit" if row["limit"] is None else f"≥ {row['limit']:g} ×"
