@@ -1,8 +1,8 @@
 """How an engine is found by its name, and made; which one is meant where none is named.
 
 Engines are this package's own (`MEMBERS`), a third party's by the entry-point group `pytest_quantbench.engines`, or
-named `package.module:Class`; such a class is made with `activations=`, as ours are. None is imported before it is asked
-for. What is faster here is looked up without importing PyTorch, MLX or numpy.
+named `package.module:Class`; such a class is made with `activations=`, as ours are, and has what the protocol has.
+None is imported before it is asked for. What is faster here is looked up without importing PyTorch, MLX or numpy.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ if TYPE_CHECKING:
     from pytest_quantbench.engines.protocol import Activations, Engine
 
 GROUP = "pytest_quantbench.engines"
-REQUIRED = ("name", "can", "packages", "paths_are_mlx_lms", "version", "backend", "activations", "judges_speed")
+OF_ABILITIES: Mapping[str, tuple[str, ...]] = {  # what only an engine has that can one of these
+    "prove": ("walk", "calibrate"),
+    "walk": ("walk", "calibrate"),
+    "load": ("resident",),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,8 +198,23 @@ def _foreign(name: str, activations: Activations) -> Engine:
         made = found(activations=activations)
     except TypeError as error:
         raise QuantbenchError(f"The engine {name!r} cannot be made with {activations=!r}: {error}.") from error
-    if lacking := [each for each in REQUIRED if not hasattr(made, each)]:
+    if lacks := lacking(made):
         raise QuantbenchError(
-            f"{name!r} is no engine: it lacks {', '.join(lacking)}. docs/add-an-engine.md shows what one has."
+            f"{name!r} is no engine: it lacks {', '.join(lacks)}. docs/add-an-engine.md shows what one has."
+        )
+    if made.activations != activations:
+        raise QuantbenchError(
+            f"The engine {name!r} was made with {activations=!r} and says that it walks with {made.activations!r}. "
+            f"Choose another, or --activations {made.activations}."
         )
     return cast("Engine", made)
+
+
+def lacking(made: object) -> list[str]:
+    """What the protocol of engines has and an object does not; of abilities that it says it lacks nothing is asked."""
+    from pytest_quantbench.engines.protocol import Decoder, Engine
+
+    asked = [name for kind in (Engine, Decoder) for name in (*kind.__annotations__, *vars(kind)) if name[0] != "_"]
+    can = getattr(made, "can", ())
+    needless = {name for name, abilities in OF_ABILITIES.items() if not any(each in can for each in abilities)}
+    return [name for name in dict.fromkeys(asked) if name not in needless and not hasattr(made, name)]

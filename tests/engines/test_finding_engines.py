@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from builders import engine
 from engines.fake_engine import FakeEngine
+from numpy_engine import NumpyEngine
 
 from pytest_quantbench import engines
 from pytest_quantbench.catalog.settings import Settings
@@ -74,9 +75,7 @@ def test_auto_is_the_one_that_is_installed(monkeypatch, without, system, machine
     on(monkeypatch, system, machine)
     without("torch")
     assert engines.automatic() == "mlx"
-    with pytest.raises(
-        QuantbenchError, match=r"with bfloat16 activations: package_of_nobody is not installed\. Run pip"
-    ):
+    with pytest.raises(QuantbenchError, match=r"with bfloat16 activations: package_of_nobody is not inst.* Run pip"):
         engines.get("auto", "bfloat16")
     assert engines.get("auto") is engines.get("mlx")
     monkeypatch.setattr(registry, "MEMBERS", {"mlx": ABSENT, "torch": replace(ABSENT, packages=("json",))})
@@ -186,20 +185,35 @@ def test_one_that_was_asked_for_and_is_not_installed_says_what_to_install(withou
 
 def test_one_whose_library_is_broken_says_what_is_wrong(monkeypatch, without):
     without()
-    broken = replace(ABSENT, packages=("json",), place="pytest_quantbench.engines.nothing:Nothing")
+    broken = replace(ABSENT, packages=("json",))
     monkeypatch.setattr(registry, "MEMBERS", {"mlx": broken})
     with pytest.raises(QuantbenchError, match=r"The engine 'mlx' cannot be imported: No module named"):
         engines.get("mlx")
 
 
-class Own(FakeEngine):
+class Own(NumpyEngine):
     """A third party's."""
 
-    name, version, paths_are_mlx_lms = "own", "own 1", False
+    name, version = "own", "own 1"
+
+    def __init__(self, activations="float32"):
+        self.activations = activations
+
+
+class Deaf(NumpyEngine):
+    """Walks in float32, whatever it is made with."""
+
+    def __init__(self, activations="float32"):
+        pass
+
+
+class Partial(FakeEngine):
+    """What can no more than walk, and has not all that every engine has."""
+
+    version, paths_are_mlx_lms = "partial 1", False
 
     def __init__(self, activations="float32"):
         super().__init__(4)
-        self.activations = activations
 
 
 class Lacking:
@@ -221,10 +235,33 @@ def test_a_third_partys_engine_is_found_by_its_class_or_its_registered_name(monk
     assert [each.name for each in engines.installed()] == ["mlx"]  # a third party's is asked for by its name alone
 
 
+def test_an_engine_that_is_deaf_to_its_activations_is_refused():
+    assert engines.get("engines.test_finding_engines:Deaf").activations == "float32"
+    with pytest.raises(
+        QuantbenchError, match=r"made with activations='bfloat16' and says that it walks with 'float32'"
+    ):
+        engines.get("engines.test_finding_engines:Deaf", "bfloat16")
+
+
+def test_an_engine_that_only_walks_needs_nothing_of_whole_models():
+    class Walks(NumpyEngine):
+        can = frozenset({"walk"})
+
+        def __getattribute__(self, name):
+            if name == "load":
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+    assert registry.lacking(Walks()) == registry.lacking(NumpyEngine()) == []
+    Walks.can = frozenset({"walk", "resident"})
+    assert registry.lacking(Walks()) == ["load"]
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
         ("engines.test_finding_engines:Lacking", "is no engine: it lacks name, can, packages"),
+        ("engines.test_finding_engines:Partial", "it lacks open, outputs, .*read_bytes_per_second, release, decode"),
         ("engines.test_finding_engines:ABSENT", "is no engine: it is a Member, not a class"),
         ("engines.test_finding_engines:Nobody", "cannot be imported: .*Nobody"),
         ("nobodys_package:Class", "cannot be imported: No module named 'nobodys_package'"),
