@@ -13,7 +13,7 @@ from pytest_quantbench.engines.bandwidth import experts_read
 from pytest_quantbench.engines.digests import Digests
 from pytest_quantbench.engines.protocol import EncodedWeights
 from pytest_quantbench.engines.torch.arrays import as_torch
-from pytest_quantbench.engines.torch.embeddings import Embedding, Stack, Table, joined
+from pytest_quantbench.engines.torch.embeddings import Embedding, Stack, Table, is_looked_up_by_number, joined
 from pytest_quantbench.engines.torch.expert_products import is_experts
 from pytest_quantbench.engines.torch.filling import Filler
 from pytest_quantbench.engines.torch.kernels.dense import DECODED
@@ -73,7 +73,7 @@ class Filling:
     def _is_native(self, name: str, filler: Filler, encoding: Encoding | None, paths: dict[int, str]) -> bool:
         """Let kernels have a matrix, where they can; whether they do."""
         holders, dtype = filler.slots[name], filler.kept(name, self.dtype)
-        if not all(isinstance(module, nn.Linear | nn.Embedding) for module, _ in holders):
+        if not all(_is_exchangeable(module) for module, _ in holders):
             return encoding is not None and self._is_stack(encoding, *holders[0])
         layer = Layer() if encoding is None else encoding.layers()[0]
 
@@ -84,7 +84,7 @@ class Filling:
             return held.to(self.device, held.dtype if stays else dtype)
 
         for module, _ in holders:
-            made = self._linear if isinstance(module, nn.Linear) else self._embedding
+            made = self._embedding if isinstance(module, nn.Embedding) else self._linear
             self.model.set_submodule(paths[id(module)], made(module, layer, decode, dtype))
         self.decoded += encoding is not None and any(self._is_decoded(paths[id(module)]) for module, _ in holders)
         return True
@@ -94,7 +94,7 @@ class Filling:
         made = self.model.get_submodule(path)
         return isinstance(made.rows, Table) if isinstance(made, Embedding) else made.kernel == DECODED
 
-    def _linear(self, module: nn.Linear, layer: Layer | None, decode: Decoded, dtype: torch.dtype) -> nn.Module:
+    def _linear(self, module: Any, layer: Layer | None, decode: Decoded, dtype: torch.dtype) -> nn.Module:
         """A linear layer by a kernel."""
         built = linear(layer, decode, self.device, dtype, module.bias)
         if module.bias is not None:
@@ -102,10 +102,11 @@ class Filling:
         self.kernels[built.kernel] += 1
         return built
 
-    def _embedding(self, module: nn.Embedding, layer: Layer | None, decode: Decoded, dtype: torch.dtype) -> nn.Module:
+    def _embedding(self, module: Any, layer: Layer | None, decode: Decoded, dtype: torch.dtype) -> nn.Module:
         """Embeddings row by row."""
-        by_row = layer is not None and layer.grid is not None and layer.rotation is None
-        return Embedding(module, StoredRows(layer, self.device) if by_row else Table(decode()), dtype)
+        if layer is None or layer.grid is None or layer.rotation is not None:
+            return Embedding(module, Table(decode()), dtype)
+        return Embedding(module, StoredRows(layer, self.device), dtype)
 
     def _is_stack(self, encoding: Encoding, owner: nn.Module, own: str) -> bool:
         """Keep experts as they are stored, where all of them are grids of one kind; whether they are."""
@@ -128,6 +129,11 @@ class Filling:
         parts = len(held) if embeds or held.ndim == 3 else 1
         read = 1 if embeds else experts_read(self.weights.config, parts)
         self._read += held.nbytes * read // parts
+
+
+def _is_exchangeable(module: nn.Module) -> bool:
+    """Whether a module of ours can take this one's place: not where its class does more, as Llama 4's router does."""
+    return type(module) is nn.Linear or (isinstance(module, nn.Embedding) and is_looked_up_by_number(module))
 
 
 def _named(dtype: torch.dtype) -> str:
