@@ -34,11 +34,14 @@ KERNELS: tuple[Kernel, ...] = (
 )
 
 
-def product_for(layer: Layer, decode: Decode, device: torch.device, dtype: torch.dtype) -> Product:
+def product_for(layer: Layer | None, decode: Decode, device: torch.device, dtype: torch.dtype) -> Product:
     """A module that multiplies with the matrix of a layer by the first kernel that takes it.
 
     `decode` gives the decoded matrix in whatever type it has, for kernels that need it; a matrix to which nothing was
-    done is `Layer()`, and `decode` gives it as it is stored. `dtype` is that of the activations.
+    done is `Layer()`, and `decode` gives it as it is stored; a quantized one that its method does not describe is None.
+    `dtype` is that of the activations.
     """
+    if layer is None:
+        return dense.decoded(None, decode, device, dtype)
     kernel = next(kernel for kernel in KERNELS if kernel.takes(layer, device, dtype))
     return kernel.make(layer, decode, device, dtype)
