@@ -27,7 +27,7 @@ from pytest_quantbench.catalog.criteria import CRITERIA
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.engines.resident import Resident
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.judge import rates, roofline, rules
+from pytest_quantbench.judge import rates, roofline, speed_ratio
 from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
 from tools.device.random_weights import LEVELS, SHAPES, RandomWeights
 
@@ -127,6 +127,8 @@ def _in_turn(engine: Engine, pair: Sequence[Loaded], plan: Plan) -> tuple[Throug
             kernels=dict(each.model.kernels),
             step=each.model.step,
             read_rates=tuple(read[each.level]),
+            reference_bytes_per_token=None if each is pair[-1] else pair[-1].model.bytes_per_token,
+            reference_read_rates=() if each is pair[-1] else tuple(read[pair[-1].level]),
         )
         for each in pair
     ]
@@ -149,7 +151,7 @@ def _figures(level: str, own: ThroughputSamples, reference: ThroughputSamples | 
         "runs": len(speeds),
         "milliseconds_per_token": 1000 * float(np.median([np.median(run.latencies_seconds) for run in own.runs])),
         "bytes_per_token": own.bytes_per_token,
-        "read_gb_per_second": roofline.reading(own) / 1e9,
+        "read_gb_per_second": float(np.mean(own.read_rates)) / 1e9,
         "bound_tokens_per_second": line.bound,
         "share_of_bandwidth": line.share,
         "activations": own.activations,
@@ -170,7 +172,7 @@ def _judged(level: str, own: ThroughputSamples, reference: ThroughputSamples) ->
         found = rates.ratio(own, reference)
         value = None if found is None else found.value
         return {"ratio": value, "low": None, "high": None, "limit": limit, "not_judged": NO_SCIPY, "sentence": NO_SCIPY}
-    verdict = rules.judge_throughput(own, reference, limit)
+    verdict = speed_ratio.judge_throughput(own, reference, limit)
     return {
         "ratio": verdict.estimate,
         "low": verdict.low,

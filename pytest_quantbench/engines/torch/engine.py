@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from pytest_quantbench.engines.torch.resident import Resident
     from pytest_quantbench.engines.torch.walk import Walk
 
+JUDGED = frozenset({"cuda", "cpu"})  # devices whose timings are those of kernels that read what is stored
+
 
 class TorchEngine:
     """An `Engine`. `device`: such as `cuda:1` or `cpu`; by default CUDA, else Metal, else the CPU."""
@@ -71,8 +73,8 @@ class TorchEngine:
 
     @property
     def judges_speed(self) -> bool:
-        """Everywhere: its kernels are those of PyTorch, or made for the device."""
-        return True
+        """On CUDA and on a CPU, for which kernels were made. On MPS every quantized matrix runs decoded."""
+        return self.device.type in JUDGED
 
     def open(self, checkpoint: Checkpoint) -> "Opened":
         """Transformers' model of these files, without weights."""
@@ -101,7 +103,7 @@ class TorchEngine:
         """With kernels for what is quantized, where there are any."""
         from pytest_quantbench.engines.torch import resident
 
-        return resident.load(model, use, device=self.device)
+        return resident.load(model, use, device=self.device, activations=self._activations)
 
     def decode(self, encoding: Encoding) -> Any:
         """By the method itself on a CPU, by the device's kernels elsewhere."""
@@ -134,8 +136,8 @@ class TorchEngine:
         save(file, arrays)
 
     def answers_bytes(self, values: int) -> int:
-        """Four bytes each in float32, as on a CPU; two elsewhere."""
-        return values * (4 if self.device.type == "cpu" else 2)
+        """Four bytes each in float32, two in bfloat16."""
+        return values * (4 if self._activations == "float32" else 2)
 
     def reset_peak(self) -> None:
         """Begin to look for the peak of memory anew."""

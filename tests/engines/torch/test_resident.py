@@ -69,6 +69,13 @@ def test_answers_are_of_the_walk_s_numbers(name, recipe_id, artifact):
     assert 0 < (logits_of(rounded) - found).abs().max() < 0.5
 
 
+@pytest.mark.parametrize(("activations", "other"), [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_answers_are_written_in_the_type_that_walks_compute_in(activations, other, artifact):
+    made, engine = artifact("llama-biases", "int4-rtn"), TorchEngine(device="cpu", activations=activations)
+    assert [engine.load(made, use).activations for use in USES] == ["float32", activations, other]
+    assert engine.answers_bytes(10) == (40 if activations == "float32" else 20)
+
+
 @pytest.mark.parametrize(("recipe_id", "bits"), [("bf16", 32), ("int8-rtn", 8.5), ("int4-rtn", 4.5), ("int3-rtn", 3.5)])
 def test_what_a_token_reads_is_what_is_stored(recipe_id, bits, artifact):
     """Of a head and embeddings of their own, the embeddings' one row."""
@@ -100,6 +107,31 @@ def test_tied_weights_are_head_and_embeddings(artifact):
     exact = ENGINE.load(artifact("gemma3_text-tied", "int4-rtn"), "answers")
     torch.testing.assert_close(logits_of(resident), logits_of(exact), atol=1e-3, rtol=1e-3)
     assert resident.bytes_per_token < exact.bytes_per_token / 4
+
+
+def test_a_tied_matrix_is_decoded_and_held_once(artifact):
+    """Of one that is held as plain numbers: in the embeddings and in the head."""
+    made = artifact("gemma3_text-tied", "bf16")
+    asked = Counter()
+
+    class Counted:
+        config, names, encoding, inputs = made.config, made.names, made.encoding, made.inputs
+
+        def dense(self, name):
+            asked[name] += 1
+            return made.dense(name)
+
+    model = ENGINE.load(Counted(), "timed").model
+    assert set(asked.values()) == {1}
+    table, head = model.get_input_embeddings().rows.weight, model.get_output_embeddings().whole.weight
+    assert table.data_ptr() == head.data_ptr()
+
+
+def test_what_a_method_does_not_describe_is_said_to_be_decoded(artifact):
+    """Of 3 bits in k-quants no layer is described: none of it runs as it is stored, but the head in 4 bits."""
+    resident = ENGINE.load(artifact("llama-default", "int3-kquant"), "timed")
+    assert resident.dense_layers == resident.kernels[DECODED] == MATRICES - 1
+    assert not any(name.startswith(("linear", "rows")) for name in resident.kernels)
 
 
 def test_experts_stay_as_they_are_stored(artifact):
