@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python tools/device/levels.py                          # 100 million parameters, as `make bench` ends
     PYTHONPATH=. python tools/device/levels.py --shape 8B --runs 3      # on an accelerator
-    PYTHONPATH=. python tools/device/levels.py --engine torch:cpu --levels bf16,int4 --new-tokens 64 --json speed.json
+    PYTHONPATH=. python tools/device/levels.py --engine torch:cpu --levels bf16,int4 --json speed.json
 
 Weights are drawn, codes too: how fast a matrix is multiplied with does not depend on its values. The first level is the
 reference. Each other one is in memory beside it, and every prompt is gone on from by both in turn. Verdicts are by T1's
@@ -164,9 +164,7 @@ def _figures(level: str, own: ThroughputSamples, reference: ThroughputSamples | 
 
 
 def _judged(level: str, own: ThroughputSamples, reference: ThroughputSamples) -> Row:
-    """The ratio to the reference's runs beside it, and T1's verdict; without scipy, of which a check of a device is not
-    to depend, the ratio alone.
-    """
+    """The ratio to the reference's runs beside it, and T1's verdict; without scipy, the ratio alone."""
     limit = CRITERIA.get(level.partition("-")[0], {}).get("throughput_ratio")
     if importlib.util.find_spec("scipy") is None:
         found = rates.ratio(own, reference)
