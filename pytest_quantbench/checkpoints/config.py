@@ -6,8 +6,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
+import numpy as np
+
+from pytest_quantbench.checkpoints.rope import text_table
 from pytest_quantbench.errors import ModelError
 
+SAID_TYPE = ("dtype", "torch_dtype")  # the keys of the type that weights are published in
+SHORT: Mapping[str, Any] = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 MOST_CONFIG_BYTES = 10_000_000
 # Keys that say how many modules are built, and keys that say how large they are: experts are rows of a stack.
 COUNTS = re.compile(r"(.*_)?(n|num)_(.*_)?(layers?|blocks?|groups?)(_.*)?|depth|.*_groups", re.IGNORECASE)
@@ -59,6 +65,18 @@ def remote_code(config: Mapping[str, Any]) -> tuple[str, ...]:
     named = config.get("auto_map") or {}
     values = named.values() if isinstance(named, dict) else [named]
     return tuple(sorted({str(value) for value in [*values, config.get("model_file")] if value}))
+
+
+def as_published(number: float, config: Mapping[str, Any]) -> float:
+    """A constant of a model's own code in the type that the model is published in, as its config.json says.
+
+    Gemma multiplies its embeddings by √hidden size *in that type*: Google's code and Transformers' make it a number of
+    the embeddings' own, so that what was trained in bfloat16 has 50.5 and not 50.596 at 2,560. Code that computes in
+    float32 would have another model.
+    """
+    said = next((table[key] for table in (config, text_table(config)) for key in SAID_TYPE if table.get(key)), None)
+    kind = SHORT.get(str(said).removeprefix("torch."))
+    return number if kind is None else float(kind(number))
 
 
 def check_sizes(directory: Path, config: Mapping[str, Any], tensors: int, elements: int) -> None:

@@ -7,6 +7,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten, tree_map
 
+from pytest_quantbench.checkpoints.config import as_published
 from pytest_quantbench.checkpoints.key_names import with_asked_names
 from pytest_quantbench.checkpoints.layer_kinds import layer_kinds, with_patterns
 from pytest_quantbench.checkpoints.omitted_keys import with_omitted
@@ -47,6 +48,7 @@ def built(config: Config) -> nn.Module:
         _check(model, config, text_table(whole))
     except CANNOT as error:
         raise ModelError(f"config.json has values of a kind that cannot be understood: {error!r}.") from error
+    _scale_as_published(model, config)
     model.eval()
     return model
 
@@ -71,6 +73,23 @@ def _check(model: nn.Module, config: Config, text: Config) -> None:
         refuse_unread(config, ropes_checked=True, epsilons=epsilons)  # a key that is not read may be the reason
         raise
     refuse_unread(config, ropes_checked=checked, epsilons=epsilons)
+
+
+def _scale_as_published(model: nn.Module, config: Config) -> None:
+    """Have Gemma's embeddings multiplied as the published model does (see `as_published`).
+
+    mlx-lm takes the root when the model runs, from the size in its arguments, or has it beside (Gemma 4). Its Gemma 3
+    rounds to bfloat16 by itself, whatever the model's type.
+    """
+    if not str(text_table(config).get("model_type", config["model_type"])).startswith("gemma"):
+        return
+    for _, module in model.named_modules():
+        held = vars(module)
+        for name in [each for each in held if each in ("embed_scale", "embed_tokens_per_layer_scale")]:
+            setattr(module, name, as_published(held[name], config))
+        size = getattr(held.get("args"), "hidden_size", None)
+        if size is not None:  # whose root is the rounded number; all shapes have been made
+            held["args"].hidden_size = as_published(size**0.5, config) ** 2
 
 
 def sanitized(model: nn.Module, weights: Mapping[str, mx.array], config: Config) -> dict[str, mx.array]:

@@ -1,5 +1,6 @@
 """Tables of embeddings and stacks of experts as they are stored: what is asked for is decoded, and nothing else."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -44,6 +45,11 @@ class Embedding(nn.Module):
             self.original.weight = nn.Parameter(torch.empty(0, self._width), requires_grad=False)
 
     @property
+    def weight(self) -> torch.Tensor:
+        """(0, width), for code that asks for the type and the device of the weights, as Llama 4's does."""
+        return torch.empty(0, self._width, dtype=self._dtype, device=next(self.rows.buffers()).device)
+
+    @property
     def bytes_per_token(self) -> int:
         """One row of everything that has rows."""
         return sum(held.nbytes for held in self.rows.buffers()) // self._count
@@ -56,6 +62,11 @@ class Embedding(nn.Module):
         numbers = torch.arange(tokens.numel(), device=tokens.device).view(tokens.shape)
         looked_up: torch.Tensor = torch.func.functional_call(self.original, {"weight": rows}, (numbers,))
         return looked_up
+
+
+def is_looked_up_by_number(module: nn.Embedding) -> bool:
+    """Whether a module of embeddings is called with the numbers of rows alone; OPT's counts positions by itself."""
+    return len(inspect.signature(type(module).forward).parameters) == len(("self", "input"))
 
 
 class Stack(nn.Module):

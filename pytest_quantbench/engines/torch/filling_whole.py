@@ -11,7 +11,7 @@ from pytest_quantbench.engines.bandwidth import experts_read
 from pytest_quantbench.engines.digests import Digests
 from pytest_quantbench.engines.protocol import EncodedWeights
 from pytest_quantbench.engines.torch.arrays import as_torch
-from pytest_quantbench.engines.torch.embeddings import Embedding, Stack, Table, joined
+from pytest_quantbench.engines.torch.embeddings import Embedding, Stack, Table, is_looked_up_by_number, joined
 from pytest_quantbench.engines.torch.expert_products import is_experts
 from pytest_quantbench.engines.torch.filling import Filler
 from pytest_quantbench.engines.torch.kernels.dense import DECODED
@@ -70,7 +70,7 @@ class Filling:
 
     def _is_native(self, name: str, holders: Any, encoding: Encoding | None, paths: dict[int, str]) -> bool:
         """Let kernels have a matrix, where they can; whether they do."""
-        if all(isinstance(module, nn.Linear | nn.Embedding) for module, _ in holders):
+        if all(_is_exchangeable(module) for module, _ in holders):
             layer = Layer() if encoding is None else encoding.layers()[0] or Layer()
             for module, _ in holders:
                 self.model.set_submodule(paths[id(module)], self._made(name, module, layer, encoding))
@@ -118,6 +118,11 @@ class Filling:
         parts = len(held) if embeds or held.ndim == 3 else 1
         read = 1 if embeds else experts_read(self.weights.config, parts)
         self._read += held.nbytes * read // parts
+
+
+def _is_exchangeable(module: nn.Module) -> bool:
+    """Whether a module of ours can take this one's place: not where its class does more, as Llama 4's router does."""
+    return type(module) is nn.Linear or (isinstance(module, nn.Embedding) and is_looked_up_by_number(module))
 
 
 def _named(dtype: torch.dtype) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pytest_quantbench.checkpoints.config import as_published
 from pytest_quantbench.checkpoints.omitted_keys import with_omitted
 from pytest_quantbench.checkpoints.rope import ropes_of, text_table
 from pytest_quantbench.engines.torch.attention import ATTENTION
@@ -40,6 +41,7 @@ def skeleton(config: Config, dtype: torch.dtype = torch.float32) -> nn.Module:
     if ropes_of(text_table(config)):  # where the file says nothing, what Transformers takes for granted is meant
         base = getattr(read, "default_theta", None)
         check_ropes(model, text_table(with_omitted(config, base if isinstance(base, float) else None)))
+    _scale_as_published(model, config)
     _turn(model)
     model.requires_grad_(False)
     built: nn.Module = model.eval()
@@ -71,7 +73,7 @@ def _asks_for_attention(kind: Any) -> bool:
 
 def _turn(model: nn.Module) -> None:
     """Have every matrix as (out, in): those of GPT-2's own kind of linear layer, and stacks that are multiplied from
-    the other side.
+    the other side. A class of the model's own that does no more than a linear layer is taken for one.
     """
     from transformers.pytorch_utils import Conv1D
 
@@ -80,11 +82,27 @@ def _turn(model: nn.Module) -> None:
             turned: Any = nn.Linear(module.nx, module.nf, device="meta", dtype=module.weight.dtype)
             turned.is_stored_turned = True
             model.set_submodule(path, turned)
+        elif isinstance(module, nn.Linear) and type(module) is not nn.Linear and _does_no_more(module):
+            module.__class__ = nn.Linear
         elif is_experts(module) and module.is_transposed:
             module.is_transposed, module.is_stored_turned = False, True
             for name, held in list(module.named_parameters(recurse=False)):
                 if held.ndim == STACK:
                     setattr(module, name, nn.Parameter(held.transpose(1, 2), requires_grad=False))
+
+
+def _does_no_more(module: nn.Linear) -> bool:
+    """Whether a module gives what a linear layer does, as Falcon's: tried in small. A router that chooses does not."""
+    given = {"weight": torch.tensor([[1.0, -2.0], [0.5, 4.0], [3.0, 0.25]])}
+    if module.bias is not None:
+        given["bias"] = torch.tensor([0.5, -8.0, 2.0])
+    rows = torch.tensor([[1.0, 2.0], [-4.0, 0.5]])  # all sums are exact
+    try:
+        found = torch.func.functional_call(module, given, (rows,))
+    except CANNOT:
+        return False
+    expected = nn.functional.linear(rows, given["weight"], given.get("bias"))
+    return isinstance(found, torch.Tensor) and torch.equal(found, expected)
 
 
 def stored_turned(model: nn.Module) -> frozenset[str]:
@@ -113,6 +131,15 @@ def _compute_buffers(model: Any) -> None:
             raise ArchitectureError(
                 f"Unsupported architecture: Transformers' {type(model).__name__} does not say what {path} is to be."
             )
+
+
+def _scale_as_published(model: nn.Module, config: Config) -> None:
+    """Round what embeddings are multiplied by as the model itself has it: in its own type, and not in the walk's."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            for name, buffer in module.named_buffers(recurse=False):
+                if not buffer.ndim and buffer.is_floating_point():
+                    module.register_buffer(name, torch.tensor(as_published(float(buffer), config)), persistent=False)
 
 
 def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:

@@ -32,11 +32,20 @@ CAPTURED = [
     "cohere",
     "granite",
 ]
+_SIZES = SMALL["llama-defaults"][1]
+# Embeddings that count positions by themselves, ones that are asked for the device of their weights, a router that is a
+# linear layer and chooses, and linear layers of a class of their own that do no more than others.
+OWN_MODULES = {
+    "opt": ("opt", _SIZES | {"ffn_dim": 96, "word_embed_proj_dim": 64}),
+    "llama4_text": ("llama4_text", _SIZES | {"head_dim": 16, "moe_layers": [], "attention_chunk_size": 8}),
+    "phimoe": ("phimoe", SMALL["mixtral"][1]),
+    "falcon": ("falcon", {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 320}),
+}
 
 
 def made(name, directory):
     """A small model on disk: opened, and as Transformers itself loads it."""
-    save(directory, SMALL[name], [[1, 2, 3]])
+    save(directory, (SMALL | OWN_MODULES)[name], [[1, 2, 3]])
     for file in TINY_DIRECTORY.glob("tokenizer*"):
         (directory / file.name).write_bytes(file.read_bytes())
     plain = transformers.AutoModelForCausalLM.from_pretrained(
