@@ -119,6 +119,14 @@ SMALL = {
     "cohere": ("cohere", _SIZES | {"rope_parameters": ROPES["default"], "logit_scale": 0.25}),
     "granite": ("granite", _SIZES | {"rope_parameters": ROPES["default"], "embedding_multiplier": 3.0}),
 }
+# what tells experts their tokens stays in float32, whatever the type of all else
+DEEPSEEK = (
+    "deepseek_v3",
+    _SIZES
+    | {"n_routed_experts": 4, "moe_intermediate_size": 32, "first_k_dense_replace": 1, "n_group": 2}
+    | {"topk_group": 1, "num_experts_per_tok": 2, "kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 8}
+    | {"qk_nope_head_dim": 8, "v_head_dim": 16, "num_key_value_heads": 4},
+)
 REFUSED = {
     "mixtral-yarn": (("mixtral", _MOE | {"num_local_experts": 4, "rope_parameters": ROPES["yarn"]}), "rope_parameters"),
     "yarn-not-truncated": (

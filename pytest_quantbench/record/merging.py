@@ -86,9 +86,10 @@ def _shards(directory: Path, found: Merged) -> list[Shard]:
 
 
 # What tells the weights of two records apart: in words, and where it stands.
+COMPRESSED = "compressed weights"
 SAME: tuple[tuple[str, Callable[[Record], str | None]], ...] = (
     ("originals", lambda record: record.source_sha256),
-    ("compressed weights", lambda record: record.compression.artifact if record.compression else None),
+    (COMPRESSED, lambda record: record.compression.artifact if record.compression else None),
     ("evaluated weights", lambda record: record.weights_sha256),
     ("seeds", lambda record: str(record.seed)),
 )
@@ -100,10 +101,18 @@ def _refuse_other_weights(shards: Sequence[Shard]) -> None:
         values = {value: shard for shard in shards if (value := of(shard.record)) is not None}
         if len(values) > 1:
             (one, first), (other, second), *_ = sorted(values.items())
+            made = _made_by(first.record, second.record) if what == COMPRESSED else ""
             raise ComparisonError(
-                f"{first.path} and {second.path} are of different {what} ({one[:PIN]} and {other[:PIN]}). Merge the "
-                f"runs of one of them."
+                f"{first.path} and {second.path} are of different {what} ({one[:PIN]} and {other[:PIN]}){made}. Merge "
+                f"the runs of one of them."
             )
+
+
+def _made_by(one: Record, other: Record) -> str:
+    """Which engines made the compressed weights of two records, where they are not one: each makes its own."""
+    if one.machine is None or other.machine is None or not pairing.other_engine(one, other):
+        return ""
+    return f", made by {pairing.engine_of(one.machine)} and by {pairing.engine_of(other.machine)}"
 
 
 def _together(shards: Sequence[Shard], found: Merged) -> tuple[Record, dict[str, Any]]:

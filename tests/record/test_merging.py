@@ -105,6 +105,19 @@ def test_other_weights_are_an_error_that_names_both_and_nothing_is_written(tmp_p
     assert not list((tmp_path / "all").glob("*"))
 
 
+def test_of_weights_that_two_engines_compressed_the_engines_are_named(tmp_path, suite):
+    record, _ = suite["int4"]
+    other = replace(record.compression, artifact="bb")
+    one = shard(tmp_path / "one", suite["int4"], "perplexity")
+    two = shard(tmp_path / "two", suite["int4"], "accuracy", timestamp=NEW, machine=TORCH, compression=other)
+    told = "different compressed weights .*, made by (MLX|PyTorch) on cuda and by (PyTorch|MLX) on cuda"
+    with pytest.raises(ComparisonError, match=told):
+        merge([one, two], tmp_path / "all")
+    same = shard(tmp_path / "same", suite["int4"], "accuracy", timestamp=NEW, compression=other)
+    with pytest.raises(ComparisonError, match=r"different compressed weights \([^)]*\)\. Merge"):
+        merge([one, same], tmp_path / "all")
+
+
 def test_another_machines_parts_are_not_mixed_in_and_what_is_lost_is_said(tmp_path, suite):
     one = shard(tmp_path / "one", suite["int4"], "perplexity", "accuracy")
     elsewhere = replace(MACHINE, chip="B Chip")

@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from pytest_quantbench.engines.registry import part
 from pytest_quantbench.engines.resident import Step
 from pytest_quantbench.engines.torch import cuda_step
 from pytest_quantbench.engines.torch.expert_products import EXPERTS
 from pytest_quantbench.engines.torch.static_cache import StaticCache, forward
 from pytest_quantbench.engines.torch.tracing import UntraceableError
 
+CAPTURED = "pytest_quantbench.engines.torch.captured_step"
 log = logging.getLogger(__name__)
 
 
@@ -118,8 +120,6 @@ def _captured(
     if device.type == "cuda":
         return cuda_step.captured(one, inputs)
     if device.type == "cpu":
-        from pytest_quantbench.engines.torch import captured_step  # brings a compiler that no other device needs
-
-        program = captured_step.captured(one, inputs)
+        program = part("torch", CAPTURED).captured(one, inputs)  # brings a compiler that no other device needs
         return program.run, program.outputs
     raise UntraceableError(f"there is no other way on {device.type}")

@@ -1,7 +1,7 @@
 """Decoded weights, put into a model's modules for as long as a walk needs them, and hashed on the way."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from pytest_quantbench.engines.protocol import Weights
 from pytest_quantbench.engines.torch.arrays import as_torch, to_numpy
 from pytest_quantbench.engines.torch.expert_products import Before, is_experts, set_before, stacks
 from pytest_quantbench.engines.torch.rules import Rounding, rounding
+from pytest_quantbench.engines.torch.skeleton import exact_parameters
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers.layer import InputRule
 
@@ -25,8 +26,14 @@ class Filler:
         self.slots = _slots(model, weights[0].names)
         self._empty = {name: getattr(*slots[0]) for name, slots in self.slots.items()}
         self._rules: dict[str, list[torch.utils.hooks.RemovableHandle]] = {}
-        strict: set[str] = getattr(model, "_keep_in_fp32_modules_strict", None) or set()
-        self._exact = {name for name in self.slots if any(part in strict for part in name.split("."))}
+
+    @cached_property
+    def _exact(self) -> frozenset[str]:
+        return exact_parameters(self._weights[0].config)
+
+    def kept(self, name: str, dtype: torch.dtype) -> torch.dtype:
+        """The type that a parameter has where activations have this one."""
+        return torch.float32 if dtype != torch.float32 and name in self._exact else dtype
 
     def fill(self, names: Sequence[str], tracks: Sequence[int], dtype: torch.dtype) -> None:
         """Put the decoded weights of these paths where they belong, in this type, and the rules of their inputs."""
@@ -34,8 +41,7 @@ class Filler:
         for name in names:
             stored = as_torch(weights.dense(name))
             self._digests.note(name, stored.shape, tracks, partial(_float32_values, stored))
-            kept = torch.float32 if name in self._exact else dtype
-            self.put(name, stored.to(self._device, kept) if stored.is_floating_point() else stored.to(self._device))
+            self.put_as(name, stored, dtype)
             self.rule(name, weights.inputs(name))
 
     def empty(self, names: Sequence[str]) -> None:
@@ -43,6 +49,13 @@ class Filler:
         for name in names:
             self.put(name, self._empty[name])
             self.rule(name, None)
+
+    def put_as(self, name: str, stored: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Put decoded weights in their place, for activations of this type; what lies there now."""
+        kept = self.kept(name, dtype) if stored.is_floating_point() else stored.dtype
+        held = stored.to(self._device, kept)
+        self.put(name, held)
+        return held
 
     def put(self, name: str, tensor: torch.Tensor) -> None:
         """Put a tensor in the place of a parameter, wherever that is held."""

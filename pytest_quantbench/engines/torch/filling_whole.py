@@ -1,8 +1,10 @@
 """Weights into a whole model: quantized matrices as kernels take them, or everything decoded."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cache
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -21,6 +23,7 @@ from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers import Layer
 from pytest_quantbench.quantizers.encoding import Encoding
 
+Decoded: TypeAlias = Callable[[], torch.Tensor]
 BY_EXPERT = "decoded when chosen"  # a stack of experts: as it is stored, until a token goes to one
 
 
@@ -47,8 +50,7 @@ class Filling:
         for name in sorted(shapes, key=lambda name: len(shapes[name]) > 1):  # biases before the matrices that take them
             encoding = self.weights.encoding(name)
             encoded = None if encoding is None or encoding.codec.name == "identity" else encoding
-            holders = filler.slots[name]
-            if len(shapes[name]) > 1 and self.native and self._is_native(name, holders, encoded, paths):
+            if len(shapes[name]) > 1 and self.native and self._is_native(name, filler, encoded, paths):
                 continue
             self._plain(name, filler, encoding)
             if len(shapes[name]) > 1:
@@ -68,33 +70,43 @@ class Filling:
         known = [module for module in self.model.modules() if isinstance(module, Linear | Embedding)]
         return self._read + sum(module.bytes_per_token for module in known)
 
-    def _is_native(self, name: str, holders: Any, encoding: Encoding | None, paths: dict[int, str]) -> bool:
+    def _is_native(self, name: str, filler: Filler, encoding: Encoding | None, paths: dict[int, str]) -> bool:
         """Let kernels have a matrix, where they can; whether they do."""
-        if all(_is_exchangeable(module) for module, _ in holders):
-            layer = Layer() if encoding is None else encoding.layers()[0] or Layer()
-            for module, _ in holders:
-                self.model.set_submodule(paths[id(module)], self._made(name, module, layer, encoding))
-            return True
-        return encoding is not None and self._is_stack(encoding, *holders[0])
+        holders, dtype = filler.slots[name], filler.kept(name, self.dtype)
+        if not all(_is_exchangeable(module) for module, _ in holders):
+            return encoding is not None and self._is_stack(encoding, *holders[0])
+        layer = Layer() if encoding is None else encoding.layers()[0]
 
-    def _made(self, name: str, module: nn.Module, layer: Layer, encoding: Encoding | None) -> nn.Module:
-        """A linear layer by a kernel, embeddings row by row."""
-
+        @cache  # of tied weights, which are decoded and held once
         def decode() -> torch.Tensor:
-            return as_torch(self.weights.dense(name) if encoding is None else dense(encoding, self.device))
+            held = as_torch(self.weights.dense(name) if encoding is None else dense(encoding, self.device))
+            stays = encoding is None and held.itemsize < dtype.itemsize  # a kernel may read them so
+            return held.to(self.device, held.dtype if stays else dtype)
 
-        if isinstance(module, nn.Linear):
-            built = linear(layer, decode, self.device, self.dtype, module.bias)
-            if module.bias is not None:
-                self._read -= module.bias.nbytes  # counted when it was put there
-            self.kernels[built.kernel] += 1
-            self.decoded += built.kernel == DECODED
-            return built
-        assert isinstance(module, nn.Embedding)
-        by_row = encoding is not None and layer.grid is not None and layer.rotation is None
-        self.decoded += encoding is not None and not by_row
-        rows = StoredRows(layer, self.device) if by_row else Table(decode().to(self.device))
-        return Embedding(module, rows, self.dtype)
+        for module, _ in holders:
+            made = self._embedding if isinstance(module, nn.Embedding) else self._linear
+            self.model.set_submodule(paths[id(module)], made(module, layer, decode, dtype))
+        self.decoded += encoding is not None and any(self._is_decoded(paths[id(module)]) for module, _ in holders)
+        return True
+
+    def _is_decoded(self, path: str) -> bool:
+        """Whether a kernel's module or embeddings hold a quantized matrix as plain numbers."""
+        made = self.model.get_submodule(path)
+        return isinstance(made.rows, Table) if isinstance(made, Embedding) else made.kernel == DECODED
+
+    def _linear(self, module: Any, layer: Layer | None, decode: Decoded, dtype: torch.dtype) -> nn.Module:
+        """A linear layer by a kernel."""
+        built = linear(layer, decode, self.device, dtype, module.bias)
+        if module.bias is not None:
+            self._read -= module.bias.nbytes  # counted when it was put there
+        self.kernels[built.kernel] += 1
+        return built
+
+    def _embedding(self, module: Any, layer: Layer | None, decode: Decoded, dtype: torch.dtype) -> nn.Module:
+        """Embeddings row by row."""
+        if layer is None or layer.grid is None or layer.rotation is not None:
+            return Embedding(module, Table(decode()), dtype)
+        return Embedding(module, StoredRows(layer, self.device), dtype)
 
     def _is_stack(self, encoding: Encoding, owner: nn.Module, own: str) -> bool:
         """Keep experts as they are stored, where all of them are grids of one kind; whether they are."""
@@ -110,9 +122,8 @@ class Filling:
 
     def _plain(self, name: str, filler: Filler, encoding: Encoding | None) -> None:
         """Put a parameter there decoded, with the rules for its inputs."""
-        held = as_torch(self.weights.dense(name) if encoding is None else dense(encoding, self.device))
-        held = held.to(self.device, self.dtype) if held.is_floating_point() else held.to(self.device)
-        filler.put(name, held)
+        decoded = as_torch(self.weights.dense(name) if encoding is None else dense(encoding, self.device))
+        held = filler.put_as(name, decoded, self.dtype)
         filler.rule(name, self.weights.inputs(name))
         embeds = all(isinstance(module, nn.Embedding) for module, _ in filler.slots[name])
         parts = len(held) if embeds or held.ndim == 3 else 1

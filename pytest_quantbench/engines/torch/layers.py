@@ -75,10 +75,13 @@ class Linear(nn.Module):
 
 
 def linear(
-    layer: Layer, decode: Decode, device: torch.device, dtype: torch.dtype, bias: torch.Tensor | None = None
+    layer: Layer | None, decode: Decode, device: torch.device, dtype: torch.dtype, bias: torch.Tensor | None = None
 ) -> Linear:
-    """The module of a layer for activations of `dtype`; `decode` gives the decoded matrix, for kernels that need it."""
+    """The module of a layer for activations of `dtype`; `decode` gives the decoded matrix, for kernels that need it.
+    None is a quantized layer that its method does not describe: it is decoded.
+    """
     product = product_for(layer, decode, device, dtype)
+    layer = layer or Layer()  # with nothing beside the matrix
     beside = {part for part in Layer.__dataclass_fields__ if getattr(layer, part) is not None} - product.covers
     whole: nn.Module = Around(product, layer, device, dtype) if beside - {"rotation", "grid"} else product
     if "rotation" in beside and layer.rotation is not None:

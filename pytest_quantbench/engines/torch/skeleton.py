@@ -5,6 +5,7 @@ from its config, such as the frequencies of rotary positions, is no weight and i
 model's own code.
 """
 
+import re
 import sys
 from typing import Any
 
@@ -146,6 +147,17 @@ def shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
     """Every parameter's shape by its path, in the model's order. One that is another one's is left out."""
     tied = getattr(model, "all_tied_weights_keys", {})
     return {name: tuple(held.shape) for name, held in model.state_dict().items() if name not in tied}
+
+
+def exact_parameters(config: Config) -> frozenset[str]:
+    """The paths of those that Transformers keeps in float32 where all others have 16 bits, such as what gives experts
+    their tokens: by its rule for names (they contain one of the model's patterns), or because its code makes them so.
+    """
+    model: Any = skeleton(config, torch.bfloat16)
+    patterns = sorted(getattr(model, "_keep_in_fp32_modules_strict", None) or ())
+    named = re.compile("|".join(pattern.replace("*", ".*") for pattern in patterns) or "$^")
+    held = model.state_dict().items()
+    return frozenset(name for name, each in held if each.dtype == torch.float32 or named.search(name))
 
 
 def decoder_layers(model: nn.Module) -> tuple[str, nn.ModuleList]:

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from torch_models import opened, stored
-from transformers_models import SMALL, save
+from transformers_models import DEEPSEEK, SMALL, save
 
 from pytest_quantbench import engines
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
@@ -24,13 +24,7 @@ MODELS = SMALL | {
         _MOE | {"num_experts": 4, "shared_expert_intermediate_size": 32, "num_local_experts": 4},
     ),
     "gpt_oss": ("gpt_oss", _SMALL | {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2}),
-    "deepseek_v3": (
-        "deepseek_v3",
-        _SMALL
-        | {"n_routed_experts": 4, "moe_intermediate_size": 32, "first_k_dense_replace": 1, "n_group": 2}
-        | {"topk_group": 1, "num_experts_per_tok": 2, "kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 8}
-        | {"qk_nope_head_dim": 8, "v_head_dim": 16, "num_key_value_heads": 4},
-    ),
+    "deepseek_v3": DEEPSEEK,
 }
 TOKENS = np.array([[3, 4, 5]])
 

@@ -102,6 +102,31 @@ def test_tied_weights_are_head_and_embeddings(artifact):
     assert resident.bytes_per_token < exact.bytes_per_token / 4
 
 
+def test_a_tied_matrix_is_decoded_and_held_once(artifact):
+    """Of one that is held as plain numbers: in the embeddings and in the head."""
+    made = artifact("gemma3_text-tied", "bf16")
+    asked = Counter()
+
+    class Counted:
+        config, names, encoding, inputs = made.config, made.names, made.encoding, made.inputs
+
+        def dense(self, name):
+            asked[name] += 1
+            return made.dense(name)
+
+    model = ENGINE.load(Counted(), "timed").model
+    assert set(asked.values()) == {1}
+    table, head = model.get_input_embeddings().rows.weight, model.get_output_embeddings().whole.weight
+    assert table.data_ptr() == head.data_ptr()
+
+
+def test_what_a_method_does_not_describe_is_said_to_be_decoded(artifact):
+    """Of 3 bits in k-quants no layer is described: none of it runs as it is stored, but the head in 4 bits."""
+    resident = ENGINE.load(artifact("llama-default", "int3-kquant"), "timed")
+    assert resident.dense_layers == resident.kernels[DECODED] == MATRICES - 1
+    assert not any(name.startswith(("linear", "rows")) for name in resident.kernels)
+
+
 def test_experts_stay_as_they_are_stored(artifact):
     made = artifact("mixtral", "int4-rtn")
     timed, exact = (ENGINE.load(made, use) for use in ("timed", "answers"))

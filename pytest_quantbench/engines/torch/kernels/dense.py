@@ -32,11 +32,11 @@ class Dense(Product):
         return functional.linear(x, self.weight)
 
 
-def decoded(layer: Layer, decode: Decode, device: torch.device, dtype: torch.dtype) -> Product:
+def decoded(layer: Layer | None, decode: Decode, device: torch.device, dtype: torch.dtype) -> Product:
     """The decoded matrix, which has every part of the layer in it but a rule for inputs. One that was never quantized,
-    without any part, is called by the type of the activations instead.
+    a layer without any part, is called by the type of the activations instead. None: how it is stored is not described.
     """
-    untouched = all(getattr(layer, part) is None for part in ALL)
+    untouched = layer is not None and all(getattr(layer, part) is None for part in ALL)
     name = f"linear, {str(dtype).removeprefix('torch.')}" if untouched else DECODED
     return Dense(tensor_of(decode()).to(device, dtype), name)
 
