@@ -177,3 +177,27 @@ def test_too_little_memory_is_told_before_anything_is_read(monkeypatch):
     with pytest.raises(QuantbenchError, match=r"One decoder layer .* takes 0.00 GB, and cpu has 0.00 GB left.*half"):
         walk_of("torch", weights)
     assert weights.asked == []
+
+
+@pytest.mark.parametrize(
+    ("fails", "step", "what"),
+    [
+        ("_entering", "begin", "Embedding the texts of a walk"),
+        ("_called", "advance", "Decoder layer 0 of a walk"),
+        ("_called", "observe", "Decoder layer 0 with what is observed"),
+        ("_normed_and_multiplied", "head", "The head of a walk with its logits"),
+    ],
+)
+def test_memory_that_ends_meanwhile_is_no_traceback(monkeypatch, fails, step, what):
+    def full(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    walk, given = walk_of("torch", Numbers("torch")), texts(2048)[:1]
+    if step != "begin":
+        walk.begin(given)
+    if step == "head":
+        walk.run(given, "")
+    monkeypatch.setattr(walk, fails, full)
+    arguments = {"begin": (given,), "advance": (0,), "observe": (0, None), "head": (0, slice(None))}[step]
+    with pytest.raises(QuantbenchError, match=rf"{what} takes more memory than cpu has.*CUDA out of memory.*bfloat16"):
+        getattr(walk, step)(*arguments)
