@@ -1,6 +1,7 @@
 """Engines that each do one thing wrong: what conformance has to tell from `numpy_engine`, which does nothing wrong."""
 
 from dataclasses import replace
+from typing import ClassVar
 
 import ml_dtypes
 import numpy as np
@@ -399,6 +400,13 @@ class GainsMemory(NumpyEngine):
         return 4096
 
 
+class ReadsInNoTime(NumpyEngine):
+    """Memory is read faster than any is."""
+
+    def read_bytes_per_second(self, held):
+        return float("inf")
+
+
 class ForgetsTheLast(NumpyEngine):
     """Answers go on from the prompt without its last token."""
 
@@ -431,6 +439,29 @@ class TimesTheText(NumpyEngine):
         def timed(self, prompt, new_tokens):
             timed = super().timed(prompt, new_tokens)
             return replace(timed, seconds=timed.seconds[-1:])
+
+
+class ReadsNothing(NumpyEngine):
+    """A token reads no bytes."""
+
+    class residents(Resident):
+        def __init__(self, engine, model):
+            super().__init__(engine, model)
+            self.bytes_per_token = 0
+
+
+class HasNoKernels(NumpyEngine):
+    """No kernel multiplies anything."""
+
+    class residents(Resident):
+        kernels: ClassVar = {}
+
+
+class StepsSomehow(NumpyEngine):
+    """How a step is run has a name that records do not know."""
+
+    class residents(Resident):
+        step = "somehow"
 
 
 class RunsEncodedAsDense(NumpyEngine):

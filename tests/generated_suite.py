@@ -16,7 +16,7 @@ from pytest_quantbench.engines.accelerator import Accelerator
 from pytest_quantbench.engines.divergence import Fidelity
 from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.engines.process_memory import ProcessPeak
-from pytest_quantbench.judge import accuracy_drop, interim, rules
+from pytest_quantbench.judge import accuracy_drop, interim, rules, speed_ratio
 from pytest_quantbench.measures.samples import (
     AccuracySamples,
     SizeSamples,
@@ -170,7 +170,11 @@ def _with_roofline(samples, stored, before):
     rates = [run.tokens_per_second for run in samples.runs]
     read = float(np.mean(rates)) / 0.75 * stored if before is None else before["throughput"].read_rates[0]
     kernels = {"a kernel": 28}
-    return replace(samples, bytes_per_token=stored, read_rates=(read, read), kernels=kernels, step="captured")
+    found = replace(samples, bytes_per_token=stored, read_rates=(read, read), kernels=kernels, step="captured")
+    if before is None:
+        return found
+    other = before["throughput"]
+    return replace(found, reference_bytes_per_token=other.bytes_per_token, reference_read_rates=other.read_rates)
 
 
 def _with_fidelity(samples, before):
@@ -223,7 +227,7 @@ def _verdicts(name, one, samples, before, size, backend):
         shown = {"value": float(pair[0].correct.mean()), "reference_value": float(pair[1].correct.mean()), "of": task}
         return replace(accuracy_drop.judge_accuracy(task, *pair, limits["accuracy_drop_points"], alpha, 2376), **shown)
 
-    speed = rules.judge_throughput(
+    speed = speed_ratio.judge_throughput(
         samples["throughput"],
         before["throughput"],
         limits["throughput_ratio"],

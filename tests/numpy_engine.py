@@ -204,10 +204,11 @@ class NumpyWalk:
 class Resident:
     """A model that computes everything anew for each token."""
 
-    activations, dense_layers = "float32", 0
+    activations, dense_layers, step, kernels = "float32", 0, "module by module", {"numpy": 1}
 
     def __init__(self, engine, model):
         self._engine, self._model = engine, model
+        self.bytes_per_token = sum(model.dense(name).astype(np.float32).nbytes for name in model.names)
 
     def _next(self, tokens):
         walk = self._engine.walk([self._model])
@@ -297,6 +298,11 @@ class NumpyEngine:
         matrix, began = np.ones((side, side), np.float32), time.perf_counter()
         matrix @ matrix
         return 1 / (time.perf_counter() - began)
+
+    def read_bytes_per_second(self, held):
+        numbers, began = np.ones(held // 8), time.perf_counter()
+        numbers.sum()
+        return numbers.nbytes / (time.perf_counter() - began)
 
     def release(self):
         pass

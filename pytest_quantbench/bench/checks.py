@@ -11,7 +11,7 @@ from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.corpora import PROMPTS
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.engines.protocol import Engine
-from pytest_quantbench.judge import accuracy_drop, interim, rates, rules
+from pytest_quantbench.judge import accuracy_drop, interim, rates, rules, speed_ratio
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures import AnyMeasure
 from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples
@@ -169,7 +169,7 @@ class ThroughputCheck(Check[ThroughputSamples]):
         floor: float | None,
     ) -> Verdict:
         """To be faster than the reference is no anomaly. With mean rates; its own where they may be compared."""
-        verdict = rules.judge_throughput(samples, reference, limit, not_deployed(self.engine), alpha)
+        verdict = speed_ratio.judge_throughput(samples, reference, limit, not_deployed(self.engine), alpha)
         other = replace(reference, runs=samples.reference_runs) if samples.reference_runs else reference
         before = None if rates.suppressed(samples, other) else rates.mean_rate(other)
         return replace(verdict, value=rates.mean_rate(samples), reference_value=before)

@@ -17,7 +17,7 @@ HELP = "do two engines compute the same? `quantbench engines MODEL [--recipe int
 DESCRIPTION = (
     "Walks the same weights with two engines, over the texts of T2 and the choices of T3, and compares every token's "
     "loss and every choice's log-likelihood. Returns 0 where none is further apart than the limit, 1 where one is, 2 "
-    "where nothing could be compared."
+    "where nothing could be compared. How much bfloat16 changes is the model's: with it, the limit has to be given."
 )
 LIMIT_NATS = 1e-4  # per token: what float32 leaves between two ways to compute
 NO_TASK = "none"
@@ -31,14 +31,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine", action="append", default=[], help="twice: which two (default: mlx and torch); the first compresses"
     )
     parser.add_argument(
-        "--activations", default="float32", choices=("float32", "bfloat16"), help="of the second (default float32)"
+        "--activations",
+        default="float32",
+        choices=("float32", "bfloat16"),
+        help="of the second (default float32); with bfloat16 --limit-nats has to be given",
     )
     parser.add_argument(
         "--limit-nats",
         type=typed(values.above_zero),
-        default=LIMIT_NATS,
         metavar="X",
-        help=f"nats per token that no token and no choice may exceed (default {LIMIT_NATS:g})",
+        help=f"nats per token that no token and no choice may exceed (default of float32: {LIMIT_NATS:g})",
     )
     parser.add_argument("--tokens", type=typed(values.token_count), default=512, help="of each text (default 512)")
     parser.add_argument("--corpus", type=typed(values.corpus), help="a text file, or a corpus by name")
@@ -58,17 +60,31 @@ def run(chosen: argparse.Namespace) -> int:
     from pytest_quantbench.storage.files import write_atomically
     from pytest_quantbench.workbench import agreement_table
 
-    engines = _engines(chosen)
+    limit, engines = _limit(chosen), _engines(chosen)
     show_on(sys.stderr)
     try:
         name, compared = _compared(chosen, engines)
     finally:
         show_on(None)
-    print("\n".join(agreement_table.table(name, engines, compared, chosen.limit_nats)))
+    print("\n".join(agreement_table.table(name, engines, compared, limit)))
     if chosen.output is not None:
-        told = agreement_table.as_json(name, engines, compared, chosen.limit_nats)
+        told = agreement_table.as_json(name, engines, compared, limit)
         write_atomically(chosen.output, msgspec.json.format(msgspec.json.encode(told)) + b"\n")
-    return 0 if all(found.within(chosen.limit_nats) for found in compared.agreements) else 1
+    return 0 if all(found.within(limit) for found in compared.agreements) else 1
+
+
+def _limit(chosen: argparse.Namespace) -> float:
+    """How far apart they may be. Raises QuantbenchError where it has to be told: how much bfloat16 moves a loss is the
+    model's, and what float32 leaves is always less.
+    """
+    if chosen.limit_nats is not None:
+        return float(chosen.limit_nats)
+    if chosen.activations != "float32":
+        raise QuantbenchError(
+            f"With --activations {chosen.activations} a loss differs by more than the {LIMIT_NATS:g} nats that float32 "
+            f"leaves. Say how far apart the engines may be: --limit-nats 0.1, which is more than bfloat16 moves Tiny."
+        )
+    return LIMIT_NATS
 
 
 def _engines(chosen: argparse.Namespace) -> "tuple[Engine, Engine]":
@@ -82,12 +98,18 @@ def _engines(chosen: argparse.Namespace) -> "tuple[Engine, Engine]":
             f"Two engines are compared, and {told} ({', '.join(names) or 'none'}). Install the other one with pip "
             f"install 'pytest-quantbench[torch]' or [cpu], or name two with --engine NAME --engine NAME."
         )
-    if names[0] == names[1] and chosen.activations == "float32":
-        raise QuantbenchError(f"--engine {names[0]} twice is one engine. Name another, or add --activations bfloat16.")
     first, second = engines.get(names[0]), engines.get(names[1], chosen.activations)
+    if _what_runs(first) == _what_runs(second):
+        same = f"--engine {names[0]} twice is" if names[0] == names[1] else f"{names[0]} and {names[1]} are"
+        raise QuantbenchError(f"{same} one engine on one device. Name another, or add --activations bfloat16.")
     for engine in (first, second):
         engines.need(engine, "walk")
     return first, second
+
+
+def _what_runs(engine: "Engine") -> tuple[object, ...]:
+    """By which two engines are the same, however they are named."""
+    return type(engine), engine.backend, engine.activations
 
 
 def _compared(chosen: argparse.Namespace, engines: "tuple[Engine, Engine]") -> "tuple[str, Compared]":

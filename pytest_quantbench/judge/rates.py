@@ -15,6 +15,7 @@ from pytest_quantbench.stats import series
 from pytest_quantbench.stats.estimates import Ratio
 
 MOST_DRIFT = 0.05  # of the machine's speed, beyond which runs of different times are not compared
+MOST_READ_CHANGE = 0.2  # of how fast memory was read, over the middle four fifths of the reads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,22 @@ def suppressed(samples: ThroughputSamples, reference: ThroughputSamples) -> str:
     if samples.reference_runs or not is_drifting(change):
         return ""
     return f"the machine's own speed changed by {change:+.0%} {when}"
+
+
+def unsteady(samples: ThroughputSamples, reference: ThroughputSamples) -> str:
+    """The sentence that other load took bandwidth while both ran, of a changing size; empty where it did not.
+
+    Interleaving does not help against that: such load slows a model the more, the more it waits for memory.
+    """
+    beside = samples.reference_read_rates if samples.reference_runs else reference.read_rates
+    told = [np.percentile(reads, (10, 90)) for reads in (samples.read_rates, beside) if reads]
+    low, high = max(told, key=lambda ends: float(ends[1] / ends[0]), default=(1.0, 1.0))
+    if high <= (1 + MOST_READ_CHANGE) * low:
+        return ""
+    return (
+        f"Memory was read at {low / 1e9:.3g} to {high / 1e9:.3g} GB/s meanwhile: other load took bandwidth, which "
+        f"slows most what reads most, so the ratio is left open."
+    )
 
 
 def ratio(samples: ThroughputSamples, reference: ThroughputSamples) -> Ratio | None:

@@ -6,17 +6,13 @@ a candidate that is better than its reference by more than the noise floor (see 
 probability on either side: less than 5 % where the data are looked at several times (see interim).
 """
 
-from dataclasses import replace
-
 import numpy as np
 
 from pytest_quantbench.catalog.criteria import METRICS, Metric
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.judge import rates, roofline
 from pytest_quantbench.judge.anomaly import of_candidate
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.measures.samples import PerplexitySamples, SizeSamples
-from pytest_quantbench.measures.throughput_samples import ThroughputSamples
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.estimates import ALPHA, Estimate, Exact, Interval
 
@@ -51,14 +47,14 @@ def judge_perplexity(
     if ppl_q is None and (tokens >= 2 * series.BLOCK_TOKENS if drawn is None else len(drawn.counts) > 1):
         nats = float(np.mean(quantized.nll_nats, dtype=np.float64))
         sentence = f"The mean negative log-likelihood is {nats:.0f} nats per token: its perplexity overflows."
-        return _bare(metric, None, limit, sentence, "fail", tokens)
+        return bare(metric, None, limit, sentence, "fail", tokens)
     estimate, _ = series.perplexity_delta(reference.nll_nats, quantized.nll_nats, drawn)
     shown = "overflowing" if ppl_q is None else f"{ppl_q:.3f}"
     detail = f"perplexity {shown} against {ppl_r:.3f} on the same {tokens} tokens, {quantized.where}"
     if estimate is None or ppl_q is None:
         least = f"{2 * series.BLOCK_TOKENS} tokens" if drawn is None else "two windows"
         why = f"{detail}: fewer than {least}, or all with the same loss"
-        return _bare(metric, None if ppl_q is None else ppl_q - ppl_r, limit, why, "undecided", tokens)
+        return bare(metric, None if ppl_q is None else ppl_q - ppl_r, limit, why, "undecided", tokens)
     whole = None if drawn is None else quantized.available_tokens
     return of_candidate(judged(metric, estimate, limit, detail, alpha, tokens, whole), estimate, floor, alpha)
 
@@ -97,42 +93,12 @@ def refuse_identical(
         )
 
 
-def judge_throughput(
-    quantized: ThroughputSamples,
-    reference: ThroughputSamples,
-    limit: float | None,
-    not_deployed: str = "",
-    alpha: float = ALPHA,
-) -> Verdict:
-    """The speed ratio, paired by prompt; informational where it was run as nobody deploys it, as `not_deployed` says,
-    and where overhead alone keeps it from the limit (see roofline).
-
-    Where the machine's own speed changed there is no ratio, and the verdict is undecided.
-    """
-    metric, runs = METRICS["throughput_ratio"], len(quantized.runs)
-    prompts = len({run.prompt for run in quantized.runs})
-    detail = f"{rates.mean_rate(quantized):.1f} tokens per second over {runs} runs of {prompts} prompts"
-    overhead = "" if limit is None or not_deployed else roofline.overhead(quantized, reference, limit)
-    if limit is not None and (not_deployed or overhead):
-        told = judge_throughput(quantized, reference, None, alpha=alpha)
-        sentence = f"{told.sentence} {overhead}".rstrip()
-        return replace(told, sentence=sentence, not_judged=not_deployed or roofline.BY_OVERHEAD)
-    if changed := rates.suppressed(quantized, reference):
-        found = _bare(metric, None, limit, f"No speed ratio: {changed} ({detail}).", "undecided", runs)
-        again = "run both again with --fresh, while the machine does nothing else"
-        return replace(found, needed=again if found.outcome == "undecided" else "")
-    ratio = rates.ratio(quantized, reference)
-    if ratio is None:
-        return _bare(metric, None, limit, f"{detail}: fewer than two prompts, or no spread", "undecided", runs)
-    return judged(metric, ratio, limit, detail, alpha, runs)
-
-
 def informational(metric: str, sentence: str) -> Verdict:
     """A verdict that judges nothing and says why."""
-    return _bare(METRICS[metric], None, None, sentence, "informational", None)
+    return bare(METRICS[metric], None, None, sentence, "informational", None)
 
 
-def _bare(
+def bare(
     metric: Metric, estimate: float | None, limit: float | None, sentence: str, outcome: Outcome, items: int | None
 ) -> Verdict:
     """A verdict without an interval. Without a limit it is informational whatever `outcome` says."""

@@ -51,6 +51,7 @@ class Session(Trial[ThroughputSamples]):
     _warm_up: Run | None = None
     _first_probe: float = 0.0
     _read_rates: list[float] = field(default_factory=list)
+    _reference_read_rates: list[float] = field(default_factory=list)
     _steps: Steps | None = None
     _since: process_memory.Since = "process"
 
@@ -107,6 +108,7 @@ class Session(Trial[ThroughputSamples]):
         self._read()
         if self._reference_loaded is not None:
             prompt = len(self.done) % len(PROMPTS)
+            self._reference_read_rates.append(self._reading(self._reference_loaded))
             self.reference_done.append(self._generate(self._reference_loaded, prompt))
 
     def run(self) -> Run:
@@ -128,6 +130,7 @@ class Session(Trial[ThroughputSamples]):
         peak, loaded = self.engine.peak_bytes(), self._loaded
         process_peak, told = process_memory.peak(self._since), accelerator(self.engine.backend)
         read, kernels, step = loaded.bytes_per_token, dict(loaded.kernels), loaded.step
+        beside = None if self._reference_loaded is None else self._reference_loaded.bytes_per_token
         self._read()
         self.let_go()
         return ThroughputSamples(
@@ -145,12 +148,17 @@ class Session(Trial[ThroughputSamples]):
             kernels=kernels,
             step=step,
             read_rates=tuple(self._read_rates),
+            reference_bytes_per_token=beside,
+            reference_read_rates=tuple(self._reference_read_rates),
         )
 
     def _read(self) -> None:
-        """How fast the machine reads as many bytes as a step does, right now."""
         assert self._loaded is not None
-        self._read_rates.append(self.engine.read_bytes_per_second(self._loaded.bytes_per_token))
+        self._read_rates.append(self._reading(self._loaded))
+
+    def _reading(self, model: Resident) -> float:
+        """How fast the machine reads as many bytes as a step of the model does, right now."""
+        return self.engine.read_bytes_per_second(model.bytes_per_token)
 
     def _probe(self) -> float:
         """What a fixed matrix product tells of the machine's own speed now."""

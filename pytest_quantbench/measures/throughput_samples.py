@@ -67,7 +67,10 @@ class ThroughputSamples:
     kernels: Mapping[str, int] = field(default_factory=dict)  # how many matrices run through each
     step: str = ""  # how a decode step is run
     read_rates: tuple[float, ...] = ()  # bytes per second of the memory, before, between and after the runs
+    reference_bytes_per_token: int | None = None  # of the reference whose runs were interleaved
+    reference_read_rates: tuple[float, ...] = ()  # of as many bytes as it has, in front of each of its runs
 
     def first(self, runs: int) -> "ThroughputSamples":
-        """The first so many runs, and the reference's that were interleaved with them."""
-        return replace(self, runs=self.runs[:runs], reference_runs=self.reference_runs[:runs])
+        """The first so many runs, and the reference's that were interleaved with them, with its reads."""
+        beside = self.reference_runs[:runs], self.reference_read_rates[:runs]
+        return replace(self, runs=self.runs[:runs], reference_runs=beside[0], reference_read_rates=beside[1])

@@ -58,6 +58,7 @@ def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
         "throughput/latencies_seconds": np.stack([run.latencies_seconds for run in runs]),
         "throughput/probes_per_second": np.array(samples.probes_per_second),
         "throughput/read_bytes_per_second": np.array(samples.read_rates, np.float64),
+        "throughput/reference_read_bytes_per_second": np.array(samples.reference_read_rates, np.float64),
         "throughput/bytes_per_token": np.array([samples.bytes_per_token or 0]),
         "throughput/warm_up_tokens_per_second": np.array(samples.warm_up.tokens_per_second),
         "throughput/reference_prompt": np.array([run.prompt for run in samples.reference_runs], np.int64),

@@ -102,7 +102,7 @@ def _roofline(samples: ThroughputSamples, reference: ThroughputSamples | None) -
     other = None if reference is None else roofline.of_reference(samples, reference)
     return {
         "bytes_per_token": samples.bytes_per_token,
-        "read_gb_per_sec": roofline.reading(samples) / 1e9 if samples.read_rates else None,
+        "read_gb_per_sec": float(np.mean(samples.read_rates)) / 1e9 if samples.read_rates else None,
         "bound_tps": mine and mine.bound,
         "bound_share": mine and mine.share,
         "reference_bound_share": other and other.share,

@@ -187,6 +187,19 @@ def mean_of_units(values: Sequence[float], units: Sequence[int]) -> Student | No
     return Student(value=float(means.mean()), standard_error=error, degrees=len(means) - 1)
 
 
+def quotient(above: Sequence[float], units: Sequence[int], below: Sequence[float]) -> Ratio:
+    """The mean of values, of these units, over the mean of others that are independent of them: relative errors of both
+    add up in squares, with the degrees of freedom of the one that has fewer. Without an error where neither has any.
+    """
+    value = math.log(float(np.mean(above)) / float(np.mean(below)))
+    means = mean_of_units(above, units), mean_of_units(below, range(len(below)))
+    known = [mean for mean in means if mean is not None]
+    if not known:
+        return Ratio(logarithm=Exact(value=value))
+    error = math.hypot(*(mean.standard_error / mean.value for mean in known))
+    return Ratio(logarithm=Student(value=value, standard_error=error, degrees=min(mean.degrees for mean in known)))
+
+
 def items_needed(items: int, interval: Interval, limit: float, whole: int | None = None) -> int | None:
     """How many items would shrink an interval until it ends at the limit, at least one more than there are.
 

@@ -1,7 +1,7 @@
 """What an engine has to keep to in what it says of logits, and in what a model in memory writes."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.engines.batches import behind_each_other
 from pytest_quantbench.engines.logits import HostLogits, Logits
 from pytest_quantbench.engines.protocol import Engine
-from pytest_quantbench.engines.resident import Generation
+from pytest_quantbench.engines.resident import Generation, Step
 from pytest_quantbench.quantizers.encoding import Encoding
 from pytest_quantbench.quantizers.rtn import Rtn
 from pytest_quantbench.workbench.engine_models import VOCABULARY, Given, SmallModel, SmallModels, even_batches
@@ -20,6 +20,7 @@ LIMIT_NATS = 1e-4
 LARGE = 2600  # tokens, of which distributions are not kept whole
 MARGIN = 0.02  # logits by which the likeliest token leads, so that float32 cannot choose another
 WRITTEN = 6  # tokens
+MOST_READ = 8  # times the bytes of the layers: with the head, and in float32
 UP = "model.layers.1.mlp.up_proj.weight"
 
 
@@ -109,13 +110,20 @@ def answers_end_where_they_are_told(engine: Engine, models: SmallModels) -> None
 
 
 def times_every_token(engine: Engine, models: SmallModels) -> None:
-    """A timed generation has exactly so many tokens and a moment for each, one after the other."""
+    """A timed generation has exactly so many tokens and a moment for each, one after the other; and what was timed says
+    how many bytes a token reads, through which kernels, and how a step is run.
+    """
     model = models.llama()
     resident = engine.load(Given(model.opened(engine)), "timed")
     prompt, _ = _clear_prompt(model)
     timed = resident.timed(prompt, WRITTEN)
     counts = (len(timed.tokens), len(timed.seconds))
     demand(counts == (WRITTEN, WRITTEN), f"{counts[0]} tokens have {counts[1]} moments, not {WRITTEN} of each")
+    matrices = sum(value.nbytes for name, value in model.tensors.items() if ".layers." in name and value.ndim == 2)
+    read = resident.bytes_per_token
+    demand(matrices <= read <= MOST_READ * matrices, f"a token reads {read} bytes of matrices of {matrices}")
+    demand(resident.kernels and all(count > 0 for count in resident.kernels.values()), f"kernels = {resident.kernels}")
+    demand(resident.step in get_args(Step), f"step = {resident.step!r} is none of {get_args(Step)}")
     steps = np.diff(timed.seconds, prepend=0)
     demand((steps >= 0).all() and timed.seconds[-1] > 0, f"the moments {timed.seconds} are in no order")
     again = engine.load(Given(model.opened(engine)), "answers").timed(prompt, WRITTEN)

@@ -10,6 +10,7 @@ import numpy as np
 from pytest_quantbench.checkpoints.tensor_file import load
 from pytest_quantbench.engines.batches import behind_each_other
 from pytest_quantbench.engines.protocol import Engine, InputSink, Rows, Square
+from pytest_quantbench.engines.registry import lacking
 from pytest_quantbench.errors import ModelError, QuantbenchError, WeightError
 from pytest_quantbench.quantizers.encoding import Encoding
 from pytest_quantbench.workbench.engine_models import VOCABULARY, SmallModels, even_batches
@@ -20,14 +21,14 @@ from pytest_quantbench.workbench.trials import demand, encode, gaussian
 
 CLOSE = 1e-4  # relative to the largest value, in float32
 UP = "model.layers.1.mlp.up_proj.weight"
+MOST_RATE = 1e14  # bytes per second: more than ten times what any device reads
 ALL_ABILITIES = frozenset({"walk", "calibrate", "resident"})
-SAID = ("name", "packages", "version", "backend", "activations", "judges_speed", "paths_are_mlx_lms")
 
 
 def says_what_it_is(engine: Engine, models: SmallModels) -> None:
     """It has every name of the protocol that others ask it by, and `can` lists what it can do of what there is."""
-    for name in SAID:
-        demand(hasattr(engine, name), f"{name!r} is missing")
+    lacks = lacking(engine)
+    demand(not lacks, f"{', '.join(map(repr, lacks))} {'is' if len(lacks) == 1 else 'are'} missing")
     demand(engine.can and engine.can <= ALL_ABILITIES, f"can = {set(engine.can)} is not a part of {set(ALL_ABILITIES)}")
     demand(isinstance(engine.version, str) and engine.version, f"version = {engine.version!r} is no text")
     demand(engine.backend in ("metal", "cuda", "mps", "cpu"), f"backend = {engine.backend!r} is none of ours")
@@ -170,11 +171,15 @@ def _demand_refused(step: Callable[[], object], kind: type[QuantbenchError], nam
 
 
 def measures_itself(engine: Engine, models: SmallModels) -> None:
-    """Its figures of memory and of fixed products are numbers, larger for more of either."""
+    """Its figures of memory, of fixed products and of how fast memory is read are numbers, those of memory larger for
+    more of it.
+    """
     engine.reset_peak()
     demand(engine.peak_bytes() >= 0, "peak_bytes is below 0")
     demand(engine.answers_bytes(2000) == 2 * engine.answers_bytes(1000) > 0, "answers_bytes is not in proportion")
     demand(engine.products_per_second(64, 2) > 0, "products_per_second is not above 0")
+    rates = [engine.read_bytes_per_second(held) for held in (10**5, 10**6)]
+    demand(all(0 < rate < MOST_RATE for rate in rates), f"memory is read at {rates} bytes per second")
     engine.release()
 
 

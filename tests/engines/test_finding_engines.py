@@ -1,24 +1,31 @@
 """Engines are found by name, imported when asked for, and missed with a sentence that says what to install."""
 
+import importlib.util
 import platform
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 from builders import engine
 from engines.fake_engine import FakeEngine
+from numpy_engine import NumpyEngine
 
 from pytest_quantbench import engines
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.engines import MEMBERS, registry
+from pytest_quantbench.engines import MEMBERS, builds, registry
 from pytest_quantbench.engines.machine import describe
 from pytest_quantbench.engines.registry import Member
 from pytest_quantbench.errors import QuantbenchError, UnknownNameError
 from pytest_quantbench.measures import throughput
 
-ABSENT = Member(place="pytest_quantbench.engines.nothing:Nothing", package="package_of_nobody", extras=("cpu", "cuda"))
+ABSENT = Member(
+    place="pytest_quantbench.engines.nothing:Nothing", packages=("package_of_nobody",), extras=("cpu", "cuda")
+)
+HERE = {name: replace(each, packages=("json",), on_cpu=()) for name, each in MEMBERS.items()}  # all is installed
 
 
 @pytest.fixture
@@ -26,7 +33,7 @@ def without(monkeypatch):
     """Engines whose packages are not installed."""
 
     def miss(*missing):
-        there = {name: replace(each, package="package_of_nobody") for name, each in MEMBERS.items() if name in missing}
+        there = {name: replace(MEMBERS[name], packages=("package_of_nobody",), on_cpu=()) for name in missing}
         monkeypatch.setattr(registry, "MEMBERS", {**MEMBERS, **there})
 
     registry._made.cache_clear()
@@ -53,7 +60,7 @@ def test_an_option_goes_before_the_environment_and_that_before_what_is_faster(mo
 
 def test_auto_is_mlx_on_metal_and_pytorch_elsewhere(monkeypatch, without):
     without()
-    monkeypatch.setattr(registry, "MEMBERS", {n: replace(each, package="json") for n, each in MEMBERS.items()})
+    monkeypatch.setattr(registry, "MEMBERS", HERE)
     on(monkeypatch, "Darwin", "arm64")
     assert engines.automatic() == "mlx"
     assert engines.automatic("bfloat16") == "torch"  # MLX has no such walk
@@ -68,11 +75,82 @@ def test_auto_is_the_one_that_is_installed(monkeypatch, without, system, machine
     on(monkeypatch, system, machine)
     without("torch")
     assert engines.automatic() == "mlx"
-    with pytest.raises(QuantbenchError, match=r"with bfloat16 activations: torch is not installed\. Run pip install"):
+    with pytest.raises(QuantbenchError, match=r"with bfloat16 activations: package_of_nobody is not inst.* Run pip"):
         engines.get("auto", "bfloat16")
     assert engines.get("auto") is engines.get("mlx")
-    monkeypatch.setattr(registry, "MEMBERS", {"mlx": ABSENT, "torch": replace(ABSENT, package="json")})
+    monkeypatch.setattr(registry, "MEMBERS", {"mlx": ABSENT, "torch": replace(ABSENT, packages=("json",))})
     assert engines.automatic() == "torch"
+
+
+@pytest.mark.parametrize("lacking", ["numba", "llvmlite"])
+def test_pytorch_alone_is_not_its_engine_on_a_cpu(monkeypatch, without, lacking):
+    """PyTorch that somebody has for other work: without what compiles kernels for a CPU it is not taken."""
+    without()
+    compilers = tuple("package_of_nobody" if name == lacking else "json" for name in MEMBERS["torch"].on_cpu)
+    monkeypatch.setattr(registry, "MEMBERS", {**HERE, "torch": replace(HERE["torch"], on_cpu=compilers)})
+    on(monkeypatch, "Linux", "x86_64")
+    monkeypatch.setattr(builds, "NVIDIA", Path("no/such/file"))
+    assert engines.automatic() == "mlx"
+    for name in ("torch", "torch:cpu"):
+        with pytest.raises(QuantbenchError, match=r"needs the package package_of_nobody, which .*quantbench\[torch\]'"):
+            engines.chosen(name)
+    with pytest.raises(QuantbenchError, match=r"bfloat16 activations: package_of_nobody is not installed"):
+        engines.automatic("bfloat16")
+    assert engines.chosen("torch:cuda") == "torch:cuda"  # needs no compiler for a CPU
+    monkeypatch.setattr(builds, "NVIDIA", Path(__file__))
+    assert engines.automatic() == engines.chosen("torch") == "torch"
+
+
+def test_what_an_engine_needs_on_a_cpu_is_what_its_extra_brings():
+    extras = tomllib.loads(Path("pyproject.toml").read_text())["project"]["optional-dependencies"]
+    brought = {each.partition(">")[0] for each in extras["torch"]}
+    assert {*MEMBERS["torch"].packages, *MEMBERS["torch"].on_cpu} == brought - {"triton"}
+
+
+def test_a_module_of_an_engine_that_takes_what_is_missing_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "llvmlite", None)
+    for module in [name for name in sys.modules if name.startswith("pytest_quantbench.engines.torch.kernels.cpu")]:
+        monkeypatch.delitem(sys.modules, module)
+    with pytest.raises(QuantbenchError, match=r"'torch' cannot be imported: .*llvmlite.*Run pip install .*\[torch\]'"):
+        registry.part("torch", "pytest_quantbench.engines.torch.kernels.cpu.rows")
+
+
+@pytest.mark.parametrize(
+    ("nvidia", "cuda_of_torch", "cuda_of_mlx", "taken"),
+    [
+        (True, False, True, "mlx"),  # PyTorch's build for CPUs would leave the device idle
+        (True, True, True, "torch"),
+        (True, False, False, "torch"),
+        (False, False, True, "torch"),
+    ],
+)
+def test_auto_leaves_no_device_idle(monkeypatch, without, nvidia, cuda_of_torch, cuda_of_mlx, taken):
+    without()
+    on(monkeypatch, "Linux", "x86_64")
+    monkeypatch.setattr(registry, "MEMBERS", HERE)
+    monkeypatch.setattr(builds, "has_nvidia", lambda: nvidia)
+    monkeypatch.setattr(builds, "torch_has_cuda", lambda: cuda_of_torch)
+    monkeypatch.setattr(builds, "mlx_has_cuda", lambda: cuda_of_mlx)
+    assert engines.automatic() == taken
+
+
+@pytest.mark.parametrize(
+    ("said", "has"),
+    [
+        ("cuda: Optional[str] = None\nhip: Optional[str] = None\n", False),
+        ("cuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n", True),
+        ("cuda = None\nhip = '6.4'\n", True),
+        (None, True),
+    ],
+)
+def test_for_what_pytorch_was_built_is_read_of_its_files(monkeypatch, tmp_path, said, has):
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").touch()
+    if said is not None:
+        (tmp_path / "torch" / "version.py").write_text(said)
+    spec = importlib.util.spec_from_file_location("torch", tmp_path / "torch" / "__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: spec)
+    assert builds.torch_has_cuda() is has
 
 
 def test_a_name_that_nobody_has_is_refused_with_the_choices():
@@ -94,7 +172,7 @@ def test_activations_that_an_engine_does_not_have_are_refused_before_it_is_made(
 def test_where_none_is_installed_the_extras_are_named(monkeypatch, without):
     without("mlx", "torch")
     on(monkeypatch, "Linux", "x86_64")
-    with pytest.raises(QuantbenchError, match=r"torch and mlx are not installed.*\[torch\]' or .*\[cpu\]'"):
+    with pytest.raises(QuantbenchError, match=r"package_of_nobody are not installed.*\[torch\]' or .*\[cpu\]'"):
         engines.get("auto")
 
 
@@ -107,20 +185,35 @@ def test_one_that_was_asked_for_and_is_not_installed_says_what_to_install(withou
 
 def test_one_whose_library_is_broken_says_what_is_wrong(monkeypatch, without):
     without()
-    broken = replace(ABSENT, package="json", place="pytest_quantbench.engines.nothing:Nothing")
+    broken = replace(ABSENT, packages=("json",))
     monkeypatch.setattr(registry, "MEMBERS", {"mlx": broken})
     with pytest.raises(QuantbenchError, match=r"The engine 'mlx' cannot be imported: No module named"):
         engines.get("mlx")
 
 
-class Own(FakeEngine):
+class Own(NumpyEngine):
     """A third party's."""
 
-    name, version, paths_are_mlx_lms = "own", "own 1", False
+    name, version = "own", "own 1"
+
+    def __init__(self, activations="float32"):
+        self.activations = activations
+
+
+class Deaf(NumpyEngine):
+    """Walks in float32, whatever it is made with."""
+
+    def __init__(self, activations="float32"):
+        pass
+
+
+class Partial(FakeEngine):
+    """What can no more than walk, and has not all that every engine has."""
+
+    version, paths_are_mlx_lms = "partial 1", False
 
     def __init__(self, activations="float32"):
         super().__init__(4)
-        self.activations = activations
 
 
 class Lacking:
@@ -142,10 +235,33 @@ def test_a_third_partys_engine_is_found_by_its_class_or_its_registered_name(monk
     assert [each.name for each in engines.installed()] == ["mlx"]  # a third party's is asked for by its name alone
 
 
+def test_an_engine_that_is_deaf_to_its_activations_is_refused():
+    assert engines.get("engines.test_finding_engines:Deaf").activations == "float32"
+    with pytest.raises(
+        QuantbenchError, match=r"made with activations='bfloat16' and says that it walks with 'float32'"
+    ):
+        engines.get("engines.test_finding_engines:Deaf", "bfloat16")
+
+
+def test_an_engine_that_only_walks_needs_nothing_of_whole_models():
+    class Walks(NumpyEngine):
+        can = frozenset({"walk"})
+
+        def __getattribute__(self, name):
+            if name == "load":
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+    assert registry.lacking(Walks()) == registry.lacking(NumpyEngine()) == []
+    Walks.can = frozenset({"walk", "resident"})
+    assert registry.lacking(Walks()) == ["load"]
+
+
 @pytest.mark.parametrize(
     ("name", "why"),
     [
         ("engines.test_finding_engines:Lacking", "is no engine: it lacks name, can, packages"),
+        ("engines.test_finding_engines:Partial", "it lacks open, outputs, .*read_bytes_per_second, release, decode"),
         ("engines.test_finding_engines:ABSENT", "is no engine: it is a Member, not a class"),
         ("engines.test_finding_engines:Nobody", "cannot be imported: .*Nobody"),
         ("nobodys_package:Class", "cannot be imported: No module named 'nobodys_package'"),

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ REPOSITORY = Path(__file__).parents[2]
 WITHOUT = {  # by the engine that is left: what cannot be imported
     "torch": ("mlx", "mlx_lm"),
     "mlx": ("torch", "triton", "numba"),
+    "PyTorch alone": ("llvmlite",),  # which somebody has for other work
 }
 HIDING = """
 from importlib.machinery import PathFinder
@@ -58,6 +60,14 @@ def test_the_main_job_needs_one_library(run, tmp_path, engine):
         assert None not in (record.throughput, record.perplexity, record.accuracy)
 
 
+@needs_torch
+def test_pytorch_without_what_compiles_its_kernels_is_no_reason_to_take_it(run, tmp_path):
+    results = ("--results", str(tmp_path / "results"), "-p", "no:cacheprovider")
+    done = run("PyTorch alone", "-m", "pytest", "benches", "-k", "Tiny and throughput", "--runs", "1", *results)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "run by MLX" in done.stdout
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_quantizer_is_checked_with_one_library(run, engine):
     done = run(engine, "-m", "pytest_quantbench.cli", "conform", "rtn")
@@ -69,5 +79,5 @@ def test_a_quantizer_is_checked_with_one_library(run, engine):
 def test_the_one_that_is_missing_is_asked_for_in_vain(run, engine, asked, extra):
     done = run(engine, "-m", "pytest", "benches", "-k", "Tiny", "--engine", asked, "--collect-only")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert f"The engine '{asked}' needs the package {asked}, which is not installed." in done.stderr
+    assert re.search(rf"The engine '{asked}' needs the packages? {asked}.*not installed\.", done.stderr)
     assert f"pip install 'pytest-quantbench[{extra}]'" in done.stderr

@@ -8,7 +8,7 @@ import terminal_text
 from builders import make_record, make_throughput
 
 from pytest_quantbench.judge import rates as speed
-from pytest_quantbench.judge import rules
+from pytest_quantbench.judge import speed_ratio
 from pytest_quantbench.record import summary
 
 PLAIN = make_throughput([[10, 10.1], [11, 11.1], [12, 11.9]])
@@ -28,7 +28,7 @@ def test_the_same_cell_twice_beside_other_load_gives_no_ratio_instead_of_two():
     for factor, probes, told in ((1.4, (100.0, 269.0), r"+169% while it ran"), (0.46, (99.0, 40.0), "-60%")):
         cell = at(factor, *probes)
         for why, outcome in (("nobody deploys it", "informational"), ("", "undecided")):
-            verdict = rules.judge_throughput(cell, reference, 1.5, why)
+            verdict = speed_ratio.judge_throughput(cell, reference, 1.5, why)
             assert (verdict.outcome, verdict.estimate, verdict.low) == (outcome, None, None)
             assert f"the machine's own speed changed by {told}" in verdict.sentence
             assert bool(verdict.needed) == (not why)

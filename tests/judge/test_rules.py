@@ -7,7 +7,7 @@ import pytest
 from builders import make_losses, make_task, make_throughput
 
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.judge import accuracy_drop, rules
+from pytest_quantbench.judge import accuracy_drop, rules, speed_ratio
 from pytest_quantbench.measures.samples import SizeSamples
 
 NOISE = np.random.default_rng(0).standard_normal(640)
@@ -116,11 +116,11 @@ def test_size_is_exact_and_the_limit_itself_is_enough(stored, outcome):
 def test_a_machine_that_slowed_down_settles_nothing_unless_runs_were_interleaved():
     slow, fast = make_throughput([[10], [20], [30]]), make_throughput([[20], [41], [60]])
     drifted = dataclasses.replace(fast, probes_per_second=(1.0, 0.9))
-    verdict = rules.judge_throughput(drifted, slow, 1.5)
+    verdict = speed_ratio.judge_throughput(drifted, slow, 1.5)
     assert verdict.outcome == "undecided"
     assert "speed changed by -10%" in verdict.sentence
     interleaved = dataclasses.replace(drifted, reference_runs=slow.runs)
-    assert rules.judge_throughput(interleaved, slow, 1.5).outcome == "pass"
+    assert speed_ratio.judge_throughput(interleaved, slow, 1.5).outcome == "pass"
 
 
 def test_degenerate_perplexities_are_never_certain():
@@ -140,17 +140,19 @@ def test_degenerate_perplexities_are_never_certain():
 def test_throughput_pairs_by_prompt_and_is_informational_where_it_does_not_apply():
     slow = make_throughput([[10, 11], [20, 21], [30, 29], [40, 41], [50, 52]])
     fast = make_throughput([[20, 22], [41, 41], [60, 59], [80, 83], [99, 104]])
-    assert rules.judge_throughput(fast, slow, 1.5).outcome == "pass"
-    assert rules.judge_throughput(slow, fast, 1.5).outcome == "fail"
-    assert rules.judge_throughput(fast, slow, 2.0).outcome == "undecided"
-    verdict = rules.judge_throughput(slow, fast, 1.5, "on kernels that nobody deploys")
+    assert speed_ratio.judge_throughput(fast, slow, 1.5).outcome == "pass"
+    assert speed_ratio.judge_throughput(slow, fast, 1.5).outcome == "fail"
+    assert speed_ratio.judge_throughput(fast, slow, 2.0).outcome == "undecided"
+    verdict = speed_ratio.judge_throughput(slow, fast, 1.5, "on kernels that nobody deploys")
     assert (verdict.outcome, verdict.limit) == ("informational", None)
     assert verdict.estimate == pytest.approx(0.5, rel=0.05)
     assert verdict.not_judged == "on kernels that nobody deploys"
 
 
 def test_one_prompt_is_too_few():
-    assert rules.judge_throughput(make_throughput([[1, 2]]), make_throughput([[1, 2]]), 1.5).outcome == "undecided"
+    assert (
+        speed_ratio.judge_throughput(make_throughput([[1, 2]]), make_throughput([[1, 2]]), 1.5).outcome == "undecided"
+    )
 
 
 def test_intervals_on_a_limit_are_undecided_about_as_often_as_they_should_be():

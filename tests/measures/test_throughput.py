@@ -47,6 +47,7 @@ def test_runs_go_round_the_prompts_after_one_warm_up(small_model, tmp_path):
     assert len(samples.read_rates) == 1 + 9 + 1  # before, between and behind; the first run was asked for by itself
     assert sum(samples.kernels.values()) == 7 * 3 + 2  # a table of embeddings, and a head of its own
     assert samples.step == "module by module"
+    assert (samples.reference_bytes_per_token, samples.reference_read_rates) == (None, ())
 
 
 def test_every_run_has_the_same_length_and_its_times_add_up(small_model, tmp_path):
@@ -79,12 +80,15 @@ def test_reference_runs_are_interleaved_prompt_by_prompt(small_model, tmp_path):
     started.start()
     samples = started.finish()
     assert [run.prompt for run in samples.reference_runs] == [run.prompt for run in samples.runs]
+    assert len(samples.reference_read_rates) == 5  # one in front of each
+    assert samples.reference_bytes_per_token > 2 * samples.bytes_per_token
     before = samples.probes_per_second[0]
     started.runs = 2  # the verdict wants more
     more = started.finish()
     assert [run.prompt for run in more.reference_runs] == [run.prompt for run in more.runs] == 2 * [0, 1, 2, 3, 4]
     assert more.probes_per_second[0] == before
     assert more.first(5).runs == samples.runs
+    assert more.first(5).reference_read_rates == samples.reference_read_rates
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3", "phi3"])

@@ -55,13 +55,27 @@ def test_a_wide_limit_lets_small_differences_pass(capsys):
         (["--engine", "mlx"], "Two engines are compared, and 1 named with --engine"),
         (["--engine", "mlx", "--engine", "mlx"], "--engine mlx twice is one engine"),
         (["--engine", "mlx", "--engine", "nothing"], "Unknown engine 'nothing'"),
-        (["--engine", "mlx", "--engine", "mlx", "--activations", "bfloat16"], "bfloat16"),
+        (
+            ["--engine", "mlx", "--engine", "pytest_quantbench.engines.mlx.engine:MlxEngine"],
+            "are one engine on one dev",
+        ),
+        (["--engine", "mlx", "--engine", "mlx", "--activations", "bfloat16", "--limit-nats", "1"], "bfloat16"),
+        ([*NUMPY, "--activations", "bfloat16"], "Say how far apart the engines may be: --limit-nats 0.1"),
         ([*NUMPY, "--recipe", "int9"], "int9"),
     ],
 )
 def test_what_cannot_be_compared_is_told_in_a_sentence(capsys, given, told):
     assert main(["engines", "Tiny", *given]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_device_that_is_named_is_no_other_engine(capsys):
+    pytest.importorskip("torch")
+    assert main(["engines", "Tiny", "--engine", "torch:cpu", "--engine", "torch:cpu"]) == 2
+    assert "--engine torch:cpu twice is one engine on one device" in capsys.readouterr().err
+    if engines.get("torch").backend == "cpu":
+        assert main(["engines", "Tiny", "--engine", "torch", "--engine", "torch:cpu"]) == 2
+        assert "torch and torch:cpu are one engine on one device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given", [["--limit-nats", "0"], ["--tokens", "-1"], ["--limit", "0"]])

@@ -21,7 +21,7 @@ OPENS, REFUSES, LAYERS = "opens_every_parameter", "refuses_in_a_sentence", "laye
 OFF = r"off by [\d.]+ nats"
 REFUSED = {
     "Flies": ("says_what_it_is", "fly"),
-    "Nameless": ("says_what_it_is", "'name' is missing"),
+    "Nameless": ("says_what_it_is", "'name', .*'read_bytes_per_second', .* are missing"),
     "WrongRope": (FORWARD, OFF),
     "NeighboursTurned": (FORWARD, OFF),
     "SeesTheNext": (FORWARD, OFF),
@@ -71,6 +71,10 @@ REFUSED = {
     "IgnoresStops": (STOPS, "before '.+' it ends with"),
     "KeepsTheEnd": (STOPS, "at an end token it ends with"),
     "TimesTheText": (TIMES, "6 tokens have 1 moments"),
+    "ReadsNothing": (TIMES, "a token reads 0 bytes of matrices of"),
+    "HasNoKernels": (TIMES, "kernels = {}"),
+    "StepsSomehow": (TIMES, "step = 'somehow' is none of"),
+    "ReadsInNoTime": ("measures_itself", "memory is read at"),
     "RunsEncodedAsDense": (WRITES, "encoded, .* are written"),
 }
 SOUND = ("WalksOnly", "BranchesEvenly", "KeepsTextsShort")

@@ -22,7 +22,7 @@ from pytest_quantbench import engines
 from pytest_quantbench.catalog.criteria import CRITERIA
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.engines.resident import Resident
-from pytest_quantbench.judge import rates, roofline, rules
+from pytest_quantbench.judge import rates, roofline, speed_ratio
 from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
 from tools.device.random_weights import LEVELS, SHAPES, RandomWeights
 
@@ -69,6 +69,8 @@ def measured(engine: Engine, plan: Plan, device: str | None) -> dict[str, Throug
             kernels=dict(model.kernels),
             step=model.step,
             read_rates=tuple(read[level]),
+            reference_bytes_per_token=loaded[plan.levels[0]].bytes_per_token,
+            reference_read_rates=tuple(read[plan.levels[0]]),
         )
         for level, model in loaded.items()
     }
@@ -122,7 +124,7 @@ def _figures(level: str, own: ThroughputSamples, reference: ThroughputSamples) -
     if own is reference:
         return found
     limit = CRITERIA.get(level.partition("-")[0], {}).get("throughput_ratio")
-    verdict = rules.judge_throughput(own, reference, limit)
+    verdict = speed_ratio.judge_throughput(own, reference, limit)
     found |= {"ratio": verdict.estimate, "low": verdict.low, "high": verdict.high, "limit": limit}
     return found | {"outcome": verdict.outcome, "not_judged": verdict.not_judged, "sentence": verdict.sentence}
 
@@ -152,7 +154,7 @@ def run(engine: Engine, plan: Plan, device: str | None) -> dict[str, Any]:
     """Figures, with what they are of."""
     samples = measured(engine, plan, device)
     rows = told(samples, plan.levels)
-    read = roofline.reading(samples[plan.levels[0]])
+    read = float(np.mean(samples[plan.levels[0]].read_rates))
     return {"levels": rows, "read_gb_per_second": read / 1e9, "peak_gb": engine.peak_bytes() / 1e9}
 
 

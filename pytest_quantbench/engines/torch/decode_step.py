@@ -12,11 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from pytest_quantbench.engines.registry import part
 from pytest_quantbench.engines.resident import Step
 from pytest_quantbench.engines.torch import cuda_step
 from pytest_quantbench.engines.torch.expert_products import EXPERTS
 from pytest_quantbench.engines.torch.static_cache import StaticCache, forward
 
+CAPTURED = "pytest_quantbench.engines.torch.captured_step"
 log = logging.getLogger(__name__)
 
 
@@ -75,8 +77,7 @@ class Decoder:
             self._run, (self.logits, self._next) = cuda_step.captured(one, inputs)
             return
         if device.type == "cpu":
-            from pytest_quantbench.engines.torch import captured_step  # brings a compiler that no other device needs
-
+            captured_step = part("torch", CAPTURED)  # brings a compiler that no other device needs
             try:
                 program = captured_step.captured(one, inputs)
             except captured_step.UNEXPORTABLE as error:

@@ -3,16 +3,15 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 
+from pytest_quantbench.engines import builds
 from pytest_quantbench.engines.bandwidth import MOST_BYTES, rate, size
 from pytest_quantbench.engines.machine import memory_bytes
 from pytest_quantbench.errors import QuantbenchError, first_line
 
 log = logging.getLogger(__name__)
-NVIDIA = Path("/proc/driver/nvidia/version")  # which its driver puts there, on Linux
 DEVICES = ("cuda", "mps", "cpu")  # the first that is there is taken
 
 
@@ -29,7 +28,7 @@ def chosen(name: str | None = None) -> torch.device:
     Raises QuantbenchError for one that PyTorch does not have here, saying whether the build or the machine lacks it.
     """
     there = available()
-    if name is None and there == ["cpu"] and NVIDIA.exists():
+    if name is None and there == ["cpu"] and builds.has_nvidia():
         log.warning("There is an NVIDIA driver, and models run on the CPU all the same: %s", _why_not("cuda"))
     kind, _, number = (name or there[0]).partition(":")
     if kind not in DEVICES:

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from pytest_quantbench.engines.torch.resident import Resident
     from pytest_quantbench.engines.torch.walk import Walk
 
+JUDGED = frozenset({"cuda", "cpu"})  # devices whose timings are those of kernels that read what is stored
+
 
 class TorchEngine:
     """An `Engine`. `device`: such as `cuda:1` or `cpu`; by default CUDA, else Metal, else the CPU."""
@@ -71,8 +73,8 @@ class TorchEngine:
 
     @property
     def judges_speed(self) -> bool:
-        """Everywhere: its kernels are those of PyTorch, or made for the device."""
-        return True
+        """On CUDA and on a CPU, for which kernels were made. On MPS every quantized matrix runs decoded."""
+        return self.device.type in JUDGED
 
     def open(self, checkpoint: Checkpoint) -> "Opened":
         """Transformers' model of these files, without weights."""

@@ -15,10 +15,12 @@ from torch.nn import functional
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from pytest_quantbench.engines.registry import part
 from pytest_quantbench.engines.torch.attention import ATTENTION
 from pytest_quantbench.errors import ModelError
 
 NAME = "quantbench-resident"
+STEP_KERNELS = "pytest_quantbench.engines.torch.step_kernels"
 BY_LENGTH = {"dynamic", "longrope"}  # rotations that depend on the longest text of a forward pass
 KEPT = {"full_attention", "sliding_attention", "chunked_attention"}  # kinds of layers whose memory is keys and values
 TABLE: Any = AttentionInterface()  # type: ignore[no-untyped-call]
@@ -137,9 +139,7 @@ def attention(
 
 def _attend(*given: Any) -> torch.Tensor:
     """By the compiled operation, whose compiler only a CPU needs to have."""
-    from pytest_quantbench.engines.torch.step_kernels import attend
-
-    attended: torch.Tensor = attend(*given)
+    attended: torch.Tensor = part("torch", STEP_KERNELS).attend(*given)
     return attended
 
 

@@ -4,6 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from pytest_quantbench.engines import builds
 from pytest_quantbench.engines.torch import device as devices
 from pytest_quantbench.engines.torch.engine import TorchEngine
 from pytest_quantbench.errors import QuantbenchError
@@ -26,6 +27,12 @@ def test_the_best_device_that_is_there_is_taken(monkeypatch, has, expected):
     assert TorchEngine().backend == expected
 
 
+@pytest.mark.parametrize(("has", "judged"), [({"cuda": True}, True), ({"mps": True}, False), ({}, True)])
+def test_speed_is_judged_where_there_are_kernels(monkeypatch, has, judged):
+    there(monkeypatch, **has)
+    assert TorchEngine().judges_speed is judged
+
+
 def test_a_build_for_cpus_alone_says_so(monkeypatch):
     there(monkeypatch)
     monkeypatch.setattr(torch.version, "cuda", None)
@@ -41,7 +48,7 @@ def test_a_cuda_device_that_lies_idle_is_warned_of(monkeypatch, tmp_path, caplog
     assert devices.chosen().type == "cpu"
     assert not caplog.records
     (tmp_path / "version").write_text("NVRM version: 580")
-    monkeypatch.setattr(devices, "NVIDIA", tmp_path / "version")
+    monkeypatch.setattr(builds, "NVIDIA", tmp_path / "version")
     assert devices.chosen().type == "cpu"
     assert "There is an NVIDIA driver, and models run on the CPU all the same: torch" in caplog.text
     assert "is built for CPUs only. Install a build with CUDA" in caplog.text

@@ -4,11 +4,11 @@ Kernels are compiled when they are first needed: for a CPU by LLVM, for CUDA by 
 table, too. What no other takes is decoded, and says so by its name.
 """
 
-from importlib import import_module
 from typing import Any
 
 import torch
 
+from pytest_quantbench.engines import registry
 from pytest_quantbench.engines.torch.kernels import cuda, dense
 from pytest_quantbench.engines.torch.kernels.protocol import Decode, Kernel, Product
 from pytest_quantbench.quantizers import Layer
@@ -20,7 +20,7 @@ def _lazy(name: str, device: str, module: str) -> Kernel:
     """A kernel whose module, which brings a compiler, is imported when a layer is there; it has `fits` and `made`."""
 
     def part(function: str) -> Any:
-        return lambda *given: getattr(import_module(f"{__name__}.{module}"), function)(*given)
+        return lambda *given: getattr(registry.part("torch", f"{__name__}.{module}"), function)(*given)
 
     return Kernel(name=name, devices=frozenset({device}), fits=part("fits"), make=part("made"))
 
