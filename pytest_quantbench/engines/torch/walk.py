@@ -76,8 +76,9 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
                 if buffer is not None and not buffer.is_meta:
                     module._buffers[name] = buffer.to(self._device)
         head = model.get_output_embeddings()
-        if type(head) is nn.Linear:
-            head.__dict__["forward"] = ExactHead(head)
+        self._exact_head = ExactHead(head) if type(head) is nn.Linear else None
+        if self._exact_head is not None:
+            head.__dict__["forward"] = self._exact_head
 
     def _need_memory(self) -> None:
         """Raise QuantbenchError where what lies around the decoder layers and the largest of these do not fit."""
@@ -112,6 +113,8 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
 
     def _refill_outside(self, tracks: Sequence[int]) -> None:
         self._filler.empty(self._around)
+        if self._exact_head is not None:
+            self._exact_head.forget()  # before another one is read
         self._filler.fill(self._around, tracks, self._types[tracks[0]])
 
     @torch.inference_mode()
