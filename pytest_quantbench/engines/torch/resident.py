@@ -2,7 +2,7 @@
 
 For T1 activations are bfloat16 on CUDA and Metal, as models are deployed there. On a CPU they are float32: our kernels
 multiply stored codes with them, and a CPU gains nothing from rounding a single vector. Weights that nothing was done
-to keep their own 16 bits. Answers are generated on decoded weights, in float32 on a CPU and in bfloat16 elsewhere.
+to keep their own 16 bits. Answers are generated on decoded weights, in the type that walks compute in.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pytest_quantbench.engines.protocol import EncodedWeights, Use
+from pytest_quantbench.engines.protocol import Activations, EncodedWeights, Use
 from pytest_quantbench.engines.resident import Generation, Sampler, Step, Timed
 from pytest_quantbench.engines.torch import generate, static_cache
 from pytest_quantbench.engines.torch.arrays import named
@@ -81,11 +81,10 @@ def _way_out(filled: Filling) -> str:
     return f"There is room for {free // filled.dtype.itemsize:,} weights of {named(filled.dtype)}{elsewhere}."
 
 
-def load(weights: EncodedWeights, use: Use, *, device: torch.device) -> Resident:
-    """Load a model whole. Raises ModelError for one that cannot be held so."""
-    on_cpu = device.type == "cpu"
-    exact = torch.float32 if on_cpu or use == "rounded answers" else torch.bfloat16
-    dtype = torch.bfloat16 if on_cpu and use == "rounded answers" else exact
+def load(weights: EncodedWeights, use: Use, *, device: torch.device, activations: Activations) -> Resident:
+    """Load a model whole; `activations` are those of walks. Raises ModelError for one that cannot be held so."""
+    is_float32 = device.type == "cpu" if use == "timed" else (activations == "float32") == (use == "answers")
+    dtype = torch.float32 if is_float32 else torch.bfloat16
     model = skeleton(weights.config, dtype)
     static_cache.use(model)
     filled = Filling(model, weights, device, dtype, native=use == "timed")

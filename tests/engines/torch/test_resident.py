@@ -71,6 +71,13 @@ def test_answers_are_of_the_walk_s_numbers(name, recipe_id, artifact):
     assert 0 < (logits_of(rounded) - found).abs().max() < 0.5
 
 
+@pytest.mark.parametrize(("activations", "other"), [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_answers_are_written_in_the_type_that_walks_compute_in(activations, other, artifact):
+    made, engine = artifact("llama-biases", "int4-rtn"), TorchEngine(device="cpu", activations=activations)
+    assert [engine.load(made, use).activations for use in USES] == ["float32", activations, other]
+    assert engine.answers_bytes(10) == (40 if activations == "float32" else 20)
+
+
 @pytest.mark.parametrize(("recipe_id", "bits"), [("bf16", 32), ("int8-rtn", 8.5), ("int4-rtn", 4.5), ("int3-rtn", 3.5)])
 def test_what_a_token_reads_is_what_is_stored(recipe_id, bits, artifact):
     """Of a head and embeddings of their own, the embeddings' one row."""
