@@ -1,13 +1,15 @@
 """Where PyTorch computes: which device a machine has, and whether something fits into its memory."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from pytest_quantbench.engines import builds
 from pytest_quantbench.engines.bandwidth import MOST_BYTES, rate, size
 from pytest_quantbench.engines.machine import memory_bytes
-from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.errors import QuantbenchError, first_line
 
 log = logging.getLogger(__name__)
 DEVICES = ("cuda", "mps", "cpu")  # the first that is there is taken
@@ -98,3 +100,15 @@ def need(device: torch.device, needed_bytes: int, what: str, way_out: str) -> No
         raise QuantbenchError(
             f"{what} takes {needed_bytes / 1e9:.2f} GB, and {device} has {free / 1e9:.2f} GB left. {way_out}"
         )
+
+
+@contextmanager
+def within(device: torch.device, what: str, way_out: str) -> Iterator[None]:
+    """Raise QuantbenchError, in place of PyTorch's own error, where the device's memory ends meanwhile."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise QuantbenchError(
+            f"{what} takes more memory than {device} has; {free_bytes(device) / 1e9:.2f} GB of it were left "
+            f"({first_line(error)}). {way_out}"
+        ) from error

@@ -105,7 +105,7 @@ class TorchEngine:
         """With kernels for what is quantized, where there are any."""
         from pytest_quantbench.engines.torch import resident
 
-        return resident.load(model, use, device=self.device)
+        return resident.load(model, use, device=self.device, activations=self._activations)
 
     def decode(self, encoding: Encoding) -> Any:
         """By the method itself on a CPU, by the device's kernels elsewhere."""
@@ -138,8 +138,8 @@ class TorchEngine:
         save(file, arrays)
 
     def answers_bytes(self, values: int) -> int:
-        """Four bytes each in float32, as on a CPU; two elsewhere."""
-        return values * (4 if self.device.type == "cpu" else 2)
+        """Four bytes each in float32, two in bfloat16."""
+        return values * (4 if self._activations == "float32" else 2)
 
     def reset_peak(self) -> None:
         """Begin to look for the peak of memory anew."""

@@ -104,3 +104,14 @@ def test_free_memory_of_a_cuda_device_counts_what_pytorch_holds_for_reuse(monkey
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 30)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 10)
     assert devices.free_bytes(torch.device("cuda")) == 25
+
+
+def test_memory_that_ends_meanwhile_is_told(monkeypatch):
+    monkeypatch.setattr(devices, "free_bytes", lambda device: 3 * 10**9)
+    with (
+        pytest.raises(QuantbenchError, match=r"The head .* than cuda has; 3.00 GB .* \(no more\). Go elsewhere.$"),
+        devices.within(torch.device("cuda"), "The head", "Go elsewhere."),
+    ):
+        raise torch.OutOfMemoryError("no more\nand so on")
+    with pytest.raises(RuntimeError, match=r"^another$"), devices.within(torch.device("cuda"), "The head", ""):
+        raise RuntimeError("another")
