@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from pytest_quantbench.engines.torch.arrays import as_torch
 from pytest_quantbench.engines.torch.kernels.cpu import codebook_tables, codebook_words
 from pytest_quantbench.engines.torch.kernels.cpu.codebook_tables import WORDS, Tables
 from pytest_quantbench.engines.torch.kernels.cpu.codebook_words import CODES, Words
@@ -12,7 +13,6 @@ from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instruction
 from pytest_quantbench.engines.torch.kernels.cpu.numbers import SCALES
 from pytest_quantbench.engines.torch.kernels.cpu.parts import parts_of, possible
 from pytest_quantbench.engines.torch.kernels.cpu.product import CpuProduct, Kind, Plan, aligned
-from pytest_quantbench.engines.torch.kernels.dense import tensor_of
 from pytest_quantbench.engines.torch.kernels.protocol import Decode, Product
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.layer import Codebooks
@@ -47,7 +47,7 @@ def product(layer: Layer, cpu: Instructions) -> CpuProduct:
     tile = kind.grid(cpu).rows
     parts = parts_of(layer, rows, inputs, -(-stored // 16) * 16, tile)
     scales = np.broadcast_to(grid.scales, rows)
-    held = {"scales": tensor_of(np.pad(scales, (0, -rows % tile))), **arrays, **parts.arrays}
+    held = {"scales": as_torch(np.pad(scales, (0, -rows % tile))), **arrays, **parts.arrays}
     plan = Plan(kind=kind, beside=parts.beside, cpu=cpu)
     name = f"{'tables' if _by_tables(grid) else 'words'}, {len(grid.codes)} × {grid.words.shape[1]} × {grid.length}"
     shared = {"words"} if grid.words.shape[1] >= SHARED else set()
@@ -75,7 +75,7 @@ def _tables(grid: Codebooks, cpu: Instructions) -> tuple[Kind, Mapping[str, torc
     values[:, :, :words] = grid.words.astype(np.float32).swapaxes(1, 2)
     norm = np.sqrt(np.square(values.astype(np.float64)).sum(1).max(keepdims=True)).astype(np.float32).reshape(1)
     arrays = {"codes": np.concatenate(chunks), "words": values, "word_norm": norm * np.float32(1 + 1e-5)}
-    return kind, {name: tensor_of(array) for name, array in arrays.items()}, vectors
+    return kind, {name: as_torch(array) for name, array in arrays.items()}, vectors
 
 
 def _words(grid: Codebooks) -> tuple[Kind, Mapping[str, torch.Tensor], int]:
@@ -89,7 +89,7 @@ def _words(grid: Codebooks) -> tuple[Kind, Mapping[str, torch.Tensor], int]:
     )  # fmt: skip
     per_tile = codebook_words.ROWS if along else codebook_words.ROWS // length
     codes = _tiled(grid.codes, per_tile).view(np.uint8)
-    return kind, {"codes": tensor_of(codes), "words": values}, grid.codes.shape[2]
+    return kind, {"codes": as_torch(codes), "words": values}, grid.codes.shape[2]
 
 
 def _tiled(codes: Array, rows: int) -> Array:
@@ -113,4 +113,4 @@ def _words_as_kept(words: Array) -> torch.Tensor:
 
 def _narrowed(words: Array) -> torch.Tensor:
     whole, half = words.astype(np.float32), words.astype(np.float16)
-    return aligned(tensor_of(half if np.array_equal(half.astype(np.float32), whole) else whole))
+    return aligned(as_torch(half if np.array_equal(half.astype(np.float32), whole) else whole))

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pytest_quantbench.engines.torch.arrays import as_torch
 from pytest_quantbench.engines.torch.kernels.cpu.lanes import ROWS, tiled
 from pytest_quantbench.engines.torch.kernels.cpu.skeleton import Beside
-from pytest_quantbench.engines.torch.kernels.dense import tensor_of
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.layer import Columns, LowRank, Sparse
 
@@ -52,7 +52,7 @@ def parts_of(layer: Layer, rows: int, inputs: int, padded: int, tile: int = ROWS
         numbers |= {"rank": len(arrays["right"]), "picked": len(arrays["places"])}
     if layer.sparse is not None:
         arrays |= _sparse(layer.sparse, rows, tile)
-    tensors = {name: tensor_of(array) for name, array in arrays.items()}
+    tensors = {name: as_torch(array) for name, array in arrays.items()}
     covers = COVERED | ({"input_scales"} if scaled else set())
     return Parts(beside=beside, arrays=tensors, numbers=numbers, covers=frozenset(covers))
 
