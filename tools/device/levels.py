@@ -238,7 +238,7 @@ def main() -> None:
     print(f"A random Llama of {given.shape} parameters; codes are random, speed does not depend on them.")
     print(f"Memory is read at {found[0]['read_gb_per_second']:.1f} GB/s.\n\n{table(found)}\n")
     for row in found:
-        if row.get("not_judged"):
+        if row.get("not_judged") or row.get("outcome") == "undecided":
             print(f"{row['level']}: {row['sentence']}")
     if given.json is not None:
         given.json.write_text(json.dumps(found, indent=1))
