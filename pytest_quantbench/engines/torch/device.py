@@ -6,7 +6,7 @@ import torch
 
 from pytest_quantbench.engines import builds
 from pytest_quantbench.engines.bandwidth import MOST_BYTES, rate, size
-from pytest_quantbench.engines.machine import memory_bytes
+from pytest_quantbench.engines.machine import available_bytes
 from pytest_quantbench.errors import QuantbenchError
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,8 @@ def read_bytes_per_second(device: torch.device, held: int) -> float:
     """How fast PyTorch reads so many bytes there, on its threads: sums of an array."""
     on_cpu = device.type == "cpu"
     sums = 1 if on_cpu else 8  # an accelerator is asked once for several: asking takes time, too
-    numbers = torch.ones(size(held, MOST_BYTES * (1 if on_cpu else 8)) // 8, dtype=torch.int64, device=device)
+    most = MOST_BYTES * (1 if on_cpu else 8)
+    numbers = torch.ones(size(held, most, free_bytes(device)) // 8, dtype=torch.int64, device=device)
 
     def read() -> None:
         for _ in range(sums):
@@ -74,12 +75,12 @@ def read_bytes_per_second(device: torch.device, held: int) -> float:
 
 
 def free_bytes(device: torch.device) -> int:
-    """The memory that arrays can still take there; on a CPU and on MPS the machine's physical memory."""
+    """The memory that arrays can still take there; on a CPU and on MPS what the system has to give."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own, for reuse
         return int(free + held)
-    return memory_bytes()
+    return available_bytes()
 
 
 def need(device: torch.device, needed_bytes: int, what: str, way_out: str) -> None:
