@@ -82,7 +82,7 @@ def _norm(node: Node) -> tuple[Any, tuple[Any, ...]] | None:
 
 
 def _fits(weight: Any, x: Any) -> bool:
-    """Whether these are weights of x's last axis, and nothing that a step computes."""
+    """Whether these are float32 weights, one for each place of x's last axis: a step may compute them, too."""
     return _is_float32(weight) and _value(weight).shape == _value(x).shape[-1:]
 
 

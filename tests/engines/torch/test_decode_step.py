@@ -13,7 +13,7 @@ from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.engines.torch.engine import TorchEngine
-from pytest_quantbench.engines.torch.resident import LENGTHS
+from pytest_quantbench.engines.torch.resident import MULTIPLE
 
 ENGINE = TorchEngine(device="cpu")
 PROMPT, STEPS = [5, 17, 230, 7, 91, 44, 3, 150, 12], 14  # past the window of 8 that some models have
@@ -123,11 +123,11 @@ def test_timed_generations_have_the_tokens_of_the_steps_and_times_that_rise(tmp_
 
 def test_a_longer_text_gets_a_longer_memory(tmp_path):
     resident = loaded(made("llama-default", tmp_path / "llama")[0], tmp_path)
-    short, same = resident.decoder(LENGTHS - 1), resident.decoder(LENGTHS)
+    short, same = resident.decoder(MULTIPLE - 1), resident.decoder(MULTIPLE)
     assert short is same
-    assert short.length == LENGTHS
-    longer = resident.decoder(LENGTHS + 1)
-    assert longer.length == 2 * LENGTHS
+    assert short.length == MULTIPLE
+    longer = resident.decoder(MULTIPLE + 1)
+    assert longer.length == 2 * MULTIPLE
     assert longer.begin(PROMPT) == short.begin(PROMPT)
     assert longer.next() == short.next()
 
