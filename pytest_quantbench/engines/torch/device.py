@@ -22,8 +22,8 @@ def available() -> list[str]:
 
 
 def chosen(name: str | None = None) -> torch.device:
-    """The device of this name, such as `cuda`, `cuda:1` or `cpu`; None: the best that is there, with a warning where a
-    CUDA device lies idle for want of another build.
+    """The device of this name, `cuda`, `mps` or `cpu`; None: the best that is there, with a warning where a CUDA device
+    lies idle for want of another build.
 
     Raises QuantbenchError for one that PyTorch does not have here, saying whether the build or the machine lacks it.
     """
@@ -37,10 +37,19 @@ def chosen(name: str | None = None) -> torch.device:
         raise QuantbenchError(
             f"PyTorch was asked to compute on {kind} and cannot: {_why_not(kind)} Here it has: {', '.join(there)}."
         )
-    if number and not (kind == "cuda" and number.isdecimal() and int(number) < torch.cuda.device_count()):
-        count = torch.cuda.device_count() if kind == "cuda" else 1
-        raise QuantbenchError(f"PyTorch was asked to compute on {name}, and there are {count} devices of this kind.")
-    return torch.device(name or kind)
+    if number:
+        raise QuantbenchError(
+            f"PyTorch was asked to compute on {name}, and takes a kind alone: {', '.join(there)}. Which of several "
+            f"CUDA devices that is says the environment variable CUDA_VISIBLE_DEVICES."
+        )
+    return torch.device(kind)
+
+
+def sum_in_float32() -> None:
+    """Have products of bfloat16 matrices on CUDA add up in float32 to the end, which PyTorch does not by default where
+    a sum is done in parts.
+    """
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
 
 
 def _why_not(kind: str) -> str:

@@ -43,7 +43,7 @@ JUDGED = frozenset({"cuda", "cpu"})  # devices whose timings are those of kernel
 
 
 class TorchEngine:
-    """An `Engine`. `device`: such as `cuda:1` or `cpu`; by default CUDA, else Metal, else the CPU."""
+    """An `Engine`. `device`: `cuda`, `mps` or `cpu`; by default CUDA, else Metal, else the CPU."""
 
     name: ClassVar[str] = "torch"
     can: ClassVar[frozenset[Ability]] = frozenset({"walk", "calibrate", "resident"})
@@ -53,6 +53,8 @@ class TorchEngine:
     def __init__(self, *, activations: Activations = "float32", device: str | None = None) -> None:
         self._activations: Activations = activations
         self.device = devices.chosen(device)
+        if self.device.type == "cuda":
+            devices.sum_in_float32()
         self._since: process_memory.Since = "process"
 
     @property

@@ -46,8 +46,8 @@ class Resident:
 
     @property
     def step(self) -> Step:
-        """How a decode step is run, as far as one was."""
-        return "module by module" if self._decoder is None else self._decoder.step
+        """How a decode step is run: which is known of one that has been made."""
+        return self.decoder(1).step
 
     def generate(self, tokenizer: Any, prompts: Sequence[Sequence[int]], **how: Any) -> list[Generation]:
         """Answers to prompts, several at a time (see generate)."""

@@ -37,6 +37,8 @@ class StaticCache(Cache):
     def __init__(self, layers: int, rows: int, length: int, positions: torch.Tensor) -> None:
         self.rows, self.length = rows, length
         self.positions, self.first, self.seen = positions, 0, length
+        if positions.device.type == "cpu":
+            part("torch", STEP_KERNELS)  # defines what attends there, by a compiler that only a CPU needs
         self.kept = [Kept(self) for _ in range(layers)]
         super().__init__(layers=[*self.kept])
 
@@ -126,7 +128,8 @@ def attention(
     rows, heads, tokens, width = query.shape
     scale = width**-0.5 if scaling is None else float(scaling)
     if rows == tokens == 1 and query.device.type == "cpu" and query.dtype == torch.float32:
-        return _attend(query, key, value, attention_mask, s_aux, scale, float(softcap or 0)), None
+        own: Any = torch.ops.quantbench.attend
+        return own(query, key, value, attention_mask, s_aux, scale, float(softcap or 0)), None
     if tokens == 1 and softcap is None and s_aux is None:  # heads that share a key are as tokens: no key is copied
         shared = query.reshape(rows, key.shape[1], -1, width)
         attended = functional.scaled_dot_product_attention(shared, key, value, attention_mask, scale=scale)
@@ -135,12 +138,6 @@ def attention(
         module, query, key, value, attention_mask, scaling=scale, softcap=softcap, s_aux=s_aux, **named
     )
     return plain
-
-
-def _attend(*given: Any) -> torch.Tensor:
-    """By the compiled operation, whose compiler only a CPU needs to have."""
-    attended: torch.Tensor = part("torch", STEP_KERNELS).attend(*given)
-    return attended
 
 
 def mask(

@@ -65,11 +65,23 @@ def test_a_build_with_cuda_and_no_driver_says_so(monkeypatch):
 
 
 def test_a_second_device_where_there_is_one(monkeypatch):
+    """Kernels and captured steps are started on PyTorch's current device, which is the first."""
     there(monkeypatch, cuda=True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert devices.chosen("cuda:0") == torch.device("cuda:0")
-    with pytest.raises(QuantbenchError, match=r"cuda:1, and there are 1 devices"):
+    with pytest.raises(QuantbenchError, match=r"cuda:1, and takes a kind alone: cuda, cpu\. .*CUDA_VISIBLE_DEVICES"):
         devices.chosen("cuda:1")
+
+
+def test_products_on_cuda_add_up_in_float32(monkeypatch):
+    there(monkeypatch, cuda=True)
+    products = torch.backends.cuda.matmul
+    products.allow_bf16_reduced_precision_reduction = True  # PyTorch's default
+    try:
+        TorchEngine(device="cpu")
+        assert products.allow_bf16_reduced_precision_reduction is True
+        TorchEngine(device="cuda")
+        assert products.allow_bf16_reduced_precision_reduction is False
+    finally:
+        products.allow_bf16_reduced_precision_reduction = True
 
 
 @pytest.mark.parametrize("name", ["gpu", "tpu:0", "cuda:x"])

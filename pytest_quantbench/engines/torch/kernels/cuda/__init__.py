@@ -28,7 +28,8 @@ Make = Callable[[Layer, torch.device, str], FromGrid]
 
 
 def _takes_codes(layer: Layer, device: torch.device, dtype: torch.dtype) -> bool:
-    return can_be_striped(layer.grid) and dtype.itemsize == 2
+    beside_columns = layer.columns is not None and (layer.sparse is not None or layer.low_rank is not None)
+    return can_be_striped(layer.grid) and dtype.itemsize == 2 and not beside_columns
 
 
 def _maker(module: str, of: str, kernel: str) -> Callable[[Layer, Decode, torch.device, torch.dtype], Product]:
@@ -48,7 +49,7 @@ def _maker(module: str, of: str, kernel: str) -> Callable[[Layer, Decode, torch.
             ) from error
         product = cast(Make, getattr(found, of))(layer, device, kernel)
         for tokens in (1, 2, 17):  # a step of decoding, of several texts, a prompt
-            product.direct(torch.zeros(tokens, product.columns, dtype=dtype, device=device))
+            product(torch.zeros(tokens, product.columns, dtype=dtype, device=device))
         return product
 
     return make

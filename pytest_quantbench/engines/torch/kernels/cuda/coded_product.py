@@ -55,14 +55,10 @@ class Coded(FromGrid):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, in) → (…, out)."""
         flat = x.reshape(-1, self.columns).contiguous()
-        return self.direct(flat).reshape(*x.shape[:-1], -1)
-
-    def direct(self, x: torch.Tensor) -> torch.Tensor:
-        """(tokens, in) → (tokens, out)."""
-        return self.product(x, x.dtype)
+        return self.product(flat, x.dtype).reshape(*x.shape[:-1], -1)
 
     def product(self, x: torch.Tensor, out: torch.dtype) -> torch.Tensor:
-        """The same in another type: sums are float32 in any case."""
+        """Contiguous (tokens, in) → (tokens, out) in some type: sums are float32 in any case."""
         sparse = [] if self.starts is None else [self.starts, self.places, self.values]
         low_rank = [] if self.left is None else [self.left, self.right]
         grid = (self.words, self.scales, self.biases, self.factor)
