@@ -208,8 +208,8 @@ class Engine(Decoder, Protocol):
         """
 
     def load(self, model: EncodedWeights, use: Use) -> Resident:
-        """Load a model whole: `timed` as it is deployed; for `answers` as exactly as the machine has it at a bearable
-        speed; for `rounded answers` with the other type of activations, as the noise floor wants it.
+        """Load a model whole: `timed` as it is deployed; for `answers` with the activations of walks; for `rounded
+        answers` with the other type of them, as the noise floor wants it.
         """
 
     def outputs(self, layer: Layer, decode: Callable[[], Array], inputs: Rows) -> Rows:

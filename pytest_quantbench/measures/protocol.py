@@ -177,7 +177,7 @@ class Share(Protocol[S]):
         """
 
     def finished(self, samples: S, engine: Engine, artifact: Artifact, *, rounding: bool, before: S | None) -> S:
-        """The samples with what is left to do when the walk is done. `rounding`: with activations in bfloat16."""
+        """The samples with what is left to do when the walk is done. `rounding`: in the other type of activations."""
         return samples
 
     def unread(self, before: S) -> S:

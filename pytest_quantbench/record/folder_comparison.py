@@ -10,7 +10,7 @@ from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.errors import QuantbenchError, RecordError, unknown
 from pytest_quantbench.judge.change import Change, Word, settle
 from pytest_quantbench.judge.figures import FIGURES
-from pytest_quantbench.record import comparison, folder, noise_floor
+from pytest_quantbench.record import comparison, folder, noise_floor, pairing
 from pytest_quantbench.record.pairing import Measured, measured
 from pytest_quantbench.record.schema import NoiseFloor, Record, file_stem, read
 
@@ -94,14 +94,17 @@ def of_models(cells: Sequence[Measured], models: Sequence[str]) -> list[Measured
 
 
 def noise_of(record: Record, directory: Path) -> NoiseFloor | None:
-    """The noise floor of a record's model, which its reference's record in the same folder has; None: not measured."""
+    """The noise floor of a record's model, which its reference's record in the same folder has, if that is of the same
+    engine, device and activations; None: not measured.
+    """
     if record.noise_floor is not None:
         return record.noise_floor
     path = directory / f"{file_stem(record.model_id, REFERENCE.id, REFERENCE.bits)}.json"
     try:
-        return read(path).noise_floor if path.is_file() else None
+        reference = read(path) if path.is_file() else None
     except RecordError:
         return None
+    return None if reference is None or pairing.other_engine(reference, record) else reference.noise_floor
 
 
 def compare(

@@ -118,7 +118,7 @@ def _p_better(
     before, after = mine.record.perplexity, other.record.perplexity
     assert before is not None
     assert after is not None
-    floor = _floor(before, after, quality, noise)
+    floor = _floor(before, after, quality, noise, noise_floor.activations_of(mine.record))
     common = pairing.common_tokens(mine, other, "perplexity", (before, after))
     name = ARRAYS[quality]
     if isinstance(common, str) or name not in mine.arrays or name not in other.arrays:
@@ -134,10 +134,12 @@ def _p_better(
     return 1.0 if found is None or found.value >= -floor else found.p_below(-floor)
 
 
-def _floor(mine: Perplexity, other: Perplexity, quality: Quality, noise: NoiseFloor | None) -> float:
+def _floor(mine: Perplexity, other: Perplexity, quality: Quality, noise: NoiseFloor | None, activations: str) -> float:
     """How much less the other has to lose, in nats per token, or in points of the perplexity from which it differs."""
     ppl = mine.ppl if quality == "delta" else None
-    nats = sum(noise_floor.floor_nats(noise, noise_floor.divergence_of(each), ppl) for each in (mine, other))
+    nats = sum(
+        noise_floor.floor_nats(noise, noise_floor.divergence_of(each), ppl, activations) for each in (mine, other)
+    )
     if quality == "kl":
         return nats
     return math.inf if ppl is None else -ppl * math.expm1(-nats)

@@ -5,15 +5,19 @@ itself between float32 and bfloat16 activations. Of a mean loss it is one draw, 
 rounding moves a cell by lies within a bound that holds for all draws: a cell whose predictions are `k` nats from the
 reference's, and that is moved by noise of `n` nats, ends up at most n + 2 √(k n) from where it was (for small distances
 the divergence is half the square of one in Fisher's metric, whose triangle inequality says so). The larger of the two
-is the floor, and never less than what the order of summing changes in float32.
+is the floor, and never less than what the order of summing changes in the type of the activations.
 """
 
 import math
+from collections.abc import Mapping
 
 from pytest_quantbench.record.perplexity_schema import Perplexity
-from pytest_quantbench.record.schema import NoiseFloor
+from pytest_quantbench.record.schema import NoiseFloor, Record
 
-ORDER_NATS = 1e-5  # of a mean loss: another order of summing in float32, as another machine has it
+ORDER_NATS: Mapping[str, float] = {  # of a mean loss: another order of summing, as another machine has it
+    "float32": 1e-5,
+    "bfloat16": 1e-3,
+}
 
 
 def larger(*floors: NoiseFloor | None) -> NoiseFloor | None:
@@ -26,13 +30,18 @@ def larger(*floors: NoiseFloor | None) -> NoiseFloor | None:
     return NoiseFloor(**{name: max(each) if each else None for name, each in values.items()})
 
 
-def floor_nats(noise: NoiseFloor | None, kl_nats: float, ppl: float | None) -> float:
+def activations_of(record: Record) -> str:
+    """In what its walks were computed: float32, where the record does not say."""
+    return "float32" if record.machine is None else record.machine.activations
+
+
+def floor_nats(noise: NoiseFloor | None, kl_nats: float, ppl: float | None, activations: str) -> float:
     """How far a mean loss may move though nothing was changed, in nats per token; `kl_nats` is how far the base's
-    predictions are from the reference's.
+    predictions are from the reference's, `activations` what they were computed in.
     """
     draw = 0.0 if noise is None or ppl is None else (noise.perplexity_points or 0.0) / ppl
     moved = 0.0 if noise is None else noise.kl_nats or 0.0
-    return max(ORDER_NATS, draw, moved + 2 * math.sqrt(max(kl_nats, 0.0) * moved))
+    return max(ORDER_NATS[activations], draw, moved + 2 * math.sqrt(max(kl_nats, 0.0) * moved))
 
 
 def divergence_of(text: Perplexity | None) -> float:

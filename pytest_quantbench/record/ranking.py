@@ -155,7 +155,9 @@ def _ordered(
     noise, ppl = noise_of(cells[0].record, directory), series.perplexity(losses[names[0]])
     by_name = {each.name: each.record for each in cells}
     floors = {
-        name: noise_floor.floor_nats(noise, noise_floor.divergence_of(record.perplexity), ppl)
+        name: noise_floor.floor_nats(
+            noise, noise_floor.divergence_of(record.perplexity), ppl, noise_floor.activations_of(record)
+        )
         for name, record in by_name.items()
     }
     given = ranking.letters(names, ranking.differing({name: losses[name] for name in names}, drawn, floors))

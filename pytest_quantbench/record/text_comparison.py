@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pytest_quantbench.judge.change import Pair
 from pytest_quantbench.record import pairing
-from pytest_quantbench.record.noise_floor import divergence_of, floor_nats
+from pytest_quantbench.record.noise_floor import activations_of, divergence_of, floor_nats
 from pytest_quantbench.record.pairing import Common, Measured
 from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.schema import NoiseFloor
@@ -17,6 +18,24 @@ from pytest_quantbench.stats.estimates import Estimate, Exact
 
 TOO_FEW = "fewer than two windows, or all tokens differ alike: run both again with more --tokens."
 NOT_FINITE = "not all of the base's samples are finite numbers: run that cell again."
+
+
+@dataclass(frozen=True, slots=True)
+class Floors:
+    """How far figures may move though nothing was changed: by the noise floor, where one was measured."""
+
+    noise: NoiseFloor | None
+    activations: str
+
+    def nats(self, kl_nats: float, ppl: float | None) -> float:
+        """Of a mean loss (see noise_floor)."""
+        return floor_nats(self.noise, kl_nats, ppl, self.activations)
+
+    @property
+    def are_measured(self) -> bool:
+        """Whether they are more than what the order of summing changes."""
+        noise = self.noise
+        return noise is not None and (noise.perplexity_points is not None or noise.kl_nats is not None)
 
 
 def texts(base: Measured, new: Measured, noise: NoiseFloor | None) -> Iterator[Pair]:
@@ -35,10 +54,11 @@ def texts(base: Measured, new: Measured, noise: NoiseFloor | None) -> Iterator[P
                 yield Pair(metric=metric, of=of, why=found)
             continue
         before, after = base.arrays[f"{part}/nll_nats"][found.base], new.arrays[f"{new_part}/nll_nats"][found.new]
-        yield _perplexity(of, before, after, found, noise, both[0])
+        floors = Floors(noise, activations_of(base.record))
+        yield _perplexity(of, before, after, found, floors, both[0])
         kl = base.arrays.get(f"{part}/kl_nats"), new.arrays.get(f"{new_part}/kl_nats")
         if kl[0] is not None and kl[1] is not None:
-            yield _divergence(of, kl[0][found.base], kl[1][found.new], found, noise)
+            yield _divergence(of, kl[0][found.base], kl[1][found.new], found, floors)
         elif kl[0] is not None or kl[1] is not None:
             yield pairing.one_sided("kl", of, in_base=kl[0] is not None)
 
@@ -79,12 +99,12 @@ def _perplexities(each: Measured) -> dict[str, Perplexity]:
     return found | {f"perplexity/{name}": other for name, other in record.perplexities.items()}
 
 
-def _perplexity(of: str, base: Any, new: Any, common: Common, noise: NoiseFloor | None, text: Perplexity) -> Pair:
+def _perplexity(of: str, base: Any, new: Any, common: Common, floors: Floors, text: Perplexity) -> Pair:
     ppl = series.perplexity(base), series.perplexity(new)
     estimate, _ = series.perplexity_delta(base, new, common.drawn)
     if estimate is None and ppl[0] is not None and ppl[1] is None:
         estimate = Exact(value=math.inf)  # it overflows a float64: beyond any noise
-    points = (ppl[0] or 0.0) * math.expm1(floor_nats(noise, divergence_of(text), ppl[0]))
+    points = (ppl[0] or 0.0) * math.expm1(floors.nats(divergence_of(text), ppl[0]))
     return Pair(
         metric="perplexity",
         of=of,
@@ -92,7 +112,7 @@ def _perplexity(of: str, base: Any, new: Any, common: Common, noise: NoiseFloor 
         new=ppl[1],
         estimate=estimate,
         floor=points,
-        floor_measured=_is_measured(noise),
+        floor_measured=floors.are_measured,
         items=len(base),
         counted="tokens",
         identical=np.array_equal(base, new),
@@ -100,11 +120,7 @@ def _perplexity(of: str, base: Any, new: Any, common: Common, noise: NoiseFloor 
     )
 
 
-def _is_measured(noise: NoiseFloor | None) -> bool:
-    return noise is not None and (noise.perplexity_points is not None or noise.kl_nats is not None)
-
-
-def _divergence(of: str, base: Any, new: Any, common: Common, noise: NoiseFloor | None) -> Pair:
+def _divergence(of: str, base: Any, new: Any, common: Common, floors: Floors) -> Pair:
     before, after = (float(each.mean(dtype=np.float64)) for each in (base, new))
     if not math.isfinite(before):
         return Pair(metric="kl", of=of, why=NOT_FINITE)
@@ -117,8 +133,8 @@ def _divergence(of: str, base: Any, new: Any, common: Common, noise: NoiseFloor 
         base=before,
         new=after,
         estimate=estimate,
-        floor=floor_nats(noise, before, None),
-        floor_measured=_is_measured(noise),
+        floor=floors.nats(before, None),
+        floor_measured=floors.are_measured,
         items=len(base),
         counted="tokens",
         identical=np.array_equal(base, new),

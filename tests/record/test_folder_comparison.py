@@ -1,9 +1,12 @@
 """Which cells of two folders are compared with which."""
 
+from dataclasses import replace
+
 import pytest
 from generated_suite import cells, write
 
-from pytest_quantbench.record.folder_comparison import compare
+from pytest_quantbench.record.folder_comparison import compare, noise_of
+from pytest_quantbench.record.schema import NoiseFloor
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +59,12 @@ def test_a_record_that_cannot_be_read_is_named_where_the_other_folder_has_it(tmp
     assert not compared.whole  # so the exit code is not 0
     assert [cell.name for cell in compared.cells] == [f"{model}-bf16"]
     assert compare(tmp_path / "base", tmp_path / "new", models=[model]).damaged == compared.damaged
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_noise_floor_is_of_the_same_engine_and_activations(tmp_path, same):
+    (reference, arrays), (record, _) = cells(models=1, recipes=("int4",))
+    floor = NoiseFloor(perplexity_points=0.1, kl_nats=1e-3, drop_points=0.0, flipped_points=0.0)
+    machine = replace(reference.machine, activations="float32" if same else "bfloat16")
+    write(tmp_path, [(replace(reference, machine=machine, noise_floor=floor), arrays)])
+    assert noise_of(replace(record, noise_floor=None), tmp_path) == (floor if same else None)

@@ -167,7 +167,7 @@ def test_equal_cells_that_a_rerun_moved_are_called_dominated_in_at_most_five_per
     none = make_divergence(0.0)
     records = [replace(each, perplexity=replace(each.perplexity, divergence=none)) for each, _ in pair]
     rng, repeats, called, without = np.random.default_rng(6), 200, 0, 0
-    name, floor = fronts.ARRAYS[quality], noise_floor.floor_nats(noise, 0.0, None)
+    name, floor = fronts.ARRAYS[quality], noise_floor.floor_nats(noise, 0.0, None, "float32")
     for _ in range(repeats):
         shared = rng.gamma(1.2, 1.6, 1024)
         down, up = (shared + by + rng.normal(0, 1e-3, 1024) for by in (-floor, floor))

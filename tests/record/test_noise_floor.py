@@ -13,9 +13,11 @@ FLOOR = NoiseFloor(perplexity_points=0.004, kl_nats=1e-4, drop_points=0.0, flipp
 
 def test_the_floor_is_the_larger_of_what_was_drawn_and_what_noise_can_do():
     """A model that is 0.01 nats from its reference, moved by 1e-4 nats: 1e-4 + 2 √(0.01 × 1e-4) = 0.0021."""
-    assert noise_floor.floor_nats(FLOOR, 0.01, 4.0) == pytest.approx(0.0021)
-    assert noise_floor.floor_nats(replace(FLOOR, perplexity_points=0.4), 0.01, 4.0) == pytest.approx(0.1)
-    assert noise_floor.floor_nats(None, 0.01, 4.0) == noise_floor.ORDER_NATS
+    assert noise_floor.floor_nats(FLOOR, 0.01, 4.0, "float32") == pytest.approx(0.0021)
+    assert noise_floor.floor_nats(replace(FLOOR, perplexity_points=0.4), 0.01, 4.0, "float32") == pytest.approx(0.1)
+    assert noise_floor.floor_nats(None, 0.01, 4.0, "float32") == 1e-5
+    assert noise_floor.floor_nats(None, 0.01, 4.0, "bfloat16") == 1e-3  # an order of summing moves it by more
+    assert noise_floor.floor_nats(FLOOR, 0.01, 4.0, "bfloat16") == pytest.approx(0.0021)
 
 
 def test_noise_of_so_many_nats_moves_a_divergence_by_no_more_than_the_floor():
@@ -26,7 +28,7 @@ def test_noise_of_so_many_nats_moves_a_divergence_by_no_more_than_the_floor():
             logits = rng.normal(0, 2, (200, 20))
             worse, noise = rng.normal(0, scale, logits.shape), rng.normal(0, 0.02, logits.shape)
             kl, both, alone = (divergence(logits, logits + each) for each in (worse, worse + noise, noise))
-            floor = noise_floor.floor_nats(replace(FLOOR, kl_nats=alone, perplexity_points=0.0), kl, 4.0)
+            floor = noise_floor.floor_nats(replace(FLOOR, kl_nats=alone, perplexity_points=0.0), kl, 4.0, "float32")
             assert abs(both - kl) <= 1.05 * floor
 
 

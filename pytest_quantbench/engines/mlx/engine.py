@@ -101,8 +101,8 @@ class MlxEngine:
 
     def load(self, model: EncodedWeights, use: Use) -> resident.Resident:
         """With native quantized layers; decoded, in numpy, where answers are wanted of a CPU."""
-        host = self._host and use == "answers"
-        return resident.load(model, host=host, other_activations=use == "rounded answers")
+        activations: Mapping[Use, Activations] = {"answers": "float32", "rounded answers": "bfloat16"}
+        return resident.load(model, host=self._host and use == "answers", activations=activations.get(use))
 
     def decode(self, encoding: Encoding) -> Any:
         """By the method itself on a CPU, by MLX's kernels elsewhere."""
@@ -128,8 +128,8 @@ class MlxEngine:
         save(file, arrays, metadata={"format": "mlx"})
 
     def answers_bytes(self, values: int) -> int:
-        """Four bytes each in float32, as on a CPU; two elsewhere."""
-        return values * (4 if self.backend == "cpu" else 2)
+        """Four bytes each in float32."""
+        return 4 * values
 
     def reset_peak(self) -> None:
         """Begin to look for the peak of memory anew."""

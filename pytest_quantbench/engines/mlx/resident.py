@@ -18,10 +18,12 @@ from pytest_quantbench.engines.mlx.experts import is_stack, multiplies
 from pytest_quantbench.engines.mlx.host_products import backend, on_host
 from pytest_quantbench.engines.mlx.layers import dense, native, native_experts, ruled
 from pytest_quantbench.engines.mlx.skeleton import skeleton
-from pytest_quantbench.engines.protocol import Config, EncodedWeights
+from pytest_quantbench.engines.protocol import Activations, Config, EncodedWeights
 from pytest_quantbench.engines.resident import Generation, Sampler, Step, Timed
 from pytest_quantbench.quantizers.encoding import Encoding
 from pytest_quantbench.quantizers.mlx_form import config_entry, grid_of, kind_of
+
+DTYPES: Mapping[Activations, mx.Dtype] = {"float32": mx.float32, "bfloat16": mx.bfloat16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,9 +60,9 @@ class Resident:
         return generate.timed(self.model, prompt, new_tokens)
 
 
-def load(weights: EncodedWeights, *, host: bool = False, other_activations: bool = False) -> Resident:
-    """Load a model whole. Activations are float32 on a CPU, where 16-bit products are ten times slower, bfloat16
-    elsewhere; `other_activations`: the other way round, for the noise floor.
+def load(weights: EncodedWeights, *, host: bool = False, activations: Activations | None = None) -> Resident:
+    """Load a model whole. Activations are of the type that is asked for; None: as models are timed, float32 on a CPU,
+    where 16-bit products are ten times slower, bfloat16 elsewhere.
 
     `host` decodes every matrix and multiplies in numpy (see host_products), in float32.
     """
@@ -84,11 +86,12 @@ def load(weights: EncodedWeights, *, host: bool = False, other_activations: bool
             layer["bias"] = bias
     model.update(tree_unflatten(list(biases.items())))
     model.update_modules(tree_unflatten(list(kept_encoded.items())))
-    activations = mx.float32 if host or (backend() == "cpu") != other_activations else mx.bfloat16
-    model.set_dtype(activations)
+    timed = mx.float32 if host or backend() == "cpu" else mx.bfloat16
+    dtype = timed if activations is None else DTYPES[activations]
+    model.set_dtype(dtype)
     mx.eval(model.parameters())
     _place(model, weights, host)
-    name_of_type = str(activations).removeprefix("mlx.core.")
+    name_of_type = str(dtype).removeprefix("mlx.core.")
     return Resident(model=model, config=weights.config, activations=name_of_type, dense_layers=dense_layers, host=host)
 
 

@@ -43,7 +43,7 @@ JUDGED = frozenset({"cuda", "cpu"})  # devices whose timings are those of kernel
 
 
 class TorchEngine:
-    """An `Engine`. `device`: such as `cuda:1` or `cpu`; by default CUDA, else Metal, else the CPU."""
+    """An `Engine`. `device`: `cuda`, `mps` or `cpu`; by default CUDA, else Metal, else the CPU."""
 
     name: ClassVar[str] = "torch"
     can: ClassVar[frozenset[Ability]] = frozenset({"walk", "calibrate", "resident"})
@@ -53,6 +53,8 @@ class TorchEngine:
     def __init__(self, *, activations: Activations = "float32", device: str | None = None) -> None:
         self._activations: Activations = activations
         self.device = devices.chosen(device)
+        if self.device.type == "cuda":
+            devices.sum_in_float32()
         self._since: process_memory.Since = "process"
 
     @property
@@ -113,7 +115,7 @@ class TorchEngine:
         """With kernels for what is quantized, where there are any."""
         from pytest_quantbench.engines.torch import resident
 
-        return resident.load(model, use, device=self.device)
+        return resident.load(model, use, device=self.device, activations=self._activations)
 
     def decode(self, encoding: Encoding) -> Any:
         """By the method itself on a CPU, by the device's kernels elsewhere."""
@@ -146,8 +148,8 @@ class TorchEngine:
         save(file, arrays)
 
     def answers_bytes(self, values: int) -> int:
-        """Four bytes each in float32, as on a CPU; two elsewhere."""
-        return values * (4 if self.device.type == "cpu" else 2)
+        """Four bytes each in float32, two in bfloat16."""
+        return values * (4 if self._activations == "float32" else 2)
 
     def reset_peak(self) -> None:
         """Begin to look for the peak of memory anew."""

@@ -46,6 +46,15 @@ def test_one_token_reads_every_matrix_once(head, experts, config, values):
     assert bytes_read.bytes_per_token(model, config) == 2 * values
 
 
+def test_a_table_of_positions_is_no_head():
+    """As GPT-2 has one, whose rows no other matrix has."""
+    model = Model(head=False)
+    model.wpe = nn.Embedding(7, 8)
+    tied = 8 * 10 + 8 * 6 + 6
+    assert bytes_read.bytes_per_token(model, {"vocab_size": 10}) == 4 * (tied + 8)
+    assert bytes_read.bytes_per_token(model, {"text_config": {"vocab_size": 10}}) == 4 * (tied + 8)
+
+
 def test_fewer_bits_read_fewer_bytes_through_other_kernels(small_model, tmp_path):
     opened = open_model(small_model())
     found = {

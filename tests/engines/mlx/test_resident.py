@@ -11,6 +11,7 @@ from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.compress.artifact import Stored
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.engines.mlx import resident
+from pytest_quantbench.engines.mlx.engine import MlxEngine
 from pytest_quantbench.engines.mlx.host_kernels import host_kernels, replaced
 from pytest_quantbench.engines.mlx.host_products import HostEmbedding, HostLinear
 from pytest_quantbench.engines.mlx.layers import RuledInputs
@@ -33,6 +34,14 @@ def test_on_the_host_it_agrees_with_the_walk(small_model, tmp_path, architecture
     assert loaded.host
     assert loaded.activations == "float32"
     assert (loaded.dense_layers > 0) == (recipe_id != "bf16")
+
+
+@pytest.mark.parametrize("backend", ["cpu", "metal"])
+def test_answers_are_written_in_the_type_that_walks_compute_in(small_model, tmp_path, monkeypatch, backend):
+    artifact, mlx = compress(open_model(small_model()), recipe("int4-rtn"), 0, tmp_path / "cache"), MlxEngine()
+    monkeypatch.setattr(resident, "backend", lambda: backend)
+    found = [mlx.load(artifact, use).activations for use in ("timed", "answers", "rounded answers")]
+    assert found == ["float32" if backend == "cpu" else "bfloat16", "float32", "bfloat16"]
 
 
 @pytest.mark.parametrize(("recipe_id", "expected"), [("int4-rtn", HostLinear), ("int8-dynamic", RuledInputs)])
