@@ -68,9 +68,9 @@ def test_a_longer_text_gets_a_longer_memory(tmp_path):
     [
         ("llama-biases", "int4-rtn"),
         ("llama-biases", "int8-dynamic"),
-        ("falcon", "int8-dynamic"),
+        pytest.param("falcon", "int8-dynamic", marks=pytest.mark.slow),
         ("opt", "int4-rtn"),
-        ("phimoe", "int4-rtn"),
+        pytest.param("phimoe", "int4-rtn", marks=pytest.mark.slow),
     ],
 )
 def test_quantized_steps_are_those_of_the_decoded_model(name, recipe_id, tmp_path):
