@@ -103,6 +103,20 @@ def need(device: torch.device, needed_bytes: int, what: str, way_out: str) -> No
 
 
 @contextmanager
+def float32_sums() -> Iterator[None]:
+    """Have products of bfloat16 matrices add up in float32 on CUDA, where parts of a long sum are else added in
+    bfloat16.
+    """
+    on_cuda = torch.backends.cuda.matmul
+    before = on_cuda.allow_bf16_reduced_precision_reduction
+    on_cuda.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        on_cuda.allow_bf16_reduced_precision_reduction = before
+
+
+@contextmanager
 def within(device: torch.device, what: str, way_out: str) -> Iterator[None]:
     """Raise QuantbenchError, in place of PyTorch's own error, where the device's memory ends meanwhile."""
     try:
