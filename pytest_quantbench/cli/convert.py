@@ -11,7 +11,10 @@ from pytest_quantbench.plugin import engine_choice
 from pytest_quantbench.plugin import option_values as values
 
 if TYPE_CHECKING:
+    from pytest_quantbench.catalog.settings import Settings
+    from pytest_quantbench.compress.artifact import Artifact
     from pytest_quantbench.compress.exports.protocol import Written
+    from pytest_quantbench.engines.protocol import Activations
 
 HELP = "write a model at a recipe as MLX, GGUF or decoded safetensors"
 DESCRIPTION = (
@@ -119,7 +122,7 @@ def _not_judged(chosen: argparse.Namespace, artifact: "Artifact", settings: "Set
     gate = engine_choice.of_command(None, None)
     own = engines.chosen(settings.engine, settings.activations)
     judged = engines.chosen(*gate)
-    if artifact.manifest.calibration is None or (own, settings.activations) == (judged, gate[1]):
+    if not artifact.manifest.calibration or (own, settings.activations) == (judged, gate[1]):
         return ""
     return (
         f"These weights were compressed by {own}, whose calibration differs in its last bits from that of {judged}, by "
