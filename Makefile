@@ -24,7 +24,7 @@ TORCH ?= torch==2.13.0
 
 bench: $(VENV)/ready
 	$(BIN)/pytest benches -k Tiny --runs 1 --results results --engine $(ENGINE)
-	PYTHONPATH=. $(BIN)/python tools/device/levels.py --engine $(ENGINE) --new-tokens 64
+	PYTHONPATH=. $(BIN)/python tools/device/levels.py --engine $(ENGINE) --new-tokens 32
 
 test: $(VENV)/ready
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest tests -n auto -m "not slow"

@@ -4,14 +4,16 @@
     PYTHONPATH=. python tools/device_check.py --device cpu --small     # the same with small shapes, to try it
     PYTHONPATH=. python tools/device_check.py --only levels --out DIRECTORY
 
-It needs PyTorch, Triton (on CUDA), Transformers and this checkout; no pytest, no MLX, no network. Every part is a
-process with a time limit of its own: what it had found before it hung or failed is kept. The files go to `--out`, else
-to `$OUT`, else to results/. The exit code is 0 where every part ended and all that it checked was right.
+It needs PyTorch, Triton (on CUDA), Transformers with what comes with these, ml_dtypes and this checkout; no pytest, no
+MLX, no network. With scipy, ratios have intervals and verdicts. Every part is a process with a time limit of its own,
+and prints each row as it knows it: what it had found before it hung or failed is kept. The files go to `--out`, else to
+`$OUT`, else to results/. The exit code is 0 where every part ended and all that it checked was right.
 """
 
 import argparse
 import importlib.util
 import json
+import math
 import os
 import platform
 import subprocess
@@ -19,19 +21,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-NEEDED = {  # what is imported, by the wheel that brings it
+NEEDED = {  # what is imported, by the wheel that brings it; other wheels come with these
     "torch": "torch",
-    "transformers": "transformers",
-    "tokenizers": "tokenizers",
-    "safetensors": "safetensors",
-    "numpy": "numpy",
-    "scipy": "scipy",
+    "transformers": "transformers",  # with numpy, tokenizers, safetensors and huggingface-hub
     "ml_dtypes": "ml-dtypes",
-    "huggingface_hub": "huggingface-hub",
 }
 COMPILERS = {"cuda": "triton", "cpu": "numba"}  # of kernels, by the device
 FOLDER = Path(__file__).resolve().parent.parent
@@ -45,6 +42,7 @@ class Given:
 
     device: str
     small: bool
+    seconds: float = math.inf  # for the part that is run
 
     @property
     def shape(self) -> str:
@@ -54,7 +52,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One thing that is looked at: its rows, one after the other, and how long it may take."""
+    """One thing that is looked at: its rows, one after the other, and how long it may take at most."""
 
     seconds: float
     rows: Callable[[Given], Iterator[Row]]
@@ -81,12 +79,10 @@ def _levels(given: Given) -> Iterator[Row]:
     plan = levels.Plan(
         config=random_weights.SHAPES[given.shape],
         levels=random_weights.LEVELS[:5] if given.small else random_weights.LEVELS,
-        runs=1 if given.small else 3,
         new_tokens=16 if given.small else levels.NEW_TOKENS,
+        seconds=given.seconds - STARTS,
     )
-    found = levels.run(TorchEngine(device=given.device), plan, given.device)
-    machine = {name: value for name, value in found.items() if name != "levels"}
-    yield from (row | machine for row in found["levels"])
+    return levels.rows(TorchEngine(device=given.device), plan, given.device)
 
 
 def _walk(given: Given) -> Iterator[Row]:
@@ -96,11 +92,13 @@ def _walk(given: Given) -> Iterator[Row]:
     return walks.speed(random_weights.SHAPES[given.shape], given.device, rows, length)
 
 
-PARTS: Mapping[str, Part] = {  # T1 first: it is what nobody has ever run, and the others together take the rest
-    "levels": Part(seconds=180, rows=_levels),
-    "agreement": Part(seconds=60, rows=_agreement),
-    "kernels": Part(seconds=150, rows=_kernels),
-    "walk": Part(seconds=70, rows=_walk),
+TOTAL = 450.0  # seconds for all parts: the rest of the script's own limit is for PyTorch's import and the table
+STARTS = 15.0  # seconds of a part until it begins, imports being cold
+PARTS: Mapping[str, Part] = {  # T1 first: it is what nobody has ever run; the last has what the others leave
+    "levels": Part(seconds=250, rows=_levels),
+    "agreement": Part(seconds=50, rows=_agreement),
+    "walk": Part(seconds=60, rows=_walk),
+    "kernels": Part(seconds=TOTAL, rows=_kernels),
 }
 
 
@@ -114,12 +112,16 @@ def missing(device: str) -> list[str]:
 def command_of(name: str, given: Given) -> list[str]:
     """What runs a part."""
     small = ["--small"] if given.small else []
-    return [sys.executable, __file__, "--part", name, "--device", given.device, *small]
+    limit = ["--seconds", str(given.seconds)]
+    return [sys.executable, __file__, "--part", name, "--device", given.device, *limit, *small]
 
 
-def run_apart(name: str, given: Given) -> Row:
-    """A part in a process of its own: its rows up to where it ended, and how that was."""
-    command = command_of(name, given)
+def run_apart(name: str, given: Given, left: float = TOTAL) -> Row:
+    """A part in a process of its own: its rows up to where it ended, and how that was. It may take what it may at most,
+    and of all `left` seconds no more.
+    """
+    seconds = min(PARTS[name].seconds, left)
+    command = command_of(name, replace(given, seconds=seconds))
     env = {**os.environ, "PYTHONPATH": ROOT, "PYTHONUNBUFFERED": "1"}
     if given.device == "cpu":
         env["TRITON_INTERPRET"] = "1"  # before Triton is imported
@@ -127,11 +129,11 @@ def run_apart(name: str, given: Given) -> Row:
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(command, cwd=FOLDER, env=env, stdout=out, stderr=err)
         try:
-            ended = "well" if process.wait(PARTS[name].seconds) == 0 else f"with exit code {process.returncode}"
+            ended = "well" if process.wait(seconds) == 0 else f"with exit code {process.returncode}"
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            ended = f"beyond its {PARTS[name].seconds:.0f} seconds"
+            ended = f"beyond its {seconds:.0f} seconds"
         out.seek(0)
         err.seek(0)
         rows = [json.loads(line) for line in out.read().splitlines() if line.startswith("{") and line.endswith("}")]
@@ -171,10 +173,11 @@ def main() -> None:
     parser.add_argument("--only", choices=list(PARTS), action="append")
     parser.add_argument("--out", type=Path, default=Path(os.environ.get("OUT", "results")))
     parser.add_argument("--part", choices=list(PARTS), help=argparse.SUPPRESS)
+    parser.add_argument("--seconds", type=float, default=math.inf, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if lacking := missing(asked.device):
         sys.exit(f"This check needs these wheels, which are not installed: {', '.join(lacking)}.")
-    given = Given(device=asked.device, small=asked.small)
+    given = Given(device=asked.device, small=asked.small, seconds=asked.seconds)
     if asked.part is not None:
         for row in PARTS[asked.part].rows(given):
             print(json.dumps(row), flush=True)
@@ -183,8 +186,9 @@ def main() -> None:
 
     found: dict[str, Any] = {"about": about(), "shape": given.shape, "parts": {}}
     asked.out.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
     for name in asked.only or PARTS:
-        found["parts"][name] = run_apart(name, given)
+        found["parts"][name] = run_apart(name, given, TOTAL - (time.monotonic() - began))
         (asked.out / "device_check.json").write_text(json.dumps(found, indent=1))
         (asked.out / "device_check.md").write_text(text(found))
     print(text(found))

@@ -31,12 +31,10 @@ WIDER = {"granite": 2e-4}  # its random embeddings are multiplied by 3: either i
 FAST = (
     "llama-llama3",
     "llama-biases",
-    "qwen2-yarn",
     "gemma2",
     "gemma3_text-tied",
     "phi3-longrope",
     "mixtral",
-    "qwen3_moe",
 )
 WINDOWED = {
     "mistral-window": ("mistral", SMALL["mistral-default"][1] | {"sliding_window": 8}),

@@ -1,17 +1,17 @@
 """Models to time: shapes of known ones, random weights, and random codes in the formats of our methods.
 
 How fast a matrix is multiplied with does not depend on its values, so nothing is fitted: a matrix of any size is
-encoded in the time that it takes to draw its bytes. Each one has arrays of its own, as in a real model; on a CPU shared
+encoded in the time that it takes to copy its bytes. Each one has arrays of its own, as in a real model; on a CPU shared
 ones would stay in the caches. The texts of such a model are noise.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
-import torch
 
 from pytest_quantbench.catalog.recipes import Part, recipe
 from pytest_quantbench.quantizers.aqlm import Aqlm
@@ -24,10 +24,14 @@ from pytest_quantbench.quantizers.quip import Quip
 from pytest_quantbench.quantizers.rtn import Rtn
 from pytest_quantbench.quantizers.vptq import Vptq
 
+if TYPE_CHECKING:
+    import torch  # other engines run without it
+
 Shape: TypeAlias = tuple[int, int]  # (out, in)
 Make: TypeAlias = Callable[[np.random.Generator, int, int], Arrays]
 DEVIATION = 0.02  # of weights
-LEVELS = ("bf16", "int8", "int4", "int3", "int2", "int2-vptq", "int2-quip")
+LEVELS = ("bf16", "int4", "int3", "int2", "int8", "int2-vptq", "int2-quip")  # those with goals first
+POOL, PIECE = 1 << 25, 1 << 24  # random bytes that are drawn once, and how many of them are copied from one place
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -78,9 +82,17 @@ def parameters(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def words(rng: np.random.Generator, *shape: int, kind: Any = np.uint32) -> np.ndarray[Any, Any]:
-    """Random bits."""
-    count = int(np.prod(shape)) * np.dtype(kind).itemsize
-    return np.frombuffer(rng.bytes(count), np.uint8).view(kind).reshape(shape).copy()
+    """Random bits: pieces of one pool, each from a place that is drawn, for 8 GB take half a minute to draw."""
+    pool, drawn = _pool(), np.empty(int(np.prod(shape)) * np.dtype(kind).itemsize, np.uint8)
+    for begin in range(0, len(drawn), PIECE):
+        part, start = drawn[begin : begin + PIECE], int(rng.integers(POOL - PIECE))
+        part[:] = pool[start : start + len(part)]
+    return drawn.view(kind).reshape(shape)
+
+
+@cache
+def _pool() -> np.ndarray[Any, Any]:
+    return np.frombuffer(np.random.default_rng(0).bytes(POOL), np.uint8)
 
 
 def scales(rng: np.random.Generator, *shape: int, top: float, kind: Any = np.float16) -> np.ndarray[Any, Any]:
@@ -178,14 +190,20 @@ class RandomWeights:
         """Every parameter's path."""
         return list(self._shapes)
 
-    def dense(self, name: str) -> torch.Tensor | np.ndarray[Any, Any]:
+    def dense(self, name: str) -> "torch.Tensor | np.ndarray[Any, Any]":
         """Decoded, of what the level encodes; else in BF16, as a published model has them."""
         if (encoding := self.encoding(name)) is not None:
             return encoding.dense()
-        drawn = self._drawn(name, self._device or "cpu")
-        return drawn if self._device else drawn.view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+        if self._device is not None:
+            return self._on_device(name, self._device)
+        shape = self._shapes[name]
+        rng = np.random.default_rng([self._seed, self._places[name]])
+        drawn = np.ones(shape) if len(shape) == 1 else DEVIATION * rng.standard_normal(shape, np.float32)
+        return drawn.astype(ml_dtypes.bfloat16)
 
-    def _drawn(self, name: str, device: str) -> torch.Tensor:
+    def _on_device(self, name: str, device: str) -> "torch.Tensor":
+        import torch
+
         shape = self._shapes[name]
         if len(shape) == 1:
             return torch.ones(shape, dtype=torch.bfloat16, device=device)

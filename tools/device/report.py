@@ -24,8 +24,9 @@ def text(found: Mapping[str, Any]) -> str:
 
 
 def _levels(rows: Sequence[Row]) -> str:
-    first = rows[0]
-    told = f"Memory is read at {first['read_gb_per_second']:.0f} GB/s; {first['peak_gb']:.1f} GB held at most."
+    known = [row for row in rows if "error" not in row]
+    peak = max(row["peak_gb"] for row in known)
+    told = f"Memory is read at {known[0]['read_gb_per_second']:.0f} GB/s; {peak:.1f} GB held at most."
     return "\n".join([levels.table(rows), "", told, "", *_goals(rows)])
 
 

@@ -132,7 +132,8 @@ def ours(name: str, outs: int, ins: int, head: bool) -> Made:
     else:
         of_head = "int8" if name in EIGHT_BITS else "rtn 4"
         module = product_for(LAYER[of_head if head else name](outs, ins), _never, CPU, torch.float32)
-    return Made(call=module.direct, held_bytes=module.bytes_per_token, kernel=module.kernel, ins=ins)
+    direct = getattr(module, "direct", module)
+    return Made(call=direct, held_bytes=module.bytes_per_token, kernel=module.kernel, ins=ins)
 
 
 def _never() -> Array:

@@ -20,6 +20,12 @@ from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Array
 from pytest_quantbench.storage.files import free_bytes
 
+
+def named(dtype: torch.dtype) -> str:
+    """A type as records and numpy spell it, such as `bfloat16`."""
+    return str(dtype).removeprefix("torch.")
+
+
 # torch's type → the whole numbers of its size in torch, and what they are seen as in numpy
 UNKNOWN_TO_NUMPY: Mapping[torch.dtype, tuple[torch.dtype, Any]] = {
     torch.bfloat16: (torch.int16, np.dtype(ml_dtypes.bfloat16)),
@@ -28,7 +34,7 @@ UNKNOWN_TO_NUMPY: Mapping[torch.dtype, tuple[torch.dtype, Any]] = {
     torch.float8_e8m0fnu: (torch.uint8, np.dtype(ml_dtypes.float8_e8m0fnu)),
 }
 BACK: Mapping[Any, tuple[Any, torch.dtype]] = {
-    seen: (np.dtype(str(bits).removeprefix("torch.")), dtype) for dtype, (bits, seen) in UNKNOWN_TO_NUMPY.items()
+    seen: (np.dtype(named(bits)), dtype) for dtype, (bits, seen) in UNKNOWN_TO_NUMPY.items()
 }
 
 

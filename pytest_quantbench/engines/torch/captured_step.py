@@ -5,19 +5,18 @@ all that it made is kept: views stay what they are, whatever depends on nothing 
 for good, and each operation that is left is called with the same memory for its result every time.
 """
 
-import io
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
 from torch.fx import Node
 
-from pytest_quantbench.engines.torch import step_kernels
+from pytest_quantbench.engines.torch import step_kernels, tracing
 from pytest_quantbench.engines.torch.kernels.cpu import product
 from pytest_quantbench.engines.torch.step_patterns import simplified
+from pytest_quantbench.engines.torch.tracing import UntraceableError
+from pytest_quantbench.errors import first_line
 
 Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]
 # By an operation's name: what makes of its arguments, and of the place of its result, a function and what it is called
@@ -26,22 +25,18 @@ DIRECT: Mapping[str, Callable[[tuple[Any, ...], torch.Tensor], tuple[Callable[..
     **step_kernels.DIRECT,
     "quantbench::cpu_product": product.bind,
 }
-# What export says of a model that it cannot: control flow that hangs on values, operations that it does not know.
-UNEXPORTABLE = (
-    torch._dynamo.exc.TorchDynamoException,
-    torch.fx.experimental.symbolic_shapes.GuardOnDataDependentSymNode,
-    torch._subclasses.fake_tensor.DataDependentOutputException,
-    torch._subclasses.fake_tensor.DynamicOutputShapeException,
-    torch._subclasses.fake_tensor.UnsupportedOperatorException,
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The calls of one step. It reads the tensors that it was captured with, and its results lie in `outputs`."""
+    """The calls of one step. It reads the tensors that it was captured with, and its results lie in `outputs`.
+
+    `held` are all tensors that the calls read and write: compiled code is given addresses, which hold nothing.
+    """
 
     calls: tuple[Call, ...]
     outputs: tuple[torch.Tensor, ...]
+    held: tuple[torch.Tensor, ...]
 
     def run(self) -> None:
         """One step."""
@@ -52,25 +47,16 @@ class Program:
 def captured(step: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Program:
     """The program of a module that is called with these tensors, and will read what is in them.
 
-    Raises one of UNEXPORTABLE for a module that cannot be exported.
+    Raises UntraceableError for a module that cannot be exported, or not be carried out again and again so.
     """
-    with _quiet():
+    with tracing.told():
         exported = torch.export.export(step, tuple(inputs), strict=False)
     simplified(exported.graph)
-    return _Binding(exported, inputs).program()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Exporting prints the graph as far as it got where it fails, and warns beside the error that it raises."""
-    log = logging.getLogger("torch.fx.experimental.symbolic_shapes")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    binding = _Binding(exported, inputs)
     try:
-        with redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        log.setLevel(level)
+        return binding.program()
+    except RuntimeError as error:  # memory that lies otherwise than it did when the step was traced
+        raise UntraceableError(first_line(error)) from error
 
 
 class _Binding:
@@ -83,10 +69,15 @@ class _Binding:
         targets |= signature.inputs_to_lifted_tensor_constants
         self._inputs = dict(zip(signature.user_inputs, inputs, strict=True))
         self._held = {**{name: held[target] for name, target in targets.items()}, **self._inputs}
-        self._outputs = signature.user_outputs
+        self._results = [
+            place
+            for place, output in enumerate(signature.output_specs)
+            if output.kind is torch.export.graph_signature.OutputKind.USER_OUTPUT
+        ]
         self._values: dict[Node, Any] = {}
         self._changing = _written(self._graph.nodes)  # what is not the same in every step
         self._calls: list[Call] = []
+        self._used: list[torch.Tensor] = []  # by the calls
 
     def program(self) -> Program:
         """What it comes to."""
@@ -97,8 +88,18 @@ class _Binding:
                     self._changing |= {node} if node.name in self._inputs else set()
                 elif node.op == "call_function":
                     self._call(node)
-        named = {node.name: value for node, value in self._values.items()}
-        return Program(calls=tuple(self._calls), outputs=tuple(named[str(name)] for name in self._outputs))
+                elif node.op != "output":
+                    raise UntraceableError(f"a step has a part ({node.op}) that is no operation on tensors")
+        return Program(calls=tuple(self._calls), outputs=self._outputs(), held=tuple(self._used))
+
+    def _outputs(self) -> tuple[torch.Tensor, ...]:
+        """The step's results, as the graph's last node has them once it has been simplified."""
+        given: Any = self._graph.output_node().args[0]
+        found = [self._values.get(given[place]) if isinstance(given[place], Node) else None for place in self._results]
+        tensors = _tensors(found)
+        if len(tensors) < len(found):
+            raise UntraceableError("a step has results that are no tensors")
+        return tuple(tensors)
 
     def _call(self, node: Node) -> None:
         """Do it, and note it where it has to be done again."""
@@ -108,31 +109,47 @@ class _Binding:
         if node not in self._changing and not self._changing.intersection(node.all_input_nodes):
             return
         self._changing.add(node)
-        if _writes(node):
+        if _into_arguments(node):
             self._calls.append((target, given, named))
-        elif not _is_view(result, (given, named)):
+        elif _is_view(result, (given, named)):
+            return
+        else:
             self._calls.append(_again(target, given, named, result))
+        self._used += _tensors((given, named, result))
 
 
-def _writes(node: Node) -> bool:
-    """Whether an operation writes into its first argument."""
+def _into_arguments(node: Node) -> list[Node]:
+    """The arguments that an operation writes into."""
     schema = getattr(node.target, "_schema", None)
-    return schema is not None and schema.is_mutable
+    if schema is None or not schema.is_mutable:
+        return []
+    names = [argument.name for argument in schema.arguments if argument.is_write]
+    given = {**dict(zip((argument.name for argument in schema.arguments), node.args, strict=False)), **node.kwargs}
+    leaves = torch.utils._pytree.tree_leaves([given.get(name) for name in names])
+    return [leaf for leaf in leaves if isinstance(leaf, Node)]
 
 
 def _written(nodes: Iterable[Node]) -> set[Node]:
-    """What operations write into, and what that memory may be a view of."""
+    """What operations write into, and what that memory may be a view of: of what PyTorch's views are views of, their
+    first argument.
+    """
     written: set[Node] = set()
     for node in nodes:
-        argument: Any = node.args[0] if _writes(node) else None
-        while isinstance(argument, Node) and argument not in written:
-            written.add(argument)
-            argument = argument.args[0] if argument.op == "call_function" and argument.args else None
+        for argument in _into_arguments(node):
+            seen: Any = argument
+            while isinstance(seen, Node) and seen not in written:
+                written.add(seen)
+                seen = seen.args[0] if seen.op == "call_function" and seen.args else None
     return written
 
 
 def _tensors(tree: Any) -> list[torch.Tensor]:
-    return [each for each in torch.utils._pytree.tree_leaves(tree) if isinstance(each, torch.Tensor)]
+    return [each for each in _leaves(tree) if isinstance(each, torch.Tensor)]
+
+
+def _leaves(tree: Any) -> list[Any]:
+    """What lists, tuples and dictionaries in each other hold."""
+    return torch.utils._pytree.tree_leaves(tree)
 
 
 def _is_view(result: Any, given: Any) -> bool:
@@ -144,7 +161,9 @@ def _is_view(result: Any, given: Any) -> bool:
 
 def _again(target: Any, given: Any, named: Mapping[str, Any], result: Any) -> Call:
     """The call that computes a result where it was computed first."""
-    schema = target._schema
+    schema = getattr(target, "_schema", None)
+    if schema is None or not all(isinstance(part, torch.Tensor | None) for part in _leaves(result)):
+        raise UntraceableError(f"{target} gives numbers that may be others in the next step, or is no operation")
     if schema.name in DIRECT:
         function, arrays = DIRECT[schema.name](given, result)
         return function, arrays, {}

@@ -1,12 +1,13 @@
 """One decode step of a model that is timed: a token and its position in, the logits and the likeliest next token out.
 
 How it is run is settled when it is made. On a CPU it is exported and replayed as a flat list of calls
-(`captured_step`), on CUDA it is compiled and replayed as a CUDA graph (`cuda_step`). A model that cannot be exported
-is run module by module, and says so.
+(`captured_step`), on CUDA it is compiled and replayed as a CUDA graph (`cuda_step`). A model that cannot be traced is
+run module by module on both, and says so.
 """
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from pytest_quantbench.engines.resident import Step
 from pytest_quantbench.engines.torch import cuda_step
 from pytest_quantbench.engines.torch.expert_products import EXPERTS
 from pytest_quantbench.engines.torch.static_cache import StaticCache, forward
+from pytest_quantbench.engines.torch.tracing import UntraceableError
 
 CAPTURED = "pytest_quantbench.engines.torch.captured_step"
 log = logging.getLogger(__name__)
@@ -70,28 +72,22 @@ class Decoder:
             one = OneToken(model, self._cache)
             self._make(one, device)
             one.hold()
+        for prompt in ([0], [0, 0]):  # compiles what reading takes: of one token that is other code than of several
+            self.begin(prompt)
 
     def _make(self, one: OneToken, device: torch.device) -> None:
-        inputs, self.step = (self._token, self._position), "captured"
-        if device.type == "cuda":
-            self._run, (self.logits, self._next) = cuda_step.captured(one, inputs)
-            return
-        if device.type == "cpu":
-            captured_step = part("torch", CAPTURED)  # brings a compiler that no other device needs
-            try:
-                program = captured_step.captured(one, inputs)
-            except captured_step.UNEXPORTABLE as error:
-                log.warning("A decode step is run module by module: %s", str(error).partition("\n")[0])
-            else:
-                self._run, (self.logits, self._next) = program.run, program.outputs
-                return
-        self.step = "module by module"
-        self.logits, self._next = one(*inputs)
+        inputs = (self._token, self._position)
+        try:
+            self._run, (self.logits, self._next) = _captured(one, inputs, device)
+            self.step = "captured"
+        except UntraceableError as error:
+            log.warning("A decode step is run module by module: %s", error)
+            self.step = "module by module"
+            self._run = partial(self._by_module, one)
+            self._run()
 
-        def run() -> None:
-            self.logits, self._next = one(*inputs)
-
-        self._run = run
+    def _by_module(self, one: OneToken) -> None:
+        self.logits, self._next = one(self._token, self._position)
 
     def begin(self, prompt: Sequence[int]) -> int:
         """Forget what was, read a prompt, and give the likeliest token after it."""
@@ -113,3 +109,17 @@ class Decoder:
             self._run()
         self._token.copy_(self._next)
         return int(self._token)
+
+
+def _captured(
+    one: OneToken, inputs: Sequence[torch.Tensor], device: torch.device
+) -> tuple[Callable[[], None], Sequence[torch.Tensor]]:
+    """What runs a step on these inputs, and where its results are. Raises UntraceableError where there is no such way,
+    QuantbenchError where a compiler fails.
+    """
+    if device.type == "cuda":
+        return cuda_step.captured(one, inputs)
+    if device.type == "cpu":
+        program = part("torch", CAPTURED).captured(one, inputs)  # brings a compiler that no other device needs
+        return program.run, program.outputs
+    raise UntraceableError(f"there is no other way on {device.type}")

@@ -1,6 +1,7 @@
 """Tables of embeddings and stacks of experts as they are stored: what is asked for is decoded, and nothing else."""
 
 import inspect
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,8 @@ from torch import nn
 from pytest_quantbench.engines.torch.stored_rows import StoredRows
 from pytest_quantbench.quantizers import Layer
 from pytest_quantbench.quantizers.layer import Affine, Grid, Microscaled
+
+SPREAD = 8 + 4 + 4  # bytes of a weight: its code as an integer, its float32 value before and after the bias or scale
 
 
 class Table(nn.Module):
@@ -82,8 +85,10 @@ class Stack(nn.Module):
 
     @property
     def bytes_per_expert(self) -> int:
-        """What is read of one."""
-        return sum(held.nbytes for held in self.rows.buffers()) // self.experts
+        """What is read of one: as it is stored, and then what decoding it leaves in memory, which is read again."""
+        stored = sum(held.nbytes for held in self.rows.buffers()) // self.experts
+        converted = 0 if self._dtype == torch.float32 else self._dtype.itemsize
+        return stored + math.prod(self.shape[1:]) * (SPREAD + converted)
 
     def __getitem__(self, chosen: torch.Tensor | int) -> torch.Tensor:
         first = torch.as_tensor(chosen, device=next(self.buffers()).device) * self._out

@@ -43,7 +43,7 @@ JUDGED = frozenset({"cuda", "cpu"})  # devices whose timings are those of kernel
 
 
 class TorchEngine:
-    """An `Engine`. `device`: such as `cuda:1` or `cpu`; by default CUDA, else Metal, else the CPU."""
+    """An `Engine`. `device`: `cuda`, `mps` or `cpu`; by default CUDA, else Metal, else the CPU."""
 
     name: ClassVar[str] = "torch"
     can: ClassVar[frozenset[Ability]] = frozenset({"walk", "calibrate", "resident"})
@@ -53,6 +53,8 @@ class TorchEngine:
     def __init__(self, *, activations: Activations = "float32", device: str | None = None) -> None:
         self._activations: Activations = activations
         self.device = devices.chosen(device)
+        if self.device.type == "cuda":
+            devices.sum_in_float32()
         self._since: process_memory.Since = "process"
 
     @property
@@ -70,6 +72,16 @@ class TorchEngine:
     def activations(self) -> Activations:
         """In what walks compute."""
         return self._activations
+
+    @property
+    def threads(self) -> int | None:
+        """PyTorch's, which our own kernels take as well."""
+        return torch.get_num_threads() if self.device.type == "cpu" else None
+
+    @property
+    def device_name(self) -> str:
+        """Of a CUDA device. Metal's is the chip."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
 
     @property
     def judges_speed(self) -> bool:
@@ -169,6 +181,10 @@ class TorchEngine:
     def read_bytes_per_second(self, held: int) -> float:
         """Of the device's memory, by a sum."""
         return devices.read_bytes_per_second(self.device, held)
+
+    def free_bytes(self) -> int:
+        """Of the device's memory."""
+        return devices.free_bytes(self.device)
 
     def _wait(self) -> None:
         """Until the device has done what it was told to."""

@@ -1,5 +1,6 @@
 """Weights into a whole model: quantized matrices as kernels take them, or everything decoded."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,18 +13,20 @@ from torch import nn
 from pytest_quantbench.engines.bandwidth import experts_read
 from pytest_quantbench.engines.digests import Digests
 from pytest_quantbench.engines.protocol import EncodedWeights
-from pytest_quantbench.engines.torch.arrays import as_torch
+from pytest_quantbench.engines.torch.arrays import as_torch, named
 from pytest_quantbench.engines.torch.embeddings import Embedding, Stack, Table, is_looked_up_by_number, joined
 from pytest_quantbench.engines.torch.expert_products import is_experts
 from pytest_quantbench.engines.torch.filling import Filler
 from pytest_quantbench.engines.torch.kernels.dense import DECODED
 from pytest_quantbench.engines.torch.layers import Linear, dense, linear
+from pytest_quantbench.engines.torch.skeleton import shapes
 from pytest_quantbench.engines.torch.stored_rows import StoredRows
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers import Layer
 from pytest_quantbench.quantizers.encoding import Encoding
 
 Decoded: TypeAlias = Callable[[], torch.Tensor]
+LEAST_ITEMSIZE = 2  # of weights that nothing was done to
 BY_EXPERT = "decoded when chosen"  # a stack of experts: as it is stored, until a token goes to one
 
 
@@ -45,17 +48,17 @@ class Filling:
     def fill(self) -> None:
         """Everything. Raises ModelError where a parameter is nowhere."""
         filler = Filler(self.model, [self.weights], Digests([self.weights]), self.device)
-        shapes = {name: getattr(*filler.slots[name][0]).shape for name in self.weights.names}
+        ranks = {name: getattr(*filler.slots[name][0]).ndim for name in self.weights.names}
         paths = {id(module): path for path, module in self.model.named_modules()}
-        for name in sorted(shapes, key=lambda name: len(shapes[name]) > 1):  # biases before the matrices that take them
+        for name in sorted(ranks, key=lambda name: ranks[name] > 1):  # biases before the matrices that take them
             encoding = self.weights.encoding(name)
             encoded = None if encoding is None or encoding.codec.name == "identity" else encoding
-            if len(shapes[name]) > 1 and self.native and self._is_native(name, filler, encoded, paths):
+            if ranks[name] > 1 and self.native and self._is_native(name, filler, encoded, paths):
                 continue
             self._plain(name, filler, encoding)
-            if len(shapes[name]) > 1:
+            if ranks[name] > 1:
                 self.decoded += encoded is not None
-                self.kernels[f"linear, {_named(self.dtype)}" if encoded is None else DECODED] += 1
+                self.kernels[f"linear, {named(self.dtype)}" if encoded is None else DECODED] += 1
         for module in self.model.modules():
             for name, buffer in module._buffers.items():
                 if buffer is not None and buffer.device != self.device and not buffer.is_meta:
@@ -63,6 +66,25 @@ class Filling:
         missing = [path for path, held in self.model.state_dict().items() if held.is_meta]
         if missing:
             raise ModelError(f"The model's weights lack {', '.join(missing[:3])}: it cannot be loaded.")
+
+    @property
+    def values(self) -> int:
+        """How many weights the model has."""
+        return sum(map(math.prod, shapes(self.model).values()))
+
+    @property
+    def least_bytes(self) -> int:
+        """What all weights take at least, as they are to be held; known before any is decoded."""
+        held = shapes(self.model)
+        return sum(self._least(name, math.prod(held[name])) for name in self.weights.names if name in held)
+
+    def _least(self, name: str, values: int) -> int:
+        encoding = self.weights.encoding(name)
+        if not self.native:
+            return values * self.dtype.itemsize
+        if encoding is None or encoding.codec.name == "identity":
+            return values * min(self.dtype.itemsize, LEAST_ITEMSIZE)
+        return min(sum(array.nbytes for array in encoding.arrays.values()), values * self.dtype.itemsize)
 
     @property
     def bytes_per_token(self) -> int:
@@ -134,7 +156,3 @@ class Filling:
 def _is_exchangeable(module: nn.Module) -> bool:
     """Whether a module of ours can take this one's place: not where its class does more, as Llama 4's router does."""
     return type(module) is nn.Linear or (isinstance(module, nn.Embedding) and is_looked_up_by_number(module))
-
-
-def _named(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

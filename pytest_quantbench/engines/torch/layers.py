@@ -30,6 +30,9 @@ class Around(Parts):
     def __init__(self, product: Product, layer: Layer, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(layer, product.covers, device, dtype)
         self.product = product
+        wanting = {part for part in ("sparse", "low_rank") if getattr(layer, part) is not None} & product.covers
+        if self.column_places is not None and wanting:
+            raise ValueError(f"{product.kernel!r} would see no inputs of dense columns in parts that want them all.")
         ruled = layer.input_rule is not None and "input_rule" not in product.covers
         self._rounded = rounding(layer.input_rule) if ruled and layer.input_rule is not None else None
 

@@ -12,7 +12,7 @@ from pytest_quantbench.checkpoints.config import remote_code
 from pytest_quantbench.engines.parameters import Origin, Parameter
 from pytest_quantbench.engines.protocol import Config, Engine
 from pytest_quantbench.engines.published_names import with_head_as_stored
-from pytest_quantbench.engines.torch.arrays import to_numpy, to_torch
+from pytest_quantbench.engines.torch.arrays import named, to_numpy, to_torch
 from pytest_quantbench.engines.torch.parameter_kinds import parameters
 from pytest_quantbench.engines.torch.skeleton import decoder_layers, shapes, skeleton
 from pytest_quantbench.engines.torch.stored_tensors import StoredTensors
@@ -98,7 +98,7 @@ class Opened:
         counts: dict[str, int] = {}
         for name in self.names:
             held = self.tensor(name)
-            key = str(held.dtype).removeprefix("torch.")
+            key = named(held.dtype)
             counts[key] = counts.get(key, 0) + held.numel()
         return max(counts, key=lambda key: counts[key])
 

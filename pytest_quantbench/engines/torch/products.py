@@ -22,12 +22,17 @@ def product(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = N
 
 class ExactHead:
     """Stands for an output head's own product: its results are float32 in every type, for differences of logits are
-    losses. The float32 form of its weights is made once.
+    losses. The float32 form of its weights is made once, and kept until they are others or `forget` is called.
     """
 
     def __init__(self, head: nn.Linear) -> None:
         self._head = head
         self._of: torch.Tensor | None = None
+        self._exact: torch.Tensor | None = None
+
+    def forget(self) -> None:
+        """Hold no weights."""
+        self._of = self._exact = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """(…, in) → (…, out)."""
@@ -36,7 +41,8 @@ class ExactHead:
             rows = torch.mm(x.reshape(-1, x.shape[-1]), weight.T, out_dtype=torch.float32)
             found = rows.reshape(*x.shape[:-1], -1)
             return found if bias is None else found + bias.float()
-        if self._of is not weight:
+        if self._of is not weight or self._exact is None:
+            self.forget()  # one head at a time
             self._of, self._exact = weight, weight.float()
         return product(x.float(), self._exact, None if bias is None else bias.float())
 

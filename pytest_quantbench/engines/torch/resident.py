@@ -13,11 +13,19 @@ import torch
 from pytest_quantbench.engines.protocol import Activations, EncodedWeights, Use
 from pytest_quantbench.engines.resident import Generation, Sampler, Step, Timed
 from pytest_quantbench.engines.torch import generate, static_cache
+from pytest_quantbench.engines.torch.arrays import named
 from pytest_quantbench.engines.torch.decode_step import Decoder
+from pytest_quantbench.engines.torch.device import free_bytes, need, within
 from pytest_quantbench.engines.torch.filling_whole import Filling
 from pytest_quantbench.engines.torch.skeleton import decoder_layers, skeleton
 
-LENGTHS = 128  # memory for keys and values, and so captured steps, come in multiples of so many tokens
+WHAT: Mapping[Use, str] = {
+    "timed": "The whole model, as its weights are stored,",
+    "answers": "The whole model, decoded,",
+    "rounded answers": "The whole model, decoded,",
+}
+FEWER = "A recipe of fewer bits, a shorter text or another device (--engine torch:cpu) takes less of it."
+MULTIPLE = 128  # memory for keys and values, and so captured steps, come in multiples of so many tokens
 
 
 class Resident:
@@ -34,16 +42,17 @@ class Resident:
     @property
     def activations(self) -> str:
         """Their type."""
-        return str(self._dtype).removeprefix("torch.")
+        return named(self._dtype)
 
     @property
     def step(self) -> Step:
-        """How a decode step is run, as far as one was."""
-        return "module by module" if self._decoder is None else self._decoder.step
+        """How a decode step is run: which is known of one that has been made."""
+        return self.decoder(1).step
 
     def generate(self, tokenizer: Any, prompts: Sequence[Sequence[int]], **how: Any) -> list[Generation]:
         """Answers to prompts, several at a time (see generate)."""
-        return generate.generate(self.model, self.layers, tokenizer, prompts, **how)
+        with within(self._device, "Generating several answers at a time", FEWER):
+            return generate.generate(self.model, self.layers, tokenizer, prompts, **how)
 
     def sampler(self, seed: int) -> Sampler:
         """Draws tokens by their probabilities."""
@@ -53,12 +62,23 @@ class Resident:
         """What decodes texts of this length."""
         if self._decoder is None or self._decoder.length < length:
             self._decoder = None  # its memory first
-            self._decoder = Decoder(self.model, self.layers, -(-length // LENGTHS) * LENGTHS, self._device)
+            with within(self._device, f"Keys and values of {length} tokens beside the weights", FEWER):
+                self._decoder = Decoder(self.model, self.layers, -(-length // MULTIPLE) * MULTIPLE, self._device)
         return self._decoder
 
     def timed(self, prompt: Sequence[int], new_tokens: int) -> Timed:
         """One greedy generation, timed token by token. What has to be compiled for it is, before the clock begins."""
-        return generate.timed(self.decoder(len(prompt) + new_tokens), prompt, new_tokens)
+        with within(self._device, "One generation that is timed", FEWER):
+            return generate.timed(self.decoder(len(prompt) + new_tokens), prompt, new_tokens)
+
+
+def _way_out(filled: Filling) -> str:
+    """What would fit: so many bits per weight where they are held as they are stored, or so many weights."""
+    values, free = filled.values, free_bytes(filled.device)
+    elsewhere = "" if filled.device.type == "cpu" else "; the CPU (--engine torch:cpu) has the machine's memory"
+    if filled.native:
+        return f"Of {values:,} weights there is room for {8 * free / values:.1f} bits each{elsewhere}."
+    return f"There is room for {free // filled.dtype.itemsize:,} weights of {named(filled.dtype)}{elsewhere}."
 
 
 def load(weights: EncodedWeights, use: Use, *, device: torch.device, activations: Activations) -> Resident:
@@ -68,6 +88,7 @@ def load(weights: EncodedWeights, use: Use, *, device: torch.device, activations
     model = skeleton(weights.config, dtype)
     static_cache.use(model)
     filled = Filling(model, weights, device, dtype, native=use == "timed")
-    with torch.no_grad():
+    need(device, filled.least_bytes, WHAT[use], way_out := _way_out(filled))
+    with torch.no_grad(), within(device, WHAT[use], way_out):
         filled.fill()
     return Resident(filled)

@@ -5,7 +5,6 @@ lengths share a batch without any padding in front. What stands behind a row's o
 overwritten before it is ever seen. Windows and the like are masks, made by Transformers from positions.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -16,6 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from pytest_quantbench.engines.registry import part
+from pytest_quantbench.engines.torch import kv_cache
 from pytest_quantbench.engines.torch.attention import ATTENTION
 from pytest_quantbench.errors import ModelError
 
@@ -37,6 +37,8 @@ class StaticCache(Cache):
     def __init__(self, layers: int, rows: int, length: int, positions: torch.Tensor) -> None:
         self.rows, self.length = rows, length
         self.positions, self.first, self.seen = positions, 0, length
+        if positions.device.type == "cpu":
+            part("torch", STEP_KERNELS)  # defines what attends there, by a compiler that only a CPU needs
         self.kept = [Kept(self) for _ in range(layers)]
         super().__init__(layers=[*self.kept])
 
@@ -126,7 +128,8 @@ def attention(
     rows, heads, tokens, width = query.shape
     scale = width**-0.5 if scaling is None else float(scaling)
     if rows == tokens == 1 and query.device.type == "cpu" and query.dtype == torch.float32:
-        return _attend(query, key, value, attention_mask, s_aux, scale, float(softcap or 0)), None
+        own: Any = torch.ops.quantbench.attend
+        return own(query, key, value, attention_mask, s_aux, scale, float(softcap or 0)), None
     if tokens == 1 and softcap is None and s_aux is None:  # heads that share a key are as tokens: no key is copied
         shared = query.reshape(rows, key.shape[1], -1, width)
         attended = functional.scaled_dot_product_attention(shared, key, value, attention_mask, scale=scale)
@@ -135,12 +138,6 @@ def attention(
         module, query, key, value, attention_mask, scaling=scale, softcap=softcap, s_aux=s_aux, **named
     )
     return plain
-
-
-def _attend(*given: Any) -> torch.Tensor:
-    """By the compiled operation, whose compiler only a CPU needs to have."""
-    attended: torch.Tensor = part("torch", STEP_KERNELS).attend(*given)
-    return attended
 
 
 def mask(
@@ -179,9 +176,9 @@ def use(model: nn.Module) -> None:
         )
     if config._attn_implementation == ATTENTION:
         config._attn_implementation = NAME
-    given: Any = type(model).forward
-    known = "cache" in inspect.signature(given).parameters  # as newer versions of Transformers call it
-    model.cache_argument = "cache" if known else "past_key_values"  # type: ignore[assignment]
+    if (argument := kv_cache.argument(model)) is None:
+        raise ModelError(f"Unsupported architecture: Transformers' {type(model).__name__} keeps no keys and values.")
+    model.cache_argument = argument  # type: ignore[assignment]
 
 
 def alone(model: nn.Module) -> bool:

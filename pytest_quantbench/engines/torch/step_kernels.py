@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 F32: TypeAlias = NDArray[np.float32]
 # Sums may be taken in any order, so that they are vectorized; infinities and NaN keep their meaning.
-FAST: Any = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "nogil": True, "error_model": "numpy", "cache": True}
+FAST: Any = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "nogil": True, "error_model": "numpy"}
 Bound: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
 
 

@@ -22,7 +22,7 @@ def simplified(graph: Graph) -> None:
     for node in list(graph.nodes):
         if _name(node) in CHECKS:
             graph.erase_node(node)
-        elif node.target in IDLE and _alike(node, node.args[0]):
+        elif _is_idle(node):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     for node in list(graph.nodes):
@@ -33,6 +33,13 @@ def simplified(graph: Graph) -> None:
             made.meta = dict(node.meta)
             node.replace_all_uses_with(made)
     graph.eliminate_dead_code(lambda node: node.op in ("placeholder", "output") or _writes(node))
+
+
+def _is_idle(node: Node) -> bool:
+    """Whether an operation gives just what it is given; to make numbers lie behind each other is something."""
+    if node.target not in IDLE or not _alike(node, node.args[0]):
+        return False
+    return node.target is not aten.contiguous.default or bool(_value(node.args[0]).is_contiguous())
 
 
 def _name(node: Node) -> str:
@@ -82,7 +89,7 @@ def _norm(node: Node) -> tuple[Any, tuple[Any, ...]] | None:
 
 
 def _fits(weight: Any, x: Any) -> bool:
-    """Whether these are weights of x's last axis, and nothing that a step computes."""
+    """Whether these have the form of weights of x's last axis; they may be computed, as long as it is one row."""
     return _is_float32(weight) and _value(weight).shape == _value(x).shape[-1:]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pytest_quantbench.engines.batches import Ids, Places
+from pytest_quantbench.engines.batches import Batch, Ids, Places
 from pytest_quantbench.engines.calls import Call, Later
 from pytest_quantbench.engines.layer_walk import LayerWalk
 from pytest_quantbench.engines.logits import Logits
@@ -18,7 +18,7 @@ from pytest_quantbench.engines.protocol import MEMORY_BYTES, Activations, InputS
 from pytest_quantbench.engines.torch import kv_cache
 from pytest_quantbench.engines.torch.arrays import to_numpy, to_torch
 from pytest_quantbench.engines.torch.attention import placed
-from pytest_quantbench.engines.torch.device import need
+from pytest_quantbench.engines.torch.device import float32_sums, need, within
 from pytest_quantbench.engines.torch.filling import Filler
 from pytest_quantbench.engines.torch.logits import logits_of
 from pytest_quantbench.engines.torch.observer import Observer
@@ -30,6 +30,7 @@ from pytest_quantbench.engines.walk_proof import Proof
 from pytest_quantbench.quantizers import Array
 
 TYPES: dict[Activations, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+WAY_OUT = "A walk in bfloat16 (--activations bfloat16) takes half of that, and one on the CPU has its memory."
 LATELY = 8  # arguments of layers that are compared with a new one
 
 
@@ -75,8 +76,9 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
                 if buffer is not None and not buffer.is_meta:
                     module._buffers[name] = buffer.to(self._device)
         head = model.get_output_embeddings()
-        if type(head) is nn.Linear:
-            head.__dict__["forward"] = ExactHead(head)
+        self._exact_head = ExactHead(head) if type(head) is nn.Linear else None
+        if self._exact_head is not None:
+            head.__dict__["forward"] = self._exact_head
 
     def _need_memory(self) -> None:
         """Raise QuantbenchError where what lies around the decoder layers and the largest of these do not fit."""
@@ -86,8 +88,27 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
             sum(values[name] for name in self._around),
         )
         needed = (largest + around) * max(each.itemsize for each in self._types)
-        way_out = "A walk in bfloat16 (--activations bfloat16) takes half of that, and one on the CPU has its memory."
-        need(self._device, needed, "One decoder layer with the embeddings and the head", way_out)
+        need(self._device, needed, "One decoder layer with the embeddings and the head", WAY_OUT)
+
+    @contextmanager
+    def _computing(self, what: str) -> Iterator[None]:
+        """With sums of float32; memory that ends is told."""
+        with within(self._device, what, WAY_OUT), float32_sums():
+            yield
+
+    def begin(self, batches: Sequence[Batch | Ids]) -> None:
+        """Embed the batches."""
+        with self._computing("Embedding the texts of a walk"):
+            super().begin(batches)
+
+    def advance(self, index: int) -> None:
+        """Carry all batches through one decoder layer."""
+        with self._computing(f"Decoder layer {index % len(self._layers)} of a walk"):
+            super().advance(index)
+
+    def _head(self, track: int, states: Callable[[], torch.Tensor]) -> Any:
+        with self._computing("The head of a walk with its logits"):
+            return super()._head(track, states)
 
     def _source(self, track: int) -> Hashable:
         return id(self._weights[track]), self._types[track]
@@ -98,6 +119,8 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
 
     def _refill_outside(self, tracks: Sequence[int]) -> None:
         self._filler.empty(self._around)
+        if self._exact_head is not None:
+            self._exact_head.forget()  # before another one is read
         self._filler.fill(self._around, tracks, self._types[tracks[0]])
 
     @torch.inference_mode()
@@ -129,7 +152,8 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
     def observe(self, index: int, inputs: InputSink) -> None:
         """Show what the linear layers of one decoder layer are called with, and stay here."""
         observer = Observer(inputs, self._device)
-        with self._filled(index, [0]) as layer, observer.watching(layer, self._prefixes[index]):
+        computing = self._computing(f"Decoder layer {index} with what is observed")
+        with computing, self._filled(index, [0]) as layer, observer.watching(layer, self._prefixes[index]):
             for _ in self._through(layer, index, 0):
                 pass
 

@@ -3,81 +3,12 @@
 import pytest
 
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
 import numpy as np
-from transformers_models import SMALL, save
+from engines.torch.decoding import CAPTURED, OWN_MODULES, PROMPT, STEPS, follow, loaded, made, plain_logits
 
-from pytest_quantbench.catalog.models import TINY_DIRECTORY
-from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.checkpoints.checkpoint import Checkpoint
-from pytest_quantbench.compress.pipeline import compress
-from pytest_quantbench.engines.torch.engine import TorchEngine
-from pytest_quantbench.engines.torch.resident import LENGTHS
-
-ENGINE = TorchEngine(device="cpu")
-PROMPT, STEPS = [5, 17, 230, 7, 91, 44, 3, 150, 12], 14  # past the window of 8 that some models have
-# Rotary positions of every kind, biases, tied heads, windows, soft caps, norms of queries, experts, learned positions,
-# layers in parallel, norms with and without weights.
-CAPTURED = [
-    "llama-default",
-    "llama-biases",
-    "llama-longrope",
-    "qwen2-yarn",
-    "qwen3-llama3",
-    "mistral-window-not-reached",
-    "gemma2",
-    "gemma3_text-tied",
-    "phi3-partial",
-    "mixtral",
-    "qwen3_moe",
-    "gpt2",
-    "gpt_neox",
-    "olmo2",
-    "cohere",
-    "granite",
-]
-_SIZES = SMALL["llama-defaults"][1]
-# Embeddings that count positions by themselves, ones that are asked for the device of their weights, a router that is a
-# linear layer and chooses, and linear layers of a class of their own that do no more than others.
-OWN_MODULES = {
-    "opt": ("opt", _SIZES | {"ffn_dim": 96, "word_embed_proj_dim": 64}),
-    "llama4_text": ("llama4_text", _SIZES | {"head_dim": 16, "moe_layers": [], "attention_chunk_size": 8}),
-    "phimoe": ("phimoe", SMALL["mixtral"][1]),
-    "falcon": ("falcon", {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 320}),
-}
-
-
-def made(name, directory):
-    """A small model on disk: opened, and as Transformers itself loads it."""
-    save(directory, (SMALL | OWN_MODULES)[name], [[1, 2, 3]])
-    for file in TINY_DIRECTORY.glob("tokenizer*"):
-        (directory / file.name).write_bytes(file.read_bytes())
-    plain = transformers.AutoModelForCausalLM.from_pretrained(
-        directory, attn_implementation="eager", dtype=torch.float32
-    )
-    return ENGINE.open(Checkpoint(directory, None)), plain.eval()
-
-
-def loaded(opened, tmp_path, recipe_id="bf16", use="timed"):
-    return ENGINE.load(compress(opened, recipe(recipe_id), 0, tmp_path / "cache"), use)
-
-
-def plain_logits(model, tokens):
-    with torch.no_grad():
-        return model(torch.tensor([tokens])).logits[0, -1]
-
-
-def follow(decoder, logits_of):
-    """Decode, and compare every step with the logits after the same text."""
-    text = [*PROMPT, decoder.begin(PROMPT)]
-    assert text[-1] == int(logits_of(PROMPT).argmax())
-    for _ in range(STEPS):
-        expected, token = logits_of(text), decoder.next()
-        torch.testing.assert_close(decoder.logits, expected, atol=1e-4, rtol=1e-4)
-        assert token == int(decoder.logits.argmax())
-        text.append(token)
-    return text[len(PROMPT) :]
+from pytest_quantbench.engines.torch.resident import MULTIPLE
 
 
 @pytest.mark.slow
@@ -123,11 +54,11 @@ def test_timed_generations_have_the_tokens_of_the_steps_and_times_that_rise(tmp_
 
 def test_a_longer_text_gets_a_longer_memory(tmp_path):
     resident = loaded(made("llama-default", tmp_path / "llama")[0], tmp_path)
-    short, same = resident.decoder(LENGTHS - 1), resident.decoder(LENGTHS)
+    short, same = resident.decoder(MULTIPLE - 1), resident.decoder(MULTIPLE)
     assert short is same
-    assert short.length == LENGTHS
-    longer = resident.decoder(LENGTHS + 1)
-    assert longer.length == 2 * LENGTHS
+    assert short.length == MULTIPLE
+    longer = resident.decoder(MULTIPLE + 1)
+    assert longer.length == 2 * MULTIPLE
     assert longer.begin(PROMPT) == short.begin(PROMPT)
     assert longer.next() == short.next()
 
@@ -137,9 +68,9 @@ def test_a_longer_text_gets_a_longer_memory(tmp_path):
     [
         ("llama-biases", "int4-rtn"),
         ("llama-biases", "int8-dynamic"),
-        ("falcon", "int8-dynamic"),
+        pytest.param("falcon", "int8-dynamic", marks=pytest.mark.slow),
         ("opt", "int4-rtn"),
-        ("phimoe", "int4-rtn"),
+        pytest.param("phimoe", "int4-rtn", marks=pytest.mark.slow),
     ],
 )
 def test_quantized_steps_are_those_of_the_decoded_model(name, recipe_id, tmp_path):
@@ -161,3 +92,27 @@ def test_quantized_steps_are_those_of_the_decoded_model(name, recipe_id, tmp_pat
         text.append(token)
     if name == "llama-biases":
         assert exact.dense_layers == 23  # with the embeddings
+
+
+def test_everything_is_compiled_before_the_clock_begins(tmp_path):
+    """Prompts of one token too, and how a step is run is known before one was."""
+    from pytest_quantbench.engines.torch import step_kernels
+
+    resident = loaded(made("llama-default", tmp_path / "llama")[0], tmp_path)
+    assert resident.step == "captured"
+    decoder = resident.decoder(40)
+    compiled = [len(kernel.signatures) for kernel in (step_kernels._attend, step_kernels._rms_norm)]
+    for prompt in ([7], PROMPT):
+        decoder.begin(prompt)
+        decoder.next()
+    assert [len(kernel.signatures) for kernel in (step_kernels._attend, step_kernels._rms_norm)] == compiled
+
+
+def test_a_prompt_of_one_token(tmp_path):
+    opened, plain = made("llama-default", tmp_path / "llama")
+    resident = loaded(opened, tmp_path)
+    decoder, text = resident.decoder(40), [5]
+    text.append(decoder.begin(text))
+    expected = plain_logits(plain, text)
+    decoder.next()
+    torch.testing.assert_close(decoder.logits, expected, atol=1e-4, rtol=1e-4)

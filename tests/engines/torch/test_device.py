@@ -65,11 +65,23 @@ def test_a_build_with_cuda_and_no_driver_says_so(monkeypatch):
 
 
 def test_a_second_device_where_there_is_one(monkeypatch):
+    """Kernels and captured steps are started on PyTorch's current device, which is the first."""
     there(monkeypatch, cuda=True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert devices.chosen("cuda:0") == torch.device("cuda:0")
-    with pytest.raises(QuantbenchError, match=r"cuda:1, and there are 1 devices"):
+    with pytest.raises(QuantbenchError, match=r"cuda:1, and takes a kind alone: cuda, cpu\. .*CUDA_VISIBLE_DEVICES"):
         devices.chosen("cuda:1")
+
+
+def test_products_on_cuda_add_up_in_float32(monkeypatch):
+    there(monkeypatch, cuda=True)
+    products = torch.backends.cuda.matmul
+    products.allow_bf16_reduced_precision_reduction = True  # PyTorch's default
+    try:
+        TorchEngine(device="cpu")
+        assert products.allow_bf16_reduced_precision_reduction is True
+        TorchEngine(device="cuda")
+        assert products.allow_bf16_reduced_precision_reduction is False
+    finally:
+        products.allow_bf16_reduced_precision_reduction = True
 
 
 @pytest.mark.parametrize("name", ["gpu", "tpu:0", "cuda:x"])
@@ -92,3 +104,14 @@ def test_free_memory_of_a_cuda_device_counts_what_pytorch_holds_for_reuse(monkey
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 30)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 10)
     assert devices.free_bytes(torch.device("cuda")) == 25
+
+
+def test_memory_that_ends_meanwhile_is_told(monkeypatch):
+    monkeypatch.setattr(devices, "free_bytes", lambda device: 3 * 10**9)
+    with (
+        pytest.raises(QuantbenchError, match=r"The head .* than cuda has; 3.00 GB .* \(no more\). Go elsewhere.$"),
+        devices.within(torch.device("cuda"), "The head", "Go elsewhere."),
+    ):
+        raise torch.OutOfMemoryError("no more\nand so on")
+    with pytest.raises(RuntimeError, match=r"^another$"), devices.within(torch.device("cuda"), "The head", ""):
+        raise RuntimeError("another")

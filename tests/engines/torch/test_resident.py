@@ -1,6 +1,7 @@
 """Whole models in memory: what is loaded how, what it is said to read, and what of it runs as it is stored."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,14 +15,15 @@ from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.compress.pipeline import compress
-from pytest_quantbench.engines.torch import static_cache
+from pytest_quantbench.engines.torch import device, generate, resident, static_cache
 from pytest_quantbench.engines.torch.decode_step import OneToken
 from pytest_quantbench.engines.torch.embeddings import Embedding, Stack
 from pytest_quantbench.engines.torch.engine import TorchEngine
-from pytest_quantbench.engines.torch.filling_whole import BY_EXPERT
+from pytest_quantbench.engines.torch.filling_whole import BY_EXPERT, Filling
 from pytest_quantbench.engines.torch.kernels.dense import DECODED
 from pytest_quantbench.engines.torch.layers import Linear
-from pytest_quantbench.errors import ModelError
+from pytest_quantbench.errors import ModelError, QuantbenchError
+from pytest_quantbench.quantizers.layer import Affine
 
 ENGINE = TorchEngine(device="cpu")
 MATRICES = 3 * 7 + 1  # of a small Llama: its layers' and the head
@@ -44,12 +46,12 @@ def artifact(tmp_path_factory):
     return make
 
 
-def logits_of(resident, tokens=TOKENS):
+def logits_of(loaded, tokens=TOKENS):
     """Of one whole forward pass."""
     positions = torch.arange(tokens.shape[1])[None]
-    cache = static_cache.StaticCache(resident.layers, 1, tokens.shape[1], positions)
+    cache = static_cache.StaticCache(loaded.layers, 1, tokens.shape[1], positions)
     with torch.no_grad():
-        return static_cache.forward(resident.model, cache, tokens, positions, keep=0)[0].float()
+        return static_cache.forward(loaded.model, cache, tokens, positions, keep=0)[0].float()
 
 
 @pytest.mark.parametrize("recipe_id", ["bf16", "int4-rtn", "int8-dynamic"])
@@ -79,16 +81,16 @@ def test_answers_are_written_in_the_type_that_walks_compute_in(activations, othe
 @pytest.mark.parametrize(("recipe_id", "bits"), [("bf16", 32), ("int8-rtn", 8.5), ("int4-rtn", 4.5), ("int3-rtn", 3.5)])
 def test_what_a_token_reads_is_what_is_stored(recipe_id, bits, artifact):
     """Of a head and embeddings of their own, the embeddings' one row."""
-    resident = ENGINE.load(artifact("llama-default", recipe_id), "timed")
+    loaded = ENGINE.load(artifact("llama-default", recipe_id), "timed")
     hidden, inner, layers, vocabulary = 64, 96, 3, 320
     of_layers = layers * (hidden * hidden * 2 + hidden * hidden // 2 * 2 + 3 * hidden * inner)
     expected = (of_layers + vocabulary * hidden) * bits / 8
     norms = (2 * layers + 1) * hidden * 4
     row = hidden * bits / 8
-    assert expected <= resident.bytes_per_token - norms - row <= 1.2 * expected + 2048
-    assert resident.dense_layers == 0
-    assert sum(resident.kernels.values()) == MATRICES
-    assert DECODED not in resident.kernels
+    assert expected <= loaded.bytes_per_token - norms - row <= 1.2 * expected + 2048
+    assert loaded.dense_layers == 0
+    assert sum(loaded.kernels.values()) == MATRICES
+    assert DECODED not in loaded.kernels
 
 
 def test_nothing_quantized_is_decoded_when_it_is_timed(artifact):
@@ -102,11 +104,11 @@ def test_nothing_quantized_is_decoded_when_it_is_timed(artifact):
 
 def test_tied_weights_are_head_and_embeddings(artifact):
     """They are stored once, and read once by the head and one row of them by the embeddings."""
-    resident = ENGINE.load(artifact("gemma3_text-tied", "int4-rtn"), "timed")
-    assert sum(resident.kernels.values()) == MATRICES
+    loaded = ENGINE.load(artifact("gemma3_text-tied", "int4-rtn"), "timed")
+    assert sum(loaded.kernels.values()) == MATRICES
     exact = ENGINE.load(artifact("gemma3_text-tied", "int4-rtn"), "answers")
-    torch.testing.assert_close(logits_of(resident), logits_of(exact), atol=1e-3, rtol=1e-3)
-    assert resident.bytes_per_token < exact.bytes_per_token / 4
+    torch.testing.assert_close(logits_of(loaded), logits_of(exact), atol=1e-3, rtol=1e-3)
+    assert loaded.bytes_per_token < exact.bytes_per_token / 4
 
 
 def test_a_tied_matrix_is_decoded_and_held_once(artifact):
@@ -129,9 +131,9 @@ def test_a_tied_matrix_is_decoded_and_held_once(artifact):
 
 def test_what_a_method_does_not_describe_is_said_to_be_decoded(artifact):
     """Of 3 bits in k-quants no layer is described: none of it runs as it is stored, but the head in 4 bits."""
-    resident = ENGINE.load(artifact("llama-default", "int3-kquant"), "timed")
-    assert resident.dense_layers == resident.kernels[DECODED] == MATRICES - 1
-    assert not any(name.startswith(("linear", "rows")) for name in resident.kernels)
+    loaded = ENGINE.load(artifact("llama-default", "int3-kquant"), "timed")
+    assert loaded.dense_layers == loaded.kernels[DECODED] == MATRICES - 1
+    assert not any(name.startswith(("linear", "rows")) for name in loaded.kernels)
 
 
 def test_experts_stay_as_they_are_stored(artifact):
@@ -146,9 +148,18 @@ def test_experts_stay_as_they_are_stored(artifact):
     decoder.next()
     following = torch.tensor([[*prompt, token]])
     torch.testing.assert_close(decoder.logits, logits_of(exact, following)[-1], atol=1e-3, rtol=1e-3)
-    all_experts = sum(stack.bytes_per_expert * 4 for stack in stacks)
-    assert timed.bytes_per_token < exact.bytes_per_token / 4
-    assert timed.bytes_per_token > all_experts / 2  # two of four
+    without = timed.bytes_per_token - sum(stack.bytes_per_expert * 2 for stack in stacks)  # two of four
+    assert without < exact.bytes_per_token / 4
+
+
+def test_what_is_read_of_an_expert_is_also_what_decoding_it_leaves():
+    """Codes of 4 bits and two numbers of each group of 32; then 8 + 4 + 4 bytes of every weight, and its type's."""
+    rng = np.random.default_rng(0)
+    codes, ones = rng.integers(0, 2**32, (3 * 8, 64 // 8), np.uint32), np.ones((3 * 8, 2), np.float16)
+    grid = Affine(codes=codes, scales=ones, biases=ones, bits=4, in_features=64)
+    for dtype, beside in ((torch.float32, 16), (torch.bfloat16, 18)):
+        stack = Stack(grid, 3, torch.device("cpu"), dtype)
+        assert stack.bytes_per_expert == 8 * 64 * beside + 8 * (32 + 2 * 2 * 2)
 
 
 def test_experts_with_rules_are_decoded_and_said_to_be(artifact):
@@ -161,6 +172,71 @@ def test_experts_with_rules_are_decoded_and_said_to_be(artifact):
     decoder.next()
     assert decoder.step == "module by module"
     torch.testing.assert_close(decoder.logits, logits_of(exact)[-1], atol=0.05, rtol=0.02)  # roundings jump
+
+
+@pytest.mark.parametrize(
+    ("use", "recipe_id", "bits", "way_out"),
+    [
+        ("timed", "bf16", 16, r"Of [\d,]+ weights there is room for 16.0 bits each\.$"),
+        ("timed", "int4-rtn", 4.5, r"room for 4.5 bits each\.$"),
+        ("answers", "int4-rtn", 32, r"room for [\d,]+ weights of float32\.$"),
+        ("rounded answers", "int4-rtn", 16, r"room for [\d,]+ weights of bfloat16\.$"),
+    ],
+)
+def test_too_little_memory_is_told_before_a_model_is_loaded(use, recipe_id, bits, way_out, artifact, monkeypatch):
+    """With the numbers, and what there is room for; norms are not quantized."""
+    made, asked = artifact("llama-default", recipe_id), []
+
+    class Watched:
+        config, names, encoding, inputs = made.config, made.names, made.encoding, made.inputs
+
+        def dense(self, name):
+            asked.append(name)
+            return made.dense(name)
+
+    values = sum(held.numel() for held in ENGINE.load(made, "answers").model.state_dict().values())
+    needed = values * bits // 8
+    monkeypatch.setattr(device, "free_bytes", lambda _: 1.05 * needed)
+    monkeypatch.setattr(resident, "free_bytes", lambda _: needed)
+    ENGINE.load(Watched(), use)
+    asked.clear()
+    monkeypatch.setattr(device, "free_bytes", lambda _: 0.95 * needed)
+    with pytest.raises(QuantbenchError, match=rf"The whole model, .* GB, and cpu has 0.00 GB left. .*{way_out}"):
+        ENGINE.load(Watched(), use)
+    assert asked == []
+
+
+def test_another_device_is_named_where_one_is_too_small(monkeypatch):
+    monkeypatch.setattr(resident, "free_bytes", lambda _: 9_000_000_000)
+    filled = SimpleNamespace(values=8_000_000_000, native=True, dtype=torch.bfloat16, device=torch.device("cuda"))
+    said = resident._way_out(filled)
+    assert said.startswith("Of 8,000,000,000 weights there is room for 9.0 bits each; the CPU (--engine torch:cpu)")
+    filled.native = False
+    assert resident._way_out(filled).startswith("There is room for 4,500,000,000 weights of bfloat16; the CPU")
+
+
+@pytest.mark.parametrize(
+    ("module", "fails", "what"),
+    [
+        (Filling, "fill", "The whole model, as its weights are stored,"),
+        (resident, "Decoder", "Keys and values of 9 tokens beside the weights"),
+        (generate, "timed", "One generation that is timed"),
+        (generate, "generate", "Generating several answers at a time"),
+    ],
+)
+def test_memory_that_ends_meanwhile_is_no_traceback(module, fails, what, artifact, monkeypatch):
+    made = artifact("llama-default", "bf16")
+
+    def full(*given, **how):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    def use():
+        loaded = ENGINE.load(made, "timed")
+        return loaded.generate(None, [[1, 2]]) if fails == "generate" else loaded.timed([1, 2, 3], 6)
+
+    monkeypatch.setattr(module, fails, full)
+    with pytest.raises(QuantbenchError, match=rf"{what} takes more memory than cpu has.*CUDA out of memory"):
+        use()
 
 
 @pytest.mark.parametrize("use", USES)
@@ -187,12 +263,12 @@ def test_what_remembers_something_else_than_keys_is_refused(artifact):
 @pytest.mark.parametrize("name", ["llama-default", "gemma2", "qwen3_moe"])
 def test_pytorch_s_compiler_takes_a_step_in_one_piece(name, artifact):
     """As it is done on CUDA; here without making code of it."""
-    resident = ENGINE.load(artifact(name, "bf16"), "timed")
+    loaded = ENGINE.load(artifact(name, "bf16"), "timed")
     token, position = torch.tensor([[5]]), torch.tensor([[0]])
-    cache = static_cache.StaticCache(resident.layers, 1, 64, position)
+    cache = static_cache.StaticCache(loaded.layers, 1, 64, position)
     with torch.no_grad():
-        static_cache.forward(resident.model, cache, token, position)
-        step = OneToken(resident.model, cache)
+        static_cache.forward(loaded.model, cache, token, position)
+        step = OneToken(loaded.model, cache)
         compiled = torch.compile(step, fullgraph=True, dynamic=False, backend="eager")
         for place in range(4):
             token.fill_(place + 3)

@@ -6,12 +6,24 @@ torch = pytest.importorskip("torch")
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core.caching import NullCache
+from numba.core.dispatcher import Dispatcher
 
-from pytest_quantbench.engines.torch import captured_step
+from pytest_quantbench.engines.torch import step_kernels
 from pytest_quantbench.engines.torch.captured_step import captured
+from pytest_quantbench.engines.torch.layers import linear
 from pytest_quantbench.engines.torch.step_kernels import attend, rms_norm, rotate
+from pytest_quantbench.engines.torch.tracing import UntraceableError
+from pytest_quantbench.quantizers import Layer
 
 F = torch.nn.functional
+
+
+def test_nothing_that_is_compiled_is_written_to_disk():
+    """Where the package lies, and in a home directory, there may be no place to write to."""
+    compiled = [each for each in vars(step_kernels).values() if isinstance(each, Dispatcher)]
+    assert len(compiled) == 4
+    assert all(isinstance(getattr(each, "_cache"), NullCache) for each in compiled)  # noqa: B009
 
 
 def attended(query, keys, values, mask, sinks, scale, softcap):
@@ -128,10 +140,98 @@ def test_what_does_not_change_is_not_done_again():
     assert not [name for name in called if "view" in name or name.startswith("unbind")]
 
 
-def test_what_hangs_on_values_is_told():
-    class Branching(torch.nn.Module):  # type: ignore[name-defined]
-        def forward(self, x):
-            return x + 1 if x.sum() > 0 else x - 1
+def lasting(program):
+    """Where everything lies that a program holds."""
+    return {tensor.untyped_storage().data_ptr() for tensor in (*program.held, *program.outputs)}
 
-    with pytest.raises(captured_step.UNEXPORTABLE):
-        captured(Branching(), (torch.ones(2),))
+
+def test_what_one_product_gives_another_stays_where_it_is():
+    """Nothing but the program holds it: others take its memory otherwise, and are written over."""
+    torch.manual_seed(0)
+    shapes, weights, layers = ((4096, 64), (64, 4096)), [], []
+    for out, into in shapes:
+        weights.append(torch.randn(out, into).bfloat16() * into**-0.5)
+        layers.append(linear(Layer(), lambda: weights[-1], torch.device("cpu"), torch.float32))
+    module, x = torch.nn.Sequential(*layers), torch.zeros(1, 1, 64)
+    program = captured(module, (x,))
+    middle = [tensor for tensor in program.held if tensor.numel() == 4096]
+    assert middle
+    addresses = lasting(program)
+    others = []
+    for _ in range(8):
+        x.copy_(torch.randn(1, 1, 64))
+        others.append(torch.full((1, 4096), torch.nan))
+        assert others[-1].data_ptr() not in addresses
+        program.run()
+        expected = x @ weights[0].float().T @ weights[1].float().T
+        torch.testing.assert_close(program.outputs[0], expected, atol=1e-4, rtol=1e-4)
+    assert all(tensor.isnan().all() for tensor in others)
+
+
+class Module(torch.nn.Module):  # type: ignore[name-defined]
+    """One that does what a function does."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, *given):
+        return self.function(*given)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: (x * 2).to(torch.float32),  # a result that is simplified away
+        lambda x: (x.T * 1.5).contiguous().view(-1),  # of the same shape, and not what it is given
+        lambda x: (x + 1).split(2)[0].sort().values,
+        lambda x: torch.stack([x + 1, x * 2]).unbind(0)[1],
+        lambda x: x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6).to(torch.float32),
+    ],
+)
+def test_forms_of_steps(function):
+    torch.manual_seed(3)
+    x = torch.zeros(4, 6)
+    program = captured(Module(function), (x,))
+    for _ in range(3):
+        x.copy_(torch.randn(4, 6))
+        program.run()
+        torch.testing.assert_close(program.outputs[0], function(x.clone()))
+
+
+def add_onto(x, y):
+    y.add_(x)
+
+
+def test_operations_that_write_into_their_second_argument():
+    with torch.library._scoped_library("quantbench_tests", "FRAGMENT") as library:
+        library.define("onto(Tensor x, Tensor(a!) y) -> ()")
+        library.impl("onto", add_onto, "CPU")
+        library.impl("onto", lambda x, y: None, "Meta")
+
+        def step(x):
+            zeros = torch.zeros(3)
+            torch.ops.quantbench_tests.onto(x, zeros)
+            return zeros * 2
+
+        x = torch.ones(3)
+        program = captured(Module(step), (x,))
+        x.fill_(5)
+        program.run()
+        program.run()
+        torch.testing.assert_close(program.outputs[0], torch.full((3,), 10.0))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x + 1 if x.sum() > 0 else x - 1,
+        lambda x: torch.cond(x.sum() > 0, lambda x: x + 1, lambda x: x - 1, (x,)),  # a part that is a graph itself
+        lambda x: torch.full((2,), x.sum().item()),  # a number that is another in every step
+        lambda x: (x + 1, 3),
+    ],
+)
+def test_what_cannot_be_captured_is_told(function, capfd):
+    with pytest.raises(UntraceableError):
+        captured(Module(function), (torch.ones(2),))
+    assert capfd.readouterr() == ("", "")

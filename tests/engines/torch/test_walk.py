@@ -1,5 +1,7 @@
 """The walk of Transformers' models against their own plain forward pass, in float32 and in bfloat16."""
 
+import weakref
+
 import numpy as np
 import pytest
 
@@ -177,3 +179,66 @@ def test_too_little_memory_is_told_before_anything_is_read(monkeypatch):
     with pytest.raises(QuantbenchError, match=r"One decoder layer .* takes 0.00 GB, and cpu has 0.00 GB left.*half"):
         walk_of("torch", weights)
     assert weights.asked == []
+
+
+@pytest.mark.parametrize(
+    ("fails", "step", "what"),
+    [
+        ("_entering", "begin", "Embedding the texts of a walk"),
+        ("_called", "advance", "Decoder layer 0 of a walk"),
+        ("_called", "observe", "Decoder layer 0 with what is observed"),
+        ("_normed_and_multiplied", "head", "The head of a walk with its logits"),
+    ],
+)
+def test_memory_that_ends_meanwhile_is_no_traceback(monkeypatch, fails, step, what):
+    def full(*given):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    walk, given = walk_of("torch", Numbers("torch")), texts(2048)[:1]
+    if step != "begin":
+        walk.begin(given)
+    if step == "head":
+        walk.run(given, "")
+    monkeypatch.setattr(walk, fails, full)
+    arguments = {"begin": (given,), "advance": (0,), "observe": (0, None), "head": (0, slice(None))}[step]
+    with pytest.raises(QuantbenchError, match=rf"{what} takes more memory than cpu has.*CUDA out of memory.*bfloat16"):
+        getattr(walk, step)(*arguments)
+
+
+def test_sums_are_float32_while_a_walk_computes():
+    """Of products that CUDA would else add up in bfloat16; what else a process computes is left as it was."""
+    seen, walk = set(), walk_of("torch", Numbers("torch"), activations="bfloat16")
+    matmul = torch.backends.cuda.matmul
+    for module in (*walk._layers, walk._model.lm_head, walk._model.model.embed_tokens):
+        module.register_forward_pre_hook(lambda *_: seen.add(matmul.allow_bf16_reduced_precision_reduction))
+    before = matmul.allow_bf16_reduced_precision_reduction
+    given = texts(2048)[:1]
+    walk.run(given, "")
+    walk.head(0, slice(None))
+    assert seen == {False}
+    assert matmul.allow_bf16_reduced_precision_reduction is before is True
+
+
+def test_one_head_is_in_memory_while_the_next_is_read():
+    """Of two recipes, in both types: when weights outside of the layers are asked for, nothing holds earlier ones."""
+    held = []
+
+    class Watched(Numbers):
+        def dense(self, name):
+            if name == "lm_head.weight":
+                held.append(sum(each() is not None for each in heads))
+                heads.append(weakref.ref(made := torch.tensor(self.parameters[name])))
+                return made
+            return super().dense(name)
+
+    heads = []
+    walk = walk_of("torch", Watched("torch"), Watched("torch", seed=1), activations="bfloat16")
+    given = texts(2048)[:1]
+    walk.run(given, "")
+    for track in (0, 1, 0):
+        walk.head(0, slice(None), track)
+        exact = walk._exact_head._exact
+        heads.append(weakref.ref(exact))
+        del exact
+    assert held == [0] * len(held)
+    assert len(held) > 3

@@ -8,9 +8,9 @@ count it.
 import torch
 from torch.nn import functional
 
-from pytest_quantbench.engines.torch.arrays import to_torch
+from pytest_quantbench.engines.torch.arrays import as_torch, named
 from pytest_quantbench.engines.torch.kernels.protocol import ALL, Decode, Product
-from pytest_quantbench.quantizers import Array, Layer
+from pytest_quantbench.quantizers import Layer
 
 DECODED = "decoded"
 
@@ -37,13 +37,8 @@ def decoded(layer: Layer | None, decode: Decode, device: torch.device, dtype: to
     a layer without any part, is called by the type of the activations instead. None: how it is stored is not described.
     """
     untouched = layer is not None and all(getattr(layer, part) is None for part in ALL)
-    name = f"linear, {str(dtype).removeprefix('torch.')}" if untouched else DECODED
-    return Dense(tensor_of(decode()).to(device, dtype), name)
-
-
-def tensor_of(array: Array | torch.Tensor) -> torch.Tensor:
-    """A matrix as PyTorch's, sharing memory where that can be."""
-    return array if isinstance(array, torch.Tensor) else to_torch(array)
+    name = f"linear, {named(dtype)}" if untouched else DECODED
+    return Dense(as_torch(decode()).to(device, dtype), name)
 
 
 def anything(layer: Layer, device: torch.device, dtype: torch.dtype) -> bool:

@@ -10,6 +10,7 @@ from torch import nn
 from pytest_quantbench.quantizers import Array, Layer
 
 Decode: TypeAlias = Callable[[], "Array | torch.Tensor"]  # gives the (out, in) matrix, decoded
+VECTORS = (1, 2, 4, 8, 16)  # weights of a codebook's word that kernels know
 GRID, ALL = frozenset({"grid"}), frozenset(Layer.__dataclass_fields__)
 
 
@@ -19,18 +20,14 @@ class Product(nn.Module):
     `covers` names the parts of the `Layer` that are within the product; whoever builds the whole layer adds the others
     around it: the input rule in front, the rotation on both sides, and so on. Inputs are as long as the matrix's rows,
     not as its padded ones, unless they are rotated. What a plain linear layer adds (`bias`) is never within.
+
+    The grid sees zeros at inputs with dense columns, and so does all that is within, unless the columns are, too: a
+    kernel that covers single weights or a low-rank product takes no layer that has columns beside what it covers.
     """
 
     kernel: str  # the kernel's name, for records
     covers: frozenset[str] = GRID
     bytes_per_token: int  # what one decode step reads of the buffers
-
-    def direct(self, x: torch.Tensor) -> torch.Tensor:
-        """The same for contiguous inputs (tokens, in), with nothing of PyTorch's dispatcher in between, where the
-        kernel has such a way: for callers that know what they hold, and count microseconds.
-        """
-        result: torch.Tensor = self(x)
-        return result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from pytest_quantbench.engines.torch.arrays import as_torch
 from pytest_quantbench.engines.torch.kernels.cpu import codebook_tables, codebook_words
 from pytest_quantbench.engines.torch.kernels.cpu.codebook_tables import WORDS, Tables
 from pytest_quantbench.engines.torch.kernels.cpu.codebook_words import CODES, Words
@@ -12,13 +13,11 @@ from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instruction
 from pytest_quantbench.engines.torch.kernels.cpu.numbers import SCALES
 from pytest_quantbench.engines.torch.kernels.cpu.parts import parts_of, possible
 from pytest_quantbench.engines.torch.kernels.cpu.product import CpuProduct, Kind, Plan, aligned
-from pytest_quantbench.engines.torch.kernels.dense import tensor_of
-from pytest_quantbench.engines.torch.kernels.protocol import Decode, Product
+from pytest_quantbench.engines.torch.kernels.protocol import VECTORS, Decode, Product
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.layer import Codebooks
 from pytest_quantbench.quantizers.layer import padding as padding_of
 
-LENGTHS = (1, 2, 4, 8, 16)
 STAGES = range(1, 9)
 SHARED = 4096  # words: a codebook of more is the same one for many matrices
 
@@ -28,7 +27,7 @@ def fits(layer: Layer, device: torch.device, dtype: torch.dtype) -> bool:
     grid = layer.grid
     if not isinstance(grid, Codebooks) or not possible(layer):
         return False
-    known = grid.codes.dtype.name in CODES and grid.scales.dtype.name in SCALES and grid.length in LENGTHS
+    known = grid.codes.dtype.name in CODES and grid.scales.dtype.name in SCALES and grid.length in VECTORS
     return known and len(grid.codes) in STAGES
 
 
@@ -47,7 +46,7 @@ def product(layer: Layer, cpu: Instructions) -> CpuProduct:
     tile = kind.grid(cpu).rows
     parts = parts_of(layer, rows, inputs, -(-stored // 16) * 16, tile)
     scales = np.broadcast_to(grid.scales, rows)
-    held = {"scales": tensor_of(np.pad(scales, (0, -rows % tile))), **arrays, **parts.arrays}
+    held = {"scales": as_torch(np.pad(scales, (0, -rows % tile))), **arrays, **parts.arrays}
     plan = Plan(kind=kind, beside=parts.beside, cpu=cpu)
     name = f"{'tables' if _by_tables(grid) else 'words'}, {len(grid.codes)} × {grid.words.shape[1]} × {grid.length}"
     shared = {"words"} if grid.words.shape[1] >= SHARED else set()
@@ -75,7 +74,7 @@ def _tables(grid: Codebooks, cpu: Instructions) -> tuple[Kind, Mapping[str, torc
     values[:, :, :words] = grid.words.astype(np.float32).swapaxes(1, 2)
     norm = np.sqrt(np.square(values.astype(np.float64)).sum(1).max(keepdims=True)).astype(np.float32).reshape(1)
     arrays = {"codes": np.concatenate(chunks), "words": values, "word_norm": norm * np.float32(1 + 1e-5)}
-    return kind, {name: tensor_of(array) for name, array in arrays.items()}, vectors
+    return kind, {name: as_torch(array) for name, array in arrays.items()}, vectors
 
 
 def _words(grid: Codebooks) -> tuple[Kind, Mapping[str, torch.Tensor], int]:
@@ -89,7 +88,7 @@ def _words(grid: Codebooks) -> tuple[Kind, Mapping[str, torch.Tensor], int]:
     )  # fmt: skip
     per_tile = codebook_words.ROWS if along else codebook_words.ROWS // length
     codes = _tiled(grid.codes, per_tile).view(np.uint8)
-    return kind, {"codes": tensor_of(codes), "words": values}, grid.codes.shape[2]
+    return kind, {"codes": as_torch(codes), "words": values}, grid.codes.shape[2]
 
 
 def _tiled(codes: Array, rows: int) -> Array:
@@ -113,4 +112,4 @@ def _words_as_kept(words: Array) -> torch.Tensor:
 
 def _narrowed(words: Array) -> torch.Tensor:
     whole, half = words.astype(np.float32), words.astype(np.float16)
-    return aligned(tensor_of(half if np.array_equal(half.astype(np.float32), whole) else whole))
+    return aligned(as_torch(half if np.array_equal(half.astype(np.float32), whole) else whole))

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
+from pytest_quantbench.engines.torch.arrays import as_torch
 from pytest_quantbench.engines.torch.kernels.cpu.lanes import Lanes, tiled, unit
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instructions, instructions
 from pytest_quantbench.engines.torch.kernels.cpu.numbers import SCALES, Numbers
 from pytest_quantbench.engines.torch.kernels.cpu.parts import parts_of, possible
 from pytest_quantbench.engines.torch.kernels.cpu.product import CpuProduct, Plan
-from pytest_quantbench.engines.torch.kernels.dense import tensor_of
 from pytest_quantbench.engines.torch.kernels.protocol import Decode, Product
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.layer import Affine, Microscaled
@@ -40,7 +40,7 @@ def product(layer: Layer, cpu: Instructions) -> CpuProduct:
     parts = parts_of(layer, rows, grid.in_features if layer.rotation is None else padded, padded)
     kind, scales = _described(grid)
     arrays = {"codes": grid.codes.view(np.int32), **scales}
-    held = {name: tensor_of(tiled(array)) for name, array in arrays.items()} | dict(parts.arrays)
+    held = {name: as_torch(tiled(array)) for name, array in arrays.items()} | dict(parts.arrays)
     numbers = {"groups": padded // grid.group, **parts.numbers}
     plan = Plan(kind=kind, beside=parts.beside, cpu=cpu)
     return CpuProduct(plan, held, numbers, _name(grid), parts.covers)
@@ -54,9 +54,8 @@ def _described(grid: Affine | Microscaled) -> tuple[Lanes, Mapping[str, Array]]:
         return Lanes(numbers=numbers, bits=grid.bits, group=grid.group, scales=scales, biased=False), {
             "scales": grid.scales
         }
-    middle = 2 ** (grid.bits - 1)
-    centred = bool(np.array_equal(grid.biases.astype(np.float32), -middle * grid.scales.astype(np.float32)))
-    numbers, kept = Numbers(middle=middle if centred else 0), {"scales": grid.scales}
+    centred = grid.is_centred
+    numbers, kept = Numbers(middle=grid.middle if centred else 0), {"scales": grid.scales}
     if not centred:
         kept["biases"] = grid.biases.astype(grid.scales.dtype)
     kind = Lanes(numbers=numbers, bits=grid.bits, group=grid.group, scales=grid.scales.dtype.name, biased=not centred)

@@ -9,6 +9,7 @@ from pytest_quantbench.quantizers.numerics.microscaled_formats import E2M1
 
 Form: TypeAlias = Literal["integers", "E2M1", "E4M3"]
 SCALES = {"float16": "i16", "bfloat16": "i16", "float32": "f32", "E8M0": "i8", "E4M3": "i8"}  # as they are stored
+SMALLEST = 0x00400000  # the bits of 2^-127, which E8M0's 0 stands for: in float32 it is below the normal numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,4 +71,7 @@ def scale_of(scales: Value, place: Value, kind: str, lanes: int) -> Value:
     wide = stored.to("i32", "zext")
     if kind == "E4M3":
         return e4m3(wide)
-    return (wide << (16 if kind == "bfloat16" else 23)).to("f32", "bitcast")
+    if kind == "bfloat16":
+        return (wide << 16).to("f32", "bitcast")
+    smallest = scales.code.number(SMALLEST, "i32", lanes)
+    return wide.below(1).either(smallest, wide << 23).to("f32", "bitcast")

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import torch
 
-from pytest_quantbench.engines.torch.kernels.cpu import machine_code, skeleton
+from pytest_quantbench.engines.torch.kernels.cpu import machine_code, tiled_job
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instructions, MachineCode
-from pytest_quantbench.engines.torch.kernels.cpu.skeleton import CALL, Beside, Grid
+from pytest_quantbench.engines.torch.kernels.cpu.tiled_job import CALL, Beside, Grid
 from pytest_quantbench.engines.torch.kernels.cpu.writing import CACHE_LINE
 from pytest_quantbench.engines.torch.kernels.protocol import Product
 
@@ -52,7 +52,7 @@ PLANS: dict[str, Plan] = {}  # those that have been made, by their keys
 def code_of(key: str) -> MachineCode:
     """The compiled kernel of a plan."""
     plan = PLANS[key]
-    return machine_code.compiled(skeleton.written(plan.kind.grid(plan.cpu), plan.beside, plan.cpu))
+    return machine_code.compiled(tiled_job.written(plan.kind.grid(plan.cpu), plan.beside, plan.cpu))
 
 
 class CpuProduct(Product):
@@ -130,6 +130,7 @@ class _Job:
         self.code, self._arrays, addresses = code_of(key), arrays, iter(arrays)
         values = [next(addresses).data_ptr() if number == ARRAY else number for number in numbers]
         self._slots = (ctypes.c_int64 * len(self.code.slots))(*([0] * VARYING), *values)
+        self.kept: tuple[torch.Tensor, ...] = ()  # what a call that is repeated reads and writes
         self.address = ctypes.addressof(self._slots)
 
     def place(self, x: torch.Tensor, y: torch.Tensor) -> None:
@@ -162,9 +163,11 @@ def _(x: torch.Tensor, arrays: list[torch.Tensor], numbers: list[int], rows: int
 
 def bind(given: tuple[Any, ...], out: torch.Tensor) -> tuple[Callable[[int], None], tuple[int]]:
     """From the operator's arguments and where its result goes: a function and what it is called with, again and again,
-    by programs whose tensors stay where they are. It holds what it reads; `given` and `out` are contiguous.
+    by programs whose tensors stay where they are. It holds what it reads and where it writes: their addresses alone
+    would not keep them. `given` and `out` are contiguous.
     """
     x, arrays, numbers, _, key = given
     job = _Job(key, arrays, numbers)
     job.place(x, out)
+    job.kept = (x, out)
     return job.again, (job.address,)

@@ -11,11 +11,12 @@ from typing import Literal, TypeAlias
 import torch
 from torch.nn import functional
 
+from pytest_quantbench.engines.torch.arrays import as_torch
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instructions, instructions
 from pytest_quantbench.engines.torch.kernels.cpu.product import CpuProduct, Plan
-from pytest_quantbench.engines.torch.kernels.cpu.skeleton import TOGETHER, Beside
+from pytest_quantbench.engines.torch.kernels.cpu.tiled_job import TOGETHER, Beside
 from pytest_quantbench.engines.torch.kernels.cpu.writing import Code, Value, Variable
-from pytest_quantbench.engines.torch.kernels.dense import decoded, tensor_of
+from pytest_quantbench.engines.torch.kernels.dense import decoded
 from pytest_quantbench.engines.torch.kernels.protocol import ALL, Decode, Product
 from pytest_quantbench.quantizers import Layer
 
@@ -97,7 +98,7 @@ def fits(layer: Layer, device: torch.device, dtype: torch.dtype) -> bool:
 
 def made(layer: Layer, decode: Decode, device: torch.device, dtype: torch.dtype) -> Product:
     """The module for this CPU; PyTorch's own where numbers do not have 16 bits."""
-    weight = tensor_of(decode())
+    weight = as_torch(decode())
     if weight.dtype not in TYPES:
         return decoded(layer, lambda: weight, device, dtype)
     return product(weight, instructions())

@@ -12,12 +12,10 @@ from typing import cast
 import torch
 
 from pytest_quantbench.engines.torch.kernels.cuda.striped_words import can_be_striped
-from pytest_quantbench.engines.torch.kernels.protocol import Decode, Kernel, Product
+from pytest_quantbench.engines.torch.kernels.protocol import VECTORS, Decode, Kernel, Product
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Layer
 from pytest_quantbench.quantizers.layer import Codebooks
-
-LENGTHS = (1, 2, 4, 8, 16)  # of vectors
 
 
 class FromGrid(Product):
@@ -30,7 +28,8 @@ Make = Callable[[Layer, torch.device, str], FromGrid]
 
 
 def _takes_codes(layer: Layer, device: torch.device, dtype: torch.dtype) -> bool:
-    return can_be_striped(layer.grid) and dtype.itemsize == 2
+    beside_columns = layer.columns is not None and (layer.sparse is not None or layer.low_rank is not None)
+    return can_be_striped(layer.grid) and dtype.itemsize == 2 and not beside_columns
 
 
 def _maker(module: str, of: str, kernel: str) -> Callable[[Layer, Decode, torch.device, torch.dtype], Product]:
@@ -50,7 +49,7 @@ def _maker(module: str, of: str, kernel: str) -> Callable[[Layer, Decode, torch.
             ) from error
         product = cast(Make, getattr(found, of))(layer, device, kernel)
         for tokens in (1, 2, 17):  # a step of decoding, of several texts, a prompt
-            product.direct(torch.zeros(tokens, product.columns, dtype=dtype, device=device))
+            product(torch.zeros(tokens, product.columns, dtype=dtype, device=device))
         return product
 
     return make
@@ -62,7 +61,7 @@ def _kernel(name: str, fits: Callable[[Layer, torch.device, torch.dtype], bool],
 
 def _takes_words(layer: Layer, device: torch.device, dtype: torch.dtype) -> bool:
     grid = layer.grid
-    if not isinstance(grid, Codebooks) or dtype.itemsize != 2 or grid.length not in LENGTHS:
+    if not isinstance(grid, Codebooks) or dtype.itemsize != 2 or grid.length not in VECTORS:
         return False
     count = int(grid.words.shape[1])
     return count & (count - 1) == 0

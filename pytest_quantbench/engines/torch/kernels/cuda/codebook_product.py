@@ -63,14 +63,10 @@ class Worded(FromGrid):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, in) → (…, out)."""
         flat = x.reshape(-1, self.columns).contiguous()
-        return self.direct(flat).reshape(*x.shape[:-1], -1)
-
-    def direct(self, x: torch.Tensor) -> torch.Tensor:
-        """(tokens, in) → (tokens, out)."""
-        return self.product(x, x.dtype)
+        return self.product(flat, x.dtype).reshape(*x.shape[:-1], -1)
 
     def product(self, x: torch.Tensor, out: torch.dtype) -> torch.Tensor:
-        """The same in another type: sums are float32 in any case."""
+        """Contiguous (tokens, in) → (tokens, out) in some type: sums are float32 in any case."""
         columns = [] if self.places is None else [self.places, self.values]
         if len(x) > 1:
             narrow, wide = [self.narrow, self.narrow_words], [self.wide, self.all_words]

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from pytest_quantbench.engines.torch.arrays import as_torch
 from pytest_quantbench.engines.torch.kernels.cuda import FromGrid
 from pytest_quantbench.engines.torch.kernels.cuda.codebook_codes import narrowed
 from pytest_quantbench.engines.torch.kernels.cuda.coded_operators import coded_matmul, coded_matvec
 from pytest_quantbench.engines.torch.kernels.cuda.jitted import matvec
 from pytest_quantbench.engines.torch.kernels.cuda.launching import next_power
 from pytest_quantbench.engines.torch.kernels.cuda.striped_words import WIDTHS, group_of, striped
-from pytest_quantbench.engines.torch.kernels.dense import tensor_of
 from pytest_quantbench.quantizers import Layer
 from pytest_quantbench.quantizers.layer import Affine, LowRank, Microscaled, Sparse, padding
 
@@ -42,9 +42,9 @@ class Coded(FromGrid):
         self.kind = _kind(grid)
         held: dict[str, torch.Tensor | None] = {
             "words": striped(grid.codes, WIDTHS[grid.bits], device),
-            "scales": tensor_of(grid.scales),
-            "biases": tensor_of(grid.biases) if isinstance(grid, Affine) and self.kind[-1] < 0 else None,
-            "factor": None if layer.scale is None else tensor_of(layer.scale.astype(np.float32)),
+            "scales": as_torch(grid.scales),
+            "biases": as_torch(grid.biases) if isinstance(grid, Affine) and self.kind[-1] < 0 else None,
+            "factor": None if layer.scale is None else as_torch(layer.scale.astype(np.float32)),
             **_of_sparse(layer.sparse, len(grid.codes)),
             **_of_low_rank(layer.low_rank),
         }
@@ -55,14 +55,10 @@ class Coded(FromGrid):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(…, in) → (…, out)."""
         flat = x.reshape(-1, self.columns).contiguous()
-        return self.direct(flat).reshape(*x.shape[:-1], -1)
-
-    def direct(self, x: torch.Tensor) -> torch.Tensor:
-        """(tokens, in) → (tokens, out)."""
-        return self.product(x, x.dtype)
+        return self.product(flat, x.dtype).reshape(*x.shape[:-1], -1)
 
     def product(self, x: torch.Tensor, out: torch.dtype) -> torch.Tensor:
-        """The same in another type: sums are float32 in any case."""
+        """Contiguous (tokens, in) → (tokens, out) in some type: sums are float32 in any case."""
         sparse = [] if self.starts is None else [self.starts, self.places, self.values]
         low_rank = [] if self.left is None else [self.left, self.right]
         grid = (self.words, self.scales, self.biases, self.factor)
@@ -82,21 +78,19 @@ def _kind(grid: Affine | Microscaled) -> list[int]:
         number = matvec.E4M3 if grid.bits == 8 else matvec.E2M1
         stored = matvec.E8M0_SCALE if grid.form.powers_of_two else matvec.E4M3_SCALE
         return [grid.bits, number, group_of(grid), stored, 0]
-    middle = 2 ** (grid.bits - 1)
-    symmetric = np.array_equal(grid.biases, -middle * grid.scales)
-    return [grid.bits, matvec.CODE, group_of(grid), matvec.PLAIN, middle if symmetric else -1]
+    return [grid.bits, matvec.CODE, group_of(grid), matvec.PLAIN, grid.middle if grid.is_centred else -1]
 
 
 def _of_sparse(sparse: Sparse | None, rows: int) -> dict[str, torch.Tensor | None]:
     """Single weights row after row, and where each row's begin."""
     if sparse is None:
         return dict.fromkeys(("starts", "places", "values"))
-    order = np.argsort(sparse.places[:, 0], kind="stable")
-    starts = np.searchsorted(sparse.places[order, 0], np.arange(rows + 1))
+    places, values = sparse.by_row()
+    starts = np.searchsorted(places[:, 0], np.arange(rows + 1))
     return {
         "starts": torch.from_numpy(starts.astype(np.int32)),
-        "places": torch.from_numpy(sparse.places[order, 1].astype(np.int32)),
-        "values": torch.from_numpy(sparse.values[order].astype(np.float32)),
+        "places": torch.from_numpy(places[:, 1].astype(np.int32)),
+        "values": torch.from_numpy(values.astype(np.float32)),
     }
 
 

@@ -1,5 +1,7 @@
 """Affine and microscaled matrices by compiled kernels, against what they stand for in numpy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from pytest_quantbench.engines.torch.kernels.cpu.codes_in_groups import fits, pr
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import PORTABLE, instructions
 from pytest_quantbench.engines.torch.kernels.cpu.product import BLOCK_BYTES
 from pytest_quantbench.quantizers.layer import Layer, PerToken
+from pytest_quantbench.quantizers.layer_matrix import matrix
 
 CPU = torch.device("cpu")
 WIDTHS = [instructions(), PORTABLE]
@@ -44,6 +47,18 @@ def test_microscaled_codes(name, cpu, rng):
     assert error(Layer(grid=noise.microscaled(rng, outs=33, ins=96, name=name)), 1, rng, cpu) < 1e-6
 
 
+@pytest.mark.parametrize("name", ["mxfp4", "mxfp8"])
+@pytest.mark.parametrize("cpu", WIDTHS, **ids)
+def test_the_smallest_scale_is_not_zero(name, cpu, rng):
+    """E8M0's 0 is 2^-127, for which float32 has no normal number."""
+    made = noise.microscaled(rng, outs=16, ins=32, name=name)
+    layer = Layer(grid=dataclasses.replace(made, scales=np.zeros_like(made.scales)))
+    found = product(layer, cpu)(torch.full((1, 32), 2.0**110))
+    expected = matrix(layer).astype(np.float64).sum(1) * 2.0**110
+    assert np.abs(expected).max() > 1e-6
+    np.testing.assert_allclose(found[0].numpy(), expected, rtol=1e-5, atol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["mxfp4", "mxfp8", "nvfp4"])
 @pytest.mark.parametrize("cpu", WIDTHS, **ids)
 def test_every_microscaled_code_is_the_number_that_it_stands_for(name, cpu):
@@ -53,8 +68,6 @@ def test_every_microscaled_code_is_the_number_that_it_stands_for(name, cpu):
     codes[:, 0] = np.arange(256) if made.bits == 8 else np.arange(256) % 16
     if made.bits == 8:
         codes[[127, 255], 0] = 0  # NaN, which is never written
-    from pytest_quantbench.quantizers.layer_matrix import matrix
-
     layer = Layer(grid=type(made)(codes=codes.view(np.uint32), scales=made.scales, form=made.form, in_features=32))
     first = np.zeros((1, 32), np.float32)
     first[0, 0] = 1

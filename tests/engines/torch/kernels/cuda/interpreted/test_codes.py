@@ -56,12 +56,12 @@ def test_nothing_is_read_behind_the_scales():
     assert distance(product.product(x, torch.float32), expected(Layer(grid=grid), x)) < LIMIT / 100
 
 
-@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("tokens", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_single_scale_for_a_row_of_any_length(tokens):
     agrees(Layer(grid=affine(8, 3, 108, 108)), tokens)
 
 
-@pytest.mark.parametrize("tokens", [1, 3])
+@pytest.mark.parametrize("tokens", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_codes_that_count_from_the_middle_need_no_biases(tokens):
     layer = Layer(grid=affine(4, 5, 128, 32, symmetric=True))
     assert Coded(layer, CPU, "codes").biases is None
