@@ -249,6 +249,7 @@ class NumpyEngine:
     name, packages, version, backend = "numpy", ("numpy",), "numpy 1", "cpu"
     can = frozenset({"walk", "calibrate", "resident"})
     activations, judges_speed, paths_are_mlx_lms = "float32", False, False
+    threads, device_name = 1, ""
     opens, walks, residents = Opened, NumpyWalk, Resident
 
     def __init__(self, *, activations="float32"):
@@ -303,6 +304,9 @@ class NumpyEngine:
         numbers, began = np.ones(held // 8), time.perf_counter()
         numbers.sum()
         return numbers.nbytes / (time.perf_counter() - began)
+
+    def free_bytes(self):
+        return 2**33
 
     def release(self):
         pass

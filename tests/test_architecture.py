@@ -31,7 +31,6 @@ SHORT = {
     "engines/routers.py": "what each engine asks of the modules of its own library",
     "engines/mlx/positions.py": "what a module of mlx-lm's cannot do, beside what every engine asks of a config",
     "engines/mlx/walk_trial.py": "what one engine brings to the trial that all have",
-    "engines/torch/cuda_step.py": "what is done on one kind of device, beside what a step is",
     "engines/torch/rope_check.py": "what the modules of one library turn by, beside the definitions",
     "engines/torch/rules.py": "what walks and resident models do alike to the inputs of a layer",
     "engines/torch/walk_trial.py": "what one engine brings to the trial that all have",

@@ -5,11 +5,9 @@ from typing import Any, TypeVar
 from pytest_quantbench.bench.artifacts import Artifacts
 from pytest_quantbench.bench.inputs import Inputs
 from pytest_quantbench.bench.target import Target
-from pytest_quantbench.engines.machine import memory_bytes
 from pytest_quantbench.measures import ResidentMeasure, Trial
 
 S = TypeVar("S")
-MEMORY_SHARE = 0.7  # of physical memory that two resident models may take together
 
 
 class Timings:
@@ -20,7 +18,7 @@ class Timings:
         self._trials: dict[tuple[Target, str], Trial[Any]] = {}
 
     def trial(self, target: Target, measure: ResidentMeasure[S]) -> Trial[S]:
-        """One target's; the reference is run beside it where speed is judged and both models fit in memory.
+        """One target's; the reference is run beside it where speed is judged, if it fits in memory.
 
         Raises ModelError for a model that cannot be measured so.
         """
@@ -37,8 +35,7 @@ class Timings:
         paired = target.paired
         if paired is None or not self._inputs.engine.judges_speed:
             return None
-        together = sum(self._artifacts.of(each).manifest.stored_bytes for each in (target, paired))
-        return paired if together < MEMORY_SHARE * memory_bytes() else None
+        return paired
 
     def measured(self, target: Target, measure: ResidentMeasure[S], items: int | None) -> S:
         """The samples of so many items; those that are left are done now, and the model is let go."""

@@ -16,6 +16,12 @@ DESCRIPTION = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which engine."""
     parser.add_argument("engine", help="mlx, torch, a registered name, or package.module:Class")
+    parser.add_argument(
+        "--activations",
+        default="float32",
+        choices=("float32", "bfloat16"),
+        help="that it is made with; in bfloat16 its walks may be further from the forward pass (default float32)",
+    )
 
 
 def run(chosen: argparse.Namespace) -> int:
@@ -23,7 +29,7 @@ def run(chosen: argparse.Namespace) -> int:
     from pytest_quantbench import engines
     from pytest_quantbench.workbench.engine_conformance import findings
 
-    engine, failed, left_out = engines.get(chosen.engine), 0, 0
+    engine, failed, left_out = engines.get(chosen.engine, chosen.activations), 0, 0
     for found in findings(engine):
         failed, left_out = failed + (found.problem is not None), left_out + (found.lacks is not None)
         print(f"{_word(found.problem, found.lacks)} {found.name}: {found.problem or found.demands}")

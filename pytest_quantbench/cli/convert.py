@@ -6,12 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from pytest_quantbench.catalog.settings import default_engine
 from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.plugin import engine_choice
 from pytest_quantbench.plugin import option_values as values
 
 if TYPE_CHECKING:
+    from pytest_quantbench.catalog.settings import Settings
+    from pytest_quantbench.compress.artifact import Artifact
     from pytest_quantbench.compress.exports.protocol import Written
+    from pytest_quantbench.engines.protocol import Activations
 
 HELP = "write a model at a recipe as MLX, GGUF or decoded safetensors"
 DESCRIPTION = (
@@ -40,6 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--engine", metavar="auto|mlx|torch|NAME", help="what compresses it (default auto; mlx where MLX is to read it)"
     )
+    parser.add_argument(
+        "--activations", choices=("float32", "bfloat16"), help="in which a model is walked for calibration (float32)"
+    )
     parser.add_argument("--offline", action="store_true", help="fetch nothing")
 
 
@@ -67,8 +73,10 @@ def _export(chosen: argparse.Namespace) -> "tuple[str, Written]":
     from pytest_quantbench.compress.exports.beside import card_of, new_directory
     from pytest_quantbench.compress.exports.protocol import Job
 
+    engine, activations = _engine(chosen)
     settings = Settings(
-        engine=_engine(chosen),
+        engine=engine,
+        activations=activations,
         offline=chosen.offline,
         seed=_read("--seed", chosen.seed, values.seed),
         calibration=chosen.calibration and _read("--calibration", chosen.calibration, values.calibration),
@@ -88,16 +96,39 @@ def _export(chosen: argparse.Namespace) -> "tuple[str, Written]":
         written = exporter.write(job, directory)
         card_of(job, written, exporter.use).write(written, directory)
     weights = job.artifact.manifest.bf16_bytes // 2
+    if told := _not_judged(chosen, cell.artifact, settings):
+        print(told)
     bits, judged = (8 * size / weights for size in (written.stored_bytes, job.artifact.manifest.stored_bytes))
     beyond = f", where the recipe takes {judged:.2f}" if bits > MORE_THAN_ASKED * judged else ""
     return f"{cell.id} as {exporter.name}, {bits:.2f} bits per weight{beyond}", written
 
 
-def _engine(chosen: argparse.Namespace) -> str:
-    """The engine that was asked for; for MLX's form MLX's own, whose names of parameters that form has."""
-    if chosen.engine is not None:
-        return _read("--engine", chosen.engine, values.engine)
-    return "mlx" if (chosen.to or "mlx") == "mlx" else default_engine()
+def _engine(chosen: argparse.Namespace) -> "tuple[str, Activations]":
+    """The engine and the activations that were asked for, as a gate in this folder has them; for MLX's form MLX's own,
+    whose names of parameters that form has.
+    """
+    named = None if chosen.engine is None else _read("--engine", chosen.engine, values.engine)
+    if named is None and (chosen.to or "mlx") == "mlx":
+        named = "mlx"
+    return engine_choice.of_command(named, chosen.activations)
+
+
+def _not_judged(chosen: argparse.Namespace, artifact: "Artifact", settings: "Settings") -> str:
+    """That a gate in this folder judges other weights than are written: those that another engine compressed, on a
+    calibration that it walked; empty where it judges these, or where every engine makes the same.
+    """
+    from pytest_quantbench import engines
+
+    gate = engine_choice.of_command(None, None)
+    own = engines.chosen(settings.engine, settings.activations)
+    judged = engines.chosen(*gate)
+    if not artifact.manifest.calibration or (own, settings.activations) == (judged, gate[1]):
+        return ""
+    return (
+        f"These weights were compressed by {own}, whose calibration differs in its last bits from that of {judged}, by "
+        f"which a gate in this folder judges: no gate has seen them. --engine {own} --activations "
+        f"{settings.activations} judges them."
+    )
 
 
 def _decode(chosen: argparse.Namespace) -> "tuple[str, Written]":

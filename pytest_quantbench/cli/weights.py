@@ -2,10 +2,16 @@
 
 import argparse
 import itertools
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.plugin import engine_choice
 from pytest_quantbench.record import folder
+
+if TYPE_CHECKING:
+    from pytest_quantbench.workbench.matrices import Case
 
 HELP = "compare quantizers on the same matrices"
 DESCRIPTION = "On synthetic matrices, or on those of a model."
@@ -21,18 +27,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", help="text that the model's layers see (default: c4, or what the model itself writes)"
     )
+    parser.add_argument("--engine", metavar="auto|mlx|torch|NAME", help="what runs the model (default auto)")
+    parser.add_argument(
+        "--activations", choices=("float32", "bfloat16"), help="in which the model is walked (default float32)"
+    )
     parser.add_argument("--results", type=Path, default=Path("results"), help="where the files go")
 
 
 def run(chosen: argparse.Namespace) -> int:
     """Print a line for every method on every matrix, and keep the figures."""
+    from pytest_quantbench import engines
     from pytest_quantbench.workbench import codec_report, matrices, side_by_side
 
     folder.check_writable(chosen.results)
     if any(size < 2 for size in chosen.size or ()):
         raise QuantbenchError(f"--size {min(chosen.size)}: give a number of at least 2.")
     sizes = tuple(chosen.size or ((64, 1024) if chosen.model is None else ()))
-    own = [] if chosen.model is None else side_by_side.model_cases(chosen.model, chosen.calibration)
+    own: Iterable[Case] = []
+    if chosen.model is not None:
+        engine = engines.get(*engine_choice.of_command(chosen.engine, chosen.activations))
+        own = side_by_side.model_cases(chosen.model, chosen.calibration, engine=engine)
     figures = []
     for case in itertools.chain(matrices.synthetic(sizes), own):  # one at a time: a model's Hessians are large
         for name, width, quantizer in side_by_side.methods(chosen.method):

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from pytest_quantbench.engines.machine import available_bytes
+
 LEAST_BYTES, MOST_BYTES = 2**20, 2**28  # read at once: what a model reads, but no more than tells memory from caches
 SECONDS = 0.05  # of reading: longer than a system lets one program run before it looks for another
 CHOSEN = (  # how configs call the number of experts that a token goes through
@@ -32,16 +34,17 @@ def rate(read: Callable[[], object], read_bytes: int) -> float:
     return reads * read_bytes / seconds
 
 
-def size(held: int, most: int = MOST_BYTES) -> int:
-    """How many bytes are read at once for a model of so many, in whole numbers of 8 bytes. A small model stays in
-    caches, which are read faster than memory: it is held against them.
+def size(held: int, most: int, free: int) -> int:
+    """How many bytes are read at once for a model of so many, in whole numbers of 8 bytes: no more than half of what is
+    free, beside a model that may fill the memory. A small model stays in caches, which are read faster than memory: it
+    is held against them.
     """
-    return min(max(held, LEAST_BYTES), most) // 8 * 8
+    return max(min(max(held, LEAST_BYTES), most, free // 2), 8) // 8 * 8
 
 
 def on_one_thread(held: int) -> float:
     """Bytes per second that one thread reads of so many: numpy's largest number of an array."""
-    numbers = np.ones(size(held) // 4, np.float32)
+    numbers = np.ones(size(held, MOST_BYTES, available_bytes()) // 4, np.float32)
     return rate(numbers.max, numbers.nbytes)
 
 

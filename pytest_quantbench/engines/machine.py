@@ -13,6 +13,7 @@ from pytest_quantbench.engines.protocol import Backend, Engine
 
 PACKAGES = ("lm-eval", "transformers", "tokenizers", "datasets", "numpy", "scipy")  # besides the engine's own
 
+MEMORY = Path("/proc/meminfo")
 LIBRARIES = {"mlx": "MLX", "torch": "PyTorch"}  # by the engine's name
 
 
@@ -29,6 +30,8 @@ class Machine:
     engine: str = "mlx"  # records up to schema 6 do not say it: there was no other
     activations: str = "float32"  # of walks
     judges_speed: bool | None = None  # whether T1 is judged here; null: not known
+    threads: int | None = None  # of the CPU that the engine computes on; null: an accelerator, or not known
+    device: str = ""  # the accelerator's name; empty: a CPU
 
     @property
     def runs_on(self) -> str:
@@ -50,6 +53,8 @@ def describe(engine: Engine) -> Machine:
         engine=engine.name,
         activations=engine.activations,
         judges_speed=engine.judges_speed,
+        threads=engine.threads,
+        device=engine.device_name,
     )
 
 
@@ -62,6 +67,15 @@ def versions(engine: Engine) -> dict[str, str]:
 def memory_bytes() -> int:
     """Physical memory in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def available_bytes() -> int:
+    """What the system can give to programs without swapping, as Linux tells (proc(5), MemAvailable); elsewhere all
+    physical memory.
+    """
+    lines = MEMORY.read_text().splitlines() if MEMORY.exists() else []
+    told = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
+    return 1024 * int(told[0]) if told else memory_bytes()
 
 
 @cache

@@ -179,6 +179,14 @@ class Engine(Decoder, Protocol):
         """In what walks compute."""
 
     @property
+    def threads(self) -> int | None:
+        """On how many threads of a CPU it computes; None where an accelerator does, and where it cannot tell."""
+
+    @property
+    def device_name(self) -> str:
+        """What the accelerator is called by its driver; empty on a CPU."""
+
+    @property
     def judges_speed(self) -> bool:
         """Whether its timings here are those of kernels that people deploy, and T1 is judged; else it is shown only."""
 
@@ -229,6 +237,9 @@ class Engine(Decoder, Protocol):
 
     def read_bytes_per_second(self, held: int) -> float:
         """How fast what runs resident models reads so many bytes of memory again and again, beside what else runs."""
+
+    def free_bytes(self) -> int:
+        """The memory that is left for models where it holds them."""
 
     def release(self) -> None:
         """Give back memory that is held for reuse."""

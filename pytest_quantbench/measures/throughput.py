@@ -25,6 +25,7 @@ from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
 from pytest_quantbench.progress import Steps
 
 PROBE_SIDE, PROBES = 512, 5
+MEMORY_SHARE = 0.7  # of the memory that is left, which a reference may take beside a loaded model
 TABLE = re.compile(r"(.*\.)?(wpe|(embed_)?positions?(_embeddings?)?|pos_emb(ed|edding|eddings)?)\.weight")
 
 
@@ -32,7 +33,8 @@ TABLE = re.compile(r"(.*\.)?(wpe|(embed_)?positions?(_embeddings?)?|pos_emb(ed|e
 class Session(Trial[ThroughputSamples]):
     """T1 in progress: the caller decides when each run happens, so that a benchmark fixture can time it.
 
-    With a `reference`, `run_reference` runs the same prompt on the reference model just before, for pairing.
+    With a `reference`, `run_reference` runs the same prompt on the reference model just before, for pairing, if there
+    is memory for it beside the loaded model: what the engine says is free then, whatever runs decoded.
     """
 
     engine: Engine
@@ -50,10 +52,12 @@ class Session(Trial[ThroughputSamples]):
     _load_seconds: float = 0.0
     _warm_up: Run | None = None
     _first_probe: float = 0.0
+    _peak_bytes: int = 0
+    _process_peak: process_memory.ProcessPeak | None = None
+    _is_beside: bool | None = None  # whether the reference is loaded too; decided once
     _read_rates: list[float] = field(default_factory=list)
     _reference_read_rates: list[float] = field(default_factory=list)
     _steps: Steps | None = None
-    _since: process_memory.Since = "process"
 
     @property
     def rounds(self) -> int:
@@ -72,17 +76,26 @@ class Session(Trial[ThroughputSamples]):
         self._refuse_too_long()
         self._first_probe = self._first_probe or self._probe()  # models may be loaded more than once
         self.engine.reset_peak()
-        self._since = process_memory.lower_mark()
+        since = process_memory.lower_mark()
         began = time.perf_counter()
         self._loaded = self.engine.load(self.artifact, "timed")
         self._load_seconds = time.perf_counter() - began
         self._warm_up = self._generate(self._loaded, 0)
+        self._peak_bytes, self._process_peak = self.engine.peak_bytes(), process_memory.peak(since)
         self._read()
-        if self.reference is not None:
-            self._reference_loaded = self.engine.load(self.reference, "timed")
-            self._generate(self._reference_loaded, 0)
+        self._load_reference()
         self._steps = Steps(f"T1 of {self.artifact.recipe_id}", "run", self.rounds)
         self._steps.begin()
+
+    def _load_reference(self) -> None:
+        """Beside the model, where there is one and memory for it."""
+        if self.reference is None:
+            return
+        if self._is_beside is None:
+            self._is_beside = self.reference.manifest.stored_bytes < MEMORY_SHARE * self.engine.free_bytes()
+        if self._is_beside:
+            self._reference_loaded = self.engine.load(self.reference, "timed")
+            self._generate(self._reference_loaded, 0)
 
     def _refuse_too_long(self) -> None:
         """Raise ModelError where a generation would go beyond a table of learned positions."""
@@ -127,8 +140,7 @@ class Session(Trial[ThroughputSamples]):
             self.run()
         assert self._loaded is not None
         assert self._warm_up is not None
-        peak, loaded = self.engine.peak_bytes(), self._loaded
-        process_peak, told = process_memory.peak(self._since), accelerator(self.engine.backend)
+        loaded, told = self._loaded, accelerator(self.engine.backend)
         read, kernels, step = loaded.bytes_per_token, dict(loaded.kernels), loaded.step
         beside = None if self._reference_loaded is None else self._reference_loaded.bytes_per_token
         self._read()
@@ -139,10 +151,10 @@ class Session(Trial[ThroughputSamples]):
             reference_runs=tuple(self.reference_done),
             probes_per_second=(self._first_probe, self._probe()),
             load_seconds=self._load_seconds,
-            peak_bytes=peak,
+            peak_bytes=self._peak_bytes,
             activations=loaded.activations,
             dense_layers=loaded.dense_layers,
-            process_peak=process_peak,
+            process_peak=self._process_peak,
             accelerator=told,
             bytes_per_token=read,
             kernels=kernels,

@@ -7,7 +7,7 @@ library and pytest only, and what listens to a session is registered when the fi
 import pytest
 
 from pytest_quantbench.plugin import fixtures
-from pytest_quantbench.plugin.option_names import PREFIX, add_options, given
+from pytest_quantbench.plugin.option_names import PREFIX, SHORT_OPTIONS, add_options, given
 from pytest_quantbench.plugin.options import MARKERS
 
 
@@ -32,6 +32,17 @@ def pytest_configure(config: pytest.Config) -> None:
         from pytest_quantbench.plugin.run import run_of
 
         run_of(config)
+    elif config.pluginmanager.hasplugin(SHORT_OPTIONS) or _names_an_engine(config):  # else each file tells
+        from pytest_quantbench.plugin import engine_choice
+
+        engine_choice.check(config)
+
+
+def _names_an_engine(config: pytest.Config) -> bool:
+    """Whether the project that is tested may say which engine is meant; its file is not understood here."""
+    pyproject = config.rootpath / "pyproject.toml"
+    text = pyproject.read_bytes() if pyproject.is_file() else b""
+    return b"tool.quantbench" in text and (b"engine" in text or b"activations" in text)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from pytest_quantbench import engines, progress, quantizers
+from pytest_quantbench import progress, quantizers
 from pytest_quantbench.catalog.criteria import Overrides, limit_key
 from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
@@ -20,7 +20,7 @@ from pytest_quantbench.catalog.prices import price_of
 from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError, unknown
-from pytest_quantbench.plugin import option_values, pyproject_table, tracking
+from pytest_quantbench.plugin import engine_choice, option_values, pyproject_table, tracking
 from pytest_quantbench.plugin.option_names import as_typed, given, settings_given
 from pytest_quantbench.plugin.pyproject_table import SECTION
 from pytest_quantbench.plugin.suite import typed_command
@@ -166,9 +166,9 @@ def _overrides(told: Mapping[str, Any], table: Mapping[str, Any]) -> Overrides:
 def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], models: Mapping[str, Model]) -> Settings:
     """What options say, else the defaults; `table` lies in `folder`."""
     told = given(config)
-    chosen = pyproject_table.session_defaults(table) | settings_given(config)
+    engine, activations = engine_choice.choice(told, table)
+    chosen = settings_given(config) | {"engine": engine, "activations": activations}
     settings = Settings(**chosen, criteria=_overrides(told, table), command=typed_command(config))
-    engines.chosen(settings.engine, settings.activations)  # refused now, and not when the first model is opened
     option_values.check_windows(settings)
     if "max-tokens" in told:
         option_values.check_growth(settings)

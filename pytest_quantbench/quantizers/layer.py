@@ -39,6 +39,16 @@ class Affine:
         """How many weights of a row share a scale and a bias."""
         return int(self.codes.shape[1] * 32 // self.bits // self.scales.shape[1])
 
+    @property
+    def middle(self) -> int:
+        """The code in the middle of all."""
+        return int(2 ** (self.bits - 1))
+
+    @property
+    def is_centred(self) -> bool:
+        """Whether biases put zero in the middle of the codes: they tell nothing then that scales do not."""
+        return np.array_equal(self.biases.astype(np.float32), -self.middle * self.scales.astype(np.float32))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Microscaled:
@@ -115,6 +125,11 @@ class Sparse:
 
     places: NDArray[np.int32]  # (count, 2): row and column
     values: Array  # (count,)
+
+    def by_row(self) -> tuple[NDArray[np.int32], Array]:
+        """Places and values, row after row."""
+        order = np.argsort(self.places[:, 0], kind="stable")
+        return self.places[order], self.values[order]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,14 @@ MISSING = "the new run has not measured it: run that cell again with it."
 NOT_IN_BASE = "the base has not measured it: run that cell again with it, to have it compared."
 LOST = "the raw samples of {} are not there, or not those that its record was written with. Run that cell again."
 
+OF_TIMINGS = {  # of a machine, what timings depend on beside its engine
+    "chip": "chips",
+    "cores": "numbers of cores",
+    "memory_gb": "amounts of memory in GB",
+    "threads": "numbers of threads",
+    "device": "accelerators",
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
@@ -105,7 +113,7 @@ def other_machine(base: Record, new: Record) -> str:
         return why
     assert base.machine is not None
     assert new.machine is not None
-    for name, what in (("chip", "chips"), ("cores", "numbers of cores"), ("memory_gb", "amounts of memory in GB")):
+    for name, what in OF_TIMINGS.items():
         values = getattr(base.machine, name), getattr(new.machine, name)
         if values[0] != values[1]:
             return f"they ran on machines with different {what} ({values[0]}, {values[1]}): time both on one machine."

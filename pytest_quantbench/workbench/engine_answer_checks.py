@@ -1,5 +1,6 @@
 """What an engine has to keep to in what it says of logits, and in what a model in memory writes."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -17,6 +18,7 @@ from pytest_quantbench.workbench.engine_models import VOCABULARY, Given, SmallMo
 from pytest_quantbench.workbench.trials import demand
 
 LIMIT_NATS = 1e-4
+LOSS_NATS: Mapping[str, float] = {"float32": LIMIT_NATS, "bfloat16": 1.5}  # by the activations, as of a walk
 LARGE = 2600  # tokens, of which distributions are not kept whole
 MARGIN = 0.02  # logits by which the likeliest token leads, so that float32 cannot choose another
 WRITTEN = 6  # tokens
@@ -37,26 +39,26 @@ def logits_say_what_they_mean(engine: Engine, models: SmallModels) -> None:
             found.append(walk.logits(1, slice(None)))
             host.append(HostLogits(model.reference().logits(batches[1].tokens[0]).astype(np.float32)))
         tokens = np.random.default_rng(0).integers(0, vocabulary, len(host[0]))
-        _demand_near(found[0].nll(tokens), host[0].nll(tokens), "the loss")
+        _demand_near(found[0].nll(tokens), host[0].nll(tokens), "the loss", LOSS_NATS[engine.activations])
         same = np.array_equal(found[0].likeliest(), host[0].likeliest())
         demand(same, "the likeliest tokens are not those of the logits")
-        _demand_kept(found[0], host[0])
+        _demand_kept(found[0], host[0], LOSS_NATS[engine.activations])
         for kept in (host[0].compact(0), found[0].compact(0)):
             divergences, expected = found[1].against(kept), host[1].against(host[0].compact(0))
             near = np.abs(divergences.kl_nats - expected.kl_nats)
-            allowed = 10 * LIMIT_NATS + 6 * (expected.error_nats + divergences.error_nats)
+            allowed = 10 * LOSS_NATS[engine.activations] + 6 * (expected.error_nats + divergences.error_nats)
             demand((near <= allowed).all(), f"a divergence is off by {near.max():.2g} nats")
             same = np.array_equal(divergences.same_top, expected.same_top)
             demand(same, "`same_top` is not whether the likeliest token is the same")
 
 
-def _demand_kept(found: Logits, host: HostLogits) -> None:
+def _demand_kept(found: Logits, host: HostLogits, limit: float) -> None:
     """What is kept of a distribution adds up to one, and its log-probabilities are the logits'."""
     kept, log_sums = found.compact(0), host.log_sums
     columns = kept.tokens if kept.tokens.size else np.tile(np.arange(VOCABULARY), (len(log_sums), 1))
     for place in range(0, columns.shape[1], 97):
         expected = -host.nll(columns[:, place].astype(np.int64))
-        _demand_near(kept.log_probabilities[:, place], expected, "a log-probability that is kept")
+        _demand_near(kept.log_probabilities[:, place], expected, "a log-probability that is kept", limit)
     certain = np.arange(columns.shape[1]) < kept.certain[:, None].astype(np.int64)
     mass = np.where(certain, np.exp(kept.log_probabilities.astype(np.float64)), 0).sum(-1) + kept.rest
     demand(np.abs(mass - 1).max() < 1e-4, f"kept distributions have a mass of {mass.max():.5f} at most, not 1")
@@ -150,6 +152,6 @@ def _clear_prompt(model: SmallModel) -> tuple[list[int], tuple[int, ...]]:
     raise AssertionError("no prompt of a hundred has answers that are clear: the models of the checks have changed")
 
 
-def _demand_near(found: Any, expected: Any, what: str) -> None:
+def _demand_near(found: Any, expected: Any, what: str, limit: float = LIMIT_NATS) -> None:
     away = np.abs(np.asarray(found, np.float64) - expected).max()
-    demand(away <= LIMIT_NATS, f"{what} is off by {away:.2g} nats, more than {LIMIT_NATS:g}")
+    demand(away <= limit, f"{what} is off by {away:.2g} nats, more than {limit:g}")

@@ -1,7 +1,7 @@
 """What an engine has to keep to as it opens a checkpoint, decodes, shows inputs, and refuses what it cannot use."""
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from pytest_quantbench.workbench.side_by_side import methods
 from pytest_quantbench.workbench.trials import demand, encode, gaussian
 
 CLOSE = 1e-4  # relative to the largest value, in float32
+SHOWN: Mapping[str, float] = {"float32": CLOSE, "bfloat16": 3e-2}  # the same of inputs, by the activations
 UP = "model.layers.1.mlp.up_proj.weight"
 MOST_RATE = 1e14  # bytes per second: more than ten times what any device reads
 ALL_ABILITIES = frozenset({"walk", "calibrate", "resident"})
@@ -86,7 +87,7 @@ def shows_the_inputs(engine: Engine, models: SmallModels) -> None:
         path, source = parameter.path.removesuffix(".weight"), weights.opened.origin(parameter.path).sources[0]
         found = moments.of(path)
         demand(found is not None, f"the inputs of {path} are not shown")
-        _demand_close(found, expected[source], f"the second moments of the inputs of {path}")
+        _demand_close(found, expected[source], f"the second moments of the inputs of {path}", SHOWN[engine.activations])
     plain = engine.walk([weights])
     plain.run(batches, "")
     tokens = np.zeros(9, np.int64)
@@ -183,9 +184,9 @@ def measures_itself(engine: Engine, models: SmallModels) -> None:
     engine.release()
 
 
-def _demand_close(found: Rows | None, expected: Rows, what: str) -> None:
+def _demand_close(found: Rows | None, expected: Rows, what: str, close: float = CLOSE) -> None:
     shape = None if found is None else found.shape
     demand(shape == expected.shape, f"{what} has shape {shape}, not {expected.shape}")
     assert found is not None
-    error, limit = np.abs(found - expected).max(), CLOSE * np.abs(expected).max() + 1e-7
+    error, limit = np.abs(found - expected).max(), close * np.abs(expected).max() + 1e-7
     demand(error <= limit, f"{what} differs by {error:.2e}, more than {limit:.2e}")

@@ -20,6 +20,7 @@ from pytest_quantbench.compress.assignment import plan
 from pytest_quantbench.compress.calibration import LayerInputs
 from pytest_quantbench.compress.calibration_text import SELF, Writer, calibration_set
 from pytest_quantbench.compress.pipeline import reference
+from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.errors import ComparisonError, QuantbenchError
 from pytest_quantbench.measures.weights import cosine, snr_db
 from pytest_quantbench.quantizers import Array, Arrays, Quantizer
@@ -142,14 +143,16 @@ def _encode(quantizer: Quantizer, weight: Array, case: Case, seed: int) -> tuple
     return arrays, seconds, peak
 
 
-def model_cases(directory: Path, calibration: str | None, sequences: int = 16) -> Iterator[Case]:
+def model_cases(
+    directory: Path, calibration: str | None, sequences: int = 16, engine: Engine | None = None
+) -> Iterator[Case]:
     """Every matrix that would be encoded of a model's decoder layers, with the inputs that it gets in the original
     model, layer by layer.
 
     `calibration` is the text that it sees: a file, a corpus or `self`; None: its own in the catalogue, or
-    C4, or what the model itself writes.
+    C4, or what the model itself writes. `engine`: what walks it; None: the one that is faster here.
     """
-    engine, tokenizer, cache = engines.get(), load_tokenizer(directory), default_cache()
+    engine, tokenizer, cache = engine or engines.get(), load_tokenizer(directory), default_cache()
     opened = engine.open(Checkpoint(directory))
     source = reference(opened, REFERENCE, cache)
     writer = Writer(

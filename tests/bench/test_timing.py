@@ -91,3 +91,13 @@ def test_what_an_earlier_session_took_is_not_loaded_again(open_subject):
     echo, later = Echo(), open_subject()
     np.testing.assert_array_equal(later.cell("int4-rtn").samples(echo).tokens, before.tokens)
     assert (echo.log, later.reused[0]) == ([], f"T5 of {later.model.name}-int4-rtn")
+
+
+@pytest.mark.parametrize(("what", "other"), [("threads", 64), ("device_name", "another card")])
+def test_what_was_timed_on_other_threads_or_another_card_is_timed_anew(open_subject, monkeypatch, what, other):
+    open_subject().cell("int4-rtn").samples(Echo())
+    echo, later = Echo(), open_subject()
+    monkeypatch.setattr(type(later.inputs.engine), what, other)
+    later.cell("int4-rtn").samples(echo)
+    assert echo.log == ["load int4-rtn", "load bf16"]
+    assert later.reused == []

@@ -89,3 +89,24 @@ def test_without_a_recipe_what_cannot_be_read_is_one_sentence(tmp_path, output, 
     assert main(["convert", *given, "--output", str(output)]) == 2
     assert capsys.readouterr().err.startswith(f"quantbench: {told.format(empty)}")
     assert not output.exists()
+
+
+@pytest.mark.slow
+def test_weights_that_no_gate_judges_are_told(output, capsys, monkeypatch):
+    """MLX's form is compressed by MLX; where a gate takes another engine, its calibration is another."""
+    pytest.importorskip("torch")
+    monkeypatch.setenv("QUANTBENCH_ENGINE", "torch")
+    calibrated = ["convert", "Tiny", "--recipe", "int4-gptq", "--calibration", "tiny-train", "--output"]
+    assert main([*calibrated, str(output)]) == 0
+    assert "compressed by mlx, whose calibration differs in its last bits from that of torch" in capsys.readouterr().out
+    monkeypatch.setenv("QUANTBENCH_ENGINE", "mlx")
+    assert main([*calibrated, f"{output}-2"]) == 0
+    assert "no gate has seen them" not in capsys.readouterr().out
+
+
+def test_the_engine_of_a_project_compresses(output, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("QUANTBENCH_ENGINE", raising=False)
+    (tmp_path / "pyproject.toml").write_text('[tool.quantbench]\nengine = "jax"')
+    monkeypatch.chdir(tmp_path)
+    assert main(["convert", "Tiny", "--recipe", "int4-rtn", "--to", "hf", "--output", str(output)]) == 2
+    assert "[tool.quantbench] engine = 'jax': Unknown engine" in capsys.readouterr().err

@@ -15,7 +15,7 @@ class FakeEngine:
     """
 
     name, can, packages, backend = "fake", frozenset({"walk"}), (), "cpu"
-    activations, judges_speed = "float32", False
+    activations, judges_speed, threads, device_name = "float32", False, 1, ""
 
     def __init__(self, vocabulary, rows=()):
         self.vocabulary, self.rows, self.batches = vocabulary, dict(rows), ()

@@ -261,7 +261,7 @@ def test_an_engine_that_only_walks_needs_nothing_of_whole_models():
     ("name", "why"),
     [
         ("engines.test_finding_engines:Lacking", "is no engine: it lacks name, can, packages"),
-        ("engines.test_finding_engines:Partial", "it lacks open, outputs, .*read_bytes_per_second, release, decode"),
+        ("engines.test_finding_engines:Partial", "it lacks open, outputs, .*free_bytes, release, decode"),
         ("engines.test_finding_engines:ABSENT", "is no engine: it is a Member, not a class"),
         ("engines.test_finding_engines:Nobody", "cannot be imported: .*Nobody"),
         ("nobodys_package:Class", "cannot be imported: No module named 'nobodys_package'"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_quantbench.judge.roofline import BY_OVERHEAD
 from pytest_quantbench.record import folder
 
 pytestmark = pytest.mark.slow
@@ -50,7 +51,7 @@ def test_the_main_job_needs_one_library(run, tmp_path, engine):
     results = ("--results", str(tmp_path / "results"), "-p", "no:cacheprovider")
     recipes = ("--recipe", "int4-gptq", "--recipe", "int4-rtn")
     done = run(engine, "-m", "pytest", "benches", "-k", "Tiny", "--runs", "1", "--fixed", *recipes, *results)
-    assert done.returncode in (0, 1), done.stdout + done.stderr  # speed may fail, on a busy machine
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "Error" not in done.stdout, done.stdout
     assert f"run by {'PyTorch' if engine == 'torch' else 'MLX'}" in done.stdout
     records = folder.read_all(tmp_path / "results")
@@ -58,6 +59,9 @@ def test_the_main_job_needs_one_library(run, tmp_path, engine):
     for record in records:
         assert record.machine.engine == engine
         assert None not in (record.throughput, record.perplexity, record.accuracy)
+        for verdict in record.verdicts:
+            if verdict.metric == "throughput_ratio" and engine == "torch":  # Tiny is overhead; other load may blur that
+                assert verdict.not_judged == BY_OVERHEAD or verdict.outcome == "undecided", verdict
 
 
 @needs_torch

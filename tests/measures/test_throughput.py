@@ -114,3 +114,36 @@ def test_runs_after_the_samples_were_taken_load_the_model_again(small_model, tmp
     started.let_go()
     assert len(samples.runs) == 5
     assert again.prompt == samples.runs[0].prompt
+
+
+def test_the_reference_runs_beside_where_the_engine_has_memory_for_it(small_model, tmp_path, monkeypatch):
+    """Asked once the model is loaded, so that what of it runs decoded counts; what was decided stays."""
+    directory = small_model()
+    reference = artifact_of(directory, tmp_path, "bf16")
+    free = int(reference.manifest.stored_bytes / throughput.MEMORY_SHARE)
+    engine = engines.get()
+    for left, is_beside in ((free - 1000, False), (free + 1000, True)):
+        started = session(directory, tmp_path, engine=engine, runs=1, reference=reference)
+        monkeypatch.setattr(type(engine), "free_bytes", lambda self, of=started, left=left: left if of._loaded else 0)
+        assert len(started.finish(5).reference_runs) == (5 if is_beside else 0)
+        monkeypatch.setattr(type(engine), "free_bytes", lambda self, is_beside=is_beside: 0 if is_beside else 10**12)
+        assert len(started.finish(10).reference_runs) == (10 if is_beside else 0)
+
+
+def test_the_peak_is_of_the_model_alone(small_model, tmp_path, monkeypatch):
+    """Neither what memory is read from nor the reference is there yet."""
+    engine, log = engines.get(), []
+    directory = small_model()
+    given = {"engine": engine, "runs": 1, "reference": artifact_of(directory, tmp_path, "bf16")}
+    started = session(directory, tmp_path, **given)
+    for name in ("load", "reset_peak", "peak_bytes", "read_bytes_per_second"):
+        whole = getattr(type(engine), name)
+
+        def logged(self, *given, name=name, whole=whole):
+            log.append(name)
+            return whole(self, *given)
+
+        monkeypatch.setattr(type(engine), name, logged)
+    started.finish()
+    assert log[:5] == ["reset_peak", "load", "peak_bytes", "read_bytes_per_second", "load"]
+    assert log.count("peak_bytes") == 1

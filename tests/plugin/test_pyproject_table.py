@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from pytest_quantbench.errors import QuantbenchError, UnknownNameError
@@ -216,6 +218,30 @@ def test_names_of_candidates_and_metrics_are_checked():
         pyproject_table.candidate_limits({"a b": {}})
     with pytest.raises(UnknownNameError, match=r"metric in \[tool\.quantbench\.candidates\.q4\] 'perplexity'"):
         pyproject_table.candidate_limits({"q4": {"perplexity": 1.0}})
+
+
+@pytest.mark.parametrize(
+    ("table", "variable", "told"),
+    [
+        ('engine = "jax"', None, r"\[tool\.quantbench\] engine = 'jax': Unknown engine 'jax'"),
+        ('engine = "mlx"', "jax", r"Unknown engine 'jax'.*The environment variable QUANTBENCH_ENGINE names it"),
+        (
+            'engine = "mlx"\nactivations = "bfloat16"',
+            None,
+            r"float32 activations only.*\(\[tool\.quantbench\] has engine = 'mlx'; \[tool\.quantbench\] has act.*'bfl",
+        ),
+    ],
+)
+def test_an_engine_that_cannot_be_had_is_told_once_with_where_it_was_said(pytester, monkeypatch, table, variable, told):
+    monkeypatch.delenv("QUANTBENCH_ENGINE", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("QUANTBENCH_ENGINE", variable)
+    pytester.makepyprojecttoml(f"[tool.quantbench]\n{table}")
+    gate = "def test_a(quantbench_cell):\n    pass\n"
+    pytester.makepyfile(test_one=gate, test_two=gate)
+    done = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    assert len(re.findall(told, "\n".join([*done.outlines, *done.errlines]))) == 1
 
 
 def test_the_engine_of_a_table_holds_where_neither_an_option_nor_the_environment_names_one(pytester, monkeypatch):

@@ -196,3 +196,19 @@ def test_what_dense_columns_have_more_than_words(along):
     sums = grid_matrix(grid)[:, :7].copy()
     sums[:, places] += beyond_words(grid, columns)
     np.testing.assert_allclose(sums, matrix(Layer(grid=grid, columns=columns)), atol=1e-6)
+
+
+@pytest.mark.parametrize(("bits", "bias", "centred"), [(4, -8, True), (4, -7, False), (3, -4, True), (3, 0, False)])
+def test_biases_may_put_zero_in_the_middle(bits, bias, centred):
+    scales = np.array([[0.1, 0.3]], np.float16)
+    grid = Affine(codes=np.zeros((1, 8), np.uint32), scales=scales, biases=bias * scales, bits=bits, in_features=64)
+    assert grid.is_centred == centred
+    assert grid.middle == 2**bits // 2
+
+
+def test_single_weights_row_after_row():
+    """Those of one row stay in their order."""
+    places = np.array([[3, 1], [0, 5], [3, 0], [1, 2]], np.int32)
+    at, values = Sparse(places=places, values=np.arange(4, dtype=np.float32)).by_row()
+    assert at.tolist() == [[0, 5], [1, 2], [3, 1], [3, 0]]
+    assert values.tolist() == [1, 3, 0, 2]

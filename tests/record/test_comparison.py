@@ -153,6 +153,8 @@ def with_protocol(each, **fields):
         ),
         ({"machine": replace(MACHINE, engine="own")}, "perplexity", "different engines (MLX on cuda, and own on cuda)"),
         ({"machine": replace(MACHINE, chip="B Chip")}, "throughput", "different chips (A Chip, B Chip)"),
+        ({"machine": replace(MACHINE, threads=4)}, "throughput", "different numbers of threads (None, 4)"),
+        ({"machine": replace(MACHINE, device="L4")}, "throughput", "different accelerators (, L4)"),
         ({"machine": replace(MACHINE, cores=4)}, "throughput", "different numbers of cores (8, 4)"),
         ({"machine": None}, "perplexity", "does not say what it ran on"),
         ({"accuracy": None}, "accuracy", pairing.MISSING),

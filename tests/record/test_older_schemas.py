@@ -20,7 +20,7 @@ from pytest_quantbench.storage.sealed_json import sealed, unsealed
 RECORDED = Path(__file__).parents[1] / "recorded"
 OLD, LATER = RECORDED / "schema3_Tiny_4bit.json", RECORDED / "schema5_Tiny_4bit.json"
 NEW_IN_7: dict[str, dict[str, Any]] = {
-    "machine": {"engine": "mlx", "activations": "float32", "judges_speed": False},  # it ran on a CPU
+    "machine": {"engine": "mlx", "activations": "float32", "judges_speed": False, "threads": None, "device": ""},
     "throughput": {
         "bytes_per_token": None,
         "read_gb_per_sec": None,

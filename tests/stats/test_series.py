@@ -232,3 +232,22 @@ def test_a_unigram_model_is_as_good_as_the_entropy_of_its_words():
     losses = series.unigram_nats(rng.choice(200, 50_000, p=shares), 200)
     entropy = -(shares * np.log(np.maximum(shares, 1e-300))).sum()
     assert losses.mean() == pytest.approx(entropy, abs=0.02)
+
+
+def test_a_quotient_of_means_has_the_errors_of_both():
+    above, below = [1.8, 2.2, 1.9, 2.1], [3.9, 4.0, 4.1]
+    found = series.quotient(above, [0, 1, 2, 3], below)
+    errors = [np.std(each, ddof=1) / math.sqrt(len(each)) / np.mean(each) for each in (above, below)]
+    assert found.value == pytest.approx(0.5)
+    assert found.logarithm.standard_error == pytest.approx(math.hypot(*errors))
+    assert found.logarithm.degrees == 2  # of the three that are fewer
+    assert series.quotient([2.0, 2.0], [0, 1], [4.0, 4.0]).interval().high == 0.5  # neither has any
+
+
+def test_an_interval_of_a_quotient_misses_as_often_as_it_should():
+    rng, trials = np.random.default_rng(0), 1000
+    units, missed = np.repeat(np.arange(5), 3), 0
+    for _ in range(trials):
+        found = series.quotient(rng.normal(2, 0.2, 15), units, rng.normal(4, 0.8, 17)).interval(0.05)
+        missed += not found.low < 0.5 < found.high
+    assert missed / trials < 0.10 + 3 * math.sqrt(0.1 * 0.9 / trials)

@@ -126,6 +126,19 @@ def test_ours_passes_the_checks_that_are_quick(quick):
     assert [each for each in engine_conformance.findings(engines.get("torch")) if each.problem or each.lacks] == []
 
 
+def test_walks_in_bfloat16_have_limits_of_their_own(monkeypatch, capsys):
+    """By which PyTorch's pass, and an engine that computes something else does not."""
+    pytest.importorskip("torch")
+    monkeypatch.setattr(engine_conformance, "FOR_ALL", ())
+    few = {"walk": (BY_NAME[FORWARD], BY_NAME[LOGITS], BY_NAME[ROUNDED]), "calibrate": (BY_NAME[SHOWN],)}
+    monkeypatch.setattr(engine_conformance, "OF_ABILITIES", few)
+    assert main(["conform-engine", "torch:cpu", "--activations", "bfloat16"]) == 0, capsys.readouterr().out
+    wrong = bad_engines.SeesTheNext()
+    wrong.activations = "bfloat16"
+    with small_models() as models:
+        assert re.search(OFF, engine_conformance.made(BY_NAME[FORWARD], wrong, models).problem or "")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlx", "torch"])
 def test_ours_pass_every_check(name):

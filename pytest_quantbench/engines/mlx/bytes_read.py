@@ -9,6 +9,7 @@ import mlx.nn as nn
 
 from pytest_quantbench.checkpoints.tokenizer import vocabulary
 from pytest_quantbench.engines import bandwidth
+from pytest_quantbench.engines.machine import available_bytes, memory_bytes
 from pytest_quantbench.engines.mlx.codebook_layer import CodebookLinear
 from pytest_quantbench.engines.mlx.host_products import backend
 
@@ -42,9 +43,18 @@ def read_bytes_per_second(held: int) -> float:
     """On an accelerator the largest number of an array of MLX's; on a CPU numpy's, which reads four times as fast."""
     if backend() == "cpu":
         return bandwidth.on_one_thread(held)
-    numbers = mx.zeros(bandwidth.size(held, 8 * bandwidth.MOST_BYTES) // 4, mx.float32)
+    numbers = mx.zeros(bandwidth.size(held, 8 * bandwidth.MOST_BYTES, free_bytes()) // 4, mx.float32)
     mx.eval(numbers)
     return bandwidth.rate(lambda: mx.eval(numbers.max()), numbers.nbytes)
+
+
+def free_bytes() -> int:
+    """Memory that arrays can still take: on an accelerator all of it less what they have, on a CPU what the system has
+    to give.
+    """
+    if backend() == "cpu":
+        return available_bytes()
+    return max(0, int(mx.device_info().get("memory_size", memory_bytes())) - mx.get_active_memory())
 
 
 def _kernel(module: nn.Module) -> str:

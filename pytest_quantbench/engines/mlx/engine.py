@@ -69,6 +69,16 @@ class MlxEngine:
         return "float32"
 
     @property
+    def threads(self) -> int | None:
+        """MLX does not tell."""
+        return None
+
+    @property
+    def device_name(self) -> str:
+        """As MLX has it of the driver."""
+        return "" if backend() == "cpu" else str(mx.device_info()["device_name"])
+
+    @property
     def judges_speed(self) -> bool:
         """On Metal and CUDA. MLX's kernels for a Linux CPU are not what anyone deploys."""
         return backend() != "cpu"
@@ -143,6 +153,10 @@ class MlxEngine:
     def read_bytes_per_second(self, held: int) -> float:
         """By MLX on an accelerator, by numpy on a CPU."""
         return bytes_read.read_bytes_per_second(held)
+
+    def free_bytes(self) -> int:
+        """On an accelerator of its memory, less what arrays take; on a CPU of the machine's."""
+        return bytes_read.free_bytes()
 
     def release(self) -> None:
         """Give back memory that MLX holds for reuse."""

@@ -8,7 +8,7 @@ import torch
 
 from pytest_quantbench.engines import builds
 from pytest_quantbench.engines.bandwidth import MOST_BYTES, rate, size
-from pytest_quantbench.engines.machine import memory_bytes
+from pytest_quantbench.engines.machine import available_bytes
 from pytest_quantbench.errors import QuantbenchError, first_line
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,8 @@ def read_bytes_per_second(device: torch.device, held: int) -> float:
     """How fast PyTorch reads so many bytes there, on its threads: sums of an array."""
     on_cpu = device.type == "cpu"
     sums = 1 if on_cpu else 8  # an accelerator is asked once for several: asking takes time, too
-    numbers = torch.ones(size(held, MOST_BYTES * (1 if on_cpu else 8)) // 8, dtype=torch.int64, device=device)
+    most = MOST_BYTES * (1 if on_cpu else 8)
+    numbers = torch.ones(size(held, most, free_bytes(device)) // 8, dtype=torch.int64, device=device)
 
     def read() -> None:
         for _ in range(sums):
@@ -85,12 +86,12 @@ def read_bytes_per_second(device: torch.device, held: int) -> float:
 
 
 def free_bytes(device: torch.device) -> int:
-    """The memory that arrays can still take there; on a CPU and on MPS the machine's physical memory."""
+    """The memory that arrays can still take there; on a CPU and on MPS what the system has to give."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # PyTorch's own, for reuse
         return int(free + held)
-    return memory_bytes()
+    return available_bytes()
 
 
 def need(device: torch.device, needed_bytes: int, what: str, way_out: str) -> None:
@@ -100,6 +101,20 @@ def need(device: torch.device, needed_bytes: int, what: str, way_out: str) -> No
         raise QuantbenchError(
             f"{what} takes {needed_bytes / 1e9:.2f} GB, and {device} has {free / 1e9:.2f} GB left. {way_out}"
         )
+
+
+@contextmanager
+def float32_sums() -> Iterator[None]:
+    """Have products of bfloat16 matrices add up in float32 on CUDA, where parts of a long sum are else added in
+    bfloat16.
+    """
+    on_cuda = torch.backends.cuda.matmul
+    before = on_cuda.allow_bf16_reduced_precision_reduction
+    on_cuda.allow_bf16_reduced_precision_reduction = False
+    try:
+        yield
+    finally:
+        on_cuda.allow_bf16_reduced_precision_reduction = before
 
 
 @contextmanager

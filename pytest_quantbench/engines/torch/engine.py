@@ -74,6 +74,16 @@ class TorchEngine:
         return self._activations
 
     @property
+    def threads(self) -> int | None:
+        """PyTorch's, which our own kernels take as well."""
+        return torch.get_num_threads() if self.device.type == "cpu" else None
+
+    @property
+    def device_name(self) -> str:
+        """Of a CUDA device. Metal's is the chip."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
+
+    @property
     def judges_speed(self) -> bool:
         """On CUDA and on a CPU, for which kernels were made. On MPS every quantized matrix runs decoded."""
         return self.device.type in JUDGED
@@ -171,6 +181,10 @@ class TorchEngine:
     def read_bytes_per_second(self, held: int) -> float:
         """Of the device's memory, by a sum."""
         return devices.read_bytes_per_second(self.device, held)
+
+    def free_bytes(self) -> int:
+        """Of the device's memory."""
+        return devices.free_bytes(self.device)
 
     def _wait(self) -> None:
         """Until the device has done what it was told to."""

@@ -25,7 +25,7 @@ WHAT: Mapping[Use, str] = {
     "rounded answers": "The whole model, decoded,",
 }
 FEWER = "A recipe of fewer bits, a shorter text or another device (--engine torch:cpu) takes less of it."
-LENGTHS = 128  # memory for keys and values, and so captured steps, come in multiples of so many tokens
+MULTIPLE = 128  # memory for keys and values, and so captured steps, come in multiples of so many tokens
 
 
 class Resident:
@@ -63,7 +63,7 @@ class Resident:
         if self._decoder is None or self._decoder.length < length:
             self._decoder = None  # its memory first
             with within(self._device, f"Keys and values of {length} tokens beside the weights", FEWER):
-                self._decoder = Decoder(self.model, self.layers, -(-length // LENGTHS) * LENGTHS, self._device)
+                self._decoder = Decoder(self.model, self.layers, -(-length // MULTIPLE) * MULTIPLE, self._device)
         return self._decoder
 
     def timed(self, prompt: Sequence[int], new_tokens: int) -> Timed:

@@ -5,7 +5,6 @@ lengths share a batch without any padding in front. What stands behind a row's o
 overwritten before it is ever seen. Windows and the like are masks, made by Transformers from positions.
 """
 
-import inspect
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
@@ -16,6 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from pytest_quantbench.engines.registry import part
+from pytest_quantbench.engines.torch import kv_cache
 from pytest_quantbench.engines.torch.attention import ATTENTION
 from pytest_quantbench.errors import ModelError
 
@@ -176,9 +176,9 @@ def use(model: nn.Module) -> None:
         )
     if config._attn_implementation == ATTENTION:
         config._attn_implementation = NAME
-    given: Any = type(model).forward
-    known = "cache" in inspect.signature(given).parameters  # as newer versions of Transformers call it
-    model.cache_argument = "cache" if known else "past_key_values"  # type: ignore[assignment]
+    if (argument := kv_cache.argument(model)) is None:
+        raise ModelError(f"Unsupported architecture: Transformers' {type(model).__name__} keeps no keys and values.")
+    model.cache_argument = argument  # type: ignore[assignment]
 
 
 def alone(model: nn.Module) -> bool:

@@ -18,7 +18,7 @@ from pytest_quantbench.engines.protocol import MEMORY_BYTES, Activations, InputS
 from pytest_quantbench.engines.torch import kv_cache
 from pytest_quantbench.engines.torch.arrays import to_numpy, to_torch
 from pytest_quantbench.engines.torch.attention import placed
-from pytest_quantbench.engines.torch.device import need, within
+from pytest_quantbench.engines.torch.device import float32_sums, need, within
 from pytest_quantbench.engines.torch.filling import Filler
 from pytest_quantbench.engines.torch.logits import logits_of
 from pytest_quantbench.engines.torch.observer import Observer
@@ -90,18 +90,24 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
         needed = (largest + around) * max(each.itemsize for each in self._types)
         need(self._device, needed, "One decoder layer with the embeddings and the head", WAY_OUT)
 
+    @contextmanager
+    def _computing(self, what: str) -> Iterator[None]:
+        """With sums of float32; memory that ends is told."""
+        with within(self._device, what, WAY_OUT), float32_sums():
+            yield
+
     def begin(self, batches: Sequence[Batch | Ids]) -> None:
         """Embed the batches."""
-        with within(self._device, "Embedding the texts of a walk", WAY_OUT):
+        with self._computing("Embedding the texts of a walk"):
             super().begin(batches)
 
     def advance(self, index: int) -> None:
         """Carry all batches through one decoder layer."""
-        with within(self._device, f"Decoder layer {index % len(self._layers)} of a walk", WAY_OUT):
+        with self._computing(f"Decoder layer {index % len(self._layers)} of a walk"):
             super().advance(index)
 
     def _head(self, track: int, states: Callable[[], torch.Tensor]) -> Any:
-        with within(self._device, "The head of a walk with its logits", WAY_OUT):
+        with self._computing("The head of a walk with its logits"):
             return super()._head(track, states)
 
     def _source(self, track: int) -> Hashable:
@@ -146,8 +152,8 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
     def observe(self, index: int, inputs: InputSink) -> None:
         """Show what the linear layers of one decoder layer are called with, and stay here."""
         observer = Observer(inputs, self._device)
-        fits = within(self._device, f"Decoder layer {index} with what is observed", WAY_OUT)
-        with fits, self._filled(index, [0]) as layer, observer.watching(layer, self._prefixes[index]):
+        computing = self._computing(f"Decoder layer {index} with what is observed")
+        with computing, self._filled(index, [0]) as layer, observer.watching(layer, self._prefixes[index]):
             for _ in self._through(layer, index, 0):
                 pass
 

@@ -78,5 +78,7 @@ def test_a_read_rate_is_that_of_memory(monkeypatch):
     assert len(calls) == 1 + 4  # the first is not counted, and every look at the clock takes a hundredth
     monkeypatch.undo()
     assert 1e8 < engines.get("mlx").read_bytes_per_second(10**8) < 1e14
-    assert [bandwidth.size(held) for held in (5, 10**7 + 1, 10**12)] == [2**20, 10**7, 2**28]
+    assert [bandwidth.size(held, 2**28, 2**40) for held in (5, 10**7 + 1, 10**12)] == [2**20, 10**7, 2**28]
+    assert bandwidth.size(10**12, 2**31, 10**8) == 5 * 10**7  # beside a model that leaves no more
+    assert bandwidth.size(10**12, 2**31, 0) == 8
     assert bandwidth.experts_read({"num_experts_per_tok": 9}, 4) == 4

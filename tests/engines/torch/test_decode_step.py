@@ -8,7 +8,7 @@ pytest.importorskip("transformers")
 import numpy as np
 from engines.torch.decoding import CAPTURED, OWN_MODULES, PROMPT, STEPS, follow, loaded, made, plain_logits
 
-from pytest_quantbench.engines.torch.resident import LENGTHS
+from pytest_quantbench.engines.torch.resident import MULTIPLE
 
 
 @pytest.mark.slow
@@ -54,11 +54,11 @@ def test_timed_generations_have_the_tokens_of_the_steps_and_times_that_rise(tmp_
 
 def test_a_longer_text_gets_a_longer_memory(tmp_path):
     resident = loaded(made("llama-default", tmp_path / "llama")[0], tmp_path)
-    short, same = resident.decoder(LENGTHS - 1), resident.decoder(LENGTHS)
+    short, same = resident.decoder(MULTIPLE - 1), resident.decoder(MULTIPLE)
     assert short is same
-    assert short.length == LENGTHS
-    longer = resident.decoder(LENGTHS + 1)
-    assert longer.length == 2 * LENGTHS
+    assert short.length == MULTIPLE
+    longer = resident.decoder(MULTIPLE + 1)
+    assert longer.length == 2 * MULTIPLE
     assert longer.begin(PROMPT) == short.begin(PROMPT)
     assert longer.next() == short.next()
 

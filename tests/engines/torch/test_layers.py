@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_quantbench.engines.torch import layers
-from pytest_quantbench.engines.torch.embeddings import Embedding, Stack, Table, joined
+from pytest_quantbench.engines.torch.embeddings import SPREAD, Embedding, Stack, Table, joined
 from pytest_quantbench.engines.torch.kernels.dense import DECODED, decoded
 from pytest_quantbench.engines.torch.rotations import Transform
 from pytest_quantbench.engines.torch.stored_rows import StoredRows, unpacked
@@ -202,7 +202,8 @@ def test_experts_are_decoded_when_they_are_chosen():
     torch.testing.assert_close(stack[1], expected[1])
     torch.testing.assert_close(stack[torch.tensor(2)], expected[2])
     torch.testing.assert_close(stack[torch.tensor([2, 0, 2])], expected[[2, 0, 2]])
-    assert stack.bytes_per_expert == each[0].grid.codes.nbytes + 2 * each[0].grid.scales.nbytes
+    stored = each[0].grid.codes.nbytes + 2 * each[0].grid.scales.nbytes
+    assert stack.bytes_per_expert == stored + OUT * IN * SPREAD  # and what is left of decoding it
 
 
 def test_experts_of_unlike_kinds_are_not_joined():

@@ -205,6 +205,20 @@ def test_memory_that_ends_meanwhile_is_no_traceback(monkeypatch, fails, step, wh
         getattr(walk, step)(*arguments)
 
 
+def test_sums_are_float32_while_a_walk_computes():
+    """Of products that CUDA would else add up in bfloat16; what else a process computes is left as it was."""
+    seen, walk = set(), walk_of("torch", Numbers("torch"), activations="bfloat16")
+    matmul = torch.backends.cuda.matmul
+    for module in (*walk._layers, walk._model.lm_head, walk._model.model.embed_tokens):
+        module.register_forward_pre_hook(lambda *_: seen.add(matmul.allow_bf16_reduced_precision_reduction))
+    before = matmul.allow_bf16_reduced_precision_reduction
+    given = texts(2048)[:1]
+    walk.run(given, "")
+    walk.head(0, slice(None))
+    assert seen == {False}
+    assert matmul.allow_bf16_reduced_precision_reduction is before is True
+
+
 def test_one_head_is_in_memory_while_the_next_is_read():
     """Of two recipes, in both types: when weights outside of the layers are asked for, nothing holds earlier ones."""
     held = []

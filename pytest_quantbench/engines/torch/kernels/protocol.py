@@ -10,6 +10,7 @@ from torch import nn
 from pytest_quantbench.quantizers import Array, Layer
 
 Decode: TypeAlias = Callable[[], "Array | torch.Tensor"]  # gives the (out, in) matrix, decoded
+VECTORS = (1, 2, 4, 8, 16)  # weights of a codebook's word that kernels know
 GRID, ALL = frozenset({"grid"}), frozenset(Layer.__dataclass_fields__)
 
 

@@ -13,12 +13,11 @@ from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instruction
 from pytest_quantbench.engines.torch.kernels.cpu.numbers import SCALES
 from pytest_quantbench.engines.torch.kernels.cpu.parts import parts_of, possible
 from pytest_quantbench.engines.torch.kernels.cpu.product import CpuProduct, Kind, Plan, aligned
-from pytest_quantbench.engines.torch.kernels.protocol import Decode, Product
+from pytest_quantbench.engines.torch.kernels.protocol import VECTORS, Decode, Product
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.layer import Codebooks
 from pytest_quantbench.quantizers.layer import padding as padding_of
 
-LENGTHS = (1, 2, 4, 8, 16)
 STAGES = range(1, 9)
 SHARED = 4096  # words: a codebook of more is the same one for many matrices
 
@@ -28,7 +27,7 @@ def fits(layer: Layer, device: torch.device, dtype: torch.dtype) -> bool:
     grid = layer.grid
     if not isinstance(grid, Codebooks) or not possible(layer):
         return False
-    known = grid.codes.dtype.name in CODES and grid.scales.dtype.name in SCALES and grid.length in LENGTHS
+    known = grid.codes.dtype.name in CODES and grid.scales.dtype.name in SCALES and grid.length in VECTORS
     return known and len(grid.codes) in STAGES
 
 

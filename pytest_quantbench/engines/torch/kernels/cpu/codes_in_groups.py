@@ -54,9 +54,8 @@ def _described(grid: Affine | Microscaled) -> tuple[Lanes, Mapping[str, Array]]:
         return Lanes(numbers=numbers, bits=grid.bits, group=grid.group, scales=scales, biased=False), {
             "scales": grid.scales
         }
-    middle = 2 ** (grid.bits - 1)
-    centred = bool(np.array_equal(grid.biases.astype(np.float32), -middle * grid.scales.astype(np.float32)))
-    numbers, kept = Numbers(middle=middle if centred else 0), {"scales": grid.scales}
+    centred = grid.is_centred
+    numbers, kept = Numbers(middle=grid.middle if centred else 0), {"scales": grid.scales}
     if not centred:
         kept["biases"] = grid.biases.astype(grid.scales.dtype)
     kind = Lanes(numbers=numbers, bits=grid.bits, group=grid.group, scales=grid.scales.dtype.name, biased=not centred)

@@ -14,7 +14,7 @@ import numpy as np
 
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instructions
 from pytest_quantbench.engines.torch.kernels.cpu.numbers import Numbers, scale_of
-from pytest_quantbench.engines.torch.kernels.cpu.skeleton import TOGETHER
+from pytest_quantbench.engines.torch.kernels.cpu.tiled_job import TOGETHER
 from pytest_quantbench.engines.torch.kernels.cpu.writing import Code, Value, Variable
 from pytest_quantbench.quantizers import Array
 

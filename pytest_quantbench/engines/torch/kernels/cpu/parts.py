@@ -8,7 +8,7 @@ import torch
 
 from pytest_quantbench.engines.torch.arrays import as_torch
 from pytest_quantbench.engines.torch.kernels.cpu.lanes import ROWS, tiled
-from pytest_quantbench.engines.torch.kernels.cpu.skeleton import Beside
+from pytest_quantbench.engines.torch.kernels.cpu.tiled_job import Beside
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.layer import Columns, LowRank, Sparse
 
@@ -76,12 +76,12 @@ def _thin(low_rank: LowRank | None, columns: Columns | None, rows: int, padded: 
 
 def _sparse(sparse: Sparse, rows: int, tile: int) -> dict[str, Array]:
     """Single weights by tile: `sparse_starts` (tiles + 1,), and the rows, columns and values of each."""
-    order = np.argsort(sparse.places[:, 0], kind="stable")
-    at = sparse.places[order].astype(np.int64)
+    places, values = sparse.by_row()
+    at = places.astype(np.int64)
     tiles = -(-rows // tile)
     return {
         "sparse_starts": np.searchsorted(at[:, 0], np.arange(tiles + 1) * tile).astype(np.int64),
         "sparse_rows": np.ascontiguousarray(at[:, 0]),
         "sparse_columns": np.ascontiguousarray(at[:, 1]),
-        "sparse_values": sparse.values[order].astype(np.float32),
+        "sparse_values": values.astype(np.float32),
     }

@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 import torch
 
-from pytest_quantbench.engines.torch.kernels.cpu import machine_code, skeleton
+from pytest_quantbench.engines.torch.kernels.cpu import machine_code, tiled_job
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instructions, MachineCode
-from pytest_quantbench.engines.torch.kernels.cpu.skeleton import CALL, Beside, Grid
+from pytest_quantbench.engines.torch.kernels.cpu.tiled_job import CALL, Beside, Grid
 from pytest_quantbench.engines.torch.kernels.cpu.writing import CACHE_LINE
 from pytest_quantbench.engines.torch.kernels.protocol import Product
 
@@ -52,7 +52,7 @@ PLANS: dict[str, Plan] = {}  # those that have been made, by their keys
 def code_of(key: str) -> MachineCode:
     """The compiled kernel of a plan."""
     plan = PLANS[key]
-    return machine_code.compiled(skeleton.written(plan.kind.grid(plan.cpu), plan.beside, plan.cpu))
+    return machine_code.compiled(tiled_job.written(plan.kind.grid(plan.cpu), plan.beside, plan.cpu))
 
 
 class CpuProduct(Product):

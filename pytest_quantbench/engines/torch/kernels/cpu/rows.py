@@ -14,7 +14,7 @@ from torch.nn import functional
 from pytest_quantbench.engines.torch.arrays import as_torch
 from pytest_quantbench.engines.torch.kernels.cpu.machine_code import Instructions, instructions
 from pytest_quantbench.engines.torch.kernels.cpu.product import CpuProduct, Plan
-from pytest_quantbench.engines.torch.kernels.cpu.skeleton import TOGETHER, Beside
+from pytest_quantbench.engines.torch.kernels.cpu.tiled_job import TOGETHER, Beside
 from pytest_quantbench.engines.torch.kernels.cpu.writing import Code, Value, Variable
 from pytest_quantbench.engines.torch.kernels.dense import decoded
 from pytest_quantbench.engines.torch.kernels.protocol import ALL, Decode, Product

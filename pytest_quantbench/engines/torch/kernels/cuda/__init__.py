@@ -12,12 +12,10 @@ from typing import cast
 import torch
 
 from pytest_quantbench.engines.torch.kernels.cuda.striped_words import can_be_striped
-from pytest_quantbench.engines.torch.kernels.protocol import Decode, Kernel, Product
+from pytest_quantbench.engines.torch.kernels.protocol import VECTORS, Decode, Kernel, Product
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Layer
 from pytest_quantbench.quantizers.layer import Codebooks
-
-LENGTHS = (1, 2, 4, 8, 16)  # of vectors
 
 
 class FromGrid(Product):
@@ -63,7 +61,7 @@ def _kernel(name: str, fits: Callable[[Layer, torch.device, torch.dtype], bool],
 
 def _takes_words(layer: Layer, device: torch.device, dtype: torch.dtype) -> bool:
     grid = layer.grid
-    if not isinstance(grid, Codebooks) or dtype.itemsize != 2 or grid.length not in LENGTHS:
+    if not isinstance(grid, Codebooks) or dtype.itemsize != 2 or grid.length not in VECTORS:
         return False
     count = int(grid.words.shape[1])
     return count & (count - 1) == 0

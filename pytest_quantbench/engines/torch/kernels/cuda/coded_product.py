@@ -78,21 +78,19 @@ def _kind(grid: Affine | Microscaled) -> list[int]:
         number = matvec.E4M3 if grid.bits == 8 else matvec.E2M1
         stored = matvec.E8M0_SCALE if grid.form.powers_of_two else matvec.E4M3_SCALE
         return [grid.bits, number, group_of(grid), stored, 0]
-    middle = 2 ** (grid.bits - 1)
-    symmetric = np.array_equal(grid.biases, -middle * grid.scales)
-    return [grid.bits, matvec.CODE, group_of(grid), matvec.PLAIN, middle if symmetric else -1]
+    return [grid.bits, matvec.CODE, group_of(grid), matvec.PLAIN, grid.middle if grid.is_centred else -1]
 
 
 def _of_sparse(sparse: Sparse | None, rows: int) -> dict[str, torch.Tensor | None]:
     """Single weights row after row, and where each row's begin."""
     if sparse is None:
         return dict.fromkeys(("starts", "places", "values"))
-    order = np.argsort(sparse.places[:, 0], kind="stable")
-    starts = np.searchsorted(sparse.places[order, 0], np.arange(rows + 1))
+    places, values = sparse.by_row()
+    starts = np.searchsorted(places[:, 0], np.arange(rows + 1))
     return {
         "starts": torch.from_numpy(starts.astype(np.int32)),
-        "places": torch.from_numpy(sparse.places[order, 1].astype(np.int32)),
-        "values": torch.from_numpy(sparse.values[order].astype(np.float32)),
+        "places": torch.from_numpy(places[:, 1].astype(np.int32)),
+        "values": torch.from_numpy(values.astype(np.float32)),
     }
 
 

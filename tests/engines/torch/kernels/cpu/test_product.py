@@ -115,12 +115,12 @@ def test_portable_kernels_are_written_for_other_cpus(triple, cpu, uses):
     """With the vectors that these have, and without what only AVX-512 has. They are not run here."""
     import llvmlite.binding as llvm
 
-    from pytest_quantbench.engines.torch.kernels.cpu import skeleton
+    from pytest_quantbench.engines.torch.kernels.cpu import tiled_job
     from pytest_quantbench.engines.torch.kernels.cpu.product import PLANS
 
     grid = noise.affine(np.random.default_rng(0), outs=40, ins=128, bits=3, group=64, centred=False)
     plan = PLANS[codes_in_groups.product(Layer(grid=grid), machine_code.PORTABLE).key]
-    code = skeleton.written(plan.kind.grid(plan.cpu), plan.beside, plan.cpu)
+    code = tiled_job.written(plan.kind.grid(plan.cpu), plan.beside, plan.cpu)
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
