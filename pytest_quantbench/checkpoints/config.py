@@ -6,14 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
-import numpy as np
-
 from pytest_quantbench.checkpoints.rope import text_table
 from pytest_quantbench.errors import ModelError
 
 SAID_TYPE = ("dtype", "torch_dtype")  # the keys of the type that weights are published in
-SHORT: Mapping[str, Any] = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
 MOST_CONFIG_BYTES = 10_000_000
 # Keys that say how many modules are built, and keys that say how large they are: experts are rows of a stack.
 COUNTS = re.compile(r"(.*_)?(n|num)_(.*_)?(layers?|blocks?|groups?)(_.*)?|depth|.*_groups", re.IGNORECASE)
@@ -74,8 +70,12 @@ def as_published(number: float, config: Mapping[str, Any]) -> float:
     the embeddings' own, so that what was trained in bfloat16 has 50.5 and not 50.596 at 2,560. Code that computes in
     float32 would have another model.
     """
+    import ml_dtypes  # here: collecting a suite imports this module, and loads nothing heavy
+    import numpy as np
+
+    short: Mapping[str, Any] = {"bfloat16": ml_dtypes.bfloat16, "float16": np.float16}
     said = next((table[key] for table in (config, text_table(config)) for key in SAID_TYPE if table.get(key)), None)
-    kind = SHORT.get(str(said).removeprefix("torch."))
+    kind = short.get(str(said).removeprefix("torch."))
     return number if kind is None else float(kind(number))
 
 

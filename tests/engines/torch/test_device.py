@@ -93,7 +93,7 @@ def test_a_device_that_is_none_is_refused(monkeypatch, name):
 
 
 def test_too_little_memory_is_told_with_the_numbers_and_the_way_out(monkeypatch):
-    monkeypatch.setattr(devices, "memory_bytes", lambda: 10 * 10**9)
+    monkeypatch.setattr(devices, "available_bytes", lambda: 10 * 10**9)
     devices.need(torch.device("cpu"), 10 * 10**9, "The model", "")
     with pytest.raises(QuantbenchError, match=r"The model takes 12.35 GB, and cpu has 10.00 GB left. Take a smaller."):
         devices.need(torch.device("cpu"), 12_345_678_901, "The model", "Take a smaller.")
