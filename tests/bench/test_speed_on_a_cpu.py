@@ -30,4 +30,5 @@ def test_tiny_is_timed_beside_its_reference_and_bound_by_overhead(tmp_path):
     assert speed.reference_bound_share > 0
     assert speed.bound_tps == pytest.approx(1e9 * speed.read_gb_per_sec / speed.bytes_per_token)
     assert sum(speed.kernels.values()) >= 28
-    assert cell.raw()["throughput/reference_prompt"].tolist() == [0, 1, 2, 3, 4]
+    prompts = cell.raw()["throughput/reference_prompt"].tolist()
+    assert prompts == [0, 1, 2, 3, 4] * (len(prompts) // 5)  # more runs where it was undecided at first
