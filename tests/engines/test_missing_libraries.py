@@ -60,7 +60,8 @@ def test_the_main_job_needs_one_library(run, tmp_path, engine):
         assert record.machine.engine == engine
         assert None not in (record.throughput, record.perplexity, record.accuracy)
         for verdict in record.verdicts:
-            if verdict.metric == "throughput_ratio" and engine == "torch":  # Tiny is overhead; other load may blur that
+            compared = verdict.metric == "throughput_ratio" and record.recipe != "bf16"
+            if compared and engine == "torch":  # Tiny is bound by overhead; other load may blur that
                 assert verdict.not_judged == BY_OVERHEAD or verdict.outcome == "undecided", verdict
 
 
