@@ -6,7 +6,7 @@ an architecture shows; the next way to make it small is then tried, and the last
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,3 +152,16 @@ class _Widths:
         if value * self.hidden % self.old_hidden == 0:
             return max(1, value * self.hidden // self.old_hidden)
         return min(value, 2 * self.hidden)
+
+
+def kinds_of(layers: Iterable[Any]) -> list[str]:
+    """What each decoder layer is made of: its modules' classes and their switches, but not their sizes."""
+    return [
+        ";".join(f"{path}:{type(module).__name__}{_switches(module)}" for path, module in layer.named_modules())
+        for layer in layers
+    ]
+
+
+def _switches(module: Any) -> str:
+    told = {key: value for key, value in vars(module).items() if isinstance(value, bool | str | None)}
+    return "" if not told else str(sorted((key, value) for key, value in told.items() if not key.startswith("_")))

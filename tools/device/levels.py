@@ -26,15 +26,13 @@ from pytest_quantbench import engines
 from pytest_quantbench.catalog.criteria import CRITERIA
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.engines.resident import Resident
-from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.judge import rates, roofline, speed_ratio
 from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
-from tools.device.random_weights import LEVELS, SHAPES, RandomWeights
+from tools.device.random_weights import LEVELS, SHAPES, WRONG, RandomWeights
 
 PROMPTS = (16, 24, 32, 40, 48)  # tokens
 NEW_TOKENS = 256
 PROBE_SIDE, PROBES = 512, 5
-WRONG = (QuantbenchError, RuntimeError, ValueError, NotImplementedError, ImportError)  # of a level that cannot be run
 NO_SCIPY = "without scipy there is no interval"
 Row: TypeAlias = dict[str, Any]
 COLUMNS = "| level | tokens/s | × BF16 | verdict | bytes per token | % of bandwidth | step | kernels |"

@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from pytest_quantbench.catalog.recipes import Part, recipe
+from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers.aqlm import Aqlm
 from pytest_quantbench.quantizers.encoding import Encoding
 from pytest_quantbench.quantizers.int8 import Int8
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 Shape: TypeAlias = tuple[int, int]  # (out, in)
 Make: TypeAlias = Callable[[np.random.Generator, int, int], Arrays]
 DEVIATION = 0.02  # of weights
+# What a level or a format that cannot be run ends in; PyTorch says with RuntimeError what a device does not have.
+WRONG = (QuantbenchError, RuntimeError, ValueError, ImportError)
 LEVELS = ("bf16", "int4", "int3", "int2", "int8", "int2-vptq", "int2-quip")  # those with goals first
 POOL, PIECE = 1 << 25, 1 << 24  # random bytes that are drawn once, and how many of them are copied from one place
 LLAMA = {

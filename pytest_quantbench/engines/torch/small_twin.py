@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from pytest_quantbench.engines.calls import Seen, watched
-from pytest_quantbench.engines.narrow_config import VOCABULARY
+from pytest_quantbench.engines.narrow_config import VOCABULARY, kinds_of
 from pytest_quantbench.engines.torch.config_reading import CANNOT, Config
 from pytest_quantbench.engines.torch.skeleton import decoder_layers, shapes, skeleton
 from pytest_quantbench.engines.walk_proof import Anatomy
@@ -85,15 +85,7 @@ class Twin:
 
 def kinds(model: nn.Module) -> list[str]:
     """What each decoder layer is made of: its modules' classes and their switches, but not their sizes."""
-    return [
-        ";".join(f"{path}:{type(module).__name__}{_switches(module)}" for path, module in layer.named_modules())
-        for layer in decoder_layers(model)[1]
-    ]
-
-
-def _switches(module: nn.Module) -> str:
-    told = {key: value for key, value in vars(module).items() if isinstance(value, bool | str | None)}
-    return "" if not told else str(sorted((key, value) for key, value in told.items() if not key.startswith("_")))
+    return kinds_of(decoder_layers(model)[1])
 
 
 def named_words(model: nn.Module) -> int:

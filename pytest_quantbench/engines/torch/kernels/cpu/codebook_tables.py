@@ -9,6 +9,7 @@ has float32 numbers, which are read one by one.
 A chunk of tables is made at a time, so that they stay in the second cache while all rows read them.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ class Tables:
         return BytePlanes(self, cpu) if cpu.looks_up_bytes else FloatTables(self, cpu)
 
 
-class TablesGrid:
+class TablesGrid(ABC):
     """What both forms of tables have in common."""
 
     rows, together = ROWS, 1
@@ -107,17 +108,17 @@ class TablesGrid:
     table_bytes: int
     most: int  # tables of a chunk
 
+    @abstractmethod
     def measured(self, code: Code, source: Value) -> Value:
         """What inputs are multiplied by, so that tables have numbers in the unit, which is stored."""
-        raise NotImplementedError
 
+    @abstractmethod
     def put(self, table: Value, word: Value, products: Sequence[Value]) -> None:
         """Store the products with 64 words in a table."""
-        raise NotImplementedError
 
+    @abstractmethod
     def look_up(self, code: Code, codes: Value, sums: Value, count: Value) -> None:
         """Add what `count` codes of each row of a tile find to the rows' sums."""
-        raise NotImplementedError
 
 
 class BytePlanes(TablesGrid):

@@ -4,6 +4,7 @@ Along the inputs a word of a row is multiplied by the vector of inputs that it b
 lanes are added up at the end. Along the outputs the lanes of a word are rows, and it is multiplied by one input.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ class Words:
         return AlongInputs(self, cpu) if self.along_inputs else AlongOutputs(self, cpu)
 
 
-class WordsGrid:
+class WordsGrid(ABC):
     """What both directions have in common."""
 
     rows, together = ROWS, 4
@@ -46,8 +47,8 @@ class WordsGrid:
         """A tile's sums for every token."""
         self.sums = code.scratch(code.number(ROWS * self.together), "f32")
 
-    def before(self, code: Code, inputs: Sequence[Value]) -> None:
-        """Nothing."""
+    def before(self, code: Code, inputs: Sequence[Value]) -> None:  # noqa: B027
+        """Nothing: words need no preparation, in either kind."""
 
     def word(self, code: Code, stage: int, codes: Value, place: Value) -> Value:
         """The word of the code at a place, as float32."""
@@ -96,9 +97,9 @@ class WordsGrid:
                 else:
                     self.sums.store((first + each) * length + token * ROWS, total.get(), "f32")
 
+    @abstractmethod
     def factor(self, source: Value, vector: Value) -> Value:
         """What a word is multiplied by."""
-        raise NotImplementedError
 
 
 class AlongInputs(WordsGrid):
