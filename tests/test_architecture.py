@@ -38,6 +38,7 @@ SHORT = {
     "measures/runtime/samples.py": "what the record reads of a runtime, without anything that runs one",
     "plugin/badges.py": "a plugin on our own hooks is a file, as those of others are",
     "plugin/places.py": "which plugins of our own there are, for the two processes that register them",
+    "plugin/refusals.py": "what stops a session, for whoever begins one",
     "plugin/short_options.py": "a plugin of pytest's, which is asked for by the name of its module",
     "quantizers/identity.py": "a method is a file, whose name its entry point has, and this one does nothing",
     "quantizers/numerics/per_row.py": "what three methods share, of which none may import another",

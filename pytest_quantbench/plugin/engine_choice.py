@@ -13,8 +13,8 @@ from pytest_quantbench import engines
 from pytest_quantbench.catalog.settings import ENVIRONMENT, default_engine
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.plugin import pyproject_table
-from pytest_quantbench.plugin.option_names import as_typed
 from pytest_quantbench.plugin.pyproject_table import SECTION
+from pytest_quantbench.plugin.refusals import refusing
 
 if TYPE_CHECKING:
     from pytest_quantbench.engines.protocol import Activations
@@ -55,7 +55,5 @@ def check(config: pytest.Config) -> None:
         _, table = pyproject_table.read_table(config.invocation_params.dir, config.rootpath)
     except QuantbenchError:
         return
-    try:
+    with refusing(config):
         choice({}, table)
-    except QuantbenchError as error:
-        raise pytest.UsageError(as_typed(config, str(error))) from error

@@ -13,7 +13,6 @@ import pytest
 
 from pytest_quantbench import progress, quantizers
 from pytest_quantbench.catalog.criteria import CRITERIA
-from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.plugin import against_baseline, outcomes, places
 from pytest_quantbench.plugin.item_needs import (
     cells_of,
@@ -25,6 +24,7 @@ from pytest_quantbench.plugin.item_needs import (
     spellings,
 )
 from pytest_quantbench.plugin.option_names import as_typed
+from pytest_quantbench.plugin.refusals import refusing
 from pytest_quantbench.plugin.run import Run, check_marker_expression, run_of, wanted
 from pytest_quantbench.plugin.session_progress import SessionProgress
 from pytest_quantbench.plugin.summary import Summary, show_progress
@@ -106,7 +106,8 @@ class Collection:
         Sorted after pytest has had its say, which goes back and forth through the recipes.
         """
         try:
-            check_marker_expression(config, items)
+            with refusing(config):
+                check_marker_expression(config, items)
         except pytest.UsageError:
             items.clear()  # pytest still calls pytest_collection_finish, whose own complaints would hide this one
             raise
@@ -157,10 +158,8 @@ class Collection:
         alone = hasattr(session.config, "workerinput") and not session.config.getvalue("loadgroup")
         self._run.expected = {} if alone else expected(session.items)  # other workers may have the other cells
         show_progress(session.config)
-        try:
+        with refusing(session.config):
             self._check(session.items)
-        except QuantbenchError as error:
-            raise pytest.UsageError(as_typed(session.config, str(error))) from error
 
     def _machine(self) -> Machine:
         from pytest_quantbench import engines

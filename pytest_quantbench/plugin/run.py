@@ -21,8 +21,9 @@ from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError, unknown
 from pytest_quantbench.plugin import engine_choice, option_values, pyproject_table, tracking
-from pytest_quantbench.plugin.option_names import as_typed, given, settings_given
+from pytest_quantbench.plugin.option_names import given, settings_given
 from pytest_quantbench.plugin.pyproject_table import SECTION
+from pytest_quantbench.plugin.refusals import refusing
 from pytest_quantbench.plugin.suite import typed_command
 from pytest_quantbench.plugin.summary import Notices, collect_notices, show_progress
 
@@ -103,10 +104,8 @@ def run_of(config: pytest.Config) -> Run:
     """This session's Run, made when first asked for. Raises UsageError for a wrong name or number."""
     if RUN not in config.stash:
         notices = collect_notices(config)
-        try:
+        with refusing(config):
             config.stash[RUN] = _read(config, notices)
-        except QuantbenchError as error:
-            raise pytest.UsageError(as_typed(config, str(error))) from error
     return config.stash[RUN]
 
 

@@ -18,6 +18,7 @@ import pytest
 from xdist.scheduler import LoadGroupScheduling
 
 from pytest_quantbench.plugin.item_needs import is_ours
+from pytest_quantbench.plugin.refusals import REFUSED
 from pytest_quantbench.plugin.suite import COMMAND, typed_command
 
 FOLDER = "quantbench_groups"  # in what a worker is given: where it says which items go together
@@ -89,8 +90,14 @@ class Controller:
         return {nodeid: group for groups in found for nodeid, group in groups.items()}
 
     def pytest_testnodedown(self, node: Any) -> None:
-        """A worker is done: what it says of cells, if it had any, goes into this process's summary."""
-        told = getattr(node, "workeroutput", {}).get("quantbench")
+        """A worker is done: what it says of cells, if it had any, goes into this process's summary.
+
+        Raises UsageError in the words of a worker that refused to begin.
+        """
+        output: Mapping[str, Any] = getattr(node, "workeroutput", {})
+        if REFUSED in output:
+            raise pytest.UsageError(output[REFUSED])
+        told = output.get("quantbench")
         if told is None:
             return
         from pytest_quantbench.plugin.run import run_of

@@ -1,9 +1,12 @@
+import shutil
 from types import SimpleNamespace
 
 import pytest
 from gates import GATE
 from xdist.scheduler import LoadGroupScheduling
 
+from pytest_quantbench.catalog.models import TINY_DIRECTORY
+from pytest_quantbench.plugin.refusals import REFUSED
 from pytest_quantbench.plugin.suite import COMMAND, typed_command
 from pytest_quantbench.plugin.xdist import FOLDER, ByModel, Controller, tell_groups
 
@@ -115,14 +118,38 @@ def test_items_of_a_model_run_on_one_worker(pytester):
         import pytest
 
         @pytest.mark.parametrize("number", range(4))
-        @pytest.mark.quantbench(models=["Tiny", "phi-4"], recipes=["int4"])
+        @pytest.mark.quantbench(models=["Tiny", "Other"], recipes=["int4"])
         def test_where(quantbench_subject, cell, number):
             with open("workers", "a") as file:
                 file.write(f"{cell.target.model.name} {os.environ['PYTEST_XDIST_WORKER']}\\n")
     """
     pytester.makepyfile(source)
-    arguments = ("-n", "2", "--dist", "loadgroup", "--qb-disk-plan", "S", "-p", "no:cacheprovider", "-W", "ignore")
+    shutil.copytree(TINY_DIRECTORY, pytester.path / "Other")
+    arguments = ("-n", "2", "--dist", "loadgroup", "--qb-model", "Other", "-p", "no:cacheprovider", "-W", "ignore")
     pytester.runpytest_subprocess(*arguments)
     workers = set((pytester.path / "workers").read_text().splitlines())
     assert len(workers) == 2
-    assert {line.partition(" ")[0] for line in workers} == {"Tiny", "phi-4"}
+    assert {line.partition(" ")[0] for line in workers} == {"Tiny", "Other"}
+
+
+def test_the_controller_says_why_a_worker_refused(config):
+    node = SimpleNamespace(workeroutput={REFUSED: "too little disk"})
+    with pytest.raises(pytest.UsageError, match="too little disk"):
+        Controller(config).pytest_testnodedown(node)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("-m", "int5"), "Unknown marker 'int5'"),
+        (("-k", "Tiny", "--qb-results", "test_refused.py"), "test_refused.py"),  # a file, where a folder must be
+    ],
+)
+def test_what_workers_refuse_is_told_as_without_them(options, words, pytester):
+    pytester.makepyfile(test_refused="def test_it(cell): pass")
+    result = pytester.runpytest_subprocess("-n", "2", *options, "-p", "no:cacheprovider", "-W", "ignore")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in result.errlines if line.startswith("ERROR")]
+    assert words in line
+    assert "INTERNALERROR" not in result.stdout.str()
