@@ -1,6 +1,7 @@
 """The weights of every target of one model: compressed, found or damaged when first asked for, and opened once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from pytest_quantbench.compress.identity import config_for, facts
 from pytest_quantbench.compress.pipeline import compress, key_of, used_calibration
 from pytest_quantbench.engines.machine import describe
 from pytest_quantbench.progress import stage
+from pytest_quantbench.quantizers import kv
 
 
 class Artifacts:
@@ -36,6 +38,8 @@ class Artifacts:
         inputs, settings = self._inputs, self._inputs.settings
         if target.rounds:
             return self.of(target.plain)  # a walk reads the weights of both once
+        if target.recipe.cache is not None:
+            return self.of(replace(target, recipe=target.recipe.of_weights))
         if target.damage is not None:
             return DAMAGES[target.damage](self.of(target.plain), inputs.opened, settings.seed)
         if target.recipe.candidate is not None:
@@ -70,7 +74,9 @@ class Artifacts:
         if target.recipe.candidate is not None:
             key = self.of(target.plain).manifest.key
         else:
-            key = key_of(inputs.opened, target.recipe, inputs.settings.seed, self.calibrated_by(target))
+            key = key_of(inputs.opened, target.recipe.of_weights, inputs.settings.seed, self.calibrated_by(target))
+        if (held := target.recipe.cache) is not None:
+            key = f"{key} {held.quantizer} {kv.get(held.quantizer).version} {dict(held.parameters)}"
         return key if target.damage is None else f"{key} {target.damage}"
 
     def identify(self, target: Target) -> dict[str, Any]:
@@ -80,7 +86,7 @@ class Artifacts:
 
     def calibrated_by(self, target: Target) -> CalibrationSet | None:
         """The text that the recipe is fitted to, if it is."""
-        return used_calibration(target.recipe, self._calibration)
+        return used_calibration(target.recipe.of_weights, self._calibration)
 
     @property
     def _calibration(self) -> Callable[[], CalibrationSet] | None:

@@ -12,11 +12,12 @@ from typing import Any
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.batches import behind_each_other
-from pytest_quantbench.engines.protocol import Engine, Rounded
+from pytest_quantbench.engines.protocol import Cached, Engine, Rounded
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.measures import Measure, Share, WalkMeasure
 from pytest_quantbench.measures.integrity.inspection import Inspected
 from pytest_quantbench.measures.integrity.measure import INTEGRITY
+from pytest_quantbench.quantizers import kv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,11 @@ class Track:
     @property
     def weights(self) -> Any:
         """What the walk reads."""
-        return Rounded(self.artifact) if self.target.rounds else self.inspected or self.artifact
+        if self.target.rounds:
+            return Rounded(self.artifact)
+        weights = self.inspected or self.artifact
+        held = self.target.recipe.cache
+        return weights if held is None else Cached(weights, kv.make(held))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

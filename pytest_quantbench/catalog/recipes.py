@@ -1,7 +1,7 @@
 """Recipes: a quantizer with its parameters, what is done to embeddings and head, and the mixes of GGUF files."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from pytest_quantbench.catalog.candidates import Candidate
@@ -42,7 +42,8 @@ class Recipe:
     """What is done to a model: `inner` to the matrices of the decoder layers, `outer` to embeddings and head.
 
     A `mix` overrules both for single matrices. Of a `candidate` nothing is made: its weights are what its files hold,
-    and both parts are called `external`.
+    and both parts are called `external`. `cache`: by which method (of `quantizers.kv`) keys and values are held;
+    a recipe that leaves weights as they are is of the level `kv`.
     """
 
     id: str
@@ -52,11 +53,19 @@ class Recipe:
     outer: Part
     mix: str | None = None
     candidate: Candidate | None = None
+    cache: Part | None = None
 
     @property
     def bits(self) -> int:
-        """The level's nominal width in bits; the stored bits per weight are counted from the artifact."""
-        return LEVELS[self.level].bits
+        """The nominal width of weights in bits; the stored bits per weight are counted from the artifact."""
+        return LEVELS[REFERENCE.level if self.level == CACHE_LEVEL else self.level].bits
+
+    @property
+    def of_weights(self) -> "Recipe":
+        """What is done to the weights alone."""
+        if self.cache is None:
+            return self
+        return REFERENCE if self.level == CACHE_LEVEL else recipe(self.id.partition("+")[0])
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -66,7 +75,7 @@ class Recipe:
     @property
     def is_identity(self) -> bool:
         """Whether nothing is changed: the reference."""
-        return all(part.quantizer == "identity" for part in self.parts)
+        return self.cache is None and all(part.quantizer == "identity" for part in self.parts)
 
     def part_for(self, name: str, layer: int | None, layers: int) -> Part:
         """What is done to the matrix of this name in one of `layers` decoder layers, or outside of them (None)."""
@@ -128,12 +137,41 @@ MIXES: Mapping[str, Mix] = MappingProxyType(
 )
 
 
+CACHE_LEVEL = "kv"
+
+
+def _affine(keys: int, values: int, **more: bool) -> Part:
+    return Part(quantizer="affine", parameters={"key_bits": keys, "value_bits": values, **more})
+
+
+# Recipes of the key-value cache, by id.
+CACHES: Mapping[str, Part] = MappingProxyType(
+    {
+        "kv8": _affine(8, 8),
+        "kv4": _affine(4, 4),
+        "kv2": _affine(2, 2),
+        "k8v4": _affine(8, 4),
+        "kv4-rot": _affine(4, 4, rotated=True),
+    }
+)
+
+
 def recipe(recipe_id: str) -> Recipe:
     """The recipe called `int4` (a level's default), `int4-gptq` (a level and a method) or `int4-q4_k_m` (and a mix); a
     method may also be `package.module:Class`. Whether there is such a method, `quantizers.recipe_of` checks.
 
+    `kv8`, or another of `CACHES`, is the reference with its key-value cache held so, and `int4+kv8` joins both.
+
     Raises UnknownNameError for a level that does not exist, or a method where there can be none.
     """
+    if recipe_id in CACHES:
+        return replace(REFERENCE, id=recipe_id, level=CACHE_LEVEL, method=recipe_id, cache=CACHES[recipe_id])
+    weights, plus, held = recipe_id.partition("+")
+    if plus:
+        if held not in CACHES or weights in ("bf16", *CACHES):
+            raise unknown_recipe(recipe_id, MIXES)
+        found = recipe(weights)
+        return replace(found, id=recipe_id, method="+".join((found.method or "", held)), cache=CACHES[held])
     level_name, _, method = recipe_id.partition("-")
     level = LEVELS.get(level_name)
     if level is None or (method and level_name == "bf16"):

@@ -19,6 +19,8 @@ __all__ = ["GROUP", "MEMBERS", "Engine", "automatic", "chosen", "get", "installe
 ABILITIES: Mapping[Ability, str] = {
     "walk": "carry several recipes of a model through it layer by layer",
     "calibrate": "show what a layer's matrices get to see of a text",
+    "kv": "hold the key-value cache in few bits",
+    "batches": "time several prompts at once",
     "resident": "hold a whole model in memory and go on from a text",
 }
 

@@ -18,7 +18,7 @@ from pytest_quantbench.engines.calls import Call, Later
 from pytest_quantbench.engines.digests import Digests
 from pytest_quantbench.engines.hidden_states import HiddenStates
 from pytest_quantbench.engines.logits import Logits
-from pytest_quantbench.engines.protocol import Rounded, Weights
+from pytest_quantbench.engines.protocol import Cached, Rounded, Weights
 from pytest_quantbench.engines.walk_proof import Proof
 from pytest_quantbench.errors import QuantbenchError, WeightError
 from pytest_quantbench.progress import track as shown
@@ -35,11 +35,12 @@ class LayerWalk(ABC, Generic[State, Module]):
     """
 
     def __init__(
-        self, tracks: Sequence[Weights | Rounded], *, proof: Proof, layers: Sequence[Module], memory_bytes: int
+        self, tracks: Sequence[Weights | Rounded | Cached], *, proof: Proof, layers: Sequence[Module], memory_bytes: int
     ) -> None:
         proof.refuse(())
         self.proof, self._anatomy = proof, proof.anatomy
-        self._weights = [each.weights if isinstance(each, Rounded) else each for each in tracks]
+        self._weights = [each.weights if isinstance(each, Rounded | Cached) else each for each in tracks]
+        self._methods = [each.method if isinstance(each, Cached) else None for each in tracks]  # of their caches
         self._rounding = [isinstance(each, Rounded) for each in tracks]
         self._digests = Digests(self._weights)
         self._layers = list(layers)

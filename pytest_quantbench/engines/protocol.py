@@ -18,19 +18,21 @@ from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.parameters import Capacity, Origin, Parameter
 from pytest_quantbench.engines.resident import Resident
 from pytest_quantbench.engines.walk_proof import Proof
+from pytest_quantbench.engines.weights import Cached as Cached
 from pytest_quantbench.engines.weights import Config as Config
 from pytest_quantbench.engines.weights import EncodedWeights as EncodedWeights
 from pytest_quantbench.engines.weights import Rounded as Rounded
 from pytest_quantbench.engines.weights import Weights as Weights
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.encoding import Encoding
+from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 
 MEMORY_BYTES = 4 * 2**30  # of hidden states: 128 sequences of 2,048 tokens of a 4,096-wide model are exactly that
 Rows = NDArray[np.float32]
 Square = Callable[[Rows], Rows]  # (tokens, in) → rowsᵀ rows, (in, in): computed where the engine computes fastest
 Backend = Literal["metal", "cuda", "mps", "cpu"]
 Activations = Literal["float32", "bfloat16"]  # of walks: what hidden states and products are computed in
-Ability = Literal["walk", "calibrate", "resident"]
+Ability = Literal["walk", "calibrate", "resident", "kv", "batches"]
 Use = Literal["timed", "answers", "rounded answers"]
 
 
@@ -201,15 +203,15 @@ class Engine(Decoder, Protocol):
     def prove(self, model: Weights) -> Proof:
         """Whether a walk of this architecture is its forward pass, tried in small: once in a process."""
 
-    def walk(self, models: Sequence[Weights | Rounded], *, memory_bytes: int = MEMORY_BYTES) -> Walk:
+    def walk(self, models: Sequence[Weights | Rounded | Cached], *, memory_bytes: int = MEMORY_BYTES) -> Walk:
         """Walk these, tracks 0, 1, …; hidden states beyond `memory_bytes` go to temporary files.
 
         Raises ModelError for an architecture that cannot be walked.
         """
 
-    def load(self, model: EncodedWeights, use: Use) -> Resident:
+    def load(self, model: EncodedWeights, use: Use, cache: KVQuantizer | None = None) -> Resident:
         """Load a model whole: `timed` as it is deployed; for `answers` with the activations of walks; for `rounded
-        answers` with the other type of them, as the noise floor wants it.
+        answers` with the other type of them, as the noise floor wants it. `cache`: how keys and values are held.
         """
 
     def outputs(self, layer: Layer, decode: Callable[[], Array], inputs: Rows) -> Rows:

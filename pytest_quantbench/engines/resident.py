@@ -29,11 +29,32 @@ class Timed:
     seconds: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedBatch:
+    """A timed generation of several prompts at once: the tokens of each, and the seconds from the start until every
+    prompt had its first new token, its second, and so on.
+    """
+
+    tokens: tuple[tuple[int, ...], ...]
+    seconds: tuple[float, ...]
+
+
 class Generator(Protocol):
     """What goes on from token ids, and is timed."""
 
     def timed(self, prompt: Sequence[int], new_tokens: int) -> Timed:
         """One greedy generation of exactly so many tokens; end of sequence is ignored."""
+
+
+class BatchGenerator(Protocol):
+    """What goes on from several prompts at once, and is timed: residents of engines that can do `batches`."""
+
+    def timed_batch(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, sampler: Sampler | None = None
+    ) -> TimedBatch:
+        """Exactly so many new tokens of each of the prompts (of one length), the likeliest or those that `sampler`
+        draws; end of sequence is ignored. Raises QuantbenchError where memory does not hold them.
+        """
 
 
 class Resident(Generator, Protocol):

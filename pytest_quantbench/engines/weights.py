@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from pytest_quantbench.quantizers.encoding import Encoding, Rules
+from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 
 Config = Mapping[str, Any]
 
@@ -40,3 +41,10 @@ class Rounded:
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
+
+
+class Cached:
+    """Weights to be run with a key-value cache that is held as a method says: attention sees keys and values so."""
+
+    def __init__(self, weights: Weights, method: KVQuantizer) -> None:
+        self.weights, self.method = weights, method

@@ -25,6 +25,7 @@ from pytest_quantbench.engines.protocol import (
     Ability,
     Activations,
     Backend,
+    Cached,
     Config,
     EncodedWeights,
     Rounded,
@@ -35,6 +36,7 @@ from pytest_quantbench.engines.walk_proof import Proof
 from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.encoding import Encoding
+from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 
 
 class MlxEngine:
@@ -95,11 +97,11 @@ class MlxEngine:
         """Whether a walk of this architecture is mlx-lm's forward pass."""
         return prove(model.config, model.names, self._host, Walk)
 
-    def walk(self, models: Sequence[Weights | Rounded], *, memory_bytes: int = MEMORY_BYTES) -> Walk:
+    def walk(self, models: Sequence[Weights | Rounded | Cached], *, memory_bytes: int = MEMORY_BYTES) -> Walk:
         """Walk these together."""
         return Walk(*models, host=self._host, memory_bytes=memory_bytes)
 
-    def load(self, model: EncodedWeights, use: Use) -> resident.Resident:
+    def load(self, model: EncodedWeights, use: Use, cache: KVQuantizer | None = None) -> resident.Resident:
         """With native quantized layers; decoded, in numpy, where answers are wanted of a CPU."""
         activations: Mapping[Use, Activations] = {"answers": "float32", "rounded answers": "bfloat16"}
         return resident.load(model, host=self._host and use == "answers", activations=activations.get(use))

@@ -23,7 +23,7 @@ from pytest_quantbench.engines.mlx.observer import Observer
 from pytest_quantbench.engines.mlx.skeleton import decoder_layers, shapes, skeleton
 from pytest_quantbench.engines.mlx.stand_ins import Recorder, Stopped, Stopper
 from pytest_quantbench.engines.mlx.walk_trial import prove
-from pytest_quantbench.engines.protocol import MEMORY_BYTES, InputSink, Rounded, Weights
+from pytest_quantbench.engines.protocol import MEMORY_BYTES, Cached, InputSink, Rounded, Weights
 from pytest_quantbench.engines.walk_proof import Proof
 from pytest_quantbench.quantizers import Array
 
@@ -34,9 +34,13 @@ class Walk(LayerWalk[mx.array, nn.Module]):
     """Recipes of one model, walked with float32 activations. `host` multiplies in numpy (see host_products)."""
 
     def __init__(
-        self, *tracks: Weights | Rounded, host: bool, memory_bytes: int = MEMORY_BYTES, proof: Proof | None = None
+        self,
+        *tracks: Weights | Rounded | Cached,
+        host: bool,
+        memory_bytes: int = MEMORY_BYTES,
+        proof: Proof | None = None,
     ) -> None:
-        first = tracks[0].weights if isinstance(tracks[0], Rounded) else tracks[0]
+        first = tracks[0].weights if isinstance(tracks[0], Rounded | Cached) else tracks[0]
         self._model = skeleton(first.config, first.names)
         path, self._slots = decoder_layers(self._model)
         proof = proof or prove(first.config, first.names, host, Walk)

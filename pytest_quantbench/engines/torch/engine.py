@@ -23,6 +23,7 @@ from pytest_quantbench.engines.protocol import (
     Ability,
     Activations,
     Backend,
+    Cached,
     Config,
     EncodedWeights,
     Rounded,
@@ -33,6 +34,7 @@ from pytest_quantbench.engines.torch import device as devices
 from pytest_quantbench.engines.walk_proof import Proof
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.encoding import Encoding
+from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 
 if TYPE_CHECKING:
     from pytest_quantbench.engines.torch.opened_checkpoint import Opened
@@ -105,13 +107,13 @@ class TorchEngine:
 
         return prove(model.config, model.names, self.device, Walk)
 
-    def walk(self, models: Sequence[Weights | Rounded], *, memory_bytes: int = MEMORY_BYTES) -> "Walk":
+    def walk(self, models: Sequence[Weights | Rounded | Cached], *, memory_bytes: int = MEMORY_BYTES) -> "Walk":
         """Walk these together."""
         from pytest_quantbench.engines.torch.walk import Walk
 
         return Walk(*models, device=self.device, activations=self._activations, memory_bytes=memory_bytes)
 
-    def load(self, model: EncodedWeights, use: Use) -> "Resident":
+    def load(self, model: EncodedWeights, use: Use, cache: KVQuantizer | None = None) -> "Resident":
         """With kernels for what is quantized, where there are any."""
         from pytest_quantbench.engines.torch import resident
 

@@ -14,7 +14,7 @@ from pytest_quantbench.engines.batches import Batch, Ids, Places
 from pytest_quantbench.engines.calls import Call, Later
 from pytest_quantbench.engines.layer_walk import LayerWalk
 from pytest_quantbench.engines.logits import Logits
-from pytest_quantbench.engines.protocol import MEMORY_BYTES, Activations, InputSink, Rounded, Rows, Weights
+from pytest_quantbench.engines.protocol import MEMORY_BYTES, Activations, Cached, InputSink, Rounded, Rows, Weights
 from pytest_quantbench.engines.torch import kv_cache
 from pytest_quantbench.engines.torch.arrays import to_numpy, to_torch
 from pytest_quantbench.engines.torch.attention import placed
@@ -43,13 +43,13 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
 
     def __init__(
         self,
-        *tracks: Weights | Rounded,
+        *tracks: Weights | Rounded | Cached,
         device: torch.device,
         activations: Activations = "float32",
         memory_bytes: int = MEMORY_BYTES,
         proof: Proof | None = None,
     ) -> None:
-        first = tracks[0].weights if isinstance(tracks[0], Rounded) else tracks[0]
+        first = tracks[0].weights if isinstance(tracks[0], Rounded | Cached) else tracks[0]
         self._device, self._model = device, skeleton(first.config)
         self._prepare(self._model)
         path, layers = decoder_layers(self._model)
