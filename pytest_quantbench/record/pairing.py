@@ -16,8 +16,9 @@ from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.judge.change import Pair
 from pytest_quantbench.judge.rates import MOST_DRIFT
 from pytest_quantbench.record import folder
+from pytest_quantbench.record.accuracy_schema import TaskAccuracy
 from pytest_quantbench.record.perplexity_schema import Perplexity
-from pytest_quantbench.record.schema import Record, TaskAccuracy
+from pytest_quantbench.record.schema import Record
 from pytest_quantbench.stats.window_sampling import Drawn
 
 Places = NDArray[np.int64]

@@ -18,8 +18,9 @@ Schema history
      intervals of accuracies and perplexities themselves; the least cosine; what it costs where a price was given;
      the commands that it was measured by
   7  the engine, its walks' activations, whether its speed is judged; T1's roofline and kernels
+  8  the key-value cache, T2 by depth, retrieval, T1 in full, loading
 
-Files of schemas 3 to 6 are read too (see older_schemas).
+Files of schemas 3 to 7 are read too (see older_schemas).
 """
 
 from collections.abc import Mapping
@@ -30,20 +31,19 @@ import msgspec
 
 from pytest_quantbench.catalog.recipes import LEVELS
 from pytest_quantbench.engines.machine import Machine
-from pytest_quantbench.engines.process_memory import Since
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.record.accuracy_schema import Accuracy
 from pytest_quantbench.record.candidate_schema import CandidateFile
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.publication_schema import Accelerator, Cost, ModelFacts
 from pytest_quantbench.record.runtime_schema import Runtime
-from pytest_quantbench.stats.estimates import Interval
-from pytest_quantbench.stats.percentiles import Percentile
+from pytest_quantbench.record.throughput_schema import Throughput
 from pytest_quantbench.storage.sealed_json import unsealed
 
-SCHEMA = 7
+SCHEMA = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,92 +66,6 @@ class Compression:
     opens_in_mlx_lm: bool = False
     calibration: Mapping[str, str | int] | None = None  # `text`, `sha256`, `sequences`, …; null: none was used
     calibration_ppl: float | None = None  # of the reference on the text's first 512 tokens
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Throughput:
-    """T1. `p95_tps` is the rate that 95 % of the runs reach or exceed. A drift is how much faster (above 0) a fixed
-    product ran after the runs than before; `probe_change` how much faster beside them than beside the reference's.
-    """
-
-    mean_tps: float
-    std_tps: float | None
-    p95_tps: float
-    runs: int  # of each prompt
-    total_runs: int  # of all prompts
-    ratio: Interval | None  # over BF16; null where it was suppressed
-    prefill_tps: float
-    first_token_sec: float
-    load_sec: float
-    peak_gb: float
-    warm_up_tps: float
-    probe_drift: float
-    interleaved: bool  # with the reference's runs
-    activations: str
-    dense_layers: int
-    time_sec: float | None = None
-    ratio_suppressed: str = ""  # why there is no ratio: the machine's own speed changed
-    reference_probe_drift: float | None = None
-    probe_change: float | None = None
-    new_tokens: int | None = None  # of each run
-    gaps: int | None = None  # between tokens, of all runs
-    gap_sec: Mapping[str, Percentile] = field(default_factory=dict)  # "50", "90", "95", "99", "99.9"
-    first_token: Interval | None = None  # its mean over the runs, in seconds
-    process_peak_gb: float | None = None  # the most resident memory of the whole process
-    process_peak_since: Since | None = None  # `measure`: during T1; `process`: since the process began
-    bytes_per_token: int | None = None  # of weights that one decode step reads at least
-    read_gb_per_sec: float | None = None  # how fast memory was read beside the runs
-    bound_tps: float | None = None  # tokens per second that reading the weights allows
-    bound_share: float | None = None  # mean_tps over bound_tps
-    reference_bound_share: float | None = None  # the reference's, of its own bound
-    kernels: Mapping[str, int] = field(default_factory=dict)  # through which the matrices are multiplied: how many
-    step: str = ""  # how a decode step is run: `captured`, or `module by module`
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskAccuracy:
-    """One task, as fractions; the drop in percentage points with Tango's score interval. Questions that share a source
-    (`cluster_key`: the fields of a document that say so) flip together: `flip_correlation` is the correlation of two
-    questions of a cluster in losing or gaining the answer, `design_effect` the factor by which the variance of the drop
-    grows.
-    """
-
-    accuracy: float
-    questions: int
-    chance: float
-    accuracy_raw: float
-    version: str
-    sha256: str
-    bf16_accuracy: float | None = None
-    right_to_wrong: int | None = None
-    wrong_to_right: int | None = None
-    drop_points: Interval | None = None
-    mcnemar_p: float | None = None
-    unpaired_p: float | None = None
-    unpaired_detectable_points: float | None = None
-    detectable_points: float | None = None
-    questions_for_one_point: int | None = None  # to tell a drop of one point from none, at this flip rate
-    clusters: int | None = None  # as many as questions where none share a source
-    cluster_key: str = ""
-    flip_correlation: float | None = None
-    design_effect: float | None = None
-    accuracy_interval: Interval | None = None  # Wilson's with the clusters' design effect, of the accuracy by itself
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accuracy:
-    """T3 by length-normalised accuracy. `arc_easy` and `hellaswag` are null when the model has other tasks."""
-
-    arc_easy: float | None
-    hellaswag: float | None
-    combined: float
-    bf16_combined: float | None
-    delta: float | None  # combined minus bf16_combined, a fraction: below 0 where accuracy was lost
-    delta_points: float | None = None  # the same in percentage points
-    tasks: Mapping[str, TaskAccuracy]
-    chat_template: bool = False
-    cut_contexts: int = 0  # requests whose context was longer than the model takes
-    time_sec: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

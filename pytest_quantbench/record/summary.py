@@ -11,7 +11,9 @@ from pytest_quantbench.judge import rates as speed
 from pytest_quantbench.judge import roofline
 from pytest_quantbench.measures.samples import AccuracySamples, TaskSamples, WeightSamples
 from pytest_quantbench.measures.throughput_samples import ThroughputSamples
-from pytest_quantbench.record.schema import Accuracy, Compression, TaskAccuracy, Throughput, Weights
+from pytest_quantbench.record.accuracy_schema import Accuracy, TaskAccuracy
+from pytest_quantbench.record.schema import Compression, Weights
+from pytest_quantbench.record.throughput_schema import Throughput
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.clusters import clusters_of
 from pytest_quantbench.stats.estimates import Interval

@@ -14,8 +14,9 @@ from huggingface_hub.repocard_data import EvalResult
 
 from pytest_quantbench.catalog.corpora import CORPORA
 from pytest_quantbench.errors import ModelError
+from pytest_quantbench.record.accuracy_schema import TaskAccuracy
 from pytest_quantbench.record.perplexity_schema import Perplexity
-from pytest_quantbench.record.schema import Record, TaskAccuracy
+from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report.tables import interval
 from pytest_quantbench.stats.estimates import Interval
 

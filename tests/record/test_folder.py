@@ -187,7 +187,7 @@ def test_a_folder_without_records_is_named_and_what_is_no_record_left_out(tmp_pa
     )
     assert [dataclasses.replace(record, raw_sha256=None) for record in folder.read_all(tmp_path)] == [make_record()]
     assert "x.json is no record of this tool" in caplog.text
-    assert f"it has schema 1; this version reads 3, 4, 5, 6 and {SCHEMA}" in caplog.text
+    assert f"it has schema 1; this version reads 3, 4, 5, 6, 7 and {SCHEMA}" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.record.publication_schema import Cost
-from pytest_quantbench.record.schema import Record, Throughput, Weights
+from pytest_quantbench.record.schema import Record, Weights
+from pytest_quantbench.record.throughput_schema import Throughput
 from pytest_quantbench.report.markdown import figures, quality_rows
 from pytest_quantbench.report.markdown.escaped import text
 from pytest_quantbench.report.markdown.figures import Row, marked, ranged, row

@@ -8,10 +8,11 @@ from builders import make_change, make_perplexity, make_record, make_verdict
 
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.judge.verdict import Look
+from pytest_quantbench.record.accuracy_schema import Accuracy, TaskAccuracy
 from pytest_quantbench.record.completeness import missing
 from pytest_quantbench.record.publication_schema import Accelerator
 from pytest_quantbench.record.runtime_schema import EngineError, FileError, Runtime, Speed
-from pytest_quantbench.record.schema import Accuracy, Compression, TaskAccuracy
+from pytest_quantbench.record.schema import Compression
 from pytest_quantbench.record.suite import judge_suite
 from pytest_quantbench.report.markdown import (
     candidate_files,

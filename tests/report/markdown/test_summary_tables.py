@@ -6,7 +6,7 @@ import generated_suite
 import pytest
 from builders import make_perplexity, make_record, make_verdict
 
-from pytest_quantbench.record.schema import Accuracy, TaskAccuracy
+from pytest_quantbench.record.accuracy_schema import Accuracy, TaskAccuracy
 from pytest_quantbench.report.markdown import summary_tables
 from pytest_quantbench.report.markdown.figures import TIED
 from pytest_quantbench.report.tables import MARKS
