@@ -81,7 +81,9 @@ class Resident:
 
     def batch_bytes(self, rows: int, tokens: int) -> int:
         """The cache; what a piece of one prompt needs in between, and the logits of all texts."""
-        widest = max(max(parameter.shape) for parameter in (*self.model.parameters(), *self.model.buffers()) if parameter.ndim)
+        widest = max(
+            max(parameter.shape) for parameter in (*self.model.parameters(), *self.model.buffers()) if parameter.ndim
+        )
         read = piece(tokens) if not static_cache.alone(self.model) else tokens
         between = self._dtype.itemsize * PARTS * read * min(widest, WIDEST) + 4 * read * tokens
         return rows * tokens * self.cache_bytes_per_token + between + 3 * 4 * rows * widest
@@ -94,7 +96,7 @@ class Resident:
         if rows > 1 and static_cache.alone(self.model):
             raise ModelError(ALONE)
         held = self._of_batch
-        if held is None or held.rows != rows or held.length != -(-length // MULTIPLE) * MULTIPLE:
+        if held is None or held.rows != rows or not 0 <= held.length - length < 2 * MULTIPLE:
             self._of_batch = None  # its memory first
             self._of_batch = self._decoder_of(rows, length)
         with within(self._device, "One generation of several texts that is timed", FEWER):
