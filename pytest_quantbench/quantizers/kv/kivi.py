@@ -14,6 +14,7 @@ does not divide get the largest group of channels that does.
 from dataclasses import dataclass
 from typing import ClassVar
 
+from pytest_quantbench.errors import QuantbenchError
 from pytest_quantbench.quantizers.kv.grid import Grid, divisor
 from pytest_quantbench.quantizers.kv.protocol import CacheForm, KVQuantizer, Stage
 
@@ -28,8 +29,15 @@ class Kivi(KVQuantizer):
     group: int = 32
     window: int = 128
 
+    def __post_init__(self) -> None:
+        """Raise QuantbenchError for a window that is no multiple of the group."""
+        if self.window < 1 or self.window % self.group:
+            raise QuantbenchError(
+                f"kivi cannot have window = {self.window} and group = {self.group}: the window is whole groups."
+            )
+
     def form(self, channels: int) -> CacheForm:
-        """Raises QuantbenchError for a window that is no multiple of the group."""
+        """Keys in groups along tokens, values in groups along channels."""
         keys = Grid(bits=self.bits, group=self.group, along="tokens")
         values = Grid(bits=self.bits, group=divisor(channels, self.group))
         return CacheForm(
