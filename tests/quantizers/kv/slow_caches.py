@@ -5,6 +5,7 @@ says what the token's own query is then multiplied with.
 """
 
 import math
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -69,7 +70,7 @@ class SlowCache:
 
     def __init__(self, **parameters):
         self.keys, self.values, self.asked = [], [], []
-        self.__dict__.update(parameters)
+        self.given = SimpleNamespace(**parameters)
 
     def append(self, key, value, queries):
         """(channels,), (channels,) and (query heads, channels) of one token."""
@@ -78,33 +79,37 @@ class SlowCache:
         self.asked.append(queries)
         self.age()
 
+    def age(self):
+        """Rounds what is to be rounded when a token has come."""
+        raise NotImplementedError
+
     def seen(self):
         return np.array(self.keys), np.array(self.values)
 
 
 class Affine(SlowCache):
     def age(self):
-        size = largest_divisor(len(self.keys[-1]), self.group)
-        if self.rotated:
-            turn = self.turn
-            turned = along_channels(turn @ self.keys[-1], self.key_bits, size, on_mlx)
+        size = largest_divisor(len(self.keys[-1]), self.given.group)
+        if self.given.rotated:
+            turn = self.given.turn
+            turned = along_channels(turn @ self.keys[-1], self.given.key_bits, size, on_mlx)
             self.keys[-1] = turn.T @ turned
         else:
-            self.keys[-1] = along_channels(self.keys[-1], self.key_bits, size, on_mlx)
-        self.values[-1] = along_channels(self.values[-1], self.value_bits, size, on_mlx)
+            self.keys[-1] = along_channels(self.keys[-1], self.given.key_bits, size, on_mlx)
+        self.values[-1] = along_channels(self.values[-1], self.given.value_bits, size, on_mlx)
 
 
 class PerToken(SlowCache):
     def age(self):
         for held in (self.keys, self.values):
-            held[-1] = along_channels(held[-1], self.bits, len(held[-1]))
+            held[-1] = along_channels(held[-1], self.given.bits, len(held[-1]))
 
 
 class PerChannel(SlowCache):
     def age(self):
-        if len(self.keys) % self.group == 0:
+        if len(self.keys) % self.given.group == 0:
             for held in (self.keys, self.values):
-                held[-self.group :] = along_tokens(held[-self.group :], self.bits, self.group)
+                held[-self.given.group :] = along_tokens(held[-self.given.group :], self.given.bits, self.given.group)
 
 
 class Kivi(SlowCache):
@@ -114,13 +119,15 @@ class Kivi(SlowCache):
 
     def age(self):
         self.waiting += 1
-        if self.waiting == self.window:
-            self.keys[-self.window :] = along_tokens(self.keys[-self.window :], self.bits, self.group)
+        if self.waiting == self.given.window:
+            self.keys[-self.given.window :] = along_tokens(
+                self.keys[-self.given.window :], self.given.bits, self.given.group
+            )
             self.waiting = 0
-        if len(self.values) > self.window:
-            leaves = len(self.values) - self.window - 1
-            size = largest_divisor(len(self.values[leaves]), self.group)
-            self.values[leaves] = along_channels(self.values[leaves], self.bits, size)
+        if len(self.values) > self.given.window:
+            leaves = len(self.values) - self.given.window - 1
+            size = largest_divisor(len(self.values[leaves]), self.given.group)
+            self.values[leaves] = along_channels(self.values[leaves], self.given.bits, size)
 
 
 class PmKvq(SlowCache):
@@ -137,7 +144,7 @@ class PmKvq(SlowCache):
 
     def coded(self, token):
         found = []
-        for piece in pieces(list(token), largest_divisor(len(token), self.group)):
+        for piece in pieces(list(token), largest_divisor(len(token), self.given.group)):
             zero, step = short(min(piece)), short((max(piece) - min(piece)) / np.float32(65535))
             codes = [0 if step == 0 else int(np.rint((each - zero) / step)) for each in piece]
             found.append(([min(max(code, 0), 65535) for code in codes], step, zero, 16))
@@ -147,9 +154,12 @@ class PmKvq(SlowCache):
         count = len(self.keys)
         for part in ("keys", "values"):
             held = getattr(self, part)
-            for token in range(self.sinks, count):
-                chunk_is_full = count >= (token // self.window + 1) * self.window
-                older = [(count - age) // self.window * self.window > token for age in (self.four, self.two)]
+            for token in range(self.given.sinks, count):
+                chunk_is_full = count >= (token // self.given.window + 1) * self.given.window
+                older = [
+                    (count - age) // self.given.window * self.given.window > token
+                    for age in (self.given.four, self.given.two)
+                ]
                 wanted = 2 if older[1] else 4 if older[0] else 8 if chunk_is_full else 16
                 self.codes[part][token] = [self.halved(group, wanted) for group in self.codes[part][token]]
                 if wanted < 16:
@@ -172,36 +182,38 @@ class PmKvq(SlowCache):
 
 class MixKvq(SlowCache):
     def age(self):
-        if len(self.keys) % self.window:
+        if len(self.keys) % self.given.window:
             return
-        keys = self.keys[-self.window :]
+        keys = self.keys[-self.given.window :]
         channels = len(keys[0])
         weight = []
         for channel in range(channels):
             column = [key[channel] for key in keys]
-            sizes = [abs(query[channel]) for asked in self.asked[-self.window :] for query in asked]
+            sizes = [abs(query[channel]) for asked in self.asked[-self.given.window :] for query in asked]
             weight.append((max(column) - min(column)) * np.mean(np.array(sizes, np.float64)))
         best = sorted(range(channels), key=lambda channel: -weight[channel])
-        full = round(self.full * channels)
-        four = round(self.four * channels)
-        rounded = np.array(along_tokens(keys, 2, self.group))
-        finer = np.array(along_tokens(keys, 4, self.group))
+        full = round(self.given.full * channels)
+        four = round(self.given.four * channels)
+        rounded = np.array(along_tokens(keys, 2, self.given.group))
+        finer = np.array(along_tokens(keys, 4, self.given.group))
         for rank, channel in enumerate(best):
             if rank < full:
                 rounded[:, channel] = np.array(keys)[:, channel]
             elif rank < full + four:
                 rounded[:, channel] = finer[:, channel]
-        self.keys[-self.window :] = list(rounded)
-        size = largest_divisor(channels, self.group)
-        self.values[-self.window :] = [along_channels(value, 2, size) for value in self.values[-self.window :]]
+        self.keys[-self.given.window :] = list(rounded)
+        size = largest_divisor(channels, self.given.group)
+        self.values[-self.given.window :] = [
+            along_channels(value, 2, size) for value in self.values[-self.given.window :]
+        ]
 
 
 class Cocktail(SlowCache):
     def age(self):
-        if len(self.keys) % self.block:
+        if len(self.keys) % self.given.block:
             return
-        start = len(self.keys) - self.block
-        chunks = [range(first, first + self.chunk) for first in range(start, len(self.keys), self.chunk)]
+        start = len(self.keys) - self.given.block
+        chunks = [range(first, first + self.given.chunk) for first in range(start, len(self.keys), self.given.chunk)]
         query = np.mean([np.mean(self.asked[token], 0, dtype=np.float64) for token in chunks[-1]], 0)
         likeness = []
         for chunk in chunks:
@@ -209,10 +221,12 @@ class Cocktail(SlowCache):
             likeness.append(key @ query / math.sqrt(max((key @ key) * (query @ query), 1e-300)))
         best = sorted(range(len(chunks)), key=lambda index: -likeness[index])
         for rank, index in enumerate(best):
-            if rank < self.full:
+            if rank < self.given.full:
                 continue
-            bits, held = 4 if rank < self.full + self.four else 2, chunks[index]
-            size = largest_divisor(len(self.values[0]), self.group)
-            self.keys[held[0] : held[-1] + 1] = along_tokens([self.keys[token] for token in held], bits, self.chunk)
+            bits, held = 4 if rank < self.given.full + self.given.four else 2, chunks[index]
+            size = largest_divisor(len(self.values[0]), self.given.group)
+            self.keys[held[0] : held[-1] + 1] = along_tokens(
+                [self.keys[token] for token in held], bits, self.given.chunk
+            )
             for token in held:
                 self.values[token] = along_channels(self.values[token], bits, size)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from quantizers.kv import slow_caches
 from scipy.linalg import hadamard
 
-from pytest_quantbench.quantizers import kv
+from pytest_quantbench.quantizers import field_names, kv
 
 SMALL_KIVI = {"bits": 2, "group": 4, "window": 8}
 SMALL_PM = {"four": 12, "two": 24, "window": 8, "sinks": 1, "group": 8}
@@ -92,7 +92,7 @@ def test_with_the_defaults_of_the_papers(name):
     tokens, channels = 300, 16
     keys, values, queries = drawn(1, 1, 2, tokens, channels)
     method = kv.get(name)()
-    parameters = {each: getattr(method, each) for each in method.__slots__}
+    parameters = {each: getattr(method, each) for each in field_names(type(method))}
     cache = METHODS[name][2](**parameters)
     for position in range(tokens):
         cache.append(keys[0, position], values[0, position], queries[:, position])
