@@ -99,7 +99,7 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         "sweep": Option(
             setting="sweep",
             switch=True,
-            help="T1 in full: decoding by batch and depth, prefill by length, sampled answers, several requests at once",
+            help="T1 in full: decoding by batch and depth, prefill by length, sampled answers, requests at once",
         ),
         "temperature": Option(
             setting="temperature",

@@ -29,6 +29,7 @@ WHAT: Mapping[Use, str] = {
 FEWER = "A recipe of fewer bits, a shorter text or another device (--engine torch:cpu) takes less of it."
 ALONE = "This model reads one text at a time: it has an attention of its own, or positions by the length of a text."
 PARTS, WIDEST = 12, 2**16  # of one token, arrays as wide as its widest layer, of which a table of words is none
+MOST_WORDS = 2**18  # that a table of words has
 MULTIPLE = 128  # memory for keys and values, and so captured steps, come in multiples of so many tokens
 
 
@@ -81,9 +82,8 @@ class Resident:
 
     def batch_bytes(self, rows: int, tokens: int) -> int:
         """The cache; what a piece of one prompt needs in between, and the logits of all texts."""
-        widest = max(
-            max(parameter.shape) for parameter in (*self.model.parameters(), *self.model.buffers()) if parameter.ndim
-        )
+        held = (*self.model.parameters(), *self.model.buffers())
+        widest = min(max(max(each.shape) for each in held if each.ndim == 2), MOST_WORDS)
         read = piece(tokens) if not static_cache.alone(self.model) else tokens
         between = self._dtype.itemsize * PARTS * read * min(widest, WIDEST) + 4 * read * tokens
         return rows * tokens * self.cache_bytes_per_token + between + 3 * 4 * rows * widest

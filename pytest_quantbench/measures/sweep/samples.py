@@ -1,8 +1,8 @@
 """What a sweep measured: point by point, run by run, with the reference's runs beside and the probes between.
 
-Four kinds of points. `decode`: so many texts of one depth go on together. `prefill`: one prompt is read, up to its first
-new token. `end to end`: prompts of a list are answered, sampled at a temperature. `requests`: so many prompts of unlike
-lengths are there at once, and go through the engine's own batching.
+Four kinds of points. `decode`: so many texts of one depth go on together. `prefill`: one prompt is read, up to its
+first new token. `end to end`: prompts of a list are answered, sampled at a temperature. `requests`: so many prompts of
+unlike lengths are there at once, and go through the engine's own batching.
 """
 
 from dataclasses import dataclass, field

@@ -146,7 +146,7 @@ class SweepTrial(Trial[SweepSamples]):
     def _pairs(self, point: Point) -> PointSamples:
         run, probe = RUNS[point.kind], self._probe
         both = [self._loaded, *([] if self._reference_loaded is None else [self._reference_loaded])]
-        step = [run(self, point, model, 0) for model in both][0][1]  # compiles; and is no run
+        steps = [run(self, point, model, 0)[1] for model in both]  # compiles, and is no run
         done: list[list[PointRun]] = [[] for _ in both]
         first, probes, began = list[bool](), [probe()], time.perf_counter()
         least = max(LEAST_PAIRS, len(self._prompts)) if point.kind == "end to end" else LEAST_PAIRS
@@ -158,7 +158,7 @@ class SweepTrial(Trial[SweepSamples]):
             probes.append(probe())
         return PointSamples(
             point=point,
-            step=step,
+            step=steps[0],
             runs=tuple(done[0]),
             reference_runs=tuple(done[1]) if len(both) > 1 else (),
             reference_first=tuple(first) if len(both) > 1 else (),
