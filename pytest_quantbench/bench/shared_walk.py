@@ -18,6 +18,7 @@ from pytest_quantbench.measures import Measure, Share, WalkMeasure
 from pytest_quantbench.measures.integrity.inspection import Inspected
 from pytest_quantbench.measures.integrity.measure import INTEGRITY
 from pytest_quantbench.quantizers import kv
+from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +39,13 @@ class Track:
         if self.target.rounds:
             return Rounded(self.artifact)
         weights = self.inspected or self.artifact
+        return weights if self.cache is None else Cached(weights, self.cache)
+
+    @property
+    def cache(self) -> KVQuantizer | None:
+        """How its keys and values are held; None: as computed."""
         held = self.target.recipe.cache
-        return weights if held is None else Cached(weights, kv.make(held))
+        return None if held is None else kv.make(held)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +154,9 @@ class SharedWalk:
             if isinstance(found, QuantbenchError):
                 continue
             try:
-                whole = share.finished(found, self._engine, track.artifact, rounding=target.rounds, before=before)
+                whole = share.finished(
+                    found, self._engine, track.artifact, rounding=target.rounds, before=before, cache=track.cache
+                )
                 yield Taken(target=target, measure=measure, samples=whole)
             except QuantbenchError as error:
                 yield Taken(target=target, measure=measure, error=named(target, error))

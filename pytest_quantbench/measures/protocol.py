@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.engines.protocol import Architecture, Engine, Walk
     from pytest_quantbench.engines.walk_proof import Proof
     from pytest_quantbench.fetch.texts import Text
+    from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 
 Needs = Literal["walk", "resident", "artifact", "file"]
 S = TypeVar("S")
@@ -176,8 +177,19 @@ class Share(Protocol[S]):
         behind those of `before`. `reference`: those of the model in BF16, None where this is that.
         """
 
-    def finished(self, samples: S, engine: Engine, artifact: Artifact, *, rounding: bool, before: S | None) -> S:
-        """The samples with what is left to do when the walk is done. `rounding`: in the other type of activations."""
+    def finished(
+        self,
+        samples: S,
+        engine: Engine,
+        artifact: Artifact,
+        *,
+        rounding: bool,
+        before: S | None,
+        cache: KVQuantizer | None = None,
+    ) -> S:
+        """The samples with what is left to do when the walk is done. `rounding`: in the other type of activations;
+        `cache`: how keys and values are held.
+        """
         return samples
 
     def unread(self, before: S) -> S:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.engines.protocol import Engine, Walk
     from pytest_quantbench.engines.walk_proof import Proof
     from pytest_quantbench.measures.accuracy.task_set import TaskSet
+    from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 
 
 class AccuracyShare(Share[AccuracySamples]):
@@ -59,11 +60,12 @@ class AccuracyShare(Share[AccuracySamples]):
         *,
         rounding: bool,
         before: AccuracySamples | None,
+        cache: KVQuantizer | None = None,
     ) -> AccuracySamples:
         """With the answers that are written, behind those of before."""
         from pytest_quantbench.measures.accuracy.score import written
 
-        whole = written(engine, self._asked, artifact, samples, rounding=rounding)
+        whole = written(engine, self._asked, artifact, samples, rounding=rounding, cache=cache)
         return whole if before is None or self._added_to is None else before.joined(self._added_to, whole)
 
 
