@@ -8,7 +8,7 @@ import msgspec
 
 from pytest_quantbench import measures
 from pytest_quantbench.bench.calibration_check import calibration_perplexity, warn_of_foreign_text
-from pytest_quantbench.bench.checks import decide
+from pytest_quantbench.bench.checks.deciding import decide
 from pytest_quantbench.bench.criteria import Criteria
 from pytest_quantbench.bench.noise_floor import noise_floor_of, of_check, refuse_tighter
 from pytest_quantbench.bench.schedule import Schedule
