@@ -1,28 +1,30 @@
-"""Methods for the key-value cache that are small enough to age within twenty tokens, one for each kind of form."""
+"""Methods for the key-value cache that show which token was in which stage, and hide nothing behind a rounding.
+
+Their roundings are continuous: what differs in a float's last bit before differs so behind. All age within twenty
+tokens, one for each kind of form.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from pytest_quantbench.quantizers.kv import CacheForm, KVQuantizer, Stage
-from pytest_quantbench.quantizers.kv.affine import Affine
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PerChannel:
-    """Every channel of `token_group` tokens on a grid from its smallest to its largest number."""
+class Blend:
+    """Every number a share of the way towards its channel's mean over `token_group` tokens; the first channel as large
+    again, so that nothing is the same twice.
+    """
 
-    levels: int
-    token_group: int = 4
+    share: float
+    token_group: int = 1
 
     def rounded(self, numbers, queries=None):
-        found = np.empty_like(numbers)
+        found = numbers.copy()
         for first in range(0, numbers.shape[1], self.token_group):
-            group = numbers[:, first : first + self.token_group].astype(np.float64)
-            low, high = group.min(1, keepdims=True), group.max(1, keepdims=True)
-            step = np.maximum((high - low) / (self.levels - 1), 1e-9)
-            found[:, first : first + self.token_group] = np.rint((group - low) / step) * step + low
+            group = found[:, first : first + self.token_group]
+            group += self.share * (group.mean(1, keepdims=True) - group)
+            group[..., 0] *= 1 + self.share
         return found
 
     def stored_bits(self, tokens, channels):
@@ -41,14 +43,17 @@ class Formed(KVQuantizer):
         return self.held
 
 
-COARSE, FINE = PerChannel(levels=3), PerChannel(levels=17)
-OLD_KEYS = (Stage(rounding=COARSE, age=5, chunk=4),)
-PROGRESSIVE = (Stage(rounding=FINE, age=2, chunk=4), Stage(rounding=COARSE, age=9, chunk=8))
+AT_ONCE = (Stage(rounding=Blend(share=0.5)),)
+OLD = (Stage(rounding=Blend(share=0.8, token_group=4), age=5, chunk=4),)
+PROGRESSIVE = (
+    Stage(rounding=Blend(share=0.3), age=2),
+    Stage(rounding=Blend(share=0.6, token_group=4), age=4, chunk=4),
+    Stage(rounding=Blend(share=0.9, token_group=2), age=9, chunk=8),
+)
 METHODS = {
-    "kv4": Affine(key_bits=4, value_bits=4),
-    "kv4-rot": Affine(key_bits=4, value_bits=4, rotated=True),
-    "sinks": Formed(held=CacheForm(keys=Affine(key_bits=2).form(16).keys, values=Affine(value_bits=2).form(16).values, sinks=3)),
-    "aging keys": Formed(held=CacheForm(keys=OLD_KEYS, values=Affine(value_bits=3).form(16).values)),
-    "aging both": Formed(held=CacheForm(keys=OLD_KEYS, values=PROGRESSIVE)),
-    "rotated and aging": Formed(held=CacheForm(keys=PROGRESSIVE, values=OLD_KEYS, rotates=True, sinks=2)),
+    "at once": Formed(held=CacheForm(keys=AT_ONCE, values=AT_ONCE)),
+    "at once, rotated, with sinks": Formed(held=CacheForm(keys=AT_ONCE, values=AT_ONCE, rotates=True, sinks=3)),
+    "old keys": Formed(held=CacheForm(keys=OLD, values=AT_ONCE)),
+    "progressive": Formed(held=CacheForm(keys=PROGRESSIVE, values=OLD)),
+    "old, rotated, with sinks": Formed(held=CacheForm(keys=OLD, values=PROGRESSIVE, rotates=True, sinks=2)),
 }

@@ -23,6 +23,7 @@ from pytest_quantbench.engines.mlx.host_products import view
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers.kv.protocol import CacheForm, Floats, Part
 
+ATTENTION = "scaled_dot_product_attention"
 Numbers = NDArray[np.float32]
 Stored = Callable[[int], Numbers]  # a stage → what is held in it, (…, tokens, channels)
 
@@ -63,8 +64,8 @@ class Expected:
     @contextmanager
     def seen(self) -> Iterator[None]:
         """Attention of what a cache gives back meanwhile sees it in its form."""
-        fused = mx.fast.scaled_dot_product_attention
-        kernels: Sequence[Kernel] = [(mx.fast, fused.__name__, self._instead(fused))]  # type: ignore[list-item]
+        fast: Any = mx.fast
+        kernels: Sequence[Kernel] = [(fast, ATTENTION, self._instead(getattr(fast, ATTENTION)))]
         with replaced(kernels):
             yield
         self.refuse_unseen()

@@ -4,59 +4,76 @@ import mlx.core as mx
 import numpy as np
 import pytest
 from kv_methods import METHODS
-from slow_cache import SlowCache
-from small_models import CONFIGS, InMemory
+from mlx_decoding import decoded, log_probabilities
+from small_models import CONFIGS, MIXTURES, InMemory
 
 from pytest_quantbench.engines.batches import Batch
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.protocol import Cached
+from pytest_quantbench.errors import ModelError
+
+FAST = ("llama", "gemma3_text")
 
 
-class Decoding:
-    """One layer's cache in the form of mlx-lm's, for one text whose tokens come one by one."""
-
-    def __init__(self, method):
-        self.method, self.offset, self.parts = method, 0, None
-
-    def update_and_fetch(self, keys, values):
-        given = np.array(keys)[0], np.array(values)[0]  # (heads, 1, channels)
-        assert given[0].shape[1] == 1
-        if self.parts is None:
-            self.parts = [
-                SlowCache(self.method, part, each.shape[-1]) for part, each in zip(("keys", "values"), given, strict=True)
-            ]
-        self.offset += 1
-        seen = [part.store(each[:, 0]) for part, each in zip(self.parts, given, strict=True)]
-        return tuple(mx.array(each[None].astype(np.float32)) for each in seen)
-
-    def make_mask(self, length, return_array=False, window_size=None):
-        if window_size is None:
-            return None
-        places = np.arange(self.offset + length)
-        return mx.array(places > self.offset - window_size)[None]
+def losses_of(walk, number, track=0):
+    return log_probabilities(np.array(walk.head(number, slice(None), track)))
 
 
-def decoded(model, tokens, method):
-    """(tokens, vocabulary) logits."""
-    cache = [Decoding(method) for _ in model.layers]
-    return np.concatenate([np.array(model(mx.array([[int(token)]]), cache=cache)[0]) for token in tokens])
+def text(rows, length, seed=1):
+    return np.random.default_rng(seed).integers(0, 2048, (rows, length))
 
 
-def log_probabilities(logits):
-    shifted = logits.astype(np.float64) - logits.max(-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-
-
-@pytest.mark.parametrize("host", [True, False])
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("architecture", CONFIGS)
-def test_a_walk_is_decoding_token_by_token(architecture, method, host):
-    weights = InMemory(architecture)
-    tokens = np.random.default_rng(1).integers(0, 2048, (2, 23))
-    walk = Walk(Cached(weights, METHODS[method]), weights, host=host)
+@pytest.mark.parametrize("architecture", [pytest.param(each, marks=() if each in FAST else pytest.mark.slow) for each in CONFIGS])
+def test_a_walk_is_decoding_token_by_token(architecture, method):
+    weights, tokens = InMemory(architecture), text(2, 23)
+    walk = Walk(Cached(weights, METHODS[method]), weights, host=True)
     walk.run([Batch(tokens=tokens)], "")
-    found = np.array(walk.head(0, slice(None)))
-    assert np.abs(found - np.array(walk.head(0, slice(None), 1))).max() > 1e-4
-    for row, text in enumerate(tokens):
-        expected = decoded(weights.model, text, METHODS[method])
-        assert np.abs(log_probabilities(found[row]) - log_probabilities(expected)).max() < 1e-5
+    assert np.abs(losses_of(walk, 0) - losses_of(walk, 0, 1)).max() > 1e-3
+    for found, row in zip(losses_of(walk, 0), tokens, strict=True):
+        assert np.abs(found - log_probabilities(decoded(weights.model, row, METHODS[method]))).max() < 1e-5
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_mlx_attention_sees_the_same(method):
+    weights, tokens = InMemory("llama"), text(2, 23)
+    walks = [Walk(Cached(weights, METHODS[method]), host=host) for host in (True, False)]
+    for walk in walks:
+        walk.run([Batch(tokens=tokens)], "")
+    assert np.abs(losses_of(walks[0], 0) - losses_of(walks[1], 0)).max() < 1e-5
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3_text"])
+@pytest.mark.parametrize("method", METHODS)
+def test_branches_and_padded_rows_are_the_same_text_alone(architecture, method):
+    weights, cached = InMemory(architecture), Cached(InMemory(architecture), METHODS[method])
+    tokens, more, last = text(2, 17), text(3, 9, 2), text(2, 6, 3)
+    family = [
+        Batch(tokens=tokens, lengths=(17, 11)),
+        Batch(tokens=more, lengths=(9, 5, 7), parent=0, rows=(1, 0, 1)),
+        Batch(tokens=last, lengths=(6, 3), parent=1, rows=(1, 2)),
+        Batch(tokens=text(1, 30, 4)),
+    ]
+    walk = Walk(cached, weights, host=True)
+    walk.run(family, "")
+    wholes = [[tokens[0], tokens[1, :11]]]
+    wholes.append([np.concatenate([wholes[0][row], more[i, :n]]) for i, (row, n) in enumerate(((1, 9), (0, 5), (1, 7)))])
+    wholes.append([np.concatenate([wholes[1][row], last[i, :n]]) for i, (row, n) in enumerate(((1, 6), (2, 3)))])
+    wholes.append([family[3].tokens[0]])
+    alone = Walk(cached, host=True)
+    every = [(number, row, whole) for number, rows in enumerate(wholes) for row, whole in enumerate(rows)]
+    alone.run([Batch(tokens=whole[None]) for _, _, whole in every], "")
+    for place, (number, row, _) in enumerate(every):
+        length = (family[number].lengths or (30,))[row]
+        found, expected = losses_of(walk, number)[row, :length], losses_of(alone, place)[0, -length:]
+        assert np.abs(found - expected).max() < 1e-5
+
+
+def test_a_track_with_a_cache_leaves_the_others_as_they_are():
+    weights = InMemory("llama")
+    batches = [text(2, 23), text(1, 5, 2)]
+    walk, alone = Walk(weights, Cached(weights, METHODS["old keys"]), host=True), Walk(weights, host=True)
+    walk.run(batches, "")
+    alone.run(batches, "")
+    assert all(mx.array_equal(walk.head(i, slice(None)), alone.head(i, slice(None))) for i in range(2))
+    assert walk.weights_sha256(0) == walk.weights_sha256(1)
