@@ -5,7 +5,7 @@ tokens change their form with the query cannot give back one array for all: it g
 here what attention is about to be called with. The function's name is made to mean ours meanwhile.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.engines.batches import Ids
-from pytest_quantbench.engines.held_caches import Span, spans
-from pytest_quantbench.engines.mlx.held_numbers import stored
+from pytest_quantbench.engines.held_caches import Span, given_back, spans
 from pytest_quantbench.engines.mlx.host_kernels import QUERIES, Kernel, replaced
 from pytest_quantbench.engines.mlx.host_products import view
 from pytest_quantbench.errors import ModelError
@@ -44,49 +43,87 @@ class Aging:
         places = self.positions[row]
         return list(spans(self.form, self.part, places[len(places) - length :][queries], places))
 
-    def stored(self, queries: Floats | None, stage: int) -> Numbers:
+    def behind(self, row: int, queries: slice, length: int) -> NDArray[np.bool_]:
+        """(queries, tokens): which tokens stand behind a query."""
+        places = self.positions[row]
+        found: NDArray[np.bool_] = places > places[len(places) - length :][queries, None]
+        return found
+
+    @property
+    def looks(self) -> bool:
+        """Whether what it is held as depends on queries."""
+        return any(stage.rounding is not None and stage.rounding.looks for stage in self.form.stages(self.part))
+
+    def stored(self, queries: Floats | None, keys: Floats, stage: int) -> Numbers:
         """All of them as they are held in a stage; −1: as computed."""
-        return stored(self.form, self.part, stage, self.computed, self.positions, queries)
+        if stage < 0:
+            return self.computed
+        return given_back(self.form, self.part, stage, self.computed, self.positions, queries, keys)
+
+
+Noting = Callable[[mx.array], mx.array]  # a batch's own queries → those of all tokens up to them
 
 
 class Expected:
-    """What attention is about to be called with, and in which form it is to see that."""
+    """What attention is about to be called with, and what it is to be then. `architecture`: whose attention; `most`: how
+    many keys and values are remembered, where layers hand them on to later ones, which attend to them again.
+    """
 
-    def __init__(self) -> None:
-        self._pair: tuple[mx.array, mx.array] | None = None
-        self._aging: tuple[Aging, Aging] | None = None
+    def __init__(self, architecture: str, *, most: int) -> None:
+        self.architecture, self._most = architecture, most
+        self._handed: dict[int, Handed] = {}
+        self._waiting = ""  # the method of keys and values that no attention has been called with
 
-    def hand(self, keys: mx.array, values: mx.array, aging: tuple[Aging, Aging]) -> None:
+    def hand(self, method: str, handed: "Handed") -> None:
         """A cache is giving these back."""
-        self.refuse_unseen()
-        self._pair, self._aging = (keys, values), aging
+        self._refuse_unseen()
+        self._handed[id(handed.keys)], self._waiting = handed, method
+        if len(self._handed) > self._most:
+            del self._handed[next(iter(self._handed))]
 
     @contextmanager
     def seen(self) -> Iterator[None]:
-        """Attention of what a cache gives back meanwhile sees it in its form."""
+        """Attention of what a cache gives back meanwhile sees it in its form. Raises ModelError for one that does not
+        go through MLX's function.
+        """
         fast: Any = mx.fast
         kernels: Sequence[Kernel] = [(fast, ATTENTION, self._instead(getattr(fast, ATTENTION)))]
         with replaced(kernels):
             yield
-        self.refuse_unseen()
+        self._refuse_unseen()
 
-    def refuse_unseen(self) -> None:
-        """Raise ModelError where attention has been computed by something else."""
-        if self._pair is not None:
-            self._pair = self._aging = None
+    def keep(self, arrays: Iterable[mx.array]) -> None:
+        """Forget keys and values that are not among these, which layers to come are called with."""
+        alive = {id(array) for array in arrays}
+        self._handed = {key: handed for key, handed in self._handed.items() if key in alive}
+
+    def _refuse_unseen(self) -> None:
+        if self._waiting:
+            method, self._waiting = self._waiting, ""
             raise ModelError(
-                "mlx-lm computes this model's attention in a way of its own, which cannot be shown keys and values that "
-                "change their form as they age. Take --engine torch for this recipe."
+                f"mlx-lm computes the attention of {self.architecture!r} in a way of its own, which cannot be shown "
+                f"keys and values that change their form with the query, as those of the method {method} do. Take "
+                f"--engine torch, or a recipe that rounds each token once and for all, such as kv8."
             )
 
     def _instead(self, otherwise: Callable[..., mx.array]) -> Callable[..., mx.array]:
         def attend(q: mx.array, k: mx.array, v: mx.array, **how: Any) -> mx.array:
-            if self._pair is None or self._aging is None or k is not self._pair[0] or v is not self._pair[1]:
+            handed = self._handed.get(id(k))
+            if handed is None or handed.keys is not k or handed.values is not v:
                 return otherwise(q, k, v, **how)
-            aging, self._pair, self._aging = self._aging, None, None
-            return attention(q, *aging, **how)
+            self._waiting = ""
+            return handed.attending(q, **how)
 
         return attend
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handed:
+    """Keys and values that a cache gives back as they are, and what attention to them is, of the queries."""
+
+    keys: mx.array
+    values: mx.array
+    attending: Callable[..., mx.array]
 
 
 def attention(
@@ -97,15 +134,18 @@ def attention(
     scale: float,
     mask: mx.array | str | None = None,
     sinks: mx.array | None = None,
+    noting: Noting | None = None,
 ) -> mx.array:
     """softmax(scale · Q Kᵀ + mask) V in float32, where each query sees every token in its stage, and none behind it.
 
     `queries` (rows, heads, L, d) of the last L tokens. `mask`: None, "causal", True where a key is seen, or a number to
     add, that broadcasts to (rows, heads, L, tokens). `sinks` (heads,): one more score of each head, without a value.
+    `noting` gives the queries of all tokens, for methods that look at them.
     """
     q = _float32(queries)
+    looked = _float32(noting(queries)) if noting is not None and (keys.looks or values.looks) else None
     length = q.shape[2]
-    of_keys, of_values = (cache(partial(each.stored, q)) for each in (keys, values))
+    of_keys, of_values = (cache(partial(each.stored, looked, keys.computed)) for each in (keys, values))
     hidden = _hidden(mask, (*q.shape[:3], keys.positions.shape[1]))
     extra = None if sinks is None else _float32(sinks)
     out = np.empty((*q.shape[:3], values.computed.shape[-1]), np.float32)
@@ -113,11 +153,11 @@ def attention(
         some = slice(first, min(first + QUERIES, length))
         for row in range(len(q)):
             seen = keys.spans(row, some, length), values.spans(row, some, length)
+            behind = np.where(keys.behind(row, some, length), np.float32(-np.inf), np.float32(0))
             for head, group in _groups(q.shape[1], keys.computed.shape[1]):
                 scores = _scores(q[row, group, some], seen[0], _of(of_keys, row, head), keys.positions.shape[1])
                 scores *= np.float32(scale)
-                if hidden is not None:
-                    scores += hidden[row, group, some]
+                scores += behind if hidden is None else hidden[row, group, some]
                 _shares(scores, None if extra is None else extra[group])
                 out[row, group, some] = _weighted(scores, seen[1], _of(of_values, row, head), out.shape[-1])
     return mx.array(out).astype(queries.dtype)

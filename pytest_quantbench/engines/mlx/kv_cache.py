@@ -18,9 +18,8 @@ import mlx.nn as nn
 import numpy as np
 
 from pytest_quantbench.engines.batches import Batch, Ids, Places
-from pytest_quantbench.engines.held_caches import HeldCache
-from pytest_quantbench.engines.mlx.aging_attention import Aging, Expected
-from pytest_quantbench.engines.mlx.held_numbers import is_lasting, lasting
+from pytest_quantbench.engines.held_caches import HeldCache, given_back, is_at_once
+from pytest_quantbench.engines.mlx.aging_attention import Aging, Expected, Handed, attention
 from pytest_quantbench.engines.mlx.host_products import view
 from pytest_quantbench.quantizers.kv.protocol import CacheForm, Part
 
@@ -50,23 +49,32 @@ class Holding:
     cache: HeldCache
     expected: Expected
 
+    def __deepcopy__(self, memo: object) -> Holding:
+        """Itself: whoever copies a cache goes on with the same one."""
+        return self
+
+    def at_once(self, part: Part, numbers: mx.array) -> bool:
+        """Whether such keys or values have one form for all queries."""
+        return is_at_once(self.cache.form(numbers.shape[-1]), part)
+
     def own(self, part: Part, numbers: mx.array, positions: Ids) -> mx.array:
         """(rows, heads, length, channels) of tokens at `positions`, rounded where that is for good."""
         form = self.cache.form(numbers.shape[-1])
-        return lasting(form, part, numbers, positions) if self.is_lasting(part, numbers) else numbers
-
-    def is_lasting(self, part: Part, numbers: mx.array) -> bool:
-        """Whether such keys or values have one form for all queries."""
-        return is_lasting(self.cache.form(numbers.shape[-1]), part)
+        if not self.at_once(part, numbers) or not form.stages(part):
+            return numbers
+        computed = view(numbers.astype(mx.float32))
+        found = given_back(form, part, 0, computed, positions)
+        if form.sinks:
+            found = np.where(positions[:, None, :, None] < form.sinks, computed, found)
+        return mx.array(found).astype(numbers.dtype)
 
     def aging(self, part: Part, numbers: mx.array, positions: Ids) -> Aging:
         """Those of all tokens, for attention."""
-        form = self.cache.form(numbers.shape[-1])
-        form = AS_THEY_ARE if self.is_lasting(part, numbers) else form  # they have been rounded
+        form = AS_THEY_ARE if self.at_once(part, numbers) else self.cache.form(numbers.shape[-1])
         return Aging(part=part, form=form, computed=view(numbers.astype(mx.float32)), positions=positions)
 
 
-AS_THEY_ARE = CacheForm(keys=(), values=())
+AS_THEY_ARE = CacheForm(keys=(), values=())  # of what has been rounded for good
 
 
 @dataclass(slots=True)
@@ -79,6 +87,7 @@ class KeysValues:
     branches: int = 0  # how many still have to see them
     holding: Holding | None = None
     held: tuple[mx.array, mx.array] | None = field(default=None)
+    queries: mx.array | None = None  # of all tokens, where the method looks at them
 
     @property
     def offset(self) -> int | mx.array:
@@ -92,9 +101,10 @@ class KeysValues:
             assert self.parent.held is not None
             before = [part[self.rows] for part in self.parent.held]
             own = mx.concatenate([before[0], own[0]], axis=2), mx.concatenate([before[1], own[1]], axis=2)
+            self.queries = None if self.parent.queries is None else self.parent.queries[self.rows]
             self.parent.branches -= 1
             if not self.parent.branches:
-                self.parent.held = None
+                self.parent.held = self.parent.queries = None
         if self.branches:
             mx.eval(own)
             self.held = own
@@ -112,9 +122,24 @@ class KeysValues:
     def _tell(self, keys: mx.array, values: mx.array) -> None:
         """Say how attention is to see them, where that depends on the query."""
         held, places = self.holding, self.positions.places.keys
-        if held is not None and not (held.is_lasting("keys", keys) and held.is_lasting("values", values)):
+        if held is not None and not (held.at_once("keys", keys) and held.at_once("values", values)):
             aging = held.aging("keys", keys, places), held.aging("values", values, places)
-            held.expected.hand(keys, values, aging)
+            attending = partial(attention, keys=aging[0], values=aging[1], noting=self._noting())
+            held.expected.hand(held.cache.method.name, Handed(keys=keys, values=values, attending=attending))
+
+    def _noting(self) -> Callable[[mx.array], mx.array]:
+        """What puts the batch's own queries behind those of the tokens before them, once: a later layer that attends
+        to the same keys has no say in how they are held.
+        """
+        noted: list[mx.array] = []
+
+        def note(queries: mx.array) -> mx.array:
+            if not noted:
+                noted.append(queries if self.queries is None else mx.concatenate([self.queries, queries], axis=2))
+                self.queries = noted[0] if self.branches else None
+            return noted[0]
+
+        return note
 
     def make_mask(self, length: int, return_array: bool = False, window_size: int | None = None) -> Any:
         """The causal mask of tokens that have others before them, as mlx-lm's own caches make it."""

@@ -7,7 +7,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_map, tree_unflatten
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from pytest_quantbench.engines.batches import Ids, Places
 from pytest_quantbench.engines.calls import Call, Later
@@ -51,12 +51,14 @@ class Walk(LayerWalk[mx.array, nn.Module]):
         self._prefixes = [f"{path}.{index}." for index in range(len(self._layers))]
         self._kernels = host_kernels() if host else []
         self._around = Outside(self._model, self._prefixes, self._slots, self._anatomy, self._filler)
-        self._expected = Expected()
         self._caches: list[list[Caches | None]] = []
+        self._expected: Expected
 
     def _begun(self) -> None:
         positions = [Positions(places) for places in Places.of(self.batches)]
         asked = kinds(self._model, len(self))
+        most = len(self.batches) * len(self._layers) if self._anatomy.outputs else 1
+        self._expected = Expected(self.proof.architecture, most=most)
         held = [None if each is None else Holding(each, self._expected) for each in self._held]
         self._caches = [caches(self.batches, positions, asked, each) for each in held]
 
@@ -103,6 +105,11 @@ class Walk(LayerWalk[mx.array, nn.Module]):
             layer.update_modules(tree_unflatten(list(originals)))
             layer.update(tree_map(lambda _: mx.zeros((0,)), layer.parameters()))
             mx.clear_cache()
+
+    def _carry(self, layer: nn.Module, index: int, track: int) -> None:
+        super()._carry(layer, index, track)
+        passed: Any = tree_flatten([results for batches in self._results for results in batches])
+        self._expected.keep(array for _, array in passed)
 
     def _called(self, layer: nn.Module, call: Call, state: mx.array, result: Callable[[Later], Any]) -> Any:
         with replaced(self._kernels), self._expected.seen():

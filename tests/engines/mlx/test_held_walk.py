@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from kv_methods import METHODS
 from mlx_decoding import decoded, log_probabilities
-from small_models import CONFIGS, MIXTURES, InMemory
+from small_models import CONFIGS, InMemory
+from unusual_models import UNUSUAL, unusual
 
 from pytest_quantbench.engines.batches import Batch
 from pytest_quantbench.engines.mlx.walk import Walk
@@ -32,6 +33,15 @@ def test_a_walk_is_decoding_token_by_token(architecture, method):
     assert np.abs(losses_of(walk, 0) - losses_of(walk, 0, 1)).max() > 1e-3
     for found, row in zip(losses_of(walk, 0), tokens, strict=True):
         assert np.abs(found - log_probabilities(decoded(weights.model, row, METHODS[method]))).max() < 1e-5
+
+
+@pytest.mark.parametrize("length", [1, 2, 8])
+def test_a_text_whose_tokens_are_all_young_is_walked_with_the_others(length):
+    weights, tokens = InMemory("llama"), text(1, length)
+    walk = Walk(Cached(weights, METHODS["old keys"]), host=True)
+    walk.run([tokens], "")
+    expected = log_probabilities(decoded(weights.model, tokens[0], METHODS["old keys"]))
+    assert np.abs(losses_of(walk, 0)[0] - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -77,3 +87,32 @@ def test_a_track_with_a_cache_leaves_the_others_as_they_are():
     alone.run(batches, "")
     assert all(mx.array_equal(walk.head(i, slice(None)), alone.head(i, slice(None))) for i in range(2))
     assert walk.weights_sha256(0) == walk.weights_sha256(1)
+
+
+SPELLED_OUT = ("gemma2",)  # attention that is no function of MLX's
+WITH_KEYS = [name for name in UNUSUAL if name != "mamba"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("name", WITH_KEYS)
+def test_unusual_architectures_are_decoding_token_by_token(name, method):
+    _, weights = unusual(name)
+    tokens = text(1, 23)[0] % 512
+    walk = Walk(Cached(weights, METHODS[method]), host=True)
+    if name in SPELLED_OUT and not method.startswith("at once"):
+        with pytest.raises(ModelError, match=f"'{name}' in a way of its own.*method formed.*--engine torch"):
+            walk.run([tokens[None]], "")
+        return
+    walk.run([tokens[None]], "")
+    expected = log_probabilities(decoded(weights.model, tokens, METHODS[method]))
+    assert np.abs(losses_of(walk, 0)[0] - expected).max() < 2e-5
+
+
+def test_a_method_that_never_engages_is_an_error():
+    _, weights = unusual("mamba")
+    walk = Walk(weights, Cached(weights, METHODS["at once"]), host=True)
+    walk.run([text(1, 9) % 512], "")
+    assert np.isfinite(losses_of(walk, 0)).all()
+    with pytest.raises(ModelError, match="formed of the key-value cache has never engaged: no layer of 'mamba'"):
+        walk.logits(0, slice(0, 1), 1)
