@@ -65,8 +65,8 @@ Noting = Callable[[mx.array], mx.array]  # a batch's own queries → those of al
 
 
 class Expected:
-    """What attention is about to be called with, and what it is to be then. `architecture`: whose attention; `most`: how
-    many keys and values are remembered, where layers hand them on to later ones, which attend to them again.
+    """What attention is about to be called with, and what it is to be then. `architecture`: whose attention; `most`:
+    how many keys and values are remembered, where layers hand them on to later ones, which attend to them again.
     """
 
     def __init__(self, architecture: str, *, most: int) -> None:

@@ -41,7 +41,9 @@ def generate(
     return found
 
 
-def _answers(batch: "Sequences", tokenizer: Any, prompts: Sequence[Sequence[int]], how: Mapping[str, Any]) -> Any:
+def _answers(
+    batch: "Sequences", tokenizer: Any, prompts: Sequence[Sequence[int]], how: Mapping[str, Any]
+) -> list[Generation]:
     with closing(batch):
         return answers.answers(batch, tokenizer, prompts, **how)
 

@@ -12,7 +12,8 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx_lm.models.cache import BatchKVCache, CacheList, create_causal_mask, make_prompt_cache
+from mlx_lm.models.base import create_causal_mask
+from mlx_lm.models.cache import BatchKVCache, CacheList, make_prompt_cache
 
 from pytest_quantbench.engines.batches import PADDING, Ids
 from pytest_quantbench.engines.held_caches import HeldCache
@@ -36,7 +37,7 @@ def fresh(model: nn.Module, held: Holding) -> list[Any]:
 
 def _in_place_of(cache: Any, held: Holding) -> Any:
     if isinstance(cache, CacheList):
-        return CacheList(*(_in_place_of(each, held) for each in cache.caches))
+        return type(cache)(*(_in_place_of(each, held) for each in cache.caches))
     return GrowingCache([0], held) if hasattr(cache, "update_and_fetch") else cache
 
 
@@ -78,7 +79,7 @@ class Growing(Aging):
         return held.numbers[:, :, :tokens]
 
 
-class GrowingCache(BatchKVCache):  # type: ignore[misc]
+class GrowingCache(BatchKVCache):
     """One decoder layer's, of several sequences: padded at their beginnings, and while prompts are read at their ends.
     Windows are the mask's: what lies before them is kept.
     """
@@ -86,8 +87,13 @@ class GrowingCache(BatchKVCache):  # type: ignore[misc]
     def __init__(self, left_padding: Sequence[int], held: Holding) -> None:
         super().__init__(list(left_padding))
         self.held = held
-        self.looked = BatchKVCache(list(left_padding))  # the queries, where the method looks at them
+        self.looked: Any = BatchKVCache(list(left_padding))  # the queries, where the method looks at them
         self.rounded: dict[tuple[Part, int], Rounded] = {}  # by part and stage
+
+    @property
+    def _mlx_lms(self) -> Any:
+        """Itself, as mlx-lm's cache has it."""
+        return super()
 
     @staticmethod
     def merge(caches: Sequence[Any]) -> "GrowingCache":
@@ -99,7 +105,7 @@ class GrowingCache(BatchKVCache):  # type: ignore[misc]
         self.held.cache.engaged += 1
         own = self._positions(keys.shape[2])[:, -keys.shape[2] :]
         is_at_once = self.held.at_once("keys", keys) and self.held.at_once("values", values)
-        whole = super().update_and_fetch(self.held.own("keys", keys, own), self.held.own("values", values, own))
+        whole = self._mlx_lms.update_and_fetch(self.held.own("keys", keys, own), self.held.own("values", values, own))
         if not is_at_once:
             positions = self._positions(0)
             attending = partial(
@@ -133,20 +139,20 @@ class GrowingCache(BatchKVCache):  # type: ignore[misc]
 
         return note
 
-    def make_mask(self, N: int, return_array: bool = False, **kwargs: Any) -> mx.array:  # noqa: N803, ARG002
+    def make_mask(self, N: int, return_array: bool = False, **kwargs: Any) -> mx.array:
         """As mlx-lm's."""
         mask: mx.array = create_causal_mask(N, offset=self._idx, left_padding=self.left_padding, **kwargs)
         return mask
 
     def prepare(self, **kwargs: Any) -> None:
         """Prompts of unlike lengths are about to come."""
-        super().prepare(**kwargs)
+        self._mlx_lms.prepare(**kwargs)
         self.looked.prepare(**kwargs)
 
     def finalize(self) -> None:
         """They have come: their ends stand below each other from now on."""
         self.rounded.clear()
-        super().finalize()
+        self._mlx_lms.finalize()
         if self.looked.keys is not None:
             self.looked.finalize()
         else:
@@ -155,7 +161,7 @@ class GrowingCache(BatchKVCache):  # type: ignore[misc]
     def filter(self, batch_indices: Any) -> None:
         """Keep these sequences."""
         self.rounded.clear()
-        super().filter(batch_indices)
+        self._mlx_lms.filter(batch_indices)
         if self.looked.keys is not None:
             self.looked.filter(batch_indices)
         else:
@@ -165,11 +171,12 @@ class GrowingCache(BatchKVCache):  # type: ignore[misc]
         """Take another one's sequences along."""
         self.rounded.clear()
         has_queries = self.looked.keys is not None or other.looked.keys is not None
-        super().extend(other)
+        self._mlx_lms.extend(other)
         if has_queries:
             self.looked.extend(other.looked)
         else:
             self._forget_queries()
 
     def _forget_queries(self) -> None:
-        self.looked = BatchKVCache(self.left_padding.tolist())
+        padding: Any = self.left_padding.tolist()
+        self.looked = BatchKVCache(padding)

@@ -23,7 +23,6 @@ from pytest_quantbench.engines.mlx.aging_attention import Aging, Expected, Hande
 from pytest_quantbench.engines.mlx.host_products import view
 from pytest_quantbench.quantizers.kv.protocol import CacheForm, Part
 
-
 Kinds: TypeAlias = "Sequence[bool | Kinds]"  # of caches: see `kinds`
 
 
