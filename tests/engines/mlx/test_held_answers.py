@@ -15,6 +15,7 @@ from pytest_quantbench.errors import ModelError, QuantbenchError
 
 TOKENIZER = load_tokenizer(TINY_DIRECTORY)
 NEAR_TIE = 1e-4
+QUICK = ("at once", "progressive", "looking")
 LENGTHS = (9, 14, 3, 20, 1, 12)
 
 
@@ -33,7 +34,10 @@ def answers(weights, method, host, count=7, **how):
 
 
 @pytest.mark.parametrize("host", [True, pytest.param(False, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(n, marks=() if n in ("at once", "progressive", "looking") else pytest.mark.slow) for n in METHODS],
+)
 @pytest.mark.parametrize("architecture", ["llama", pytest.param("gemma3_text", marks=pytest.mark.slow)])
 def test_answers_are_those_of_walks(architecture, method, host):
     """Walked once with what was answered: every token is the likeliest behind those before it."""
@@ -48,6 +52,7 @@ def test_answers_are_those_of_walks(architecture, method, host):
         assert answers(weights, METHODS[method], host) != answers(weights, None, host)
 
 
+@pytest.mark.slow
 def test_prompts_of_many_steps_and_waiting_ones_change_nothing(monkeypatch):
     from pytest_quantbench.engines import answers as batching
 
