@@ -94,9 +94,10 @@ def recipe_of(recipe_id: str) -> Recipe:
         chosen = recipe(recipe_id)
     except UnknownNameError as error:
         raise unknown_recipe(recipe_id, known) from error
-    if chosen.method is not None and ":" not in chosen.method and chosen.method not in known:
+    method = chosen.of_weights.method
+    if method is not None and ":" not in method and method not in known:
         raise unknown_recipe(recipe_id, known)
-    check(chosen)
+    check(chosen.of_weights)
     return chosen
 
 
