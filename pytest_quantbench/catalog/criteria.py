@@ -23,6 +23,11 @@ class Metric:
     label: str
     of: tuple[Kind, ...]
 
+    @property
+    def measure(self) -> str:
+        """The measure whose samples it is of."""
+        return "perplexity" if self.check == "depth" else self.check
+
 
 ALL: tuple[Kind, ...] = ("weights", "cache", "both")
 CACHED: tuple[Kind, ...] = ("cache", "both")

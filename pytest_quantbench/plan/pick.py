@@ -66,8 +66,8 @@ class Choice:
 
 
 def pick(cells: Sequence[Measured], limits: Mapping[str, float]) -> list[Choice]:
-    """A choice for every model, among its cells with a cache in 16 bits. `limits` by the option that gives them (see REQUIREMENTS). Raises QuantbenchError
-    without a requirement.
+    """A choice for every model, among its cells with a cache in 16 bits. `limits` by the option that gives them (see
+    REQUIREMENTS). Raises QuantbenchError without a requirement.
     """
     if not limits:
         raise QuantbenchError(f"Nothing is required. Give one or more of --{', --'.join(REQUIREMENTS)}.")

@@ -118,7 +118,7 @@ def _verdicts(
     lasts = is_shard or old.session == record.session
     lasting = [v if lasts else replace(v, baseline=()) for v in old.verdicts if lasts or not v.given]
     stays = {"fail"} if is_shard else set[str]()
-    holding = [v for v in lasting if same_session or v.outcome in stays or METRICS[v.metric].check in still]
+    holding = [v for v in lasting if same_session or v.outcome in stays or METRICS[v.metric].measure in still]
     others = [each for each in holding if each.criterion not in now]
     return (*others, *mine)
 

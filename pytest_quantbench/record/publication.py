@@ -42,8 +42,9 @@ def _figure(tables: list[Any], names: tuple[str, ...]) -> int | None:
 
 def recipe_parameters(recipe: Recipe) -> dict[str, str]:
     """Every field of a recipe's quantizers, defaults included, as text: `rtn.bits` of the decoder layers' method,
-    `outer.rtn.bits` of that of embeddings and head, and `lm_head.kquant.bits` of what a mix says of single matrices.
-    `cache.affine.key_bits` of the method that holds the cache. Empty for the reference, and for a candidate, which nothing here encodes.
+    `outer.rtn.bits` of that of embeddings and head, `lm_head.kquant.bits` of what a mix says of single matrices, and
+    `cache.affine.key_bits` of the method that holds the cache. Empty for the reference, and for a candidate, which
+    nothing here encodes.
     """
     if recipe.candidate is not None:
         return {}
