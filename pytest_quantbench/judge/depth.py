@@ -1,8 +1,8 @@
 """T2 by depth → verdict: the perplexity delta has to be within the limit however many tokens the model looks back on.
 
-A claim for each stratum of depth. That all of them are within the limit is as sure as the least sure (Berger 1982: every
-one is tested at the full error probability); that one is beyond it is a claim about the worst of several, and its p value
-is Holm's (1979). Else the verdict is undecided, and names the stratum.
+A claim for each stratum of depth. That all of them are within the limit is as sure as the least sure (Berger 1982:
+every one is tested at the full error probability); that one is beyond it is a claim about the worst of several, and its
+p value is Holm's (1979). Else the verdict is undecided, and names the stratum.
 """
 
 from collections.abc import Sequence
@@ -51,8 +51,9 @@ def by_depth(quantized: PerplexitySamples, reference: PerplexitySamples) -> list
 def judge_depth(
     quantized: PerplexitySamples, reference: PerplexitySamples, limit: float | None, alpha: float = ALPHA
 ) -> Verdict:
-    """The verdict on all strata, with the interval of the one that it comes from: the surest beyond the limit where that
-    fails, else the least sure to be within it. Raises ComparisonError for other tokens, and for the very same losses.
+    """The verdict on all strata, with the interval of the one that it comes from: the surest beyond the limit where
+    that fails, else the least sure to be within it. Raises ComparisonError for other tokens, and for the very same
+    losses.
     """
     refuse_incomparable(quantized, reference, same_weights=False)
     found, tokens = by_depth(quantized, reference), len(quantized.nll_nats)
