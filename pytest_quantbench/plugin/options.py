@@ -18,6 +18,7 @@ MARKERS = {
     "t1": "throughput",
     "t2": "perplexity",
     "t3": "accuracy",
+    "depth": "T2 by depth, of cells with a quantized key-value cache",
     "runtime": "a candidate's files on the runtime that they are made for, such as llama.cpp",
     "size": "bytes on disk",
     "weights": "decoded weights against the original ones",

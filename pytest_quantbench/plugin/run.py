@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+FEWEST_WINDOWS = 8  # of 64 tokens each, they are the 512 that T2 reads at first
 MARKED = ("models", "recipes")  # what the marker of a test takes
 LIMITS = {  # by option
     "max-ppl-delta": "perplexity_delta",
@@ -168,7 +169,7 @@ def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], mod
     told = given(config)
     engine, activations = engine_choice.choice(told, table)
     chosen = settings_given(config) | {"engine": engine, "activations": activations}
-    settings = Settings(**chosen, criteria=_overrides(told, table), command=typed_command(config))
+    settings = Settings(**_windows(chosen), criteria=_overrides(told, table), command=typed_command(config))
     option_values.check_windows(settings)
     if "max-tokens" in told:
         option_values.check_growth(settings)
@@ -188,6 +189,17 @@ def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], mod
         task_files=dict(files),
         price=price_of(told.get("price-per-hour"), told.get("cost-volume"), table.get("cost", {})),
     )
+
+
+def _windows(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with as many tokens as it takes for eight windows that are drawn, unless another number is given:
+    as few as the usual ones are. A check goes on to as many again as it does there, at least to twice as many.
+    """
+    if "tokens" in chosen or chosen.get("sampling", "windows") != "windows" or "stride" not in chosen:
+        return dict(chosen)
+    usual = Settings()
+    tokens = max(usual.tokens or 0, FEWEST_WINDOWS * chosen["stride"])
+    return {"most_tokens": max(usual.most_tokens or 0, 2 * tokens), **chosen, "tokens": tokens}
 
 
 def _report(folder: Path, table: Mapping[str, Any], results: Path) -> Path | None:
@@ -240,9 +252,8 @@ def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item])
     registered = {line.partition(":")[0].partition("(")[0].strip() for line in config.getini("markers")}
     used = {mark.name for item in items for mark in item.iter_markers()}
     for word in sorted(marker_words(config) - registered - used - {"and", "or", "not", "True", "False"}):
-        raise pytest.UsageError(
-            str(unknown("marker", word, [*LEVEL_NAMES, "t1", "t2", "t3", "runtime", "size", "weights", "selftest"]))
-        )
+        checks = ["t1", "t2", "t3", "depth", "runtime", "size", "weights", "selftest"]
+        raise pytest.UsageError(str(unknown("marker", word, [*LEVEL_NAMES, *checks])))
 
 
 def wanted(run: Run, marker: Mapping[str, Any]) -> tuple[dict[str, Model], dict[str, Recipe]]:

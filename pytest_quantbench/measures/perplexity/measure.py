@@ -95,6 +95,11 @@ class Perplexity(WalkMeasure[PerplexitySamples]):
         script = scripts.rest(inputs, items, len(there.nll_nats), of)
         return PerplexityShare(script, self.version, of) if script.wanted > there.text_tokens else None
 
+    def is_same(self, samples: PerplexitySamples, other: PerplexitySamples) -> bool:
+        """Whether all losses are, on the tokens that both have."""
+        common = min(len(samples.nll_nats), len(other.nll_nats))
+        return common > 0 and bool((samples.nll_nats[:common] == other.nll_nats[:common]).all())
+
     def refuse(self, inputs: Inputs, *, calibrated: bool) -> None:
         """Raise CorpusError for a recipe that was fitted to the text."""
         from pytest_quantbench.measures.perplexity import contamination
