@@ -14,7 +14,7 @@ from pytest_quantbench.plugin import option_values as values
 
 MARKERS = {
     **{level: f"a cell at level {level}" for level in ("bf16", "int8", "int4", "int3", "int2")},
-    "kv": "a model whose key-value cache is quantized; without --recipe every such recipe",
+    "kv": "a model whose key-value cache is quantized; without --recipe the usual five",
     "t1": "throughput",
     "t2": "perplexity",
     "t3": "accuracy",

@@ -17,7 +17,7 @@ from pytest_quantbench.catalog.criteria import Overrides, limit_key
 from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
 from pytest_quantbench.catalog.prices import price_of
-from pytest_quantbench.catalog.recipes import CACHE_LEVEL, CACHES, LEVEL_NAMES, LEVELS, REFERENCE, Recipe
+from pytest_quantbench.catalog.recipes import CACHE_LEVEL, CACHES, LEVEL_NAMES, LEVELS, REFERENCE, USUAL_CACHES, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError, unknown
 from pytest_quantbench.plugin import engine_choice, option_values, pyproject_table, tracking
@@ -216,8 +216,10 @@ def _recipes(names: Iterable[str]) -> dict[str, Recipe]:
 
 
 def _usual(config: pytest.Config) -> list[str]:
-    """The recipes of a session that names none: the levels' own, and where `-m` has that level, those of the cache."""
-    return [*LEVELS, *(CACHES if CACHE_LEVEL in marker_words(config) else ())]
+    """The recipes of a session that names none: the levels' own, and where `-m` has that level, the usual ones of the
+    cache.
+    """
+    return [*LEVELS, *(USUAL_CACHES if CACHE_LEVEL in marker_words(config) else ())]
 
 
 def _refuse_caches_of_candidates(candidates: "Sequence[Opened]", recipes: Mapping[str, Recipe]) -> None:

@@ -29,7 +29,7 @@ from pathlib import Path
 
 import msgspec
 
-from pytest_quantbench.catalog.recipes import CACHE_LEVEL, CACHES, LEVELS, Kind
+from pytest_quantbench.catalog.recipes import CACHE_LEVEL, LEVELS, Kind, cache_of
 from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.judge.coherence import Coherence
@@ -159,10 +159,11 @@ class Record:
 
 def file_stem(model: str, recipe: str, bits: int) -> str:
     """How the files of a cell are called, by the recipe's or the candidate's id and its width."""
-    if recipe in CACHES:
-        return f"{model}_{bits}bit_{recipe}"
-    weights, plus, held = recipe.partition("+")
-    level, dash, method = weights.replace(":", ".").partition("-")
+    named = recipe.replace(":", ".")
+    if cache_of(recipe) is not None:
+        return f"{model}_{bits}bit_{named}"
+    weights, plus, held = named.partition("+")
+    level, dash, method = weights.partition("-")
     if level not in LEVELS:
         return f"{model}_candidate_{recipe}"
     return f"{model}_{bits}bit{dash and '_'}{method}{plus}{held}"
