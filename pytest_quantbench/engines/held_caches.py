@@ -53,6 +53,17 @@ class HeldCache:
             )
 
 
+class HoldsCaches:
+    """What a walk with such tracks tells of them. `_held`: of each track."""
+
+    _held: "Sequence[HeldCache | None]"
+
+    def cache_shapes(self, track: int = 0) -> tuple[CacheShape, ...]:
+        """What each layer stores for a token, where a method held the track's cache."""
+        held = self._held[track]
+        return () if held is None else held.shapes
+
+
 def weights_of(track: Weights | Rounded | Cached) -> Weights:
     """What a track reads, whatever is done besides."""
     return track.weights if isinstance(track, Rounded | Cached) else track

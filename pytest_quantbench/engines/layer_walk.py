@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from pytest_quantbench.engines.batches import Batch, Ids, behind_each_other
 from pytest_quantbench.engines.calls import Call, Later
 from pytest_quantbench.engines.digests import Digests
-from pytest_quantbench.engines.held_caches import CacheShape, held_caches, weights_of
+from pytest_quantbench.engines.held_caches import HoldsCaches, held_caches, weights_of
 from pytest_quantbench.engines.hidden_states import HiddenStates
 from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.protocol import Cached, Rounded, Weights
@@ -29,7 +29,7 @@ State = TypeVar("State", bound=Any)  # an engine's array of hidden states
 Module = TypeVar("Module")  # an engine's decoder layer
 
 
-class LayerWalk(ABC, Generic[State, Module]):
+class LayerWalk(HoldsCaches, ABC, Generic[State, Module]):
     """Recipes of one model: track 0, 1, … in the order in which they are given. A track
     whose numbers end is left out, and named when it is asked for; where that was the last one, the walk ends. Hidden
     states beyond `memory_bytes` go to temporary files.
@@ -60,11 +60,6 @@ class LayerWalk(ABC, Generic[State, Module]):
     def weights_sha256(self, track: int = 0) -> str:
         """Hash over name, shape and float32 values of all weights that were filled in."""
         return self._digests.sha256(track)
-
-    def cache_shapes(self, track: int = 0) -> tuple[CacheShape, ...]:
-        """What each layer stores for a token, where a method held the track's cache."""
-        held = self._held[track]
-        return () if held is None else held.shapes
 
     def run(self, batches: Sequence[Batch | Ids], what: str) -> None:
         """Carry batches through all decoder layers; `what` names the bar of progress. A branch is behind its parent.
@@ -171,25 +166,31 @@ class LayerWalk(ABC, Generic[State, Module]):
 
     def logits(self, batch: int, positions: slice, track: int = 0) -> Logits:
         """The logits at these positions of a batch, row after row. Raises WeightError for a track that was left out."""
-        found = self.head(batch, positions, track)
+        found = self._stretch(batch, positions, track)
         return self._logits_of(found.reshape(-1, found.shape[-1]))
 
     def logits_at(self, batch: int, rows: Ids, places: Ids, track: int = 0) -> Logits:
         """The logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
-        return self._logits_of(self.head_at(batch, rows, places, track))
+        return self._logits_of(self._singles(batch, rows, places, track))
 
     def head(self, batch: int, positions: slice, track: int = 0) -> Any:
         """(rows, positions, vocabulary) float32 logits on the host: norm and head run at these positions only."""
-        return self._head(track, lambda: self._states[track][batch][..., positions, :])
+        return self._stretch(batch, positions, track)
 
     def head_at(self, batch: int, rows: Ids, places: Ids, track: int = 0) -> Any:
         """(count, vocabulary) float32 logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
+        return self._singles(batch, rows, places, track)
+
+    def _stretch(self, batch: int, positions: slice, track: int) -> Any:
+        return self._head(track, lambda: self._states[track][batch][..., positions, :])
+
+    def _singles(self, batch: int, rows: Ids, places: Ids, track: int) -> Any:
         return self._head(track, lambda: self._single(self._states[track][batch], rows, places))[0]
 
     @cached_property
     def vocabulary(self) -> int:
         """How many logits a position has."""
-        return int(self.head(0, slice(0, 1), next(iter(self._alive), 0)).shape[-1])
+        return int(self._stretch(0, slice(0, 1), next(iter(self._alive), 0)).shape[-1])
 
     def _head(self, track: int, states: Callable[[], State]) -> Any:
         if track in self._failed:
