@@ -23,7 +23,6 @@ SHORT = {
     "bench/refusals.py": "what keeps losses from being judged, beside how a cell is",
     "record/cache_schema.py": "one part of a record, as the others are",
     "stats/tails.py": "the arithmetic of one chart, beside percentiles that are judged",
-    "cli/conform.py": A_VERB,
     "cli/plan.py": A_VERB,
     "cli/prune.py": A_VERB,
     "cli/rank.py": A_VERB,
@@ -97,7 +96,12 @@ def test_the_import_contracts_name_what_is_there():
 
 
 @pytest.mark.parametrize(
-    ("group", "member"), [("quantizers", "quantizers.rtn"), ("formats", "checkpoints.formats.plain")]
+    ("group", "member"),
+    [
+        ("quantizers", "quantizers.rtn"),
+        ("kv_quantizers", "quantizers.kv.affine"),
+        ("formats", "checkpoints.formats.plain"),
+    ],
 )
 def test_the_contract_on_a_family_names_every_member(group, member):
     """A method or a format that is added is held to it too: import-linter checks the modules that are listed."""
