@@ -20,6 +20,8 @@ A_VERB = "a verb of the command line: what it does lies in the package that it c
 # Files under 40 lines, and why they stand alone.
 SHORT = {
     "report/charts/charted.py": "the front page of charts and its members import it: there it would be a circle",
+    "bench/refusals.py": "what keeps losses from being judged, beside how a cell is",
+    "record/cache_schema.py": "one part of a record, as the others are",
     "stats/tails.py": "the arithmetic of one chart, beside percentiles that are judged",
     "cli/plan.py": A_VERB,
     "cli/prune.py": A_VERB,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.engines.protocol import Architecture, Engine, Walk
     from pytest_quantbench.engines.walk_proof import Proof
     from pytest_quantbench.fetch.texts import Text
-    from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
+    from pytest_quantbench.quantizers.kv import KVQuantizer
 
 Needs = Literal["walk", "resident", "artifact", "file"]
 S = TypeVar("S")
@@ -212,6 +212,10 @@ class WalkMeasure(Measure[S], Protocol[S]):
 
         Raises QuantbenchError where there is no text, or there are no questions.
         """
+
+    def is_same(self, samples: S, other: S) -> bool:
+        """Whether two models gave the very same numbers, to the last bit, on what both have read."""
+        return False
 
     def refuse(self, inputs: Inputs, *, calibrated: bool) -> None:
         """Raise QuantbenchError where a recipe that was `calibrated` may not be measured on these inputs."""

@@ -26,8 +26,8 @@ class HeldBatch(Cache):
     def __init__(self, staging: Staging, layers: "Sequence[HeldKeysValues]", states: States) -> None:
         super().__init__(layers=list(layers))
         self.staging, self._states = staging, states
-        for layer in layers:
-            layer.staging = staging
+        for number, layer in enumerate(layers):
+            layer.staging, layer.number = staging, number
         self._begin_states()
 
     @contextmanager
@@ -46,6 +46,7 @@ class HeldKeysValues(KeysValues):  # type: ignore[no-untyped-call]
     """One decoder layer's."""
 
     staging: Staging
+    number: int  # of the decoder layer
     queries: torch.Tensor | None = None  # of tokens that branches go on from, where a rounding looks at them
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Pair:
@@ -53,6 +54,7 @@ class HeldKeysValues(KeysValues):  # type: ignore[no-untyped-call]
         see them.
         """
         staging = self.staging
+        staging.held.saw(self.number, key_states.shape[1], key_states.shape[-1], value_states.shape[-1])
         forms = staging.forms_of(key_states, value_states)
         if are_at_once(forms):
             staging.held.engaged += 1

@@ -12,7 +12,7 @@ from pytest_quantbench.engines.protocol import Engine, Walk
 from pytest_quantbench.measures.accuracy.requests import answers
 from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.measures.samples import AccuracySamples
-from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
+from pytest_quantbench.quantizers.kv import KVQuantizer
 
 
 def chosen(asked: TaskSet, walk: Walk, *, track: int = 0, first: int = 0) -> AccuracySamples:
@@ -40,7 +40,7 @@ def written(
     cache: KVQuantizer | None = None,
 ) -> AccuracySamples:
     """With what the artifact's model writes; its tasks in the order in which they were asked for. `rounding`: it writes
-    with activations in bfloat16. `cache`: how its keys and values are held.
+    with activations in bfloat16; `cache`: with keys and values held so.
     """
     began = time.perf_counter()
     texts = asked.writing.answer(engine, artifact, rounding=rounding, cache=cache) if asked.writing.prompts else {}
