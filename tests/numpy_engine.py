@@ -194,6 +194,9 @@ class NumpyWalk:
         head = "model.embed_tokens.weight" if config["tie_word_embeddings"] else "lm_head.weight"
         return self._engine.told(normed @ self._weight(track, head).T)
 
+    def cache_shapes(self, track=0):
+        return ()
+
     def weights_sha256(self, track=0):
         return self._engine.hashed(self._held[track])
 
@@ -267,7 +270,7 @@ class NumpyEngine:
     def walk(self, models, *, memory_bytes=2**30):
         return self.walks(self, models)
 
-    def load(self, model, use):
+    def load(self, model, use, cache=None):
         return self.residents(self, model)
 
     def decode(self, encoding):
