@@ -10,7 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_unflatten
+from mlx.utils import tree_unflatten
 
 from pytest_quantbench.engines.answers import PREFILL_TOKENS
 from pytest_quantbench.engines.mlx import bytes_read, generate
@@ -25,7 +25,7 @@ from pytest_quantbench.quantizers.encoding import Encoding
 from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 from pytest_quantbench.quantizers.mlx_form import config_entry, grid_of, kind_of
 
-PARTS, WIDEST = 12, 2**16  # of one token, arrays as wide as its widest layer, of which a table of words is none
+PARTS = 12  # of one token, arrays as wide as a layer's widest matrix, that are there at a time
 DTYPES: Mapping[Activations, mx.Dtype] = {"float32": mx.float32, "bfloat16": mx.bfloat16}
 
 
@@ -68,10 +68,11 @@ class Resident:
         """The cache, which mlx-lm copies when it grows; what prompts that are read together need in between, and the
         logits of all texts.
         """
-        widest = max(max(array.shape) for _, array in tree_flatten(self.model.parameters()) if array.ndim)
+        words, widest = bytes_read.longest_side(self.model), bytes_read.longest_side(self.model.layers[0])
         read = min(tokens, PREFILL_TOKENS)
-        between = rows * read * (4 * PARTS * min(widest, WIDEST) + 4 * tokens)
-        return 2 * rows * tokens * self.cache_bytes_per_token + between + 3 * 4 * rows * widest
+        between = rows * read * (4 * PARTS * widest + 4 * tokens)
+        held: int = 2 * rows * tokens * self.cache_bytes_per_token
+        return held + between + 3 * 4 * rows * words
 
     def timed_batch(
         self, prompts: Sequence[Sequence[int]], new_tokens: int, sampler: Sampler | None = None

@@ -30,8 +30,7 @@ WHAT: Mapping[Use, str] = {
 }
 FEWER = "A recipe of fewer bits, a shorter text or another device (--engine torch:cpu) takes less of it."
 ALONE = "This model reads one text at a time: it has an attention of its own, or positions by the length of a text."
-PARTS, WIDEST = 12, 2**16  # of one token, arrays as wide as its widest layer, of which a table of words is none
-MOST_WORDS = 2**18  # that a table of words has
+PARTS = 12  # of one token, arrays as wide as a layer's widest matrix, that are there at a time
 MULTIPLE = 128  # memory for keys and values, and so captured steps, come in multiples of so many tokens
 
 
@@ -85,11 +84,11 @@ class Resident:
 
     def batch_bytes(self, rows: int, tokens: int) -> int:
         """The cache; what a piece of one prompt needs in between, and the logits of all texts."""
-        held = (*self.model.parameters(), *self.model.buffers())
-        widest = min(max(max(each.shape) for each in held if each.ndim == 2), MOST_WORDS)
+        layers: Any = decoder_layers(self.model)[1]
+        words, widest = _longest_side(self.model), _longest_side(layers[0])
         read = piece(tokens) if not static_cache.alone(self.model) else tokens
-        between = self._dtype.itemsize * PARTS * read * min(widest, WIDEST) + 4 * read * tokens
-        return rows * tokens * self.cache_bytes_per_token + between + 3 * 4 * rows * widest
+        between = self._dtype.itemsize * PARTS * read * widest + 4 * read * tokens
+        return rows * tokens * self.cache_bytes_per_token + between + 3 * 4 * rows * words
 
     def timed_batch(
         self, prompts: Sequence[Sequence[int]], new_tokens: int, sampler: Sampler | None = None
@@ -98,12 +97,17 @@ class Resident:
         rows, length = len(prompts), len(prompts[0]) + new_tokens
         if rows > 1 and static_cache.alone(self.model):
             raise ModelError(ALONE)
+        decoder = self._decoder_of_batch(rows, length)
+        with within(self._device, "One generation of several texts that is timed", FEWER):
+            return generate.timed_batch(decoder, prompts, new_tokens, sampler)
+
+    def _decoder_of_batch(self, rows: int, length: int) -> Decoder:
+        """The one that was used last, where it is about as long: every step looks at all of its length."""
         held = self._of_batch
         if held is None or held.rows != rows or not 0 <= held.length - length < 2 * MULTIPLE:
-            self._of_batch = None  # its memory first
-            self._of_batch = self._decoder_of(rows, length)
-        with within(self._device, "One generation of several texts that is timed", FEWER):
-            return generate.timed_batch(self._of_batch, prompts, new_tokens, sampler)
+            held = self._of_batch = None  # its memory first
+            held = self._of_batch = self._decoder_of(rows, length)
+        return held
 
     def timed_requests(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> tuple[Timed, ...]:
         """As answers are written, module by module."""
@@ -116,6 +120,12 @@ class Resident:
         """One greedy generation, timed token by token. What has to be compiled for it is, before the clock begins."""
         with within(self._device, "One generation that is timed", FEWER):
             return generate.timed(self.decoder(len(prompt) + new_tokens), prompt, new_tokens)
+
+
+def _longest_side(module: torch.nn.Module) -> int:
+    """Of all matrices of a module."""
+    held = (*module.parameters(), *module.buffers())
+    return max((max(each.shape) for each in held if each.ndim == 2), default=1)
 
 
 def _way_out(filled: Filling) -> str:
