@@ -169,15 +169,15 @@ class NumpyWalk:
             pairs = zip(above, (key, value, asked), strict=True)
             key, value, asked = (np.concatenate(pair, axis=2) for pair in pairs)
         held = engine.held(self._methods[track], key, value, asked, places)
-        scores = 0
+        scores = np.zeros((*query.shape[:3], key.shape[2]), np.float32)
         for numbers, seen in held("keys", length):
             product_of_both = np.einsum("rhqd,rhkd->rhqk", query, engine.shared(numbers, many // few))
-            scores = scores + np.where(seen, product_of_both, 0) * engine.scale(query.shape[-1])
+            scores += np.where(seen, product_of_both, 0) * engine.scale(query.shape[-1])
         scores = np.where(engine.visible(places, length, config.get("sliding_window")), scores, -np.inf)
         powers = np.exp(scores - scores.max(-1, keepdims=True))
-        shares, mixed = powers / powers.sum(-1, keepdims=True), 0
+        shares, mixed = powers / powers.sum(-1, keepdims=True), np.zeros_like(query)
         for numbers, seen in held("values", length):
-            mixed = mixed + np.where(seen, shares, 0) @ engine.shared(numbers, many // few)
+            mixed += np.where(seen, shares, 0) @ engine.shared(numbers, many // few)
         states = states + product("o", mixed.transpose(0, 2, 1, 3).reshape(*states.shape[:2], -1))
         entered = norm("post_attention_layernorm", states)
         gate, up = product("gate", entered), product("up", entered)

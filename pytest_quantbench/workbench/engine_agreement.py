@@ -116,9 +116,7 @@ class Comparison:
         others = [ForAnotherEngine(PublishedValues(artifact, inputs.opened), opened) for artifact in made]
         rounded = [Rounded(made[0])] if floor else []
         memory = inputs.settings.memory_bytes // 2
-        ours, theirs = (
-            [_held(*each) for each in zip(several, self._recipes, strict=True)] for several in (made, others)
-        )
+        ours, theirs = list(map(_held, made, self._recipes)), list(map(_held, others, self._recipes))
         walks = (
             inputs.engine.walk([*ours, *rounded], memory_bytes=memory),
             inputs.second.walk(theirs, memory_bytes=memory),
