@@ -94,6 +94,34 @@ _CHARTS = (
         "shorter than at p50, one in a thousand is longer than at p99.9.",
     ),
     Chart(
+        name="sweep_batch",
+        member="sweep:draw_batch",
+        title="Decoding by batch",
+        tells="Tokens per second of all texts together, by how many go on at once, with the least and the most of the "
+        "runs; and how many times BF16's that is, with its interval.",
+    ),
+    Chart(
+        name="sweep_depth",
+        member="sweep:draw_depth",
+        title="Decoding by depth",
+        tells="Tokens per second of one text, by how many tokens stand before, with the least and the most of the "
+        "runs; and how many times BF16's that is, with its interval.",
+    ),
+    Chart(
+        name="sweep_prefill",
+        member="sweep:draw_prefill",
+        title="Reading a prompt by length",
+        tells="Tokens of a prompt per second, by its length, with the least and the most of the runs; and how many "
+        "times BF16's that is, with its interval.",
+    ),
+    Chart(
+        name="sweep_first_token",
+        member="sweep:draw_first_token",
+        title="Time to the first token",
+        tells="How long the first new token takes, by the length of the prompt, with the least and the most of the "
+        "runs; and how many times BF16's that is, with its interval: below 1 is faster.",
+    ),
+    Chart(
         name="snr_map",
         title="Signal-to-noise ratio of the weights by layer",
         tells="How much better or worse than its cell's median each matrix came through, in dB; each cell's worst is "

@@ -17,6 +17,7 @@ from pytest_quantbench.report.markdown import (
     publication,
     repeat,
     summary_tables,
+    sweeps,
     verdict_table,
 )
 from pytest_quantbench.report.markdown.escaped import text
@@ -49,6 +50,7 @@ def markdown(
     lines += [SIGNS, "", *summary_tables.section(records), *criteria_met.section(records)]
     lines += _pictures(pictures, lacking)
     lines += model_tables.section(records)
+    lines += sweeps.section(records)
     lines += verdict_table.section(records)
     lines += caches.section(records)
     lines += notes.baseline(records)
