@@ -1,4 +1,4 @@
-"""What has to be seen on a device: kernels, agreement with the CPU, T1 of all levels, T2's speed; as JSON and a table.
+"""What has to be seen on a device: kernels, agreement with the CPU, T1, a sweep, T2's speed; as JSON and a table.
 
     PYTHONPATH=. python tools/device_check.py                          # on CUDA, at most 8 minutes
     PYTHONPATH=. python tools/device_check.py --device cpu --small     # the same with small shapes, to try it
@@ -85,6 +85,16 @@ def _levels(given: Given) -> Iterator[Row]:
     return levels.rows(TorchEngine(device=given.device), plan, given.device)
 
 
+def _sweep(given: Given) -> Iterator[Row]:
+    from pytest_quantbench.engines.torch.engine import TorchEngine
+    from tools.device import random_weights, sweep
+
+    small = {"decode": ((1, 64), (3, 64)), "prefill": (300,), "requests": 3, "new_tokens": 4} if given.small else {}
+    config = random_weights.SHAPES["small" if given.small else "100M"]
+    plan = sweep.Plan(config=config, seconds=given.seconds - STARTS, **small)  # type: ignore[arg-type]
+    return sweep.rows(TorchEngine(device=given.device), plan, given.device)
+
+
 def _walk(given: Given) -> Iterator[Row]:
     from tools.device import random_weights, walks
 
@@ -95,7 +105,8 @@ def _walk(given: Given) -> Iterator[Row]:
 TOTAL = 450.0  # seconds for all parts: the rest of the script's own limit is for PyTorch's import and the table
 STARTS = 15.0  # seconds of a part until it begins, imports being cold
 PARTS: Mapping[str, Part] = {  # T1 first: it is what nobody has ever run; the last has what the others leave
-    "levels": Part(seconds=250, rows=_levels),
+    "levels": Part(seconds=190, rows=_levels),
+    "sweep": Part(seconds=80, rows=_sweep),
     "agreement": Part(seconds=50, rows=_agreement),
     "walk": Part(seconds=60, rows=_walk),
     "kernels": Part(seconds=TOTAL, rows=_kernels),

@@ -41,6 +41,8 @@ def test_the_whole_check_runs_on_a_cpu_without_what_a_cuda_machine_lacks(tmp_pat
     assert [row["level"] for row in found["levels"]["rows"]] == list(random_weights.LEVELS[:5])
     assert [row.get("not_judged") for row in found["levels"]["rows"]] == [None] + [levels.NO_SCIPY] * 4
     assert all(row["ratio"] > 0 for row in found["levels"]["rows"][1:])
+    assert {row["step"] for row in found["sweep"]["rows"]} == {"captured", "module by module"}
+    assert len(found["sweep"]["rows"]) == 2 * 4
     interpreted = [row for row in found["kernels"]["rows"] if "interpreted" in row["kernel"]]
     assert len(interpreted) == 4
     assert all("Triton" in row["kernel"] for row in interpreted)

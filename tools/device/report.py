@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tools.device import levels
+from tools.device import levels, sweep
 
 Row = Mapping[str, Any]
 GOALS = {"bf16": ("share_of_bandwidth", 0.7), "int4": ("ratio", 2.5), "int3": ("ratio", 2.5), "int2": ("ratio", 2.5)}
@@ -79,12 +79,14 @@ def _walk(rows: Sequence[Row]) -> str:
 
 TITLES = {
     "levels": "T1 of all levels, a random Llama of the shape {shape}, batch 1",
+    "sweep": "A small sweep, a random Llama of a smaller shape",
     "agreement": "Losses against the CPU's in float32",
     "kernels": "Kernels against decoded products, shape {shape}, one token timed",
     "walk": "T2: walks of a random Llama of the shape {shape}",
 }
 TABLES: Mapping[str, Callable[[Sequence[Row]], str]] = {
     "levels": _levels,
+    "sweep": sweep.table,
     "agreement": _agreement,
     "kernels": _kernels,
     "walk": _walk,
