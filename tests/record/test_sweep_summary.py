@@ -1,0 +1,116 @@
+"""Known times → known statistics of every point, and ratios that are there only where the machine stayed as it was."""
+
+import numpy as np
+import pytest
+
+from pytest_quantbench.judge import sweep as judged
+from pytest_quantbench.measures.sweep.samples import Point, PointRun, PointSamples, SweepSamples
+from pytest_quantbench.record.sweep_summary import sweep
+
+STEADY = (100.0,) * 9
+
+
+def run(gap, count=63, first=0.5):
+    gaps = np.full(count, gap, np.float32)
+    return PointRun(first_seconds=first, seconds=first + count * gap, gaps_seconds=gaps)
+
+
+def samples(gaps, beside=(), probes=STEADY, kind="decode", rows=4, firsts=None):
+    point = Point(kind=kind, rows=rows, depth=512, new_tokens=64)
+    each = PointSamples(
+        point=point,
+        step="captured",
+        runs=tuple(run(gap, first=first) for gap, first in zip(gaps, firsts or [0.5] * len(gaps), strict=True)),
+        reference_runs=tuple(map(run, beside)),
+        reference_first=(True,) * len(beside),
+        probes_per_second=probes,
+    )
+    return SweepSamples(
+        points=(each, PointSamples(point=Point(kind="prefill", rows=1, depth=8192, new_tokens=1), skipped="too long")),
+        seed=3,
+        temperature=0.7,
+        activations="float32",
+        bytes_per_token=1_000_000,
+        cache_bytes_per_token=100,
+        read_bytes_per_second=1e9,
+        seconds=12.0,
+    )
+
+
+def test_the_figures_of_known_times():
+    found = sweep(samples([0.01, 0.02, 0.04]), None)
+    point, left_out = found.points
+    assert left_out.skipped == "too long"
+    assert left_out.rate is None
+    assert (point.rate.count, point.rate.least, point.rate.most) == (3, pytest.approx(100), pytest.approx(400))
+    assert point.rate.mean == pytest.approx((400 + 200 + 100) / 3, rel=1e-5)
+    assert point.rate.deviation == pytest.approx(np.std([400, 200, 100], ddof=1), rel=1e-5)
+    assert point.gap_sec.count == 3 * 63
+    assert point.gap_percentiles["50"].estimate == pytest.approx(0.02)
+    assert point.left_out == {"99.9": "189 gaps of the 1,000 that it takes"}
+    assert list(point.gap_percentiles) == ["50", "90", "95", "99"]
+    assert point.first_token_sec.mean == 0.5
+    assert point.bytes_per_step == 1_000_000 + 4 * (512 + 32) * 100
+    assert point.bound_tps == pytest.approx(4 * 1e9 / point.bytes_per_step)
+    assert point.bound_share == pytest.approx(point.rate.mean / point.bound_tps)
+    assert (point.ratio, point.ratio_suppressed, point.gap_ratios) == (None, "", {})
+    assert (found.seed, found.temperature, found.interleaved, found.read_gb_per_sec) == (3, 0.7, False, 1.0)
+
+
+def test_the_ratio_of_pairs_is_that_of_the_mean_logarithm():
+    rng = np.random.default_rng(0)
+    load = rng.uniform(1, 1.5, 20)  # slows both of a pair alike
+    found = sweep(samples(0.01 * load * rng.normal(1, 0.01, 20), 0.02 * load), samples([1.0])).points[0]
+    assert found.ratio.estimate == pytest.approx(2, rel=0.02)
+    assert found.ratio.low < 2 < found.ratio.high < 1.1 * found.ratio.low
+    assert found.gap_ratios["50"].estimate == pytest.approx(0.5, rel=0.1)
+    assert found.reference_first == (True,) * 20
+
+
+def test_without_pairs_both_sides_have_an_error():
+    rng = np.random.default_rng(1)
+    own, other = samples(0.01 * rng.normal(1, 0.05, 9)), samples(0.02 * rng.normal(1, 0.05, 9))
+    alone = sweep(own, other).points[0].ratio
+    assert alone.low < 2 < alone.high
+    assert alone.high / alone.low > 1.05
+    assert sweep(own, samples([0.01])).points[0].ratio is None  # one run says nothing of its error
+
+
+@pytest.mark.parametrize(
+    ("probes", "reference_probes", "why"),
+    [
+        ((100.0, 100.0, 112.0), STEADY, "changed by +12% meanwhile"),
+        ((112.0, 100.0, 100.0), STEADY, "changed by -11% meanwhile"),
+        ((100.0,) * 3, (80.0,) * 3, "changed by +25% since the reference was measured"),
+        ((100.0, 103.0, 100.0), STEADY, ""),
+        ((100.0,) * 4 + (300.0,) + (100.0,) * 4 + (100.0,) * 3, STEADY, ""),  # a single odd one
+    ],
+)
+def test_a_machine_that_changed_leaves_no_ratio(probes, reference_probes, why):
+    own = samples([0.01, 0.011, 0.0102], probes=probes)
+    found = sweep(own, samples([0.02, 0.021, 0.0195], probes=reference_probes)).points[0]
+    assert why in found.ratio_suppressed
+    assert (found.ratio is None) == bool(why)
+    assert bool(found.gap_ratios) != bool(why)
+
+
+def test_probes_of_interleaved_runs_are_held_against_each_other_only():
+    own = samples([0.01, 0.011, 0.0102], [0.02, 0.021, 0.0195], probes=(100.0,) * 4)
+    assert judged.suppressed(own.points[0], samples([0.1], probes=(10.0,) * 4).points[0]) == ""
+
+
+def test_requests_tell_when_each_had_its_first_token():
+    point = Point(kind="requests", rows=2, depth=512, new_tokens=3)
+    gaps = np.array([0.1, 0.1, 0.2, 0.2], np.float32)
+    runs = tuple(
+        PointRun(first_seconds=first, seconds=2.0, gaps_seconds=gaps, firsts_seconds=np.array([0.5, first], np.float32))
+        for first in (1.0, 1.5)
+    )
+    each = PointSamples(point=point, runs=runs, probes_per_second=STEADY, step="module by module")
+    base = samples([0.01])
+    found = sweep(SweepSamples(**{**{name: getattr(base, name) for name in base.__slots__}, "points": (each,)}), None)
+    told = found.points[0]
+    assert told.rate.mean == pytest.approx(2 * 3 / 2.0)
+    assert told.first_token_sec.count == 4
+    assert told.first_token_percentiles["50"].estimate == pytest.approx(0.75)
+    assert told.bound_share is None
