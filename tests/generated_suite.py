@@ -23,7 +23,7 @@ from pytest_quantbench.measures.samples import (
     TensorError,
     WeightSamples,
 )
-from pytest_quantbench.record import folder, perplexity_summary, summary
+from pytest_quantbench.record import folder, perplexity_summary, summary, throughput_summary
 from pytest_quantbench.record.publication import recipe_parameters
 from pytest_quantbench.record.publication_schema import ModelFacts
 from pytest_quantbench.record.raw import raw
@@ -152,7 +152,7 @@ def _cell(name, one, samples, before, facts, rng, backend):
         accelerator=ACCELERATOR if backend == "cuda" else None,
         machine=replace(MACHINE, backend=backend, judges_speed=backend != "cpu"),
         compression=_compression(one, bits, size),
-        throughput=summary.throughput(samples["throughput"], before and before["throughput"]),
+        throughput=throughput_summary.throughput(samples["throughput"], before and before["throughput"]),
         perplexity=perplexity_summary.perplexity(losses, before and before["perplexity"]),
         accuracy=summary.accuracy(samples["accuracy"], before and before["accuracy"]),
         weights=summary.weights(samples["weights"]) if before is not None else None,

@@ -234,6 +234,9 @@ class Engine(Decoder, Protocol):
     def peak_bytes(self) -> int:
         """The most that arrays have taken since."""
 
+    def reserved_bytes(self) -> int | None:
+        """The most that it has taken of the device since, with what it keeps for reuse; None where it does not tell."""
+
     def products_per_second(self, side: int, repeats: int) -> float:
         """Products of two fixed (side, side) float32 matrices: the best of a few, to compare over time."""
 
