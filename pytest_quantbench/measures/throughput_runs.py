@@ -15,6 +15,7 @@ from pytest_quantbench.engines.resident import Generator
 from pytest_quantbench.measures.throughput_samples import Run, steady
 
 MOST_WARM_UPS = 5
+PROBE_SIDE, PROBES = 256, 3  # a fixed product, cheap enough to stand between all runs, and the best of so many
 TABLE = re.compile(r"(.*\.)?(wpe|(embed_)?positions?(_embeddings?)?|pos_emb(ed|edding|eddings)?)\.weight")
 
 

@@ -23,6 +23,8 @@ from pytest_quantbench.engines.resident import Resident
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.measures.protocol import Trial
 from pytest_quantbench.measures.throughput_runs import (
+    PROBE_SIDE,
+    PROBES,
     generate,
     learned_positions,
     observed,
@@ -33,7 +35,6 @@ from pytest_quantbench.measures.throughput_runs import (
 from pytest_quantbench.measures.throughput_samples import Memory, Run, ThroughputSamples
 from pytest_quantbench.progress import Steps
 
-PROBE_SIDE, PROBES = 512, 5
 MEMORY_SHARE = 0.7  # of the memory that is left, which a reference may take beside a loaded model
 
 

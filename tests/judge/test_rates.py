@@ -37,7 +37,7 @@ def test_the_same_cell_twice_beside_other_load_gives_no_ratio_instead_of_two():
         assert told in part.ratio_suppressed
         record = make_record(throughput=part, verdicts=(verdict,))
         assert "×" not in terminal_text.row(record)
-        told = "speed: no ratio for Tiny-int4, as the machine's own speed changed between the runs"
+        told = "speed: no ratio for Tiny-int4, as what else the machine did changed their speed"
         assert told in terminal_text.shown([record])
 
 

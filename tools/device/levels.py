@@ -27,13 +27,12 @@ from pytest_quantbench.catalog.criteria import CRITERIA
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.engines.resident import Resident
 from pytest_quantbench.judge import rates, roofline, speed_ratio
-from pytest_quantbench.measures.throughput_runs import observed, reference_first, warmed
+from pytest_quantbench.measures.throughput_runs import PROBE_SIDE, PROBES, observed, reference_first, warmed
 from pytest_quantbench.measures.throughput_samples import Memory, Run, ThroughputSamples
 from tools.device.random_weights import LEVELS, SHAPES, WRONG, RandomWeights
 
 PROMPTS = (16, 24, 32, 40, 48)  # tokens
 NEW_TOKENS = 256
-PROBE_SIDE, PROBES = 512, 5
 NO_SCIPY = "without scipy there is no interval"
 Row: TypeAlias = dict[str, Any]
 COLUMNS = "| level | tokens/s | × BF16 | verdict | bytes per token | % of bandwidth | step | kernels |"
@@ -171,8 +170,8 @@ def _judged(level: str, own: ThroughputSamples, reference: ThroughputSamples) ->
     """The ratio to the reference's runs beside it, and T1's verdict; without scipy, the ratio alone."""
     limit = CRITERIA.get(level.partition("-")[0], {}).get("throughput_ratio")
     if importlib.util.find_spec("scipy") is None:
-        found = rates.ratio(own, reference)
-        value = None if found is None else found.value
+        pairs = zip(own.runs, own.reference_runs, strict=True)
+        value = math.exp(float(np.mean([math.log(a.tokens_per_second / b.tokens_per_second) for a, b in pairs])))
         return {"ratio": value, "low": None, "high": None, "limit": limit, "not_judged": NO_SCIPY, "sentence": NO_SCIPY}
     verdict = speed_ratio.judge_throughput(own, reference, limit)
     return {
