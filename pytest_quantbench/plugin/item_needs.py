@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +12,16 @@ import pytest
 if TYPE_CHECKING:
     from pytest_quantbench.catalog.disk_plans import DiskPlan
     from pytest_quantbench.catalog.models import Model
-    from pytest_quantbench.catalog.recipes import Recipe
+    from pytest_quantbench.catalog.recipes import Kind, Recipe
+
+
+# What recipes have to quantize for the tests of a marker to say something: weights, the key-value cache, or both.
+OF_KINDS: Mapping[str, tuple[Kind, ...]] = {
+    "size": ("weights", "both"),
+    "weights": ("weights", "both"),
+    "t1": ("weights",),
+    "depth": ("cache", "both"),
+}
 
 
 def parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
@@ -47,13 +56,16 @@ def needs_codec(item: pytest.Item) -> bool:
 
 
 def is_wanted(item: pytest.Item, plan: DiskPlan, *, selftest: bool, runtimes_for: Collection[str] = ()) -> bool:
-    """Whether a session runs an item: not a cell that its disk plan has no room for; a self-test only if it is asked
-    for; on a runtime only the candidates that one is there for, whose names are given.
+    """Whether a session runs an item: not a cell that its disk plan has no room for, nor a check that says nothing of
+    what the cell quantizes; a self-test only if it is asked for; on a runtime only the candidates that one is there
+    for, whose names are given.
     """
     needed = parameters(item)
     if needed is None:
         return True
     if item.get_closest_marker("runtime") and needed[1].id not in runtimes_for:
+        return False
+    if any(needed[1].kind not in kinds for mark, kinds in OF_KINDS.items() if item.get_closest_marker(mark)):
         return False
     return plan.takes(needed[1]) and (selftest or not item.get_closest_marker("selftest"))
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_quantbench.bench.checks.accuracy import AccuracyCheck
-from pytest_quantbench.bench.checks.perplexity import PerplexityCheck
+from pytest_quantbench.bench.checks.perplexity import DepthCheck, PerplexityCheck
 from pytest_quantbench.bench.checks.protocol import Check
 from pytest_quantbench.bench.checks.throughput import ThroughputCheck
 
@@ -12,4 +12,5 @@ CHECKS: Mapping[str, type[Check[Any]]] = {
     "perplexity": PerplexityCheck,
     "accuracy": AccuracyCheck,
     "throughput": ThroughputCheck,
+    "depth": DepthCheck,
 }

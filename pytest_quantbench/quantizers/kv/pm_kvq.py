@@ -24,6 +24,7 @@ from pytest_quantbench.quantizers.kv.grid import divisor
 from pytest_quantbench.quantizers.kv.protocol import CacheForm, Floats, KVQuantizer, Stage
 
 WIDTHS = (8, 4, 2)
+MOST = np.float32((2 - 2**-7) * 2.0**127)  # the largest bfloat16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +41,7 @@ class Halved:
         groups = numbers.reshape(*numbers.shape[:2], numbers.shape[2] // self.group, self.group)
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite stays so, for those who ask
             low, high = groups.min(3, keepdims=True, initial=np.inf), groups.max(3, keepdims=True, initial=-np.inf)
-            zeros, scales = _short(low), _short(high / 65535 - low / 65535)
+            zeros, scales = _short(low), _short((high - low) / 65535)
             steps = np.where(scales == 0, np.float32(1), scales)
             codes = np.clip(np.rint((groups - zeros) / steps), 0, 65535)
             for width in WIDTHS[: WIDTHS.index(self.bits) + 1]:
@@ -84,5 +85,5 @@ class PmKvq(KVQuantizer):
 
 
 def _short(numbers: Floats) -> Floats:
-    """Rounded to bfloat16."""
-    return numbers.astype(ml_dtypes.bfloat16).astype(np.float32)
+    """Rounded to bfloat16, within its range."""
+    return np.clip(numbers, -MOST, MOST).astype(ml_dtypes.bfloat16).astype(np.float32)
