@@ -23,6 +23,7 @@ from pytest_quantbench.measures.samples import (
     TensorError,
     WeightSamples,
 )
+from pytest_quantbench.measures.throughput_samples import Memory
 from pytest_quantbench.record import folder, perplexity_summary, summary, throughput_summary
 from pytest_quantbench.record.publication import recipe_parameters
 from pytest_quantbench.record.publication_schema import ModelFacts
@@ -44,6 +45,13 @@ MACHINE = Machine(
     judges_speed=True,
 )
 PROCESS_PEAK = ProcessPeak(peak_bytes=11_000_000_000, since="measure")
+MEMORY = Memory(
+    peak_bytes=9_000_000_000,
+    reserved_bytes=9_500_000_000,
+    process_peak=PROCESS_PEAK,
+    before_bytes=500_000_000,
+    resident_bytes=9_700_000_000,
+)
 ACCELERATOR = Accelerator(
     name="An Accelerator",
     driver="550.90.07",
@@ -127,7 +135,7 @@ def _samples(losses, right, speeds):
     return {
         "perplexity": make_losses(losses, available_tokens=280_000, corpus="wikitext2", weights_sha256=str(losses[0])),
         "accuracy": answers,
-        "throughput": replace(runs, runs=tuple(gaps), peak_bytes=9_000_000_000, process_peak=PROCESS_PEAK),
+        "throughput": replace(runs, runs=tuple(gaps), memory=MEMORY),
     }
 
 

@@ -135,7 +135,8 @@ def runs(planned: tuple[int, ...], limit: float = 1.5, prompts: int = len(PROMPT
 
         def estimate(items: int) -> Estimate | None:
             taken = rates[:, : items // prompts]
-            return speeds.unpaired_ratio(*([(p, r) for row in side for p, r in enumerate(row)] for side in taken))
+            sides = [[(p, float(r)) for row in side for p, r in enumerate(row)] for side in taken]
+            return speeds.unpaired_ratio(sides[0], sides[1])
 
         return estimate
 

@@ -26,10 +26,11 @@ def runs_for(items: int, prompts: int) -> int:
 
 def observed(once: Callable[[], Run], engine: Engine, meter: Meter | None) -> Run:
     """A run, with what the processor's clock of this process and the meter tell of it."""
-    before, began, busy = meter and meter.joules(), time.perf_counter(), time.process_time()
+    before = None if meter is None else meter.joules()
+    began, busy = time.perf_counter(), time.process_time()
     found = once()
     share = (time.process_time() - busy) / (time.perf_counter() - began)
-    after = meter and meter.joules()
+    after = None if meter is None else meter.joules()
     return replace(
         found,
         cpu_share=share if engine.backend == "cpu" else None,

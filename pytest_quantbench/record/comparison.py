@@ -125,7 +125,7 @@ def _speed(base: Measured, new: Measured) -> Iterator[Pair]:
     if not same and (why := other or pairing.drifted(base, new)):
         yield Pair(metric="throughput", base=parts[0].mean_tps, new=parts[1].mean_tps, judged=judged, why=why)
         return
-    ratio = speeds.unpaired_ratio(*runs)
+    ratio = speeds.unpaired_ratio(runs[0], runs[1])
     yield Pair(
         metric="throughput",
         base=parts[0].mean_tps,

@@ -5,7 +5,6 @@ character of the longest one for each. `texts_of` reads both.
 """
 
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
@@ -79,8 +78,9 @@ def _gaps_of(runs: Sequence[Run]) -> NDArray[np.float32]:
 
 
 def _told_of(figures: Iterable[float | None]) -> NDArray[np.float64]:
-    """(runs,) figures, NaN where nothing tells."""
-    return np.array([math.nan if each is None else each for each in figures], np.float64)
+    """(runs,) figures; none where nothing tells of every run."""
+    told = list(figures)
+    return np.array([] if None in told else told, np.float64)
 
 
 def raw_weights(samples: WeightSamples) -> dict[str, Any]:

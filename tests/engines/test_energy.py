@@ -99,7 +99,7 @@ class Driver:
 def test_the_driver_is_asked_of_the_device_that_is_seen(monkeypatch, visible, asked):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     driver = Driver()
-    monkeypatch.setattr(energy.ctypes, "CDLL", lambda name: driver)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
     meter = energy.meter_of("cuda")
     assert driver.asked == [asked]
     first = meter.joules()
@@ -107,9 +107,9 @@ def test_the_driver_is_asked_of_the_device_that_is_seen(monkeypatch, visible, as
 
 
 def test_an_accelerator_without_a_counter_or_with_an_older_driver_tells_nothing(monkeypatch):
-    monkeypatch.setattr(energy.ctypes, "CDLL", lambda name: Driver(counts=False))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(counts=False))
     assert energy.meter_of("cuda") is None
-    monkeypatch.setattr(energy.ctypes, "CDLL", lambda name: types.SimpleNamespace(nvmlInit_v2=lambda: 0))
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: types.SimpleNamespace(nvmlInit_v2=lambda: 0))
     assert energy.meter_of("cuda") is None
 
 
@@ -125,8 +125,7 @@ def test_windows_of_apples_counters_are_laid_end_to_end(monkeypatch):
             return types.SimpleNamespace(cpu_total_mj=1000, gpu_mj=2000, dram_mj=None, ane_mj=0)
 
     module = types.ModuleType("zeus_apple_silicon")
-    module.AppleEnergyMonitor = Monitor
-    module.__spec__ = types.SimpleNamespace(name="zeus_apple_silicon")
+    vars(module).update(AppleEnergyMonitor=Monitor, __spec__=types.SimpleNamespace(name="zeus_apple_silicon"))
     monkeypatch.setitem(sys.modules, "zeus_apple_silicon", module)
     meter = energy.meter_of("metal")
     assert [meter.joules(), meter.joules()] == [3.0, 6.0]

@@ -42,8 +42,9 @@ def test_a_model_is_warmed_up_until_its_rate_is_steady(rates, taken, is_steady):
     assert (len(found), steady(found)) == (taken, is_steady)
     samples = dataclasses.replace(make_throughput([[1.0], [2.0]]), warm_ups=found)
     part = throughput_summary.throughput(samples, None)
-    assert (part.warm_up_runs, part.warm_up_steady, part.warm_up_tps) == (taken, is_steady, rates[taken - 1])
-    assert raw_throughput(samples)["throughput/warm_up_tokens_per_second"].tolist() == list(rates[:taken])
+    assert (part.warm_up_runs, part.warm_up_steady) == (taken, is_steady)
+    assert part.warm_up_tps == pytest.approx(rates[taken - 1])
+    assert raw_throughput(samples)["throughput/warm_up_tokens_per_second"] == pytest.approx(rates[:taken])
     assert taken <= MOST_WARM_UPS
 
 
@@ -94,7 +95,7 @@ def test_the_energy_of_a_run_is_what_the_meter_went_up_by():
     part = throughput_summary.throughput(dataclasses.replace(samples, runs=runs, energy_of="a meter"), None)
     assert (part.joules_per_token, part.energy_of) == (6 / 300, "a meter")
     assert throughput_summary.throughput(samples, None).joules_per_token is None
-    assert np.isnan(raw_throughput(samples)["throughput/joules"]).all()
+    assert len(raw_throughput(samples)["throughput/joules"]) == 0
 
 
 def test_so_many_runs_of_so_many_prompts():

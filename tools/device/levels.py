@@ -100,11 +100,9 @@ def loaded(engine: Engine, plan: Plan, level: str, device: str | None) -> Loaded
     return Loaded(level=level, model=model, warm_ups=warmed(lambda: _run(engine, model, plan, 0)))
 
 
-def in_turn(
-    engine: Engine, pair: Sequence[Loaded], plan: Plan, seed: int = 0
-) -> tuple[ThroughputSamples, ThroughputSamples]:
-    """The samples of the first of one or two models and those of the last: every prompt by each of them, the first one
-    drawn; in front of each run memory is read.
+def in_turn(engine: Engine, pair: Sequence[Loaded], plan: Plan, seed: int = 0) -> list[ThroughputSamples]:
+    """The samples of one or two models, the reference last: every prompt by each of them, the first one drawn; in
+    front of each run memory is read.
     """
     runs: dict[str, list[Run]] = {each.level: [] for each in pair}
     read: dict[str, list[float]] = {each.level: [] for each in pair}
@@ -115,7 +113,7 @@ def in_turn(
             read[each.level].append(engine.read_bytes_per_second(each.model.bytes_per_token))
             runs[each.level].append(_run(engine, each.model, plan, turn % len(PROMPTS)))
     probes.append(engine.products_per_second(PROBE_SIDE, PROBES))
-    samples = [
+    return [
         ThroughputSamples(
             warm_ups=each.warm_ups,
             runs=tuple(runs[each.level]),
@@ -135,7 +133,6 @@ def in_turn(
         )
         for each in pair
     ]
-    return samples[0], samples[-1]
 
 
 def _run(engine: Engine, model: Resident, plan: Plan, prompt: int) -> Run:
