@@ -47,6 +47,8 @@ class Settings:
     fixed: bool = False  # one look: an undecided check does not go on
     most_tokens: int | None = 16_384  # T2 goes on up to so many; None: to the end of the corpus
     most_runs: int = 12  # T1 goes on up to so many runs of each prompt
+    sweep: bool = False  # T1 in full: by batch, depth and length, at a temperature, several requests at once
+    temperature: float = 0.7  # of the sweep's answers
     time_budget_seconds: float | None = None  # of one cell
     seed: int = 0
     corpus: Path | str | None = None  # a file, or the name of a corpus; None: the model's own
