@@ -20,8 +20,12 @@ OF_KINDS: Mapping[str, tuple[Kind, ...]] = {
     "size": ("weights", "both"),
     "weights": ("weights", "both"),
     "t1": ("weights",),
+    "sweep": ("weights",),
     "depth": ("cache", "both"),
 }
+
+
+ON_REQUEST = ("selftest", "sweep")  # markers of items that run only where `-m`, or an option, names them
 
 
 def parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
@@ -55,10 +59,12 @@ def needs_codec(item: pytest.Item) -> bool:
     return "quantbench_codec" in getattr(item, "fixturenames", ())
 
 
-def is_wanted(item: pytest.Item, plan: DiskPlan, *, selftest: bool, runtimes_for: Collection[str] = ()) -> bool:
+def is_wanted(
+    item: pytest.Item, plan: DiskPlan, *, asked: Collection[str] = (), runtimes_for: Collection[str] = ()
+) -> bool:
     """Whether a session runs an item: not a cell that its disk plan has no room for, nor a check that says nothing of
-    what the cell quantizes; a self-test only if it is asked for; on a runtime only the candidates that one is there
-    for, whose names are given.
+    what the cell quantizes; what is `ON_REQUEST` only if its marker is asked for; on a runtime only the candidates that
+    one is there for, whose names are given.
     """
     needed = parameters(item)
     if needed is None:
@@ -67,7 +73,8 @@ def is_wanted(item: pytest.Item, plan: DiskPlan, *, selftest: bool, runtimes_for
         return False
     if any(needed[1].kind not in kinds for mark, kinds in OF_KINDS.items() if item.get_closest_marker(mark)):
         return False
-    return plan.takes(needed[1]) and (selftest or not item.get_closest_marker("selftest"))
+    own = {name for name in ON_REQUEST if item.get_closest_marker(name)}
+    return plan.takes(needed[1]) and own <= {*asked}
 
 
 def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:

@@ -60,13 +60,13 @@ def test_each_cell_counts_once():
     ],
 )
 def test_what_a_session_runs(each, plan, asked, wanted):
-    assert item_needs.is_wanted(each, DISK_PLANS[plan], selftest=asked) == wanted
+    assert item_needs.is_wanted(each, DISK_PLANS[plan], asked=["selftest"] if asked else []) == wanted
 
 
 @pytest.mark.parametrize(("runtimes_for", "wanted"), [((), False), ((INT4.id,), True), (("q4",), False)])
 def test_on_a_runtime_are_only_candidates_that_have_one(runtimes_for, wanted):
     each = item(TINY, INT4, markers=("runtime",))
-    assert item_needs.is_wanted(each, DISK_PLANS["A"], selftest=False, runtimes_for=runtimes_for) == wanted
+    assert item_needs.is_wanted(each, DISK_PLANS["A"], runtimes_for=runtimes_for) == wanted
 
 
 def test_what_a_runtime_is_compared_with_is_expected_along_the_walk():
