@@ -52,9 +52,8 @@ def drift(samples: ThroughputSamples, reference: ThroughputSamples | None) -> Dr
     """How the machine's own speed changed, by the probes of both."""
     if reference is None or samples.reference_runs:
         return Drift(own=probe_drift(samples), reference=None, between=None)
-    mine, before = levels(samples.probes_per_second), levels(reference.probes_per_second)
-    changes = [each / other - 1 for each in mine for other in before]
-    return Drift(own=probe_drift(samples), reference=probe_drift(reference), between=max(changes, key=_size))
+    between = largest_change(reference.probes_per_second, samples.probes_per_second)
+    return Drift(own=probe_drift(samples), reference=probe_drift(reference), between=between)
 
 
 def levels(probes: Sequence[float]) -> list[float]:
@@ -63,11 +62,20 @@ def levels(probes: Sequence[float]) -> list[float]:
     return [float(np.median(part)) for part in parts]
 
 
+def largest_change(earlier: Sequence[float], later: Sequence[float] = ()) -> float:
+    """How much faster a fixed product ran in a later quarter of its times than in an earlier one, as a share: the
+    largest change, of which half and double the speed are equally large. `later`: times of another measurement, against
+    which those of the first are held instead.
+    """
+    before, behind = levels(earlier), levels(later) if later else []
+    pairs = [(one, other) for one in before for other in behind]
+    pairs = pairs or [(one, other) for place, one in enumerate(before) for other in before[place + 1 :]]
+    return max((other / one - 1 for one, other in pairs), key=_size, default=0.0)
+
+
 def probe_drift(samples: ThroughputSamples) -> float:
     """How much faster a fixed product ran in a later quarter of T1 than in an earlier one, as a share: the largest."""
-    told = levels(samples.probes_per_second)
-    changes = [later / earlier - 1 for place, earlier in enumerate(told) for later in told[place + 1 :]]
-    return max(changes, key=_size)
+    return largest_change(samples.probes_per_second)
 
 
 def is_drifting(change: float) -> bool:

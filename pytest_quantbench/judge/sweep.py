@@ -18,38 +18,20 @@ from pytest_quantbench.stats.estimates import Ratio, Student
 from pytest_quantbench.stats.percentiles import Percentile
 from pytest_quantbench.stats.rounds import mean_of_rounds
 
-STRETCHES = 4  # of a point's probes, whose middle ones are held against each other
-
 
 def reference_runs(point: PointSamples, reference: PointSamples | None) -> tuple[PointRun, ...]:
     """The reference's runs that a ratio is of; none where there are none."""
     return point.reference_runs or (() if reference is None else reference.runs)
 
 
-def levels(probes: Sequence[float]) -> list[float]:
-    """The middle probe of each quarter of a point's, which a single odd one does not move; of few probes, each."""
-    return [float(np.median(part)) for part in np.array_split(np.array(probes), min(STRETCHES, len(probes)))]
-
-
-def largest_change(earlier: Sequence[float], later: Sequence[float] = ()) -> float:
-    """How much faster a fixed product was at one time than at one before, as a share: the largest, of which half and
-    double the speed are equally large. `later`: of the times of one measurement against those of another.
-    """
-    before, behind = levels(earlier), levels(later) if later else []
-    pairs = [(one, other) for one in before for other in behind]
-    pairs = pairs or [(one, other) for place, one in enumerate(before) for other in before[place + 1 :]]
-    changes = [other / one - 1 for one, other in pairs]
-    return max(changes, key=lambda change: abs(math.log1p(change)), default=0.0)
-
-
 def suppressed(point: PointSamples, reference: PointSamples | None) -> str:
     """Why a point has no ratio; empty where it has."""
-    own = largest_change(point.probes_per_second)
+    own = rates.largest_change(point.probes_per_second)
     if rates.is_drifting(own):
         return f"the machine's own speed changed by {own:+.0%} meanwhile"
     if point.reference_runs or reference is None:
         return ""
-    between = largest_change(reference.probes_per_second, point.probes_per_second)
+    between = rates.largest_change(reference.probes_per_second, point.probes_per_second)
     if rates.is_drifting(between):
         return f"the machine's own speed changed by {between:+.0%} since the reference was measured"
     return ""

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from pytest_quantbench.judge import rates
 from pytest_quantbench.judge import sweep as judged
 from pytest_quantbench.measures.sweep.samples import PointRun, PointSamples, SweepSamples
 from pytest_quantbench.record.sweep_schema import Sweep, SweepPoint
@@ -39,7 +40,7 @@ def _point(point: PointSamples, samples: SweepSamples, reference: SweepSamples |
         told = {
             "step": point.step,
             "rate": gaps.spread([rate]),
-            "probe_drift": judged.largest_change(point.probes_per_second),
+            "probe_drift": rates.largest_change(point.probes_per_second),
             "reference_first": point.reference_first,
             **_first_tokens(point),
             **_gaps(point.runs),
