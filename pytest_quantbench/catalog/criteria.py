@@ -14,7 +14,7 @@ class Metric:
     """A judged figure. `better` says on which side of the limit a model is good."""
 
     name: str
-    check: Literal["size", "perplexity", "accuracy", "throughput"]
+    check: Literal["size", "perplexity", "accuracy", "throughput", "retrieval"]
     items: str  # what its samples are
     better: Literal["higher", "lower"]
     unit: str
@@ -30,6 +30,7 @@ _METRICS = (
     _metric("perplexity_delta", "perplexity", "tokens", "lower", "", "perplexity delta vs BF16"),
     _metric("accuracy_drop_points", "accuracy", "questions", "lower", "points", "accuracy drop"),
     _metric("throughput_ratio", "throughput", "runs", "higher", "×", "throughput vs BF16"),
+    _metric("retrieval_drop_points", "retrieval", "questions", "lower", "points", "retrieval drop at the worst depth"),
 )
 
 

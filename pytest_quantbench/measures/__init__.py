@@ -43,6 +43,7 @@ MEMBERS: Mapping[str, str] = MappingProxyType(
         "throughput": "throughput:THROUGHPUT",
         "perplexity": "perplexity.measure:PERPLEXITY",
         "accuracy": "accuracy.measure:ACCURACY",
+        "retrieval": "retrieval.measure:RETRIEVAL",
         "weights": "weights:WEIGHTS",
         "integrity": "integrity.measure:INTEGRITY",
         "runtime": "runtime.measure:RUNTIME",

@@ -17,6 +17,7 @@ MARKERS = {
     "t1": "throughput",
     "t2": "perplexity",
     "t3": "accuracy",
+    "retrieval": "facts and chains of them in filler; of cells with a quantized key-value cache, others with -m retrieval",
     "runtime": "a candidate's files on the runtime that they are made for, such as llama.cpp",
     "size": "bytes on disk",
     "weights": "decoded weights against the original ones",
@@ -68,6 +69,11 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             repeatable=True,
             help="T3: how many percentage points below the original's an accuracy may be, in every cell; on the judged "
             "task, or on another by its name",
+        ),
+        "max-retrieval-drop": Option(
+            read=values.limit,
+            metavar="POINTS",
+            help="retrieval: how many percentage points below the original's it may be, in every stratum of every cell",
         ),
         "min-reduction": Option(
             read=values.limit, metavar="PERCENT", help="size: how much smaller than BF16 it has to be, in every cell"
@@ -158,6 +164,18 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         "task": Option(setting="tasks", metavar="NAME", repeatable=True, help="T3: an lm-eval task or its YAML file"),
         "task-data": Option(
             read=values.name_and_file, metavar="NAME=FILE.jsonl", repeatable=True, help="T3: a task's questions"
+        ),
+        "retrieval-questions": Option(
+            setting="retrieval_questions",
+            read=values.whole(least=1),
+            metavar="N",
+            help="retrieval: questions of each depth and number of hops (default 40)",
+        ),
+        "retrieval-context": Option(
+            setting="retrieval_context",
+            read=values.whole(least=1),
+            metavar="N",
+            help="retrieval: tokens of a context with its question (default 2048, or as many as the model takes)",
         ),
         "run-code": Option(
             setting="run_code",

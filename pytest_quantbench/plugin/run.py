@@ -38,6 +38,7 @@ MARKED = ("models", "recipes")  # what the marker of a test takes
 LIMITS = {  # by option
     "max-ppl-delta": "perplexity_delta",
     "max-accuracy-drop": "accuracy_drop_points",
+    "max-retrieval-drop": "retrieval_drop_points",
     "min-reduction": "size_reduction_percent",
     "min-speedup": "throughput_ratio",
 }
@@ -220,7 +221,7 @@ def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item])
     words = set(re.findall(r"[A-Za-z_]\w*", config.getoption("markexpr") or ""))
     for word in sorted(words - registered - used - {"and", "or", "not", "True", "False"}):
         raise pytest.UsageError(
-            str(unknown("marker", word, [*LEVELS, "t1", "t2", "t3", "runtime", "size", "weights", "selftest"]))
+            str(unknown("marker", word, [*LEVELS, "t1", "t2", "t3", "retrieval", "runtime", "size", "weights", "selftest"]))
         )
 
 
