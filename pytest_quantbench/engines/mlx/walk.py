@@ -11,6 +11,7 @@ from mlx.utils import tree_map, tree_unflatten
 
 from pytest_quantbench.engines.batches import Ids, Places
 from pytest_quantbench.engines.calls import Call, Later
+from pytest_quantbench.engines.held_caches import weights_of
 from pytest_quantbench.engines.layer_walk import LayerWalk
 from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.mlx.experts import multiplies
@@ -40,7 +41,7 @@ class Walk(LayerWalk[mx.array, nn.Module]):
         memory_bytes: int = MEMORY_BYTES,
         proof: Proof | None = None,
     ) -> None:
-        first = tracks[0].weights if isinstance(tracks[0], Rounded | Cached) else tracks[0]
+        first = weights_of(tracks[0])
         self._model = skeleton(first.config, first.names)
         path, self._slots = decoder_layers(self._model)
         proof = proof or prove(first.config, first.names, host, Walk)

@@ -12,6 +12,7 @@ from torch import nn
 
 from pytest_quantbench.engines.batches import Batch, Ids, Places
 from pytest_quantbench.engines.calls import Call, Later
+from pytest_quantbench.engines.held_caches import weights_of
 from pytest_quantbench.engines.layer_walk import LayerWalk
 from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.protocol import MEMORY_BYTES, Activations, Cached, InputSink, Rounded, Rows, Weights
@@ -49,7 +50,7 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
         memory_bytes: int = MEMORY_BYTES,
         proof: Proof | None = None,
     ) -> None:
-        first = tracks[0].weights if isinstance(tracks[0], Rounded | Cached) else tracks[0]
+        first = weights_of(tracks[0])
         self._device, self._model = device, skeleton(first.config)
         self._prepare(self._model)
         path, layers = decoder_layers(self._model)

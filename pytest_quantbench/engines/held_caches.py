@@ -1,0 +1,94 @@
+"""Key-value caches that are held as a method says: of which tracks of a walk, and in which form a query sees a token.
+
+Both engines ask here, whatever arrays they have. What is rounded is what a model hands its cache, in every layer that
+has one; a method that no layer has asked for anything would give the reference's own figures, and is an error.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_quantbench.engines.batches import PADDING
+from pytest_quantbench.engines.weights import Cached, Rounded, Weights
+from pytest_quantbench.errors import ModelError
+from pytest_quantbench.quantizers.kv.protocol import CacheForm, Floats, Integers, KVQuantizer, Part, Rounding
+
+UNSEEN = -2  # the stage of what lies behind a query
+
+
+class HeldCache:
+    """One track's caches, of all layers. `engaged`: how often keys and values have been held so."""
+
+    def __init__(self, method: KVQuantizer) -> None:
+        self.method = method
+        self.engaged = 0
+        self._forms: dict[int, CacheForm] = {}
+
+    def form(self, channels: int) -> CacheForm:
+        """How heads of so many channels are held."""
+        if channels not in self._forms:
+            self._forms[channels] = self.method.form(channels)
+        return self._forms[channels]
+
+    def refuse_unused(self, architecture: str) -> None:
+        """Raise ModelError where nothing has been held so."""
+        if not self.engaged:
+            raise ModelError(
+                f"The method {self.method.name} of the key-value cache has never engaged: no layer of {architecture!r} "
+                f"hands keys and values to a cache. Its figures would be those of a cache in 16 bits."
+            )
+
+
+def weights_of(track: Weights | Rounded | Cached) -> Weights:
+    """What a track reads, whatever is done besides."""
+    return track.weights if isinstance(track, Rounded | Cached) else track
+
+
+def held_caches(tracks: Sequence[Weights | Rounded | Cached]) -> list[HeldCache | None]:
+    """Of each track; None: in 16 bits, as the model computes it."""
+    return [HeldCache(each.method) if isinstance(each, Cached) else None for each in tracks]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Tokens from `first` to before `last`, which some queries see in one stage (−1: as computed). `seen`: (queries,
+    tokens of the span) booleans, which query sees which of them so; None: every query all of them.
+    """
+
+    stage: int
+    first: int
+    last: int
+    seen: NDArray[np.bool_] | None
+
+
+def spans(form: CacheForm, part: Part, queries: Integers, tokens: Integers) -> Iterator[Span]:
+    """The stages in which some queries see tokens, by the positions of both. A token behind a query, or one that only
+    pads a row, is in none.
+    """
+    reached = form.reached(part, queries, tokens)
+    behind = tokens[None, :] > queries[:, None]
+    reached[behind] = UNSEEN
+    for stage in np.unique(reached):
+        if stage == UNSEEN:
+            continue
+        seen = reached == stage
+        places = np.flatnonzero(seen.any(axis=0))
+        first, last = int(places[0]), int(places[-1]) + 1
+        some = seen[:, first:last]
+        is_whole = bool((some | behind[:, first:last]).all())
+        yield Span(stage=int(stage), first=first, last=last, seen=None if is_whole else some)
+
+
+def rounded(rounding: Rounding, numbers: Floats, positions: Integers, queries: Floats | None = None) -> Floats:
+    """(rows, heads, keys, channels) → what the cache gives back, where the keys stand at `positions` (rows, keys): a
+    row's tokens are rounded in their order, without what pads it, which stays as it is. `queries`: (rows, query heads,
+    keys, channels) of the same tokens.
+    """
+    found = numbers.copy()
+    for row, places in enumerate(positions):
+        there = np.flatnonzero(places < PADDING)  # in the order of positions: a branch stands behind its parent
+        own = None if queries is None else queries[row][:, there]
+        found[row][:, there] = rounding.rounded(np.ascontiguousarray(numbers[row][:, there]), own)
+    return found
