@@ -1,4 +1,4 @@
-"""Retrieval: facts and chains of them at every depth of a long context, paired with the reference question by question."""
+"""Retrieval: facts and chains of them at every depth of a long context, paired with the reference by question."""
 
 import pytest
 

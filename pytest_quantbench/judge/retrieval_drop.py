@@ -49,7 +49,7 @@ class StratumVerdict:
 def by_stratum(
     quantized: Mapping[str, TaskSamples], reference: Mapping[str, TaskSamples], limit: float, alpha: float = ALPHA
 ) -> list[StratumVerdict]:
-    """Every stratum judged by a limit in percentage points. Raises ComparisonError if the questions are not the same."""
+    """Every stratum judged by a limit in percentage points. Raises ComparisonError if the questions differ."""
     _refuse_other_questions(quantized, reference)
     found = [_alone(name, task, reference[name], limit, alpha) for name, task in quantized.items()]
     corrected = holm([each.p_bad for each in found])
@@ -62,9 +62,7 @@ def _refuse_other_questions(quantized: Mapping[str, TaskSamples], reference: Map
         raise ComparisonError("Retrieval: the reference answered other questions than the quantized model.")
 
 
-def _alone(
-    name: str, quantized: TaskSamples, reference: TaskSamples, limit: float, alpha: float
-) -> StratumVerdict:
+def _alone(name: str, quantized: TaskSamples, reference: TaskSamples, limit: float, alpha: float) -> StratumVerdict:
     drop = flips(reference.correct, quantized.correct, reference.clusters)
     unable = p_unable(reference)
     p_drop = max(drop.p_below(limit), p_able(reference, limit))
@@ -87,7 +85,7 @@ def p_able(reference: TaskSamples, limit: float) -> float:
 
 
 def p_unable(reference: TaskSamples) -> float:
-    """One-sided p of "the reference is less than `ABLE` above chance": its wrong answers are more than such a model's."""
+    """One-sided p of "the reference is less than `ABLE` above chance": it has more wrong than that leaves."""
     return excess_p(~reference.correct, 1 - reference.chance - ABLE, 0.0, reference.clusters)
 
 
@@ -125,7 +123,7 @@ def judge_retrieval(
 
 
 def _hangs_on(able: list[StratumVerdict], outcome: Outcome, limit: float | None) -> StratumVerdict:
-    """The stratum that a verdict is of: the one that surely fails, the one that is least sure to pass, else the worst."""
+    """The stratum that a verdict is of: what surely fails, else what is least sure to pass; or the worst."""
     if limit is None:
         return max(able, key=lambda each: each.drop.value)
     if outcome == "fail":
@@ -133,9 +131,7 @@ def _hangs_on(able: list[StratumVerdict], outcome: Outcome, limit: float | None)
     return max(able, key=lambda each: (each.p_good, each.drop.value))
 
 
-def _detail(
-    worst: StratumVerdict, quantized: TaskSamples, reference: TaskSamples, strata: list[StratumVerdict]
-) -> str:
+def _detail(worst: StratumVerdict, quantized: TaskSamples, reference: TaskSamples, strata: list[StratumVerdict]) -> str:
     shown = f"{np.mean(quantized.correct):.1%} against {np.mean(reference.correct):.1%}"
     told = f"at {worst.name}: {shown} on the same {worst.drop.questions} questions"
     count = {ability: sum(each.reference == ability for each in strata) for ability in ("can", "cannot", "open")}

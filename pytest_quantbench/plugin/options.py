@@ -17,7 +17,7 @@ MARKERS = {
     "t1": "throughput",
     "t2": "perplexity",
     "t3": "accuracy",
-    "retrieval": "facts and chains of them in filler; of cells with a quantized key-value cache, others with -m retrieval",
+    "retrieval": "facts and chains of them in filler; of cells with a quantized cache, of others with -m retrieval",
     "runtime": "a candidate's files on the runtime that they are made for, such as llama.cpp",
     "size": "bytes on disk",
     "weights": "decoded weights against the original ones",

@@ -55,6 +55,6 @@ def _stratum(
         hops=stratum.hops,
         mean_depth_tokens=float(samples.depths[name].mean()),
         accuracy=task_accuracy(samples.strata[name], before),
-        reference=judged and judged.reference,
-        outcome=judged and judged.outcome,
+        reference=None if judged is None else judged.reference,
+        outcome=None if judged is None else judged.outcome,
     )

@@ -22,10 +22,10 @@ from pytest_quantbench.engines.batches import behind_each_other
 from pytest_quantbench.engines.parameters import Capacity
 from pytest_quantbench.engines.protocol import Engine, Rounded, Walk
 from pytest_quantbench.engines.walk_proof import BRANCHING, Proof
-from pytest_quantbench.measures.requests import Plan, answers
 from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.measures.perplexity.score import score
 from pytest_quantbench.measures.perplexity.scripts import first_script
+from pytest_quantbench.measures.requests import Plan, answers
 from pytest_quantbench.measures.samples import PerplexitySamples
 from pytest_quantbench.stats.distances import Distances, distances
 from pytest_quantbench.workbench.published_values import ForAnotherEngine, PublishedValues

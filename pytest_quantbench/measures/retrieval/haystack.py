@@ -4,7 +4,7 @@ A fact says who is whose teacher, of people whom no text knows. In every stratum
 people: the second is the first one's teacher, and so on. A question asks for the teacher, the teacher's teacher, or
 that one's teacher, of the first of a chain; its choices are who stands in the same place of the four chains. So all
 choices stand in the context, equally often, in the same place of facts that are alike, at the same depth and with as
-many tokens, and each is right once: a model that does not follow the chain is right in one of four, whatever it prefers.
+many tokens, and each is right once: who does not follow the chain is right in one of four, whatever it prefers.
 
 Filler is text of Tiny's world, of whose people no question asks. All is made of pieces, tokenized one by one behind a
 sentence's end, so that depths are exact, and contexts that are asked several questions begin with the very same tokens.
@@ -128,7 +128,9 @@ class Haystack:
         each as likely at every place between two sentences, by their tokens.
         """
         pairs = [(chain[hop], chain[hop + 1]) for chain in chains for hop in range(len(HOPS))]
-        facts = [(one, self.ids(FACT.format(learner=one, teacher=two))) for one, two in draws.several(pairs, len(pairs))]
+        facts = [
+            (one, self.ids(FACT.format(learner=one, teacher=two))) for one, two in draws.several(pairs, len(pairs))
+        ]
         free = length - sum(len(ids) for _, ids in facts)
         if free < 0:
             raise CorpusError(

@@ -143,7 +143,9 @@ class Retrieval(WalkMeasure[RetrievalSamples]):
         known = inputs.capacity.vocabulary
         for each in contexts.values():
             refuse_unknown_tokens(each.ids, known)
-            refuse_unknown_tokens((token for q in each.questions for ids in (q.ids, *q.choices) for token in ids), known)
+            refuse_unknown_tokens(
+                (token for q in each.questions for ids in (q.ids, *q.choices) for token in ids), known
+            )
         return RetrievalShare(contexts, haystack.strata, haystack.tokens, self.version)
 
 
