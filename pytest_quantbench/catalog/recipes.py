@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
+from pytest_quantbench.catalog.caches import HELD, named
 from pytest_quantbench.catalog.candidates import Candidate
 from pytest_quantbench.errors import UnknownNameError, unknown
 
@@ -140,38 +141,33 @@ MIXES: Mapping[str, Mix] = MappingProxyType(
 CACHE_LEVEL = "kv"
 
 
-def _affine(keys: int, values: int, **more: bool) -> Part:
-    return Part(quantizer="affine", parameters={"key_bits": keys, "value_bits": values, **more})
+def cache_of(recipe_id: str) -> Part | None:
+    """How a recipe of the key-value cache alone holds it; None for what is no such recipe."""
+    held = named(recipe_id)
+    return Part(quantizer=held.method, parameters=held.parameters) if held else None
 
 
-# Recipes of the key-value cache, by id.
-CACHES: Mapping[str, Part] = MappingProxyType(
-    {
-        "kv8": _affine(8, 8),
-        "kv4": _affine(4, 4),
-        "kv2": _affine(2, 2),
-        "k8v4": _affine(8, 4),
-        "kv4-rot": _affine(4, 4, rotated=True),
-    }
-)
+# Recipes of the key-value cache, by id; of other methods there are more, as `caches.named` tells.
+CACHES: Mapping[str, Part] = MappingProxyType({name: part for name in HELD if (part := cache_of(name))})
 
 
 def recipe(recipe_id: str) -> Recipe:
     """The recipe called `int4` (a level's default), `int4-gptq` (a level and a method) or `int4-q4_k_m` (and a mix); a
     method may also be `package.module:Class`. Whether there is such a method, `quantizers.recipe_of` checks.
 
-    `kv8`, or another of `CACHES`, is the reference with its key-value cache held so, and `int4+kv8` joins both.
+    `kv8`, or another of `CACHES`, is the reference with its key-value cache held so, and `int4+kv8` joins both;
+    `kv4-package.module:Class` is a method of one's own.
 
     Raises UnknownNameError for a level that does not exist, or a method where there can be none.
     """
-    if recipe_id in CACHES:
-        return replace(REFERENCE, id=recipe_id, level=CACHE_LEVEL, method=recipe_id, cache=CACHES[recipe_id])
-    weights, plus, held = recipe_id.partition("+")
+    weights, plus, held = recipe_id.rpartition("+")
+    if (cache := cache_of(held)) and not plus:
+        return replace(REFERENCE, id=recipe_id, level=CACHE_LEVEL, method=recipe_id, cache=cache)
     if plus:
-        if held not in CACHES or weights in ("bf16", *CACHES):
+        if cache is None or weights == "bf16" or "+" in weights or cache_of(weights):
             raise unknown_recipe(recipe_id, MIXES)
         found = recipe(weights)
-        return replace(found, id=recipe_id, method="+".join((found.method or "", held)), cache=CACHES[held])
+        return replace(found, id=recipe_id, method="+".join((found.method or "", held)), cache=cache)
     level_name, _, method = recipe_id.partition("-")
     level = LEVELS.get(level_name)
     if level is None or (method and level_name == "bf16"):

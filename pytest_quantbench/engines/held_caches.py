@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pytest_quantbench.engines.batches import PADDING
 from pytest_quantbench.engines.weights import Cached, Rounded, Weights
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.quantizers.kv.protocol import CacheForm, Floats, Integers, KVQuantizer, Part, Rounding
+from pytest_quantbench.quantizers.kv.protocol import CacheForm, Floats, Integers, KVQuantizer, Part
 
 UNSEEN = -2  # the stage of what lies behind a query
 
@@ -81,14 +81,51 @@ def spans(form: CacheForm, part: Part, queries: Integers, tokens: Integers) -> I
         yield Span(stage=int(stage), first=first, last=last, seen=None if is_whole else some)
 
 
-def rounded(rounding: Rounding, numbers: Floats, positions: Integers, queries: Floats | None = None) -> Floats:
-    """(rows, heads, keys, channels) → what the cache gives back, where the keys stand at `positions` (rows, keys): a
-    row's tokens are rounded in their order, without what pads it, which stays as it is. `queries`: (rows, query heads,
-    keys, channels) of the same tokens.
+def given_back(
+    form: CacheForm,
+    part: Part,
+    stage: int,
+    numbers: Floats,
+    positions: Integers,
+    queries: Floats | None = None,
+    keys: Floats | None = None,
+) -> Floats:
+    """(rows, heads, tokens, channels) → what the cache gives back of all that are in this stage, where they stand at
+    `positions` (rows, tokens): a row's tokens in their order, without what pads it, which stays as it is. `queries` and
+    `keys`: (rows, their heads, tokens, their channels) of the same tokens, for a rounding that looks at them.
     """
     found = numbers.copy()
-    for row, places in enumerate(positions):
-        there = np.flatnonzero(places < PADDING)  # in the order of positions: a branch stands behind its parent
-        own = None if queries is None else queries[row][:, there]
-        found[row][:, there] = rounding.rounded(np.ascontiguousarray(numbers[row][:, there]), own)
+    for rows, there in alike(positions):
+        looked = (None if each is None else _of(each, rows, there) for each in (queries, keys))
+        back = form.given_back(part, stage, _of(numbers, rows, there), *looked)
+        found[np.ix_(rows, np.arange(numbers.shape[1]), there)] = back.reshape(len(rows), -1, *back.shape[1:])
     return found
+
+
+def _of(numbers: Floats, rows: Integers, there: Integers) -> Floats:
+    """(rows, heads, tokens, channels) → (heads of all these rows, these tokens, channels)."""
+    return np.ascontiguousarray(numbers[rows][:, :, there].reshape(-1, len(there), numbers.shape[-1]))
+
+
+def alike(positions: Integers) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Rows whose tokens are at the same places, and these places: in the order of positions, for a branch's tokens
+    stand behind those that it goes on from.
+    """
+    there, groups = np.unique(positions < PADDING, axis=0, return_inverse=True)
+    for group, places in enumerate(there):
+        if places.any():
+            yield np.flatnonzero(groups == group), np.flatnonzero(places)
+
+
+def alike_rows(positions: Integers) -> Iterator[tuple[NDArray[np.intp], Integers]]:
+    """Rows whose tokens stand at the same positions, and these."""
+    found, groups = np.unique(positions, axis=0, return_inverse=True)
+    for group, places in enumerate(found):
+        yield np.flatnonzero(groups == group), places
+
+
+def is_at_once(form: CacheForm, part: Part) -> bool:
+    """Whether every query sees a token in the same form, which depends on that token alone."""
+    stages = form.stages(part)
+    first = [each.age == 0 and each.chunk == 1 and not (each.rounding and each.rounding.looks) for each in stages]
+    return first in ([], [True])

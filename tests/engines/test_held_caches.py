@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from pytest_quantbench.engines.batches import Batch, Places
-from pytest_quantbench.engines.held_caches import HeldCache, held_caches, rounded, spans, weights_of
+from pytest_quantbench.engines.held_caches import (
+    HeldCache,
+    alike,
+    alike_rows,
+    given_back,
+    held_caches,
+    is_at_once,
+    spans,
+    weights_of,
+)
 from pytest_quantbench.engines.weights import Cached, Rounded
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers import kv
@@ -14,16 +23,28 @@ from pytest_quantbench.quantizers.kv.protocol import FULL, CacheForm, Stage
 class Summed:
     """Gives every token of a group the group's sum."""
 
-    def __init__(self, token_group: int) -> None:
+    looks = False
+
+    def __init__(self, token_group):
         self.token_group = token_group
 
-    def rounded(self, numbers, queries=None):
+    def rounded(self, numbers, queries=None, keys=None):
         parts = np.arange(0, numbers.shape[1], self.token_group)
         sums = np.add.reduceat(numbers, parts, axis=1)
         return np.repeat(sums, self.token_group, axis=1)[:, : numbers.shape[1]]
 
     def stored_bits(self, tokens, channels):
         return 0.0
+
+
+class Looks(Summed):
+    """Gives back the sums of what it looks at."""
+
+    looks = True
+
+    def rounded(self, numbers, queries=None, keys=None):
+        of_heads = queries.reshape(len(keys), -1, *queries.shape[1:]).sum(1)
+        return of_heads.sum(2, keepdims=True) + keys.sum(2, keepdims=True) + 0 * numbers
 
 
 LATE = Stage(rounding=Summed(2), age=3, chunk=2)
@@ -59,29 +80,53 @@ def test_a_token_enters_a_later_stage_a_chunk_at_a_time():
     assert (first.first, first.last, first.seen) == (1, 2, None)
 
 
+def _form(rounding):
+    return CacheForm(keys=(Stage(rounding=rounding, chunk=rounding.token_group),), values=())
+
+
 def test_tokens_of_a_row_are_rounded_in_their_order_without_what_pads_it():
     parent = Batch(tokens=np.zeros((2, 3), int), lengths=(3, 2))
     branch = Batch(tokens=np.zeros((2, 2), int), parent=0, rows=(0, 1), lengths=(2, 1))
     positions = Places.of([parent, branch])[1].keys
     numbers = np.arange(10, dtype=np.float32).reshape(2, 1, 5, 1)
-    found = rounded(Summed(2), numbers, positions)
+    found = given_back(_form(Summed(2)), "keys", 0, numbers, positions)
     assert found[0, 0, :, 0].tolist() == [1, 1, 5, 5, 4]
     assert found[1, 0, :, 0].tolist() == [11, 11, 7, 8, 9]  # tokens 5, 6 and 8 are the row's; 7 and 9 pad it
 
 
-def test_queries_of_the_same_tokens_are_handed_on():
-    seen = []
+def test_queries_and_keys_of_the_same_tokens_are_handed_on():
+    positions = np.array([[0, 2**30, 1], [0, 1, 2]])
+    queries = np.arange(24, dtype=np.float32).reshape(2, 2, 3, 2)
+    keys = 100 * np.arange(6, dtype=np.float32).reshape(2, 1, 3, 1)
+    found = given_back(_form(Looks(1)), "keys", 0, np.full((2, 1, 3, 1), 0.5, np.float32), positions, queries, keys)
+    expected = queries.sum((1, 3)) + keys[:, 0, :, 0]
+    assert found[0, 0, :, 0].tolist() == [expected[0, 0], 0.5, expected[0, 2]]
+    assert found[1, 0, :, 0].tolist() == expected[1].tolist()
 
-    class Looks(Summed):
-        def rounded(self, numbers, queries=None):
-            seen.append(queries)
-            return numbers
 
-    positions = np.array([[0, 2**30, 1]])
-    rounded(
-        Looks(1), np.zeros((1, 1, 3, 2), np.float32), positions, np.arange(12, dtype=np.float32).reshape(1, 2, 3, 2)
-    )
-    assert seen[0].tolist() == [[[0, 1], [4, 5]], [[6, 7], [10, 11]]]
+def test_rows_are_taken_together_where_they_stand_alike():
+    positions = np.array([[0, 1, 2], [0, 2**30, 1], [0, 1, 2], [3, 4, 5]])
+    found = [(rows.tolist(), places.tolist()) for rows, places in alike_rows(positions)]
+    assert found == [([0, 2], [0, 1, 2]), ([1], [0, 2**30, 1]), ([3], [3, 4, 5])]
+    assert [(rows.tolist(), there.tolist()) for rows, there in alike(positions)] == [
+        ([1], [0, 2]),
+        ([0, 2, 3], [0, 1, 2]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("stages", "expected"),
+    [
+        ((), True),
+        ((Stage(rounding=Summed(1)),), True),
+        ((Stage(rounding=Looks(1)),), False),
+        ((Stage(rounding=Summed(1), age=1),), False),
+        ((Stage(rounding=Summed(1), chunk=2),), False),
+        ((FULL, Stage(rounding=Summed(1), age=4)), False),
+    ],
+)
+def test_what_is_held_in_one_form_whoever_looks(stages, expected):
+    assert is_at_once(CacheForm(keys=stages, values=()), "keys") is expected
 
 
 def test_what_a_track_reads_and_how_its_cache_is_held():

@@ -89,7 +89,7 @@ class Grid:
         else:
             least, most = np.float32(0), np.float32(2**self.bits - 1)
             low, high = groups.min(1, keepdims=True), groups.max(1, keepdims=True)
-            zeros, scales = _half(low), _half((high / most) - (low / most))
+            zeros, scales = _half(low), _half((high - low) / most)
         steps = np.where(scales == 0, np.float32(1), scales)
         codes = np.clip(np.rint((groups - zeros) / steps), least, most)
         back: Floats = codes * scales + zeros

@@ -142,6 +142,18 @@ def rotation(channels: int) -> Floats:
     return np.ascontiguousarray(hadamard.transform(np.eye(channels, dtype=np.float32)).T)
 
 
+def grouped_queries(keys: Floats, queries: Floats | None) -> Floats:
+    """(query heads, tokens, channels) → (heads, query heads of each, tokens, channels), for a rounding that `looks`.
+
+    Raises QuantbenchError where they are not there, or are no queries to these keys.
+    """
+    each = 0 if queries is None else len(queries) // max(len(keys), 1)
+    if queries is None or queries.shape != (each * len(keys), *keys.shape[1:]):
+        told = "none" if queries is None else f"those of shape {queries.shape}"
+        raise QuantbenchError(f"This rounding looks at queries, and to keys of shape {keys.shape} it was given {told}.")
+    return queries.reshape(len(keys), each, *keys.shape[1:])
+
+
 class KVQuantizer(Protocol):
     """A method; what derives from this class is a frozen dataclass of its parameters."""
 
