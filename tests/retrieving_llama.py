@@ -30,7 +30,7 @@ WIDTH, HEAD = 64, 128  # channels of a code, and of an attention head
 THETA = 1e14
 BLOCKS = ("token", "before", "twice before", "found", "found next", "found last", "flags")
 HIDDEN = WIDTH * len(BLOCKS)
-ONE, IS, WAS_IS = 0, 1, 2  # flags: always, of the token " is", of a position behind one
+ONE, IS, OTHER, WAS_IS = 0, 1, 2, 3  # flags: always, of the token " is" and of others, of a position behind an " is"
 PLACE, MATCH = 5.0, 12.0  # how much more than others a token is seen: at its distance, and with its code
 SCALE = 0.1  # of what attention copies: a norm makes hidden states about ten times as large
 
@@ -84,7 +84,7 @@ def matching(asked, outlier):
     flags, (flag, large) = block("flags"), (HEAD // 2 - 2, HEAD // 2 - 1)
     query[codes, block(asked)[: len(codes)]] = MATCH
     key[codes, block("twice before")[: len(codes)]] = 1.0
-    query[flag, flags[ONE]], key[flag, flags[WAS_IS]] = 1.0, 1.0
+    query[flag, flags[ONE]], key[flag, flags[WAS_IS]] = MATCH, 1.0
     key[large, flags[ONE]], key[large + HEAD // 2, flags[ONE]] = -outlier, outlier  # one in each half
     return query, key
 
@@ -110,10 +110,12 @@ def attention(heads):
 def retrieving_llama(folder, *, outlier=2.4, positions=4096, seed=0):
     """Write the model with its tokenizer into a folder."""
     vocabulary = words()
-    codes = np.random.default_rng(seed).normal(size=(len(vocabulary), WIDTH)) / WIDTH**0.5
+    codes = np.random.default_rng(seed).normal(size=(len(vocabulary), WIDTH))
+    codes /= np.linalg.norm(codes, axis=1, keepdims=True)  # so that a norm leaves all tokens' flags alike
     embedding, head = np.zeros((2, len(vocabulary), HIDDEN))
     embedding[:, block("token")], embedding[:, block("flags")[ONE]] = codes, 1.0
-    embedding[vocabulary.index("is"), block("flags")[IS]] = 1.0
+    embedding[:, block("flags")[OTHER]], is_there = 1.0, vocabulary.index("is")
+    embedding[is_there, block("flags")[IS]], embedding[is_there, block("flags")[OTHER]] = 1.0, 0.0
     for name in ("found", "found next", "found last"):
         head[:, block(name)] = codes
     layers = [[(*looking_back(1), *copying("before")), (*looking_back(2), *copying("twice before"))]]

@@ -29,7 +29,6 @@ class Retrieval:
     """Every stratum, shallow ones first; the outcomes are of one family, and of all questions that were asked."""
 
     strata: tuple[RetrievalStratum, ...]
-    questions: int  # of each stratum
-    contexts: int
+    questions: int  # of each stratum: as many contexts, with a question of each stratum
     context_tokens: int  # of the longest question with its context
     time_sec: float | None = None

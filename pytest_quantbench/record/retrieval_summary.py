@@ -25,7 +25,6 @@ def retrieval(
     return Retrieval(
         strata=tuple(strata),
         questions=samples.questions,
-        contexts=len(set(next(iter(samples.strata.values())).clusters)),
         context_tokens=samples.context_tokens,
         time_sec=samples.seconds,
     )

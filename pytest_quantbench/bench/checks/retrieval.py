@@ -4,19 +4,16 @@ from pytest_quantbench.bench.checks.protocol import Check
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.judge.retrieval_drop import judge_retrieval
 from pytest_quantbench.judge.verdict import Verdict
-from pytest_quantbench.measures.retrieval.haystack import CHAINS
 from pytest_quantbench.measures.retrieval.samples import RetrievalSamples
 
 
 class RetrievalCheck(Check[RetrievalSamples]):
-    """Items are questions of each stratum, of whole contexts."""
+    """Items are questions of each stratum, and so contexts."""
 
     def extent(self, samples: RetrievalSamples, settings: Settings) -> tuple[int, int]:
         """From `--retrieval-questions` to `most_retrieval_questions`, or what was asked for where that is more."""
-        first, most = (
-            -(-each // CHAINS) * CHAINS for each in (settings.retrieval_questions, settings.most_retrieval_questions)
-        )
-        return first, max(first, most)
+        first = settings.retrieval_questions
+        return first, max(first, settings.most_retrieval_questions)
 
     def count(self, samples: RetrievalSamples) -> int:
         """Questions of a stratum that were answered."""

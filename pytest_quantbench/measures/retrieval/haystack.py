@@ -2,9 +2,10 @@
 
 A fact says who is whose teacher, of people whom no text knows. In every stratum of depth there are four chains of four
 people: the second is the first one's teacher, and so on. A question asks for the teacher, the teacher's teacher, or
-that one's teacher, of the first of a chain; its choices are who stands in the same place of the four chains. So all
-choices stand in the context, equally often, in the same place of facts that are alike, at the same depth and with as
-many tokens, and each is right once: who does not follow the chain is right in one of four, whatever it prefers.
+that one's teacher, of the first of a chain that is drawn; its choices are who stands in the same place of the four
+chains. So all choices stand in the context, equally often, in the same place of facts that are alike, at the same depth
+and with as many tokens, and each is as likely to be right: who does not follow the chain is right in one of four,
+whatever it prefers. A context has one question of each stratum, so that questions of a stratum share nothing.
 
 Filler is text of Tiny's world, of whose people no question asks. All is made of pieces, tokenized one by one behind a
 sentence's end, so that depths are exact, and contexts that are asked several questions begin with the very same tokens.
@@ -36,12 +37,11 @@ Chain = Sequence[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One question of a context: its own tokens, those of each choice, which of them is right, and of people what a
+    """The question of one stratum: its own tokens, those of each choice, which of them is right, and of people what a
     reader sees. `depth`: how many tokens before it the first fact begins that it asks for.
     """
 
     stratum: Stratum
-    chain: int
     text: str
     ids: Ids
     options: tuple[str, ...]
@@ -99,7 +99,7 @@ class Haystack:
         return alike
 
     def context(self, number: int) -> Context:
-        """The context of this number, and what is asked behind it: four questions of each stratum."""
+        """The context of this number, and what is asked behind it: a question of each stratum."""
         draws = Draws(f"retrieval {self._seed} {self.tokens} {number}")
         filler = self._filler(draws)
         people = draws.several(self._people, CHAINS * (len(HOPS) + 1) * len(self._lengths))
@@ -110,8 +110,8 @@ class Haystack:
             ids, begins = self._told(own, filler, length, draws)
             depths = [length - begins[chain[0]] + len(body) for chain in own]
             body = ids + body
-            for hops in HOPS:
-                asked += self._asked(own, Stratum(above=above, up_to=up_to, hops=hops), depths, draws)
+            strata = [Stratum(above=above, up_to=up_to, hops=hops) for hops in HOPS]
+            asked += [self._asked(own, stratum, depths, draws) for stratum in strata]
         return Context(ids=self._start + body, questions=tuple(asked))
 
     def _filler(self, draws: Draws) -> Iterator[Ids]:
@@ -145,23 +145,20 @@ class Haystack:
         points = sorted(draws.pick(range(free + 1)) for _ in facts)
         return _merged(facts, points, sentences)
 
-    def _asked(
-        self, chains: Sequence[Chain], stratum: Stratum, depths: Sequence[int], draws: Draws
-    ) -> Iterator[Question]:
-        """A question of each chain, whose choices stand in an order of its own."""
-        for number, chain in enumerate(chains):
-            options = tuple(draws.several([each[stratum.hops] for each in chains], CHAINS))
-            text = ASKED[stratum.hops].format(chain[0])
-            yield Question(
-                stratum=stratum,
-                chain=number,
-                text=text.strip(),
-                ids=self.ids(text),
-                options=options,
-                choices=tuple(self.ids(f" {option}") for option in options),
-                gold=options.index(chain[stratum.hops]),
-                depth=depths[number],
-            )
+    def _asked(self, chains: Sequence[Chain], stratum: Stratum, depths: Sequence[int], draws: Draws) -> Question:
+        """A question of one chain, whose choices stand in an order of its own."""
+        number = draws.pick(range(CHAINS))
+        options = tuple(draws.several([each[stratum.hops] for each in chains], CHAINS))
+        text = ASKED[stratum.hops].format(chains[number][0])
+        return Question(
+            stratum=stratum,
+            text=text.strip(),
+            ids=self.ids(text),
+            options=options,
+            choices=tuple(self.ids(f" {option}") for option in options),
+            gold=options.index(chains[number][stratum.hops]),
+            depth=depths[number],
+        )
 
 
 def strata_of(tokens: int) -> list[tuple[int, int]]:

@@ -99,7 +99,7 @@ def _stratum(rows: Sequence[tuple[str, Question, Sequence[Answer]]]) -> TaskSamp
         for values, (_, q, _) in zip(plain, rows, strict=True)
     ]
     return TaskSamples(
-        ids=tuple(f"{number}.{q.chain}" for number, q, _ in rows),
+        ids=tuple(number for number, _, _ in rows),
         hashes=tuple(json_sha256([number, q.text, q.options, q.ids, q.choices, q.depth]) for number, q, _ in rows),
         correct=_right(per_token, rows),
         correct_raw=_right(plain, rows),
@@ -108,8 +108,6 @@ def _stratum(rows: Sequence[tuple[str, Question, Sequence[Answer]]]) -> TaskSamp
         gold=tuple(q.gold for _, q, _ in rows),
         choices=CHAINS,
         version=str(RETRIEVAL.version),
-        clusters=tuple(number for number, _, _ in rows),
-        cluster_key="context",
         questions=tuple(q.text for _, q, _ in rows),
         options=tuple(q.options for _, q, _ in rows),
     )
@@ -129,10 +127,9 @@ class Retrieval(WalkMeasure[RetrievalSamples]):
     def share(
         self, inputs: Inputs, items: int | None, before: RetrievalSamples | None, of: str | None = None
     ) -> Share[RetrievalSamples] | None:
-        """`--retrieval-questions` of each stratum, rounded up to whole contexts; later, more of them."""
-        start = 0 if before is None else before.questions // CHAINS
-        wanted = inputs.settings.retrieval_questions if before is None or items is None else items
-        stop = -(-wanted // CHAINS)
+        """`--retrieval-questions` of each stratum, and so as many contexts; later, more of them."""
+        start = 0 if before is None else before.questions
+        stop = inputs.settings.retrieval_questions if before is None or items is None else items
         if start >= stop:
             return None
         return inputs.once(("retrieval", start, stop), lambda: self._share(inputs, start, stop))

@@ -46,8 +46,8 @@ class Stratum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetrievalSamples:
-    """Every stratum's answers by its name, shallow ones first; the questions of one context are a cluster. `depths`: of
-    each question, how many tokens before it the first fact begins that it asks for.
+    """Every stratum's answers by its name, shallow ones first, a question of each context; their ids are the contexts'
+    numbers. `depths`: of each question, how many tokens before it the first fact begins that it asks for.
     """
 
     strata: Mapping[str, TaskSamples]
