@@ -23,8 +23,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from pytest_quantbench.measures.retrieval.haystack import ASKED, FACT, FRONT, PEOPLE
-from pytest_quantbench.tiny.text import training_text
-from pytest_quantbench.tiny.world import WORLD_SEED, make_world
+from pytest_quantbench.tiny.text import text
+from pytest_quantbench.tiny.world import WORLD_SEED, Draws, make_world
 
 WIDTH, HEAD = 64, 128  # channels of a code, and of an attention head
 THETA = 1e14
@@ -43,9 +43,11 @@ def block(name):
 
 def words():
     """Every word and sign that contexts and questions have."""
-    told = [FRONT, *ASKED.values(), FACT, training_text()[:400_000], *make_world(WORLD_SEED + 1, PEOPLE).people]
+    world = make_world()
+    told = [FRONT, *ASKED.values(), FACT, text(world, Draws("words"), 100_000)]
+    told += [*make_world(WORLD_SEED + 1, PEOPLE).people, *world.people, *world.towns, *world.rivers]
     split = pre_tokenizers.Whitespace()
-    found = dict.fromkeys(word for text in told for word, _ in split.pre_tokenize_str(text))
+    found = dict.fromkeys(word for each in told for word, _ in split.pre_tokenize_str(each))
     return ["<s>", "<unk>", *found]
 
 

@@ -6,6 +6,7 @@ has one; a method that no layer has asked for anything would give the reference'
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from pytest_quantbench.engines.weights import Cached, Rounded, Weights
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers.kv.protocol import CacheForm, Floats, Integers, KVQuantizer, Part
 
+CacheShape: TypeAlias = tuple[int, int, int]  # heads, channels of a head's key, and of its value
 UNSEEN = -2  # the stage of what lies behind a query
 
 
@@ -24,6 +26,7 @@ class HeldCache:
     def __init__(self, method: KVQuantizer) -> None:
         self.method = method
         self.engaged = 0
+        self._shapes: dict[int, CacheShape] = {}
         self._forms: dict[int, CacheForm] = {}
 
     def form(self, channels: int) -> CacheForm:
@@ -32,6 +35,15 @@ class HeldCache:
             self._forms[channels] = self.method.form(channels)
         return self._forms[channels]
 
+    def saw(self, layer: int, heads: int, key_channels: int, value_channels: int) -> None:
+        """Remember what a layer stores for a token: so many heads, with so many channels of a key and of a value."""
+        self._shapes[layer] = heads, key_channels, value_channels
+
+    @property
+    def shapes(self) -> tuple[CacheShape, ...]:
+        """Of each layer that stores something."""
+        return tuple(self._shapes[layer] for layer in sorted(self._shapes))
+
     def refuse_unused(self, architecture: str) -> None:
         """Raise ModelError where nothing has been held so."""
         if not self.engaged:
@@ -39,6 +51,17 @@ class HeldCache:
                 f"The method {self.method.name} of the key-value cache has never engaged: no layer of {architecture!r} "
                 f"hands keys and values to a cache. Its figures would be those of a cache in 16 bits."
             )
+
+
+class HoldsCaches:
+    """What a walk with such tracks tells of them. `_held`: of each track."""
+
+    _held: "Sequence[HeldCache | None]"
+
+    def cache_shapes(self, track: int = 0) -> tuple[CacheShape, ...]:
+        """What each layer stores for a token, where a method held the track's cache."""
+        held = self._held[track]
+        return () if held is None else held.shapes
 
 
 def weights_of(track: Weights | Rounded | Cached) -> Weights:

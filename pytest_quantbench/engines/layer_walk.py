@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 from pytest_quantbench.engines.batches import Batch, Ids, behind_each_other
 from pytest_quantbench.engines.calls import Call, Later
 from pytest_quantbench.engines.digests import Digests
-from pytest_quantbench.engines.held_caches import held_caches, weights_of
+from pytest_quantbench.engines.held_caches import HoldsCaches, held_caches, weights_of
 from pytest_quantbench.engines.hidden_states import HiddenStates
 from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.protocol import Cached, Rounded, Weights
@@ -29,7 +29,7 @@ State = TypeVar("State", bound=Any)  # an engine's array of hidden states
 Module = TypeVar("Module")  # an engine's decoder layer
 
 
-class LayerWalk(ABC, Generic[State, Module]):
+class LayerWalk(HoldsCaches, ABC, Generic[State, Module]):
     """Recipes of one model: track 0, 1, … in the order in which they are given. A track
     whose numbers end is left out, and named when it is asked for; where that was the last one, the walk ends. Hidden
     states beyond `memory_bytes` go to temporary files.

@@ -17,7 +17,7 @@ from pytest_quantbench.catalog.criteria import Overrides, limit_key
 from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
 from pytest_quantbench.catalog.prices import price_of
-from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, Recipe
+from pytest_quantbench.catalog.recipes import CACHE_LEVEL, CACHES, LEVEL_NAMES, LEVELS, REFERENCE, USUAL_CACHES, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError, unknown
 from pytest_quantbench.plugin import engine_choice, option_values, pyproject_table, tracking
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+FEWEST_WINDOWS = 8  # of 64 tokens each, they are the 512 that T2 reads at first
 MARKED = ("models", "recipes")  # what the marker of a test takes
 LIMITS = {  # by option
     "max-ppl-delta": "perplexity_delta",
@@ -120,7 +121,8 @@ def _read(config: pytest.Config, notices: Notices) -> Run:
     if chosen is not None:
         models, known = {chosen.name: chosen}, {**known, chosen.name: chosen}
     recipes = {each.name: each.recipe for each in candidates}
-    recipes |= _recipes(told.get("recipe", () if candidates else LEVELS))
+    recipes |= _recipes(told.get("recipe", () if candidates else _usual(config)))
+    _refuse_caches_of_candidates(candidates, recipes)
     unmatched = pyproject_table.check_criteria(table.get("criteria", {}), list(known), [*recipes, *_all_recipes()])
     if unmatched:
         log.warning(f"[{SECTION}.criteria]: no model, recipe or candidate of this session is called {unmatched}.")
@@ -168,7 +170,7 @@ def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], mod
     told = given(config)
     engine, activations = engine_choice.choice(told, table)
     chosen = settings_given(config) | {"engine": engine, "activations": activations}
-    settings = Settings(**chosen, criteria=_overrides(told, table), command=typed_command(config))
+    settings = Settings(**_windows(chosen), criteria=_overrides(told, table), command=typed_command(config))
     option_values.check_windows(settings)
     if "max-tokens" in told:
         option_values.check_growth(settings)
@@ -190,6 +192,17 @@ def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], mod
     )
 
 
+def _windows(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with as many tokens as it takes for eight windows that are drawn, unless another number is given:
+    as few as the usual ones are. A check goes on to as many again as it does there, at least to twice as many.
+    """
+    if "tokens" in chosen or chosen.get("sampling", "windows") != "windows" or "stride" not in chosen:
+        return dict(chosen)
+    usual = Settings()
+    tokens = max(usual.tokens or 0, FEWEST_WINDOWS * chosen["stride"])
+    return {"most_tokens": max(usual.most_tokens or 0, 2 * tokens), **chosen, "tokens": tokens}
+
+
 def _report(folder: Path, table: Mapping[str, Any], results: Path) -> Path | None:
     """Where the project wants its report, if the results are the project's; None: beside them. Results that go
     elsewhere are of a trial, which leaves the project's own report alone.
@@ -203,8 +216,26 @@ def _recipes(names: Iterable[str]) -> dict[str, Recipe]:
     return {name: quantizers.recipe_of(name) for name in names}
 
 
+def _usual(config: pytest.Config) -> list[str]:
+    """The recipes of a session that names none: the levels' own, and where `-m` has that level, the usual ones of the
+    cache.
+    """
+    return [*LEVELS, *(USUAL_CACHES if CACHE_LEVEL in marker_words(config) else ())]
+
+
+def _refuse_caches_of_candidates(candidates: "Sequence[Opened]", recipes: Mapping[str, Recipe]) -> None:
+    """Raise QuantbenchError where files of somebody else's would be run beside caches of ours: no recipe joins them."""
+    for each in recipes.values():
+        if candidates and each.cache is not None:
+            raise QuantbenchError(
+                f"--recipe {each.id}: a candidate is judged with its key-value cache in 16 bits. Judge caches in a "
+                f"session without --candidate."
+            )
+
+
 def _all_recipes() -> list[str]:
-    return [f"{level}-{method}" for level in LEVELS for method in quantizers.names()]
+    weights = [*LEVELS, *(f"{level}-{method}" for level in LEVELS for method in quantizers.names())]
+    return [*weights, *CACHES, *(f"{each}+{held}" for each in weights if each != REFERENCE.id for held in CACHES)]
 
 
 def _models(sources: Mapping[str, Sequence[str]]) -> dict[str, Model]:
@@ -214,19 +245,18 @@ def _models(sources: Mapping[str, Sequence[str]]) -> dict[str, Model]:
     return all_models(user_model(source, place) for place, several in sources.items() for source in several)
 
 
+def marker_words(config: pytest.Config) -> set[str]:
+    """The names in `-m`."""
+    return set(re.findall(r"[A-Za-z_]\w*", config.getoption("markexpr") or ""))
+
+
 def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
     """Raise UsageError if `-m` names a marker neither registered nor in use: pytest would quietly select nothing."""
     registered = {line.partition(":")[0].partition("(")[0].strip() for line in config.getini("markers")}
     used = {mark.name for item in items for mark in item.iter_markers()}
-    words = set(re.findall(r"[A-Za-z_]\w*", config.getoption("markexpr") or ""))
-    for word in sorted(words - registered - used - {"and", "or", "not", "True", "False"}):
-        raise pytest.UsageError(
-            str(
-                unknown(
-                    "marker", word, [*LEVELS, "t1", "t2", "t3", "retrieval", "runtime", "size", "weights", "selftest"]
-                )
-            )
-        )
+    for word in sorted(marker_words(config) - registered - used - {"and", "or", "not", "True", "False"}):
+        checks = ["t1", "t2", "t3", "depth", "retrieval", "runtime", "size", "weights", "selftest"]
+        raise pytest.UsageError(str(unknown("marker", word, [*LEVEL_NAMES, *checks])))
 
 
 def wanted(run: Run, marker: Mapping[str, Any]) -> tuple[dict[str, Model], dict[str, Recipe]]:

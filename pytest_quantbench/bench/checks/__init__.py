@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pytest_quantbench.bench.checks.accuracy import AccuracyCheck
-from pytest_quantbench.bench.checks.perplexity import PerplexityCheck
+from pytest_quantbench.bench.checks.perplexity import DepthCheck, PerplexityCheck
 from pytest_quantbench.bench.checks.protocol import Check
 from pytest_quantbench.bench.checks.retrieval import RetrievalCheck
 from pytest_quantbench.bench.checks.throughput import ThroughputCheck
@@ -14,4 +14,5 @@ CHECKS: Mapping[str, type[Check[Any]]] = {
     "accuracy": AccuracyCheck,
     "throughput": ThroughputCheck,
     "retrieval": RetrievalCheck,
+    "depth": DepthCheck,
 }

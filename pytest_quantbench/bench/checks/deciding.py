@@ -9,6 +9,7 @@ from pytest_quantbench.bench.checks.protocol import Check
 from pytest_quantbench.bench.schedule import Schedule
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.bench.wants import Want
+from pytest_quantbench.catalog.criteria import METRICS, metric_of
 from pytest_quantbench.judge import interim
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures import AnyMeasure
@@ -28,7 +29,7 @@ def decide(
     None: the first.
     """
     check, settings = CHECKS[name](schedule.inputs.engine), schedule.inputs.settings
-    pair = _Pair(target, schedule, measures.get(name), check, of)
+    pair = _Pair(target, schedule, measures.get(METRICS[metric_of(name)].measure), check, of)
     own = pair.own()
     first, most = check.extent(own, settings)
     once = settings.fixed or limit is None

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from pytest_quantbench.bench.checks.protocol import Check
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.judge import rules
+from pytest_quantbench.judge import depth, rules
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.samples import PerplexitySamples
 from pytest_quantbench.stats import series
@@ -47,3 +47,18 @@ class PerplexityCheck(Check[PerplexitySamples]):
         verdict = rules.judge_perplexity(samples, reference, limit, alpha, floor)
         ppl, before = series.perplexity(samples.nll_nats), series.perplexity(reference.nll_nats)
         return replace(verdict, of=samples.corpus, value=ppl, reference_value=before)
+
+
+class DepthCheck(PerplexityCheck):
+    """The same samples, stratum by stratum of how many tokens the model looks back on."""
+
+    def look(
+        self,
+        samples: PerplexitySamples,
+        reference: PerplexitySamples,
+        limit: float | None,
+        alpha: float,
+        floor: float | None,
+    ) -> Verdict:
+        """With both perplexities of the depth that decides."""
+        return replace(depth.judge_depth(samples, reference, limit, alpha), of=samples.corpus)

@@ -40,8 +40,8 @@ class HeldBatch(Cache):
         self.looking: HeldKeysValues | None = None  # whose keys and values are still to be rounded, with the queries
         self.seen: dict[Any, Any] = {}  # by form, rows and queries: what `staged_attention` found out
         self._waiting = False
-        for layer in layers:
-            layer.batch = self
+        for number, layer in enumerate(layers):
+            layer.batch, layer.number = self, number
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -109,6 +109,7 @@ class HeldKeysValues(KeysValues):  # type: ignore[no-untyped-call]
     """One decoder layer's."""
 
     batch: HeldBatch
+    number: int  # of the decoder layer
     queries: torch.Tensor | None = None  # of tokens that branches go on from, where a rounding looks at them
 
     def update(
@@ -118,6 +119,7 @@ class HeldKeysValues(KeysValues):  # type: ignore[no-untyped-call]
         see them.
         """
         held, states = self.batch.held, (key_states, value_states)
+        held.saw(self.number, key_states.shape[1], key_states.shape[-1], value_states.shape[-1])
         forms = held.form(key_states.shape[-1]), held.form(value_states.shape[-1])
         if all(is_at_once(form, part) for form, part in zip(forms, PARTS, strict=True)):
             own = self.batch.positions[:, -key_states.shape[2] :]

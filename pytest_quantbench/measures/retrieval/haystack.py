@@ -140,8 +140,8 @@ class Haystack:
         sentences: list[Ids] = []
         while sum(map(len, sentences)) < free:
             sentences.append(next(filler))
-        if sentences:
-            sentences[0] = sentences[0][sum(map(len, sentences)) - free :]
+        if sentences:  # the one that is too long comes first, and loses its beginning
+            sentences = [sentences[-1][sum(map(len, sentences)) - free :], *sentences[:-1]]
         points = sorted(draws.pick(range(free + 1)) for _ in facts)
         return _merged(facts, points, sentences)
 
@@ -165,7 +165,7 @@ def strata_of(tokens: int) -> list[tuple[int, int]]:
     """The strata of depth in a context of so many tokens, each with what it lies above and what it goes up to; the last
     one is cut by the context, and one of few tokens is part of the one before it.
     """
-    edges = [edge for edge in DEPTHS if edge + LEAST_TOKENS <= tokens]
+    edges = [edge for edge in DEPTHS[:-1] if edge + LEAST_TOKENS <= tokens]
     edges.append(min(tokens, DEPTHS[-1]))
     return list(zip([0, *edges[:-1]], edges, strict=True))
 

@@ -31,7 +31,7 @@ class RetrievalShare(Share[RetrievalSamples]):
     """Some contexts by number, and all that is asked behind them."""
 
     def __init__(self, contexts: Mapping[int, Context], strata: Sequence[Stratum], tokens: int, version: int) -> None:
-        self._contexts, self._strata = contexts, strata
+        self.contexts, self._strata = contexts, strata
         self._tokens, self._version = tokens, version
         self._plans: dict[Branching, Plan] = {}
 
@@ -40,7 +40,7 @@ class RetrievalShare(Share[RetrievalSamples]):
         """All that is told and asked."""
         content = [
             [number, each.ids, [[q.stratum.name, q.ids, q.choices, q.gold] for q in each.questions]]
-            for number, each in self._contexts.items()
+            for number, each in self.contexts.items()
         ]
         return {"version": self._version, "asked": json_sha256(content)}
 
@@ -48,7 +48,7 @@ class RetrievalShare(Share[RetrievalSamples]):
         """One for each choice of each question."""
         return [
             Request(context=each.ids + asked.ids, continuation=choice, preamble=len(each.ids))
-            for each in self._contexts.values()
+            for each in self.contexts.values()
             for asked in each.questions
             for choice in asked.choices
         ]
@@ -77,7 +77,7 @@ class RetrievalShare(Share[RetrievalSamples]):
         """The choices that one track finds likeliest, behind those of before."""
         began = time.perf_counter()
         found = iter(answers(self.plan(walk.proof), walk, track=track, first=first))
-        asked = [(str(number), q) for number, each in self._contexts.items() for q in each.questions]
+        asked = [(str(number), q) for number, each in self.contexts.items() for q in each.questions]
         rows = [(number, q, [next(found) for _ in q.choices]) for number, q in asked]
         samples = RetrievalSamples(
             strata={each.name: _stratum([row for row in rows if row[1].stratum == each]) for each in self._strata},
