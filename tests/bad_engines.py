@@ -467,7 +467,7 @@ class StepsSomehow(NumpyEngine):
 class RunsEncodedAsDense(NumpyEngine):
     """A model in memory takes an encoded matrix for zeros."""
 
-    def load(self, model, use):
+    def load(self, model, use, cache=None):
         encoded = [name for name in model.names if model.encoding(name) is not None]
         dense = model.dense
         model.dense = lambda name: np.zeros_like(dense(name)) if name in encoded else dense(name)

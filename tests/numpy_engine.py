@@ -270,7 +270,7 @@ class NumpyEngine:
     def walk(self, models, *, memory_bytes=2**30):
         return self.walks(self, models)
 
-    def load(self, model, use):
+    def load(self, model, use, cache=None):
         return self.residents(self, model)
 
     def decode(self, encoding):

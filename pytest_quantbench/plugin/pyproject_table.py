@@ -17,7 +17,7 @@ from pytest_quantbench.catalog.settings import ENVIRONMENT
 from pytest_quantbench.errors import QuantbenchError, unknown
 
 SECTION = "tool.quantbench"
-LIKE_A_LEVEL = re.compile(r"(int|bf|kv)\d+([-+]|$)")  # no candidate is meant by that
+LIKE_A_LEVEL = re.compile(r"(int|bf|kv)\d+(-|$)")  # no candidate is meant by that
 
 
 def read_table(*starts: Path) -> tuple[Path, dict[str, Any]]:

@@ -2,9 +2,8 @@
 
 import logging
 import os
-import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,10 +16,10 @@ from pytest_quantbench.catalog.criteria import Overrides, limit_key
 from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
 from pytest_quantbench.catalog.prices import price_of
-from pytest_quantbench.catalog.recipes import CACHE_LEVEL, CACHES, LEVEL_NAMES, LEVELS, REFERENCE, USUAL_CACHES, Recipe
+from pytest_quantbench.catalog.recipes import REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError, unknown
-from pytest_quantbench.plugin import engine_choice, option_values, pyproject_table, tracking
+from pytest_quantbench.plugin import engine_choice, option_values, pyproject_table, recipe_choice, tracking
 from pytest_quantbench.plugin.option_names import given, settings_given
 from pytest_quantbench.plugin.pyproject_table import SECTION
 from pytest_quantbench.plugin.refusals import refusing
@@ -121,9 +120,11 @@ def _read(config: pytest.Config, notices: Notices) -> Run:
     if chosen is not None:
         models, known = {chosen.name: chosen}, {**known, chosen.name: chosen}
     recipes = {each.name: each.recipe for each in candidates}
-    recipes |= _recipes(told.get("recipe", () if candidates else _usual(config)))
-    _refuse_caches_of_candidates(candidates, recipes)
-    unmatched = pyproject_table.check_criteria(table.get("criteria", {}), list(known), [*recipes, *_all_recipes()])
+    recipes |= recipe_choice.by_name(told.get("recipe", () if candidates else recipe_choice.usual(config)))
+    recipe_choice.refuse_caches_of_candidates(candidates, recipes)
+    unmatched = pyproject_table.check_criteria(
+        table.get("criteria", {}), list(known), [*recipes, *recipe_choice.every()]
+    )
     if unmatched:
         log.warning(f"[{SECTION}.criteria]: no model, recipe or candidate of this session is called {unmatched}.")
     tracking.check(told.get("track", ()))
@@ -211,52 +212,11 @@ def _report(folder: Path, table: Mapping[str, Any], results: Path) -> Path | Non
     return folder / table["report"] if "report" in table and inside else None
 
 
-def _recipes(names: Iterable[str]) -> dict[str, Recipe]:
-    """Recipes by name. Raises QuantbenchError for one that does not exist or cannot be made."""
-    return {name: quantizers.recipe_of(name) for name in names}
-
-
-def _usual(config: pytest.Config) -> list[str]:
-    """The recipes of a session that names none: the levels' own, and where `-m` has that level, the usual ones of the
-    cache.
-    """
-    return [*LEVELS, *(USUAL_CACHES if CACHE_LEVEL in marker_words(config) else ())]
-
-
-def _refuse_caches_of_candidates(candidates: "Sequence[Opened]", recipes: Mapping[str, Recipe]) -> None:
-    """Raise QuantbenchError where files of somebody else's would be run beside caches of ours: no recipe joins them."""
-    for each in recipes.values():
-        if candidates and each.cache is not None:
-            raise QuantbenchError(
-                f"--recipe {each.id}: a candidate is judged with its key-value cache in 16 bits. Judge caches in a "
-                f"session without --candidate."
-            )
-
-
-def _all_recipes() -> list[str]:
-    weights = [*LEVELS, *(f"{level}-{method}" for level in LEVELS for method in quantizers.names())]
-    return [*weights, *CACHES, *(f"{each}+{held}" for each in weights if each != REFERENCE.id for held in CACHES)]
-
-
 def _models(sources: Mapping[str, Sequence[str]]) -> dict[str, Model]:
     """The catalogue and the user's own models, whose sources come by where they were given."""
     for place, several in sources.items():
         check_models(several, place)
     return all_models(user_model(source, place) for place, several in sources.items() for source in several)
-
-
-def marker_words(config: pytest.Config) -> set[str]:
-    """The names in `-m`."""
-    return set(re.findall(r"[A-Za-z_]\w*", config.getoption("markexpr") or ""))
-
-
-def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    """Raise UsageError if `-m` names a marker neither registered nor in use: pytest would quietly select nothing."""
-    registered = {line.partition(":")[0].partition("(")[0].strip() for line in config.getini("markers")}
-    used = {mark.name for item in items for mark in item.iter_markers()}
-    for word in sorted(marker_words(config) - registered - used - {"and", "or", "not", "True", "False"}):
-        checks = ["t1", "t2", "t3", "depth", "retrieval", "runtime", "size", "weights", "selftest"]
-        raise pytest.UsageError(str(unknown("marker", word, [*LEVEL_NAMES, *checks])))
 
 
 def wanted(run: Run, marker: Mapping[str, Any]) -> tuple[dict[str, Model], dict[str, Recipe]]:

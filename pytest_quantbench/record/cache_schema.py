@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSize:
-    """What the cache of one text takes where so many tokens are in it: those that are still in full counted in."""
+    """What the cache of one text takes where so many tokens are in it, with scales, zeros and indices, and with the
+    tokens that are still in 16 bits.
+    """
 
     tokens: int
     stored_bytes: float

@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.measures.samples import PerplexitySamples
 from pytest_quantbench.quantizers import kv
+from pytest_quantbench.quantizers.kv.held_bits import HeldLayer, bits_per_token
 from pytest_quantbench.record.cache_schema import Cache, CacheSize
 from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.publication import cache_parameters
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.stats.depths import ends_for
 
-FULL_BITS = 16
+FULL_BITS = 16  # of a number as computed
 DEEPEST = 8192  # tokens: as far as sizes are told in any record
 Shape = tuple[int, int, int]  # of a layer: heads, channels of a head's key and of its value
 
@@ -46,33 +45,14 @@ def _within(judged: Perplexity | None, floor: NoiseFloor | None) -> bool | None:
 
 def _size(method: kv.KVQuantizer, shapes: Sequence[Shape], tokens: int) -> CacheSize:
     """What so many tokens take in all layers."""
-    stored = sum(_layer_bits(method, shape, tokens) for shape in shapes) / 8
-    values = tokens * sum(heads * (key + value) for heads, key, value in shapes)
-    full = values * FULL_BITS // 8
+    layers = [HeldLayer(heads=heads, key_channels=key, value_channels=value) for heads, key, value in shapes]
+    each = bits_per_token(method, layers, tokens)
+    numbers = sum(layer.numbers for layer in layers)
     return CacheSize(
         tokens=tokens,
-        stored_bytes=stored,
-        bf16_bytes=full,
-        bits_per_token=8 * stored / tokens,
-        bits_per_value=8 * stored / values,
-        reduction_percent=100 * (1 - stored / full),
+        stored_bytes=each * tokens / 8,
+        bf16_bytes=tokens * numbers * FULL_BITS // 8,
+        bits_per_token=each,
+        bits_per_value=each / numbers,
+        reduction_percent=100 * (1 - each / (numbers * FULL_BITS)),
     )
-
-
-def _layer_bits(method: kv.KVQuantizer, shape: Shape, tokens: int) -> float:
-    heads, key_channels, value_channels = shape
-    parts: tuple[tuple[kv.Part, int], ...] = (("keys", key_channels), ("values", value_channels))
-    return heads * sum(part_bits(method.form(channels), part, tokens, channels) for part, channels in parts)
-
-
-def part_bits(form: kv.CacheForm, part: kv.Part, tokens: int, channels: int) -> float:
-    """What one head's keys or values take when so many tokens have been stored, each in the stage that it has reached;
-    what is in none is in 16 bits.
-    """
-    reached = form.reached(part, np.array([tokens - 1]), np.arange(tokens))[0]
-    bits = 0.0
-    for stage, count in zip(*np.unique(reached, return_counts=True), strict=True):
-        rounding = None if stage < 0 else form.stages(part)[stage].rounding
-        held = FULL_BITS * channels * count if rounding is None else rounding.stored_bits(int(count), channels)
-        bits += float(held)
-    return bits

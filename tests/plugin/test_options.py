@@ -24,6 +24,8 @@ TYPED = {  # by option: what a user may type, and what then stands in the settin
     "calibration": ("none", "none"),
     "calibration-sequences": ("8", 8),
     "limit": ("20", 20),
+    "retrieval-questions": ("8", 8),
+    "retrieval-context": ("512", 512),
     "task": ("arc_easy", ("arc_easy",)),
     "sample-seed": ("7", 7),
     "time-budget": ("2", 120.0),

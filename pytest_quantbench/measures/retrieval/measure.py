@@ -134,6 +134,14 @@ class Retrieval(WalkMeasure[RetrievalSamples]):
             return None
         return inputs.once(("retrieval", start, stop), lambda: self._share(inputs, start, stop))
 
+    def is_same(self, samples: RetrievalSamples, other: RetrievalSamples) -> bool:
+        """Whether all log-likelihoods are, on the questions that both have."""
+        common = min(samples.questions, other.questions)
+        return common > 0 and all(
+            each.loglikelihoods[:common] == other.strata[name].loglikelihoods[:common]
+            for name, each in samples.strata.items()
+        )
+
     def _share(self, inputs: Inputs, start: int, stop: int) -> RetrievalShare:
         haystack = inputs.once("haystack", lambda: haystack_of(inputs))
         contexts = {number: haystack.context(number) for number in range(start, stop)}

@@ -42,6 +42,8 @@ class RelevantChunks:
         """(heads, tokens, channels) → the same, block after block."""
         if keys is None:
             raise QuantbenchError("cocktailkv needs keys and queries, which an engine did not give.")
+        if not numbers.size:
+            return numbers
         seen = grouped_queries(keys, queries)  # (heads, query heads of each, tokens, channels)
         high, low = (self._grid(bits).rounded(numbers) for bits in (4, self.bits))
         back = np.empty_like(numbers)

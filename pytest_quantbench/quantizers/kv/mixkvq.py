@@ -37,6 +37,8 @@ class MixedChannels:
 
     def rounded(self, numbers: Floats, queries: Floats | None = None, keys: Floats | None = None) -> Floats:
         """(heads, tokens, channels) → the same, block after block."""
+        if not numbers.size:
+            return numbers
         seen = grouped_queries(numbers, queries)  # (heads, query heads of each, tokens, channels)
         back = np.empty_like(numbers)
         for start in range(0, numbers.shape[1], self.token_group):

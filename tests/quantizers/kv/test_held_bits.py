@@ -1,5 +1,8 @@
 """What a cache takes, against counts by hand."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -15,6 +18,7 @@ from pytest_quantbench.quantizers.kv.held_bits import (
     reduction,
 )
 
+METHOD_PAGE = Path(__file__).parents[3] / "docs" / "method.md"
 LAYERS = [HeldLayer(heads=2, key_channels=64, value_channels=64)] * 3
 
 
@@ -65,6 +69,17 @@ def test_keys_and_values_of_other_sizes_have_their_own_groups():
     layer = HeldLayer(heads=1, key_channels=96, value_channels=128)
     held = bits_per_token(by_recipe("kv4"), [layer], 5)
     assert held == 96 * (4 + 32 / 48) + 128 * 4.5  # 48 is the largest group of at most 64 that divides 96
+
+
+def test_the_table_of_the_method_page_is_what_is_counted():
+    rows = re.findall(
+        r"^\| `(\S+)` \|[^|]*\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", METHOD_PAGE.read_text(), re.MULTILINE
+    )
+    layers = [HeldLayer(heads=1, key_channels=128, value_channels=128)]
+    assert [row[0] for row in rows] == list(CACHES)
+    for recipe, *shown in rows:
+        counted = [f"{bits_per_number(by_recipe(recipe), layers, tokens):.2f}" for tokens in (512, 2048, 8192)]
+        assert shown == counted, recipe
 
 
 @pytest.mark.parametrize("recipe", CACHES)
