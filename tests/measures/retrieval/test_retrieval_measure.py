@@ -31,25 +31,22 @@ def test_choices_are_scored_as_plain_forward_passes_score_them(tmp_path):
     """Of Tiny, by Transformers."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     subject = subject_of("Tiny", tmp_path, retrieval_questions=2)
-    share = RETRIEVAL.share(subject.inputs, None, None)
-    found = subject.reference.samples("retrieval")
+    share, found = RETRIEVAL.share(subject.inputs, None, None), subject.reference.samples("retrieval")
     directory = str(subject.inputs.checkpoint.directory)
     model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+
+    def loglikelihood(before, choice):
+        with torch.no_grad():
+            logits = model(torch.tensor([[*before, *choice]])).logits[0].log_softmax(-1)
+        return sum(float(logits[len(before) - 1 + place, token]) for place, token in enumerate(choice))
+
     for number, context in share.contexts.items():
         for question in context.questions:
-            task = found.strata[question.stratum.name]
-            for choice, told in zip(question.choices, task.loglikelihoods[number], strict=True):
-                ids = [*context.ids, *question.ids, *choice]
-                with torch.no_grad():
-                    logits = model(torch.tensor([ids])).logits[0].log_softmax(-1)
-                rows = range(len(ids) - len(choice) - 1, len(ids) - 1)
-                assert told == pytest.approx(
-                    sum(float(logits[r, t]) for r, t in zip(rows, choice, strict=True)), abs=1e-3
-                )
-            best = int(
-                np.argmax([v / len(c) for v, c in zip(task.loglikelihoods[number], question.choices, strict=True)])
-            )
-            assert task.correct[number] == (best == question.gold)
+            task, before = found.strata[question.stratum.name], [*context.ids, *question.ids]
+            told = [loglikelihood(before, choice) for choice in question.choices]
+            assert task.loglikelihoods[number] == pytest.approx(told, abs=1e-3)
+            per_token = [value / len(choice) for value, choice in zip(told, question.choices, strict=True)]
+            assert task.correct[number] == (int(np.argmax(per_token)) == question.gold)
             assert found.depths[question.stratum.name][number] == question.depth
 
 
@@ -82,9 +79,7 @@ def test_samples_are_kept_between_sessions(tmp_path):
     again = second.reference.samples("retrieval")
     assert second.reused == ["retrieval of Tiny-bf16"]
     assert all((again.depths[name] == each).all() for name, each in kept.depths.items())
-    assert [each.loglikelihoods for each in again.strata.values()] == [
-        each.loglikelihoods for each in kept.strata.values()
-    ]
+    assert all(again.strata[name].loglikelihoods == each.loglikelihoods for name, each in kept.strata.items())
 
 
 def test_a_context_that_the_model_does_not_take_is_refused(tmp_path):
