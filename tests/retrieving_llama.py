@@ -87,7 +87,7 @@ def matching(asked, outlier):
     query[codes, block(asked)[: len(codes)]] = MATCH
     key[codes, block("twice before")[: len(codes)]] = 1.0
     query[flag, flags[ONE]], key[flag, flags[WAS_IS]] = MATCH, 1.0
-    key[large, flags[ONE]], key[large + HEAD // 2, flags[ONE]] = -outlier, outlier  # one in each half
+    key[[large, large + HEAD // 2], flags[ONE]] = outlier  # one in each half, on one side of zero
     return query, key
 
 

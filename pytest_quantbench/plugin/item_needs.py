@@ -20,10 +20,11 @@ OF_KINDS: Mapping[str, tuple[Kind, ...]] = {
     "size": ("weights", "both"),
     "weights": ("weights", "both"),
     "t1": ("weights",),
+    "sweep": ("weights",),
     "depth": ("cache", "both"),
 }
 
-ON_REQUEST = ("selftest", "retrieval")  # markers of items that run only where `-m`, or an option, names them
+ON_REQUEST = ("selftest", "retrieval", "sweep")  # markers of items that run only where `-m`, or an option, names them
 
 
 def parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
