@@ -15,6 +15,23 @@ if TYPE_CHECKING:
     from pytest_quantbench.catalog.recipes import Kind, Recipe
 
 
+# What items are marked with, and what stands behind each in `pytest --markers`.
+MARKERS = {
+    **{level: f"a cell at level {level}" for level in ("bf16", "int8", "int4", "int3", "int2")},
+    "kv": "a model whose key-value cache is quantized; without --recipe the usual five",
+    "t1": "throughput",
+    "t2": "perplexity",
+    "t3": "accuracy",
+    "depth": "T2 by depth, of cells with a quantized key-value cache",
+    "retrieval": "facts and chains of them in filler; of cells with a quantized cache, of others with -m retrieval",
+    "runtime": "a candidate's files on the runtime that they are made for, such as llama.cpp",
+    "size": "bytes on disk",
+    "weights": "decoded weights against the original ones",
+    "sweep": "throughput in full, by batch, depth and length; runs with --sweep or -m sweep only",
+    "selftest": "known damage has to fail; runs with -m selftest only",
+    "quantbench(models=None, recipes=None)": "which models and recipes a test's `cell` runs over (default: all)",
+}
+
 # What recipes have to quantize for the tests of a marker to say something: weights, the key-value cache, or both.
 OF_KINDS: Mapping[str, tuple[Kind, ...]] = {
     "size": ("weights", "both"),

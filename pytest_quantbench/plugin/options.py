@@ -1,4 +1,4 @@
-"""The options and markers of the plugin, each declared once: what it is called, which setting it fills, how it is read.
+"""The options of the plugin, each declared once: what it is called, which setting it fills, how it is read.
 
 An option that is not given leaves its setting at the default of `catalog.settings.Settings`. Loaded in every pytest run
 of an environment, so with the standard library and pytest only.
@@ -11,22 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 from pytest_quantbench.plugin import option_values as values
-
-MARKERS = {
-    **{level: f"a cell at level {level}" for level in ("bf16", "int8", "int4", "int3", "int2")},
-    "kv": "a model whose key-value cache is quantized; without --recipe the usual five",
-    "t1": "throughput",
-    "t2": "perplexity",
-    "t3": "accuracy",
-    "depth": "T2 by depth, of cells with a quantized key-value cache",
-    "retrieval": "facts and chains of them in filler; of cells with a quantized cache, of others with -m retrieval",
-    "runtime": "a candidate's files on the runtime that they are made for, such as llama.cpp",
-    "size": "bytes on disk",
-    "weights": "decoded weights against the original ones",
-    "sweep": "throughput in full, by batch, depth and length; runs with --sweep or -m sweep only",
-    "selftest": "known damage has to fail; runs with -m selftest only",
-    "quantbench(models=None, recipes=None)": "which models and recipes a test's `cell` runs over (default: all)",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

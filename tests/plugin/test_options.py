@@ -74,7 +74,7 @@ def test_the_default_in_the_help_is_the_settings(name, monkeypatch):
     elif name == "resume":
         assert Settings().fresh is OPTIONS[name].switch
     elif getattr(Settings(), setting) is None:  # the model's, the corpus's or the sampling's own
-        assert name in ("context", "stride", "calibration-sequences", "time-budget")
+        assert name in ("context", "stride", "calibration-sequences", "time-budget", "retrieval-context")
     else:
         assert told == shown(setting)
 
