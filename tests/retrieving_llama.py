@@ -109,7 +109,7 @@ def attention(heads):
     return {"q": np.concatenate(q), "k": np.concatenate(k), "v": np.concatenate(v), "o": np.concatenate(o, axis=1)}
 
 
-def retrieving_llama(folder, *, outlier=2.4, positions=4096, seed=0):
+def retrieving_llama(folder, *, outlier=2.0, positions=4096, seed=0):
     """Write the model with its tokenizer into a folder."""
     vocabulary = words()
     codes = np.random.default_rng(seed).normal(size=(len(vocabulary), WIDTH))
