@@ -15,6 +15,7 @@ from pytest_quantbench.measures.retrieval.measure import RETRIEVAL
 from pytest_quantbench.measures.retrieval.samples import RetrievalSamples, Stratum
 
 CONTEXT = 512
+BETWEEN = "kv3-affine"
 
 
 @pytest.fixture(scope="module")
@@ -108,18 +109,15 @@ def test_a_cache_at_8_bits_is_at_the_ceiling_one_at_1_bit_at_chance_and_between_
     engine, retriever, tmp_path
 ):
     pytest.importorskip("torch")
-    subject = subject_of(retriever, tmp_path, engine=engine, retrieval_questions=40, fixed=False)
+    subject = subject_of(retriever, tmp_path, engine=engine, retrieval_questions=40)
     outcomes, right = {}, {}
     for recipe in ("kv8", BETWEEN, "kv1-token"):
         cell = subject.cell(recipe)
-        outcomes[recipe] = cell.judge("retrieval", limit=5.0).outcome
+        outcomes[recipe] = cell.judge("retrieval", limit=10.0).outcome
         strata = cell.samples("retrieval").strata.values()
         right[recipe] = [float(each.correct.mean()) for each in strata]
     assert all(each.correct.all() for each in subject.reference.samples("retrieval").strata.values())
     assert outcomes == {"kv8": "pass", BETWEEN: "undecided", "kv1-token": "fail"}
     assert min(right["kv8"]) == 1
     assert all(0.05 < each < 0.45 for each in right["kv1-token"])  # chance, with 40 questions
-    assert all(0.9 < each <= 1 for each in right[BETWEEN])
-
-
-BETWEEN = "kv3-affine"
+    assert all(0.75 < each <= 1 for each in right[BETWEEN])
