@@ -32,7 +32,10 @@ class Plan:
 
     def texts(self, rows: int, length: int) -> list[list[int]]:
         """Token ids, the same each time."""
-        return np.random.default_rng(length).integers(0, self.config["vocab_size"], (rows, length)).tolist()  # type: ignore[no-any-return]
+        found: list[list[int]] = (
+            np.random.default_rng(length).integers(0, self.config["vocab_size"], (rows, length)).tolist()
+        )
+        return found
 
 
 def rows(engine: Engine, plan: Plan, device: str | None) -> Iterator[Row]:
@@ -80,7 +83,7 @@ def _row(rate: float, first: float, step: str) -> Row:
     return {"tokens_per_second": rate, "first_token_ms": 1e3 * first, "step": step, "right": rate > 0}
 
 
-def table(found: Sequence[Row]) -> str:
+def table(found: Sequence[Mapping[str, Any]]) -> str:
     """For reading."""
     lines = [COLUMNS, "|---|---|---:|---:|---:|---:|---|"]
     for row in found:

@@ -16,6 +16,7 @@ from pytest_quantbench.report.markdown import (
     notes,
     publication,
     repeat,
+    retrieval,
     summary_tables,
     sweeps,
     verdict_table,
@@ -53,6 +54,7 @@ def markdown(
     lines += sweeps.section(records)
     lines += verdict_table.section(records)
     lines += caches.section(records)
+    lines += retrieval.section(records)
     lines += notes.baseline(records)
     lines += candidate_files.differences(records)
     lines += candidate_files.runtimes(records)

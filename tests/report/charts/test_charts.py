@@ -15,8 +15,9 @@ from pytest_quantbench.report.charts import CHARTS, Charted, theme
 
 MOST_SECONDS_DRAWN = 8
 
-# `depth` is of cells with a quantized cache, and a sweep is asked for
-OF_WEIGHTS = [name for name in CHARTS if name != "depth" and not name.startswith("sweep")]
+OF_WEIGHTS = [
+    name for name in CHARTS if name not in ("depth", "retrieval") and not name.startswith("sweep")
+]  # of cells with a quantized cache
 
 
 @pytest.mark.parametrize("name", OF_WEIGHTS)
