@@ -45,6 +45,9 @@ class Settings:
     fixed: bool = False  # one look: an undecided check does not go on
     most_tokens: int | None = 16_384  # T2 goes on up to so many; None: to the end of the corpus
     most_runs: int = 12  # T1 goes on up to so many runs of each prompt
+    loads: int = 5  # fresh processes that load a model whose files are in memory
+    cold_loads: int = 3  # and that load one whose files are not
+    drop_caches: bool = False  # before a cold load, pages of every file on the machine are given back: takes root
     time_budget_seconds: float | None = None  # of one cell
     seed: int = 0
     corpus: Path | str | None = None  # a file, or the name of a corpus; None: the model's own

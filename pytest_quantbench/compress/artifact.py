@@ -25,7 +25,7 @@ from pytest_quantbench.checkpoints.safetensors_header import read_header
 from pytest_quantbench.checkpoints.tensor_file import read
 from pytest_quantbench.compress.assignment import Planned, Tensor
 from pytest_quantbench.compress.candidate_facts import CandidateFacts
-from pytest_quantbench.compress.manifest import Manifest, verified_manifest
+from pytest_quantbench.compress.manifest import Manifest, verified_manifest, written_manifest
 from pytest_quantbench.engines.protocol import Architecture, Config, Decoder
 from pytest_quantbench.errors import ModelError, RecordError
 from pytest_quantbench.quantizers import Array, Arrays, Quantizer
@@ -159,6 +159,28 @@ class Reference(OpenedArtifact):
         return self._source.array(name).astype(np.float32, copy=False)
 
 
+class AsPublished:
+    """An opened checkpoint's weights by themselves, to be run as they are; nothing is known of what they are for."""
+
+    def __init__(self, source: Architecture) -> None:
+        self.config, self._source = source.config, source
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Every parameter's path."""
+        return self._source.names
+
+    def dense(self, name: str) -> Any:
+        """The parameter in the engine's own form, lazily read."""
+        return self._source.tensor(name)
+
+    def encoding(self, name: str) -> None:
+        """None: everything was left as it was."""
+
+    def inputs(self, name: str) -> None:
+        """Nothing is done to any inputs."""
+
+
 class Stored(OpenedArtifact):
     """What lies in a directory."""
 
@@ -196,6 +218,16 @@ def open_artifact(
         log.warning("The artifact %s was damaged (%s): moved to %s, made again.", directory.name, error, aside)
         return None
     return Stored(manifest, found, decoder, directory)
+
+
+def opened_unverified(directory: Path, decoder: Decoder) -> Artifact:
+    """The artifact in a directory whose files' hashes were checked a moment ago. Raises RecordError or ModelError where
+    it is no longer one.
+    """
+    try:
+        return Stored(written_manifest(directory), _read_config(directory, None), decoder, directory)
+    except OSError as error:
+        raise RecordError(f"{directory} cannot be read: {error.strerror}.") from error
 
 
 def _read_config(directory: Path, wanted: Config | None) -> Config:

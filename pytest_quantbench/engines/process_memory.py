@@ -4,8 +4,10 @@ Linux keeps that mark for every process (`VmHWM`), and lets a process lower it t
 Elsewhere only the mark since the process began is told.
 """
 
+import os
 import platform
 import resource
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,11 +39,25 @@ def peak(since: Since) -> ProcessPeak:
     return ProcessPeak(peak_bytes=_marked() or _of_process(), since=since)
 
 
+def resident() -> int:
+    """What this process has in memory now, in bytes, pages of mapped files included."""
+    told = _told("VmRSS")
+    if told is not None:
+        return told
+    asked = ["ps", "-o", "rss=", "-p", str(os.getpid())]  # in kibibytes, on macOS too
+    return 1024 * int(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+
+
 def _marked() -> int | None:
     """Linux's mark in bytes; None where there is none."""
+    return _told("VmHWM")
+
+
+def _told(name: str) -> int | None:
+    """What Linux tells of this process by that name, in bytes; None where it does not."""
     lines = STATUS.read_text().splitlines() if STATUS.exists() else []
-    marks = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-    return 1024 * int(marks[0]) if marks else None
+    values = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+    return 1024 * int(values[0]) if values else None
 
 
 def _of_process() -> int:

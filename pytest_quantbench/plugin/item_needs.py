@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pytest_quantbench.catalog.models import Model
     from pytest_quantbench.catalog.recipes import Recipe
 
+ON_REQUEST = ("selftest", "load")  # markers of items that run only where `-m` names them
+
 
 def parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
     """The model and the recipe of an item's cell; None for an item without a cell."""
@@ -46,16 +48,22 @@ def needs_codec(item: pytest.Item) -> bool:
     return "quantbench_codec" in getattr(item, "fixturenames", ())
 
 
-def is_wanted(item: pytest.Item, plan: DiskPlan, *, selftest: bool, runtimes_for: Collection[str] = ()) -> bool:
-    """Whether a session runs an item: not a cell that its disk plan has no room for; a self-test only if it is asked
-    for; on a runtime only the candidates that one is there for, whose names are given.
+def is_wanted(
+    item: pytest.Item, plan: DiskPlan, *, asked: Collection[str] = (), runtimes_for: Collection[str] = ()
+) -> bool:
+    """Whether a session runs an item: not a cell that its disk plan has no room for; what is `ON_REQUEST` only if its
+    marker is asked for; on a runtime only the candidates that one is there for, whose names are given; loading not of
+    a recipe for the key-value cache, whose files are another's.
     """
     needed = parameters(item)
     if needed is None:
         return True
     if item.get_closest_marker("runtime") and needed[1].id not in runtimes_for:
         return False
-    return plan.takes(needed[1]) and (selftest or not item.get_closest_marker("selftest"))
+    if item.get_closest_marker("load") and needed[1].cache is not None:
+        return False
+    own = {name for name in ON_REQUEST if item.get_closest_marker(name)}
+    return plan.takes(needed[1]) and own <= {*asked}
 
 
 def cells_of(items: Sequence[pytest.Item]) -> list[tuple[Model, Recipe]]:

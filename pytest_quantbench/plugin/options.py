@@ -18,6 +18,7 @@ MARKERS = {
     "t2": "perplexity",
     "t3": "accuracy",
     "runtime": "a candidate's files on the runtime that they are made for, such as llama.cpp",
+    "load": "loading in fresh processes, cold and warm; runs with -m load only",
     "size": "bytes on disk",
     "weights": "decoded weights against the original ones",
     "selftest": "known damage has to fail; runs with -m selftest only",
@@ -166,6 +167,23 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         ),
         "sample-seed": Option(
             setting="seed", read=values.seed, metavar="N", help="seed of sampled questions and windows (default 0)"
+        ),
+        "loads": Option(
+            setting="loads",
+            read=values.whole(least=1),
+            metavar="N",
+            help="load: fresh processes with the files in memory (default 5)",
+        ),
+        "cold-loads": Option(
+            setting="cold_loads",
+            read=values.whole(least=0),
+            metavar="N",
+            help="load: fresh processes with the files' pages given back before (default 3)",
+        ),
+        "drop-caches": Option(
+            setting="drop_caches",
+            switch=True,
+            help="load: before a cold one, give back the pages of every file on the machine (root on Linux)",
         ),
         "fixed": Option(
             setting="fixed", switch=True, help="one look: an undecided check does not go on with more samples"

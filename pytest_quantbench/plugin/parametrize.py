@@ -5,6 +5,7 @@ Loaded when a test asks for a fixture of ours, and `Collection` acts on such ite
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
@@ -119,10 +120,10 @@ class Collection:
         return result
 
     def _leave_out(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        selftest = "selftest" in (config.getoption("markexpr") or "")
+        asked = re.findall(r"\w+", config.getoption("markexpr") or "")
         plan = self._run.settings.disk_plan
         has_runtime = {each.name for each in self._run.candidates if each.runtime is not None}
-        kept = [item for item in items if is_wanted(item, plan, selftest=selftest, runtimes_for=has_runtime)]
+        kept = [item for item in items if is_wanted(item, plan, asked=asked, runtimes_for=has_runtime)]
         if self._run.candidates:
             kept = [item for item in kept if not needs_codec(item)]  # methods have nothing to do with them
         if left_out := [item for item in items if item not in kept]:

@@ -220,7 +220,7 @@ def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item])
     words = set(re.findall(r"[A-Za-z_]\w*", config.getoption("markexpr") or ""))
     for word in sorted(words - registered - used - {"and", "or", "not", "True", "False"}):
         raise pytest.UsageError(
-            str(unknown("marker", word, [*LEVELS, "t1", "t2", "t3", "runtime", "size", "weights", "selftest"]))
+            str(unknown("marker", word, [*LEVELS, "t1", "t2", "t3", "runtime", "load", "size", "weights", "selftest"]))
         )
 
 

@@ -36,6 +36,7 @@ from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.accuracy_schema import Accuracy
 from pytest_quantbench.record.candidate_schema import CandidateFile
+from pytest_quantbench.record.load_schema import Load
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.publication_schema import Accelerator, Cost, ModelFacts
@@ -119,6 +120,7 @@ class Record:
     perplexities: Mapping[str, Perplexity] = field(default_factory=dict)  # of the texts beside the first, by name
     accuracy: Accuracy | None = None
     runtime: Runtime | None = None  # of a candidate whose format something here runs
+    load: Load | None = None
     weights: Weights | None = None
     noise_floor: NoiseFloor | None = None
     coherence: Coherence | None = None

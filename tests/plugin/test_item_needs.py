@@ -51,22 +51,26 @@ def test_each_cell_counts_once():
 @pytest.mark.parametrize(
     ("each", "plan", "asked", "wanted"),
     [
-        (item(TINY, INT3), "A", False, True),
-        (item(TINY, INT3), "D", False, False),
-        (item(TINY, INT4), "D", False, True),
-        (item(TINY, INT4, markers=("selftest",)), "A", False, False),
-        (item(TINY, INT4, markers=("selftest",)), "A", True, True),
-        (item(markers=("selftest",)), "D", False, True),  # another's
+        (item(TINY, INT3), "A", "", True),
+        (item(TINY, INT3), "D", "", False),
+        (item(TINY, INT4), "D", "", True),
+        (item(TINY, INT4, markers=("selftest",)), "A", "", False),
+        (item(TINY, INT4, markers=("selftest",)), "A", "load", False),
+        (item(TINY, INT4, markers=("selftest",)), "A", "selftest", True),
+        (item(TINY, INT4, markers=("load",)), "A", "", False),
+        (item(TINY, INT4, markers=("load",)), "A", "int4 load", True),
+        (item(TINY, recipe("kv8"), markers=("load",)), "A", "load", False),
+        (item(markers=("selftest",)), "D", "", True),  # another's
     ],
 )
 def test_what_a_session_runs(each, plan, asked, wanted):
-    assert item_needs.is_wanted(each, DISK_PLANS[plan], selftest=asked) == wanted
+    assert item_needs.is_wanted(each, DISK_PLANS[plan], asked=asked.split()) == wanted
 
 
 @pytest.mark.parametrize(("runtimes_for", "wanted"), [((), False), ((INT4.id,), True), (("q4",), False)])
 def test_on_a_runtime_are_only_candidates_that_have_one(runtimes_for, wanted):
     each = item(TINY, INT4, markers=("runtime",))
-    assert item_needs.is_wanted(each, DISK_PLANS["A"], selftest=False, runtimes_for=runtimes_for) == wanted
+    assert item_needs.is_wanted(each, DISK_PLANS["A"], runtimes_for=runtimes_for) == wanted
 
 
 def test_what_a_runtime_is_compared_with_is_expected_along_the_walk():

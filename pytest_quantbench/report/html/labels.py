@@ -40,6 +40,10 @@ UNITS_OF = {
     "compression.ratio": "of the original",
     "throughput.read_gb_per_sec": "GB/s",
     "compression.times_smaller": "×",
+    "load.warm.gb_per_sec": "GB/s",
+    "load.cold.gb_per_sec": "GB/s",
+    "load.warm.ratio": "× BF16",
+    "load.cold.ratio": "× BF16",
 }
 # Fields whose own names are data: tasks, texts, libraries.
 MAPPINGS = (
@@ -50,6 +54,9 @@ MAPPINGS = (
     "recipe_parameters",
     "candidate.files",
     "compression.calibration",
+    "load.warm.stage_sec",
+    "load.cold.stage_sec",
+    "load.lacks",
 )
 # Fractions that are shown as percent.
 SHARES = (
@@ -73,6 +80,8 @@ SHARES = (
     "accuracy.tasks.*.bf16_accuracy",
     "accuracy.tasks.*.chance",
     "runtime.engine_error.same_top",
+    "load.warm.resident_share",
+    "load.cold.resident_share",
     "coherence.first_token_agreement",
 )
 # Times that are shown in milliseconds, as the charts have them.
@@ -96,6 +105,7 @@ PARTS = {
     "accuracy": "T3: accuracy",
     "weights": "Weights against the originals",
     "runtime": "By the files' own runtime, not judged",
+    "load": "Loading in fresh processes, not judged",
     "coherence": "Does it still make sense?",
     "noise_floor": "Noise floor: the reference against itself, between float32 and bfloat16 activations",
     "cost": "Cost",
@@ -111,6 +121,7 @@ PARTS = {
 ABSENT = {
     "coherence": "whether it still makes sense",
     "runtime": "its files' own runtime",
+    "load": "loading",
     "noise_floor": "noise floor",
     "candidate": "a candidate's file",
     "perplexities": "other texts",

@@ -11,6 +11,7 @@ from pytest_quantbench.report.answers import answers
 from pytest_quantbench.report.markdown import (
     candidate_files,
     criteria_met,
+    loading,
     model_tables,
     notes,
     publication,
@@ -52,6 +53,7 @@ def markdown(
     lines += notes.baseline(records)
     lines += candidate_files.differences(records)
     lines += candidate_files.runtimes(records)
+    lines += loading.section(records)
     lines += notes.coherence(records)
     lines += notes.integrity(records)
     lines += notes.tasks(records)
