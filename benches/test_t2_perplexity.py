@@ -1,4 +1,4 @@
-"""T2: perplexity, paired with the reference token by token."""
+"""T2: perplexity, paired with the reference token by token; of cells with a quantized cache by depth, too."""
 
 import pytest
 
@@ -7,3 +7,8 @@ pytestmark = pytest.mark.t2
 
 def test_perplexity(cell, settle):
     settle(cell.judge_all("perplexity"))
+
+
+@pytest.mark.depth
+def test_perplexity_by_depth(cell, settle):
+    settle(cell.judge("depth"))

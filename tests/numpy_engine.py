@@ -194,6 +194,9 @@ class NumpyWalk:
         head = "model.embed_tokens.weight" if config["tie_word_embeddings"] else "lm_head.weight"
         return self._engine.told(normed @ self._weight(track, head).T)
 
+    def cache_shapes(self, track=0):
+        return ()
+
     def weights_sha256(self, track=0):
         return self._engine.hashed(self._held[track])
 

@@ -99,10 +99,10 @@ REFUSED = {"deepseek_v3": _MIXTURE | _DEEPSEEK | {"model_type": "deepseek_v3", "
 
 
 class InMemory:
-    """Weights of a random model, as a walk reads them."""
+    """Weights of a random model, as a walk reads them; `sizes`: what its config has instead."""
 
-    def __init__(self, architecture, seed=0):
-        self.config = CONFIGS[architecture]
+    def __init__(self, architecture, seed=0, **sizes):
+        self.config = CONFIGS[architecture] | sizes
         mx.random.seed(seed)
         self.model = skeleton(self.config, HEADS)
         self.parameters = dict(tree_flatten(self.model.parameters()))

@@ -7,12 +7,14 @@ from typing import Any
 import msgspec
 
 from pytest_quantbench import measures
-from pytest_quantbench.bench.calibration_check import calibration_perplexity, warn_of_foreign_text
-from pytest_quantbench.bench.checks import decide
+from pytest_quantbench.bench.calibration_check import calibration_perplexity
+from pytest_quantbench.bench.checks.deciding import decide
 from pytest_quantbench.bench.criteria import Criteria
+from pytest_quantbench.bench.engagement import UNTOUCHED, is_untouched, said_nothing_of
 from pytest_quantbench.bench.noise_floor import noise_floor_of, of_check, refuse_tighter
+from pytest_quantbench.bench.refusals import refuse_identical, refuse_text
 from pytest_quantbench.bench.schedule import Schedule
-from pytest_quantbench.bench.target import PLAIN, Target
+from pytest_quantbench.bench.target import Target
 from pytest_quantbench.bench.wants import Want
 from pytest_quantbench.catalog.criteria import METRICS, metric_of
 from pytest_quantbench.catalog.recipes import Recipe
@@ -71,6 +73,8 @@ class Cell:
         there is nothing to measure. Raises what keeps the cell from being measured.
         """
         wanted = measures.get(measure) if isinstance(measure, str) else measure
+        if wanted is THROUGHPUT and self.recipe.cache is not None:
+            return None
         if wanted.needs == "artifact":  # the weights are decoded anyway: they are looked at, too
             self.schedule.ensure([Want(target=self.target, measure=INTEGRITY)])
         self.schedule.ensure([Want(target=self.target, measure=wanted)])
@@ -82,7 +86,11 @@ class Cell:
 
     @property
     def throughput_session(self) -> Session | None:
-        """T1, started and warmed up, for whoever times its runs; None where an earlier session's are taken."""
+        """T1, started and warmed up, for whoever times its runs; None where an earlier session's are taken, and of a
+        quantized cache, with which nothing is timed.
+        """
+        if self.recipe.cache is not None:
+            return None
         samples, work = self.schedule.samples, THROUGHPUT.work(self.schedule.inputs, None)
         there = samples.get(self.target, THROUGHPUT) is not None or samples.recall(self.target, THROUGHPUT, work)
         if there:
@@ -130,7 +138,7 @@ class Cell:
             self.verdicts[verdict.criterion] = verdict
         assembly.evaluated_weights(self.id, self._measured())  # one and the same model in T2 and T3, or an error
         walk_to_come = any(want.target == self.target for want in self.schedule.expected)
-        if not walk_to_come or check in (PERPLEXITY.name, ACCURACY.name):
+        if not walk_to_come or METRICS[metric_of(check)].measure in (PERPLEXITY.name, ACCURACY.name):
             _ = self.problems
         if check == THROUGHPUT.name:
             self.schedule.timings.let_go(self.target)  # runs after `finish` load the model again
@@ -142,46 +150,35 @@ class Cell:
         """What became of every figure of a check since the baseline, said by the check's first verdict alone."""
         settings, others = self.schedule.inputs.settings, {k: v for k, v in self.verdicts.items() if k != criterion}
         is_told = any(METRICS[each.metric].check == check and each.baseline for each in others.values())
-        if settings.baseline is None or is_told:
+        if settings.baseline is None or is_told or check == "depth":  # T2's figures are told with its own verdict
             return ()
         now, floor = Measured(record=self.record(), arrays=self.raw()), noise_floor_of(self.target, self.schedule)
         return Baseline(settings.baseline).changes(now, check, floor, settings.baseline_figures)
 
     def _verdict(self, check: str, limit: float | None, of: str | None) -> Verdict:
         deadline_seconds = self._deadline()
+        if (why := said_nothing_of(self.recipe, check)) is not None:
+            return replace(rules.informational(metric_of(check), why), not_judged=why)
         if check == "size":
             return rules.judge_size(weights.size(self.artifact), limit)
-        _ = self.samples(check)  # what keeps it from being measured is told before anything else
-        if check == PERPLEXITY.name:
-            self._refuse_text(of)
+        measure = METRICS[metric_of(check)].measure
+        _ = self.samples(measure)  # what keeps it from being measured is told before anything else
+        if measure == PERPLEXITY.name:
+            refuse_text(self.target, self.schedule, of)
         if self.target.is_reference:
             return rules.informational(
                 metric_of(check), "this is the reference that the other recipes are compared with"
             )
         if check == PERPLEXITY.name:
-            self._refuse_identical()
+            refuse_identical(self.target, self.schedule)
+        if measure == ACCURACY.name and is_untouched(self.target, ACCURACY, self.schedule.samples):
+            return replace(rules.informational(metric_of(check), UNTOUCHED), not_judged=UNTOUCHED)
         is_candidate = self.recipe.candidate is not None
-        floor = noise_floor_of(self.target, self.schedule, check, of) if is_candidate or limit is not None else None
+        floor = noise_floor_of(self.target, self.schedule, measure, of) if is_candidate or limit is not None else None
         if limit is not None:
             refuse_tighter(METRICS[metric_of(check)], limit, floor, of)
         beyond = of_check(check, floor) if is_candidate else None
         return decide(check, self.target, self.schedule, limit, deadline_seconds, beyond, of)
-
-    def _refuse_text(self, of: str | None) -> None:
-        """Raise CorpusError for a text that the model cannot read; one of another kind to calibrate on is warned of."""
-        reference = self.schedule.samples.need(self.target.reference, PERPLEXITY)
-        PERPLEXITY.refuse_reference(self.schedule.inputs, reference.part(of))
-        warn_of_foreign_text(self.target, self.schedule)
-
-    def _refuse_identical(self) -> None:
-        """Raise ComparisonError if another width's T2 gave the very losses of this cell: weights were mixed up. A
-        candidate may have another's decoded weights.
-        """
-        found = self.schedule.samples.of(PERPLEXITY)
-        for other, losses in found.items():
-            if other.variant == PLAIN and other.recipe.bits != self.recipe.bits:
-                candidate = self.recipe.candidate is not None or other.recipe.candidate is not None
-                rules.refuse_identical(self.id, found[self.target], other.id, losses, may_share_weights=candidate)
 
     def _deadline(self) -> float | None:
         """When the cell's time is up, by `time.monotonic()`: the clock starts with its first check."""
@@ -221,7 +218,7 @@ class Cell:
             verdicts=tuple(self.verdicts.values()),
             weights_sha256=assembly.evaluated_weights(self.id, self._measured()),
             calibration_ppl=calibration_perplexity(self.target, schedule),
-            noise_floor=noise_floor_of(self.target, self.schedule) if self.target.is_reference else None,
+            noise_floor=noise_floor_of(self.target, self.schedule),
             around_texts=lambda: schedule.inputs.around_texts,
             machine=describe(schedule.inputs.engine),
             accelerator=accelerator(schedule.inputs.engine.backend),

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pytest_quantbench import measures
+from pytest_quantbench import engines, measures
 from pytest_quantbench.bench.artifacts import Artifacts
 from pytest_quantbench.bench.inputs import Inputs
 from pytest_quantbench.bench.sample_store import Samples, alone
@@ -188,9 +188,12 @@ class Schedule:
                     yield lack
 
     def _refuse(self, lack: Lack, artifact: Artifact) -> None:
-        """Raise QuantbenchError for a text that the target was fitted to, and for an architecture whose walk is not its
-        forward pass, which is tried in small when this is first asked; each measure for itself.
+        """Raise QuantbenchError for a text that the target was fitted to, for an engine that cannot hold its cache, and
+        for an architecture whose walk is not its forward pass, which is tried in small when this is first asked; each
+        measure for itself.
         """
+        if lack.target.recipe.cache is not None:
+            engines.need(self.inputs.engine, "kv")
         lack.measure.refuse(self.inputs, calibrated=self.artifacts.calibrated_by(lack.target) is not None)
         proof = self.inputs.engine.prove(artifact)
         proof.refuse(())
@@ -210,7 +213,7 @@ class Schedule:
 
     def _walk(self, lacking: Sequence[Lack]) -> None:
         """Take what targets lack that lack the same."""
-        targets = dict.fromkeys(lack.target for lack in lacking)
+        targets = sorted(dict.fromkeys(lack.target for lack in lacking), key=lambda each: each.recipe.cache is not None)
         measured = [(lack.measure, lack.share) for lack in lacking if lack.target == lacking[0].target]
         tracks = [self._track(target, [measure for measure, _ in measured]) for target in targets]
         walk = SharedWalk(self.inputs.engine, tracks, measured, memory_bytes=self.inputs.settings.memory_bytes)

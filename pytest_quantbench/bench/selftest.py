@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pytest_quantbench import measures
 from pytest_quantbench.bench.cell import Cell
-from pytest_quantbench.bench.checks import decide
+from pytest_quantbench.bench.checks.deciding import decide
 from pytest_quantbench.bench.damage import DAMAGES, FATAL
 from pytest_quantbench.bench.schedule import Schedule
 from pytest_quantbench.bench.target import Target

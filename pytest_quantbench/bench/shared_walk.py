@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_quantbench.bench.engagement import refuse_idle, without_cache
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.batches import behind_each_other
@@ -37,9 +38,14 @@ class Track:
         """What the walk reads."""
         if self.target.rounds:
             return Rounded(self.artifact)
-        weights = self.inspected or self.artifact
+        weights, cache = self.inspected or self.artifact, self.cache
+        return weights if cache is None else Cached(weights, cache)
+
+    @property
+    def cache(self) -> kv.KVQuantizer | None:
+        """How its keys and values are held; None: in 16 bits."""
         held = self.target.recipe.cache
-        return weights if held is None else Cached(weights, kv.make(held))
+        return None if held is None else kv.make(held)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +130,7 @@ class SharedWalk:
                 before=track.before.get(name),
                 reference=self._reference(measure, track),
             )
+            self._refuse_idle(measure, track, found)
         except QuantbenchError as error:
             self._done[target, name] = named(target, error)
             return Taken(target=target, measure=measure, error=self._done[target, name])
@@ -140,6 +147,16 @@ class SharedWalk:
             raise found
         return found
 
+    def _refuse_idle(self, measure: WalkMeasure[Any], track: Track, found: Any) -> None:
+        """Raise ComparisonError where a cache did nothing: beside the same weights, or else beside the reference."""
+        name, plain = measure.name, without_cache(track.target)
+        for other, others in (
+            (plain, self._done.get((plain, name))),
+            (track.target.reference, self._done.get((track.target.reference, name), track.reference.get(name))),
+        ):
+            if others is not None and not isinstance(others, QuantbenchError):
+                refuse_idle(track.target, measure, found, other, others)
+
     def _finished(self, measure: WalkMeasure[Any], share: Share[Any]) -> Iterator[Taken]:
         """What needs a model in memory, one after the other, now that the walk is done with."""
         for track in self._tracks:
@@ -148,7 +165,14 @@ class SharedWalk:
             if isinstance(found, QuantbenchError):
                 continue
             try:
-                whole = share.finished(found, self._engine, track.artifact, rounding=target.rounds, before=before)
+                whole = share.finished(
+                    found,
+                    self._engine,
+                    track.artifact,
+                    rounding=target.rounds,
+                    before=before,
+                    cache=track.cache,
+                )
                 yield Taken(target=target, measure=measure, samples=whole)
             except QuantbenchError as error:
                 yield Taken(target=target, measure=measure, error=named(target, error))

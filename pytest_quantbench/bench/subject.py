@@ -58,7 +58,7 @@ class Subject:
 
     def expect(self, wanted: Sequence[tuple[Recipe, str]]) -> None:
         """Say of which recipes this session will ask for samples of which measure: they are taken along one walk."""
-        judged = {metric.check for metric in METRICS.values()}  # of these, the reference's noise floor too
+        judged = {metric.measure for metric in METRICS.values()}  # of these, the reference's noise floor too
         for chosen, name in wanted:
             cell, measure = self.cell(chosen), measures.get(name)
             targets = [cell.target]

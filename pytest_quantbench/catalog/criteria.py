@@ -5,35 +5,57 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
-from pytest_quantbench.catalog.recipes import REFERENCE, Recipe
+from pytest_quantbench.catalog.recipes import CACHE_LEVEL, REFERENCE, Kind, Recipe
 from pytest_quantbench.errors import unknown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A judged figure. `better` says on which side of the limit a model is good."""
+    """A judged figure. `better` says on which side of the limit a model is good. `of`: the kinds of recipes that it
+    says something of: a cache leaves a model's files as they are, and T1 runs with a cache in 16 bits.
+    """
 
     name: str
-    check: Literal["size", "perplexity", "accuracy", "throughput"]
+    check: Literal["size", "perplexity", "accuracy", "throughput", "depth"]
     items: str  # what its samples are
     better: Literal["higher", "lower"]
     unit: str
     label: str
+    of: tuple[Kind, ...]
+
+    @property
+    def measure(self) -> str:
+        """The measure whose samples it is of."""
+        return "perplexity" if self.check == "depth" else self.check
 
 
-def _metric(name: str, check: Any, items: str, better: Any, unit: str, label: str) -> Metric:
-    return Metric(name=name, check=check, items=items, better=better, unit=unit, label=label)
+ALL: tuple[Kind, ...] = ("weights", "cache", "both")
+CACHED: tuple[Kind, ...] = ("cache", "both")
+
+
+def _metric(name: str, check: Any, items: str, better: Any, unit: str, label: str, of: tuple[Kind, ...]) -> Metric:
+    return Metric(name=name, check=check, items=items, better=better, unit=unit, label=label, of=of)
 
 
 _METRICS = (
-    _metric("size_reduction_percent", "size", "bytes", "higher", "%", "size reduction vs BF16"),
-    _metric("perplexity_delta", "perplexity", "tokens", "lower", "", "perplexity delta vs BF16"),
-    _metric("accuracy_drop_points", "accuracy", "questions", "lower", "points", "accuracy drop"),
-    _metric("throughput_ratio", "throughput", "runs", "higher", "×", "throughput vs BF16"),
+    _metric("size_reduction_percent", "size", "bytes", "higher", "%", "size reduction vs BF16", ("weights", "both")),
+    _metric("perplexity_delta", "perplexity", "tokens", "lower", "", "perplexity delta vs BF16", ALL),
+    _metric("accuracy_drop_points", "accuracy", "questions", "lower", "points", "accuracy drop", ALL),
+    _metric("throughput_ratio", "throughput", "runs", "higher", "×", "throughput vs BF16", ("weights",)),
+    _metric("depth_perplexity_delta", "depth", "tokens", "lower", "", "perplexity delta at the worst depth", CACHED),
 )
 
 
 METRICS: Mapping[str, Metric] = MappingProxyType({metric.name: metric for metric in _METRICS})
+
+# What has no limit of its own is judged by that of another metric, unless a user gives it one.
+LIMITED_AS: Mapping[str, str] = MappingProxyType({"depth_perplexity_delta": "perplexity_delta"})
+
+
+def asked_of(kind: Kind) -> list[str]:
+    """The metrics that recipes of this kind are judged by, as far as there are limits."""
+    return [name for name, metric in METRICS.items() if kind in metric.of]
+
 
 # What a session has several of, by the check that judges each by a limit of its own.
 PARTS: Mapping[str, str] = MappingProxyType({"perplexity": "text", "accuracy": "task"})
@@ -68,6 +90,7 @@ CRITERIA: Mapping[str, Mapping[str, float | None]] = MappingProxyType(
             "accuracy_drop_points": None,
             "throughput_ratio": None,
         },
+        CACHE_LEVEL: {"perplexity_delta": 1.0, "accuracy_drop_points": 3.0},  # as int4: what is lost is lost
     }
 )
 
@@ -121,9 +144,10 @@ def limit_for(
     """The limit of a metric for one cell, and where `of` names a text or a task, on that. The `first` of them has the
     table's by level, unless a user gave another; the others have only what a user gives for them alone.
     """
-    keys = [metric] if first else []
-    keys += [limit_key(metric, of)] if of else []
-    limit: float | str | None = CRITERIA.get(recipe.level, {}).get(metric) if first else None
+    metrics = [LIMITED_AS[metric], metric] if metric in LIMITED_AS else [metric]
+    keys = metrics if first else []
+    keys = [*keys, *(limit_key(each, of) for each in metrics if of)]
+    limit: float | str | None = CRITERIA.get(recipe.level, {}).get(metrics[0]) if first else None
     for limits in overrides.of(model, recipe):
         for key in keys:
             limit = limits.get(key, limit)

@@ -22,12 +22,13 @@ class DiskPlan:
     stores: bool = True  # whether compressed models are written to disk
 
     def takes(self, recipe: Recipe) -> bool:
-        """Whether a recipe's cells are measured. Candidates are: nothing is written of them."""
-        return self.levels is None or recipe.level in self.levels or recipe.candidate is not None
+        """Whether a recipe's cells are measured. Candidates and caches are: nothing is written of them."""
+        needs_disk = recipe.candidate is None and recipe.kind != "cache"
+        return self.levels is None or recipe.level in self.levels or not needs_disk
 
     def writes(self, recipe: Recipe) -> bool:
         """Whether a compressed model is written."""
-        return self.stores and self.takes(recipe) and not recipe.is_identity and recipe.candidate is None
+        return self.stores and self.takes(recipe) and not recipe.of_weights.is_identity and recipe.candidate is None
 
 
 _INT4 = ("bf16", "int4")

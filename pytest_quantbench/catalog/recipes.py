@@ -1,9 +1,12 @@
 """Recipes: a quantizer with its parameters, what is done to embeddings and head, and the mixes of GGUF files."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import Literal, TypeAlias
 
+from pytest_quantbench.catalog.caches import HELD, named
 from pytest_quantbench.catalog.candidates import Candidate
 from pytest_quantbench.errors import UnknownNameError, unknown
 
@@ -27,6 +30,11 @@ LEVELS: Mapping[str, Level] = MappingProxyType(
         "int2": Level(name="int2", bits=2, quantizer="aqlm", outer_bits=4),
     }
 )
+
+
+CACHE_LEVEL = "kv"  # of recipes that leave weights as they are, and hold the key-value cache in fewer bits
+LEVEL_NAMES = (*LEVELS, CACHE_LEVEL)
+Kind: TypeAlias = Literal["weights", "cache", "both"]  # what a recipe quantizes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +67,13 @@ class Recipe:
     def bits(self) -> int:
         """The nominal width of weights in bits; the stored bits per weight are counted from the artifact."""
         return LEVELS[REFERENCE.level if self.level == CACHE_LEVEL else self.level].bits
+
+    @property
+    def kind(self) -> Kind:
+        """What is quantized."""
+        if self.cache is None:
+            return "weights"
+        return "cache" if self.level == CACHE_LEVEL else "both"
 
     @property
     def of_weights(self) -> "Recipe":
@@ -137,41 +152,35 @@ MIXES: Mapping[str, Mix] = MappingProxyType(
 )
 
 
-CACHE_LEVEL = "kv"
+def cache_of(recipe_id: str) -> Part | None:
+    """How a recipe of the key-value cache alone holds it; None for what is no such recipe."""
+    held = named(recipe_id)
+    return Part(quantizer=held.method, parameters=held.parameters) if held else None
 
 
-def _affine(keys: int, values: int, **more: bool) -> Part:
-    return Part(quantizer="affine", parameters={"key_bits": keys, "value_bits": values, **more})
+# Recipes of the key-value cache, by id; of other methods there are more, as `caches.named` tells.
+CACHES: Mapping[str, Part] = MappingProxyType({name: part for name in HELD if (part := cache_of(name))})
 
-
-# Recipes of the key-value cache, by id.
-CACHES: Mapping[str, Part] = MappingProxyType(
-    {
-        "kv8": _affine(8, 8),
-        "kv4": _affine(4, 4),
-        "kv2": _affine(2, 2),
-        "k8v4": _affine(8, 4),
-        "kv4-rot": _affine(4, 4, rotated=True),
-    }
-)
+USUAL_CACHES = ("kv8", "kv4", "k8v4", "kv4-rot", "kivi2")  # of a session that asks for the level and names none
 
 
 def recipe(recipe_id: str) -> Recipe:
     """The recipe called `int4` (a level's default), `int4-gptq` (a level and a method) or `int4-q4_k_m` (and a mix); a
     method may also be `package.module:Class`. Whether there is such a method, `quantizers.recipe_of` checks.
 
-    `kv8`, or another of `CACHES`, is the reference with its key-value cache held so, and `int4+kv8` joins both.
+    `kv8`, or another of `CACHES`, is the reference with its key-value cache held so, and `int4+kv8` joins both;
+    `kv4-package.module:Class` is a method of one's own.
 
     Raises UnknownNameError for a level that does not exist, or a method where there can be none.
     """
-    if recipe_id in CACHES:
-        return replace(REFERENCE, id=recipe_id, level=CACHE_LEVEL, method=recipe_id, cache=CACHES[recipe_id])
-    weights, plus, held = recipe_id.partition("+")
+    weights, plus, held = recipe_id.rpartition("+")
+    if (cache := cache_of(held)) and not plus:
+        return replace(REFERENCE, id=recipe_id, level=CACHE_LEVEL, method=recipe_id, cache=cache)
     if plus:
-        if held not in CACHES or weights in ("bf16", *CACHES):
+        if cache is None or weights == "bf16" or "+" in weights or cache_of(weights):
             raise unknown_recipe(recipe_id, MIXES)
         found = recipe(weights)
-        return replace(found, id=recipe_id, method="+".join((found.method or "", held)), cache=CACHES[held])
+        return replace(found, id=recipe_id, method="+".join((found.method or "", held)), cache=cache)
     level_name, _, method = recipe_id.partition("-")
     level = LEVELS.get(level_name)
     if level is None or (method and level_name == "bf16"):
@@ -185,6 +194,11 @@ def recipe(recipe_id: str) -> Recipe:
     return Recipe(id=recipe_id, level=level_name, method=method or None, inner=inner, outer=outer)
 
 
+def is_like_a_recipe(name: str) -> bool:
+    """Whether a name begins with a level or is a cache's, so that a candidate of this name would be taken for it."""
+    return cache_of(name) is not None or re.split(r"[-+]", name)[0] in LEVEL_NAMES
+
+
 def recipe_of_candidate(candidate: Candidate, bits_per_weight: float) -> Recipe:
     """The recipe of a candidate whose encoded weights take so many bits each: of the level whose width is nearest."""
     level = min(LEVELS.values(), key=lambda level: abs(level.bits - bits_per_weight))
@@ -195,9 +209,10 @@ def recipe_of_candidate(candidate: Candidate, bits_per_weight: float) -> Recipe:
 
 
 def unknown_recipe(recipe_id: str, methods: Iterable[str]) -> UnknownNameError:
-    """What is raised for a recipe that does not exist: levels are choices, and each with one of these methods."""
-    choices = [*LEVELS, *(f"LEVEL-{method}" for method in methods if method != "identity")]
-    return unknown("recipe", recipe_id, choices, "A quantizer of your own is LEVEL-package.module:Class.")
+    """What is raised for a recipe that does not exist, with those that do: levels, methods and caches."""
+    choices = [*LEVELS, *(f"LEVEL-{method}" for method in methods if method != "identity"), *CACHES]
+    hint = "A quantizer of your own is LEVEL-package.module:Class. Weights and a cache are joined as in int4+kv8."
+    return unknown("recipe", recipe_id, choices, hint)
 
 
 def _outer(level: Level) -> Part:

@@ -35,4 +35,7 @@ def __getattr__(name: str) -> Any:
 def need(engine: Engine, ability: Ability) -> None:
     """Raise QuantbenchError for an engine that lacks an ability."""
     if ability not in engine.can:
-        raise QuantbenchError(f"The engine {engine.name!r} cannot {ABILITIES[ability]}. Choose another for this.")
+        others = " or ".join(name for name in MEMBERS if name != engine.name)
+        raise QuantbenchError(
+            f"The engine {engine.name!r} cannot {ABILITIES[ability]}. Choose another for this, such as {others}."
+        )

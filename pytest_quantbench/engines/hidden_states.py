@@ -52,6 +52,13 @@ class HiddenStates(Generic[State]):
         held = self._held[batch]
         return self._from_host(held) if isinstance(held, np.memmap) else held
 
+    def put(self, batch: int, state: State) -> None:
+        """In the place of what is there, or behind the last."""
+        if batch == len(self):
+            self.append(state)
+        else:
+            self[batch] = state
+
     def __setitem__(self, batch: int, state: State) -> None:
         held = self._held[batch]
         if isinstance(held, np.memmap):

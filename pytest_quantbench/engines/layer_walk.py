@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 from pytest_quantbench.engines.batches import Batch, Ids, behind_each_other
 from pytest_quantbench.engines.calls import Call, Later
 from pytest_quantbench.engines.digests import Digests
+from pytest_quantbench.engines.held_caches import HoldsCaches, held_caches, weights_of
 from pytest_quantbench.engines.hidden_states import HiddenStates
 from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.protocol import Cached, Rounded, Weights
@@ -28,7 +29,7 @@ State = TypeVar("State", bound=Any)  # an engine's array of hidden states
 Module = TypeVar("Module")  # an engine's decoder layer
 
 
-class LayerWalk(ABC, Generic[State, Module]):
+class LayerWalk(HoldsCaches, ABC, Generic[State, Module]):
     """Recipes of one model: track 0, 1, … in the order in which they are given. A track
     whose numbers end is left out, and named when it is asked for; where that was the last one, the walk ends. Hidden
     states beyond `memory_bytes` go to temporary files.
@@ -39,8 +40,8 @@ class LayerWalk(ABC, Generic[State, Module]):
     ) -> None:
         proof.refuse(())
         self.proof, self._anatomy = proof, proof.anatomy
-        self._weights = [each.weights if isinstance(each, Rounded | Cached) else each for each in tracks]
-        self._methods = [each.method if isinstance(each, Cached) else None for each in tracks]  # of their caches
+        self._weights = [weights_of(each) for each in tracks]
+        self._held = held_caches(tracks)
         self._rounding = [isinstance(each, Rounded) for each in tracks]
         self._digests = Digests(self._weights)
         self._layers = list(layers)
@@ -87,15 +88,11 @@ class LayerWalk(ABC, Generic[State, Module]):
         self._refuse_without_tracks()
 
     def _embed(self, track: int, turn: int) -> None:
-        states = self._states[track]
         self._fill_outside(track)
         for number, entered in enumerate(self._entering(track, turn)):
             if not self._finite(entered):
                 raise WeightError("The embeddings are no numbers: not a usable model.")
-            if turn:
-                states[number] = entered
-            else:
-                states.append(entered)
+            self._states[track].put(number, entered)
 
     def _fill_outside(self, track: int) -> None:
         """Put a track's weights outside of the layers, unless they are there. Raises what keeps them from being had."""
@@ -137,6 +134,8 @@ class LayerWalk(ABC, Generic[State, Module]):
         for results in self._results[track]:
             for later in results.keys() - awaited:
                 del results[later]
+        if (held := self._held[track]) is not None and index == len(self._layers) - 1:
+            held.refuse_unused(self.proof.architecture)
 
     def _through(self, layer: Module, index: int, track: int) -> Iterator[State]:
         """What the layer makes of every batch of a track."""

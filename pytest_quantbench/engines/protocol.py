@@ -136,6 +136,9 @@ class Walk(Protocol):
     def logits_at(self, batch: int, rows: Ids, places: Ids, track: int = 0) -> Logits:
         """The logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
 
+    def cache_shapes(self, track: int = 0) -> tuple[tuple[int, int, int], ...]:
+        """Of each layer that a method held the cache of: heads, channels of a head's key and of its value."""
+
     def weights_sha256(self, track: int = 0) -> str:
         """Hash over path, shape and float32 values of all weights that were run, as `digests` defines it."""
 

@@ -35,7 +35,7 @@ def judge_perplexity(
     tokens, and for bit-identical samples of all others.
     """
     same_weights = floor is not None and quantized.weights_sha256 == reference.weights_sha256
-    _refuse_incomparable(quantized, reference, same_weights=same_weights)
+    refuse_incomparable(quantized, reference, same_weights=same_weights)
     metric, tokens = METRICS["perplexity_delta"], len(quantized.nll_nats)
     ppl_r, ppl_q = series.perplexity(reference.nll_nats), series.perplexity(quantized.nll_nats)
     if same_weights and np.array_equal(quantized.nll_nats, reference.nll_nats):
@@ -59,7 +59,10 @@ def judge_perplexity(
     return of_candidate(judged(metric, estimate, limit, detail, alpha, tokens, whole), estimate, floor, alpha)
 
 
-def _refuse_incomparable(quantized: PerplexitySamples, reference: PerplexitySamples, *, same_weights: bool) -> None:
+def refuse_incomparable(quantized: PerplexitySamples, reference: PerplexitySamples, *, same_weights: bool) -> None:
+    """Raise ComparisonError for other texts or windows, and for losses that are the reference's to the last bit where
+    weights are not.
+    """
     if quantized.protocol_sha256 != reference.protocol_sha256:
         raise ComparisonError(
             f"Perplexities of different protocols or texts: {quantized.protocol!r} on {quantized.corpus} and "

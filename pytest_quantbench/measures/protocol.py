@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.engines.protocol import Architecture, Engine, Walk
     from pytest_quantbench.engines.walk_proof import Proof
     from pytest_quantbench.fetch.texts import Text
+    from pytest_quantbench.quantizers.kv import KVQuantizer
 
 Needs = Literal["walk", "resident", "artifact", "file", "processes"]
 S = TypeVar("S")
@@ -191,8 +192,19 @@ class Share(Protocol[S]):
         behind those of `before`. `reference`: those of the model in BF16, None where this is that.
         """
 
-    def finished(self, samples: S, engine: Engine, artifact: Artifact, *, rounding: bool, before: S | None) -> S:
-        """The samples with what is left to do when the walk is done. `rounding`: in the other type of activations."""
+    def finished(
+        self,
+        samples: S,
+        engine: Engine,
+        artifact: Artifact,
+        *,
+        rounding: bool,
+        before: S | None,
+        cache: KVQuantizer | None = None,
+    ) -> S:
+        """The samples with what is left to do when the walk is done. `rounding`: in the other type of activations;
+        `cache`: how keys and values are held.
+        """
         return samples
 
     def unread(self, before: S) -> S:
@@ -215,6 +227,10 @@ class WalkMeasure(Measure[S], Protocol[S]):
 
         Raises QuantbenchError where there is no text, or there are no questions.
         """
+
+    def is_same(self, samples: S, other: S) -> bool:
+        """Whether two models gave the very same numbers, to the last bit, on what both have read."""
+        return False
 
     def refuse(self, inputs: Inputs, *, calibrated: bool) -> None:
         """Raise QuantbenchError where a recipe that was `calibrated` may not be measured on these inputs."""

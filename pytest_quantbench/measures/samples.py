@@ -41,12 +41,17 @@ class PerplexitySamples:
     distributions: Distributions | None = None  # of the reference: what others are compared with
     fidelity: Fidelity | None = None  # of the others
     beside: Mapping[str, "PerplexitySamples"] = field(default_factory=dict)
+    # (tokens,) how many tokens the model could look back on where it predicted each; none: not known
+    depths: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    # of each layer that stores something for a token: heads, and channels of a head's key and value; none: not seen
+    cache_shapes: tuple[tuple[int, int, int], ...] = ()
 
     def first(self, scored: int) -> "PerplexitySamples":
         """The samples of the first so many scored tokens, to be paired with; `scored_bytes` stays that of all."""
         kept = None if self.distributions is None else self.distributions.part(0, scored)
         drawn = None if self.drawn is None else self.drawn.holding(min(scored, len(self.nll_nats)))
-        return replace(self, nll_nats=self.nll_nats[:scored], distributions=kept, drawn=drawn)
+        nll, depths = self.nll_nats[:scored], self.depths[:scored]
+        return replace(self, nll_nats=nll, distributions=kept, drawn=drawn, depths=depths)
 
     def as_of(self, text_tokens: int) -> "PerplexitySamples":
         """The samples that reading so many tokens of the text gave: the first, or the first windows drawn."""
@@ -83,6 +88,7 @@ class PerplexitySamples:
         return replace(
             more,
             nll_nats=np.concatenate([self.nll_nats, more.nll_nats]),
+            depths=np.concatenate([self.depths, more.depths]),
             distributions=joined([part for part in kept if part]) if all(kept) else None,
             fidelity=joined([part for part in found if part]) if all(found) else None,
             seconds=self.seconds + more.seconds,

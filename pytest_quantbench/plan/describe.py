@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pytest_quantbench import engines
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS, bf16_bytes
 from pytest_quantbench.catalog.models import Model
-from pytest_quantbench.catalog.recipes import LEVELS, Recipe, recipe
+from pytest_quantbench.catalog.recipes import LEVEL_NAMES, Recipe, recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.engines.machine import describe, memory_bytes
 from pytest_quantbench.errors import DiskError
@@ -34,7 +34,7 @@ def outlook(selection: Selection) -> Iterator[str]:
     cells = selection.cells
     models = {model.name: model for model, _ in cells}
     compared = {(model.name, each.id): (model, each) for model, r in cells for each in (recipe("bf16"), r)}
-    levels = [level for level in LEVELS if any(chosen.level == level for _, chosen in cells)]
+    levels = [level for level in LEVEL_NAMES if any(chosen.level == level for _, chosen in cells)]
     yield f"selection: {len(cells)} cells, {len(models)} models at {', '.join(levels)}"
     missing = to_fetch(cells)
     sizes = [f"{name} {bf16_bytes(model) / GB:.1f} GB" for name, model in missing.items()]

@@ -80,8 +80,8 @@ def events(cells: Cells, plan: DiskPlan, have: Collection[tuple[str, str]] = ())
         if fetched:
             yield Event(what=f"fetch {model.name}", hub=fetched)
         place = model.source if model.local else f"models--{model.source.replace('/', '--')}"
-        own = [recipe for other, recipe in cells if other.name == model.name and (place, recipe.id) not in have]
-        for recipe in own:
+        own = {recipe.of_weights.id: recipe.of_weights for other, recipe in cells if other.name == model.name}
+        for recipe in (each for name, each in own.items() if (place, name) not in have):
             if plan.writes(recipe):
                 size = bf16_bytes(model) * (recipe.bits + SCALE_BITS) / 16
                 yield Event(what=f"compress {model.name} to {recipe.id}", cache=size)

@@ -54,8 +54,9 @@ def work(cells: Sequence[tuple[Model, Recipe]], checks: Collection[str]) -> list
     """What a session over these cells does, as far as it takes time."""
     found, timed = [], sorted(_parts().keys() & checks)
     for model, recipe in cells:
-        compressed = [] if recipe.is_identity or recipe.candidate else ["compression"]
-        found += [Work(model=model, recipe=recipe, part=part) for part in [*compressed, *timed]]
+        compressed = [] if recipe.of_weights.is_identity or recipe.candidate else ["compression"]
+        own = [part for part in timed if part != "t1" or recipe.cache is None]
+        found += [Work(model=model, recipe=recipe, part=part) for part in [*compressed, *own]]
     return found
 
 

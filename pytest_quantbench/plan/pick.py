@@ -66,11 +66,12 @@ class Choice:
 
 
 def pick(cells: Sequence[Measured], limits: Mapping[str, float]) -> list[Choice]:
-    """A choice for every model. `limits` by the option that gives them (see REQUIREMENTS). Raises QuantbenchError
-    without a requirement.
+    """A choice for every model, among its cells with a cache in 16 bits. `limits` by the option that gives them (see
+    REQUIREMENTS). Raises QuantbenchError without a requirement.
     """
     if not limits:
         raise QuantbenchError(f"Nothing is required. Give one or more of --{', --'.join(REQUIREMENTS)}.")
+    cells = [cell for cell in cells if cell.record.kind == "weights"]  # a cache makes no files smaller
     models = dict.fromkeys(cell.record.model_id for cell in cells)
     return [_of_model(model, [c for c in cells if c.record.model_id == model], limits) for model in models]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from pytest_quantbench.catalog.candidates import Candidate, printable
 from pytest_quantbench.catalog.criteria import METRICS, Overrides, limit_for
 from pytest_quantbench.catalog.models import Model, original
-from pytest_quantbench.catalog.recipes import LEVELS, Recipe, recipe_of_candidate
+from pytest_quantbench.catalog.recipes import Recipe, is_like_a_recipe, recipe_of_candidate
 from pytest_quantbench.checkpoints.formats import open_candidate
 from pytest_quantbench.checkpoints.formats.protocol import Holding, layer_bits
 from pytest_quantbench.engines.runtimes import Runtime, runtime_for
@@ -62,7 +62,7 @@ def open_all(
 def _opened(name: str | None, source: str, offline: bool, own_config: bool) -> Opened:
     path = find(source, offline)
     called = name or printable(plain_name(source, path))
-    if called.partition("-")[0] in LEVELS:
+    if is_like_a_recipe(called):
         raise QuantbenchError(
             f"A candidate cannot be called {called}, which a recipe is. Name it with --candidate NAME={source}."
         )

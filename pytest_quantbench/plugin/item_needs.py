@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +12,17 @@ import pytest
 if TYPE_CHECKING:
     from pytest_quantbench.catalog.disk_plans import DiskPlan
     from pytest_quantbench.catalog.models import Model
-    from pytest_quantbench.catalog.recipes import Recipe
+    from pytest_quantbench.catalog.recipes import Kind, Recipe
+
+
+# What recipes have to quantize for the tests of a marker to say something: weights, the key-value cache, or both.
+OF_KINDS: Mapping[str, tuple[Kind, ...]] = {
+    "size": ("weights", "both"),
+    "weights": ("weights", "both"),
+    "t1": ("weights",),
+    "load": ("weights",),
+    "depth": ("cache", "both"),
+}
 
 ON_REQUEST = ("selftest", "load")  # markers of items that run only where `-m` names them
 
@@ -51,16 +61,16 @@ def needs_codec(item: pytest.Item) -> bool:
 def is_wanted(
     item: pytest.Item, plan: DiskPlan, *, asked: Collection[str] = (), runtimes_for: Collection[str] = ()
 ) -> bool:
-    """Whether a session runs an item: not a cell that its disk plan has no room for; what is `ON_REQUEST` only if its
-    marker is asked for; on a runtime only the candidates that one is there for, whose names are given; loading not of
-    a recipe for the key-value cache, whose files are another's.
+    """Whether a session runs an item: not a cell that its disk plan has no room for, nor a check that says nothing of
+    what the cell quantizes; what is `ON_REQUEST` only if its marker is asked for; on a runtime only the candidates that
+    one is there for, whose names are given.
     """
     needed = parameters(item)
     if needed is None:
         return True
     if item.get_closest_marker("runtime") and needed[1].id not in runtimes_for:
         return False
-    if item.get_closest_marker("load") and needed[1].cache is not None:
+    if any(needed[1].kind not in kinds for mark, kinds in OF_KINDS.items() if item.get_closest_marker(mark)):
         return False
     own = {name for name in ON_REQUEST if item.get_closest_marker(name)}
     return plan.takes(needed[1]) and own <= {*asked}

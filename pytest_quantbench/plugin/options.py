@@ -14,9 +14,11 @@ from pytest_quantbench.plugin import option_values as values
 
 MARKERS = {
     **{level: f"a cell at level {level}" for level in ("bf16", "int8", "int4", "int3", "int2")},
+    "kv": "a model whose key-value cache is quantized; without --recipe the usual five",
     "t1": "throughput",
     "t2": "perplexity",
     "t3": "accuracy",
+    "depth": "T2 by depth, of cells with a quantized key-value cache",
     "runtime": "a candidate's files on the runtime that they are made for, such as llama.cpp",
     "load": "loading in fresh processes, cold and warm; runs with -m load only",
     "size": "bytes on disk",

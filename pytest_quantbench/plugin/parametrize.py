@@ -25,8 +25,9 @@ from pytest_quantbench.plugin.item_needs import (
     spellings,
 )
 from pytest_quantbench.plugin.option_names import as_typed
+from pytest_quantbench.plugin.recipe_choice import check_marker_expression
 from pytest_quantbench.plugin.refusals import refusing
-from pytest_quantbench.plugin.run import Run, check_marker_expression, run_of, wanted
+from pytest_quantbench.plugin.run import Run, run_of, wanted
 from pytest_quantbench.plugin.session_progress import SessionProgress
 from pytest_quantbench.plugin.summary import Summary, show_progress
 

@@ -12,12 +12,12 @@ from typing import Any
 
 from pytest_quantbench.catalog.candidates import NAME
 from pytest_quantbench.catalog.criteria import METRICS, PARTS, limit_key
-from pytest_quantbench.catalog.recipes import LEVELS
+from pytest_quantbench.catalog.recipes import LEVEL_NAMES
 from pytest_quantbench.catalog.settings import ENVIRONMENT
 from pytest_quantbench.errors import QuantbenchError, unknown
 
 SECTION = "tool.quantbench"
-LIKE_A_LEVEL = re.compile(r"(int|bf)\d+(-|$)")  # no candidate is meant by that
+LIKE_A_LEVEL = re.compile(r"(int|bf|kv)\d+(-|$)")  # no candidate is meant by that
 
 
 def read_table(*starts: Path) -> tuple[Path, dict[str, Any]]:
@@ -189,7 +189,7 @@ def check_criteria(table: Mapping[str, Any], models: "list[str]", recipes: "list
 
     Raises UnknownNameError for a selector that can be neither, and for a metric that does not exist.
     """
-    selectors = [*models, *recipes, *LEVELS, *(f"{model}-{recipe}" for model in models for recipe in recipes)]
+    selectors = [*models, *recipes, *LEVEL_NAMES, *(f"{model}-{recipe}" for model in models for recipe in recipes)]
     unmatched = []
     for selector, limits in table.items():
         _check_metrics(limits, f"{SECTION}.criteria.{selector}")

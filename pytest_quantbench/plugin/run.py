@@ -2,9 +2,8 @@
 
 import logging
 import os
-import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,10 +16,10 @@ from pytest_quantbench.catalog.criteria import Overrides, limit_key
 from pytest_quantbench.catalog.disk_plans import in_order
 from pytest_quantbench.catalog.models import Model, all_models, check_models, user_model
 from pytest_quantbench.catalog.prices import price_of
-from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, Recipe
+from pytest_quantbench.catalog.recipes import REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import QuantbenchError, unknown
-from pytest_quantbench.plugin import engine_choice, option_values, pyproject_table, tracking
+from pytest_quantbench.plugin import engine_choice, option_values, pyproject_table, recipe_choice, tracking
 from pytest_quantbench.plugin.option_names import given, settings_given
 from pytest_quantbench.plugin.pyproject_table import SECTION
 from pytest_quantbench.plugin.refusals import refusing
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+FEWEST_WINDOWS = 8  # of 64 tokens each, they are the 512 that T2 reads at first
 MARKED = ("models", "recipes")  # what the marker of a test takes
 LIMITS = {  # by option
     "max-ppl-delta": "perplexity_delta",
@@ -119,8 +119,11 @@ def _read(config: pytest.Config, notices: Notices) -> Run:
     if chosen is not None:
         models, known = {chosen.name: chosen}, {**known, chosen.name: chosen}
     recipes = {each.name: each.recipe for each in candidates}
-    recipes |= _recipes(told.get("recipe", () if candidates else LEVELS))
-    unmatched = pyproject_table.check_criteria(table.get("criteria", {}), list(known), [*recipes, *_all_recipes()])
+    recipes |= recipe_choice.by_name(told.get("recipe", () if candidates else recipe_choice.usual(config)))
+    recipe_choice.refuse_caches_of_candidates(candidates, recipes)
+    unmatched = pyproject_table.check_criteria(
+        table.get("criteria", {}), list(known), [*recipes, *recipe_choice.every()]
+    )
     if unmatched:
         log.warning(f"[{SECTION}.criteria]: no model, recipe or candidate of this session is called {unmatched}.")
     tracking.check(told.get("track", ()))
@@ -167,7 +170,7 @@ def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], mod
     told = given(config)
     engine, activations = engine_choice.choice(told, table)
     chosen = settings_given(config) | {"engine": engine, "activations": activations}
-    settings = Settings(**chosen, criteria=_overrides(told, table), command=typed_command(config))
+    settings = Settings(**_windows(chosen), criteria=_overrides(told, table), command=typed_command(config))
     option_values.check_windows(settings)
     if "max-tokens" in told:
         option_values.check_growth(settings)
@@ -189,6 +192,17 @@ def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], mod
     )
 
 
+def _windows(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings, with as many tokens as it takes for eight windows that are drawn, unless another number is given:
+    as few as the usual ones are. A check goes on to as many again as it does there, at least to twice as many.
+    """
+    if "tokens" in chosen or chosen.get("sampling", "windows") != "windows" or "stride" not in chosen:
+        return dict(chosen)
+    usual = Settings()
+    tokens = max(usual.tokens or 0, FEWEST_WINDOWS * chosen["stride"])
+    return {"most_tokens": max(usual.most_tokens or 0, 2 * tokens), **chosen, "tokens": tokens}
+
+
 def _report(folder: Path, table: Mapping[str, Any], results: Path) -> Path | None:
     """Where the project wants its report, if the results are the project's; None: beside them. Results that go
     elsewhere are of a trial, which leaves the project's own report alone.
@@ -197,31 +211,11 @@ def _report(folder: Path, table: Mapping[str, Any], results: Path) -> Path | Non
     return folder / table["report"] if "report" in table and inside else None
 
 
-def _recipes(names: Iterable[str]) -> dict[str, Recipe]:
-    """Recipes by name. Raises QuantbenchError for one that does not exist or cannot be made."""
-    return {name: quantizers.recipe_of(name) for name in names}
-
-
-def _all_recipes() -> list[str]:
-    return [f"{level}-{method}" for level in LEVELS for method in quantizers.names()]
-
-
 def _models(sources: Mapping[str, Sequence[str]]) -> dict[str, Model]:
     """The catalogue and the user's own models, whose sources come by where they were given."""
     for place, several in sources.items():
         check_models(several, place)
     return all_models(user_model(source, place) for place, several in sources.items() for source in several)
-
-
-def check_marker_expression(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    """Raise UsageError if `-m` names a marker neither registered nor in use: pytest would quietly select nothing."""
-    registered = {line.partition(":")[0].partition("(")[0].strip() for line in config.getini("markers")}
-    used = {mark.name for item in items for mark in item.iter_markers()}
-    words = set(re.findall(r"[A-Za-z_]\w*", config.getoption("markexpr") or ""))
-    for word in sorted(words - registered - used - {"and", "or", "not", "True", "False"}):
-        raise pytest.UsageError(
-            str(unknown("marker", word, [*LEVELS, "t1", "t2", "t3", "runtime", "load", "size", "weights", "selftest"]))
-        )
 
 
 def wanted(run: Run, marker: Mapping[str, Any]) -> tuple[dict[str, Model], dict[str, Recipe]]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pytest_quantbench.quantizers.family import field_names
 from pytest_quantbench.quantizers.protocol import Array, Arrays, Calibration, Codec, Quantizer, Statistics, check_width
-from pytest_quantbench.quantizers.registry import GROUP, REQUIRED, check, field_names, get, make, names, recipe_of
+from pytest_quantbench.quantizers.registry import GROUP, REQUIRED, check, get, make, names, recipe_of
 
 if TYPE_CHECKING:
     from pytest_quantbench.quantizers.layer import (

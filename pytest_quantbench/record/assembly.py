@@ -14,7 +14,7 @@ from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.judge import coherence
 from pytest_quantbench.judge.verdict import Verdict
-from pytest_quantbench.record import load_summary, perplexity_summary, runtime_summary, summary
+from pytest_quantbench.record import cache_summary, load_summary, perplexity_summary, runtime_summary, summary
 from pytest_quantbench.record.candidate_schema import candidate_file
 from pytest_quantbench.record.publication import facts, recipe_parameters
 from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, Record
@@ -67,9 +67,10 @@ def summarize(
         recipe_parameters=recipe_parameters(recipe),
         session=session,
         commands=(command,) if command else (),
-        noise_floor=noise_floor,
+        noise_floor=noise_floor if reference is None else None,
         tokenizer=around_texts() if any(name in samples for name in TESTS) else None,
-        **_parts(samples, reference),
+        **(parts := _parts(samples, reference)),
+        cache=cache_summary.cache(recipe, samples.get("perplexity"), parts.get("perplexity"), noise_floor),
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pytest_quantbench import measures
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.models import MODELS
-from pytest_quantbench.catalog.recipes import LEVELS
+from pytest_quantbench.catalog.recipes import LEVEL_NAMES
 from pytest_quantbench.errors import DiskError, RecordError
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.cost import priced_again
@@ -118,7 +118,7 @@ def _verdicts(
     lasts = is_shard or old.session == record.session
     lasting = [v if lasts else replace(v, baseline=()) for v in old.verdicts if lasts or not v.given]
     stays = {"fail"} if is_shard else set[str]()
-    holding = [v for v in lasting if same_session or v.outcome in stays or METRICS[v.metric].check in still]
+    holding = [v for v in lasting if same_session or v.outcome in stays or METRICS[v.metric].measure in still]
     others = [each for each in holding if each.criterion not in now]
     return (*others, *mine)
 
@@ -225,7 +225,7 @@ def whole_arrays(record: Record, directory: Path | str) -> dict[str, Any] | None
 
 def in_order(records: Sequence[Record]) -> list[Record]:
     """Records sorted as the catalogue has the models and levels."""
-    models, levels = list(MODELS), list(LEVELS)
+    models, levels = list(MODELS), LEVEL_NAMES
 
     def place(record: Record) -> tuple[int, str, int, str]:
         known = models.index(record.model_id) if record.model_id in models else len(models)

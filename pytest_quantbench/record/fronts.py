@@ -72,9 +72,13 @@ def loss_of(record: Record, quality: Quality) -> Interval | None:
 
 
 def known(record: Record, quality: Quality, cost: Cost) -> tuple[Interval, Interval] | None:
-    """Cost and loss of a compressed cell; None where one of them is not there."""
+    """Cost and loss of a compressed cell; None where one of them is not there, and of one with a quantized cache, of
+    which its size says nothing.
+    """
     price, loss = cost_of(record, cost), loss_of(record, quality)
-    return None if price is None or loss is None or record.level == "bf16" else (price, loss)
+    if price is None or loss is None or record.level == "bf16" or record.kind != "weights":
+        return None
+    return price, loss
 
 
 def front(

@@ -39,6 +39,25 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AtDepth:
+    """T2's figures on the tokens with more than `above` and up to `up_to` tokens in front of them in their window, what
+    every window begins with counted in. Intervals are of the windows' or blocks' parts there; null: too few to tell.
+    """
+
+    above: int
+    up_to: int
+    tokens: int
+    ppl: float | None
+    bf16_ppl: float | None
+    delta: float | None
+    delta_interval: Interval | None
+    nll_difference_nats: Interval | None
+    kl_nats: float | None = None
+    kl_interval: Interval | None = None
+    same_top: Interval | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Perplexity:
     """T2. Nats per token; `delta` in perplexity points. Intervals are paired: from the differences between windows that
     were drawn from all of the text, or from block means of its first tokens. `block_tokens` are those of either.
@@ -66,3 +85,4 @@ class Perplexity:
     text_windows: int | None = None  # that there are
     head: Head | None = None
     ppl_interval: Interval | None = None  # of the perplexity by itself
+    by_depth: tuple[AtDepth, ...] = ()  # of strata of how many tokens the model could look back on; none: the reference

@@ -1,16 +1,21 @@
 """T2's samples → its parts of a record: figures with their intervals. Computes no verdict."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantbench.catalog.corpora import HEAD_OF_TEXT, HEAD_TOKENS
+from pytest_quantbench.judge import depth
 from pytest_quantbench.measures.samples import PerplexitySamples
-from pytest_quantbench.record.perplexity_schema import Divergence, Head, Perplexity
+from pytest_quantbench.record.perplexity_schema import AtDepth, Divergence, Head, Perplexity
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.estimates import Interval, Ratio
 from pytest_quantbench.stats.proportions import share_of
+from pytest_quantbench.stats.window_sampling import Drawn, Places
 
 
 def perplexity(samples: PerplexitySamples, reference: PerplexitySamples | None) -> Perplexity:
@@ -47,7 +52,46 @@ def perplexity(samples: PerplexitySamples, reference: PerplexitySamples | None) 
         text_windows=None if drawn is None else drawn.population,
         head=_head(samples, reference),
         ppl_interval=None if own is None or ppl is None else Ratio(logarithm=own).interval(),
+        by_depth=() if reference is None else tuple(_by_depth(samples, reference)),
     )
+
+
+def _by_depth(samples: PerplexitySamples, reference: PerplexitySamples) -> Iterator[AtDepth]:
+    """Of each stratum, the figures that T2 has of all tokens."""
+    for found in depth.by_depth(samples, reference):
+        stratum, drawn = found.stratum, found.stratum.drawn(samples.drawn)
+        own, other = (each.nll_nats[stratum.places].astype(np.float64) for each in (samples, reference))
+        difference = series.mean(own - other, drawn)
+        before, after = found.reference_ppl, found.ppl
+        yield AtDepth(
+            above=stratum.above,
+            up_to=stratum.up_to,
+            tokens=len(stratum.places),
+            ppl=after,
+            bf16_ppl=before,
+            delta=None if after is None or before is None else after - before,
+            delta_interval=None if found.delta is None else found.delta.interval(),
+            nll_difference_nats=None if difference is None else difference.interval(),
+            **_divergence_at(samples, stratum.places, drawn),
+        )
+
+
+def _divergence_at(samples: PerplexitySamples, places: Places, drawn: Drawn | None) -> dict[str, Any]:
+    found = samples.fidelity
+    if found is None:
+        return {}
+    kl, error = found.kl_nats[places], found.error_nats[places]
+    mean, sampled = series.mean(kl, drawn), _sampled(error)
+    return {
+        "kl_nats": float(kl.mean(dtype=np.float64)),
+        "kl_interval": None if mean is None else _wider(mean.interval(), sampled),
+        "same_top": share_of(found.same_top[places], drawn),
+    }
+
+
+def _sampled(error_nats: NDArray[np.floating]) -> float:
+    """How far sampling the reference's unlikely tokens may have moved a mean: two standard errors."""
+    return 2 * float(np.sqrt(np.square(error_nats, dtype=np.float64).sum())) / len(error_nats)
 
 
 def perplexities(samples: PerplexitySamples, reference: PerplexitySamples | None) -> dict[str, Perplexity]:
@@ -82,7 +126,7 @@ def _divergence(samples: PerplexitySamples, reference: PerplexitySamples) -> Div
     if found is None:
         return None
     mean, percentiles = series.distribution(found.kl_nats, samples.drawn)
-    sampled = 2 * float(np.sqrt(np.square(found.error_nats, dtype=np.float64).sum())) / len(found.error_nats)
+    sampled = _sampled(found.error_nats)
     change = np.exp(-samples.nll_nats.astype(np.float64)) - np.exp(-reference.nll_nats.astype(np.float64))
     return Divergence(
         kl_nats=float(found.kl_nats.mean(dtype=np.float64)),

@@ -8,6 +8,7 @@ from pytest_quantbench import quantizers
 from pytest_quantbench.catalog.recipes import MIXES, Part, Recipe
 from pytest_quantbench.checkpoints.rope import TEXT_TABLES
 from pytest_quantbench.compress.manifest import Manifest
+from pytest_quantbench.quantizers import kv
 from pytest_quantbench.record.publication_schema import ModelFacts
 
 # The names that configs have for a figure: the first that is there counts.
@@ -41,14 +42,28 @@ def _figure(tables: list[Any], names: tuple[str, ...]) -> int | None:
 
 def recipe_parameters(recipe: Recipe) -> dict[str, str]:
     """Every field of a recipe's quantizers, defaults included, as text: `rtn.bits` of the decoder layers' method,
-    `outer.rtn.bits` of that of embeddings and head, and `lm_head.kquant.bits` of what a mix says of single matrices.
-    Empty for the reference, and for a candidate, which nothing here encodes.
+    `outer.rtn.bits` of that of embeddings and head, `lm_head.kquant.bits` of what a mix says of single matrices, and
+    `cache.affine.key_bits` of the method that holds the cache. Empty for the reference, and for a candidate, which
+    nothing here encodes.
     """
     if recipe.candidate is not None:
         return {}
+    held = {} if recipe.cache is None else _cache_fields(recipe.cache)
     mixed = MIXES[recipe.mix].rules if recipe.mix else ()
     parts = {"": recipe.inner, "outer.": recipe.outer, **{f"{'/'.join(rule.names)}.": rule.part for rule in mixed}}
-    return {f"{place}{name}": value for place, part in parts.items() for name, value in _fields(part).items()}
+    return {f"{place}{name}": value for place, part in parts.items() for name, value in _fields(part).items()} | {
+        f"cache.{part}": value for part, value in held.items()
+    }
+
+
+def cache_parameters(part: Part) -> dict[str, str]:
+    """Every field of the method that holds a cache so, defaults included, as text."""
+    made: Any = kv.make(part)
+    return {each.name: str(getattr(made, each.name)) for each in dataclasses.fields(made)}
+
+
+def _cache_fields(part: Part) -> dict[str, str]:
+    return {f"{part.quantizer}.{name}": value for name, value in cache_parameters(part).items()}
 
 
 def _fields(part: Part) -> dict[str, str]:

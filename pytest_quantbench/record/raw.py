@@ -137,12 +137,14 @@ def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:
 
 
 def raw_perplexity(samples: PerplexitySamples) -> dict[str, Any]:
-    """(tokens,) negative log-likelihoods of T2, and divergences from the reference; of windows that were drawn, where
+    """(tokens,) negative log-likelihoods of T2, how many tokens stood in front of each, and divergences from the
+    reference; of windows that were drawn, where
     in the text each one's scored tokens begin, and how many they are. The same of what was read beside.
     """
     arrays: dict[str, Any] = {}
     for part, each in {"perplexity": samples, **{f"perplexity/{n}": s for n, s in samples.beside.items()}}.items():
         arrays[f"{part}/nll_nats"] = each.nll_nats
+        arrays[f"{part}/depths"] = each.depths
         if each.fidelity is not None:
             arrays |= {f"{part}/{field.name}": getattr(each.fidelity, field.name) for field in fields(each.fidelity)}
         if each.drawn is not None:

@@ -29,12 +29,13 @@ from pathlib import Path
 
 import msgspec
 
-from pytest_quantbench.catalog.recipes import LEVELS
+from pytest_quantbench.catalog.recipes import CACHE_LEVEL, LEVELS, Kind, cache_of
 from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.errors import RecordError
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.accuracy_schema import Accuracy
+from pytest_quantbench.record.cache_schema import Cache
 from pytest_quantbench.record.candidate_schema import CandidateFile
 from pytest_quantbench.record.load_schema import Load
 from pytest_quantbench.record.older_schemas import as_current
@@ -122,6 +123,7 @@ class Record:
     runtime: Runtime | None = None  # of a candidate whose format something here runs
     load: Load | None = None
     weights: Weights | None = None
+    cache: Cache | None = None  # null: keys and values in 16 bits
     noise_floor: NoiseFloor | None = None
     coherence: Coherence | None = None
     tokenizer: Mapping[str, tuple[str, ...]] | None = None  # `prefix` of all it reads; `suffix_left_out` behind texts
@@ -143,17 +145,30 @@ class Record:
         return f"{self.model_id}-{self.recipe}"
 
     @property
+    def kind(self) -> Kind:
+        """What the recipe quantizes."""
+        if self.cache is None:
+            return "weights"
+        return "cache" if self.level == CACHE_LEVEL else "both"
+
+    @property
     def file_stem(self) -> str:
-        """`Tiny_4bit`, or `Tiny_4bit_gptq` for a recipe that is not the level's default; of a candidate, whose name
-        begins with no level, `Tiny_candidate_NAME`.
+        """`Tiny_4bit`, or `Tiny_4bit_gptq` for a recipe that is not the level's default; with a quantized cache
+        `Tiny_16bit_kv8`, `Tiny_4bit+kv8`; of a candidate, whose name begins with no level, `Tiny_candidate_NAME`.
         """
         return file_stem(self.model_id, self.recipe, self.bits)
 
 
 def file_stem(model: str, recipe: str, bits: int) -> str:
     """How the files of a cell are called, by the recipe's or the candidate's id and its width."""
-    level, dash, method = recipe.replace(":", ".").partition("-")
-    return f"{model}_{bits}bit{dash and '_'}{method}" if level in LEVELS else f"{model}_candidate_{recipe}"
+    named = recipe.replace(":", ".")
+    if cache_of(recipe) is not None:
+        return f"{model}_{bits}bit_{named}"
+    weights, plus, held = named.partition("+")
+    level, dash, method = weights.partition("-")
+    if level not in LEVELS:
+        return f"{model}_candidate_{recipe}"
+    return f"{model}_{bits}bit{dash and '_'}{method}{plus}{held}"
 
 
 def read(path: Path) -> Record:

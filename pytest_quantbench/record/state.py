@@ -3,10 +3,10 @@
 Several can hold at once, such as a missed criterion beside a baseline that was better; the first of STATES counts.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.criteria import METRICS, asked_of
 from pytest_quantbench.judge.change import Change
 from pytest_quantbench.judge.verdict import Outcome
 from pytest_quantbench.record.schema import Record
@@ -34,7 +34,13 @@ def lacking(record: Record) -> list[str]:
     does not run as people deploy it, and it is not judged however it is.
     """
     found = {verdict.metric for verdict in record.verdicts} | (set() if judges_speed(record) else {"throughput_ratio"})
-    return [name for name in METRICS if name not in found]
+    return [name for name in asked_of(record.kind) if name not in found]
+
+
+def shown_metrics(records: Sequence[Record]) -> list[str]:
+    """The metrics that a table over these cells has: those of weights, and of the others what was judged of any."""
+    there = {verdict.metric for record in records for verdict in record.verdicts}
+    return [name for name, metric in METRICS.items() if "weights" in metric.of or name in there]
 
 
 def since_baseline(record: Record) -> list[Change]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.record.state import regressions
+from pytest_quantbench.record.state import regressions, shown_metrics
 from pytest_quantbench.record.suite import worst
 from pytest_quantbench.report import markdown_table, terminal
 from pytest_quantbench.report.answers import answer, answers
@@ -56,8 +56,12 @@ def shown(annotations: Sequence[str]) -> list[str]:
 
 def summary(records: Sequence[Record]) -> str:
     """The job summary in markdown: answers, a table with a row for every cell, and why checks failed or are open."""
-    columns = ["cell", "verdict", "bits per weight", *(metric.label for metric in METRICS.values())]
-    rows = [[record.cell, _word(record), _bits(record), *map(_verdict, _worst(record))] for record in records]
+    metrics = shown_metrics(records)
+    columns = ["cell", "verdict", "bits per weight", *(METRICS[metric].label for metric in metrics)]
+    rows = [
+        [record.cell, _word(record), _bits(record), *(_verdict(worst(record, metric)) for metric in metrics)]
+        for record in records
+    ]
     told = [f"- {_plain(sentence)}" for record in records for sentence in _why(record)]
     lines = ["## Quantization", "", *(f"- {_plain(line)}" for line in answers(records)), ""]
     lines += [*markdown_table.table(columns, rows), "", LEGEND, ""]
@@ -71,6 +75,10 @@ def summary(records: Sequence[Record]) -> str:
             "",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _row(record: Record, metrics: Sequence[str]) -> list[str]:
+    return [record.cell, _word(record), _bits(record), *(_verdict(worst(record, metric)) for metric in metrics)]
 
 
 def fitting(text: str, taken_bytes: int) -> str:
@@ -94,10 +102,6 @@ def _why(record: Record) -> list[str]:
     """What is worse than the baseline, and each check that failed or is open."""
     worse = [f"{record.cell} worse than its baseline: {change.sentence}" for change in regressions(record)]
     return [*worse, *terminal.sentences(record)]
-
-
-def _worst(record: Record) -> list[Verdict | None]:
-    return [worst(record, metric) for metric in METRICS]
 
 
 def _bits(record: Record) -> str:

@@ -17,6 +17,7 @@ NAMES: Mapping[str, str] = {
     "perplexity_delta": "perplexity",
     "accuracy_drop_points": "accuracy",
     "throughput_ratio": "throughput",
+    "depth_perplexity_delta": "perplexity at the worst depth",
 }
 # What is said of a figure with its interval, and of its limit.
 FIGURES: Mapping[str, tuple[str, str]] = {
@@ -24,10 +25,15 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "perplexity_delta": ("its {} rises by {}", "less than {} is allowed"),
     "accuracy_drop_points": ("its {} drops by {} points", "less than {} points are allowed"),
     "throughput_ratio": ("it is {} × as fast as BF16", "at least {} × is asked"),
+    "depth_perplexity_delta": ("its {} rises by {}", "less than {} is allowed"),
 }
 
 # The same of a figure that is better than BF16's with all of its interval; its sign is in the word.
-GAINS: Mapping[str, str] = {"perplexity_delta": "its {} falls by {}", "accuracy_drop_points": "its {} gains {} points"}
+GAINS: Mapping[str, str] = {
+    "perplexity_delta": "its {} falls by {}",
+    "accuracy_drop_points": "its {} gains {} points",
+    "depth_perplexity_delta": "its {} falls by {}",
+}
 
 
 def count(number: int) -> str:

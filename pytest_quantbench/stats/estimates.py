@@ -53,7 +53,7 @@ class Student:
 
     value: float
     standard_error: float
-    degrees: int
+    degrees: float
 
     def interval(self, alpha: float = ALPHA) -> Interval:
         """Student's t."""
@@ -120,7 +120,7 @@ class ExpDifference:
     after: float
     before: float
     covariance: tuple[float, float, float]  # of the means: var(after), cov(after, before), var(before)
-    degrees: int
+    degrees: float
 
     @property
     def value(self) -> float:

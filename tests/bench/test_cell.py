@@ -163,7 +163,8 @@ def test_a_record_holds_what_was_measured_and_null_for_the_rest(subject):
     assert record.compression.quantized_fraction > 0.99
     assert record.weights_sha256 != subject.reference.record().weights_sha256
     fidelity = {f"perplexity/{name}" for name in ("kl_nats", "error_nats", "same_top", "likeliest")}
-    own = {"perplexity/nll_nats", "perplexity/window_begins", "perplexity/window_counts"} | fidelity
+    names = ("nll_nats", "depths", "window_begins", "window_counts")
+    own = {f"perplexity/{name}" for name in names} | fidelity
     beside = {name.replace("perplexity/", "perplexity/(head)/") for name in own if "window" not in name}
     assert set(cell.raw()) == own | beside
     divergence = record.perplexity.divergence

@@ -3,7 +3,7 @@
 import pytest
 from builders import make_throughput
 
-from pytest_quantbench.bench.checks import ThroughputCheck, not_deployed
+from pytest_quantbench.bench.checks.throughput import ThroughputCheck, not_deployed
 from pytest_quantbench.catalog.corpora import PROMPTS
 from pytest_quantbench.catalog.settings import Settings
 

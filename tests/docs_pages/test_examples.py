@@ -28,6 +28,7 @@ WALKS = {
 # By page: the test that runs its Python, or writes it as the file that it is.
 PYTHON = {
     "README.md": "tests/bench/test_subject.py",
+    "docs/add-a-kv-quantizer.md": "tests/quantizers/kv/test_add_a_kv_quantizer.py",
     "docs/add-a-measure.md": "tests/measures/test_add_a_measure.py",
     "docs/add-a-quantizer.md": "tests/quantizers/test_add_a_quantizer.py",
     "docs/add-an-engine.md": "tests/engines/test_fake_engine.py",
@@ -37,6 +38,7 @@ PYTHON = {
 # By page: why nothing runs the commands that it shows in indented blocks, which parsers take.
 NOT_RUN = {
     "README.md": "the ten models of the catalogue; what is of Tiny, other pages run",
+    "docs/add-a-kv-quantizer.md": "run by tests/quantizers/kv/test_add_a_kv_quantizer.py, with its class",
     "docs/add-a-quantizer.md": "run by tests/quantizers/test_add_a_quantizer.py, with its class",
     "docs/add-an-engine.md": "run by tests/workbench/test_engine_conformance.py, with engines of its own",
     "docs/architecture.md": "README's, and those of a checkout",

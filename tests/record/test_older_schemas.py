@@ -19,6 +19,7 @@ from pytest_quantbench.storage.sealed_json import sealed, unsealed
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 OLD, LATER = RECORDED / "schema3_Tiny_4bit.json", RECORDED / "schema5_Tiny_4bit.json"
+NEW_IN_8: dict[str, dict[str, Any]] = {"": {"cache": None}, "perplexity": {"by_depth": []}}
 NEW_IN_7: dict[str, dict[str, Any]] = {
     "machine": {"engine": "mlx", "activations": "float32", "judges_speed": False, "threads": None, "device": ""},
     "throughput": {
@@ -129,7 +130,7 @@ def test_a_record_of_schema_4_is_read_as_it_is(tmp_path):
 def test_a_record_of_schema_5_is_read_as_it_is_and_what_came_later_is_null():
     written, record = json.loads(LATER.read_text()), json.loads(msgspec.json.encode(read(LATER)))
     assert (written["schema"], record["schema"]) == (5, SCHEMA)
-    for part, fields in [*NEW_IN_6.items(), *NEW_IN_7.items()]:
+    for part, fields in [*NEW_IN_6.items(), *NEW_IN_7.items(), *NEW_IN_8.items()]:
         of = record[part] if part else record
         assert {name: of.pop(name) for name in fields} == fields
     for task in record["accuracy"]["tasks"].values():

@@ -52,11 +52,18 @@ def test_every_field_is_documented(kind):
         ("int4-gptq", "Tiny_4bit_gptq"),
         ("int4-my.module:Class", "Tiny_4bit_my.module.Class"),
         ("gptq", "Tiny_candidate_gptq"),  # a candidate: no file of a recipe's is called so
+        ("kv8", "Tiny_16bit_kv8"),
+        ("kv4-rot", "Tiny_16bit_kv4-rot"),
+        ("kv4-my.module:Class", "Tiny_16bit_kv4-my.module.Class"),
+        ("int4+kv8", "Tiny_4bit+kv8"),
+        ("int4-gptq+kv4-my.module:Class", "Tiny_4bit_gptq+kv4-my.module.Class"),
+        ("int4-kv8", "Tiny_4bit_kv8"),  # a method that is called as a recipe of the cache
         ("Q4-K-M.v2", "Tiny_candidate_Q4-K-M.v2"),
     ],
 )
 def test_file_names_say_model_width_and_method(recipe, stem):
-    assert make_record(recipe=recipe).file_stem == stem
+    bits = 16 if recipe.startswith("kv") else 4
+    assert make_record(recipe=recipe, bits=bits).file_stem == stem
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b'{"schema": 1}'])

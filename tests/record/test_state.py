@@ -7,7 +7,7 @@ from builders import make_change, make_record, make_verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.criteria import asked_of
 from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.record.state import (
@@ -34,8 +34,9 @@ REGRESSION = make_change("size")
 
 def cell(*outcomes, baseline=(), leave_out=0, **changes):
     """A cell whose criteria have these outcomes, one for each metric; pass where none is given."""
-    given_ = [*outcomes, *["pass"] * (len(METRICS) - len(outcomes))]
-    found = [make_verdict(metric, outcome, baseline=baseline) for metric, outcome in zip(METRICS, given_, strict=True)]
+    asked = asked_of("weights")
+    given_ = [*outcomes, *["pass"] * (len(asked) - len(outcomes))]
+    found = [make_verdict(metric, outcome, baseline=baseline) for metric, outcome in zip(asked, given_, strict=True)]
     return make_record(verdicts=tuple(found[: len(found) - leave_out]), **changes)
 
 

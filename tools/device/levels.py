@@ -214,7 +214,7 @@ def main() -> None:
     """Measure, print the table, and write the figures where they are wanted. An engine whose speed is not judged here
     is not timed: it says why.
     """
-    from pytest_quantbench.bench.checks import not_deployed  # what sessions import, which a check of a device lacks
+    from pytest_quantbench.bench.checks.throughput import not_deployed  # imports what a check of a device lacks
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=list(SHAPES), default="100M")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -43,7 +44,7 @@ class MlxEngine:
     """An `Engine`. `host`: products are numpy's in walks and for answers; by default on a CPU, and nowhere else."""
 
     name: ClassVar[str] = "mlx"
-    can: ClassVar[frozenset[Ability]] = frozenset({"walk", "calibrate", "resident"})
+    can: ClassVar[frozenset[Ability]] = frozenset({"walk", "calibrate", "resident", "kv"})
     packages: ClassVar[tuple[str, ...]] = ("mlx", "mlx-lm")
     paths_are_mlx_lms: ClassVar[bool] = True
 
@@ -102,9 +103,18 @@ class MlxEngine:
         return Walk(*models, host=self._host, memory_bytes=memory_bytes)
 
     def load(self, model: EncodedWeights, use: Use, cache: KVQuantizer | None = None) -> resident.Resident:
-        """With native quantized layers; decoded, in numpy, where answers are wanted of a CPU."""
+        """With native quantized layers; decoded, in numpy, where answers are wanted of a CPU.
+
+        Raises QuantbenchError for a cache in few bits that is to be timed: how it computes here is for answers alone.
+        """
+        if cache is not None and use == "timed":
+            raise QuantbenchError(
+                f"The engine mlx does not time a key-value cache of the method {cache.name}: it holds one for answers "
+                f"and walks only."
+            )
         activations: Mapping[Use, Activations] = {"answers": "float32", "rounded answers": "bfloat16"}
-        return resident.load(model, host=self._host and use == "answers", activations=activations.get(use))
+        loaded = resident.load(model, host=self._host and use == "answers", activations=activations.get(use))
+        return replace(loaded, cache=cache)
 
     def decode(self, encoding: Encoding) -> Any:
         """By the method itself on a CPU, by MLX's kernels elsewhere."""

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any
@@ -13,7 +13,9 @@ import mlx.nn as nn
 from pytest_quantbench.engines import answers
 from pytest_quantbench.engines.answers import Said
 from pytest_quantbench.engines.mlx.host_kernels import host_kernels, replaced
+from pytest_quantbench.engines.mlx.kv_cache import Holding
 from pytest_quantbench.engines.resident import Generation, Sampler, Timed
+from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 
 
 def generate(
@@ -23,19 +25,36 @@ def generate(
     *,
     sampler: Sampler | None = None,
     host: bool = False,
+    cache: KVQuantizer | None = None,
     **how: Any,
 ) -> list[Generation]:
-    """As `Resident.generate`. `host`: the model's layers multiply in numpy."""
-    with replaced(host_kernels() if host else []), closing(Sequences(model, sampler)) as batch:
+    """As `Resident.generate`. `host`: the model's layers multiply in numpy. `cache`: how keys and values are held."""
+    with replaced(host_kernels() if host else []):
+        if cache is None:
+            return _answers(Sequences(model, sampler), tokenizer, prompts, how)
+        from pytest_quantbench.engines.mlx.growing_cache import holding  # mlx-lm takes a second to import
+
+        held = holding(cache, model)
+        with held.expected.seen():
+            found = _answers(Sequences(model, sampler, held), tokenizer, prompts, how)
+    held.cache.refuse_unused(held.expected.architecture)
+    return found
+
+
+def _answers(
+    batch: "Sequences", tokenizer: Any, prompts: Sequence[Sequence[int]], how: Mapping[str, Any]
+) -> list[Generation]:
+    with closing(batch):
         return answers.answers(batch, tokenizer, prompts, **how)
 
 
 class Sequences:
     """A `Batch` of mlx-lm's, which is always one token ahead of what it says."""
 
-    def __init__(self, model: nn.Module, sampler: Sampler | None) -> None:
+    def __init__(self, model: nn.Module, sampler: Sampler | None, held: Holding | None = None) -> None:
         from mlx_lm.generate import BatchGenerator
 
+        self._model, self._holding = model, held
         self._held: Any = BatchGenerator(
             model,
             sampler=sampler,
@@ -46,7 +65,12 @@ class Sequences:
 
     def insert(self, prompt: Sequence[int], most: int) -> int:
         """Add one; mlx-lm's number for it."""
-        (number,) = self._held.insert([list(prompt)], [most])
+        caches = None
+        if self._holding is not None:
+            from pytest_quantbench.engines.mlx.growing_cache import fresh
+
+            caches = [fresh(self._model, self._holding)]
+        (number,) = self._held.insert([list(prompt)], [most], caches=caches)
         return int(number)
 
     def next(self) -> Iterator[Said]:

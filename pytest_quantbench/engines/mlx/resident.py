@@ -21,6 +21,7 @@ from pytest_quantbench.engines.mlx.skeleton import skeleton
 from pytest_quantbench.engines.protocol import Activations, Config, EncodedWeights
 from pytest_quantbench.engines.resident import Generation, Sampler, Step, Timed
 from pytest_quantbench.quantizers.encoding import Encoding
+from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 from pytest_quantbench.quantizers.mlx_form import config_entry, grid_of, kind_of
 
 DTYPES: Mapping[Activations, mx.Dtype] = {"float32": mx.float32, "bfloat16": mx.bfloat16}
@@ -36,6 +37,7 @@ class Resident:
     host: bool = False
     config: Config = field(default_factory=dict)
     step: Step = "module by module"
+    cache: KVQuantizer | None = None  # how keys and values are held where answers are written
 
     @property
     def bytes_per_token(self) -> int:
@@ -49,7 +51,7 @@ class Resident:
 
     def generate(self, tokenizer: Any, prompts: Sequence[Sequence[int]], **how: Any) -> list[Generation]:
         """Answers to prompts, several at a time (see generate)."""
-        return generate.generate(self.model, tokenizer, prompts, host=self.host, **how)
+        return generate.generate(self.model, tokenizer, prompts, host=self.host, cache=self.cache, **how)
 
     def sampler(self, seed: int) -> Sampler:
         """Draws tokens by their probabilities."""

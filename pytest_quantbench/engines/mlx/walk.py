@@ -7,17 +7,19 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import numpy as np
-from mlx.utils import tree_map, tree_unflatten
+from mlx.utils import tree_flatten, tree_map, tree_unflatten
 
 from pytest_quantbench.engines.batches import Ids, Places
 from pytest_quantbench.engines.calls import Call, Later
+from pytest_quantbench.engines.held_caches import weights_of
 from pytest_quantbench.engines.layer_walk import LayerWalk
 from pytest_quantbench.engines.logits import Logits
+from pytest_quantbench.engines.mlx.aging_attention import Expected
 from pytest_quantbench.engines.mlx.experts import multiplies
 from pytest_quantbench.engines.mlx.filling import Filler, Outside, leaves
 from pytest_quantbench.engines.mlx.host_kernels import host_kernels, replaced
 from pytest_quantbench.engines.mlx.host_products import view
-from pytest_quantbench.engines.mlx.kv_cache import KeysValues, Positions, caches
+from pytest_quantbench.engines.mlx.kv_cache import Caches, Holding, Positions, caches, kinds
 from pytest_quantbench.engines.mlx.logits import logits_of
 from pytest_quantbench.engines.mlx.observer import Observer
 from pytest_quantbench.engines.mlx.skeleton import decoder_layers, shapes, skeleton
@@ -40,7 +42,7 @@ class Walk(LayerWalk[mx.array, nn.Module]):
         memory_bytes: int = MEMORY_BYTES,
         proof: Proof | None = None,
     ) -> None:
-        first = tracks[0].weights if isinstance(tracks[0], Rounded | Cached) else tracks[0]
+        first = weights_of(tracks[0])
         self._model = skeleton(first.config, first.names)
         path, self._slots = decoder_layers(self._model)
         proof = proof or prove(first.config, first.names, host, Walk)
@@ -49,12 +51,16 @@ class Walk(LayerWalk[mx.array, nn.Module]):
         self._prefixes = [f"{path}.{index}." for index in range(len(self._layers))]
         self._kernels = host_kernels() if host else []
         self._around = Outside(self._model, self._prefixes, self._slots, self._anatomy, self._filler)
-        self._caches: list[list[list[KeysValues] | None]] = []
+        self._caches: list[list[Caches | None]] = []
+        self._expected: Expected
 
     def _begun(self) -> None:
         positions = [Positions(places) for places in Places.of(self.batches)]
-        count = len(self._model.make_cache()) if hasattr(self._model, "make_cache") else len(self)
-        self._caches = [caches(self.batches, positions, count) for _ in self._weights]
+        asked = kinds(self._model, len(self))
+        most = len(self.batches) * len(self._layers) if self._anatomy.outputs else 1
+        self._expected = Expected(self.proof.architecture, most=most)
+        held = [None if each is None else Holding(each, self._expected) for each in self._held]
+        self._caches = [caches(self.batches, positions, asked, each) for each in held]
 
     def _refill_outside(self, tracks: Sequence[int]) -> None:
         self._around.fill(tracks)
@@ -100,8 +106,13 @@ class Walk(LayerWalk[mx.array, nn.Module]):
             layer.update(tree_map(lambda _: mx.zeros((0,)), layer.parameters()))
             mx.clear_cache()
 
+    def _carry(self, layer: nn.Module, index: int, track: int) -> None:
+        super()._carry(layer, index, track)
+        passed: Any = tree_flatten([results for batches in self._results for results in batches])
+        self._expected.keep(array for _, array in passed)
+
     def _called(self, layer: nn.Module, call: Call, state: mx.array, result: Callable[[Later], Any]) -> Any:
-        with replaced(self._kernels):
+        with replaced(self._kernels), self._expected.seen():
             found = call.made(layer, state, result)
             mx.eval(found)
         return found

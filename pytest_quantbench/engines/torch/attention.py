@@ -23,6 +23,8 @@ ATTENTION = "quantbench"
 BLOCK = 128  # queries of a group of heads that are taken together on a CPU
 QUERIES = 256  # taken together where the scores are spelled out: they stay in the cache
 _places: ContextVar[Places | None] = ContextVar("places", default=None)
+Other = Callable[..., torch.Tensor | None]  # an attention that may take the place of ours
+_other: ContextVar[Other | None] = ContextVar("other", default=None)
 
 
 @contextmanager
@@ -33,6 +35,16 @@ def placed(places: Places | None) -> Iterator[None]:
         yield
     finally:
         _places.reset(token)
+
+
+@contextmanager
+def attending(other: Other | None) -> Iterator[None]:
+    """Attention is asked of another function meanwhile, with the same arguments; where it gives None, ours computes."""
+    token = _other.set(other)
+    try:
+        yield
+    finally:
+        _other.reset(token)
 
 
 def _mask(
@@ -70,6 +82,10 @@ def _attention(
     `query` (rows, heads, queries, d), `key` and `value` (rows, key heads, keys, d) → (rows, queries, heads, d). A sink
     of each head, `s_aux` (heads,), is one more score that takes its share and has no value.
     """
+    other = _other.get()
+    found = None if other is None else other(module, query, key, value, attention_mask, scaling, softcap, s_aux, **rest)
+    if found is not None:
+        return found, None
     plain = softcap is None and s_aux is None
     causal = attention_mask is None and rest.get("is_causal") is not False and getattr(module, "is_causal", True)
     if plain and causal and rest.get("position_bias") is None and _is_long_on_cpu(query, key):

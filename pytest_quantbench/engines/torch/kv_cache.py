@@ -7,7 +7,7 @@ the rows that it goes on from, and are let go of when the last branch has seen t
 import inspect
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -67,6 +67,9 @@ class KeysValues(CacheLayerMixin):  # type: ignore[no-untyped-call]
         return -1
 
 
+Kind = TypeVar("Kind", bound=KeysValues)
+
+
 def argument(model: nn.Module) -> str | None:
     """By which name a model takes a cache; None: it takes none."""
     known = inspect.signature(model.forward).parameters
@@ -76,15 +79,20 @@ def argument(model: nn.Module) -> str | None:
 def caches(batches: Sequence[Batch], places: Sequence[Places], layers: int, device: torch.device) -> list[Cache | None]:
     """Per batch one with so many layers; None for batches that neither are a branch nor have one."""
     children = Counter(batch.parent for batch in batches)
-    made: list[list[KeysValues] | None] = []
+    needed = [batch.parent is not None or children[number] > 0 for number, batch in enumerate(batches)]
+    made = layers_of(batches, places, layers, device, KeysValues)
+    return [Cache(layers=list(each)) if need else None for each, need in zip(made, needed, strict=True)]
+
+
+def layers_of(
+    batches: Sequence[Batch], places: Sequence[Places], layers: int, device: torch.device, kind: type[Kind]
+) -> list[list[Kind]]:
+    """Per batch so many of this kind, which know those of the batch that theirs goes on from."""
+    children = Counter(batch.parent for batch in batches)
+    made: list[list[Kind]] = []
     for number, (batch, place) in enumerate(zip(batches, places, strict=True)):
         above = None if batch.parent is None else made[batch.parent]
-        if above is None and not children[number]:
-            made.append(None)
-            continue
         before = place.keys.shape[1] - batch.tokens.shape[1]
         rows = None if above is None else torch.tensor(batch.rows, device=device)
-        made.append(
-            [KeysValues(before, None if above is None else above[i], rows, children[number]) for i in range(layers)]
-        )
-    return [None if each is None else Cache(layers=list(each)) for each in made]
+        made.append([kind(before, None if above is None else above[i], rows, children[number]) for i in range(layers)])
+    return made

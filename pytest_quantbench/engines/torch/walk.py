@@ -12,18 +12,21 @@ from torch import nn
 
 from pytest_quantbench.engines.batches import Batch, Ids, Places
 from pytest_quantbench.engines.calls import Call, Later
+from pytest_quantbench.engines.held_caches import weights_of
 from pytest_quantbench.engines.layer_walk import LayerWalk
 from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.protocol import MEMORY_BYTES, Activations, Cached, InputSink, Rounded, Rows, Weights
 from pytest_quantbench.engines.torch import kv_cache
 from pytest_quantbench.engines.torch.arrays import to_numpy, to_torch
-from pytest_quantbench.engines.torch.attention import placed
+from pytest_quantbench.engines.torch.attention import attending, placed
 from pytest_quantbench.engines.torch.device import float32_sums, need, within
 from pytest_quantbench.engines.torch.filling import Filler
+from pytest_quantbench.engines.torch.held_keys import HeldBatch, held_batches
 from pytest_quantbench.engines.torch.logits import logits_of
 from pytest_quantbench.engines.torch.observer import Observer
 from pytest_quantbench.engines.torch.products import ExactHead, product
 from pytest_quantbench.engines.torch.skeleton import decoder_layers, skeleton
+from pytest_quantbench.engines.torch.staged_attention import attend
 from pytest_quantbench.engines.torch.stand_ins import Recorder, Stopped, standing_in
 from pytest_quantbench.engines.torch.walk_trial import prove
 from pytest_quantbench.engines.walk_proof import Proof
@@ -49,7 +52,7 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
         memory_bytes: int = MEMORY_BYTES,
         proof: Proof | None = None,
     ) -> None:
-        first = tracks[0].weights if isinstance(tracks[0], Rounded | Cached) else tracks[0]
+        first = weights_of(tracks[0])
         self._device, self._model = device, skeleton(first.config)
         self._prepare(self._model)
         path, layers = decoder_layers(self._model)
@@ -115,7 +118,11 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
 
     def _begun(self) -> None:
         self._places = Places.of(self.batches)
-        self._caches = [kv_cache.caches(self.batches, self._places, len(self), self._device) for _ in self._weights]
+        every = self.batches, self._places, len(self), self._device
+        self._caches = [
+            [*(kv_cache.caches(*every) if held is None else held_batches(held, *every, self._model))]
+            for held in self._held
+        ]
 
     def _refill_outside(self, tracks: Sequence[int]) -> None:
         self._filler.empty(self._around)
@@ -167,7 +174,11 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
 
     @torch.inference_mode()
     def _called(self, layer: nn.Module, call: Call, state: torch.Tensor, result: Callable[[Later], Any]) -> Any:
-        return call.made(layer, state, result)
+        batch = next((each for each in (*call.args, *call.kwargs.values()) if isinstance(each, HeldBatch)), None)
+        if batch is None:
+            return call.made(layer, state, result)
+        with batch.entered(), attending(partial(attend, batch)):
+            return call.made(layer, state, result)
 
     @torch.inference_mode()
     def _finished(self, state: torch.Tensor, track: int) -> torch.Tensor:

@@ -24,6 +24,7 @@ from pytest_quantbench.measures.accuracy.multiple_choice import by_task, is_righ
 from pytest_quantbench.measures.accuracy.question_sample import TaskPart, not_readable
 from pytest_quantbench.measures.accuracy.sandbox import run_all
 from pytest_quantbench.measures.samples import TaskSamples
+from pytest_quantbench.quantizers.kv import KVQuantizer
 
 NEW_TOKENS = 256  # lm-eval's own default
 PROGRAM_SECONDS, PROGRAM_BYTES = 5.0, 2**30  # what a program may take
@@ -55,10 +56,14 @@ class Writing:
         """Every answer's stop words and its most tokens."""
         return list(zip(self._stops, self._new_tokens, strict=True))
 
-    def answer(self, engine: Engine, artifact: Artifact, *, rounding: bool = False) -> dict[str, TaskSamples]:
-        """What a model writes and what is made of it, by task. `rounding`: with the other type of activations."""
+    def answer(
+        self, engine: Engine, artifact: Artifact, *, rounding: bool = False, cache: KVQuantizer | None = None
+    ) -> dict[str, TaskSamples]:
+        """What a model writes and what is made of it, by task. `rounding`: with the other type of activations; `cache`:
+        with keys and values held so.
+        """
         need(engine, "resident")
-        found = engine.load(artifact, "rounded answers" if rounding else "answers").generate(
+        found = engine.load(artifact, "rounded answers" if rounding else "answers", cache).generate(
             self._tokenizer,
             self.prompts,
             stops=self._stops,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.engines.protocol import Engine, Walk
     from pytest_quantbench.engines.walk_proof import Proof
     from pytest_quantbench.measures.accuracy.task_set import TaskSet
+    from pytest_quantbench.quantizers.kv import KVQuantizer
 
 
 class AccuracyShare(Share[AccuracySamples]):
@@ -59,11 +60,12 @@ class AccuracyShare(Share[AccuracySamples]):
         *,
         rounding: bool,
         before: AccuracySamples | None,
+        cache: KVQuantizer | None = None,
     ) -> AccuracySamples:
         """With the answers that are written, behind those of before."""
         from pytest_quantbench.measures.accuracy.score import written
 
-        whole = written(engine, self._asked, artifact, samples, rounding=rounding)
+        whole = written(engine, self._asked, artifact, samples, rounding=rounding, cache=cache)
         return whole if before is None or self._added_to is None else before.joined(self._added_to, whole)
 
 
@@ -86,6 +88,16 @@ class Accuracy(WalkMeasure[AccuracySamples]):
             return None
         asked = _asked(inputs, [inputs.tasks[names.index(name)]], items, start)
         return AccuracyShare(asked, self.version, added_to=name)
+
+    def is_same(self, samples: AccuracySamples, other: AccuracySamples) -> bool:
+        """Whether all log-likelihoods are, and all that was written, on the questions that both have."""
+        pairs = [(task, other.tasks[name]) for name, task in samples.tasks.items() if name in other.tasks]
+        return bool(pairs) and all(
+            mine == others
+            for one, two in pairs
+            for a, b in ((one.loglikelihoods, two.loglikelihoods), (one.texts, two.texts))
+            for mine, others in zip(a, b, strict=False)
+        )
 
 
 def _asked(inputs: Inputs, tasks: Sequence[str], limit: int, start: int = 0) -> TaskSet:

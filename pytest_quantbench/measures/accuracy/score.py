@@ -12,6 +12,7 @@ from pytest_quantbench.engines.protocol import Engine, Walk
 from pytest_quantbench.measures.accuracy.requests import answers
 from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.measures.samples import AccuracySamples
+from pytest_quantbench.quantizers.kv import KVQuantizer
 
 
 def chosen(asked: TaskSet, walk: Walk, *, track: int = 0, first: int = 0) -> AccuracySamples:
@@ -30,13 +31,19 @@ def chosen(asked: TaskSet, walk: Walk, *, track: int = 0, first: int = 0) -> Acc
 
 
 def written(
-    engine: Engine, asked: TaskSet, artifact: Artifact, samples: AccuracySamples, *, rounding: bool = False
+    engine: Engine,
+    asked: TaskSet,
+    artifact: Artifact,
+    samples: AccuracySamples,
+    *,
+    rounding: bool = False,
+    cache: KVQuantizer | None = None,
 ) -> AccuracySamples:
     """With what the artifact's model writes; its tasks in the order in which they were asked for. `rounding`: it writes
-    with activations in bfloat16.
+    with activations in bfloat16; `cache`: with keys and values held so.
     """
     began = time.perf_counter()
-    texts = asked.writing.answer(engine, artifact, rounding=rounding) if asked.writing.prompts else {}
+    texts = asked.writing.answer(engine, artifact, rounding=rounding, cache=cache) if asked.writing.prompts else {}
     found = {**samples.tasks, **texts}
     tasks = {name: found[name] for name in asked.available}
     return replace(samples, tasks=tasks, seconds=samples.seconds + time.perf_counter() - began)

@@ -77,7 +77,7 @@ class PerplexityShare(Share[PerplexitySamples]):
 class Perplexity(WalkMeasure[PerplexitySamples]):
     """T2. `scripts` has its texts, and with `contamination` what it refuses; both are imported when it reads."""
 
-    name, label, version = "perplexity", "T2", 3
+    name, label, version = "perplexity", "T2", 4
     samples = PerplexitySamples
     paired = True
 
@@ -94,6 +94,11 @@ class Perplexity(WalkMeasure[PerplexitySamples]):
         there = before.part(of)
         script = scripts.rest(inputs, items, len(there.nll_nats), of)
         return PerplexityShare(script, self.version, of) if script.wanted > there.text_tokens else None
+
+    def is_same(self, samples: PerplexitySamples, other: PerplexitySamples) -> bool:
+        """Whether all losses are, on the tokens that both have."""
+        common = min(len(samples.nll_nats), len(other.nll_nats))
+        return common > 0 and bool((samples.nll_nats[:common] == other.nll_nats[:common]).all())
 
     def refuse(self, inputs: Inputs, *, calibrated: bool) -> None:
         """Raise CorpusError for a recipe that was fitted to the text."""

@@ -172,6 +172,18 @@ class Script:
         """The places in the text of all tokens that are scored, in the order of their losses."""
         return np.concatenate([np.arange(window.first, window.end) for window in self.whole])
 
+    @property
+    def open_depths(self) -> NDArray[np.int32]:
+        """(tokens,) of the tokens that are scored now: how many stand in front of each in its window, what every window
+        begins with counted in.
+        """
+        begun = [window.first + (self.again if place == 0 else 0) for place, window in enumerate(self.open)]
+        own = [
+            np.arange(first, window.end) - window.begin + len(self.tokens.front)
+            for first, window in zip(begun, self.open, strict=True)
+        ]
+        return np.concatenate([np.zeros(0, np.int64), *own]).astype(np.int32)
+
     @cached_property
     def scored_bytes(self) -> int:
         """The UTF-8 length of the text of all tokens that are scored, those before included."""

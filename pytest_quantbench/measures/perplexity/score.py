@@ -36,6 +36,8 @@ def score(
         distributions=None if reference else joined([part.kept for part in parts if part.kept]),
         fidelity=joined([part.fidelity for part in parts if part.fidelity]) if reference else None,
         drawn=script.drawn,
+        depths=script.open_depths,
+        cache_shapes=walk.cache_shapes(track),
         beside=dict(_beside(script, walk, track, first + len(script.open), reference)),
         text_tokens=script.wanted,
         available_tokens=len(tokens.ids),

@@ -1,56 +1,48 @@
 """The affine cache of mlx-lm: each token's keys and values on grids of 64 channels (`mlx.core.quantize`).
 
-Every group of channels of a token has a scale and a bias in 16 bits. Costs one pass over what is stored. With
-`rotated`, keys and queries are rotated by a Hadamard matrix first, as QuaRot does (Ashkboos et al. 2024, section 4).
+Every group of channels of a token has a scale and a bias in 16 bits, here bfloat16, the type that models come in. Costs
+one pass over what is stored. With `rotated`, keys and queries are rotated by a Hadamard matrix first, as QuaRot does
+(Ashkboos et al. 2024, section 4), and values are not: that spreads the few large channels that keys have over all.
+
+Where this differs: mlx-lm refuses heads that its group does not divide. Here they get the largest group that does.
 """
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import ml_dtypes
-import numpy as np
+from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.quantizers.kv.grid import Grid, divisor
+from pytest_quantbench.quantizers.kv.protocol import CacheForm, KVQuantizer, Stage
+from pytest_quantbench.quantizers.numerics import hadamard
 
-from pytest_quantbench.quantizers.kv.protocol import CacheForm, Floats, KVQuantizer, Stage
-from pytest_quantbench.quantizers.numerics import affine_rounding
-
-GROUP = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AffineRounding:
-    """Groups of `group` channels of one token on MLX's affine grid."""
-
-    bits: int
-    group: int
-    token_group: int = 1
-
-    def rounded(self, numbers: Floats, queries: Floats | None = None) -> Floats:
-        """(heads, tokens, channels) float32 → the same on the grid; scales and biases are bfloat16."""
-        flat = numbers.reshape(-1, numbers.shape[-1])
-        codes, scales, biases = affine_rounding.rounded(flat, self.group, self.bits)
-        scales, biases = (each.astype(ml_dtypes.bfloat16).astype(np.float32) for each in (scales, biases))
-        grouped = codes.reshape(*scales.shape, self.group) * scales[..., None] + biases[..., None]
-        return grouped.reshape(numbers.shape).astype(np.float32)
-
-    def stored_bits(self, tokens: int, channels: int) -> float:
-        """Codes, and 32 bits for each group."""
-        return tokens * channels * (self.bits + 32 / self.group)
+BITS = (2, 3, 4, 5, 6, 8)  # what `mlx.core.quantize` has
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Affine(KVQuantizer):
-    """See the module."""
+    """See the module. `bits` are those of keys and values alike where they are not given for each."""
 
     name: ClassVar[str] = "affine"
     version: ClassVar[int] = 1
-    key_bits: int = 8
-    value_bits: int = 8
+    bits: int = 8
+    key_bits: int | None = None
+    value_bits: int | None = None
+    group: int = 64
     rotated: bool = False
 
+    def __post_init__(self) -> None:
+        """Raise QuantbenchError for widths that MLX does not have."""
+        for bits in (self.bits, self.key_bits or self.bits, self.value_bits or self.bits):
+            if bits not in BITS:
+                raise QuantbenchError(f"{self.name} cannot have {bits} bits; MLX's affine grids have one of {BITS}.")
+
     def form(self, channels: int) -> CacheForm:
-        """Groups of 64 channels, or of all where a head has fewer."""
-        group = min(GROUP, channels)
+        """Groups of 64 channels, or of the largest number below that divides a head."""
+        if self.rotated and hadamard.blocks(channels)[0] == channels:
+            raise QuantbenchError(f"Heads of {channels} channels cannot be rotated: no Hadamard matrix divides them.")
+        group = divisor(channels, self.group)
         keys, values = (
-            Stage(rounding=AffineRounding(bits=bits, group=group)) for bits in (self.key_bits, self.value_bits)
+            (Stage(rounding=Grid(bits=bits or self.bits, group=group, kind="mlx")),)
+            for bits in (self.key_bits, self.value_bits)
         )
-        return CacheForm(keys=(keys,), values=(values,), rotates=self.rotated)
+        return CacheForm(keys=keys, values=values, rotates=self.rotated)

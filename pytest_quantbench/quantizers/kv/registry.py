@@ -1,41 +1,46 @@
-"""How a method for the key-value cache is found by its name, and made with a recipe's parameters."""
+"""How a method for the key-value cache is found by its name, and made with a recipe's parameters.
+
+Methods are found through the entry-point group `pytest_quantbench.kv_quantizers`, or named `package.module:Class`.
+"""
 
 from __future__ import annotations
 
-import importlib
 from functools import cache
-from importlib.metadata import entry_points
-from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from pytest_quantbench.errors import QuantbenchError, unknown
+from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.quantizers.family import Family, field_names
 
 if TYPE_CHECKING:
     from pytest_quantbench.catalog.recipes import Part
     from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 
 GROUP = "pytest_quantbench.kv_quantizers"
+FAMILY = Family(
+    group=GROUP, kind="KV-cache quantizer", required=("name", "version", "form"), page="docs/add-a-kv-quantizer.md"
+)
 
 
 def names() -> list[str]:
     """Every registered method's name, sorted. Imports none of them."""
-    return sorted({point.name for point in entry_points(group=GROUP)})
+    return FAMILY.names()
 
 
 @cache
 def get(name: str) -> type[KVQuantizer]:
-    """The class of a method by registered name or `package.module:Class`. Raises UnknownNameError."""
-    points = {point.name: point.value for point in entry_points(group=GROUP)}
-    if name not in points and ":" not in name:
-        raise unknown("KV-cache quantizer", name, list(points), "Or name your own as package.module:Class.")
-    module, _, attribute = points.get(name, name).partition(":")
-    found: type[KVQuantizer] = attrgetter(attribute)(importlib.import_module(module))
-    return found
+    """The class of a method by registered name or `package.module:Class`.
+
+    Raises UnknownNameError for a name nobody registered, QuantbenchError where it cannot be imported or is none.
+    """
+    return cast("type[KVQuantizer]", FAMILY.get(name))
 
 
 def make(part: Part) -> KVQuantizer:
     """The method of a recipe's part. Raises QuantbenchError for parameters that it does not have, or refuses."""
-    try:
-        return get(part.quantizer)(**part.parameters)
-    except (TypeError, ValueError) as error:
-        raise QuantbenchError(f"{part.quantizer} cannot be made with {dict(part.parameters)}: {error}.") from error
+    found = get(part.quantizer)
+    if "bits" in part.parameters and "bits" not in field_names(found):
+        raise QuantbenchError(
+            f"{part.quantizer} does not have one width, so it cannot have {part.parameters['bits']} bits. "
+            f"Choose kv-{part.quantizer}, which has its defaults."
+        )
+    return cast("KVQuantizer", FAMILY.make(part.quantizer, part.parameters, found))

@@ -57,7 +57,8 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet, quality: Quality) -> dict[st
 
 
 def _tells_both(record: Record, quality: Quality) -> bool:
-    return record.level != "bf16" and record.compression is not None and fronts.loss_of(record, quality) is not None
+    is_compressed = record.level != "bf16" and record.kind == "weights"
+    return is_compressed and record.compression is not None and fronts.loss_of(record, quality) is not None
 
 
 def _point(record: Record, quality: Quality, several: bool) -> Point:

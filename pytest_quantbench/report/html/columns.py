@@ -6,7 +6,7 @@ Computes nothing: every figure is in the record.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE, recipe
+from pytest_quantbench.catalog.recipes import LEVEL_NAMES, REFERENCE, recipe
 from pytest_quantbench.errors import UnknownNameError
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
@@ -162,7 +162,7 @@ def _model(record: Record) -> Figure:
 
 def _level(record: Record) -> Figure:
     """The level with the method, the widest first; cells of one level by their recipes."""
-    place = list(LEVELS).index(record.level) if record.level in LEVELS else len(LEVELS)
+    place = LEVEL_NAMES.index(record.level) if record.level in LEVEL_NAMES else len(LEVEL_NAMES)
     return Figure(text=record.level, interval=method(record), key=f"{place} {record.recipe}")
 
 

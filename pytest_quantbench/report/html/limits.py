@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.state import shown_metrics
 from pytest_quantbench.report.html.typeset import asked
 from pytest_quantbench.report.tables import MISSING
 
@@ -14,8 +14,8 @@ NAMES: Mapping[str, str] = {
     "perplexity_delta": "Δ perplexity",
     "accuracy_drop_points": "accuracy drop",
     "throughput_ratio": "speed-up",
+    "depth_perplexity_delta": "Δ perplexity by depth",
 }
-TITLES = tuple(NAMES[metric] for metric in METRICS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +26,17 @@ class Limits:
     asked: Sequence[str]
 
 
+def titles(records: Sequence[Record]) -> list[str]:
+    """What the columns are called."""
+    return [NAMES[metric] for metric in shown_metrics(records)]
+
+
 def limits(records: Sequence[Record]) -> list[Limits]:
     """A line for each level that has cells beside the references."""
     compared = [record for record in records if record.recipe != REFERENCE.id]
+    metrics = shown_metrics(records)
     return [
-        Limits(level=level, asked=[_asked(metric, [r for r in compared if r.level == level]) for metric in METRICS])
+        Limits(level=level, asked=[_asked(metric, [r for r in compared if r.level == level]) for metric in metrics])
         for level in dict.fromkeys(record.level for record in compared)
     ]
 

@@ -60,7 +60,7 @@ def page(cells: Sequence[Charted], commands: Sequence[str]) -> str:
         columns=titles,
         states={name: (told, sum(name in row.states for row in shown)) for name, told in STATES.items()},
         limits=limits.limits(records),
-        limit_titles=limits.TITLES,
+        limit_titles=limits.titles(records),
         smallest=overview.smallest(cells),
         meanings=names.MEANINGS,
         marks=MARKS,

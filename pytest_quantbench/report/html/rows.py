@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.criteria import asked_of
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.state import outcome_of
 from pytest_quantbench.report.answers import CellAnswer, answer
@@ -14,7 +14,7 @@ from pytest_quantbench.report.html.how_sure import Certainty, Family, certaintie
 STATES = {
     "undecided": "one is undecided",
     "fail": "one is missed",
-    "partial": f"fewer than {len(METRICS)} judged",
+    "partial": "not all that are asked are judged",
     "taken-back": "one falls to Holm's correction",
 }
 
@@ -68,13 +68,13 @@ def _criteria(record: Record) -> set[str]:
 
 def _judged_on(record: Record) -> str:
     """`2 of 4 criteria`; empty where all or none were judged."""
-    found = len(_criteria(record))
-    return "" if found in (0, len(METRICS)) else f"{found} of {len(METRICS)} criteria"
+    found, asked = len(_criteria(record)), len(asked_of(record.kind))
+    return "" if found in (0, asked) else f"{found} of {asked} criteria"
 
 
 def _is(state: str, record: Record, sure: Sequence[Certainty]) -> bool:
     if state == "taken-back":
         return any(each.taken_back for each in sure)
     if state == "partial":
-        return len(_criteria(record)) < len(METRICS)
+        return len(_criteria(record)) < len(asked_of(record.kind))
     return any(verdict.outcome == state for verdict in record.verdicts)

@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from pytest_quantbench.catalog.criteria import METRICS, SUITE_CRITERIA
-from pytest_quantbench.catalog.recipes import LEVELS, REFERENCE
+from pytest_quantbench.catalog.criteria import SUITE_CRITERIA
+from pytest_quantbench.catalog.recipes import LEVEL_NAMES, REFERENCE
 from pytest_quantbench.judge.verdict import Outcome
 from pytest_quantbench.record.schema import Record
+from pytest_quantbench.record.state import shown_metrics
 from pytest_quantbench.record.suite import SuiteVerdict, judge_suite, outcomes_by_metric
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown.escaped import text
@@ -13,7 +14,6 @@ from pytest_quantbench.report.markdown.figures import TIED
 from pytest_quantbench.report.phrases import NAMES
 from pytest_quantbench.report.tables import MARKS, MISSING
 
-COLUMNS = ("Recipe", "Models", *(NAMES[metric].capitalize() for metric in METRICS), "All of these", "Asked", "Verdict")
 LEGEND = (
     "Of how many models. *All of these*: whether a model meets every criterion that was judged of it; one of which any "
     "is undecided or was not measured is open. *Asked*: how many must meet them all."
@@ -24,14 +24,18 @@ def section(records: Sequence[Record]) -> list[str]:
     """A row for each recipe of which anything was judged; nothing without one. Candidates are files of one model."""
     of_recipes = [record for record in records if record.candidate is None and record.recipe != REFERENCE.id]
     judged = {r.recipe: r.level for r in of_recipes if any(verdict.limit is not None for verdict in r.verdicts)}
-    recipes = [recipe for level in LEVELS for recipe in sorted(judged) if judged[recipe] == level]
+    recipes = [recipe for level in LEVEL_NAMES for recipe in sorted(judged) if judged[recipe] == level]
     if not recipes:
         return []
-    rows = [_row(judge_suite(recipe, of_recipes), outcomes_by_metric(recipe, of_recipes)) for recipe in recipes]
-    return ["## Criteria met", "", LEGEND, "", *markdown_table.table(COLUMNS, rows), ""]
+    metrics = shown_metrics(of_recipes)
+    names = ["Recipe", "Models", *(NAMES[each].capitalize() for each in metrics), "All of these", "Asked", "Verdict"]
+    rows = [
+        _row(judge_suite(recipe, of_recipes), outcomes_by_metric(recipe, of_recipes), metrics) for recipe in recipes
+    ]
+    return ["## Criteria met", "", LEGEND, "", *markdown_table.table(names, rows), ""]
 
 
-def _row(suite: SuiteVerdict, outcomes: Mapping[str, Mapping[Outcome, int]]) -> list[str]:
+def _row(suite: SuiteVerdict, outcomes: Mapping[str, Mapping[Outcome, int]], metrics: Sequence[str]) -> list[str]:
     open_ = suite.undecided + suite.anomalous + suite.incomplete
     needed, of = SUITE_CRITERIA.get(suite.level, (0, 0))
     alike: dict[Outcome, int] = {"pass": suite.met, "fail": suite.failed, "undecided": open_}
@@ -39,7 +43,7 @@ def _row(suite: SuiteVerdict, outcomes: Mapping[str, Mapping[Outcome, int]]) -> 
     cells = [
         text(suite.recipe),
         f"{suite.models:,}",
-        *(_counts(outcomes[metric]) for metric in METRICS),
+        *(_counts(outcomes[metric]) for metric in metrics),
         _counts(alike),
     ]
     return [*cells, f"{needed} of {of}".replace(" ", TIED) if needed else MISSING, judged.replace(" ", TIED)]

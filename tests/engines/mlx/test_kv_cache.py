@@ -4,7 +4,7 @@ import mlx.core as mx
 import numpy as np
 
 from pytest_quantbench.engines.batches import Batch, Places
-from pytest_quantbench.engines.mlx.kv_cache import Positions, caches
+from pytest_quantbench.engines.mlx.kv_cache import Positions, caches, kinds
 
 FAMILY = [
     Batch(tokens=np.zeros((2, 3), np.int32), lengths=(3, 2)),
@@ -23,11 +23,11 @@ def random(rows, length, seed):
 
 
 def test_who_neither_is_a_branch_nor_has_one_needs_no_cache():
-    assert [None if held is None else len(held) for held in caches(FAMILY, positions(), 3)] == [3, 3, 3, None]
+    assert [None if held is None else len(held) for held in caches(FAMILY, positions(), [True] * 3)] == [3, 3, 3, None]
 
 
 def test_a_branch_sees_the_keys_of_its_rows_and_then_they_are_let_go():
-    (root,), (first,), (second,), _ = caches(FAMILY, positions(), 1)
+    (root,), (first,), (second,), _ = caches(FAMILY, positions(), [True])
     keys, values = random(2, 3, 0), random(2, 3, 1)
     own, _ = root.update_and_fetch(keys, values)
     assert mx.array_equal(own, keys)
@@ -41,7 +41,7 @@ def test_a_branch_sees_the_keys_of_its_rows_and_then_they_are_let_go():
 
 
 def test_rows_of_unlike_lengths_go_on_at_positions_of_their_own():
-    (_,), (first,), _, _ = caches(FAMILY, positions(), 1)
+    (_,), (first,), _, _ = caches(FAMILY, positions(), [True])
     assert first.offset.tolist() == [2, 3, 2]
     mask = first.make_mask(2)
     assert mask.shape == (3, 1, 2, 5)
@@ -50,5 +50,20 @@ def test_rows_of_unlike_lengths_go_on_at_positions_of_their_own():
 
 def test_all_layers_and_recipes_share_a_mask():
     shared = positions()
-    one, other = caches(FAMILY, shared, 2), caches(FAMILY, shared, 2)
+    one, other = caches(FAMILY, shared, [True] * 2), caches(FAMILY, shared, [True] * 2)
     assert one[1][0].make_mask(2) is one[1][1].make_mask(2) is other[1][0].make_mask(2)
+
+
+def test_of_a_layer_that_holds_something_else_there_is_none():
+    (root,), _, _, alone = [held and list(held) for held in caches(FAMILY, positions(), [[False, True]])]
+    assert alone is None
+    assert root[0] is None
+    assert root[1].branches == 2
+
+
+def test_a_model_says_which_of_its_caches_take_keys_and_values():
+    from unusual_models import unusual
+
+    assert kinds(unusual("apertus")[1].model, 4) == [True] * 4
+    assert kinds(unusual("lfm2")[1].model, 4) == [False, True, False, True]
+    assert len(kinds(unusual("nanbeige")[1].model, 4)) == 8

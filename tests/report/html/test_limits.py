@@ -6,8 +6,8 @@ import generated_suite
 import pytest
 from builders import make_record, make_verdict
 
-from pytest_quantbench.catalog.criteria import CRITERIA, METRICS
-from pytest_quantbench.report.html.limits import TITLES, limits
+from pytest_quantbench.catalog.criteria import CRITERIA, asked_of
+from pytest_quantbench.report.html.limits import limits, titles
 from pytest_quantbench.report.html.typeset import asked
 
 
@@ -21,10 +21,10 @@ def test_each_level_asks_what_the_catalogue_does(records):
     assert list(found) == ["int8", "int4", "int2"]
     assert set(found["int8"]) == {"no limit"}
     for level in ("int4", "int2"):
-        for metric, told in zip(METRICS, found[level], strict=True):
+        for metric, told in zip(asked_of("weights"), found[level], strict=True):
             limit = CRITERIA[level][metric]
             assert told == ("no limit" if limit is None else asked(metric, limit))
-    assert len(TITLES) == len(METRICS)
+    assert len(titles(records)) == 4
 
 
 def test_several_limits_are_all_told_and_what_was_not_measured_is_missing(records):

@@ -1,0 +1,27 @@
+"""What keeps T2's losses of a cell from being judged: a text that the model cannot read, another cell's very losses."""
+
+from pytest_quantbench.bench.calibration_check import warn_of_foreign_text
+from pytest_quantbench.bench.schedule import Schedule
+from pytest_quantbench.bench.target import PLAIN, Target
+from pytest_quantbench.judge import rules
+from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
+
+
+def refuse_text(target: Target, schedule: Schedule, of: str | None) -> None:
+    """Raise CorpusError for a text that the model cannot read; one of another kind to calibrate on is warned of. `of`:
+    the text, where it is not the first.
+    """
+    reference = schedule.samples.need(target.reference, PERPLEXITY)
+    PERPLEXITY.refuse_reference(schedule.inputs, reference.part(of))
+    warn_of_foreign_text(target, schedule)
+
+
+def refuse_identical(target: Target, schedule: Schedule) -> None:
+    """Raise ComparisonError if another width's T2 gave the very losses of this cell: weights were mixed up. A candidate
+    may have another's decoded weights.
+    """
+    found = schedule.samples.of(PERPLEXITY)
+    for other, losses in found.items():
+        if other.variant == PLAIN and other.recipe.bits != target.recipe.bits:
+            candidate = target.recipe.candidate is not None or other.recipe.candidate is not None
+            rules.refuse_identical(target.id, found[target], other.id, losses, may_share_weights=candidate)

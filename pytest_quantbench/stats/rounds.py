@@ -1,0 +1,82 @@
+"""Rounds of timed runs: each gives a figure, and neighbours are alike, as far as what disturbed them lasts.
+
+Other programs come and go over seconds and minutes, so that two rounds in a row say less than two independent ones. Two
+errors are made of the same figures, and the wider one holds:
+
+- by neighbours: the mean of n figures whose neighbours have the correlation ρ is known as well as that of
+  n (1 − ρ) / (1 + ρ) independent ones (Bartlett 1946, for dependence that fades geometrically). ρ is estimated from the
+  figures, by which it comes out too low by about (1 + 3 ρ) / n (Kendall 1954): that is added, and below 0 counts as 0;
+- by stretches: the means of five stretches in a row, as if these were independent (batch means; Schmeiser 1982). It
+  sees what lasts longer than neighbours show, and has four degrees of freedom.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_quantbench.stats.estimates import ALPHA, NO_SPREAD, Student, student_quantile
+
+MOST_CORRELATION = 0.9  # of neighbours: beyond it, no number of rounds that anybody takes says anything
+STRETCHES = 5
+FEWEST_TO_CUT = 10  # rounds, below which stretches of them are not looked at
+Series = NDArray[np.float64]
+
+
+def correlation(series: Series) -> float:
+    """Of neighbours in an (n,) series in the order of time, from 0 to 0.9."""
+    centred, count = series - series.mean(), len(series)
+    spread = float(centred @ centred)
+    if count < 3 or spread == 0:
+        return 0.0
+    found = float(centred[1:] @ centred[:-1]) / spread
+    return min(max(0.0, found + (1 + 3 * found) / count), MOST_CORRELATION)
+
+
+def mean_of_rounds(values: Sequence[float] | NDArray[np.floating]) -> Student | None:
+    """The mean of (n,) figures in the order of time, with the error that holds for neighbours that are alike. None with
+    fewer than two figures, or without any spread.
+    """
+    series = np.array(values, np.float64)
+    if len(series) < 2 or float(series.std()) <= NO_SPREAD * max(1.0, float(np.abs(series).max())):
+        return None
+    return wider(_by_neighbours(series), _by_stretches(series))
+
+
+def wider(*found: Student | None) -> Student | None:
+    """That of several errors of one figure whose interval is the widest; None where there is none."""
+    return max((each for each in found if each is not None), key=_half, default=None)
+
+
+def widening(values: Sequence[float] | NDArray[np.floating]) -> float:
+    """Half of the interval of a mean of rounds over the standard error of as many independent figures, by Student's t
+    where all of them are the same.
+    """
+    series, found = np.array(values, np.float64), mean_of_rounds(values)
+    if found is None:
+        return student_quantile(ALPHA, max(len(series) - 1, 1))
+    return _half(found) / (float(series.std(ddof=1)) / math.sqrt(len(series)))
+
+
+def _half(found: Student) -> float:
+    return student_quantile(ALPHA, found.degrees) * found.standard_error
+
+
+def _by_neighbours(series: Series) -> Student:
+    """The spread of few figures about their own mean is too small by the share (n − inflation) / (n − 1): it is divided
+    by it.
+    """
+    alike, count = correlation(series), len(series)
+    inflation = (1 + alike) / (1 - alike)
+    seen = min(max(count - inflation, 1.0) / (count - 1), 1.0)
+    error = float(series.std(ddof=1)) * math.sqrt(inflation / count / seen)
+    return Student(value=float(series.mean()), standard_error=error, degrees=max(1.0, count / inflation - 1))
+
+
+def _by_stretches(series: Series) -> Student | None:
+    if len(series) < FEWEST_TO_CUT:
+        return None
+    means = np.array([stretch.mean() for stretch in np.array_split(series, STRETCHES)])
+    error = float(means.std(ddof=1)) / math.sqrt(STRETCHES)
+    return Student(value=float(series.mean()), standard_error=error, degrees=STRETCHES - 1)

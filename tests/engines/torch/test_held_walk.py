@@ -1,0 +1,224 @@
+"""A walk whose cache is held in few bits, against decoding token by token with a cache that is rounded slowly."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from slow_cache import LOOKING, slow_losses
+from torch_models import opened
+from transformers_models import DEEPSEEK, SMALL, save
+
+from pytest_quantbench.catalog.recipes import CACHES
+from pytest_quantbench.engines.batches import Batch
+from pytest_quantbench.engines.torch.walk import Walk
+from pytest_quantbench.engines.weights import Cached
+from pytest_quantbench.errors import ModelError
+from pytest_quantbench.quantizers import kv
+from pytest_quantbench.quantizers.kv.protocol import FULL, CacheForm, Stage
+
+pytestmark = pytest.mark.model
+CPU = torch.device("cpu")
+ALL = SMALL | {
+    "mistral-window": ("mistral", SMALL["llama-defaults"][1] | {"sliding_window": 6}),
+    "deepseek": DEEPSEEK,
+}
+
+
+class Weights:
+    """A saved model as a walk reads it."""
+
+    def __init__(self, found):
+        self.found, self.config, self.names = found, found.config, found.names
+
+    def dense(self, name):
+        return self.found.tensor(name)
+
+    def inputs(self, name):
+        return None
+
+
+class Method:
+    """A method that holds heads of any size in one form."""
+
+    name, version = "tried", 1
+
+    def __init__(self, form):
+        self._form = form
+
+    def form(self, channels):
+        return self._form
+
+
+class Steps:
+    """Numbers in whole steps from the mean of each channel over so many tokens (1: from zero). No scale is rounded, so
+    that a last bit in a key seldom becomes a step.
+    """
+
+    looks = False
+
+    def __init__(self, step, token_group=1):
+        self.step, self.token_group = np.float32(step), token_group
+
+    def rounded(self, numbers, queries=None, keys=None):
+        found = np.empty_like(numbers)
+        for first in range(0, numbers.shape[1], self.token_group):
+            part = slice(first, first + self.token_group)
+            mean = numbers[:, part].mean(1, keepdims=True) if self.token_group > 1 else np.float32(0)
+            found[:, part] = mean + np.rint((numbers[:, part] - mean) / self.step) * self.step
+        return found
+
+    def stored_bits(self, tokens, channels):
+        return 16.0 * tokens * channels
+
+
+class Leaning(Steps):
+    """Steps that are finer by how much queries and keys of the tokens lean to one side: it looks at both."""
+
+    looks = True
+
+    def rounded(self, numbers, queries=None, keys=None):
+        of_head = queries.reshape(len(keys), -1, *queries.shape[1:]).mean(1)  # (heads, tokens, channels)
+        return super().rounded(numbers) + np.float32(0.1) * np.tanh(of_head + keys).mean(2, keepdims=True)
+
+
+def steps(step, token_group=1, **how):
+    return Stage(rounding=Steps(step, token_group), **how)
+
+
+LEANING = Stage(rounding=Leaning(0.5), age=2, chunk=3)
+FORMS = {
+    "at once": CacheForm(keys=(steps(0.5),), values=(steps(1.0),)),
+    "rotated, behind sinks": CacheForm(keys=(steps(0.5),), values=(steps(1.0),), rotates=True, sinks=2),
+    "by age": CacheForm(keys=(FULL, steps(0.3, age=2), steps(0.8, age=9)), values=(steps(0.3), steps(1.0, age=5))),
+    "by chunk": CacheForm(keys=(steps(0.5, 4, age=3, chunk=8),), values=(steps(1.0, age=6),), sinks=1),
+}
+
+
+LOOKS = Method(CacheForm(keys=(LEANING,), values=(LEANING, steps(1.0, age=7)), rotates=True))
+
+
+def walked(directory, method, batches):
+    walk = Walk(Cached(Weights(opened(directory)), method), device=CPU)
+    walk.run(batches, "")
+    return walk
+
+
+def losses(logits, tokens):
+    """(length, vocabulary) and (length,) → (length − 1,)."""
+    chosen = torch.as_tensor(logits).double().log_softmax(-1)[:-1]
+    return -chosen[torch.arange(len(tokens) - 1), torch.as_tensor(tokens[1:])].numpy()
+
+
+def plain(directory, attention="eager"):
+    return transformers.AutoModelForCausalLM.from_pretrained(directory, attn_implementation=attention).eval()
+
+
+QUICK = ("llama-llama3", "gemma2", "mistral-window")
+
+
+@pytest.mark.parametrize("architecture", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in ALL])
+@pytest.mark.parametrize("form", FORMS)
+def test_losses_are_those_of_decoding_token_by_token(form, architecture, tmp_path):
+    save(tmp_path, ALL[architecture], [[1]])
+    tokens = np.random.default_rng(0).integers(3, 320, 40)
+    method = Method(FORMS[form])
+    found = walked(tmp_path, method, [tokens[None]]).head(0, slice(None))[0]
+    assert np.abs(losses(found, tokens) - slow_losses(plain(tmp_path), method, tokens)).max() < 1e-5
+
+
+@pytest.mark.parametrize("architecture", ["llama-llama3", pytest.param("gemma2", marks=pytest.mark.slow)])
+def test_a_rounding_may_look_at_the_queries_of_its_tokens(architecture, tmp_path):
+    save(tmp_path, ALL[architecture], [[1]])
+    tokens = np.random.default_rng(0).integers(3, 320, 40)
+    found = walked(tmp_path, LOOKS, [tokens[None]]).head(0, slice(None))[0]
+    assert np.abs(losses(found, tokens) - slow_losses(plain(tmp_path, LOOKING), LOOKS, tokens)).max() < 1e-5
+
+
+@pytest.mark.parametrize("architecture", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in ALL])
+@pytest.mark.parametrize("recipe", CACHES)
+def test_every_recipe_is_walked_as_it_is_decoded(recipe, architecture, tmp_path):
+    """Scales and zeros have 16 bits, and where float32 and float64 differ in a last bit one of them may be another:
+    then that token's losses differ by more, and most do not.
+    """
+    save(tmp_path, ALL[architecture], [[1]])
+    method = kv.make(CACHES[recipe])
+    tokens = np.random.default_rng(0).integers(3, 320, 40)
+    found = walked(tmp_path, method, [tokens[None]]).head(0, slice(None))[0]
+    differences = np.abs(losses(found, tokens) - slow_losses(plain(tmp_path), method, tokens))
+    assert np.median(differences) < 1e-5
+    assert differences.max() < 0.02
+
+
+def family():
+    """A preamble, contexts of unlike lengths that go on from it, choices that go on from those; and rows alone."""
+    rng = np.random.default_rng(1)
+
+    def drawn(rows, length):
+        return rng.integers(3, 320, (rows, length))
+
+    return [
+        Batch(tokens=drawn(2, 11), lengths=(11, 9)),
+        Batch(tokens=drawn(3, 6), lengths=(6, 3, 5), parent=0, rows=(1, 0, 1)),
+        Batch(tokens=drawn(4, 4), lengths=(1, 4, 2, 4), parent=1, rows=(0, 1, 2, 2)),
+        Batch(tokens=drawn(3, 20), lengths=(20, 7, 13)),
+        Batch(tokens=drawn(1, 5)),
+    ]
+
+
+def alone(batches, number, row):
+    """The whole text that ends with a row, and how many of its tokens are the row's own."""
+    batch = batches[number]
+    own = batch.tokens[row, : batch.lengths[row]] if batch.lengths else batch.tokens[row]
+    before = [] if batch.parent is None else alone(batches, batch.parent, batch.rows[row])[0]
+    return np.array([*before, *own]), len(own)
+
+
+@pytest.mark.parametrize("architecture", ["llama-llama3", pytest.param("mistral-window", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("form", [*FORMS, "looks"])
+def test_branches_and_padded_rows_see_what_the_same_text_sees_alone(form, architecture, tmp_path):
+    save(tmp_path, ALL[architecture], [[1]])
+    batches = family()
+    wholes = [
+        (number, row, *alone(batches, number, row)) for number, b in enumerate(batches) for row in range(len(b.tokens))
+    ]
+    method = Method(FORMS[form]) if form in FORMS else LOOKS
+    together = walked(tmp_path, method, batches)
+    apart = walked(tmp_path, method, [text[None] for _, _, text, _ in wholes])
+    for place, (number, row, text, own) in enumerate(wholes):
+        found = together.head(number, slice(0, own))[row]
+        assert np.abs(found - apart.head(place, slice(len(text) - own, len(text)))[0]).max() < 1e-4
+
+
+def test_other_tracks_are_what_they_are_without_it(tmp_path):
+    save(tmp_path, ALL["llama-llama3"], [[1]])
+    batches = family()
+    weights = Weights(opened(tmp_path))
+    before = Walk(weights, device=CPU)
+    beside = Walk(
+        Cached(weights, Method(FORMS["by age"])), weights, Cached(weights, kv.make(CACHES["kv8"])), device=CPU
+    )
+    for walk in (before, beside):
+        walk.run(batches, "")
+    for number in range(len(batches)):
+        expected = before.head(number, slice(None))
+        assert np.array_equal(beside.head(number, slice(None), 1), expected)
+        assert not np.array_equal(beside.head(number, slice(None), 0), expected)
+    assert beside.weights_sha256(0) == beside.weights_sha256(1)
+
+
+def test_a_model_that_attends_by_code_of_its_own_takes_methods_of_one_form_only(tmp_path):
+    save(tmp_path, ("bloom", {"hidden_size": 64, "n_layer": 2, "n_head": 4, "vocab_size": 320}), [[1]])
+    tokens = np.random.default_rng(0).integers(3, 320, 20)
+    method = Method(FORMS["at once"])
+    found = walked(tmp_path, method, [tokens[None]]).head(0, slice(None))[0]
+    assert np.abs(losses(found, tokens) - slow_losses(plain(tmp_path), method, tokens)).max() < 1e-5
+    with pytest.raises(ModelError, match=r"BloomForCausalLM attends by code of its own.*such as kv8, does not"):
+        walked(tmp_path, Method(FORMS["by age"]), [tokens[None]])
+
+
+def test_a_model_without_keys_and_values_is_refused(tmp_path):
+    save(tmp_path, ("mamba", {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 320}), [[1]])
+    with pytest.raises(ModelError, match="tried of the key-value cache has never engaged: no layer of 'mamba'"):
+        walked(tmp_path, Method(FORMS["at once"]), [np.arange(3, 9)[None]])
