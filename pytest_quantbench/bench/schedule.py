@@ -95,16 +95,11 @@ class Schedule:
             self.samples.put(target, measure, found, work)
 
     def _in_processes(self, target: Target, measure: ProcessMeasure[Any]) -> None:
-        if self.samples.get(target, measure) is not None:
-            return
         artifact, paired = self.artifacts.of(target), target.paired
-        if why := measure.lacks(artifact):
-            raise QuantbenchError(f"{target.id}: {why}")
         work = measure.work(artifact, self.inputs)
-        if not self.samples.recall(target, measure, work):
+        if self.samples.get(target, measure) is None and not self.samples.recall(target, measure, work):
             beside = None if paired is None else self.artifacts.of(paired)
-            with stage(measure.label, target.plain.id):
-                self.samples.put(target, measure, measure.measure(artifact, beside, self.inputs), work)
+            self.samples.put(target, measure, measure.measure(artifact, beside, self.inputs), work)
 
     def _is_kept(self, target: Target, measure: ArtifactMeasure[Any]) -> bool:
         if self.samples.get(target, measure) is not None:

@@ -57,7 +57,7 @@ def test_a_system_that_does_not_tell(file, monkeypatch):
 
 def test_who_may_not_drop_every_page_is_told_what_it_takes(tmp_path, monkeypatch):
     monkeypatch.setattr(page_cache, "DROP_CACHES", tmp_path / "nowhere" / "drop_caches")
-    with pytest.raises(DiskError, match="that takes Linux and root. Leave out --drop-caches"):
+    with pytest.raises(DiskError, match=r"that takes Linux and root\. Leave out --drop-caches"):
         page_cache.drop_all()
     monkeypatch.setattr(page_cache, "DROP_CACHES", tmp_path / "drop_caches")
     page_cache.drop_all()

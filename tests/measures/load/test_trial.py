@@ -114,7 +114,7 @@ def test_an_engine_loads_the_original_and_tells_every_stage():
 
 
 def test_what_cannot_be_loaded_is_told_in_one_sentence(tmp_path):
-    with pytest.raises(RunnerError, match="loading by mlx failed: .*config.json"):
+    with pytest.raises(RunnerError, match=r"loading by mlx failed: .*config\.json"):
         by_engine(tmp_path).once()
-    with pytest.raises(RunnerError, match="loading by mlx failed: .* cannot be read"):
+    with pytest.raises(RunnerError, match=r"loading by mlx failed: .* cannot be read"):
         by_engine(TINY_DIRECTORY, artifact=str(tmp_path)).once()
