@@ -445,8 +445,8 @@ class ReadsNothing(NumpyEngine):
     """A token reads no bytes."""
 
     class residents(Resident):
-        def __init__(self, engine, model):
-            super().__init__(engine, model)
+        def __init__(self, engine, model, cache=None):
+            super().__init__(engine, model, cache)
             self.bytes_per_token = 0
 
 
@@ -467,10 +467,85 @@ class StepsSomehow(NumpyEngine):
 class RunsEncodedAsDense(NumpyEngine):
     """A model in memory takes an encoded matrix for zeros."""
 
-    def load(self, model, use):
+    def load(self, model, use, cache=None):
         encoded = [name for name in model.names if model.encoding(name) is not None]
         dense = model.dense
         model.dense = lambda name: np.zeros_like(dense(name)) if name in encoded else dense(name)
+        return super().load(model, use, cache)
+
+
+class CacheInFull(NumpyEngine):
+    """It says that it can hold a cache in few bits, and holds all in full."""
+
+    def held(self, method, keys, values, queries, places):
+        return super().held(None, keys, values, queries, places)
+
+
+class RoundsTwice(NumpyEngine):
+    """What has been rounded is rounded again."""
+
+    def given_back(self, form, part, stage, numbers, positions, queries, keys):
+        once = super().given_back(form, part, stage, numbers, positions, queries, keys)
+        return super().given_back(form, part, stage, once, positions, queries, keys)
+
+
+class SeesAllOld(NumpyEngine):
+    """Every query sees tokens as the last query of its text does."""
+
+    def reached(self, form, part, queries, tokens):
+        last = tokens[tokens < PADDING].max()
+        return super().reached(form, part, np.full_like(queries, last), tokens)
+
+
+class AgesLate(NumpyEngine):
+    """A token has aged by one when two have been stored behind it."""
+
+    def reached(self, form, part, queries, tokens):
+        return super().reached(form, part, queries - 1, tokens)
+
+
+class RoundsPadding(NumpyEngine):
+    """Tokens are rounded with what pads a row."""
+
+    def given_back(self, form, part, stage, numbers, positions, queries, keys):
+        places = np.broadcast_to(np.arange(positions.shape[1]), positions.shape)
+        return super().given_back(form, part, stage, numbers, places, queries, keys)
+
+
+class HoldsKeysAlone(NumpyEngine):
+    """Values are held in full."""
+
+    def given_back(self, form, part, stage, numbers, positions, queries, keys):
+        return numbers if part == "values" else super().given_back(form, part, stage, numbers, positions, queries, keys)
+
+
+class TurnsNothing(NumpyEngine):
+    """Keys are rounded as they are where they ought to be rotated."""
+
+    def given_back(self, form, part, stage, numbers, positions, queries, keys):
+        form = replace(form, rotates=False)
+        return super().given_back(form, part, stage, numbers, positions, queries, keys)
+
+
+class SinksRounded(NumpyEngine):
+    """The first tokens are held like all others."""
+
+    def reached(self, form, part, queries, tokens):
+        return super().reached(replace(form, sinks=0), part, queries, tokens)
+
+
+class CacheForAll(NumpyEngine):
+    """Where one track has a cache in few bits, those behind it have it too."""
+
+    def held(self, method, keys, values, queries, places):
+        self.last = method or getattr(self, "last", None)
+        return super().held(self.last, keys, values, queries, places)
+
+
+class AnswersInFull(NumpyEngine):
+    """A model in memory has its cache in full."""
+
+    def load(self, model, use, cache=None):
         return super().load(model, use)
 
 

@@ -14,7 +14,8 @@ from pytest_quantbench.judge.change import Change
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.samples import PerplexitySamples, TaskSamples
 from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
-from pytest_quantbench.record.perplexity_schema import Divergence, Perplexity
+from pytest_quantbench.record.cache_schema import Cache, CacheSize
+from pytest_quantbench.record.perplexity_schema import AtDepth, Divergence, Perplexity
 from pytest_quantbench.record.schema import SCHEMA, Record
 from pytest_quantbench.stats.estimates import Interval
 
@@ -115,6 +116,24 @@ def make_perplexity(**changes):
         "corpus_sha256": "h",
     }
     return Perplexity(**(fields | changes))
+
+
+def make_at_depth(above, up_to, delta=0.5, **changes):
+    interval = Interval(estimate=delta, low=delta - 0.1, high=delta + 0.1)
+    fields = {"tokens": up_to - above, "ppl": 4.0 + delta, "bf16_ppl": 4.0, "delta": delta, "delta_interval": interval}
+    return AtDepth(above=above, up_to=up_to, nll_difference_nats=None, kl_nats=0.01, **(fields | changes))
+
+
+def make_cache(**changes):
+    size = CacheSize(
+        tokens=512,
+        stored_bytes=4096.0,
+        bf16_bytes=16384,
+        bits_per_token=64.0,
+        bits_per_value=4.0,
+        reduction_percent=75.0,
+    )
+    return Cache(**({"method": "affine", "layers": 2, "size": size, "sizes": (size,)} | changes))
 
 
 def make_divergence(kl_nats):

@@ -13,9 +13,10 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from pytest_quantbench.engines.batches import Places, behind_each_other
+from pytest_quantbench.engines.held_caches import given_back
 from pytest_quantbench.engines.logits import HostLogits
 from pytest_quantbench.engines.parameters import Capacity, Origin, Parameter
-from pytest_quantbench.engines.protocol import Rounded
+from pytest_quantbench.engines.protocol import Cached, Rounded
 from pytest_quantbench.engines.resident import Generation, Timed
 from pytest_quantbench.engines.walk_proof import Proof
 from pytest_quantbench.errors import ModelError, WeightError
@@ -87,7 +88,8 @@ class NumpyWalk:
 
     def __init__(self, engine, models):
         self._engine, self.proof = engine, engine.prove(models[0])
-        self._weights = [each.weights if isinstance(each, Rounded) else each for each in models]
+        self._weights = [each.weights if isinstance(each, Rounded | Cached) else each for each in models]
+        self._methods = [each.method if isinstance(each, Cached) else None for each in models]
         self._rounds = [isinstance(each, Rounded) for each in models]
         self._held, self._failed = [{} for _ in models], {}
         self.vocabulary = self._weights[0].config["vocab_size"]
@@ -127,7 +129,9 @@ class NumpyWalk:
             raise next(iter(self._failed.values()))
 
     def _through(self, index, track, inputs):
-        """For each batch its hidden states behind the layer, and the keys and values that its branches go on from."""
+        """For each batch its hidden states behind the layer, and the keys, values and queries that its branches go on
+        from.
+        """
         kept, found = [], []
         for batch, places, state in zip(self.batches, self._places, self._states[track], strict=True):
             above = None if batch.parent is None else [each[list(batch.rows)] for each in kept[batch.parent]]
@@ -160,16 +164,24 @@ class NumpyWalk:
         query = engine.turned(heads(product("q", entered), many), own, config)
         key, value = (heads(product(name, entered), few) for name in "kv")
         key = engine.turned(key, own, config)
+        asked = query
         if above is not None:
-            key, value = (np.concatenate(pair, axis=2) for pair in zip(above, (key, value), strict=True))
-        scores = np.einsum("rhqd,rhkd->rhqk", query, engine.shared(key, many // few)) * engine.scale(query.shape[-1])
+            pairs = zip(above, (key, value, asked), strict=True)
+            key, value, asked = (np.concatenate(pair, axis=2) for pair in pairs)
+        held = engine.held(self._methods[track], key, value, asked, places)
+        scores = np.zeros((*query.shape[:3], key.shape[2]), np.float32)
+        for numbers, seen in held("keys", length):
+            product_of_both = np.einsum("rhqd,rhkd->rhqk", query, engine.shared(numbers, many // few))
+            scores += np.where(seen, product_of_both, 0) * engine.scale(query.shape[-1])
         scores = np.where(engine.visible(places, length, config.get("sliding_window")), scores, -np.inf)
         powers = np.exp(scores - scores.max(-1, keepdims=True))
-        mixed = (powers / powers.sum(-1, keepdims=True)) @ engine.shared(value, many // few)
+        shares, mixed = powers / powers.sum(-1, keepdims=True), np.zeros_like(query)
+        for numbers, seen in held("values", length):
+            mixed += np.where(seen, shares, 0) @ engine.shared(numbers, many // few)
         states = states + product("o", mixed.transpose(0, 2, 1, 3).reshape(*states.shape[:2], -1))
         entered = norm("post_attention_layernorm", states)
         gate, up = product("gate", entered), product("up", entered)
-        return states + product("down", engine.gated(gate, up)), (key, value)
+        return states + product("down", engine.gated(gate, up)), (key, value, asked)
 
     def _weight(self, track, name):
         values = np.asarray(self._weights[track].dense(name)).astype(np.float32)
@@ -209,12 +221,12 @@ class Resident:
 
     activations, dense_layers, step, kernels = "float32", 0, "module by module", {"numpy": 1}
 
-    def __init__(self, engine, model):
-        self._engine, self._model = engine, model
+    def __init__(self, engine, model, cache=None):
+        self._engine, self._model, self._cache = engine, model, cache
         self.bytes_per_token = sum(model.dense(name).astype(np.float32).nbytes for name in model.names)
 
     def _next(self, tokens):
-        walk = self._engine.walk([self._model])
+        walk = self._engine.walk([self._model if self._cache is None else Cached(self._model, self._cache)])
         walk.run([np.array([tokens])], "")
         return int(walk.logits(0, slice(len(tokens) - 1, None)).likeliest()[0])
 
@@ -250,7 +262,7 @@ class NumpyEngine:
     """An `Engine`."""
 
     name, packages, version, backend = "numpy", ("numpy",), "numpy 1", "cpu"
-    can = frozenset({"walk", "calibrate", "resident"})
+    can = frozenset({"walk", "calibrate", "resident", "kv"})
     activations, judges_speed, paths_are_mlx_lms = "float32", False, False
     threads, device_name = 1, ""
     opens, walks, residents = Opened, NumpyWalk, Resident
@@ -270,8 +282,8 @@ class NumpyEngine:
     def walk(self, models, *, memory_bytes=2**30):
         return self.walks(self, models)
 
-    def load(self, model, use):
-        return self.residents(self, model)
+    def load(self, model, use, cache=None):
+        return self.residents(self, model, cache)
 
     def decode(self, encoding):
         return encoding.dense()
@@ -337,6 +349,27 @@ class NumpyEngine:
 
     def visible(self, places, length, window):
         return places.visible(length, window)
+
+    def held(self, method, keys, values, queries, places):
+        """What gives keys or values in every form, and which queries see which tokens so: (rows, 1, queries, keys)."""
+        own = {"keys": keys, "values": values}
+
+        def forms(part, length):
+            if method is None:
+                return [(own[part], True)]
+            form = method.form(own[part].shape[-1])
+            stages = range(len(form.stages(part)))
+            reached = np.stack([self.reached(form, part, each[-length:], each) for each in places.keys])[:, None]
+            found = [self.given_back(form, part, i, own[part], places.keys, queries, keys) for i in stages]
+            return [(own[part], reached == -1)] + [(each, reached == i) for i, each in enumerate(found)]
+
+        return forms
+
+    def reached(self, form, part, queries, tokens):
+        return form.reached(part, queries, tokens)
+
+    def given_back(self, form, part, stage, numbers, positions, queries, keys):
+        return given_back(form, part, stage, numbers, positions, queries, keys)
 
     def gated(self, gate, up):
         return gate / (1 + np.exp(-gate)) * up

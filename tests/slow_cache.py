@@ -54,13 +54,13 @@ class SlowLayer(CacheLayerMixin):
 
     def seen(self, part, raw):
         """(1, heads, tokens, d) → what the last of the tokens sees of them."""
-        form, found, stored = self.method.form(raw.shape[-1]), raw.clone(), raw.shape[2]
+        form, found, stored = self.method.form(raw.shape[-1]), raw.double().clone(), raw.shape[2]
         turn = torch.from_numpy(rotation(raw.shape[-1])).double() if form.rotates and part == "keys" else None
         for stage in form.stages(part):
             there = max(0, stored - stage.age) // stage.chunk * stage.chunk
             if not there:
                 continue
-            numbers = raw[:, :, :there]
+            numbers = raw[:, :, :there].double()
             if stage.rounding is not None:
                 turned = numbers if turn is None else numbers @ turn
                 looked = {}
@@ -73,7 +73,7 @@ class SlowLayer(CacheLayerMixin):
                 numbers = back if turn is None else back @ turn.T
             found[:, :, :there] = numbers
         found[:, :, : form.sinks] = raw[:, :, : form.sinks]
-        return found
+        return found.to(raw.dtype)
 
     def get_mask_sizes(self, query_length):
         return self.get_seq_length() + query_length, 0
@@ -87,7 +87,8 @@ class SlowLayer(CacheLayerMixin):
 
 def slow_losses(model, method, tokens):
     """(tokens,) ids → (tokens − 1,) negative log-likelihoods in nats of each behind those before it."""
-    model = model.double()
+    if model.config.model_type != "deepseek_v3":  # its products of experts know no float64
+        model = model.double()
     cache = Cache(layers=[SlowLayer(method) for _ in range(model.config.get_text_config().num_hidden_layers)])
     _layers.update(enumerate(cache.layers))
     found = []

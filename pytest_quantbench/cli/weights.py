@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from pytest_quantbench.workbench.matrices import Case
 
 HELP = "compare quantizers on the same matrices"
-DESCRIPTION = "On synthetic matrices, or on those of a model."
+DESCRIPTION = (
+    "On synthetic matrices, or on those of a model; with --kv recipes of the cache on synthetic keys and values."
+)
+TOKENS = 2048  # of a text whose keys and values are held
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Methods, matrices, and where the figures go."""
     parser.add_argument("--method", action="append", help="a quantizer (repeatable; default: all)")
+    parser.add_argument("--kv", action="store_true", help="methods are recipes of the key-value cache, such as kivi2")
     parser.add_argument(
         "--size", type=int, action="append", help="of synthetic matrices (repeatable; default 64, 1024)"
     )
@@ -40,6 +44,8 @@ def run(chosen: argparse.Namespace) -> int:
     from pytest_quantbench.workbench import codec_report, matrices, side_by_side
 
     folder.check_writable(chosen.results)
+    if chosen.kv:
+        return _caches(chosen)
     if any(size < 2 for size in chosen.size or ()):
         raise QuantbenchError(f"--size {min(chosen.size)}: give a number of at least 2.")
     sizes = tuple(chosen.size or ((64, 1024) if chosen.model is None else ()))
@@ -59,4 +65,23 @@ def run(chosen: argparse.Namespace) -> int:
             )
         files = codec_report.save(figures, chosen.results)  # after every case: nothing that was measured is lost
     print("\n".join(map(str, files)))
+    return 0
+
+
+def _caches(chosen: argparse.Namespace) -> int:
+    from pytest_quantbench.workbench import cache_report, cache_side_by_side
+
+    if chosen.size or chosen.model:
+        raise QuantbenchError(
+            "--kv compares recipes of the cache on keys and values of its own: leave --size and --model."
+        )
+    figures = []
+    for name, method in cache_side_by_side.methods(chosen.method):
+        for scene in cache_side_by_side.SCENES.values():
+            row = cache_side_by_side.compare(name, method, scene(TOKENS))
+            figures.append(row)
+            print(
+                f"{row.scene}: {name}: {row.bits_per_number:.2f} bits, answers {row.answer_error:.4f} off", flush=True
+            )
+    print("\n".join(map(str, cache_report.save(figures, chosen.results))))
     return 0

@@ -27,7 +27,7 @@ class Stratum:
     @property
     def name(self) -> str:
         """`0–512`, `4k–8k`."""
-        return f"{_short(self.above)}–{_short(self.up_to)}"
+        return named(self.above, self.up_to)
 
     def drawn(self, whole: Drawn | None) -> Drawn | None:
         """The windows of these items alone: as many as have any, each with those that it has. None: of none."""
@@ -42,6 +42,11 @@ class Stratum:
             begins=whole.begins[there],
             counts=counts[there],
         )
+
+
+def named(above: int, up_to: int) -> str:
+    """A stratum in a table: `0–512`, `4k–8k`."""
+    return f"{_short(above)}–{_short(up_to)}"
 
 
 def _short(tokens: int) -> str:

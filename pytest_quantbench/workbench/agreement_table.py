@@ -12,8 +12,9 @@ from pytest_quantbench.workbench.engine_agreement import Agreement, Compared
 
 WIDTH = 80
 ROUNDING = (
-    "what layers are called with is put on a grid there, and a value between two levels falls on one or the other by "
-    "the last bit of a sum. So any two ways to compute differ: one engine's own on another processor, too."
+    "what layers are called with, or a cache holds, is put on a grid there, and a value between two levels falls on "
+    "one or the other by the last bit of a sum. So any two ways to compute differ: one engine's own on another "
+    "processor, too."
 )
 HEADS = (  # what stands above several columns, and above each
     (("", 13), ("weights", 8), ("loss, nats a token", 24), ("likeliest", 10), ("KL", 8), ("choice, a token", 17)),

@@ -18,15 +18,17 @@ from pytest_quantbench.bench.target import Target
 from pytest_quantbench.catalog.models import Model
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.catalog.settings import Settings
+from pytest_quantbench.engines import need
 from pytest_quantbench.engines.batches import behind_each_other
 from pytest_quantbench.engines.parameters import Capacity
-from pytest_quantbench.engines.protocol import Engine, Rounded, Walk
+from pytest_quantbench.engines.protocol import Cached, Engine, Rounded, Walk, Weights
 from pytest_quantbench.engines.walk_proof import BRANCHING, Proof
 from pytest_quantbench.measures.accuracy.requests import Plan, answers
 from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.measures.perplexity.score import score
 from pytest_quantbench.measures.perplexity.scripts import first_script
 from pytest_quantbench.measures.samples import PerplexitySamples
+from pytest_quantbench.quantizers import kv
 from pytest_quantbench.stats.distances import Distances, distances
 from pytest_quantbench.workbench.published_values import ForAnotherEngine, PublishedValues
 
@@ -38,7 +40,7 @@ class Agreement:
     `differing_weights`: parameters of the second engine whose values are not those of the first. `other_likeliest`
     counts the tokens at which another one is likeliest, `widest_tie_nats` is how far apart the two are there at most,
     as the first engine sees them. `kl_nats`: the mean divergence of the second from the first, and the largest.
-    `rounds_inputs`: the recipe puts layers' inputs on a grid.
+    `rounds_inputs`: the recipe puts layers' inputs on a grid, or keys and values.
     """
 
     recipe: str
@@ -101,16 +103,23 @@ class Comparison:
         self._engines = (inputs.engine, inputs.second)
 
     def run(self, *, floor: bool = False) -> "Compared":
-        """Walk with both. `floor`: the first engine walks the first recipe in the other type of activations, too."""
+        """Walk with both. `floor`: the first engine walks the first recipe in the other type of activations, too.
+
+        Raises QuantbenchError for a recipe of the key-value cache where an engine cannot hold one.
+        """
         inputs, artifacts = self._inputs, Artifacts(self._inputs)
+        if any(recipe.cache for recipe in self._recipes):
+            for engine in self._engines:
+                need(engine, "kv")
         made = [artifacts.of(Target(model=inputs.model, recipe=recipe)) for recipe in self._recipes]
         opened = inputs.second.open(inputs.checkpoint)
         others = [ForAnotherEngine(PublishedValues(artifact, inputs.opened), opened) for artifact in made]
         rounded = [Rounded(made[0])] if floor else []
         memory = inputs.settings.memory_bytes // 2
+        ours, theirs = list(map(_held, made, self._recipes)), list(map(_held, others, self._recipes))
         walks = (
-            inputs.engine.walk([*made, *rounded], memory_bytes=memory),
-            inputs.second.walk(others, memory_bytes=memory),
+            inputs.engine.walk([*ours, *rounded], memory_bytes=memory),
+            inputs.second.walk(theirs, memory_bytes=memory),
         )
         plan = None if self._asked is None else self._asked.choices.plan(_of_both(walks))
         texts = behind_each_other(self._script.batches())
@@ -122,7 +131,8 @@ class Comparison:
             replace(
                 each,
                 recipe=recipe.id,
-                rounds_inputs=any(quantizers.get(part.quantizer).has_input_rule for part in recipe.parts),
+                rounds_inputs=recipe.cache is not None
+                or any(quantizers.get(part.quantizer).has_input_rule for part in recipe.parts),
                 differing_weights=_differing(each, other, artifact.names),
             )
             for each, recipe, other, artifact in zip(tracks, self._recipes, others, made, strict=True)
@@ -169,6 +179,11 @@ class Compared:
 
     agreements: tuple[Agreement, ...]
     noise_floor: Distances | None
+
+
+def _held(weights: Weights, recipe: Recipe) -> Weights | Cached:
+    """What a walk gets of a recipe."""
+    return weights if recipe.cache is None else Cached(weights, kv.make(recipe.cache))
 
 
 def parts_of(samples: PerplexitySamples) -> list[PerplexitySamples]:

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from pytest_quantbench.engines.protocol import Ability, Engine
 from pytest_quantbench.workbench import engine_answer_checks as answers
+from pytest_quantbench.workbench import engine_cache_checks as caches
 from pytest_quantbench.workbench import engine_walk_checks as walks
 from pytest_quantbench.workbench import engine_weight_checks as weights
 from pytest_quantbench.workbench.conformance import problem
@@ -43,6 +44,12 @@ OF_ABILITIES: Mapping[Ability, tuple[Demand, ...]] = {
         answers.logits_say_what_they_mean,
     ),
     "calibrate": (weights.shows_the_inputs,),
+    "kv": (
+        caches.a_walk_is_decoding_with_its_cache,
+        caches.branches_are_held_like_their_texts,
+        caches.a_cache_leaves_other_tracks_alone,
+        caches.answers_are_written_with_the_cache,
+    ),
     "resident": (
         answers.writes_the_likeliest_tokens,
         answers.answers_end_where_they_are_told,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.engines.batches import Batch, behind_each_other
-from pytest_quantbench.engines.protocol import Engine, Rounded, Walk
+from pytest_quantbench.engines.protocol import Cached, Engine, Rounded, Walk
 from pytest_quantbench.errors import WeightError
 from pytest_quantbench.quantizers import Array, Fixed
 from pytest_quantbench.workbench.engine_models import (
@@ -44,7 +44,7 @@ def is_the_forward_pass(engine: Engine, models: SmallModels) -> None:
 def equal_logits_are_told_as_such(engine: Engine, models: SmallModels) -> None:
     """A head of zeros makes all tokens equally likely: the perplexity is the size of the vocabulary."""
     model = models.llama(change={HEAD: np.zeros((VOCABULARY, 32), np.float32)})
-    walk = _run(engine, [model.weights(engine)], behind_each_other(even_batches()))
+    walk = run(engine, [model.weights(engine)], behind_each_other(even_batches()))
     demand(walk.vocabulary == VOCABULARY, f"the walk says {walk.vocabulary} logits a position, not {VOCABULARY}")
     found = np.exp(walk.logits(1, slice(None)).nll(np.arange(9)))
     demand(np.allclose(found, VOCABULARY, rtol=1e-5), f"the perplexity is {found.mean():.3f}, not {VOCABULARY}")
@@ -57,18 +57,18 @@ def steps_are_the_run(engine: Engine, models: SmallModels) -> None:
     walk.begin(batches)
     for index in range(len(walk)):
         walk.advance(index)
-    _demand_same(walk, 0, _run(engine, [weights], batches), 0, "step by step")
+    demand_same(walk, 0, run(engine, [weights], batches), 0, "step by step")
 
 
 def logits_at_are_those_of_all(engine: Engine, models: SmallModels) -> None:
     """`logits` of a slice gives row after row, and `logits_at` the same positions one by one."""
     model, batches = models.llama(), behind_each_other(even_batches())
-    walk, tokens = _run(engine, [model.weights(engine)], batches), np.arange(3, 7)
+    walk, tokens = run(engine, [model.weights(engine)], batches), np.arange(3, 7)
     both = walk.logits(0, slice(4, 6)).nll(tokens)
     single = walk.logits_at(0, np.array([0, 0, 1, 1]), np.array([4, 5, 4, 5])).nll(tokens)
     rows = np.concatenate([model.reference().logits(text)[4:6] for text in batches[0].tokens])
-    _demand_near(engine, both, nll_of(rows, tokens), "logits of positions 4 and 5 of two rows")
-    _demand_near(engine, single, nll_of(rows, tokens), "logits_at the same positions")
+    demand_near(engine, both, nll_of(rows, tokens), "logits of positions 4 and 5 of two rows")
+    demand_near(engine, single, nll_of(rows, tokens), "logits_at the same positions")
 
 
 def branches_go_on_from_their_rows(engine: Engine, models: SmallModels) -> None:
@@ -89,16 +89,16 @@ def tracks_do_not_touch(engine: Engine, models: SmallModels) -> None:
     """Recipes that walk together get what each gets alone, to the last bit."""
     given, batches = [models.llama(seed).weights(engine) for seed in (0, 1)], behind_each_other(even_batches())
     several: tuple[Given | Rounded, ...] = (given[0], Rounded(given[0]), given[1])
-    together = _run(engine, several, batches)
+    together = run(engine, several, batches)
     for track, alone in enumerate(several):
-        _demand_same(together, track, _run(engine, [alone], batches), 0, f"track {track} of three")
+        demand_same(together, track, run(engine, [alone], batches), 0, f"track {track} of three")
 
 
 def rounding_is_the_other_type(engine: Engine, models: SmallModels) -> None:
     """`Rounded` weights are walked in the other type of activations: near the plain ones, and not the same."""
     weights, batches = models.llama().weights(engine), behind_each_other(even_batches())
-    walk = _run(engine, [weights, Rounded(weights)], batches)
-    plain, rounded = (_losses(walk, track) for track in (0, 1))
+    walk = run(engine, [weights, Rounded(weights)], batches)
+    plain, rounded = (losses_of(walk, track) for track in (0, 1))
     away = np.abs(plain - rounded).mean()
     demand(away > 1e-5, "rounded activations change nothing: no noise floor can be measured")
     demand(away < 0.2, f"rounded activations change a loss by {away:.2f} nats on average")
@@ -110,10 +110,10 @@ def a_track_that_ends_is_left_out(engine: Engine, models: SmallModels) -> None:
     """
     broken, whole = _broken(models).weights(engine), models.llama(1).weights(engine)
     batches = behind_each_other(even_batches())
-    walk = _run(engine, [broken, whole], batches)
-    _demand_same(walk, 1, _run(engine, [whole], batches), 0, "the track beside one that ended")
-    demand(_ends(lambda: _losses(walk, 0)), "a track whose numbers ended gives logits")
-    demand(_ends(lambda: _run(engine, [broken], batches)), "a walk whose numbers have ended raises no WeightError")
+    walk = run(engine, [broken, whole], batches)
+    demand_same(walk, 1, run(engine, [whole], batches), 0, "the track beside one that ended")
+    demand(_ends(lambda: losses_of(walk, 0)), "a track whose numbers ended gives logits")
+    demand(_ends(lambda: run(engine, [broken], batches)), "a walk whose numbers have ended raises no WeightError")
 
 
 def states_may_go_to_files(engine: Engine, models: SmallModels) -> None:
@@ -123,15 +123,15 @@ def states_may_go_to_files(engine: Engine, models: SmallModels) -> None:
         batches = behind_each_other(even_batches())
     walk = engine.walk([weights], memory_bytes=0)
     walk.run(batches, "")
-    _demand_same(walk, 0, _run(engine, [weights], batches), 0, "hidden states in files")
+    demand_same(walk, 0, run(engine, [weights], batches), 0, "hidden states in files")
 
 
 def inputs_go_through_their_rules(engine: Engine, models: SmallModels) -> None:
     """What `inputs` says is done to a layer's inputs: rounded so coarsely that all are zero, the layers say nothing."""
     model, batches = models.llama(), behind_each_other(even_batches())
     for rule in (Fixed(step=1e9, zero=0, bits=8), Fixed(step=0.25, zero=128, bits=8)):
-        walk = _run(engine, [Given(model.opened(engine), rule)], batches)
-        away = np.abs(_losses(walk, 0) - _expected(model.reference(rule), batches)).mean()
+        walk = run(engine, [Given(model.opened(engine), rule)], batches)
+        away = np.abs(losses_of(walk, 0) - expected_losses(model.reference(rule), batches)).mean()
         # on average: a value halfway between two levels may be put on either, and that shows in a single loss
         demand(
             away <= RULED_NATS[engine.activations], f"with inputs on {rule} a loss is off by {away:.2g} nats on average"
@@ -147,9 +147,9 @@ def the_hash_is_of_decoded_weights(engine: Engine, models: SmallModels) -> None:
     changed[0, 0] = np.nextafter(changed[0, 0], np.float32(9), dtype=np.float32)
     several: Sequence[tuple[int, Mapping[str, Array]]] = ((0, {}), (0, {UP: changed}), (1, {}))
     given = [models.llama(seed, change=change).weights(engine) for seed, change in several]
-    together = _run(engine, given, batches)
+    together = run(engine, given, batches)
     for track, weights in enumerate(given):
-        seen.append(alone := _run(engine, [weights], batches).weights_sha256())
+        seen.append(alone := run(engine, [weights], batches).weights_sha256())
         told = "another hash in company than alone"
         demand(together.weights_sha256(track) == alone, f"track {track} has {told}")
     demand(len(set(seen)) == 3, "weights that differ have one hash")
@@ -181,30 +181,33 @@ def _ends(step: Callable[[], object]) -> bool:
     return False
 
 
-def _run(engine: Engine, weights: Sequence[Given | Rounded], batches: Sequence[Batch]) -> Walk:
+def run(engine: Engine, weights: Sequence[Given | Rounded | Cached], batches: Sequence[Batch]) -> Walk:
+    """A walk of these tracks that has been through all layers."""
     walk = engine.walk(weights)
     walk.run(batches, "")
     return walk
 
 
 def _demand_walk(engine: Engine, model: SmallModel, batches: Sequence[Batch]) -> None:
-    walk = _run(engine, [model.weights(engine)], batches)
-    _demand_near(engine, _losses(walk, 0), _expected(model.reference(), batches), "a walk")
+    walk = run(engine, [model.weights(engine)], batches)
+    demand_near(engine, losses_of(walk, 0), expected_losses(model.reference(), batches), "a walk")
 
 
-def _demand_same(walk: Walk, track: int, other: Walk, other_track: int, what: str) -> None:
-    same = np.array_equal(_losses(walk, track), _losses(other, other_track))
+def demand_same(walk: Walk, track: int, other: Walk, other_track: int, what: str) -> None:
+    """Two tracks have the same losses, to the last bit."""
+    same = np.array_equal(losses_of(walk, track), losses_of(other, other_track))
     demand(same, f"{what}: the logits are not the same to the last bit")
 
 
-def _demand_near(engine: Engine, found: Losses, expected: Losses, what: str) -> None:
+def demand_near(engine: Engine, found: Losses, expected: Losses, what: str) -> None:
+    """Losses are no further apart than the engine's activations make them."""
     away, limit = np.abs(found - expected), LIMIT_NATS[engine.activations]
     demand(np.isfinite(found).all(), f"{what} gives losses that are no numbers")
     told = f"{what} is off by {away.max():.2g} nats at most, {away.mean():.2g} on average; allowed are {limit:g}"
     demand(away.max() <= limit, told)
 
 
-def _losses(walk: Walk, track: int) -> Losses:
+def losses_of(walk: Walk, track: int) -> Losses:
     """Those of several tokens at every position of every row, padding left out."""
     found = []
     for number, (rows, places) in enumerate(_positions(walk.batches)):
@@ -213,7 +216,7 @@ def _losses(walk: Walk, track: int) -> Losses:
     return np.concatenate(found)
 
 
-def _expected(reference: ReferenceLlama, batches: Sequence[Batch]) -> Losses:
+def expected_losses(reference: ReferenceLlama, batches: Sequence[Batch]) -> Losses:
     """The same of the reference."""
     found = []
     for number, texts in enumerate(texts_of(batches)):

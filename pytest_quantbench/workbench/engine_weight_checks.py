@@ -3,13 +3,13 @@
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from pytest_quantbench.checkpoints.tensor_file import load
 from pytest_quantbench.engines.batches import behind_each_other
-from pytest_quantbench.engines.protocol import Engine, InputSink, Rows, Square
+from pytest_quantbench.engines.protocol import Ability, Engine, InputSink, Rows, Square
 from pytest_quantbench.engines.registry import lacking
 from pytest_quantbench.errors import ModelError, QuantbenchError, WeightError
 from pytest_quantbench.quantizers.encoding import Encoding
@@ -23,7 +23,7 @@ CLOSE = 1e-4  # relative to the largest value, in float32
 SHOWN: Mapping[str, float] = {"float32": CLOSE, "bfloat16": 3e-2}  # the same of inputs, by the activations
 UP = "model.layers.1.mlp.up_proj.weight"
 MOST_RATE = 1e14  # bytes per second: more than ten times what any device reads
-ALL_ABILITIES = frozenset({"walk", "calibrate", "resident"})
+ALL_ABILITIES = frozenset(get_args(Ability))
 
 
 def says_what_it_is(engine: Engine, models: SmallModels) -> None:

@@ -7,12 +7,14 @@ from builders import make_change, make_record, make_verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.criteria import asked_of
 from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.report import phrases
 from pytest_quantbench.report.answers import HOW_SURE, answer, answers
+
+ASKED = asked_of("weights")
 
 CPU = Machine(chip="A Chip", cores=2, memory_gb=8.0, os="Linux", backend="cpu", versions={}, judges_speed=False)
 LIMITS = {
@@ -35,7 +37,7 @@ def cell(model="Tiny", recipe="int4", machine=None, *, leave_out=(), **outcomes)
     """A record of an int4 recipe that passes all, but for the outcomes that are given by the metric."""
     found = [
         each if isinstance(each := outcomes.get(metric, "pass"), type(verdict(metric))) else verdict(metric, each)
-        for metric in METRICS
+        for metric in ASKED
         if metric not in leave_out
     ]
     return make_record(model_id=model, recipe=recipe, machine=machine, verdicts=tuple(found))
@@ -69,7 +71,7 @@ def test_nobody_deploys_it_where_the_machine_says_so_however_the_verdict_words_i
 
 def test_what_is_worse_than_its_baseline_may_not_ship_and_says_by_how_much():
     worse = make_change("perplexity", of="wikitext2", estimate=0.213, low=0.112, high=0.32)
-    found = {metric: verdict(metric, baseline=(worse,)) for metric in METRICS}
+    found = {metric: verdict(metric, baseline=(worse,)) for metric in ASKED}
     told = answer(cell(machine=CPU, **found | {"throughput_ratio": slow()}))
     assert told.word == "may not ship"
     assert told.sentence == (
@@ -129,7 +131,7 @@ def test_what_fails_is_told_with_the_criterion_that_is_missed_by_most():
 
 
 def test_figures_of_every_metric_are_sentences():
-    told = {metric: f"{phrases.figure(verdict(metric))}, and {phrases.limit(verdict(metric))}" for metric in METRICS}
+    told = {metric: f"{phrases.figure(verdict(metric))}, and {phrases.limit(verdict(metric))}" for metric in ASKED}
     assert told == {
         "size_reduction_percent": "its files are 72.0 [71.8, 72.2] % smaller than BF16, and at least 70 % is asked",
         "perplexity_delta": "its perplexity on wikitext2 rises by 0.300 [0.100, 0.500], and less than 1 is allowed",
@@ -198,14 +200,14 @@ def test_a_file_that_is_better_than_its_original_is_looked_at_first():
 
 
 def test_without_limits_nothing_is_judged():
-    free = {metric: verdict(metric, "informational", limit=None) for metric in METRICS}
+    free = {metric: verdict(metric, "informational", limit=None) for metric in ASKED}
     told = answer(dataclasses.replace(cell(recipe="int8", **free), level="int8"))
     assert told.word == "not judged"
     assert told.sentence == (
         "Tiny-int8 is not judged: size, perplexity on wikitext2, accuracy on arc_easy and throughput were measured, "
         "and int8 has no limit."
     )
-    timed = cell(machine=CPU, throughput_ratio=slow(), leave_out=list(METRICS)[:3])
+    timed = cell(machine=CPU, throughput_ratio=slow(), leave_out=list(ASKED)[:3])
     assert answer(timed).sentence == (
         "Tiny-int4 is not judged: throughput was measured, and it ran on kernels that nobody deploys; size, perplexity "
         "and accuracy were not measured."
@@ -242,13 +244,13 @@ def test_the_suite_is_told_where_it_is_judged():
 
 def test_what_holms_correction_takes_back_is_counted():
     narrow = [
-        cell(f"m{place}", **{name: verdict(name, p_good=0.04, p_bad=1.0) for name in METRICS}) for place in range(2)
+        cell(f"m{place}", **{name: verdict(name, p_good=0.04, p_bad=1.0) for name in ASKED}) for place in range(2)
     ]
     assert any(
         "eight of the eight verdicts would have to count as undecided (Holm's" in line for line in answers(narrow)
     )
     assert any(line.startswith("Each verdict by itself stands.") for line in answers(narrow))
-    sure = [cell("m", **{name: verdict(name, p_good=1e-9, p_bad=1.0) for name in METRICS})]
+    sure = [cell("m", **{name: verdict(name, p_good=1e-9, p_bad=1.0) for name in ASKED})]
     assert not any("Holm" in line for line in answers(sure))
 
 
@@ -272,7 +274,7 @@ def test_the_noise_floor_is_the_largest_of_the_references():
 
 def test_how_sure_it_is_closes_the_answer():
     assert answers([cell()])[-1] == HOW_SURE
-    free = {metric: verdict(metric, "informational", limit=None) for metric in METRICS}
+    free = {metric: verdict(metric, "informational", limit=None) for metric in ASKED}
     assert HOW_SURE not in answers([cell(**free)])
 
 
@@ -295,7 +297,7 @@ def test_a_whole_suite_makes_about_a_dozen_sentences(ten_models, models):
 )
 def test_every_cell_is_in_exactly_one_answer(outcomes):
     """However verdicts are mixed: each cell has a word, fails never ship, and there are few lines."""
-    records = [cell(f"m{place}", **dict(zip(METRICS, each, strict=True))) for place, each in enumerate(outcomes)]
+    records = [cell(f"m{place}", **dict(zip(ASKED, each, strict=True))) for place, each in enumerate(outcomes)]
     words = [answer(record).word for record in records]
     for word, each in zip(words, outcomes, strict=True):
         assert (word == "may ship") == (set(each) <= {"pass", "informational"} and "pass" in each)

@@ -6,18 +6,20 @@ import pytest
 from builders import make_change, make_record, make_verdict
 from generated_suite import records as generated
 
-from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.criteria import asked_of
 from pytest_quantbench.judge.coherence import Coherence
 from pytest_quantbench.report import badge
 
+ASKED = asked_of("weights")
+
 COLLAPSED = Coherence(**dict.fromkeys(field.name for field in fields(Coherence)) | {"loops": True})
-WORSE = tuple(make_verdict(metric, baseline=(make_change("size"),)) for metric in METRICS)
+WORSE = tuple(make_verdict(metric, baseline=(make_change("size"),)) for metric in ASKED)
 
 
 def cell(recipe, *outcomes, model="Tiny", **changes):
     """A cell with these outcomes of its perplexity; its other criteria are met."""
     verdicts = [make_verdict("perplexity_delta", outcome) for outcome in outcomes]
-    verdicts += [make_verdict(metric) for metric in METRICS if outcomes and metric != "perplexity_delta"]
+    verdicts += [make_verdict(metric) for metric in ASKED if outcomes and metric != "perplexity_delta"]
     return make_record(**{"model_id": model, "recipe": recipe, "level": recipe, "verdicts": tuple(verdicts)} | changes)
 
 

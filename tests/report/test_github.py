@@ -6,8 +6,10 @@ from generated_suite import records as generated
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.criteria import asked_of
 from pytest_quantbench.report import github
+
+ASKED = asked_of("weights")
 
 BACK = {"%3A": ":", "%2C": ",", "%0A": "\n", "%0D": "\r", "%25": "%"}
 
@@ -77,7 +79,7 @@ def test_a_summary_has_a_row_for_each_cell_and_says_why_checks_failed():
 
 def test_a_summary_says_what_is_worse_than_the_baseline():
     worse = make_change("size", estimate=11.11, low=11.11, high=11.11, sentence="size +11.11 %: worse.")
-    record = make_record(verdicts=tuple(make_verdict(metric, baseline=(worse,)) for metric in METRICS))
+    record = make_record(verdicts=tuple(make_verdict(metric, baseline=(worse,)) for metric in ASKED))
     lines = github.summary([record, make_record(recipe="bf16", level="bf16")]).splitlines()
     assert lines[2].startswith("- Tiny-int4 may not ship: since its baseline it got worse: size +11.11 %, though it")
     assert "- Tiny-int4 worse than its baseline: size +11.11 %: worse." in lines

@@ -8,12 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from terminal_text import row, shown
 
-from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.criteria import asked_of
 from pytest_quantbench.judge.roofline import BY_OVERHEAD
 from pytest_quantbench.record import summary
 from pytest_quantbench.report import terminal
 from pytest_quantbench.report.coloured import Piece, as_text
 from pytest_quantbench.report.text_width import columns
+
+ASKED = asked_of("weights")
 
 WIDTHS = (40, 80, 120, 200)
 
@@ -58,7 +60,7 @@ def test_long_and_foreign_names_stay_within_the_width(ten_models, width, model, 
 )
 @settings(deadline=None, max_examples=60)
 def test_any_names_stay_within_any_width(names, width):
-    verdicts = tuple(map(make_verdict, METRICS))
+    verdicts = tuple(map(make_verdict, ASKED))
     records = [make_record(model_id=model, recipe=recipe, verdicts=verdicts) for model, recipe in names]
     assert all(columns(line) <= width for line in shown(records, width))
 
@@ -114,7 +116,7 @@ def test_a_candidate_better_than_its_reference_is_told_with_its_sign():
 
 
 def test_of_many_undecided_cells_each_has_its_note_and_of_very_many_the_first():
-    verdicts = [make_verdict(name) for name in METRICS]
+    verdicts = [make_verdict(name) for name in ASKED]
     verdicts[1] = dataclasses.replace(verdicts[1], outcome="undecided", needed="more would settle it")
 
     def notes(number):
@@ -128,7 +130,7 @@ def test_of_many_undecided_cells_each_has_its_note_and_of_very_many_the_first():
 
 
 def test_words_and_signs_have_the_colour_of_what_they_say():
-    passed = tuple(map(make_verdict, METRICS))
+    passed = tuple(map(make_verdict, ASKED))
     failed = (dataclasses.replace(passed[0], outcome="fail"), *passed[1:])
     lines = terminal.summary([make_record(verdicts=passed), make_record(recipe="q4", verdicts=failed)], 80)
     pieces = [piece for line in lines for piece in line]

@@ -35,6 +35,23 @@ def test_two_engines_agree_on_the_model_and_on_a_recipe(capsys, tmp_path):
     assert bf16["differing_weights"] == int4["differing_weights"] == []
 
 
+def test_two_engines_agree_on_a_cache_but_where_a_last_bit_decides(tmp_path):
+    output = tmp_path / "found.json"
+    asked = ["engines", "Tiny", *NUMPY, *FEW, "--recipe", "kv4", "--recipe", "kv4-rot", "--output", str(output)]
+    assert main([*asked, "--limit-nats", "0.01"]) == 0
+    plain, *held = json.loads(output.read_text())["recipes"]
+    assert [each["recipe"] for each in held] == ["kv4", "kv4-rot"]
+    for each in held:
+        assert each["losses"]["mean"] < 1e-4 < abs(each["mean_loss_nats"][0] - plain["mean_loss_nats"][0])
+        assert each["rounds_inputs"]
+
+
+def test_an_engine_without_caches_in_few_bits_is_refused_in_a_sentence(capsys):
+    without = ["--engine", "mlx", "--engine", "bad_engines:WalksOnly"]
+    assert main(["engines", "Tiny", *without, *FEW, "--recipe", "kv8"]) == 2
+    assert "The engine 'numpy' cannot hold the key-value cache in few bits." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["Unscaled", "RoundedLogits"])
 def test_an_engine_that_computes_something_else_is_told(capsys, name):
     wrong = ["--engine", "mlx", "--engine", f"bad_engines:{name}"]
@@ -104,7 +121,9 @@ def test_a_single_choice_or_a_single_weight_is_enough_to_disagree():
     assert verdict(far(), 1e-4).startswith("They agree")
     assert "int4 is up to 0.25 nats per token apart" in verdict(far(choices=wide), 1e-4)
     assert "put on a grid" not in verdict(far(choices=wide), 1e-4)
-    assert "int4: what layers are called with is put on a grid" in verdict(far(choices=wide, rounds_inputs=True), 1e-4)
+    assert "int4: what layers are called with, or a cache holds, is put on a grid" in verdict(
+        far(choices=wide, rounds_inputs=True), 1e-4
+    )
     told = verdict(far(differing_weights=("model.norm.weight",)), 1e-4)
     assert "int4 does not run the same weights on both (model.norm.weight)" in told
 

@@ -47,6 +47,12 @@ def attending(other: Other | None) -> Iterator[None]:
         _other.reset(token)
 
 
+def elsewhere(*given: Any, **named: Any) -> torch.Tensor | None:
+    """What another attention makes of this, if one is asked meanwhile: (rows, queries, heads, d)."""
+    other = _other.get()
+    return None if other is None else other(*given, **named)
+
+
 def _mask(
     *, batch_size: int, q_length: int, mask_function: Callable[..., torch.Tensor], device: Any = "cpu", **rest: Any
 ) -> torch.Tensor | None:
@@ -82,8 +88,7 @@ def _attention(
     `query` (rows, heads, queries, d), `key` and `value` (rows, key heads, keys, d) → (rows, queries, heads, d). A sink
     of each head, `s_aux` (heads,), is one more score that takes its share and has no value.
     """
-    other = _other.get()
-    found = None if other is None else other(module, query, key, value, attention_mask, scaling, softcap, s_aux, **rest)
+    found = elsewhere(module, query, key, value, attention_mask, scaling, softcap, s_aux, **rest)
     if found is not None:
         return found, None
     plain = softcap is None and s_aux is None

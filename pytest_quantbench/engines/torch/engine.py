@@ -117,7 +117,7 @@ class TorchEngine:
         """With kernels for what is quantized, where there are any."""
         from pytest_quantbench.engines.torch import resident
 
-        return resident.load(model, use, device=self.device, activations=self._activations)
+        return resident.load(model, use, device=self.device, activations=self._activations, cache=cache)
 
     def decode(self, encoding: Encoding) -> Any:
         """By the method itself on a CPU, by the device's kernels elsewhere."""

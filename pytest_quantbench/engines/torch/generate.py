@@ -11,8 +11,10 @@ from torch import nn
 
 from pytest_quantbench.engines import answers
 from pytest_quantbench.engines.answers import Said
+from pytest_quantbench.engines.held_caches import HeldCache
 from pytest_quantbench.engines.resident import Generation, Sampler, Timed
 from pytest_quantbench.engines.torch.decode_step import Decoder
+from pytest_quantbench.engines.torch.held_answers import HeldStaticCache
 from pytest_quantbench.engines.torch.static_cache import StaticCache, alone, forward
 
 
@@ -23,13 +25,19 @@ def generate(
     prompts: Sequence[Sequence[int]],
     *,
     sampler: Sampler | None = None,
+    held: HeldCache | None = None,
     **how: Any,
 ) -> list[Generation]:
-    """As `Resident.generate`. `layers`: how many keep keys and values."""
+    """As `Resident.generate`. `layers`: how many keep keys and values; `held`: how. Raises ModelError where nothing has
+    been held so.
+    """
     by_itself = alone(model)
-    batch = Sequences(model, layers, sampler, whole=by_itself)
+    batch = Sequences(model, layers, sampler, whole=by_itself, held=held)
     with torch.no_grad():
-        return answers.answers(batch, tokenizer, prompts, at_once=1 if by_itself else None, **how)
+        found = answers.answers(batch, tokenizer, prompts, at_once=1 if by_itself else None, **how)
+    if held is not None and prompts:
+        held.refuse_unused(type(model).__name__)
+    return found
 
 
 @dataclass(slots=True)
@@ -43,10 +51,20 @@ class _Row:
 
 
 class Sequences:
-    """A `Batch`: those that run are the first rows of the cache. `whole`: prompts are read in one piece."""
+    """A `Batch`: those that run are the first rows of the cache. `whole`: prompts are read in one piece. `held`: in
+    which form the cache is, if not as computed.
+    """
 
-    def __init__(self, model: nn.Module, layers: int, sampler: Sampler | None, *, whole: bool = False) -> None:
-        self._model, self._layers, self._sampler, self._whole = model, layers, sampler, whole
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: int,
+        sampler: Sampler | None,
+        *,
+        whole: bool = False,
+        held: HeldCache | None = None,
+    ) -> None:
+        self._model, self._layers, self._sampler, self._whole, self._held = model, layers, sampler, whole, held
         self._device = next(model.parameters()).device
         self._cache = self._new(0, 0)
         self._rows: list[_Row] = []
@@ -78,7 +96,8 @@ class Sequences:
                     self._cache.move(len(self._rows), place)
 
     def _new(self, rows: int, length: int) -> StaticCache:
-        return StaticCache(self._layers, rows, length, torch.zeros(1, 1, dtype=torch.int64, device=self._device))
+        size = self._layers, rows, length, torch.zeros(1, 1, dtype=torch.int64, device=self._device)
+        return StaticCache(*size) if self._held is None else HeldStaticCache(*size, self._held, self._model)
 
     def _make_room(self) -> None:
         """Have a cache with a row for each, as long as the longest may become."""
@@ -94,7 +113,8 @@ class Sequences:
         tokens = torch.tensor([[row.last] for row in self._rows], device=self._device)
         positions = torch.tensor([[row.held] for row in self._rows], device=self._device)
         self._cache.first, self._cache.seen = 0, 1 + max(row.held for row in self._rows)
-        logits = forward(self._model, self._cache, tokens, positions)[:, -1]
+        with self._cache.reading(positions):
+            logits = forward(self._model, self._cache, tokens, positions)[:, -1]
         for row in self._rows:
             row.held += 1
         return self._said(self._rows, logits)
@@ -115,7 +135,8 @@ class Sequences:
             positions = torch.arange(begin, end, device=self._device).expand(len(rows), -1)
             kept = sorted(set(last.values())) or [0]
             piece = tokens[:, begin:end].to(self._device)
-            logits = forward(self._model, self._cache, piece, positions, torch.tensor(kept, device=self._device))
+            with self._cache.reading(positions):
+                logits = forward(self._model, self._cache, piece, positions, torch.tensor(kept, device=self._device))
             found |= {place: logits[place, kept.index(local)] for place, local in last.items()}
         for row, prompt in group:
             row.held = len(prompt)

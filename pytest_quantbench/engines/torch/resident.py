@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from pytest_quantbench.engines.held_caches import HeldCache
 from pytest_quantbench.engines.protocol import Activations, EncodedWeights, Use
 from pytest_quantbench.engines.resident import Generation, Sampler, Step, Timed
 from pytest_quantbench.engines.torch import generate, static_cache
@@ -18,6 +19,8 @@ from pytest_quantbench.engines.torch.decode_step import Decoder
 from pytest_quantbench.engines.torch.device import free_bytes, need, within
 from pytest_quantbench.engines.torch.filling_whole import Filling
 from pytest_quantbench.engines.torch.skeleton import decoder_layers, skeleton
+from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 
 WHAT: Mapping[Use, str] = {
     "timed": "The whole model, as its weights are stored,",
@@ -31,12 +34,13 @@ MULTIPLE = 128  # memory for keys and values, and so captured steps, come in mul
 class Resident:
     """A loaded model; `dense_layers` counts the encoded parameters that are held decoded."""
 
-    def __init__(self, filled: Filling) -> None:
+    def __init__(self, filled: Filling, held: HeldCache | None = None) -> None:
         self.model, self._device, self._dtype = filled.model, filled.device, filled.dtype
         self.dense_layers: int = filled.decoded
         self.bytes_per_token: int = filled.bytes_per_token
         self.kernels: Mapping[str, int] = dict(filled.kernels)
         self.layers = len(decoder_layers(self.model)[1])
+        self._held = held
         self._decoder: Decoder | None = None
 
     @property
@@ -52,7 +56,7 @@ class Resident:
     def generate(self, tokenizer: Any, prompts: Sequence[Sequence[int]], **how: Any) -> list[Generation]:
         """Answers to prompts, several at a time (see generate)."""
         with within(self._device, "Generating several answers at a time", FEWER):
-            return generate.generate(self.model, self.layers, tokenizer, prompts, **how)
+            return generate.generate(self.model, self.layers, tokenizer, prompts, held=self._held, **how)
 
     def sampler(self, seed: int) -> Sampler:
         """Draws tokens by their probabilities."""
@@ -81,8 +85,23 @@ def _way_out(filled: Filling) -> str:
     return f"There is room for {free // filled.dtype.itemsize:,} weights of {named(filled.dtype)}{elsewhere}."
 
 
-def load(weights: EncodedWeights, use: Use, *, device: torch.device, activations: Activations) -> Resident:
-    """Load a model whole; `activations` are those of walks. Raises ModelError for one that cannot be held so."""
+def load(
+    weights: EncodedWeights,
+    use: Use,
+    *,
+    device: torch.device,
+    activations: Activations,
+    cache: KVQuantizer | None = None,
+) -> Resident:
+    """Load a model whole; `activations` are those of walks, `cache` says how keys and values are held.
+
+    Raises ModelError for one that cannot be held so, QuantbenchError for a cache whose time would be asked.
+    """
+    if cache is not None and use == "timed":
+        raise QuantbenchError(
+            f"A cache held by the method {cache.name} cannot be timed: it is computed as it would be read, and is not "
+            f"stored in fewer bits. Ask for its answers."
+        )
     is_float32 = device.type == "cpu" if use == "timed" else (activations == "float32") == (use == "answers")
     dtype = torch.float32 if is_float32 else torch.bfloat16
     model = skeleton(weights.config, dtype)
@@ -91,4 +110,4 @@ def load(weights: EncodedWeights, use: Use, *, device: torch.device, activations
     need(device, filled.least_bytes, WHAT[use], way_out := _way_out(filled))
     with torch.no_grad(), within(device, WHAT[use], way_out):
         filled.fill()
-    return Resident(filled)
+    return Resident(filled, None if cache is None else HeldCache(cache))

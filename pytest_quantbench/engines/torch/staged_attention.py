@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from pytest_quantbench.engines.held_caches import alike_rows, spans
-from pytest_quantbench.engines.torch.held_keys import PARTS, Forms, HeldBatch
 from pytest_quantbench.engines.torch.products import product
+from pytest_quantbench.engines.torch.staging import PARTS, Forms, Staging
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers.kv.protocol import CacheForm, Integers, Part
 
@@ -75,7 +75,7 @@ class Scores:
 
 
 def attend(
-    batch: HeldBatch,
+    batch: Staging,
     module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -99,15 +99,13 @@ def attend(
     return staged(batch, query, key, value, Scores(scale=scale, softcap=softcap, mask=mask, sinks=sinks))
 
 
-def staged(
-    batch: HeldBatch, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores
-) -> torch.Tensor:
+def staged(batch: Staging, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores) -> torch.Tensor:
     """`query` (rows, heads, queries, d), `key` and `value` (rows, key heads, copies · keys, d) → (rows, queries, heads,
     d), in the query's type; computed in float32.
     """
     forms = _forms(batch, key)
     if batch.looking is not None:
-        key, value = batch.looking.copied(forms, (key, value), batch.looking.looked(query))
+        key, value = batch.copied(forms, (key, value), batch.looking.looked(query))
     batch.attended()
     rows, heads, length, size = query.shape
     groups = key.shape[1]
@@ -128,7 +126,7 @@ def _attended(
     some: torch.Tensor,
     keys: torch.Tensor,
     values: torch.Tensor,
-    batch: HeldBatch,
+    batch: Staging,
     block: Block,
     scores: Scores,
     row: int,
@@ -152,7 +150,7 @@ def _attended(
     return total
 
 
-def _by_row(batch: HeldBatch, forms: Forms, length: int, device: torch.device) -> Iterator[tuple[list[Block], int]]:
+def _by_row(batch: Staging, forms: Forms, length: int, device: torch.device) -> Iterator[tuple[list[Block], int]]:
     """The blocks of queries of every row. Which form they see each token in is found out once for all layers."""
     for rows, positions in alike_rows(batch.positions):
         known = (id(forms[0]), id(forms[1]), int(rows[0]), length)
@@ -175,7 +173,7 @@ def _spans(form: CacheForm, part: Part, queries: Integers, tokens: Integers, dev
         yield Span(copy=each.stage + 1, first=each.first, last=each.last, where=where)
 
 
-def _forms(batch: HeldBatch, key: torch.Tensor) -> Forms:
+def _forms(batch: Staging, key: torch.Tensor) -> Forms:
     """How keys and values are held. Where attention is given others than the cache has given back, which the model has
     made of both, these have to go from one form into the next together.
     """

@@ -6,6 +6,7 @@ overwritten before it is ever seen. Windows and the like are masks, made by Tran
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -16,7 +17,7 @@ from transformers.cache_utils import Cache, CacheLayerMixin
 
 from pytest_quantbench.engines.registry import part
 from pytest_quantbench.engines.torch import kv_cache
-from pytest_quantbench.engines.torch.attention import ATTENTION
+from pytest_quantbench.engines.torch.attention import ATTENTION, elsewhere
 from pytest_quantbench.errors import ModelError
 
 NAME = "quantbench-resident"
@@ -39,8 +40,15 @@ class StaticCache(Cache):
         self.positions, self.first, self.seen = positions, 0, length
         if positions.device.type == "cpu":
             part("torch", STEP_KERNELS)  # defines what attends there, by a compiler that only a CPU needs
-        self.kept = [Kept(self) for _ in range(layers)]
+        self.kept = [self._layer() for _ in range(layers)]
         super().__init__(layers=[*self.kept])
+
+    def _layer(self) -> "Kept":
+        return Kept(self)
+
+    def reading(self, positions: torch.Tensor) -> AbstractContextManager[None]:
+        """What a forward pass of tokens at these positions runs in."""
+        return nullcontext()
 
     def get_query_offset(self, layer_idx: int = 0) -> torch.Tensor:  # type: ignore[override]
         """Where the tokens stand: what Transformers hands to `mask`. Of one text the first place is enough, which is
@@ -51,16 +59,12 @@ class StaticCache(Cache):
     def move(self, source: int, target: int) -> None:
         """Copy a row's keys and values."""
         for layer in self.kept:
-            layer.keys[target] = layer.keys[source]
-            layer.values[target] = layer.values[source]
+            layer.move(source, target)
 
     def take(self, other: "StaticCache", rows: int, length: int) -> None:
         """Copy the first rows of another cache, up to this length."""
         for mine, its in zip(self.kept, other.kept, strict=True):
-            if its.is_initialized:
-                mine.lazy_initialization(its.keys, its.values)
-                mine.keys[:rows, :, :length] = its.keys[:rows, :, :length]
-                mine.values[:rows, :, :length] = its.values[:rows, :, :length]
+            mine.take(its, rows, length)
 
 
 class Kept(CacheLayerMixin):  # type: ignore[no-untyped-call]
@@ -100,6 +104,18 @@ class Kept(CacheLayerMixin):  # type: ignore[no-untyped-call]
             held.append(mine if self._cache.seen == self._cache.length else mine[:, :, : self._cache.seen])
         return held[0], held[1]
 
+    def move(self, source: int, target: int) -> None:
+        """Copy a row's keys and values."""
+        self.keys[target] = self.keys[source]
+        self.values[target] = self.values[source]
+
+    def take(self, other: "Kept", rows: int, length: int) -> None:
+        """Copy the first rows of another one, up to this length."""
+        if other.is_initialized:
+            self.lazy_initialization(other.keys, other.values)
+            self.keys[:rows, :, :length] = other.keys[:rows, :, :length]
+            self.values[:rows, :, :length] = other.values[:rows, :, :length]
+
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """How many keys attention is given, and the position of the first."""
         return self._cache.seen, 0
@@ -125,6 +141,9 @@ def attention(
     **named: Any,
 ) -> Attended:
     """As Transformers calls it; gives (rows, tokens, heads, width)."""
+    found = elsewhere(module, query, key, value, attention_mask, scaling, softcap, s_aux, **named)
+    if found is not None:
+        return found, None
     rows, heads, tokens, width = query.shape
     scale = width**-0.5 if scaling is None else float(scaling)
     if rows == tokens == 1 and query.device.type == "cpu" and query.dtype == torch.float32:

@@ -177,7 +177,7 @@ class Walk(LayerWalk[torch.Tensor, nn.Module]):
         batch = next((each for each in (*call.args, *call.kwargs.values()) if isinstance(each, HeldBatch)), None)
         if batch is None:
             return call.made(layer, state, result)
-        with batch.entered(), attending(partial(attend, batch)):
+        with batch.entered(), attending(partial(attend, batch.staging)):
             return call.made(layer, state, result)
 
     @torch.inference_mode()

@@ -76,6 +76,12 @@ _CHARTS = (
         "scales and codebooks: lower and further left is better.",
     ),
     Chart(
+        name="depth",
+        title="Loss of perplexity by depth",
+        tells="How much perplexity each cell loses on tokens with so many others in front of them, with intervals: a "
+        "quantized cache is read more the deeper a token stands. Dashes are the limits; each depth is judged.",
+    ),
+    Chart(
         name="speed",
         title="Quality against speed",
         tells="Each cell's loss of perplexity against how many times as fast as BF16 it decodes: lower and further "

@@ -36,6 +36,13 @@ UNITS_OF = {
     "perplexity.head.delta": "points",
     "perplexity.bits_per_byte": "bits",
     "perplexity.divergence.kl_interval": "nats per token",
+    "perplexity.by_depth.delta": "points",
+    "perplexity.by_depth.delta_interval": "points",
+    "cache.size.stored_bytes": "bytes",
+    "cache.size.bf16_bytes": "bytes",
+    "cache.size.bits_per_token": "bits",
+    "cache.size.bits_per_value": "bits",
+    "cache.size.reduction_percent": "%",
     "perplexity.divergence.kl_percentiles": "nats per token",
     "compression.ratio": "of the original",
     "throughput.read_gb_per_sec": "GB/s",
@@ -52,6 +59,7 @@ MAPPINGS = (
     "machine.versions",
     "throughput.kernels",
     "recipe_parameters",
+    "cache.parameters",
     "candidate.files",
     "compression.calibration",
     "load.warm.stage_sec",
@@ -108,6 +116,7 @@ PARTS = {
     "load": "Loading in fresh processes, not judged",
     "coherence": "Does it still make sense?",
     "noise_floor": "Noise floor: the reference against itself, between float32 and bfloat16 activations",
+    "cache": "Key-value cache",
     "cost": "Cost",
     "candidate": "The candidate's file",
     "facts": "The model",
@@ -119,6 +128,7 @@ PARTS = {
 }
 # What a part is called where it is not in a record, if not by its title.
 ABSENT = {
+    "cache": "a quantized cache",
     "coherence": "whether it still makes sense",
     "runtime": "its files' own runtime",
     "load": "loading",

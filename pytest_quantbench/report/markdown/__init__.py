@@ -9,6 +9,7 @@ from urllib.parse import quote
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report.answers import answers
 from pytest_quantbench.report.markdown import (
+    caches,
     candidate_files,
     criteria_met,
     loading,
@@ -50,6 +51,7 @@ def markdown(
     lines += _pictures(pictures, lacking)
     lines += model_tables.section(records)
     lines += verdict_table.section(records)
+    lines += caches.section(records)
     lines += notes.baseline(records)
     lines += candidate_files.differences(records)
     lines += candidate_files.runtimes(records)

@@ -7,6 +7,8 @@ import pytest
 from pytest_quantbench.record import fronts
 from pytest_quantbench.report.charts import CHARTS, limits, theme, wording
 
+OF_WEIGHTS = [name for name in CHARTS if name != "depth"]  # `depth` is of cells with a quantized cache
+
 
 def table_of(specification):
     return specification["usermeta"]["table"]
@@ -17,7 +19,7 @@ def rows_of(specification):
     return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
 
 
-@pytest.mark.parametrize("name", CHARTS)
+@pytest.mark.parametrize("name", OF_WEIGHTS)
 def test_a_table_names_the_model_and_the_recipe_of_each_row(three_models, name):
     table = table_of(CHARTS[name].draw(three_models, None))
     assert table["columns"][:2] == ["model", "recipe"]
@@ -27,7 +29,7 @@ def test_a_table_names_the_model_and_the_recipe_of_each_row(three_models, name):
     assert all(isinstance(text, str) for row in table["rows"] for text in row)
 
 
-@pytest.mark.parametrize("name", CHARTS)
+@pytest.mark.parametrize("name", OF_WEIGHTS)
 def test_nothing_of_how_a_chart_is_drawn_stands_in_its_table(three_models, name):
     columns = table_of(CHARTS[name].draw(three_models, None))["columns"]
     assert len(set(columns)) == len(columns) <= 9
@@ -70,7 +72,7 @@ def tooltips(value):
     return [each for part in value for each in tooltips(part)] if isinstance(value, list) else []
 
 
-@pytest.mark.parametrize("name", CHARTS)
+@pytest.mark.parametrize("name", OF_WEIGHTS)
 def test_tooltips_name_the_model(three_models, rows_with, name):
     specification = CHARTS[name].draw(three_models, None)
     found = tooltips({**specification, "datasets": {}})

@@ -6,9 +6,11 @@ import generated_suite
 import pytest
 from builders import make_record, make_verdict
 
-from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.criteria import asked_of
 from pytest_quantbench.record.suite import holm_outcomes
 from pytest_quantbench.report.html.how_sure import certainties, families
+
+ASKED = asked_of("weights")
 
 
 @pytest.fixture(scope="module")
@@ -77,5 +79,5 @@ def test_a_figure_that_fewer_items_decided_is_told_over_all_of_them(records):
 
 
 def test_metrics_are_all_sayable():
-    for metric in METRICS:
+    for metric in ASKED:
         assert told(make_verdict(metric)).whole == ""

@@ -6,13 +6,15 @@ import generated_suite
 import pytest
 from builders import make_record, make_verdict
 
-from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.criteria import asked_of
 from pytest_quantbench.record.fronts import front
 from pytest_quantbench.record.publication_schema import Accelerator, Cost
 from pytest_quantbench.report.answers import answer
 from pytest_quantbench.report.charts import Charted
 from pytest_quantbench.report.html import overview
 from pytest_quantbench.stats.fronts import WORDS
+
+ASKED = asked_of("weights")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,7 @@ def test_each_calibration_text_is_told_with_its_recipes(records):
 
 def charted(record, word, gigabytes, recipe="int4"):
     verdict = make_verdict("perplexity_delta", "pass" if word == "may ship" else "fail")
-    kept = [make_verdict(metric) for metric in METRICS if metric != "perplexity_delta"]
+    kept = [make_verdict(metric) for metric in ASKED if metric != "perplexity_delta"]
     size = replace(record.compression, compressed_gb=gigabytes)
     changed = replace(record, recipe=recipe, verdicts=(*kept, verdict), compression=size)
     return Charted(record=changed)

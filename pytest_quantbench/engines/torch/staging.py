@@ -1,0 +1,132 @@
+"""What a cache that is held as a method says and the attention to it tell each other while a layer runs.
+
+Where every query sees a token in the same form, attention gets tokens so and stays what it is. Where a token's form
+depends on the query, attention gets each token once for every form (`copied`), and takes what each query sees.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from pytest_quantbench.engines.held_caches import HeldCache, is_at_once
+from pytest_quantbench.engines.torch.cache_grids import given_back
+from pytest_quantbench.errors import ModelError
+from pytest_quantbench.quantizers.kv.protocol import CacheForm, Integers, Part
+
+PARTS: tuple[Part, Part] = ("keys", "values")
+Forms = tuple[CacheForm, CacheForm]  # of keys and of values, which may differ in size
+Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values, (rows, heads, tokens, d)
+
+
+class Looked(Protocol):
+    """A layer's cache whose rounding looks at queries."""
+
+    def looked(self, queries: torch.Tensor) -> torch.Tensor:
+        """(rows, heads, length, d) queries of a batch's own tokens → with those of all tokens before them."""
+
+
+class Staging:
+    """Of one batch. `positions`: (rows, keys) of its own tokens and those before; `attention`: the name of the one that
+    its model has to ask for, so that a token can be seen in several forms.
+    """
+
+    def __init__(self, held: HeldCache, model: nn.Module, attention: str) -> None:
+        self.held, self._model, self._attention = held, model, attention
+        self.positions: Integers
+        self.forms: Forms | None = None
+        self.given: Pair | None = None  # what the model has to attend to
+        self.looking: Looked | None = None  # whose keys and values are still to be rounded, with the queries
+        self.seen: dict[Any, Any] = {}  # by form, rows and queries: what `staged_attention` found out
+        self._waiting = False
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """A layer, or a model, is called with this batch meanwhile. Raises ModelError where one attended otherwise."""
+        self._waiting, self.looking = False, None
+        yield
+        if self._waiting:
+            raise self._unlike()
+        self.given = self.looking = None
+
+    def forms_of(self, keys: torch.Tensor, values: torch.Tensor) -> Forms:
+        """How heads of these sizes are held."""
+        return self.held.form(keys.shape[-1]), self.held.form(values.shape[-1])
+
+    def stage(self, forms: Forms, whole: Pair, layer: Looked) -> Pair:
+        """All tokens as computed → what the attention of this layer is given of them, which has to take each in the
+        form in which a query sees it. Raises ModelError for a model with an attention of its own.
+        """
+        config: Any = self._model.config
+        if self._waiting or config._attn_implementation != self._attention:
+            raise self._unlike()
+        self.forms, self._waiting = forms, True
+        self.looking = layer if looks(forms) else None
+        self.given = whole if self.looking else self.copied(forms, whole)
+        return self.given
+
+    def copied(self, forms: Forms, whole: Pair, queries: torch.Tensor | None = None) -> Pair:
+        """(rows, heads, keys, d) → (rows, heads, copies · keys, d): all tokens as computed, and in every stage."""
+        keys = whole[0] if queries is not None else None
+        found = []
+        for form, part, states in zip(forms, PARTS, whole, strict=True):
+            copies = [states] + [
+                given_back(form, part, stage, states, self.positions, queries, keys)
+                for stage in range(len(form.stages(part)))
+            ]
+            copies += [copies[-1]] * (copies_of(forms) - len(copies))
+            found.append(torch.cat(copies, dim=2))
+        return found[0], found[1]
+
+    def is_staged(self, keys: int) -> bool:
+        """Whether an attention to so many keys is to be one to tokens in several forms."""
+        if self.forms is None:
+            return False
+        return keys == int((1 if self.looking else copies_of(self.forms)) * self.positions.shape[1])
+
+    def attended(self) -> None:
+        """An attention has taken them so."""
+        self._waiting = False
+        self.held.engaged += 1
+
+    def _unlike(self) -> ModelError:
+        """What is said of a model that attends otherwise."""
+        return ModelError(
+            f"Transformers' {type(self._model).__name__} attends by code of its own, where no query can see a token in "
+            f"another form than the next query does. The method {self.held.method.name} of the key-value cache needs "
+            f"that here; one that holds every token in one form, such as kv8, does not."
+        )
+
+
+def are_at_once(forms: Forms) -> bool:
+    """Whether every query sees a token's key and value in the same form."""
+    return all(is_at_once(form, part) for form, part in zip(forms, PARTS, strict=True))
+
+
+def looks(forms: Forms) -> bool:
+    """Whether some rounding looks at queries."""
+    stages = [stage for form, part in zip(forms, PARTS, strict=True) for stage in form.stages(part)]
+    return any(stage.rounding is not None and stage.rounding.looks for stage in stages)
+
+
+def copies_of(forms: Forms) -> int:
+    """As computed, and once for each stage."""
+    return 1 + max(len(form.stages(part)) for form, part in zip(forms, PARTS, strict=True))
+
+
+def at_once(forms: Forms, states: Pair, positions: Integers) -> Pair:
+    """(rows, heads, tokens, d) of tokens at these positions, in the one form in which they are seen."""
+    found = [_at_once(form, part, each, positions) for form, part, each in zip(forms, PARTS, states, strict=True)]
+    return found[0], found[1]
+
+
+def _at_once(form: CacheForm, part: Part, states: torch.Tensor, positions: Integers) -> torch.Tensor:
+    if not form.stages(part):
+        return states
+    rounded = given_back(form, part, 0, states, positions)
+    if not form.sinks or not (positions < form.sinks).any():
+        return rounded
+    stays = torch.from_numpy(positions < form.sinks).to(states.device)[:, None, :, None]
+    return torch.where(stays, states, rounded)
