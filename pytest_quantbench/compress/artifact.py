@@ -159,28 +159,6 @@ class Reference(OpenedArtifact):
         return self._source.array(name).astype(np.float32, copy=False)
 
 
-class AsPublished:
-    """An opened checkpoint's weights by themselves, to be run as they are; nothing is known of what they are for."""
-
-    def __init__(self, source: Architecture) -> None:
-        self.config, self._source = source.config, source
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Every parameter's path."""
-        return self._source.names
-
-    def dense(self, name: str) -> Any:
-        """The parameter in the engine's own form, lazily read."""
-        return self._source.tensor(name)
-
-    def encoding(self, name: str) -> None:
-        """None: everything was left as it was."""
-
-    def inputs(self, name: str) -> None:
-        """Nothing is done to any inputs."""
-
-
 class Stored(OpenedArtifact):
     """What lies in a directory."""
 

@@ -51,7 +51,7 @@ def test_of_nothing_is_nothing_there():
 
 
 def test_a_system_that_does_not_tell(file, monkeypatch):
-    monkeypatch.setattr(page_cache.sys, "platform", "win32")
+    monkeypatch.setattr("sys.platform", "win32")
     assert page_cache.resident_share([file]) is None
 
 

@@ -7,7 +7,7 @@ files with their hashes once more: the session that asks has done so.
 import builtins
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,28 @@ from pytest_quantbench.engines import process_memory
 from pytest_quantbench.engines.runtimes.child import Refused, answer_with
 from pytest_quantbench.engines.runtimes.frames import Message
 from pytest_quantbench.errors import QuantbenchError
+
+
+class AsPublished:
+    """An opened checkpoint's weights (of an `Architecture`), to be run as they are."""
+
+    def __init__(self, source: Any) -> None:
+        self.config, self._source = source.config, source
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Every parameter's path."""
+        return self._source.names
+
+    def dense(self, name: str) -> Any:
+        """The parameter in the engine's own form, lazily read."""
+        return self._source.tensor(name)
+
+    def encoding(self, name: str) -> None:
+        """None: everything was left as it was."""
+
+    def inputs(self, name: str) -> None:
+        """Nothing is done to any inputs."""
 
 
 class Imports:
@@ -91,7 +113,7 @@ def _device_bytes(engine: Any) -> int | None:
 def _weights(engine: Any, asked: Mapping[str, Any]) -> tuple[Any, Path]:
     """The opened weights, and where their tokenizer lies."""
     from pytest_quantbench.checkpoints.checkpoint import Checkpoint
-    from pytest_quantbench.compress.artifact import AsPublished, opened_unverified
+    from pytest_quantbench.compress.artifact import opened_unverified
 
     if asked["artifact"]:
         directory = Path(asked["artifact"])
