@@ -30,6 +30,7 @@ SHORT = {
     "cli/run.py": A_VERB,
     "engines/digests.py": "what says of any engine's walk which weights it ran, beside what the walk does",
     "engines/opening.py": "what asks other engines is no part of one, and the registry has no model",
+    "engines/requests.py": "how any engine's batch of answers is timed, beside how it writes them",
     "engines/routers.py": "what each engine asks of the modules of its own library",
     "engines/mlx/positions.py": "what a module of mlx-lm's cannot do, beside what every engine asks of a config",
     "engines/mlx/walk_trial.py": "what one engine brings to the trial that all have",

@@ -211,7 +211,10 @@ def recipe_of_candidate(candidate: Candidate, bits_per_weight: float) -> Recipe:
 def unknown_recipe(recipe_id: str, methods: Iterable[str]) -> UnknownNameError:
     """What is raised for a recipe that does not exist, with those that do: levels, methods and caches."""
     choices = [*LEVELS, *(f"LEVEL-{method}" for method in methods if method != "identity"), *CACHES]
-    hint = "A quantizer of your own is LEVEL-package.module:Class. Weights and a cache are joined as in int4+kv8."
+    hint = (
+        "A quantizer of your own is LEVEL-package.module:Class, and kv4-package.module:Class one of the cache. "
+        "Weights and a cache are joined as in int4+kv8."
+    )
     return unknown("recipe", recipe_id, choices, hint)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from pytest_quantbench.catalog.corpora import Sampling
+from pytest_quantbench.catalog.corpora import NEW_TOKENS, PROMPTS, Sampling
 from pytest_quantbench.catalog.criteria import Overrides
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS, DiskPlan
 from pytest_quantbench.catalog.prices import Price
@@ -36,6 +36,8 @@ class Settings:
     report: Path | None = None
     cache: Path = field(default_factory=default_cache)
     runs: int = 3
+    new_tokens: int = NEW_TOKENS  # of every run of T1
+    prompts: tuple[str, ...] = PROMPTS  # that T1 goes on from
     limit: int = 200
     tokens: int | None = 512
     sampling: Sampling = "windows"  # of T2: windows drawn from all of the text, or its head
@@ -48,6 +50,8 @@ class Settings:
     loads: int = 5  # fresh processes that load a model whose files are in memory
     cold_loads: int = 3  # and that load one whose files are not
     drop_caches: bool = False  # before a cold load, pages of every file on the machine are given back: takes root
+    sweep: bool = False  # T1 in full: by batch, depth and length, at a temperature, several requests at once
+    temperature: float = 0.7  # of the sweep's answers
     time_budget_seconds: float | None = None  # of one cell
     seed: int = 0
     corpus: Path | str | None = None  # a file, or the name of a corpus; None: the model's own

@@ -32,11 +32,12 @@ class Timed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimedBatch:
     """A timed generation of several prompts at once: the tokens of each, and the seconds from the start until every
-    prompt had its first new token, its second, and so on.
+    prompt had its first new token, its second, and so on. `step`: how the steps of these were run.
     """
 
     tokens: tuple[tuple[int, ...], ...]
     seconds: tuple[float, ...]
+    step: Step = "module by module"
 
 
 class Generator(Protocol):
@@ -49,11 +50,24 @@ class Generator(Protocol):
 class BatchGenerator(Protocol):
     """What goes on from several prompts at once, and is timed: residents of engines that can do `batches`."""
 
+    @property
+    def cache_bytes_per_token(self) -> int:
+        """What one more token of a text adds to its keys and values, and so what one decode step reads of it."""
+
+    def batch_bytes(self, rows: int, tokens: int) -> int:
+        """About how much memory it takes, beside the weights, to go on from so many texts up to so many tokens each."""
+
     def timed_batch(
         self, prompts: Sequence[Sequence[int]], new_tokens: int, sampler: Sampler | None = None
     ) -> TimedBatch:
         """Exactly so many new tokens of each of the prompts (of one length), the likeliest or those that `sampler`
-        draws; end of sequence is ignored. Raises QuantbenchError where memory does not hold them.
+        draws; end of sequence is ignored. What has to be compiled for it is, before the clock begins. Raises
+        QuantbenchError where memory does not hold them, ModelError where the model takes one text at a time.
+        """
+
+    def timed_requests(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> tuple[Timed, ...]:
+        """Exactly so many new tokens of each of the prompts (of any lengths), which are all there at the start, as the
+        engine puts them together when it writes answers; the seconds of each are from that start on.
         """
 
 
@@ -101,5 +115,5 @@ class Resident(Generator, Protocol):
         answer that may have none, WeightError where logits are no numbers.
         """
 
-    def sampler(self, seed: int) -> Sampler:
-        """Draws tokens by their probabilities, a new one with every call."""
+    def sampler(self, seed: int, temperature: float = 1.0) -> Sampler:
+        """Draws tokens by their probabilities, a new one with every call: of logits over the temperature, above 0."""

@@ -43,6 +43,7 @@ __all__ = [
 MEMBERS: Mapping[str, str] = MappingProxyType(
     {
         "throughput": "throughput:THROUGHPUT",
+        "sweep": "sweep.measure:SWEEP",
         "perplexity": "perplexity.measure:PERPLEXITY",
         "accuracy": "accuracy.measure:ACCURACY",
         "weights": "weights:WEIGHTS",

@@ -21,10 +21,12 @@ OF_KINDS: Mapping[str, tuple[Kind, ...]] = {
     "weights": ("weights", "both"),
     "t1": ("weights",),
     "load": ("weights",),
+    "sweep": ("weights",),
     "depth": ("cache", "both"),
 }
 
-ON_REQUEST = ("selftest", "load")  # markers of items that run only where `-m` names them
+
+ON_REQUEST = ("selftest", "load", "sweep")  # markers of items that run only where `-m`, or an option, names them
 
 
 def parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:

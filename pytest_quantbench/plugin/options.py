@@ -23,6 +23,7 @@ MARKERS = {
     "load": "loading in fresh processes, cold and warm; runs with -m load only",
     "size": "bytes on disk",
     "weights": "decoded weights against the original ones",
+    "sweep": "throughput in full, by batch, depth and length; runs with --sweep or -m sweep only",
     "selftest": "known damage has to fail; runs with -m selftest only",
     "quantbench(models=None, recipes=None)": "which models and recipes a test's `cell` runs over (default: all)",
 }
@@ -97,6 +98,17 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             read=values.whole(least=1),
             metavar="N",
             help="T1: runs of each of the five prompts (default 3)",
+        ),
+        "sweep": Option(
+            setting="sweep",
+            switch=True,
+            help="T1 in full: decoding by batch and depth, prefill by length, sampled answers, requests at once",
+        ),
+        "temperature": Option(
+            setting="temperature",
+            read=values.above_zero,
+            metavar="X",
+            help="--sweep: at which its answers to the prompts are drawn (default 0.7)",
         ),
         "tokens": Option(
             setting="tokens",

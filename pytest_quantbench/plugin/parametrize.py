@@ -122,6 +122,7 @@ class Collection:
 
     def _leave_out(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         asked = re.findall(r"\w+", config.getoption("markexpr") or "")
+        asked += ["sweep"] if self._run.settings.sweep else []
         plan = self._run.settings.disk_plan
         has_runtime = {each.name for each in self._run.candidates if each.runtime is not None}
         kept = [item for item in items if is_wanted(item, plan, asked=asked, runtimes_for=has_runtime)]

@@ -42,6 +42,7 @@ from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.publication_schema import Accelerator, Cost, ModelFacts
 from pytest_quantbench.record.runtime_schema import Runtime
+from pytest_quantbench.record.sweep_schema import Sweep
 from pytest_quantbench.record.throughput_schema import Throughput
 from pytest_quantbench.storage.sealed_json import unsealed
 
@@ -117,6 +118,7 @@ class Record:
     candidate: CandidateFile | None = None  # null: a recipe of our own
     compression: Compression | None = None
     throughput: Throughput | None = None
+    sweep: Sweep | None = None  # T1 in full
     perplexity: Perplexity | None = None
     perplexities: Mapping[str, Perplexity] = field(default_factory=dict)  # of the texts beside the first, by name
     accuracy: Accuracy | None = None

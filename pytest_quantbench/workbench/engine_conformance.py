@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from pytest_quantbench.engines.protocol import Ability, Engine
 from pytest_quantbench.workbench import engine_answer_checks as answers
+from pytest_quantbench.workbench import engine_batch_checks as batches
 from pytest_quantbench.workbench import engine_cache_checks as caches
 from pytest_quantbench.workbench import engine_walk_checks as walks
 from pytest_quantbench.workbench import engine_weight_checks as weights
@@ -55,6 +56,7 @@ OF_ABILITIES: Mapping[Ability, tuple[Demand, ...]] = {
         answers.answers_end_where_they_are_told,
         answers.times_every_token,
     ),
+    "batches": (batches.rows_are_single_runs, batches.requests_are_single_runs, batches.knows_what_a_batch_takes),
 }
 
 

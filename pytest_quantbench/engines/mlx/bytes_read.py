@@ -78,3 +78,9 @@ def _with_arrays(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 def _arrays(module: nn.Module) -> list[mx.array]:
     return [value for value in module.values() if isinstance(value, mx.array)]
+
+
+def longest_side(model: nn.Module) -> int:
+    """Of all matrices of a model, or of a part of one; of quantized ones as they are stored, whose rows are whole."""
+    shapes = [array.shape for _, module in _with_arrays(model) for array in _arrays(module)]
+    return max((max(shape) for shape in shapes if len(shape) > 1), default=1)

@@ -44,7 +44,7 @@ class MlxEngine:
     """An `Engine`. `host`: products are numpy's in walks and for answers; by default on a CPU, and nowhere else."""
 
     name: ClassVar[str] = "mlx"
-    can: ClassVar[frozenset[Ability]] = frozenset({"walk", "calibrate", "resident", "kv"})
+    can: ClassVar[frozenset[Ability]] = frozenset({"walk", "calibrate", "resident", "kv", "batches"})
     packages: ClassVar[tuple[str, ...]] = ("mlx", "mlx-lm")
     paths_are_mlx_lms: ClassVar[bool] = True
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any, TypeAlias
 
 import mlx.core as mx
@@ -85,6 +86,7 @@ class KeysValues:
     rows: mx.array | None
     branches: int = 0  # how many still have to see them
     holding: Holding | None = None
+    number: int = 0  # among the model's caches
     held: tuple[mx.array, mx.array] | None = field(default=None)
     queries: mx.array | None = None  # of all tokens, where the method looks at them
 
@@ -115,6 +117,7 @@ class KeysValues:
         if self.holding is None:
             return keys, values
         self.holding.cache.engaged += 1
+        self.holding.cache.saw(self.number, keys.shape[1], keys.shape[-1], values.shape[-1])
         places = self.positions.places.keys[:, -keys.shape[2] :]
         return self.holding.own("keys", keys, places), self.holding.own("values", values, places)
 
@@ -168,7 +171,8 @@ def caches(
             continue
         rows = None if above is None else mx.array(batch.rows)
         alike = partial(KeysValues, place, rows=rows, branches=children[number], holding=holding)
-        made.append(_of_kinds(kinds, above, alike))
+        numbers = count()
+        made.append(_of_kinds(kinds, above, lambda parent, new=alike, each=numbers: new(parent, number=next(each))))
     return made
 
 

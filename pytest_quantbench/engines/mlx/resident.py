@@ -12,6 +12,7 @@ import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_unflatten
 
+from pytest_quantbench.engines.answers import PREFILL_TOKENS
 from pytest_quantbench.engines.mlx import bytes_read, generate
 from pytest_quantbench.engines.mlx.arrays import as_mlx, to_mlx
 from pytest_quantbench.engines.mlx.experts import is_stack, multiplies
@@ -19,11 +20,12 @@ from pytest_quantbench.engines.mlx.host_products import backend, on_host
 from pytest_quantbench.engines.mlx.layers import dense, native, native_experts, ruled
 from pytest_quantbench.engines.mlx.skeleton import skeleton
 from pytest_quantbench.engines.protocol import Activations, Config, EncodedWeights
-from pytest_quantbench.engines.resident import Generation, Sampler, Step, Timed
+from pytest_quantbench.engines.resident import Generation, Sampler, Step, Timed, TimedBatch
 from pytest_quantbench.quantizers.encoding import Encoding
 from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 from pytest_quantbench.quantizers.mlx_form import config_entry, grid_of, kind_of
 
+PARTS = 12  # of one token, arrays as wide as a layer's widest matrix, that are there at a time
 DTYPES: Mapping[Activations, mx.Dtype] = {"float32": mx.float32, "bfloat16": mx.bfloat16}
 
 
@@ -53,9 +55,34 @@ class Resident:
         """Answers to prompts, several at a time (see generate)."""
         return generate.generate(self.model, tokenizer, prompts, host=self.host, cache=self.cache, **how)
 
-    def sampler(self, seed: int) -> Sampler:
+    def sampler(self, seed: int, temperature: float = 1.0) -> Sampler:
         """Draws tokens by their probabilities."""
-        return generate.sampler_of(seed)
+        return generate.sampler_of(seed, temperature)
+
+    @property
+    def cache_bytes_per_token(self) -> int:
+        """Of what mlx-lm's caches hold."""
+        return generate.cache_bytes(self.model)
+
+    def batch_bytes(self, rows: int, tokens: int) -> int:
+        """The cache, which mlx-lm copies when it grows; what prompts that are read together need in between, and the
+        logits of all texts.
+        """
+        words, widest = bytes_read.longest_side(self.model), bytes_read.longest_side(self.model.layers[0])
+        read = min(tokens, PREFILL_TOKENS)
+        between = rows * read * (4 * PARTS * widest + 4 * tokens)
+        held: int = 2 * rows * tokens * self.cache_bytes_per_token
+        return held + between + 3 * 4 * rows * words
+
+    def timed_batch(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, sampler: Sampler | None = None
+    ) -> TimedBatch:
+        """One generation of several texts in mlx-lm's batch."""
+        return generate.timed_batch(self.model, prompts, new_tokens, sampler)
+
+    def timed_requests(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> tuple[Timed, ...]:
+        """As answers are written."""
+        return generate.timed_requests(self.model, prompts, new_tokens)
 
     def timed(self, prompt: Sequence[int], new_tokens: int) -> Timed:
         """One greedy generation, timed token by token."""

@@ -130,7 +130,7 @@ def _blocked(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale:
     out = query.new_empty((rows, length, heads, value.shape[-1]))
     for row, group in itertools.product(range(rows), range(groups)):
         own = slice(group * shared, (group + 1) * shared)
-        for first in range(0, length, BLOCK):
+        for first in reversed(range(0, length, BLOCK)):  # the longest first: its memory does for the others
             last = min(first + BLOCK, length)
             some = queries[row, own, first:last].reshape(-1, size)
             scores = product(some, keys[row, group, :last]).view(shared, -1, last)

@@ -48,7 +48,7 @@ class TorchEngine:
     """An `Engine`. `device`: `cuda`, `mps` or `cpu`; by default CUDA, else Metal, else the CPU."""
 
     name: ClassVar[str] = "torch"
-    can: ClassVar[frozenset[Ability]] = frozenset({"walk", "calibrate", "resident", "kv"})
+    can: ClassVar[frozenset[Ability]] = frozenset({"walk", "calibrate", "resident", "kv", "batches"})
     packages: ClassVar[tuple[str, ...]] = ("torch", "triton", "numba")
     paths_are_mlx_lms: ClassVar[bool] = False
 

@@ -1,4 +1,4 @@
-"""Answers to many prompts, several at a time, each in a row of one static cache; and one generation that is timed."""
+"""Answers to many prompts, several at a time, each in a row of one static cache; and generations that are timed."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from torch import nn
 from pytest_quantbench.engines import answers
 from pytest_quantbench.engines.answers import Said
 from pytest_quantbench.engines.held_caches import HeldCache
-from pytest_quantbench.engines.resident import Generation, Sampler, Timed
+from pytest_quantbench.engines.resident import Generation, Sampler, Timed, TimedBatch
 from pytest_quantbench.engines.torch.decode_step import Decoder
 from pytest_quantbench.engines.torch.held_answers import HeldStaticCache
 from pytest_quantbench.engines.torch.static_cache import StaticCache, alone, forward
@@ -78,13 +78,13 @@ class Sequences:
         return self._count
 
     def next(self) -> Iterator[Said]:
-        """One token of each."""
-        said = list(self._go_on()) if self._rows else []
+        """One token of each, those of prompts that are read together as soon as these are read."""
+        if self._rows:
+            yield from self._go_on()
         self._make_room()
         while self._waiting:
             group, self._waiting = self._waiting[: answers.PREFILL_ROWS], self._waiting[answers.PREFILL_ROWS :]
-            said += self._read(group)
-        return iter(said)
+            yield from self._read(group)
 
     def remove(self, sequences: Sequence[int]) -> None:
         """Drop these; the last row comes to the place of one that is dropped."""
@@ -153,22 +153,31 @@ class Sequences:
             yield Said(sequence=row.sequence, token=token, usable=partial(bool, usable[place]))
 
 
-def sampler_of(seed: int, device: torch.device) -> Sampler:
-    """Draws tokens by their probabilities: (rows, vocabulary) log-probabilities → (rows,)."""
+def sampler_of(seed: int, device: torch.device, temperature: float = 1.0) -> Sampler:
+    """Draws tokens by their probabilities at a temperature: (rows, vocabulary) log-probabilities → (rows,)."""
     source = torch.Generator(device).manual_seed(seed)
 
     def draw(log_probabilities: torch.Tensor) -> torch.Tensor:
-        return torch.multinomial(log_probabilities.exp(), 1, generator=source)[:, 0]
+        probabilities = (log_probabilities / temperature).softmax(-1)
+        return torch.multinomial(probabilities, 1, generator=source)[:, 0]
 
     return draw
 
 
 def timed(decoder: Decoder, prompt: Sequence[int], new_tokens: int) -> Timed:
     """One greedy generation of exactly so many tokens."""
+    found = timed_batch(decoder, [prompt], new_tokens)
+    return Timed(tokens=found.tokens[0], seconds=found.seconds)
+
+
+def timed_batch(
+    decoder: Decoder, prompts: Sequence[Sequence[int]], new_tokens: int, sampler: Sampler | None = None
+) -> TimedBatch:
+    """One generation of exactly so many tokens of each of the decoder's texts."""
     began = time.perf_counter()
-    tokens = [decoder.begin(prompt)]
+    tokens = [decoder.read(prompts, sampler)]
     seconds = [time.perf_counter() - began]
     while len(tokens) < new_tokens:
-        tokens.append(decoder.next())
+        tokens.append(decoder.go_on(sampler))
         seconds.append(time.perf_counter() - began)
-    return Timed(tokens=tuple(tokens), seconds=tuple(seconds))
+    return TimedBatch(tokens=tuple(zip(*tokens, strict=True)), seconds=tuple(seconds), step=decoder.step)

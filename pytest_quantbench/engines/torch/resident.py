@@ -10,16 +10,17 @@ from typing import Any
 
 import torch
 
+from pytest_quantbench.engines import requests
 from pytest_quantbench.engines.held_caches import HeldCache
 from pytest_quantbench.engines.protocol import Activations, EncodedWeights, Use
-from pytest_quantbench.engines.resident import Generation, Sampler, Step, Timed
+from pytest_quantbench.engines.resident import Generation, Sampler, Step, Timed, TimedBatch
 from pytest_quantbench.engines.torch import generate, static_cache
 from pytest_quantbench.engines.torch.arrays import named
-from pytest_quantbench.engines.torch.decode_step import Decoder
+from pytest_quantbench.engines.torch.decode_step import Decoder, piece
 from pytest_quantbench.engines.torch.device import free_bytes, need, within
 from pytest_quantbench.engines.torch.filling_whole import Filling
 from pytest_quantbench.engines.torch.skeleton import decoder_layers, skeleton
-from pytest_quantbench.errors import QuantbenchError
+from pytest_quantbench.errors import ModelError, QuantbenchError
 from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 
 WHAT: Mapping[Use, str] = {
@@ -28,6 +29,8 @@ WHAT: Mapping[Use, str] = {
     "rounded answers": "The whole model, decoded,",
 }
 FEWER = "A recipe of fewer bits, a shorter text or another device (--engine torch:cpu) takes less of it."
+ALONE = "This model reads one text at a time: it has an attention of its own, or positions by the length of a text."
+PARTS = 12  # of one token, arrays as wide as a layer's widest matrix, that are there at a time
 MULTIPLE = 128  # memory for keys and values, and so captured steps, come in multiples of so many tokens
 
 
@@ -42,6 +45,7 @@ class Resident:
         self.layers = len(decoder_layers(self.model)[1])
         self._held = held
         self._decoder: Decoder | None = None
+        self._of_batch: Decoder | None = None
 
     @property
     def activations(self) -> str:
@@ -58,22 +62,70 @@ class Resident:
         with within(self._device, "Generating several answers at a time", FEWER):
             return generate.generate(self.model, self.layers, tokenizer, prompts, held=self._held, **how)
 
-    def sampler(self, seed: int) -> Sampler:
+    def sampler(self, seed: int, temperature: float = 1.0) -> Sampler:
         """Draws tokens by their probabilities."""
-        return generate.sampler_of(seed, self._device)
+        return generate.sampler_of(seed, self._device, temperature)
 
     def decoder(self, length: int) -> Decoder:
         """What decodes texts of this length."""
         if self._decoder is None or self._decoder.length < length:
             self._decoder = None  # its memory first
-            with within(self._device, f"Keys and values of {length} tokens beside the weights", FEWER):
-                self._decoder = Decoder(self.model, self.layers, -(-length // MULTIPLE) * MULTIPLE, self._device)
+            self._decoder = self._decoder_of(1, length)
         return self._decoder
+
+    def _decoder_of(self, rows: int, length: int) -> Decoder:
+        with within(self._device, f"Keys and values of {rows * length} tokens beside the weights", FEWER):
+            return Decoder(self.model, self.layers, -(-length // MULTIPLE) * MULTIPLE, self._device, rows)
+
+    @property
+    def cache_bytes_per_token(self) -> int:
+        """Counted of the memory that was taken for one text."""
+        return self.decoder(1).cache_bytes_per_token
+
+    def batch_bytes(self, rows: int, tokens: int) -> int:
+        """The cache; what a piece of one prompt needs in between, and the logits of all texts."""
+        layers: Any = decoder_layers(self.model)[1]
+        words, widest = _longest_side(self.model), _longest_side(layers[0])
+        read = piece(tokens) if not static_cache.alone(self.model) else tokens
+        between = self._dtype.itemsize * PARTS * read * widest + 4 * read * tokens
+        return rows * tokens * self.cache_bytes_per_token + between + 3 * 4 * rows * words
+
+    def timed_batch(
+        self, prompts: Sequence[Sequence[int]], new_tokens: int, sampler: Sampler | None = None
+    ) -> TimedBatch:
+        """One generation of several texts in the rows of one cache, by steps that are run as those of one text are."""
+        rows, length = len(prompts), len(prompts[0]) + new_tokens
+        if rows > 1 and static_cache.alone(self.model):
+            raise ModelError(ALONE)
+        decoder = self._decoder_of_batch(rows, length)
+        with within(self._device, "One generation of several texts that is timed", FEWER):
+            return generate.timed_batch(decoder, prompts, new_tokens, sampler)
+
+    def _decoder_of_batch(self, rows: int, length: int) -> Decoder:
+        """The one that was used last, where it is about as long: every step looks at all of its length."""
+        held = self._of_batch
+        if held is None or held.rows != rows or not 0 <= held.length - length < 2 * MULTIPLE:
+            held = self._of_batch = None  # its memory first
+            held = self._of_batch = self._decoder_of(rows, length)
+        return held
+
+    def timed_requests(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> tuple[Timed, ...]:
+        """As answers are written, module by module."""
+        alone = static_cache.alone(self.model)
+        with torch.no_grad(), within(self._device, "Several requests that are timed", FEWER):
+            batch = generate.Sequences(self.model, self.layers, None, whole=alone)
+            return requests.timed(batch, prompts, new_tokens, *([1] if alone else []))
 
     def timed(self, prompt: Sequence[int], new_tokens: int) -> Timed:
         """One greedy generation, timed token by token. What has to be compiled for it is, before the clock begins."""
         with within(self._device, "One generation that is timed", FEWER):
             return generate.timed(self.decoder(len(prompt) + new_tokens), prompt, new_tokens)
+
+
+def _longest_side(module: torch.nn.Module) -> int:
+    """Of all matrices of a module."""
+    held = (*module.parameters(), *module.buffers())
+    return max((max(each.shape) for each in held if each.ndim == 2), default=1)
 
 
 def _way_out(filled: Filling) -> str:

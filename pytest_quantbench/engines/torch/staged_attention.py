@@ -66,11 +66,12 @@ class Scores:
         return torch.cat([scores, column], dim=-1).softmax(dim=-1)[..., :-1]
 
     def _masked(self, scores: torch.Tensor, row: int, heads: slice, block: Block) -> torch.Tensor:
-        if self.mask is None:
-            later = torch.ones(scores.shape[1:], dtype=torch.bool, device=scores.device)
-            return scores.masked_fill(later.triu(1 + block.upto - scores.shape[1]), -torch.inf)
-        own = self.mask[row if len(self.mask) > 1 else 0]
-        some = own[heads if len(own) > 1 else slice(None), block.first : block.last, : block.upto]
+        if self.mask is None:  # of tokens up to the last query, only the block's own may lie behind one of them
+            own = scores[..., block.upto - scores.shape[1] :]
+            own += torch.full_like(own[0], -torch.inf).triu(1)
+            return scores
+        of_row = self.mask[row if len(self.mask) > 1 else 0]
+        some = of_row[heads if len(of_row) > 1 else slice(None), block.first : block.last, : block.upto]
         return scores.masked_fill(~some, -torch.inf) if some.dtype == torch.bool else scores + some
 
 
@@ -114,7 +115,7 @@ def staged(batch: Staging, query: torch.Tensor, key: torch.Tensor, value: torch.
     values = value.float().transpose(2, 3).contiguous()  # (rows, groups, d, copies · keys)
     out = query.new_empty((rows, length, heads, value.shape[-1]))
     for blocks, row in _by_row(batch, forms, length, query.device):
-        for block, group in itertools.product(blocks, range(groups)):
+        for block, group in itertools.product(reversed(blocks), range(groups)):  # the longest first, as in `attention`
             own, part = slice(group * shared, (group + 1) * shared), slice(block.first, block.last)
             some = queries[row, own, part].reshape(-1, size)
             found = _attended(some, keys[row, group], values[row, group], batch, block, scores, row, own)

@@ -31,8 +31,8 @@ Attended: TypeAlias = tuple[torch.Tensor, None]
 class StaticCache(Cache):
     """Keys and values of `rows` texts of up to `length` tokens, in every layer.
 
-    Before a forward pass: `positions` (rows, tokens) says where its tokens stand in their texts; `first`, in which row
-    the texts begin; `seen`, how many places of a row can matter.
+    Before a forward pass: `positions` (rows, tokens), or (1, tokens) where that is the same for all, says where its
+    tokens stand in their texts; `first`, in which row the texts begin; `seen`, how many places of a row can matter.
     """
 
     def __init__(self, layers: int, rows: int, length: int, positions: torch.Tensor) -> None:
@@ -96,7 +96,7 @@ class Kept(CacheLayerMixin):  # type: ignore[no-untyped-call]
         held = []
         for whole, states in ((self.keys, key_states), (self.values, value_states)):
             mine = whole if self._cache.rows == 1 else whole[rows]
-            if len(states) == 1:
+            if len(self._cache.positions) == 1:  # of one text, or the same of all
                 mine.index_copy_(2, self._cache.positions[0], states)
             else:
                 places = self._cache.positions[:, None, :, None].expand_as(states)
@@ -164,7 +164,7 @@ def mask(
     batch_size: int,
     q_length: int,
     kv_length: int,
-    q_offset: torch.Tensor,  # (rows, tokens), or () of one text: what `StaticCache.get_query_offset` says
+    q_offset: torch.Tensor,  # (rows, tokens), (1, tokens), or () of one text: what `StaticCache.get_query_offset` says
     mask_function: Callable[..., torch.Tensor],
     **named: Any,
 ) -> torch.Tensor:
