@@ -182,22 +182,17 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         "sample-seed": Option(
             setting="seed", read=values.seed, metavar="N", help="seed of sampled questions and windows (default 0)"
         ),
-        "loads": Option(
-            setting="loads",
-            read=values.whole(least=1),
-            metavar="N",
-            help="load: fresh processes with the files in memory (default 5)",
-        ),
+        "loads": Option(setting="loads", read=values.whole(least=1), metavar="N", help="load: warm ones (default 5)"),
         "cold-loads": Option(
             setting="cold_loads",
             read=values.whole(least=0),
             metavar="N",
-            help="load: fresh processes with the files' pages given back before (default 3)",
+            help="load: ones whose files are not in memory (default 3)",
         ),
         "drop-caches": Option(
             setting="drop_caches",
             switch=True,
-            help="load: before a cold one, give back the pages of every file on the machine (root on Linux)",
+            help="load: before a cold one, give back every file's pages (takes root)",
         ),
         "fixed": Option(
             setting="fixed", switch=True, help="one look: an undecided check does not go on with more samples"
