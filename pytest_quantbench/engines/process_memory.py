@@ -1,4 +1,4 @@
-"""The most resident memory that this process has had, since it was asked to look or since the process began.
+"""The resident memory of this process: now, and the most that it has had since it was asked to look, or since it began.
 
 Linux keeps that mark for every process (`VmHWM`), and lets a process lower it to what it has now (proc(5), clear_refs).
 Elsewhere only the mark since the process began is told.
@@ -36,28 +36,30 @@ def lower_mark() -> Since:
 
 def peak(since: Since) -> ProcessPeak:
     """The peak from then on that `lower_mark` said."""
-    return ProcessPeak(peak_bytes=_marked() or _of_process(), since=since)
+    return ProcessPeak(peak_bytes=_told("VmHWM") or _of_process(), since=since)
 
 
 def resident() -> int:
-    """What this process has in memory now, in bytes, pages of mapped files included."""
-    told = _told("VmRSS")
+    """What is resident now, in bytes, pages of mapped files included; another program is asked where the system does not
+    tell.
+    """
+    told = resident_bytes()
     if told is not None:
         return told
     asked = ["ps", "-o", "rss=", "-p", str(os.getpid())]  # in kibibytes, on macOS too
     return 1024 * int(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
 
 
-def _marked() -> int | None:
-    """Linux's mark in bytes; None where there is none."""
-    return _told("VmHWM")
+def resident_bytes() -> int | None:
+    """What is resident now; None where the system does not tell, as macOS does not without asking another program."""
+    return _told("VmRSS")
 
 
 def _told(name: str) -> int | None:
-    """What Linux tells of this process by that name, in bytes; None where it does not."""
+    """A figure of Linux's, in bytes; None where there is none."""
     lines = STATUS.read_text().splitlines() if STATUS.exists() else []
-    values = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
-    return 1024 * int(values[0]) if values else None
+    marks = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
+    return 1024 * int(marks[0]) if marks else None
 
 
 def _of_process() -> int:

@@ -21,6 +21,7 @@ from pytest_quantbench.record import (
     runtime_summary,
     summary,
     sweep_summary,
+    throughput_summary,
 )
 from pytest_quantbench.record.candidate_schema import candidate_file
 from pytest_quantbench.record.publication import facts, recipe_parameters
@@ -85,7 +86,7 @@ def _parts(samples: Mapping[str, Any], reference: Mapping[str, Any] | None) -> d
     """The record's parts of what was measured, by name."""
     other, found = reference or {}, dict[str, Any]()
     if (runs := samples.get("throughput")) is not None:
-        found["throughput"] = summary.throughput(runs, other.get("throughput"))
+        found["throughput"] = throughput_summary.throughput(runs, other.get("throughput"))
     if (swept := samples.get("sweep")) is not None:
         found["sweep"] = sweep_summary.sweep(swept, other.get("sweep"))
     if (losses := samples.get("perplexity")) is not None:
