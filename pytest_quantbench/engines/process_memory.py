@@ -40,7 +40,7 @@ def peak(since: Since) -> ProcessPeak:
 
 
 def resident() -> int:
-    """What is resident now, in bytes, pages of mapped files included; another program is asked where the system does not
+    """What is resident now, in bytes, pages of mapped files included; a program is asked where the system does not
     tell.
     """
     told = resident_bytes()
