@@ -94,10 +94,7 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             help="in what T2, T3 and calibration compute (default float32)",
         ),
         "runs": Option(
-            setting="runs",
-            read=values.whole(least=1),
-            metavar="N",
-            help="T1: runs of each prompt (default 3)",
+            setting="runs", read=values.whole(least=1), metavar="N", help="T1: runs of each prompt (default 3)"
         ),
         "new-tokens": Option(
             setting="new_tokens",

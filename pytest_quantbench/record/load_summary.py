@@ -1,10 +1,12 @@
 """Loads → the figures of a record: by stage, cold and warm apart, as ratios to the original's of the same rounds."""
 
 from collections.abc import Sequence
+from math import log
 
 from pytest_quantbench.measures.load.samples import STAGES, LoadSamples, OneLoad
 from pytest_quantbench.record.load_schema import Load, Loads
 from pytest_quantbench.stats import series
+from pytest_quantbench.stats.estimates import Interval, Ratio
 from pytest_quantbench.stats.spread import Spread
 
 GB = 1e9
@@ -53,12 +55,18 @@ def _of(samples: LoadSamples, *, cold: bool) -> Loads | str:
         gb_per_sec=Spread.of([samples.file_bytes / GB / each.reading_seconds for each in own]),
         resident_share=share,
         reference_sec=Spread.of([each.total_seconds for each in others]) if others else None,
-        ratio=None if (ratio := series.rate_ratio(_by_round(others), _by_round(own))) is None else ratio.interval(),
+        ratio=_ratio(own, others),
     )
 
 
-def _by_round(loads: Sequence[OneLoad]) -> list[tuple[int, float]]:
-    return [(each.round, each.total_seconds) for each in loads]
+def _ratio(own: Sequence[OneLoad], others: Sequence[OneLoad]) -> Interval | None:
+    """Seconds over the original's: the mean over rounds of the logarithm of their ratio, rounds − 1 degrees of freedom.
+    None with fewer than two rounds, or where all are alike.
+    """
+    beside = {each.round: each.total_seconds for each in others}
+    logs = {each.round: log(each.total_seconds / beside[each.round]) for each in own if each.round in beside}
+    mean = series.mean_of_units(list(logs.values()), list(logs)) if logs else None
+    return None if mean is None else Ratio(logarithm=mean).interval()
 
 
 def _resident(loads: Sequence[OneLoad], *, cold: bool) -> tuple[float | None, str]:
