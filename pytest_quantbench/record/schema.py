@@ -41,6 +41,7 @@ from pytest_quantbench.record.load_schema import Load
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.publication_schema import Accelerator, Cost, ModelFacts
+from pytest_quantbench.record.retrieval_schema import Retrieval
 from pytest_quantbench.record.runtime_schema import Runtime
 from pytest_quantbench.record.sweep_schema import Sweep
 from pytest_quantbench.record.throughput_schema import Throughput
@@ -122,6 +123,7 @@ class Record:
     perplexity: Perplexity | None = None
     perplexities: Mapping[str, Perplexity] = field(default_factory=dict)  # of the texts beside the first, by name
     accuracy: Accuracy | None = None
+    retrieval: Retrieval | None = None
     runtime: Runtime | None = None  # of a candidate whose format something here runs
     load: Load | None = None
     weights: Weights | None = None
