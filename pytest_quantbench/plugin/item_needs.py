@@ -48,7 +48,7 @@ ON_REQUEST = (
     "load",
     "retrieval",
     "sweep",
-)  # markers of items that run only where `-m`, or an option, names
+)  # markers of items that run only where `-m` or an option asks
 
 
 def parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
