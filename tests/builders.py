@@ -13,7 +13,7 @@ from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.judge.change import Change
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.samples import PerplexitySamples, TaskSamples
-from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
+from pytest_quantbench.measures.throughput_samples import Memory, Run, ThroughputSamples
 from pytest_quantbench.record.cache_schema import Cache, CacheSize
 from pytest_quantbench.record.perplexity_schema import AtDepth, Divergence, Perplexity
 from pytest_quantbench.record.schema import SCHEMA, Record
@@ -200,12 +200,12 @@ def make_throughput(rates_by_prompt):
         for rate in rates
     )
     return ThroughputSamples(
-        warm_up=runs[0],
+        warm_ups=runs[:1],
         runs=runs,
         reference_runs=(),
         probes_per_second=(1.0, 1.0),
         load_seconds=1.0,
-        peak_bytes=1,
+        memory=Memory(peak_bytes=1),
         activations="float32",
         dense_layers=0,
     )

@@ -23,7 +23,8 @@ from pytest_quantbench.measures.samples import (
     TensorError,
     WeightSamples,
 )
-from pytest_quantbench.record import folder, perplexity_summary, summary
+from pytest_quantbench.measures.throughput_samples import Memory
+from pytest_quantbench.record import folder, perplexity_summary, summary, throughput_summary
 from pytest_quantbench.record.publication import recipe_parameters
 from pytest_quantbench.record.publication_schema import ModelFacts
 from pytest_quantbench.record.raw import raw
@@ -44,6 +45,13 @@ MACHINE = Machine(
     judges_speed=True,
 )
 PROCESS_PEAK = ProcessPeak(peak_bytes=11_000_000_000, since="measure")
+MEMORY = Memory(
+    peak_bytes=9_000_000_000,
+    reserved_bytes=9_500_000_000,
+    process_peak=PROCESS_PEAK,
+    before_bytes=500_000_000,
+    resident_bytes=9_700_000_000,
+)
 ACCELERATOR = Accelerator(
     name="An Accelerator",
     driver="550.90.07",
@@ -127,7 +135,7 @@ def _samples(losses, right, speeds):
     return {
         "perplexity": make_losses(losses, available_tokens=280_000, corpus="wikitext2", weights_sha256=str(losses[0])),
         "accuracy": answers,
-        "throughput": replace(runs, runs=tuple(gaps), peak_bytes=9_000_000_000, process_peak=PROCESS_PEAK),
+        "throughput": replace(runs, runs=tuple(gaps), memory=MEMORY),
     }
 
 
@@ -152,7 +160,7 @@ def _cell(name, one, samples, before, facts, rng, backend):
         accelerator=ACCELERATOR if backend == "cuda" else None,
         machine=replace(MACHINE, backend=backend, judges_speed=backend != "cpu"),
         compression=_compression(one, bits, size),
-        throughput=summary.throughput(samples["throughput"], before and before["throughput"]),
+        throughput=throughput_summary.throughput(samples["throughput"], before and before["throughput"]),
         perplexity=perplexity_summary.perplexity(losses, before and before["perplexity"]),
         accuracy=summary.accuracy(samples["accuracy"], before and before["accuracy"]),
         weights=summary.weights(samples["weights"]) if before is not None else None,

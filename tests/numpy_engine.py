@@ -310,6 +310,9 @@ class NumpyEngine:
     def peak_bytes(self):
         return 0
 
+    def reserved_bytes(self):
+        return None
+
     def products_per_second(self, side, repeats):
         matrix, began = np.ones((side, side), np.float32), time.perf_counter()
         matrix @ matrix

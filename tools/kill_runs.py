@@ -27,10 +27,11 @@ from pytest_quantbench.catalog.models import TINY_DIRECTORY
 
 ROOT = Path(__file__).parent.parent
 RECIPES = ("bf16", "int4-rtn", "int4-gptq")
-SMALL = "--tokens 256 --limit 10 --runs 1 --fixed --calibration-sequences 4 -p no:cacheprovider --assert=plain"
+SMALL = (
+    "--tokens 256 --limit 10 --runs 1 --new-tokens 8 --fixed --calibration-sequences 4 -p no:cacheprovider "
+    "--assert=plain"
+)
 CHANGING = ("timestamp", "commands", "session", "throughput", "sha256", "raw_sha256")
-# How long T1 writes is not what is tried here.
-QUICK = "from pytest_quantbench.measures.throughput import THROUGHPUT\n\nTHROUGHPUT.new_tokens = 8\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +103,10 @@ def arguments(place: Place, texts: Path, *more: str) -> list[str]:
 
 def start(place: Place, texts: Path) -> "subprocess.Popen[bytes]":
     """A run, in a process group of its own; what it says is in `log.txt`."""
-    (texts / "quick_t1.py").write_text(QUICK)
     place.folder.mkdir(exist_ok=True)
-    paths = os.pathsep.join([str(texts), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "QUANTBENCH_CACHE": str(place.cache), "PYTHONPATH": paths}
-    command = [sys.executable, "-m", "pytest", "-p", "quick_t1", *arguments(place, texts)]
+    command = [sys.executable, "-m", "pytest", *arguments(place, texts)]
     with (place.folder / "log.txt").open("ab") as log:
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
 

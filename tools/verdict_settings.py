@@ -10,7 +10,7 @@ from scipy.signal import lfilter
 
 from pytest_quantbench.catalog.corpora import PROMPTS, SCORED_TOKENS
 from pytest_quantbench.judge import interim
-from pytest_quantbench.stats import series
+from pytest_quantbench.stats import series, speeds
 from pytest_quantbench.stats.estimates import Estimate
 from pytest_quantbench.stats.proportions import Flips
 from pytest_quantbench.stats.window_sampling import Drawn as Windows
@@ -135,7 +135,8 @@ def runs(planned: tuple[int, ...], limit: float = 1.5, prompts: int = len(PROMPT
 
         def estimate(items: int) -> Estimate | None:
             taken = rates[:, : items // prompts]
-            return series.rate_ratio(*([(p, r) for row in side for p, r in enumerate(row)] for side in taken))
+            sides = [[(p, float(r)) for row in side for p, r in enumerate(row)] for side in taken]
+            return speeds.unpaired_ratio(sides[0], sides[1])
 
         return estimate
 

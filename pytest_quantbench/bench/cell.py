@@ -31,7 +31,8 @@ from pytest_quantbench.measures.accuracy.measure import ACCURACY
 from pytest_quantbench.measures.integrity.measure import INTEGRITY
 from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
 from pytest_quantbench.measures.runtime.measure import RUNTIME
-from pytest_quantbench.measures.throughput import THROUGHPUT, Session
+from pytest_quantbench.measures.throughput import THROUGHPUT
+from pytest_quantbench.measures.throughput_session import Session
 from pytest_quantbench.record import assembly
 from pytest_quantbench.record.baseline import Baseline
 from pytest_quantbench.record.cost import priced

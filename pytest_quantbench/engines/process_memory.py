@@ -1,4 +1,4 @@
-"""The most resident memory that this process has had, since it was asked to look or since the process began.
+"""The resident memory of this process: now, and the most that it has had since it was asked to look, or since it began.
 
 Linux keeps that mark for every process (`VmHWM`), and lets a process lower it to what it has now (proc(5), clear_refs).
 Elsewhere only the mark since the process began is told.
@@ -34,13 +34,18 @@ def lower_mark() -> Since:
 
 def peak(since: Since) -> ProcessPeak:
     """The peak from then on that `lower_mark` said."""
-    return ProcessPeak(peak_bytes=_marked() or _of_process(), since=since)
+    return ProcessPeak(peak_bytes=_told("VmHWM") or _of_process(), since=since)
 
 
-def _marked() -> int | None:
-    """Linux's mark in bytes; None where there is none."""
+def resident_bytes() -> int | None:
+    """What is resident now; None where the system does not tell, as macOS does not without asking another program."""
+    return _told("VmRSS")
+
+
+def _told(name: str) -> int | None:
+    """A figure of Linux's, in bytes; None where there is none."""
     lines = STATUS.read_text().splitlines() if STATUS.exists() else []
-    marks = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    marks = [line.split()[1] for line in lines if line.startswith(f"{name}:")]
     return 1024 * int(marks[0]) if marks else None
 
 

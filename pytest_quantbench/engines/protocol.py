@@ -171,9 +171,7 @@ class Engine(Decoder, Protocol):
 
     @property
     def version(self) -> str:
-        """What the key of an artifact says of the engine, in whose names and on whose calibration it was made. Other
-        engines and versions have other texts.
-        """
+        """What the key of an artifact says of the engine that made it: other engines and versions have other texts."""
 
     @property
     def backend(self) -> Backend:
@@ -207,9 +205,8 @@ class Engine(Decoder, Protocol):
         """Whether a walk of this architecture is its forward pass, tried in small: once in a process."""
 
     def walk(self, models: Sequence[Weights | Rounded | Cached], *, memory_bytes: int = MEMORY_BYTES) -> Walk:
-        """Walk these, tracks 0, 1, …; hidden states beyond `memory_bytes` go to temporary files.
-
-        Raises ModelError for an architecture that cannot be walked.
+        """Walk these, tracks 0, 1, …; hidden states beyond `memory_bytes` go to temporary files. Raises ModelError for
+        an architecture that cannot be walked.
         """
 
     def load(self, model: EncodedWeights, use: Use, cache: KVQuantizer | None = None) -> Resident:
@@ -236,6 +233,9 @@ class Engine(Decoder, Protocol):
 
     def peak_bytes(self) -> int:
         """The most that arrays have taken since."""
+
+    def reserved_bytes(self) -> int | None:
+        """The most that it took of the device since, with what it keeps for reuse; None where it does not tell."""
 
     def products_per_second(self, side: int, repeats: int) -> float:
         """Products of two fixed (side, side) float32 matrices: the best of a few, to compare over time."""

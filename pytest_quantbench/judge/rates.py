@@ -1,26 +1,34 @@
 """T1's rates: what they are, and whether two models' rates may be compared at all.
 
-A fixed matrix product is timed before and after the runs of a model. Where its speed is another one after the runs
-than before, of either model, or another one beside the one's runs than beside the other's (they may be days apart, as
-kept samples are), the machine did something else meanwhile and a ratio of the rates says nothing of the models.
+What the machine did meanwhile is told by three things: a fixed matrix product between the runs, how fast memory is read
+in front of each, and how much of a processor's time each run had. Where one of them changed by more than a limit, or
+the reference's were others (they may be days apart, as kept samples are), a ratio of the rates says as much of the
+machine as of the models, and there is none. Runs that were interleaved are no exception: what slows both does not slow
+both by the same factor.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from pytest_quantbench.measures.throughput_samples import ThroughputSamples
-from pytest_quantbench.stats import series
+from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
+from pytest_quantbench.stats import speeds
 from pytest_quantbench.stats.estimates import Ratio
 
 MOST_DRIFT = 0.05  # of the machine's speed, beyond which runs of different times are not compared
+STRETCHES = 4  # of a session, whose middle probes are held against each other
 MOST_READ_CHANGE = 0.2  # of how fast memory was read, over the middle four fifths of the reads
+MOST_SHARE_CHANGE = 0.2  # of the processors' time that runs had, over the middle four fifths of the runs
+LEAST_CPU_SHARE = 0.9  # of one thread's time, which the middle run has to have had
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """Changes of the machine's own speed, as shares: 0.1 is a tenth faster. None: there is no reference."""
+    """Changes of the machine's own speed, as shares: 0.1 is a tenth faster. None: there is no reference, or its runs
+    stood between these.
+    """
 
     own: float  # during the runs
     reference: float | None  # during the reference's
@@ -42,16 +50,24 @@ class Drift:
 
 def drift(samples: ThroughputSamples, reference: ThroughputSamples | None) -> Drift:
     """How the machine's own speed changed, by the probes of both."""
-    if reference is None:
+    if reference is None or samples.reference_runs:
         return Drift(own=probe_drift(samples), reference=None, between=None)
-    changes = [mine / other - 1 for mine in samples.probes_per_second for other in reference.probes_per_second]
+    mine, before = levels(samples.probes_per_second), levels(reference.probes_per_second)
+    changes = [each / other - 1 for each in mine for other in before]
     return Drift(own=probe_drift(samples), reference=probe_drift(reference), between=max(changes, key=_size))
 
 
+def levels(probes: Sequence[float]) -> list[float]:
+    """The middle probe of each quarter of a session, which a single odd one does not move; of few probes, each."""
+    parts = np.array_split(np.array(probes), min(STRETCHES, len(probes)))
+    return [float(np.median(part)) for part in parts]
+
+
 def probe_drift(samples: ThroughputSamples) -> float:
-    """How much faster a fixed product ran after T1 than before, as a share."""
-    before, after = samples.probes_per_second
-    return after / before - 1
+    """How much faster a fixed product ran in a later quarter of T1 than in an earlier one, as a share: the largest."""
+    told = levels(samples.probes_per_second)
+    changes = [later / earlier - 1 for place, earlier in enumerate(told) for later in told[place + 1 :]]
+    return max(changes, key=_size)
 
 
 def is_drifting(change: float) -> bool:
@@ -64,27 +80,49 @@ def _size(change: float) -> float:
 
 
 def suppressed(samples: ThroughputSamples, reference: ThroughputSamples) -> str:
-    """Why the rates of both are not compared; empty where they are. Runs that were interleaved were slowed alike."""
+    """Why the rates of both are not compared; empty where they are."""
     change, when = drift(samples, reference).worst
-    if samples.reference_runs or not is_drifting(change):
-        return ""
-    return f"the machine's own speed changed by {change:+.0%} {when}"
+    if is_drifting(change):
+        return f"the machine's own speed changed by {change:+.0%} {when}"
+    return _reads(samples, reference) or _shares(samples, reference)
 
 
-def unsteady(samples: ThroughputSamples, reference: ThroughputSamples) -> str:
-    """The sentence that other load took bandwidth while both ran, of a changing size; empty where it did not.
-
-    Interleaving does not help against that: such load slows a model the more, the more it waits for memory.
-    """
+def _reads(samples: ThroughputSamples, reference: ThroughputSamples) -> str:
+    """That other load took bandwidth while both ran, of a changing size."""
     beside = samples.reference_read_rates if samples.reference_runs else reference.read_rates
-    told = [np.percentile(reads, (10, 90)) for reads in (samples.read_rates, beside) if reads]
-    low, high = max(told, key=lambda ends: float(ends[1] / ends[0]), default=(1.0, 1.0))
+    low, high = _widest(samples.read_rates, beside)
     if high <= (1 + MOST_READ_CHANGE) * low:
         return ""
-    return (
-        f"Memory was read at {low / 1e9:.3g} to {high / 1e9:.3g} GB/s meanwhile: other load took bandwidth, which "
-        f"slows most what reads most, so the ratio is left open."
-    )
+    return f"memory was read at {low / 1e9:.3g} to {high / 1e9:.3g} GB/s meanwhile: other load took bandwidth"
+
+
+def _shares(samples: ThroughputSamples, reference: ThroughputSamples) -> str:
+    """That runs waited for a processor: all the time, as one thread's clock tells, or some more than others."""
+    told = [_cpu_shares(samples.runs), _cpu_shares(samples.reference_runs or reference.runs)]
+    least = min((float(np.median(shares)) for shares in told if shares), default=1.0)
+    if samples.threads == 1 and least < LEAST_CPU_SHARE:
+        return f"its runs or the reference's had a processor for {least:.0%} of their time: other load had it else"
+    low, high = _widest(*told)
+    if high <= (1 + MOST_SHARE_CHANGE) * low:
+        return ""
+    return f"runs had {low:.0%} to {high:.0%} of a processor's time: other load came and went"
+
+
+def _widest(*told: Sequence[float]) -> tuple[float, float]:
+    """The middle four fifths of the figures that differ most in themselves."""
+    ends = [np.percentile(figures, (10, 90)) for figures in told if figures]
+    low, high = max(ends, key=lambda each: float(each[1] / max(each[0], 1e-12)), default=(1.0, 1.0))
+    return float(low), float(high)
+
+
+def _cpu_shares(runs: Sequence[Run]) -> list[float]:
+    return [run.cpu_share for run in runs if run.cpu_share is not None]
+
+
+def cpu_share(runs: Sequence[Run]) -> float | None:
+    """The processors' time that the middle run had, in processors; None where nothing tells."""
+    found = _cpu_shares(runs)
+    return float(np.median(found)) if found else None
 
 
 def ratio(samples: ThroughputSamples, reference: ThroughputSamples) -> Ratio | None:
@@ -93,11 +131,14 @@ def ratio(samples: ThroughputSamples, reference: ThroughputSamples) -> Ratio | N
     """
     if suppressed(samples, reference):
         return None
-    baseline = samples.reference_runs or reference.runs
-    return series.rate_ratio(
-        [(run.prompt, run.tokens_per_second) for run in baseline],
-        [(run.prompt, run.tokens_per_second) for run in samples.runs],
-    )
+    if samples.reference_runs:
+        return speeds.paired_ratio(_pairs(samples.reference_runs), _pairs(samples.runs))
+    between = drift(samples, reference).between
+    return speeds.unpaired_ratio(_pairs(reference.runs), _pairs(samples.runs), drift=between or 0.0)
+
+
+def _pairs(runs: Sequence[Run]) -> list[tuple[int, float]]:
+    return [(run.prompt, run.tokens_per_second) for run in runs]
 
 
 def mean_rate(samples: ThroughputSamples) -> float:

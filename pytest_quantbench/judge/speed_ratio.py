@@ -9,6 +9,7 @@ from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.throughput_samples import ThroughputSamples
 from pytest_quantbench.stats.estimates import ALPHA
 
+MORE_RUNS = "more runs tell more exactly what of the reference's time is overhead"
 AGAIN = "run both again with --fresh, while the machine does nothing else"
 
 
@@ -20,22 +21,24 @@ def judge_throughput(
     alpha: float = ALPHA,
 ) -> Verdict:
     """The speed ratio, paired by prompt; informational where it was run as nobody deploys it, as `not_deployed` says,
-    and where overhead alone keeps it from the limit (see roofline). Undecided where that may be so, where other load
-    took bandwidth meanwhile, and where the machine's own speed changed: then there is no ratio.
+    and where overhead alone keeps it from the limit (see roofline). Undecided where that may be so, and where the
+    machine's own speed changed or other load came and went: then there is no ratio.
     """
     shown = _speed_ratio(quantized, reference, None, alpha)
     if limit is None or not_deployed:
         return shown if limit is None else replace(shown, not_judged=not_deployed)
     found, overhead = _speed_ratio(quantized, reference, limit, alpha), roofline.overhead(quantized, reference, limit)
-    if overhead is not None and overhead.certain:
-        return replace(shown, sentence=f"{shown.sentence} {overhead.sentence}", not_judged=roofline.BY_OVERHEAD)
-    load = rates.unsteady(quantized, reference)
-    if overhead is None and not load:
+    if overhead is None:
         return found
-    why = " ".join(filter(None, ("" if overhead is None else overhead.sentence, load)))
-    needed = AGAIN if load else "more runs tell more exactly what of the reference's time is overhead"
-    sentence = f"{found.sentence} {why}"
+    if overhead.certain:
+        return replace(shown, sentence=f"{shown.sentence} {overhead.sentence}", not_judged=roofline.BY_OVERHEAD)
+    sentence, needed = f"{found.sentence} {overhead.sentence}", MORE_RUNS
     return replace(found, outcome="undecided", sentence=sentence, needed=needed, p_good=1.0, p_bad=1.0)
+
+
+def hopeless(quantized: ThroughputSamples, reference: ThroughputSamples) -> bool:
+    """Whether more runs help nothing: what disturbed those that there are stays among them."""
+    return bool(rates.suppressed(quantized, reference))
 
 
 def _speed_ratio(

@@ -117,6 +117,17 @@ def _named_text(text: str, *more: str) -> str | Path:
     return Path(text)
 
 
+def prompts(text: str) -> tuple[str, ...]:
+    """The prompts of a file."""
+    from pytest_quantbench.catalog.prompts import read_prompts
+    from pytest_quantbench.errors import QuantbenchError
+
+    try:
+        return read_prompts(Path(text))
+    except QuantbenchError as error:
+        raise ValueError(str(error)) from error
+
+
 def name_and_file(text: str) -> tuple[str, Path]:
     """A task's name and the file of its questions, of `NAME=FILE`."""
     name, _, file = text.partition("=")

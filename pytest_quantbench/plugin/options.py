@@ -96,7 +96,19 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             setting="runs",
             read=values.whole(least=1),
             metavar="N",
-            help="T1: runs of each of the five prompts (default 3)",
+            help="T1: runs of each prompt (default 3)",
+        ),
+        "new-tokens": Option(
+            setting="new_tokens",
+            read=values.whole(least=2),
+            metavar="N",
+            help="T1: tokens that every run writes (default 256)",
+        ),
+        "prompts": Option(
+            setting="prompts",
+            read=values.prompts,
+            metavar="FILE",
+            help="T1: go on from these prompts instead of five of its own: one in each line, or JSONL",
         ),
         "sweep": Option(
             setting="sweep",

@@ -14,7 +14,14 @@ from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.judge import coherence
 from pytest_quantbench.judge.verdict import Verdict
-from pytest_quantbench.record import cache_summary, perplexity_summary, runtime_summary, summary, sweep_summary
+from pytest_quantbench.record import (
+    cache_summary,
+    perplexity_summary,
+    runtime_summary,
+    summary,
+    sweep_summary,
+    throughput_summary,
+)
 from pytest_quantbench.record.candidate_schema import candidate_file
 from pytest_quantbench.record.publication import facts, recipe_parameters
 from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, Record
@@ -78,7 +85,7 @@ def _parts(samples: Mapping[str, Any], reference: Mapping[str, Any] | None) -> d
     """The record's parts of what was measured, by name."""
     other, found = reference or {}, dict[str, Any]()
     if (runs := samples.get("throughput")) is not None:
-        found["throughput"] = summary.throughput(runs, other.get("throughput"))
+        found["throughput"] = throughput_summary.throughput(runs, other.get("throughput"))
     if (swept := samples.get("sweep")) is not None:
         found["sweep"] = sweep_summary.sweep(swept, other.get("sweep"))
     if (losses := samples.get("perplexity")) is not None:

@@ -15,7 +15,7 @@ from pytest_quantbench.record.pairing import Common, Measured
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.record.state import judges_speed
 from pytest_quantbench.record.text_comparison import texts
-from pytest_quantbench.stats import series
+from pytest_quantbench.stats import speeds
 from pytest_quantbench.stats.estimates import Exact
 from pytest_quantbench.stats.proportions import flips
 
@@ -125,7 +125,7 @@ def _speed(base: Measured, new: Measured) -> Iterator[Pair]:
     if not same and (why := other or pairing.drifted(base, new)):
         yield Pair(metric="throughput", base=parts[0].mean_tps, new=parts[1].mean_tps, judged=judged, why=why)
         return
-    ratio = series.rate_ratio(*runs)
+    ratio = speeds.unpaired_ratio(runs[0], runs[1])
     yield Pair(
         metric="throughput",
         base=parts[0].mean_tps,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.judge.change import Pair
-from pytest_quantbench.judge.rates import MOST_DRIFT
+from pytest_quantbench.judge.rates import MOST_DRIFT, levels
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.accuracy_schema import TaskAccuracy
 from pytest_quantbench.record.perplexity_schema import Perplexity
@@ -195,13 +195,13 @@ def common_questions(
 
 def drifted(base: Measured, new: Measured) -> str:
     """Why rates of two sessions on one machine are not compared: the machine itself was not as fast, by the fixed
-    product that was timed before and after each; empty where they may be.
+    product that was timed between the runs of each; empty where they may be.
     """
     name = "throughput/probes_per_second"
     if any(name not in each.arrays for each in (base, new)):
         return "a record does not tell how fast the machine itself was: run that cell again."
-    probes = np.concatenate([np.asarray(each.arrays[name], np.float64) for each in (base, new)])
-    spread = float(probes.max() / probes.min()) - 1
+    probes = [level for each in (base, new) for level in levels(np.asarray(each.arrays[name], np.float64).tolist())]
+    spread = max(probes) / min(probes) - 1
     if spread <= MOST_DRIFT:
         return ""
     return (

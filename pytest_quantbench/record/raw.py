@@ -5,7 +5,7 @@ character of the longest one for each. `texts_of` reads both.
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench.catalog.corpora import PROMPTS
 from pytest_quantbench.measures.runtime.samples import RuntimeSamples
 from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, WeightSamples
-from pytest_quantbench.measures.throughput_samples import ThroughputSamples
+from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
 
 
 def raw(samples: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def _fields(name: str, samples: Any) -> dict[str, Any]:
 
 def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
     """(runs,) rates and times of T1, (runs, new tokens − 1) gaps between tokens, what each run wrote, the prompts' own
-    texts, and the reference's interleaved runs, of which there are none where they were not.
+    texts, and the reference's interleaved runs, of which there are none where they were not; (runs + 1,) probes.
     """
     runs = samples.runs
     return {
@@ -60,13 +59,28 @@ def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
         "throughput/read_bytes_per_second": np.array(samples.read_rates, np.float64),
         "throughput/reference_read_bytes_per_second": np.array(samples.reference_read_rates, np.float64),
         "throughput/bytes_per_token": np.array([samples.bytes_per_token or 0]),
-        "throughput/warm_up_tokens_per_second": np.array(samples.warm_up.tokens_per_second),
+        "throughput/warm_up_tokens_per_second": np.array([run.tokens_per_second for run in samples.warm_ups]),
+        "throughput/reference_latencies_seconds": _gaps_of(samples.reference_runs),
+        "throughput/reference_first": np.array(samples.reference_first, np.bool_),
+        "throughput/cpu_share": _told_of(run.cpu_share for run in runs),
+        "throughput/joules": _told_of(run.joules for run in runs),
         "throughput/reference_prompt": np.array([run.prompt for run in samples.reference_runs], np.int64),
         "throughput/reference_tokens_per_second": np.array([run.tokens_per_second for run in samples.reference_runs]),
-        "throughput/prompts": as_bytes(PROMPTS),
+        "throughput/prompts": as_bytes(samples.prompts),
         "throughput/texts": as_bytes([run.text for run in runs]),
         "throughput/reference_texts": as_bytes([run.text for run in samples.reference_runs]),
     }
+
+
+def _gaps_of(runs: Sequence[Run]) -> NDArray[np.float32]:
+    """(runs, new tokens − 1); of no runs, (0, 0)."""
+    return np.stack([run.latencies_seconds for run in runs]) if runs else np.zeros((0, 0), np.float32)
+
+
+def _told_of(figures: Iterable[float | None]) -> NDArray[np.float64]:
+    """(runs,) figures; none where nothing tells of every run."""
+    told = list(figures)
+    return np.array([] if None in told else told, np.float64)
 
 
 def raw_weights(samples: WeightSamples) -> dict[str, Any]:

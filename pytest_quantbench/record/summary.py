@@ -2,22 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from pytest_quantbench.compress.manifest import Manifest
-from pytest_quantbench.judge import rates as speed
-from pytest_quantbench.judge import roofline
 from pytest_quantbench.measures.samples import AccuracySamples, TaskSamples, WeightSamples
-from pytest_quantbench.measures.throughput_samples import ThroughputSamples
 from pytest_quantbench.record.accuracy_schema import Accuracy, TaskAccuracy
 from pytest_quantbench.record.schema import Compression, Weights
-from pytest_quantbench.record.throughput_schema import Throughput
-from pytest_quantbench.stats import series
 from pytest_quantbench.stats.clusters import clusters_of
 from pytest_quantbench.stats.estimates import Interval
-from pytest_quantbench.stats.percentiles import Percentile, percentiles
 from pytest_quantbench.stats.proportions import (
     detectable_drop_unpaired,
     flips,
@@ -25,8 +18,6 @@ from pytest_quantbench.stats.proportions import (
     share_of_clusters,
     unpaired_z,
 )
-
-GAP_PERCENTS = (50.0, 90.0, 95.0, 99.0, 99.9)
 
 
 def compression(manifest: Manifest, calibration_ppl: float | None = None) -> Compression:
@@ -58,66 +49,6 @@ def compression(manifest: Manifest, calibration_ppl: float | None = None) -> Com
         calibration=dict(manifest.calibration) or None,
         calibration_ppl=calibration_ppl,
     )
-
-
-def throughput(samples: ThroughputSamples, reference: ThroughputSamples | None) -> Throughput:
-    """T1's figures; the ratio is against the reference's runs, interleaved ones if there are any."""
-    rates = np.array([run.tokens_per_second for run in samples.runs])
-    ratio = None if reference is None else speed.ratio(samples, reference)
-    drift = speed.drift(samples, reference)
-    prompts = [run.prompt for run in samples.runs]
-    first_token = series.mean_of_units([run.first_token_seconds for run in samples.runs], prompts)
-    peak = samples.process_peak
-    return Throughput(
-        mean_tps=float(rates.mean()),
-        std_tps=float(rates.std(ddof=1)) if len(rates) > 1 else None,
-        p95_tps=float(np.percentile(rates, 5)),
-        runs=len(rates) // len({run.prompt for run in samples.runs}),
-        total_runs=len(rates),
-        ratio=None if ratio is None else ratio.interval(),
-        prefill_tps=float(np.mean([run.prefill_tokens_per_second for run in samples.runs])),
-        first_token_sec=float(np.mean([run.first_token_seconds for run in samples.runs])),
-        load_sec=samples.load_seconds,
-        peak_gb=samples.peak_bytes / 1e9,
-        warm_up_tps=samples.warm_up.tokens_per_second,
-        probe_drift=drift.own,
-        interleaved=bool(samples.reference_runs),
-        activations=samples.activations,
-        dense_layers=samples.dense_layers,
-        time_sec=samples.load_seconds + sum(run.seconds for run in samples.runs),
-        ratio_suppressed="" if reference is None else speed.suppressed(samples, reference),
-        reference_probe_drift=drift.reference,
-        probe_change=drift.between,
-        new_tokens=samples.runs[0].new_tokens,
-        gaps=sum(len(run.latencies_seconds) for run in samples.runs),
-        gap_sec=_gaps(samples),
-        first_token=None if first_token is None else first_token.interval(),
-        process_peak_gb=None if peak is None else peak.peak_bytes / 1e9,
-        process_peak_since=None if peak is None else peak.since,
-        **_roofline(samples, reference),
-    )
-
-
-def _roofline(samples: ThroughputSamples, reference: ThroughputSamples | None) -> dict[str, Any]:
-    """What a token reads, how fast that can go at most, and how much of it was reached."""
-    mine = roofline.own(samples)
-    other = None if reference is None else roofline.of_reference(samples, reference)
-    return {
-        "bytes_per_token": samples.bytes_per_token,
-        "read_gb_per_sec": float(np.mean(samples.read_rates)) / 1e9 if samples.read_rates else None,
-        "bound_tps": mine and mine.bound,
-        "bound_share": mine and mine.share,
-        "reference_bound_share": other and other.share,
-        "kernels": dict(samples.kernels),
-        "step": samples.step,
-    }
-
-
-def _gaps(samples: ThroughputSamples) -> dict[str, Percentile]:
-    """Percentiles of the times from one token to the next, over all runs; prompts are the units of their intervals."""
-    gaps = [run.latencies_seconds for run in samples.runs]
-    units = np.repeat([run.prompt for run in samples.runs], [len(each) for each in gaps])
-    return percentiles(np.concatenate(gaps), units.tolist(), GAP_PERCENTS)
 
 
 def accuracy(samples: AccuracySamples, reference: AccuracySamples | None) -> Accuracy:

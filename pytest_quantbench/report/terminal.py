@@ -86,7 +86,7 @@ def _open_lines(records: Sequence[Record]) -> list[str]:
 
 def _speed_lines(records: Sequence[Record]) -> list[str]:
     """What every cell uses of the memory's bandwidth, why ratios are not judged by it, and cells without a ratio, as
-    the machine's own speed changed.
+    other load changed their speed.
     """
     timed = [(record, record.throughput) for record in records if record.throughput is not None]
     shares = [f"{record.cell} {share}" for record, part in timed if (share := share_of_bandwidth(part.bound_share))]
@@ -104,8 +104,7 @@ def _speed_lines(records: Sequence[Record]) -> list[str]:
         )
     found = [record for record, part in timed if part.ratio_suppressed]
     if found:
-        why = "as the machine's own speed changed between the runs"
-        lines.append(f"speed: no ratio for {cells(found, records)}, {why}")
+        lines.append(f"speed: no ratio for {cells(found, records)}, as what else the machine did changed their speed")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""Means of dependent series, perplexities and speed ratios, as estimates. Definitions: docs/method.md.
+"""Means of dependent series and perplexities, as estimates. Definitions: docs/method.md.
 
 Nothing here knows a model or a threshold. Tokens of a text depend on each other. Where windows were drawn from all of a
 text, the error of a mean comes from the differences between them: they are independent, however far dependence within
@@ -154,25 +154,6 @@ def distribution(
     """Mean with its error, and the percentiles 50, 90, 99 and 99.9, of an (n,) series such as KL divergences."""
     found = np.percentile(values.astype(np.float64), PERCENTILES)
     return mean(values, drawn), MappingProxyType(dict(zip(PERCENTILES, map(float, found), strict=True)))
-
-
-def rate_ratio(reference: Sequence[tuple[int, float]], quantized: Sequence[tuple[int, float]]) -> Ratio | None:
-    """The speed ratio from (prompt, rate) pairs, runs as repeats within prompts.
-
-    The mean over prompts of the difference of mean log rates, prompts − 1 degrees of freedom. None with fewer than two
-    common prompts, or if all differ by the same factor.
-    """
-    logs = [
-        {prompt: np.mean([math.log(rate) for p, rate in runs if p == prompt]) for prompt, _ in runs}
-        for runs in (reference, quantized)
-    ]
-    differences = np.array([logs[1][prompt] - logs[0][prompt] for prompt in sorted(logs[0].keys() & logs[1].keys())])
-    if len(differences) < 2:
-        return None
-    error = float(differences.std(ddof=1)) / math.sqrt(len(differences))
-    if error <= NO_SPREAD:
-        return None
-    return Ratio(logarithm=Student(value=float(differences.mean()), standard_error=error, degrees=len(differences) - 1))
 
 
 def mean_of_units(values: Sequence[float], units: Sequence[int]) -> Student | None:

@@ -19,10 +19,9 @@ from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.protocol import Rounded
 from pytest_quantbench.errors import ComparisonError, CorpusError, ModelError
-from pytest_quantbench.measures import throughput
+from pytest_quantbench.measures import throughput_session
 from pytest_quantbench.measures.accuracy.measure import ACCURACY
 from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
-from pytest_quantbench.measures.throughput import THROUGHPUT
 
 pytestmark = pytest.mark.usefixtures("judged_unread")
 
@@ -33,7 +32,7 @@ def subject(small_model, tmp_path):
     model = dataclasses.replace(
         user_model(str(small_model())), corpus="tiny-heldout", tasks=("tiny_facts", "tiny_endings")
     )
-    return Subject(model, Settings(cache=tmp_path / "cache", limit=10, tokens=128, runs=1))
+    return Subject(model, Settings(cache=tmp_path / "cache", limit=10, tokens=128, runs=1, new_tokens=8))
 
 
 def cell_of(subject, recipe_id):
@@ -196,8 +195,7 @@ def test_the_reference_has_figures_and_no_delta(subject):
 
 
 def test_throughput_counts_runs_and_pairs_prompts(subject, monkeypatch):
-    monkeypatch.setattr(throughput.Session, "_probe", lambda self: 100.0)  # whatever else runs here
-    monkeypatch.setattr(THROUGHPUT, "new_tokens", 8)
+    monkeypatch.setattr(throughput_session.Session, "_probe", lambda self: 100.0)  # whatever else runs here
     cell = cell_of(subject, "int4-rtn")
     verdict = cell.judge("throughput")
     part = cell.record().throughput
@@ -211,8 +209,7 @@ def test_throughput_counts_runs_and_pairs_prompts(subject, monkeypatch):
 
 
 def test_runs_that_nobody_judges_stand_beside_the_references(subject, monkeypatch):
-    monkeypatch.setattr(throughput.Session, "_probe", lambda self: 100.0)
-    monkeypatch.setattr(THROUGHPUT, "new_tokens", 8)
+    monkeypatch.setattr(throughput_session.Session, "_probe", lambda self: 100.0)
     cell = cell_of(subject, "int4-rtn")
     runs = cell.samples("throughput")
     part = cell.record().throughput
@@ -222,10 +219,9 @@ def test_runs_that_nobody_judges_stand_beside_the_references(subject, monkeypatc
 
 def test_runs_beside_which_the_machine_changed_its_speed_have_no_ratio(subject, monkeypatch):
     """The reference's may be of another day: kept samples have their probes with them."""
-    monkeypatch.setattr(THROUGHPUT, "new_tokens", 8)
-    monkeypatch.setattr(throughput.Session, "_probe", lambda self: 100.0)
+    monkeypatch.setattr(throughput_session.Session, "_probe", lambda self: 100.0)
     _ = subject.reference.samples("throughput")
-    monkeypatch.setattr(throughput.Session, "_probe", lambda self: 60.0)
+    monkeypatch.setattr(throughput_session.Session, "_probe", lambda self: 60.0)
     later = Subject(subject.model, subject.inputs.settings)
     cell = cell_of(later, "int4-rtn")
     verdict = cell.judge("throughput")
@@ -238,10 +234,9 @@ def test_runs_beside_which_the_machine_changed_its_speed_have_no_ratio(subject, 
 
 
 def test_runs_of_an_earlier_session_are_taken_and_the_model_is_not_loaded(subject, monkeypatch):
-    monkeypatch.setattr(THROUGHPUT, "new_tokens", 8)
     before = cell_of(subject, "int4-rtn").samples("throughput")
     started = []
-    monkeypatch.setattr(throughput.Session, "start", lambda self: started.append(self))
+    monkeypatch.setattr(throughput_session.Session, "start", lambda self: started.append(self))
     later = Subject(subject.model, dataclasses.replace(subject.inputs.settings, fresh=False))
     after = cell_of(later, "int4-rtn").samples("throughput")
     assert [run.tokens for run in after.runs] == [run.tokens for run in before.runs]

@@ -14,7 +14,6 @@ from pytest_quantbench.catalog.recipes import recipe_of_candidate
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.engines.runtimes.process import Process
 from pytest_quantbench.measures.perplexity.measure import PERPLEXITY
-from pytest_quantbench.measures.runtime.measure import RUNTIME
 
 CANDIDATE = "q4"
 
@@ -31,14 +30,12 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def cell(folder, cache):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(RUNTIME, "new_tokens", 4)
-        yield cell_in(cache, folder)
+    return cell_in(cache, folder)
 
 
 def cell_in(cache, folder):
     model = dataclasses.replace(user_model(str(TINY_DIRECTORY)), corpus="tiny-heldout")
-    subject = Subject(model, Settings(cache=cache, tokens=96, context=64, stride=32, runs=1))
+    subject = Subject(model, Settings(cache=cache, tokens=96, context=64, stride=32, runs=1, new_tokens=4))
     return subject.cell(recipe_of_candidate(Candidate(name=CANDIDATE, source=str(folder)), 4.5))
 
 

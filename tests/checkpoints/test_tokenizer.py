@@ -23,7 +23,7 @@ from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.engines.mlx import resident
 from pytest_quantbench.errors import CorpusError, ModelError
 from pytest_quantbench.fetch.texts import Text
-from pytest_quantbench.measures import throughput
+from pytest_quantbench.measures import throughput_runs, throughput_session
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import EMBEDDED
 from pytest_quantbench.measures.accuracy.multiple_choice import _Encoder
 from pytest_quantbench.measures.accuracy.task_set import TaskSet
@@ -114,7 +114,7 @@ def test_a_prefix_that_the_model_does_not_know_is_refused_everywhere(small_model
     with pytest.raises(ModelError, match=told):
         TaskSet(tokenizer, capacity(artifact.config), ["tiny_facts"], {}, 5, 0, offline=True)
     with pytest.raises(ModelError, match=told):
-        throughput.Session(
+        throughput_session.Session(
             engine=engines.get(), artifact=artifact, tokenizer_directory=directory, runs=1, new_tokens=2
         ).start()
 
@@ -202,7 +202,7 @@ def test_a_tokenizer_that_ends_texts_changes_nothing(tmp_path):
     assert plain.loglikelihoods == ending.loglikelihoods
     assert ending.correct.mean() > 0.85
     model = resident.load(artifact)
-    runs = [throughput.generate(model, each, 0, 3) for each in (TINY, load_tokenizer(directory))]
+    runs = [throughput_runs.generate(model, each, PROMPTS, 0, 3) for each in (TINY, load_tokenizer(directory))]
     assert runs[0].tokens == runs[1].tokens
     settings = Settings(cache=tmp_path / "cache", tokens=128, fixed=True, corpus="tiny-heldout")
     cell = Subject(user_model(str(directory)), settings).cell(recipe("bf16"))

@@ -20,7 +20,7 @@ from pytest_quantbench.engines import MEMBERS, builds, registry
 from pytest_quantbench.engines.machine import describe
 from pytest_quantbench.engines.registry import Member
 from pytest_quantbench.errors import QuantbenchError, UnknownNameError
-from pytest_quantbench.measures import throughput
+from pytest_quantbench.measures import throughput_session
 
 ABSENT = Member(
     place="pytest_quantbench.engines.nothing:Nothing", packages=("package_of_nobody",), extras=("cpu", "cuda")
@@ -291,7 +291,7 @@ def test_what_an_engine_cannot_do_is_refused_with_its_name():
     fake = FakeEngine(4)
     engines.need(fake, "walk")
     with pytest.raises(QuantbenchError, match="The engine 'fake' cannot hold a whole model in memory"):
-        throughput.Session(engine=fake, artifact=None, tokenizer_directory=None, runs=1, new_tokens=1).start()
+        throughput_session.Session(engine=fake, artifact=None, tokenizer_directory=None, runs=1, new_tokens=1).start()
 
 
 def test_a_machine_is_described_with_the_engines_own_packages():

@@ -1,13 +1,10 @@
-"""A plugin for sessions under test: T1 is quick, and what is built and walked is written to the file `$COUNTED`."""
+"""A plugin for sessions under test: what is built and walked is written to the file `$COUNTED`."""
 
 import os
 from pathlib import Path
 
 from pytest_quantbench.bench.shared_walk import SharedWalk
 from pytest_quantbench.compress.writer import Build
-from pytest_quantbench.measures.throughput import THROUGHPUT
-
-THROUGHPUT.new_tokens = 8  # how long T1 writes is not what is tried here
 
 
 def counted(owner, name, told):

@@ -9,7 +9,7 @@ from builders import make_record, make_throughput
 
 from pytest_quantbench.judge import rates as speed
 from pytest_quantbench.judge import speed_ratio
-from pytest_quantbench.record import summary
+from pytest_quantbench.record import throughput_summary
 
 PLAIN = make_throughput([[10, 10.1], [11, 11.1], [12, 11.9]])
 
@@ -32,12 +32,12 @@ def test_the_same_cell_twice_beside_other_load_gives_no_ratio_instead_of_two():
             assert (verdict.outcome, verdict.estimate, verdict.low) == (outcome, None, None)
             assert f"the machine's own speed changed by {told}" in verdict.sentence
             assert bool(verdict.needed) == (not why)
-        part = summary.throughput(cell, reference)
+        part = throughput_summary.throughput(cell, reference)
         assert part.ratio is None
         assert told in part.ratio_suppressed
         record = make_record(throughput=part, verdicts=(verdict,))
         assert "×" not in terminal_text.row(record)
-        told = "speed: no ratio for Tiny-int4, as the machine's own speed changed between the runs"
+        told = "speed: no ratio for Tiny-int4, as what else the machine did changed their speed"
         assert told in terminal_text.shown([record])
 
 
@@ -60,18 +60,55 @@ def test_a_machine_that_stayed_as_it_was_gives_a_ratio():
     cell, reference = at(2.0, 100, 103), at(1.0, 102, 99)
     assert speed.suppressed(cell, reference) == ""
     assert speed.ratio(cell, reference).value == pytest.approx(2.0, rel=1e-4)
-    part = summary.throughput(cell, reference)
+    part = throughput_summary.throughput(cell, reference)
     assert part.ratio.low < 2.0 < part.ratio.high
     assert (part.probe_drift, part.reference_probe_drift) == (pytest.approx(0.03), pytest.approx(-3 / 102))
     assert part.probe_change == pytest.approx(103 / 99 - 1)
     assert "int4 – – 2.00 [" in terminal_text.row(make_record(throughput=part), 120)
 
 
-def test_interleaved_runs_were_slowed_alike():
+def test_runs_beside_the_references_are_no_exception():
+    """What slows both slows them by different factors. What the reference's own runs stood beside is another matter."""
     reference = at(1.0, 10, 10)
-    cell = at(2.0, 100, 200, reference_runs=reference.runs)
+    cell = at(2.0, 100, 102, reference_runs=reference.runs)
     assert speed.suppressed(cell, reference) == ""
     assert speed.ratio(cell, reference).value == pytest.approx(2.0, rel=1e-4)
+    assert speed.drift(cell, reference) == speed.Drift(own=pytest.approx(0.02), reference=None, between=None)
+    part = throughput_summary.throughput(at(2.0, 100, 200, reference_runs=reference.runs), reference)
+    assert (part.ratio, part.gap_ratio) == (None, {})
+    assert part.ratio_suppressed == "the machine's own speed changed by +100% while it ran"
+
+
+def test_probes_between_the_runs_show_load_that_came_and_went():
+    """Before and after the machine was as fast: two probes would say nothing of the half in between."""
+    quiet, loaded = [100.0, 101.0, 99.0, 100.0], [61.0, 60.0, 59.0, 60.0]
+    probes = (*quiet, *loaded, *loaded, *quiet)
+    assert speed.levels(probes) == [100.0, 60.0, 60.0, 100.0]
+    cell = dataclasses.replace(PLAIN, probes_per_second=probes)
+    assert speed.probe_drift(cell) == pytest.approx(-0.4)  # as large as the way back
+    odd = dataclasses.replace(PLAIN, probes_per_second=(*quiet, 40.0, *quiet, *quiet, *quiet))
+    assert abs(speed.probe_drift(odd)) < 0.02  # one that was interrupted
+
+
+@pytest.mark.parametrize(
+    ("shares", "threads", "told"),
+    [
+        ([0.99, 0.98, 0.99, 1.0], 1, ""),
+        ([0.99, 0.5, 0.99, 1.0, 0.99, 0.99, 1.0, 0.99, 0.99, 1.0, 0.99, 0.98], 1, ""),  # one that had to wait
+        ([0.5, 0.51, 0.5, 0.52], 1, "its runs or the reference's had a processor for 50% of their time"),
+        ([1.9, 1.9, 1.88, 1.91], 2, ""),
+        ([1.2, 1.2, 1.19, 1.2], None, ""),  # where nothing tells how much there should be
+        ([1.9, 1.0, 1.9, 1.0, 1.9, 1.0], 2, "runs had 100% to 190% of a processor's time"),
+    ],
+)
+def test_runs_that_waited_for_a_processor_have_no_ratio(shares, threads, told):
+    runs = tuple(dataclasses.replace(PLAIN.runs[0], cpu_share=share) for share in shares)
+    cell = dataclasses.replace(PLAIN, runs=runs, threads=threads)
+    assert speed.suppressed(cell, PLAIN).startswith(told)
+    assert bool(speed.suppressed(cell, PLAIN)) == bool(told)
+    assert speed.cpu_share(runs) == pytest.approx(sorted(shares)[len(shares) // 2], abs=0.5)
+    assert speed.cpu_share(PLAIN.runs) is None
+    assert speed_ratio.hopeless(cell, PLAIN) == bool(told)
 
 
 def test_half_and_double_are_equally_large():

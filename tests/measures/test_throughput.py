@@ -12,7 +12,7 @@ from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.engines.mlx import resident
 from pytest_quantbench.engines.mlx.walk import Walk
-from pytest_quantbench.measures import throughput
+from pytest_quantbench.measures import throughput_runs, throughput_session
 
 
 def artifact_of(directory, tmp_path, recipe_id="int4-rtn"):
@@ -27,7 +27,7 @@ def session(directory, tmp_path, **changes):
         "runs": 2,
         "new_tokens": 6,
     }
-    return throughput.Session(**(fields | changes))
+    return throughput_session.Session(**(fields | changes))
 
 
 def test_runs_go_round_the_prompts_after_one_warm_up(small_model, tmp_path):
@@ -37,14 +37,16 @@ def test_runs_go_round_the_prompts_after_one_warm_up(small_model, tmp_path):
     samples = started.finish()
     assert [run.prompt for run in samples.runs] == list(range(len(PROMPTS))) * 2
     assert samples.runs[0] is first
-    assert samples.warm_up not in samples.runs
+    assert not set(map(id, samples.warm_ups)) & set(map(id, samples.runs))
+    assert 2 <= len(samples.warm_ups) <= 5
     assert samples.reference_runs == ()
     assert samples.load_seconds > 0
-    assert samples.peak_bytes > 0
-    assert samples.process_peak.peak_bytes > 2**20
+    assert samples.memory.peak_bytes > 0
+    assert samples.memory.process_peak.peak_bytes > 2**20
     assert samples.bytes_per_token == started.engine.load(started.artifact, "timed").bytes_per_token
     assert min(samples.read_rates) > 1e8
-    assert len(samples.read_rates) == 1 + 9 + 1  # before, between and behind; the first run was asked for by itself
+    assert len(samples.read_rates) == 1 + 10 + 1  # before, in front of each, and behind
+    assert len(samples.probes_per_second) == 10 + 1
     assert sum(samples.kernels.values()) == 7 * 3 + 2  # a table of embeddings, and a head of its own
     assert samples.step == "module by module"
     assert (samples.reference_bytes_per_token, samples.reference_read_rates) == (None, ())
@@ -66,7 +68,7 @@ def test_greedy_generation_is_mlx_lms_own(small_model, tmp_path):
     artifact = artifact_of(directory, tmp_path)
     loaded = resident.load(artifact)
     tokenizer = load_tokenizer(directory)
-    ours = throughput.generate(loaded, tokenizer, 0, 12).text
+    ours = throughput_runs.generate(loaded, tokenizer, PROMPTS, 0, 12).text
     model, wrapped = mlx_lm.load(str(artifact.directory))
     model.set_dtype(mx.float32)
     ids = tokenizer.encode(PROMPTS[0])
@@ -82,11 +84,12 @@ def test_reference_runs_are_interleaved_prompt_by_prompt(small_model, tmp_path):
     assert [run.prompt for run in samples.reference_runs] == [run.prompt for run in samples.runs]
     assert len(samples.reference_read_rates) == 5  # one in front of each
     assert samples.reference_bytes_per_token > 2 * samples.bytes_per_token
-    before = samples.probes_per_second[0]
+    before = samples.probes_per_second[:5]
     started.runs = 2  # the verdict wants more
     more = started.finish()
     assert [run.prompt for run in more.reference_runs] == [run.prompt for run in more.runs] == 2 * [0, 1, 2, 3, 4]
-    assert more.probes_per_second[0] == before
+    assert more.probes_per_second[:5] == before
+    assert len(more.first(5).probes_per_second) == 6
     assert more.first(5).runs == samples.runs
     assert more.first(5).reference_read_rates == samples.reference_read_rates
 
@@ -120,7 +123,7 @@ def test_the_reference_runs_beside_where_the_engine_has_memory_for_it(small_mode
     """Asked once the model is loaded, so that what of it runs decoded counts; what was decided stays."""
     directory = small_model()
     reference = artifact_of(directory, tmp_path, "bf16")
-    free = int(reference.manifest.stored_bytes / throughput.MEMORY_SHARE)
+    free = int(reference.manifest.stored_bytes / throughput_session.MEMORY_SHARE)
     engine = engines.get()
     for left, is_beside in ((free - 1000, False), (free + 1000, True)):
         started = session(directory, tmp_path, engine=engine, runs=1, reference=reference)

@@ -15,6 +15,7 @@ TYPED = {  # by option: what a user may type, and what then stands in the settin
     "engine": ("mlx", "mlx"),
     "activations": ("bfloat16", "bfloat16"),
     "runs": ("5", 5),
+    "new-tokens": ("32", 32),
     "tokens": ("all", None),
     "max-tokens": ("1024", 1024),
     "sampling": ("head", "head"),

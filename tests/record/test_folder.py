@@ -9,7 +9,7 @@ from builders import make_perplexity, make_record, make_throughput, make_verdict
 from pytest_quantbench.engines.accelerator import Accelerator
 from pytest_quantbench.errors import DiskError
 from pytest_quantbench.judge.coherence import Coherence
-from pytest_quantbench.record import folder, summary
+from pytest_quantbench.record import folder, throughput_summary
 from pytest_quantbench.record.publication_schema import Cost
 from pytest_quantbench.record.raw import as_bytes, texts_of
 from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, read
@@ -284,7 +284,7 @@ def test_the_accelerator_at_work_and_the_cost_last_as_long_as_the_runs_that_they
         return read(folder.save(make_record(**parts), {}, tmp_path))
 
     cost = Cost(price_per_hour=2.0, currency="EUR", per_million_tokens=None, compression=0.0)
-    runs = summary.throughput(make_throughput([[2.0]]), None)
+    runs = throughput_summary.throughput(make_throughput([[2.0]]), None)
     saved(throughput=runs, accelerator=Accelerator(name="at work"), cost=cost)
     later = saved(accelerator=Accelerator(name="idle"))
     assert (later.accelerator.name, later.cost) == ("at work", cost)

@@ -11,7 +11,7 @@ import terminal_text
 from builders import make_record, make_throughput, make_verdict
 
 from pytest_quantbench.errors import RecordError
-from pytest_quantbench.record import folder, summary
+from pytest_quantbench.record import folder, throughput_summary
 from pytest_quantbench.record.completeness import missing
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.schema import SCHEMA, read
@@ -151,7 +151,7 @@ def test_what_a_record_of_schema_5_lacks_is_told():
 def test_a_cell_of_schema_5_is_gone_on_with_and_gets_what_is_new(tmp_path):
     (tmp_path / "Tiny_4bit.json").write_bytes(LATER.read_bytes())
     before = read(LATER)
-    timed = summary.throughput(make_throughput([[2.0], [4.0]]), None)
+    timed = throughput_summary.throughput(make_throughput([[2.0], [4.0]]), None)
     after = read(folder.save(dataclasses.replace(before, throughput=timed), {}, tmp_path))
     assert after.throughput.gap_sec["50"].estimate == 0.0
     assert after.perplexity == before.perplexity

@@ -12,7 +12,8 @@ from builders import make_losses, make_task, make_throughput
 from pytest_quantbench.compress.assignment import Tensor
 from pytest_quantbench.engines.process_memory import ProcessPeak
 from pytest_quantbench.measures.samples import AccuracySamples, TensorError, WeightSamples
-from pytest_quantbench.record import perplexity_summary, summary
+from pytest_quantbench.measures.throughput_samples import Memory
+from pytest_quantbench.record import perplexity_summary, summary, throughput_summary
 
 PLAN = {  # what the plan's records have, by part
     "compression": {"original_gb", "compressed_gb", "ratio", "time_sec"},
@@ -50,7 +51,7 @@ def test_compression_ratio_is_the_share_that_is_left():
 
 def test_throughput_counts_runs_of_each_prompt():
     samples = make_throughput([[10, 12, 14], [20, 22, 24]])
-    values = has_the_plans_names(summary.throughput(samples, None), "throughput")
+    values = has_the_plans_names(throughput_summary.throughput(samples, None), "throughput")
     rates = [10, 12, 14, 20, 22, 24]
     assert (values["runs"], values["total_runs"]) == (3, 6)
     assert values["mean_tps"] == pytest.approx(17)
@@ -124,7 +125,7 @@ def timed(gaps_by_prompt, first_token_seconds):
 def test_times_between_tokens_have_percentiles_with_intervals():
     rng = np.random.default_rng(0)
     drawn = rng.gamma(4, 0.01, (5, 200)).astype(np.float32)
-    found = summary.throughput(timed(drawn, [0.1, 0.2, 0.3, 0.2, 0.2]), None)
+    found = throughput_summary.throughput(timed(drawn, [0.1, 0.2, 0.3, 0.2, 0.2]), None)
     assert (found.new_tokens, found.gaps) == (100, 1000)
     assert list(found.gap_sec) == ["50", "90", "95", "99", "99.9"]
     for name, each in found.gap_sec.items():
@@ -137,20 +138,24 @@ def test_times_between_tokens_have_percentiles_with_intervals():
 
 
 def test_times_that_are_all_alike_have_no_interval_of_the_mean():
-    found = summary.throughput(timed(np.full((5, 20), 0.01), [0.1] * 5), None)
+    found = throughput_summary.throughput(timed(np.full((5, 20), 0.01), [0.1] * 5), None)
     assert found.first_token is None
     assert found.gap_sec["50"].low == found.gap_sec["50"].high == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("since", ["measure", "process"])
 def test_the_memory_of_the_process_says_since_when(since):
-    samples = dataclasses.replace(
-        make_throughput([[2.0]]), process_peak=ProcessPeak(peak_bytes=3_000_000_000, since=since)
+    peak = ProcessPeak(peak_bytes=3_000_000_000, since=since)
+    memory = Memory(
+        peak_bytes=1, process_peak=peak, before_bytes=10**9, resident_bytes=25 * 10**8, reserved_bytes=10**9
     )
-    found = summary.throughput(samples, None)
+    samples = dataclasses.replace(make_throughput([[2.0]]), memory=memory)
+    found = throughput_summary.throughput(samples, None)
     assert (found.process_peak_gb, found.process_peak_since) == (3.0, since)
-    older = summary.throughput(make_throughput([[2.0]]), None)
+    assert (found.resident_gb, found.resident_added_gb, found.reserved_gb) == (2.5, 1.5, 1.0)
+    older = throughput_summary.throughput(make_throughput([[2.0]]), None)
     assert (older.process_peak_gb, older.process_peak_since) == (None, None)
+    assert (older.resident_gb, older.resident_added_gb, older.reserved_gb) == (None, None, None)
 
 
 def test_an_accuracy_has_its_own_interval_and_sources_widen_it():

@@ -10,7 +10,7 @@ from terminal_text import row, shown
 
 from pytest_quantbench.catalog.criteria import asked_of
 from pytest_quantbench.judge.roofline import BY_OVERHEAD
-from pytest_quantbench.record import summary
+from pytest_quantbench.record import throughput_summary
 from pytest_quantbench.report import terminal
 from pytest_quantbench.report.coloured import Piece, as_text
 from pytest_quantbench.report.text_width import columns
@@ -173,7 +173,7 @@ def timed(record, share, *, overhead=False):
 
 
 def make_part():
-    return summary.throughput(make_throughput([[1.0], [2.0]]), None)
+    return throughput_summary.throughput(make_throughput([[1.0], [2.0]]), None)
 
 
 def test_what_cells_use_of_the_memorys_bandwidth_and_what_is_bound_by_overhead_is_told():

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from scipy.signal import lfilter
@@ -116,21 +116,6 @@ def test_a_distribution_has_its_mean_and_percentiles():
     mean, percentiles = series.distribution(values)
     assert mean.value == pytest.approx(0.5)
     assert dict(percentiles) == pytest.approx({50.0: 0.5, 90.0: 0.9, 99.0: 0.99, 99.9: 0.999})
-
-
-@settings(max_examples=30)
-@given(st.floats(0.1, 10), st.integers(0, 2**32 - 1))
-def test_rate_ratio_is_equivariant_to_scale(scale, seed):
-    rng = np.random.default_rng(seed)
-    runs, others = ([(index % 5, float(rate)) for index, rate in enumerate(rng.uniform(5, 50, 15))] for _ in range(2))
-    plain = series.rate_ratio(runs, others).interval()
-    scaled = series.rate_ratio(runs, [(prompt, scale * rate) for prompt, rate in others]).interval()
-    assert (scaled.low, scaled.high) == pytest.approx((scale * plain.low, scale * plain.high))
-
-
-def test_rate_ratio_needs_two_prompts_and_a_spread():
-    assert series.rate_ratio([(0, 1.0), (0, 2.0)], [(0, 3.0)]) is None
-    assert series.rate_ratio([(0, 1.0), (1, 2.0)], [(0, 2.0), (1, 4.0)]) is None
 
 
 def test_items_needed_follows_the_square_root_law():

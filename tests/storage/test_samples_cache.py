@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from pytest_quantbench.engines.divergence import Distributions
 from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, TaskSamples
-from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
+from pytest_quantbench.measures.throughput_samples import Memory, Run, ThroughputSamples
 from pytest_quantbench.storage import samples_cache
 from pytest_quantbench.storage.cache import SAMPLES
 from pytest_quantbench.storage.samples_cache import key_of, load, save
@@ -81,12 +81,12 @@ def test_answers_and_runs_come_back(tmp_path):
         text="x",
     )
     runs = ThroughputSamples(
-        warm_up=run,
+        warm_ups=(run,),
         runs=(run, run),
         reference_runs=(),
         probes_per_second=(1.0, 2.0),
         load_seconds=0.1,
-        peak_bytes=5,
+        memory=Memory(peak_bytes=5),
         activations="float32",
         dense_layers=0,
     )

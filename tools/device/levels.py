@@ -27,12 +27,12 @@ from pytest_quantbench.catalog.criteria import CRITERIA
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.engines.resident import Resident
 from pytest_quantbench.judge import rates, roofline, speed_ratio
-from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
+from pytest_quantbench.measures.throughput_runs import PROBE_SIDE, PROBES, observed, reference_first, warmed
+from pytest_quantbench.measures.throughput_samples import Memory, Run, ThroughputSamples
 from tools.device.random_weights import LEVELS, SHAPES, WRONG, RandomWeights
 
 PROMPTS = (16, 24, 32, 40, 48)  # tokens
 NEW_TOKENS = 256
-PROBE_SIDE, PROBES = 512, 5
 NO_SCIPY = "without scipy there is no interval"
 Row: TypeAlias = dict[str, Any]
 COLUMNS = "| level | tokens/s | × BF16 | verdict | bytes per token | % of bandwidth | step | kernels |"
@@ -56,11 +56,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A level in memory, and its first run, which compiles what has to be."""
+    """A level in memory, and its first runs, until its rate was steady."""
 
     level: str
     model: Resident
-    warm_up: Run
+    warm_ups: tuple[Run, ...]
 
 
 def rows(engine: Engine, plan: Plan, device: str | None) -> Iterator[Row]:
@@ -68,8 +68,8 @@ def rows(engine: Engine, plan: Plan, device: str | None) -> Iterator[Row]:
     level raises is its row. One that would likely not end in time, for the longest so far did not, is left out.
     """
     began = before = time.monotonic()
-    reference = _loaded(engine, plan, plan.levels[0], device)
-    yield _figures(plan.levels[0], _in_turn(engine, [reference], plan)[0], None) | _peak(engine)
+    reference = loaded(engine, plan, plan.levels[0], device)
+    yield _figures(plan.levels[0], in_turn(engine, [reference], plan)[0], None) | _peak(engine)
     longest = 0.0
     for level in plan.levels[1:]:
         now = time.monotonic()
@@ -86,7 +86,7 @@ def rows(engine: Engine, plan: Plan, device: str | None) -> Iterator[Row]:
 
 def _beside(engine: Engine, plan: Plan, level: str, reference: Loaded, device: str | None) -> Row:
     """A level's figures, timed in turn with the reference; its model goes with this call."""
-    own, beside = _in_turn(engine, [_loaded(engine, plan, level, device), reference], plan)
+    own, beside = in_turn(engine, [loaded(engine, plan, level, device), reference], plan)
     return _figures(level, own, beside) | _peak(engine)
 
 
@@ -94,31 +94,34 @@ def _peak(engine: Engine) -> Row:
     return {"peak_gb": engine.peak_bytes() / 1e9}
 
 
-def _loaded(engine: Engine, plan: Plan, level: str, device: str | None) -> Loaded:
+def loaded(engine: Engine, plan: Plan, level: str, device: str | None) -> Loaded:
+    """A level in memory, warmed up."""
     model = engine.load(RandomWeights(plan.config, level, device), "timed")
-    return Loaded(level=level, model=model, warm_up=_run(model, plan, 0))
+    return Loaded(level=level, model=model, warm_ups=warmed(lambda: _run(engine, model, plan, 0)))
 
 
-def _in_turn(engine: Engine, pair: Sequence[Loaded], plan: Plan) -> tuple[ThroughputSamples, ThroughputSamples]:
-    """The samples of the first of one or two models and those of the last: every prompt by each of them, the first one
-    another every time; in front of each run memory is read.
+def in_turn(engine: Engine, pair: Sequence[Loaded], plan: Plan, seed: int = 0) -> list[ThroughputSamples]:
+    """The samples of one or two models, the reference last: every prompt by each of them, the first one drawn; in
+    front of each run memory is read.
     """
     runs: dict[str, list[Run]] = {each.level: [] for each in pair}
     read: dict[str, list[float]] = {each.level: [] for each in pair}
-    before = engine.products_per_second(PROBE_SIDE, PROBES)
-    for turn in range(plan.runs * len(PROMPTS)):
-        for each in pair[:: 1 if turn % 2 else -1]:
+    probes = []
+    for turn, last_first in enumerate(reference_first(seed, plan.runs * len(PROMPTS))):
+        probes.append(engine.products_per_second(PROBE_SIDE, PROBES))
+        for each in pair[:: -1 if last_first else 1]:
             read[each.level].append(engine.read_bytes_per_second(each.model.bytes_per_token))
-            runs[each.level].append(_run(each.model, plan, turn % len(PROMPTS)))
-    probes = before, engine.products_per_second(PROBE_SIDE, PROBES)
-    samples = [
+            runs[each.level].append(_run(engine, each.model, plan, turn % len(PROMPTS)))
+    probes.append(engine.products_per_second(PROBE_SIDE, PROBES))
+    return [
         ThroughputSamples(
-            warm_up=each.warm_up,
+            warm_ups=each.warm_ups,
             runs=tuple(runs[each.level]),
             reference_runs=() if each is pair[-1] else tuple(runs[pair[-1].level]),
-            probes_per_second=probes,
+            probes_per_second=tuple(probes),
+            threads=engine.threads,
             load_seconds=0.0,
-            peak_bytes=engine.peak_bytes(),
+            memory=Memory(peak_bytes=engine.peak_bytes()),
             activations=each.model.activations,
             dense_layers=each.model.dense_layers,
             bytes_per_token=each.model.bytes_per_token,
@@ -130,12 +133,11 @@ def _in_turn(engine: Engine, pair: Sequence[Loaded], plan: Plan) -> tuple[Throug
         )
         for each in pair
     ]
-    return samples[0], samples[-1]
 
 
-def _run(model: Resident, plan: Plan, prompt: int) -> Run:
+def _run(engine: Engine, model: Resident, plan: Plan, prompt: int) -> Run:
     ids = plan.prompts()[prompt]
-    return Run.of(prompt, len(ids), model.timed(ids, plan.new_tokens), "")
+    return observed(lambda: Run.of(prompt, len(ids), model.timed(ids, plan.new_tokens), ""), engine, None)
 
 
 def _figures(level: str, own: ThroughputSamples, reference: ThroughputSamples | None) -> Row:
@@ -165,8 +167,8 @@ def _judged(level: str, own: ThroughputSamples, reference: ThroughputSamples) ->
     """The ratio to the reference's runs beside it, and T1's verdict; without scipy, the ratio alone."""
     limit = CRITERIA.get(level.partition("-")[0], {}).get("throughput_ratio")
     if importlib.util.find_spec("scipy") is None:
-        found = rates.ratio(own, reference)
-        value = None if found is None else found.value
+        pairs = zip(own.runs, own.reference_runs, strict=True)
+        value = math.exp(float(np.mean([math.log(a.tokens_per_second / b.tokens_per_second) for a, b in pairs])))
         return {"ratio": value, "low": None, "high": None, "limit": limit, "not_judged": NO_SCIPY, "sentence": NO_SCIPY}
     verdict = speed_ratio.judge_throughput(own, reference, limit)
     return {

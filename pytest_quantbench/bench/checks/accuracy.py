@@ -45,7 +45,7 @@ class AccuracyCheck(Check[AccuracySamples]):
         value, reference_value = (float(each.correct.mean()) for each in (mine, before))
         return replace(verdict, of=name, value=value, reference_value=reference_value)
 
-    def hopeless(self, reference: AccuracySamples, limit: float | None) -> bool:
+    def hopeless(self, samples: AccuracySamples, reference: AccuracySamples, limit: float | None) -> bool:
         """Where the reference guesses."""
         return accuracy_drop.hopeless(reference.tasks[_judged(reference)], limit)
 

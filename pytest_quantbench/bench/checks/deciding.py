@@ -39,7 +39,8 @@ def decide(
     while (wanted := looks.wanted) is not None:
         items, alpha = looks.at(pair.grow(wanted))
         mine, other = (check.first(each, items) for each in pair.both())
-        looks.add(items, alpha, check.look(mine, other, limit, alpha, floor), hopeless=check.hopeless(other, limit))
+        hopeless = check.hopeless(mine, other, limit)
+        looks.add(items, alpha, check.look(mine, other, limit, alpha, floor), hopeless=hopeless)
     return interim.adjusted(looks.verdict)
 
 

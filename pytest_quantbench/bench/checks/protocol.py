@@ -39,7 +39,7 @@ class Check(Protocol[S]):
         `floor`: of a candidate, what noise alone changes.
         """
 
-    def hopeless(self, reference: S, limit: float | None) -> bool:
+    def hopeless(self, samples: S, reference: S, limit: float | None) -> bool:
         """Whether a verdict that is undecided on these items stays so, however many are added."""
         return False
 

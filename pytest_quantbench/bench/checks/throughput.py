@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 from pytest_quantbench.bench.checks.protocol import Check
-from pytest_quantbench.catalog.corpora import PROMPTS
 from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.engines.protocol import Engine
 from pytest_quantbench.judge import rates, speed_ratio
@@ -16,8 +15,8 @@ class ThroughputCheck(Check[ThroughputSamples]):
 
     def extent(self, samples: ThroughputSamples, settings: Settings) -> tuple[int, int]:
         """From `--runs` to `most_runs` of every prompt; where nothing is judged nothing is added."""
-        runs = settings.runs * len(PROMPTS)
-        return runs, settings.most_runs * len(PROMPTS) if self.engine.judges_speed else runs
+        runs = settings.runs * len(settings.prompts)
+        return runs, settings.most_runs * len(settings.prompts) if self.engine.judges_speed else runs
 
     def count(self, samples: ThroughputSamples) -> int:
         """Runs."""
@@ -40,6 +39,10 @@ class ThroughputCheck(Check[ThroughputSamples]):
         other = replace(reference, runs=samples.reference_runs) if samples.reference_runs else reference
         before = None if rates.suppressed(samples, other) else rates.mean_rate(other)
         return replace(verdict, value=rates.mean_rate(samples), reference_value=before)
+
+    def hopeless(self, samples: ThroughputSamples, reference: ThroughputSamples, limit: float | None) -> bool:
+        """Where other load disturbed them."""
+        return speed_ratio.hopeless(samples, reference)
 
     def is_whole_pair(self, samples: ThroughputSamples) -> bool:
         """Where they are interleaved."""

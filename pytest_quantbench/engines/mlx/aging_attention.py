@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.engines.batches import Ids
 from pytest_quantbench.engines.held_caches import Span, given_back, spans
-from pytest_quantbench.engines.mlx.host_kernels import QUERIES, Kernel, replaced
+from pytest_quantbench.engines.mlx.host_kernels import QUERIES, Kernel, hide, replaced, shown
 from pytest_quantbench.engines.mlx.host_products import view
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers.kv.protocol import CacheForm, Floats, Part
@@ -43,10 +43,10 @@ class Aging:
         places = self.positions[row]
         return list(spans(self.form, self.part, places[len(places) - length :][queries], places))
 
-    def behind(self, row: int, queries: slice, length: int) -> NDArray[np.bool_]:
-        """(queries, tokens): which tokens stand behind a query."""
+    def before(self, row: int, queries: slice, length: int) -> NDArray[np.bool_]:
+        """(queries, tokens): which tokens do not stand behind a query."""
         places = self.positions[row]
-        found: NDArray[np.bool_] = places > places[len(places) - length :][queries, None]
+        found: NDArray[np.bool_] = places <= places[len(places) - length :][queries, None]
         return found
 
     @property
@@ -146,18 +146,18 @@ def attention(
     looked = _float32(noting(queries)) if noting is not None and (keys.looks or values.looks) else None
     length = q.shape[2]
     of_keys, of_values = (cache(partial(each.stored, looked, keys.computed)) for each in (keys, values))
-    hidden = _hidden(mask, (*q.shape[:3], keys.positions.shape[1]))
+    hidden = shown(mask, (*q.shape[:3], keys.positions.shape[1]))
     extra = None if sinks is None else _float32(sinks)
     out = np.empty((*q.shape[:3], values.computed.shape[-1]), np.float32)
     for first in range(0, length, QUERIES):
         some = slice(first, min(first + QUERIES, length))
         for row in range(len(q)):
             seen = keys.spans(row, some, length), values.spans(row, some, length)
-            behind = np.where(keys.behind(row, some, length), np.float32(-np.inf), np.float32(0))
+            before = keys.before(row, some, length)
             for head, group in _groups(q.shape[1], keys.computed.shape[1]):
                 scores = _scores(q[row, group, some], seen[0], _of(of_keys, row, head), keys.positions.shape[1])
                 scores *= np.float32(scale)
-                scores += behind if hidden is None else hidden[row, group, some]
+                hide(scores, before if hidden is None else hidden[row, group, some])
                 _shares(scores, None if extra is None else extra[group])
                 out[row, group, some] = _weighted(scores, seen[1], _of(of_values, row, head), out.shape[-1])
     return mx.array(out).astype(queries.dtype)
@@ -210,14 +210,6 @@ def _shares(scores: Numbers, extra: Numbers | None) -> None:
     if extra is not None:
         total += np.exp(extra[:, None, None] - largest)
     scores /= np.maximum(total, np.finfo(np.float32).tiny)
-
-
-def _hidden(mask: mx.array | str | None, shape: tuple[int, ...]) -> Numbers | None:
-    """What is added to scores; what lies behind a query is hidden anyhow."""
-    if mask is None or isinstance(mask, str):
-        return None
-    numbers = mx.where(mask, 0.0, -mx.inf) if mask.dtype == mx.bool_ else mask.astype(mx.float32)
-    return np.broadcast_to(view(numbers), shape)
 
 
 def _float32(array: mx.array) -> Numbers:

@@ -151,6 +151,10 @@ class MlxEngine:
         """The most that MLX's arrays have taken since."""
         return mx.get_peak_memory()
 
+    def reserved_bytes(self) -> int | None:
+        """The peak of arrays with what MLX keeps for reuse now, which is no less than what it took of the device."""
+        return mx.get_peak_memory() + mx.get_cache_memory()
+
     def products_per_second(self, side: int, repeats: int) -> float:
         """Of two (side, side) float32 matrices, the best of a few."""
         matrix = mx.full((side, side), 0.5, dtype=mx.float32)

@@ -21,6 +21,7 @@ from pytest_quantbench.engines.mlx.host_products import view
 QUERIES = 256  # of one head taken together: their scores stay in the cache, and a causal mask skips what lies ahead
 STACKED = 2**22  # scores, 16 MB: up to here all sequences and heads are taken together
 Scores = NDArray[np.float32]
+Mask = NDArray[np.float32] | NDArray[np.bool_]
 Activation = Callable[[mx.array], mx.array]
 Kernel = tuple[ModuleType, str, Callable[..., mx.array]]  # where a model finds it, by which name, what it finds there
 
@@ -113,9 +114,9 @@ def attention(
     q, k, v = view(queries), view(keys), view(values)
     (batch, heads, length, _), (key_heads, seen) = q.shape, k.shape[1:3]
     shared = heads // key_heads  # query heads to a key head
-    added = _added(mask, (batch, heads, length, seen))
+    hidden = shown(mask, (batch, heads, length, seen))
     if batch * heads * length * seen <= STACKED:
-        return mx.array(_stacked(q, k, v, scale, isinstance(mask, str), added))
+        return mx.array(_stacked(q, k, v, scale, isinstance(mask, str), hidden))
     out = np.empty((*q.shape[:3], v.shape[-1]), np.float32)
     for first in range(0, length, QUERIES):
         rows = slice(first, min(first + QUERIES, length))
@@ -127,14 +128,14 @@ def attention(
             scores = scores.reshape(shared, -1, last)
             if isinstance(mask, str):
                 _hide_later(scores)
-            elif added is not None:
-                scores += added[item, group, rows]
+            elif hidden is not None:
+                hide(scores, hidden[item, group, rows])
             _softmax(scores)
             out[item, group, rows] = (scores.reshape(-1, last) @ v[item, head, :last]).reshape(shared, -1, v.shape[-1])
     return mx.array(out)
 
 
-def _stacked(q: Scores, k: Scores, v: Scores, scale: float, causal: bool, added: Scores | None) -> Scores:
+def _stacked(q: Scores, k: Scores, v: Scores, scale: float, causal: bool, hidden: Mask | None) -> Scores:
     """All sequences and heads in one product each: many short ones would spend their time between small products."""
     (batch, heads, length, _), (key_heads, seen) = q.shape, k.shape[1:3]
     together = batch, key_heads, heads // key_heads * length
@@ -142,19 +143,28 @@ def _stacked(q: Scores, k: Scores, v: Scores, scale: float, causal: bool, added:
     scores *= np.float32(scale)
     if causal:
         _hide_later(scores)
-    elif added is not None:
-        scores += added
+    elif hidden is not None:
+        hide(scores, hidden)
     _softmax(scores)
     values: Scores = scores.reshape(*together, seen) @ v
     return values.reshape(batch, heads, length, -1)
 
 
-def _added(mask: mx.array | str | None, shape: tuple[int, ...]) -> Scores | None:
-    """What is added to the scores, broadcast to their shape."""
+def shown(mask: mx.array | str | None, shape: tuple[int, ...]) -> Mask | None:
+    """A mask as it is, broadcast to the scores' shape: of a window over a long text it has a byte for each pair of
+    tokens, and a copy in float32 would have four.
+    """
     if mask is None or isinstance(mask, str):
         return None
-    numbers = mx.where(mask, 0.0, -mx.inf) if mask.dtype == mx.bool_ else mask.astype(mx.float32)
-    return np.broadcast_to(view(numbers), shape)
+    return np.broadcast_to(np.asarray(mask if mask.dtype == mx.bool_ else mask.astype(mx.float32)), shape)
+
+
+def hide(scores: Scores, mask: Mask) -> None:
+    """Add a mask of the same shape to scores; where it is boolean, −∞ to those that are not seen."""
+    if mask.dtype == np.bool_:
+        np.copyto(scores, -np.inf, where=np.logical_not(mask))
+    else:
+        scores += mask
 
 
 def _hide_later(scores: Scores) -> None:

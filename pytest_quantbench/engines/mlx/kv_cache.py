@@ -7,10 +7,12 @@ values they give back where that is one form for all queries; else they say what
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any, TypeAlias
 
 import mlx.core as mx
@@ -20,9 +22,11 @@ import numpy as np
 from pytest_quantbench.engines.batches import Batch, Ids, Places
 from pytest_quantbench.engines.held_caches import HeldCache, given_back, is_at_once
 from pytest_quantbench.engines.mlx.aging_attention import Aging, Expected, Handed, attention
+from pytest_quantbench.engines.mlx.host_kernels import Kernel
 from pytest_quantbench.engines.mlx.host_products import view
 from pytest_quantbench.quantizers.kv.protocol import CacheForm, Part
 
+CAUSAL = "create_causal_mask"
 Kinds: TypeAlias = "Sequence[bool | Kinds]"  # of caches: see `kinds`
 
 
@@ -85,6 +89,7 @@ class KeysValues:
     rows: mx.array | None
     branches: int = 0  # how many still have to see them
     holding: Holding | None = None
+    number: int = 0  # among the model's caches
     held: tuple[mx.array, mx.array] | None = field(default=None)
     queries: mx.array | None = None  # of all tokens, where the method looks at them
 
@@ -115,6 +120,7 @@ class KeysValues:
         if self.holding is None:
             return keys, values
         self.holding.cache.engaged += 1
+        self.holding.cache.saw(self.number, keys.shape[1], keys.shape[-1], values.shape[-1])
         places = self.positions.places.keys[:, -keys.shape[2] :]
         return self.holding.own("keys", keys, places), self.holding.own("values", values, places)
 
@@ -168,7 +174,8 @@ def caches(
             continue
         rows = None if above is None else mx.array(batch.rows)
         alike = partial(KeysValues, place, rows=rows, branches=children[number], holding=holding)
-        made.append(_of_kinds(kinds, above, alike))
+        numbers = count()
+        made.append(_of_kinds(kinds, above, lambda parent, new=alike, each=numbers: new(parent, number=next(each))))
     return made
 
 
@@ -179,6 +186,23 @@ def _of_kinds(kinds: Kinds, above: Any, alike: Callable[..., KeysValues]) -> Cac
         (alike(parent) if kind else None) if isinstance(kind, bool) else _of_kinds(kind, parent, alike)
         for kind, parent in zip(kinds, parents, strict=True)
     ]
+
+
+def shared_masks() -> Sequence[Kernel]:
+    """What takes the place of mlx-lm's masks of windows: batches and recipes whose texts are as long have one together,
+    for it has a byte for each pair of tokens.
+    """
+    from mlx_lm.models import base, cache
+
+    causal: Any = base.create_causal_mask
+    made = functools.cache(causal)
+
+    def mask(length: int, offset: int = 0, window_size: int | None = None, **paddings: Any) -> Any:
+        if any(each is not None for each in paddings.values()):
+            return causal(length, offset, window_size, **paddings)
+        return made(length, offset, window_size)
+
+    return [(base, CAUSAL, mask), (cache, CAUSAL, mask)]
 
 
 def kinds(model: nn.Module, layers: int) -> Kinds:

@@ -17,9 +17,9 @@ from pytest_quantbench.engines.logits import Logits
 from pytest_quantbench.engines.mlx.aging_attention import Expected
 from pytest_quantbench.engines.mlx.experts import multiplies
 from pytest_quantbench.engines.mlx.filling import Filler, Outside, leaves
-from pytest_quantbench.engines.mlx.host_kernels import host_kernels, replaced
+from pytest_quantbench.engines.mlx.host_kernels import Kernel, host_kernels, replaced
 from pytest_quantbench.engines.mlx.host_products import view
-from pytest_quantbench.engines.mlx.kv_cache import Caches, Holding, Positions, caches, kinds
+from pytest_quantbench.engines.mlx.kv_cache import Caches, Holding, Positions, caches, kinds, shared_masks
 from pytest_quantbench.engines.mlx.logits import logits_of
 from pytest_quantbench.engines.mlx.observer import Observer
 from pytest_quantbench.engines.mlx.skeleton import decoder_layers, shapes, skeleton
@@ -52,10 +52,11 @@ class Walk(LayerWalk[mx.array, nn.Module]):
         self._kernels = host_kernels() if host else []
         self._around = Outside(self._model, self._prefixes, self._slots, self._anatomy, self._filler)
         self._caches: list[list[Caches | None]] = []
+        self._masks: Sequence[Kernel] = []
         self._expected: Expected
 
     def _begun(self) -> None:
-        positions = [Positions(places) for places in Places.of(self.batches)]
+        positions, self._masks = [Positions(places) for places in Places.of(self.batches)], shared_masks()
         asked = kinds(self._model, len(self))
         most = len(self.batches) * len(self._layers) if self._anatomy.outputs else 1
         self._expected = Expected(self.proof.architecture, most=most)
@@ -75,7 +76,7 @@ class Walk(LayerWalk[mx.array, nn.Module]):
             for each in recorders:
                 each.turns = 0
             stopper.answer = self._states[track][number] if turn else None
-            with suppress(Stopped):
+            with replaced(self._masks), suppress(Stopped):
                 self._model(mx.array(np.asarray(batch.tokens, np.int32)), cache=held)
             mx.eval(recorders[0].entered)
             yield recorders[0].entered

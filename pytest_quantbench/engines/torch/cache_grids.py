@@ -79,7 +79,7 @@ def _groups(grid: Grid, groups: torch.Tensor) -> torch.Tensor:
         scales = _half(torch.maximum(high.abs(), low.abs()) / most)
         steps, back_zeros = torch.where(scales == 0, 1.0, scales), zeros
     else:
-        zeros, scales = _half(low), _half(high / most - low / most)
+        zeros, scales = _half(low), _half((high - low) / most)
         steps, back_zeros = torch.where(scales == 0, 1.0, scales), zeros
     codes = groups.sub(zeros).div_(steps).round_().clamp_(least, most)
     return codes.mul_(scales).add_(back_zeros)

@@ -168,6 +168,12 @@ class TorchEngine:
             return int(torch.cuda.max_memory_allocated(self.device))
         return process_memory.peak(self._since).peak_bytes
 
+    def reserved_bytes(self) -> int | None:
+        """What PyTorch's allocator took of a CUDA device, or holds of Metal's memory now; None on a CPU."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_reserved(self.device))
+        return int(torch.mps.driver_allocated_memory()) if self.device.type == "mps" else None
+
     def products_per_second(self, side: int, repeats: int) -> float:
         """Of two (side, side) float32 matrices, the best of a few."""
         matrix = torch.full((side, side), 0.5, device=self.device)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pytest_quantbench.catalog.corpora import NEW_TOKENS, PROMPTS
 from pytest_quantbench.compress.external import External
 from pytest_quantbench.engines.runtimes import Runtime, runtime_for
 from pytest_quantbench.measures.protocol import FileMeasure, Inputs
@@ -30,7 +29,6 @@ class ByRuntime(FileMeasure[RuntimeSamples]):
     name, label, version = "runtime", "runtime", 1
     samples = RuntimeSamples
     beside = "perplexity"
-    new_tokens = NEW_TOKENS
 
     def runtime_of(self, artifact: Artifact) -> Runtime | None:
         """What runs the files of an artifact; None where it is no candidate, or nothing here runs its format."""
@@ -53,8 +51,8 @@ class ByRuntime(FileMeasure[RuntimeSamples]):
             "tokens": script.wanted,
             "loads": LOADS,
             "runs": inputs.settings.runs,
-            "prompts": PROMPTS,
-            "new_tokens": self.new_tokens,
+            "prompts": inputs.settings.prompts,
+            "new_tokens": inputs.settings.new_tokens,
         }
 
     def measure(
@@ -75,7 +73,8 @@ class ByRuntime(FileMeasure[RuntimeSamples]):
             kept=reference.distributions,
             tokenizer=inputs.tokenizer,
             runs=inputs.settings.runs,
-            new_tokens=self.new_tokens,
+            prompts=inputs.settings.prompts,
+            new_tokens=inputs.settings.new_tokens,
             loads=LOADS,
         )
         return run(runtime, artifact.holding.files, asked, what=f"{runtime.name} {artifact.recipe_id}")

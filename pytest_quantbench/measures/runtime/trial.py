@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pytest_quantbench.catalog.corpora import PROMPTS
 from pytest_quantbench.checkpoints.tokenizer import frame_of
 from pytest_quantbench.engines.divergence import Distributions, Fidelity, joined
 from pytest_quantbench.engines.runtimes import Runtime
@@ -21,7 +20,7 @@ from pytest_quantbench.engines.runtimes.deployed import Deployed
 from pytest_quantbench.errors import RunnerError, WeightError
 from pytest_quantbench.measures.runtime.samples import RuntimeSamples
 from pytest_quantbench.measures.samples import Floats
-from pytest_quantbench.measures.throughput import generate
+from pytest_quantbench.measures.throughput_runs import generate
 from pytest_quantbench.measures.throughput_samples import Run
 from pytest_quantbench.progress import track
 
@@ -40,13 +39,14 @@ class Asked:
     kept: Distributions
     tokenizer: Any
     runs: int
+    prompts: Sequence[str]
     new_tokens: int
     loads: int
 
     @property
     def positions(self) -> int:
         """How many positions the longest sequence takes."""
-        prompts = (len(frame_of(self.tokenizer).opened(self.tokenizer, prompt)) for prompt in PROMPTS)
+        prompts = (len(frame_of(self.tokenizer).opened(self.tokenizer, prompt)) for prompt in self.prompts)
         return max(max(prompts) + self.new_tokens, self.script.context + len(self.script.tokens.front))
 
 
@@ -125,6 +125,6 @@ def _window(loaded: Deployed, asked: Asked, window: Window, place: int) -> Read:
 
 def _generated(loaded: Deployed, asked: Asked, what: str) -> Iterator[Run]:
     """A warm-up, then so many rounds over the prompts."""
-    prompts: Iterable[int] = [0, *list(range(len(PROMPTS))) * asked.runs]
+    prompts: Iterable[int] = [0, *list(range(len(asked.prompts))) * asked.runs]
     for prompt in track(prompts, what=f"{what}, generating", unit="run"):
-        yield generate(loaded, asked.tokenizer, prompt, asked.new_tokens)
+        yield generate(loaded, asked.tokenizer, asked.prompts, prompt, asked.new_tokens)

@@ -27,6 +27,13 @@ UNITS_OF = {
     "throughput.ratio": "× BF16",
     "throughput.first_token": "s",
     "throughput.gap_sec": "ms",
+    "throughput.gap.mean": "ms",
+    "throughput.gap.deviation": "ms",
+    "throughput.gap.least": "ms",
+    "throughput.gap.most": "ms",
+    "throughput.gap_ratio": "× BF16",
+    "throughput.joules_per_token": "J",
+    "throughput.reference_joules_per_token": "J",
     "cost.price_per_hour": CURRENCY,
     "cost.per_million_tokens": CURRENCY,
     "cost.compression": CURRENCY,
@@ -84,7 +91,13 @@ SHARES = (
     "coherence.first_token_agreement",
 )
 # Times that are shown in milliseconds, as the charts have them.
-MILLISECONDS = ("throughput.gap_sec",)
+MILLISECONDS = (
+    "throughput.gap_sec",
+    "throughput.gap.mean",
+    "throughput.gap.deviation",
+    "throughput.gap.least",
+    "throughput.gap.most",
+)
 # Of how many items a part's figures are: the field that says so, and what they are.
 COUNTS = {
     "throughput": ("total_runs", "runs"),

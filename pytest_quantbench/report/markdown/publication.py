@@ -90,9 +90,10 @@ def _throughput(record: Record) -> str:
     part = record.throughput
     if part is None:
         return ""
-    beside = "" if record.recipe == REFERENCE.id else ", interleaved with BF16" if part.interleaved else ", after BF16"
+    beside = "" if record.recipe == REFERENCE.id else ", BF16 in turn" if part.interleaved else ", after BF16"
+    prompts = "" if part.prompts is None else f" of {part.prompts} prompts"
     new = "" if part.new_tokens is None else f" of {part.new_tokens:,} new tokens"
-    return f"batch 1, {part.total_runs} runs{new}, activations in {text(part.activations)}{beside}"
+    return f"batch 1, {part.total_runs} runs{prompts}{new}, activations in {text(part.activations)}{beside}"
 
 
 def _machine(record: Record) -> str:

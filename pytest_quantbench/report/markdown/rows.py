@@ -82,6 +82,23 @@ def _gap(percentile: str) -> Callable[[Throughput], str]:
     return lambda part: ranged(part.gap_sec.get(percentile), 2, factor=1000)
 
 
+def _gap_ratio(percentile: str) -> Callable[[Throughput], str | None]:
+    return lambda part: ranged(part.gap_ratio[percentile], 2) if percentile in part.gap_ratio else None
+
+
+def _mean_gap(part: Throughput) -> str | None:
+    if part.gap is None:
+        return None
+    deviation = "" if part.gap.deviation is None else f"{figures.TIED}±{figures.TIED}{1000 * part.gap.deviation:.2f}"
+    return f"{1000 * part.gap.mean:.2f}{deviation}, {1000 * part.gap.least:.2f} to {1000 * part.gap.most:.2f}"
+
+
+def _warm_up(part: Throughput) -> str | None:
+    if part.warm_up_runs is None:
+        return None
+    return f"{part.warm_up_runs}" if part.warm_up_steady else f"{part.warm_up_runs}, and not steady yet"
+
+
 SPEED = (
     row("decode, tokens per second ± sd", "throughput", _decode),
     row("… 95 % of runs reach", "throughput", lambda part: f"{part.p95_tps:.1f}"),
@@ -92,14 +109,23 @@ SPEED = (
         lambda part: share_of_bandwidth(part.bound_share) or None,
     ),
     row("… runs", "throughput", lambda part: f"{part.total_runs:,}"),
+    row("… warm-up runs before", "throughput", _warm_up),
+    row("… processors that a run had", "throughput", lambda part: _two(part.cpu_share)),
+    row("energy of a token, J, idle included", "throughput", lambda part: _joules(part)),
     row(f"time per token, ms: p{PERCENTILES[0]}", "throughput", _gap(PERCENTILES[0])),
     *(row(f"… p{each}", "throughput", _gap(each)) for each in PERCENTILES[1:]),
+    row("… mean ± sd, and from the shortest to the longest", "throughput", _mean_gap),
     row("… gaps between tokens", "throughput", lambda part: None if part.gaps is None else f"{part.gaps:,}"),
+    *(row(f"time per token, times BF16: p{each}", "throughput", _gap_ratio(each)) for each in PERCENTILES),
+    row("… mean", "throughput", _gap_ratio("mean")),
     row("time to first token, ms", "throughput", lambda part: _first_token(part)),
     row("prefill, tokens per second", "throughput", lambda part: f"{part.prefill_tps:.1f}"),
     row("load, s", "throughput", lambda part: significant(part.load_sec)),
     row("peak memory of the engine, GB", "throughput", lambda part: significant(part.peak_gb)),
-    row("peak memory of the process, GB", "throughput", lambda part: _process(part)),
+    row("… with what it keeps for reuse", "throughput", lambda part: _memory(part.reserved_gb)),
+    row("peak memory of the process, GB", "throughput", lambda part: _memory(part.process_peak_gb)),
+    row("memory of the process once loaded, GB", "throughput", lambda part: _memory(part.resident_gb)),
+    row("… more than before", "throughput", lambda part: _memory(part.resident_added_gb)),
     row("cost of a million tokens", "cost", lambda part: _money(part, part.per_million_tokens)),
     row("… with compressing spread over a volume", "cost", lambda part: _spread(part)),
 )
@@ -121,8 +147,16 @@ def _first_token(part: Throughput) -> str:
     )
 
 
-def _process(part: Throughput) -> str | None:
-    return None if part.process_peak_gb is None else significant(part.process_peak_gb)
+def _memory(gigabytes: float | None) -> str | None:
+    return None if gigabytes is None else significant(gigabytes)
+
+
+def _two(figure: float | None) -> str | None:
+    return None if figure is None else f"{figure:.2f}"
+
+
+def _joules(part: Throughput) -> str | None:
+    return None if part.joules_per_token is None else f"{significant(part.joules_per_token)} ({part.energy_of})"
 
 
 GROUPS = (

@@ -148,3 +148,30 @@ def test_every_recipe_is_decoding_token_by_token(recipe):
     ]
     assert max(apart) < 0.05
     assert sum(each < 1e-5 for each in apart) >= 3
+
+
+@pytest.mark.parametrize(("recipe", "bits"), [("kv8", 8), ("kv4", 4)])
+def test_the_affine_cache_is_mlx_lms_own(recipe, bits):
+    """mlx-lm's cache of a model in float32 has scales and biases in float32, where ours has them in 16 bits: rounded
+    as they are, the two differ by its kernel's noise.
+    """
+    from mlx_lm.models.cache import QuantizedKVCache
+
+    class InSixteenBits(QuantizedKVCache):
+        def update_and_fetch(self, keys, values):
+            found = super().update_and_fetch(keys, values)
+            return tuple((codes, *(each.astype(mx.bfloat16).astype(mx.float32) for each in of)) for codes, *of in found)
+
+    weights, tokens = InMemory("llama", **WIDE), text(1, 40)
+    walk = Walk(Cached(weights, kv.make(CACHES[recipe])), weights, host=True)
+    walk.run([tokens], "")
+    found, plain = (losses_of(walk, 0, track)[0] for track in (0, 1))
+    apart = []
+    for kind in (InSixteenBits, QuantizedKVCache):
+        cache = [kind(group_size=64, bits=bits) for _ in weights.model.layers]
+        theirs = log_probabilities(np.array(weights.model(mx.array(tokens), cache=cache))[0])
+        apart.append(np.abs(found - theirs))
+    away = np.abs(found - plain).mean()
+    assert np.median(apart[0]) < 1e-6
+    assert apart[0].mean() < away / 100
+    assert apart[1].mean() < 1.5 * away  # scales in 32 bits are of another cache, which is as far from a full one

@@ -16,8 +16,8 @@ from pytest_quantbench.compress.pipeline import reference
 from pytest_quantbench.engines.mlx.positions import limits
 from pytest_quantbench.engines.mlx.skeleton import skeleton
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.measures import throughput
-from pytest_quantbench.measures.throughput import learned_positions
+from pytest_quantbench.measures import throughput_session
+from pytest_quantbench.measures.throughput_runs import learned_positions
 
 GPT2 = {
     "model_type": "gpt2",
@@ -110,10 +110,10 @@ def test_throughput_beyond_a_table_of_positions_is_refused(tmp_path):
         (directory / file.name).write_bytes(file.read_bytes())
     artifact = reference(open_model(directory), recipe("bf16"), tmp_path)
     both = {"engine": engines.get(), "artifact": artifact, "tokenizer_directory": directory, "runs": 1}
-    session = throughput.Session(**both, new_tokens=256)
+    session = throughput_session.Session(**both, new_tokens=256)
     with pytest.raises(ModelError, match=r"T1 needs \d+ positions, 256 of them for new tokens, .* learned 64"):
         session.start()
-    short = throughput.Session(**both, new_tokens=2)
+    short = throughput_session.Session(**both, new_tokens=2)
     assert len(short.finish().runs) == 5
 
 

@@ -4,6 +4,7 @@ import pytest
 from mlx.utils import tree_flatten
 from small_models import CONFIGS, HEADS, InMemory
 
+from pytest_quantbench.engines.mlx.host_kernels import shown
 from pytest_quantbench.engines.mlx.skeleton import decoder_layers, shapes, skeleton
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.protocol import Rounded
@@ -85,3 +86,21 @@ def test_recipes_that_walk_together_get_what_each_gets_alone(architecture, host)
         assert together.weights_sha256(track) == alone.weights_sha256()
     assert together.weights_sha256(0) == together.weights_sha256(1) != together.weights_sha256(2)
     assert not mx.array_equal(*(together.head(0, slice(None), track) for track in (0, 1)))
+
+
+def test_batches_and_recipes_of_one_length_share_the_mask_of_a_window():
+    weights = InMemory("gemma3_text")
+    walk = Walk(weights, Rounded(weights), host=True)
+    walk.begin([mx.zeros((1, 30), mx.int32), mx.zeros((2, 30), mx.int32), mx.zeros((1, 20), mx.int32)])
+    calls = [call for track in walk._calls for call in track[0]]
+    masks = [each for call in calls for each in (*call.args, *call.kwargs.values()) if isinstance(each, mx.array)]
+    assert [mask.shape for mask in masks] == [(30, 30), (30, 30), (20, 20)] * 2
+    assert len({id(mask) for mask in masks}) == 2
+
+
+def test_a_mask_is_not_copied():
+    mask = mx.array(np.tri(64, dtype=bool))
+    found = shown(mask, (2, 3, 64, 64))
+    assert found.dtype == bool
+    assert found.base is not None
+    assert found.strides[:2] == (0, 0)

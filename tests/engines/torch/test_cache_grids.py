@@ -44,6 +44,16 @@ def test_a_grid_gives_back_what_its_definition_does(grid, scale):
     assert np.array_equal(found.swapaxes(1, 2)[there], expected.swapaxes(1, 2)[there])
 
 
+@pytest.mark.parametrize("kind", ["range", "symmetric", "mlx"])
+@pytest.mark.parametrize("bits", [2, 3, 8])
+def test_a_grid_is_its_definition_over_many_groups(kind, bits):
+    """100,000 of them: a scale whose last bit in float32 is another one is seldom another in float16."""
+    numbers = np.random.default_rng(1).standard_normal((1, 4, 6250, 16)).astype(np.float32)
+    form, places = form_of(Grid(bits=bits, group=4, kind=kind)), np.arange(6250)[None]
+    expected = held_caches.given_back(form, "keys", 0, numbers, places)
+    assert np.array_equal(given_back(form, "keys", 0, torch.from_numpy(numbers), places).numpy(), expected)
+
+
 def test_rotated_keys_come_back_to_within_a_step_that_float32_moves():
     form, numbers = form_of(Grid(bits=4, group=16), rotates=True), drawn()
     expected = held_caches.given_back(form, "keys", 0, numbers, POSITIONS)

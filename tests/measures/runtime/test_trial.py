@@ -33,7 +33,15 @@ def seen_before(script):
 
 def asked(script, logits=None, **changes):
     rows = np.stack([logits_after(before) for before, _ in seen_before(script)]) if logits is None else logits
-    fields = {"script": script, "kept": compact(rows), "tokenizer": TOKENIZER, "runs": 1, "new_tokens": 3, "loads": 3}
+    fields = {
+        "script": script,
+        "kept": compact(rows),
+        "tokenizer": TOKENIZER,
+        "runs": 1,
+        "prompts": PROMPTS,
+        "new_tokens": 3,
+        "loads": 3,
+    }
     return Asked(**fields | changes)
 
 

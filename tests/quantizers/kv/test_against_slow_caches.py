@@ -64,7 +64,7 @@ def agree(name, parameters, slow, more, seed, heads, queries_of_each, tokens, ch
 
 
 @pytest.mark.parametrize("name", METHODS)
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 10**6),
     heads=st.integers(1, 2),
