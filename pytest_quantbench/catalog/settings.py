@@ -45,6 +45,9 @@ class Settings:
     stride: int | None = None  # of T2's windows; None: 64, and the context at the head
     memory_bytes: int = 4_000_000_000  # for hidden states of a walk; the rest goes to files
     fixed: bool = False  # one look: an undecided check does not go on
+    retrieval_questions: int = 40  # of each stratum, at first
+    most_retrieval_questions: int = 160  # retrieval goes on up to so many of each stratum
+    retrieval_context: int | None = None  # tokens; None: 2,048, or as many as the model takes
     most_tokens: int | None = 16_384  # T2 goes on up to so many; None: to the end of the corpus
     most_runs: int = 12  # T1 goes on up to so many runs of each prompt
     sweep: bool = False  # T1 in full: by batch, depth and length, at a temperature, several requests at once

@@ -44,6 +44,7 @@ MEMBERS: Mapping[str, str] = MappingProxyType(
         "sweep": "sweep.measure:SWEEP",
         "perplexity": "perplexity.measure:PERPLEXITY",
         "accuracy": "accuracy.measure:ACCURACY",
+        "retrieval": "retrieval.measure:RETRIEVAL",
         "weights": "weights:WEIGHTS",
         "integrity": "integrity.measure:INTEGRITY",
         "runtime": "runtime.measure:RUNTIME",

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench.measures.retrieval.samples import RetrievalSamples
 from pytest_quantbench.measures.runtime.samples import RuntimeSamples
-from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, WeightSamples
+from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, TaskSamples, WeightSamples
 from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
 
 
@@ -116,19 +117,29 @@ def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:
     """Per task of T3: (questions,) ids, right answers and gold; log-likelihoods end to end, `choices` per question; the
     questions' own texts, and a list of options for each.
     """
+    return _tasks("accuracy", samples.tasks)
+
+
+def raw_retrieval(samples: RetrievalSamples) -> dict[str, Any]:
+    """The same per stratum of retrieval; and (questions,) `depths` in tokens of the first fact that is asked for."""
+    depths = {f"retrieval/{name}/depths": values for name, values in samples.depths.items()}
+    return _tasks("retrieval", samples.strata) | depths
+
+
+def _tasks(part: str, tasks: Mapping[str, TaskSamples]) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
-    for name, task in samples.tasks.items():
-        arrays[f"accuracy/{name}/ids"] = np.array(task.ids)
-        arrays[f"accuracy/{name}/hashes"] = np.array(task.hashes)
-        arrays[f"accuracy/{name}/correct"] = task.correct
-        arrays[f"accuracy/{name}/correct_raw"] = task.correct_raw
-        arrays[f"accuracy/{name}/questions"] = as_bytes(task.questions)
-        arrays[f"accuracy/{name}/options"] = as_bytes(task.options)
-        arrays[f"accuracy/{name}/texts"] = np.array(task.texts)
-        arrays[f"accuracy/{name}/gold"] = np.array(task.gold)
-        arrays[f"accuracy/{name}/clusters"] = np.array(task.clusters, np.str_)
-        arrays[f"accuracy/{name}/choices"] = np.array([len(question) for question in task.loglikelihoods])
-        arrays[f"accuracy/{name}/loglikelihoods"] = np.concatenate([np.array(q) for q in task.loglikelihoods])
+    for name, task in tasks.items():
+        arrays[f"{part}/{name}/ids"] = np.array(task.ids)
+        arrays[f"{part}/{name}/hashes"] = np.array(task.hashes)
+        arrays[f"{part}/{name}/correct"] = task.correct
+        arrays[f"{part}/{name}/correct_raw"] = task.correct_raw
+        arrays[f"{part}/{name}/questions"] = as_bytes(task.questions)
+        arrays[f"{part}/{name}/options"] = as_bytes(task.options)
+        arrays[f"{part}/{name}/texts"] = np.array(task.texts)
+        arrays[f"{part}/{name}/gold"] = np.array(task.gold)
+        arrays[f"{part}/{name}/clusters"] = np.array(task.clusters, np.str_)
+        arrays[f"{part}/{name}/choices"] = np.array([len(question) for question in task.loglikelihoods])
+        arrays[f"{part}/{name}/loglikelihoods"] = np.concatenate([np.array(q) for q in task.loglikelihoods])
     return arrays
 
 
@@ -159,6 +170,7 @@ RAW: Mapping[str, Callable[[Any], dict[str, Any]]] = MappingProxyType(
         "throughput": raw_throughput,
         "perplexity": raw_perplexity,
         "accuracy": raw_accuracy,
+        "retrieval": raw_retrieval,
         "weights": raw_weights,
         "runtime": raw_runtime,
         "calibration_text": nothing,  # of a text that nothing is judged by

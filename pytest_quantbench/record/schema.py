@@ -40,6 +40,7 @@ from pytest_quantbench.record.candidate_schema import CandidateFile
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.publication_schema import Accelerator, Cost, ModelFacts
+from pytest_quantbench.record.retrieval_schema import Retrieval
 from pytest_quantbench.record.runtime_schema import Runtime
 from pytest_quantbench.record.sweep_schema import Sweep
 from pytest_quantbench.record.throughput_schema import Throughput
@@ -121,6 +122,7 @@ class Record:
     perplexity: Perplexity | None = None
     perplexities: Mapping[str, Perplexity] = field(default_factory=dict)  # of the texts beside the first, by name
     accuracy: Accuracy | None = None
+    retrieval: Retrieval | None = None
     runtime: Runtime | None = None  # of a candidate whose format something here runs
     weights: Weights | None = None
     cache: Cache | None = None  # null: keys and values in 16 bits

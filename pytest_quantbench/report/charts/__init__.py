@@ -82,6 +82,12 @@ _CHARTS = (
         "quantized cache is read more the deeper a token stands. Dashes are the limits; each depth is judged.",
     ),
     Chart(
+        name="retrieval",
+        title="What is found again, by depth and hops",
+        tells="How many of its questions each cell has right, in percent, by how many tokens before the question the "
+        "facts stand, and how many of them lead to the answer; guessing has 25. Signs are the verdicts.",
+    ),
+    Chart(
         name="speed",
         title="Quality against speed",
         tells="Each cell's loss of perplexity against how many times as fast as BF16 it decodes: lower and further "

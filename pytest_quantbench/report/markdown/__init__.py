@@ -16,6 +16,7 @@ from pytest_quantbench.report.markdown import (
     notes,
     publication,
     repeat,
+    retrieval,
     summary_tables,
     verdict_table,
 )
@@ -51,6 +52,7 @@ def markdown(
     lines += model_tables.section(records)
     lines += verdict_table.section(records)
     lines += caches.section(records)
+    lines += retrieval.section(records)
     lines += notes.baseline(records)
     lines += candidate_files.differences(records)
     lines += candidate_files.runtimes(records)
