@@ -83,10 +83,7 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             help="in what T2, T3 and calibration compute (default float32)",
         ),
         "runs": Option(
-            setting="runs",
-            read=values.whole(least=1),
-            metavar="N",
-            help="T1: runs of each prompt (default 3)",
+            setting="runs", read=values.whole(least=1), metavar="N", help="T1: runs of each prompt (default 3)"
         ),
         "new-tokens": Option(
             setting="new_tokens",
@@ -194,6 +191,18 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         ),
         "sample-seed": Option(
             setting="seed", read=values.seed, metavar="N", help="seed of sampled questions and windows (default 0)"
+        ),
+        "loads": Option(setting="loads", read=values.whole(least=1), metavar="N", help="load: warm ones (default 5)"),
+        "cold-loads": Option(
+            setting="cold_loads",
+            read=values.whole(least=0),
+            metavar="N",
+            help="load: ones whose files are not in memory (default 3)",
+        ),
+        "drop-caches": Option(
+            setting="drop_caches",
+            switch=True,
+            help="load: before a cold one, give back every file's pages (takes root)",
         ),
         "fixed": Option(
             setting="fixed", switch=True, help="one look: an undecided check does not go on with more samples"
