@@ -40,6 +40,8 @@ from pytest_quantbench.record.pairing import Measured
 from pytest_quantbench.record.raw import raw
 from pytest_quantbench.record.schema import Record
 
+ASKING = (ACCURACY.name, "retrieval")  # of questions, which may be too short for a cache to hold any of
+
 
 class Cell:
     """One model × one recipe: samples when first asked for, verdicts from samples, a record of what was measured. The
@@ -172,7 +174,7 @@ class Cell:
             )
         if check == PERPLEXITY.name:
             refuse_identical(self.target, self.schedule)
-        if measure == ACCURACY.name and is_untouched(self.target, ACCURACY, self.schedule.samples):
+        if measure in ASKING and is_untouched(self.target, measures.get(measure), self.schedule.samples):
             return replace(rules.informational(metric_of(check), UNTOUCHED), not_judged=UNTOUCHED)
         is_candidate = self.recipe.candidate is not None
         floor = noise_floor_of(self.target, self.schedule, measure, of) if is_candidate or limit is not None else None

@@ -49,11 +49,11 @@ def noise_floor(
 def noise_floor_of(
     target: Target, schedule: Schedule, check: str | None = None, of: str | None = None
 ) -> NoiseFloor | None:
-    """How far a target's reference is from itself, as far as that is measured; by a `check` along a walk, it is now.
-    The check's figures are `of` one text or task, all others of the first.
+    """How far a target's reference is from itself, as far as that is measured; by a `check` that has a figure of it,
+    it is now. The check's figures are `of` one text or task, all others of the first.
     """
     reference, rounded = target.reference, target.rounded
-    if check is not None and (measure := measures.get(check)).needs == "walk":
+    if check in FLOORS and (measure := measures.get(check)).needs == "walk":
         schedule.ensure([Want(target=rounded, measure=measure)])
         schedule.samples.need(rounded, measure)
     losses = [schedule.samples.get(each, PERPLEXITY) for each in (reference, rounded)]

@@ -6,10 +6,10 @@ from pathlib import Path
 from pytest_quantbench import measures, quantizers
 from pytest_quantbench.bench.cell import Cell
 from pytest_quantbench.bench.inputs import Inputs
+from pytest_quantbench.bench.noise_floor import FLOORS
 from pytest_quantbench.bench.schedule import Schedule
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.bench.wants import Want
-from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.catalog.models import MODELS, Model, check_models, user_model
 from pytest_quantbench.catalog.recipes import REFERENCE, Recipe
 from pytest_quantbench.catalog.settings import Settings
@@ -58,11 +58,10 @@ class Subject:
 
     def expect(self, wanted: Sequence[tuple[Recipe, str]]) -> None:
         """Say of which recipes this session will ask for samples of which measure: they are taken along one walk."""
-        judged = {metric.measure for metric in METRICS.values()}  # of these, the reference's noise floor too
-        for chosen, name in wanted:
+        for chosen, name in wanted:  # where there is a noise floor, the reference with other activations too
             cell, measure = self.cell(chosen), measures.get(name)
             targets = [cell.target]
-            if name in judged and (chosen.candidate or cell.criteria.is_judged(name)):
+            if name in FLOORS and (chosen.candidate or cell.criteria.is_judged(name)):
                 targets.append(cell.target.rounded)
             self.schedule.expected += [Want(target=target, measure=measure) for target in targets]
 

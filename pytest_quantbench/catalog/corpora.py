@@ -87,6 +87,9 @@ HEAD_TOKENS = 512  # of a text, whose perplexity is what published tables of qua
 
 HEAD_OF_TEXT = "(head)"  # what stands for a text's first tokens beside the names of other texts
 
+# How far back a model has to look, in tokens: what is told by depth is told between these.
+DEPTHS = (512, 1024, 2048, 4096, 8192)
+
 # What T1 lets a model go on from, and for how many tokens.
 PROMPTS = (
     "Explain the theory of relativity in simple terms.",

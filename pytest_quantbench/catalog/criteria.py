@@ -16,7 +16,7 @@ class Metric:
     """
 
     name: str
-    check: Literal["size", "perplexity", "accuracy", "throughput", "depth"]
+    check: Literal["size", "perplexity", "accuracy", "throughput", "depth", "retrieval"]
     items: str  # what its samples are
     better: Literal["higher", "lower"]
     unit: str
@@ -43,6 +43,7 @@ _METRICS = (
     _metric("accuracy_drop_points", "accuracy", "questions", "lower", "points", "accuracy drop", ALL),
     _metric("throughput_ratio", "throughput", "runs", "higher", "×", "throughput vs BF16", ("weights",)),
     _metric("depth_perplexity_delta", "depth", "tokens", "lower", "", "perplexity delta at the worst depth", CACHED),
+    _metric("retrieval_drop_points", "retrieval", "questions", "lower", "points", "retrieval drop", CACHED),
 )
 
 
@@ -77,6 +78,7 @@ CRITERIA: Mapping[str, Mapping[str, float | None]] = MappingProxyType(
             "perplexity_delta": 1.0,
             "accuracy_drop_points": 3.0,
             "throughput_ratio": 1.5,
+            "retrieval_drop_points": 5.0,  # of the worst of many strata, and not of their mean, as T3's is
         },
         "int3": {
             "size_reduction_percent": 75.0,
@@ -90,7 +92,11 @@ CRITERIA: Mapping[str, Mapping[str, float | None]] = MappingProxyType(
             "accuracy_drop_points": None,
             "throughput_ratio": None,
         },
-        CACHE_LEVEL: {"perplexity_delta": 1.0, "accuracy_drop_points": 3.0},  # as int4: what is lost is lost
+        CACHE_LEVEL: {
+            "perplexity_delta": 1.0,
+            "accuracy_drop_points": 3.0,
+            "retrieval_drop_points": 5.0,
+        },  # as int4: what is lost is lost
     }
 )
 

@@ -7,8 +7,8 @@ library and pytest only, and what listens to a session is registered when the fi
 import pytest
 
 from pytest_quantbench.plugin import fixtures
+from pytest_quantbench.plugin.item_needs import MARKERS
 from pytest_quantbench.plugin.option_names import PREFIX, SHORT_OPTIONS, add_options, given
-from pytest_quantbench.plugin.options import MARKERS
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -15,17 +15,40 @@ if TYPE_CHECKING:
     from pytest_quantbench.catalog.recipes import Kind, Recipe
 
 
+# What items are marked with, and what stands behind each in `pytest --markers`.
+MARKERS = {
+    **{level: f"a cell at level {level}" for level in ("bf16", "int8", "int4", "int3", "int2")},
+    "kv": "a model whose key-value cache is quantized; without --recipe the usual five",
+    "t1": "throughput",
+    "t2": "perplexity",
+    "t3": "accuracy",
+    "depth": "T2 by depth, of cells with a quantized key-value cache",
+    "retrieval": "facts and chains of them in filler; of cells with a quantized cache, of others with -m retrieval",
+    "runtime": "a candidate's files on the runtime that they are made for, such as llama.cpp",
+    "load": "loading in fresh processes, cold and warm; runs with -m load only",
+    "size": "bytes on disk",
+    "weights": "decoded weights against the original ones",
+    "sweep": "throughput in full, by batch, depth and length; runs with --sweep or -m sweep only",
+    "selftest": "known damage has to fail; runs with -m selftest only",
+    "quantbench(models=None, recipes=None)": "which models and recipes a test's `cell` runs over (default: all)",
+}
+
 # What recipes have to quantize for the tests of a marker to say something: weights, the key-value cache, or both.
 OF_KINDS: Mapping[str, tuple[Kind, ...]] = {
     "size": ("weights", "both"),
     "weights": ("weights", "both"),
     "t1": ("weights",),
+    "load": ("weights",),
     "sweep": ("weights",),
     "depth": ("cache", "both"),
 }
 
-
-ON_REQUEST = ("selftest", "sweep")  # markers of items that run only where `-m`, or an option, names them
+ON_REQUEST = (
+    "selftest",
+    "load",
+    "retrieval",
+    "sweep",
+)  # markers of items that run only where `-m` or an option asks
 
 
 def parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:
@@ -63,8 +86,8 @@ def is_wanted(
     item: pytest.Item, plan: DiskPlan, *, asked: Collection[str] = (), runtimes_for: Collection[str] = ()
 ) -> bool:
     """Whether a session runs an item: not a cell that its disk plan has no room for, nor a check that says nothing of
-    what the cell quantizes; what is `ON_REQUEST` only if its marker is asked for; on a runtime only the candidates that
-    one is there for, whose names are given.
+    what the cell quantizes; what is `ON_REQUEST` only if its marker is asked for; retrieval also where the key-value
+    cache is quantized; on a runtime only the candidates that one is there for, whose names are given.
     """
     needed = parameters(item)
     if needed is None:
@@ -74,6 +97,7 @@ def is_wanted(
     if any(needed[1].kind not in kinds for mark, kinds in OF_KINDS.items() if item.get_closest_marker(mark)):
         return False
     own = {name for name in ON_REQUEST if item.get_closest_marker(name)}
+    own -= {"retrieval"} if needed[1].cache is not None else set()
     return plan.takes(needed[1]) and own <= {*asked}
 
 

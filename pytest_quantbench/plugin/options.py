@@ -1,4 +1,4 @@
-"""The options and markers of the plugin, each declared once: what it is called, which setting it fills, how it is read.
+"""The options of the plugin, each declared once: what it is called, which setting it fills, how it is read.
 
 An option that is not given leaves its setting at the default of `catalog.settings.Settings`. Loaded in every pytest run
 of an environment, so with the standard library and pytest only.
@@ -11,21 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 from pytest_quantbench.plugin import option_values as values
-
-MARKERS = {
-    **{level: f"a cell at level {level}" for level in ("bf16", "int8", "int4", "int3", "int2")},
-    "kv": "a model whose key-value cache is quantized; without --recipe the usual five",
-    "t1": "throughput",
-    "t2": "perplexity",
-    "t3": "accuracy",
-    "depth": "T2 by depth, of cells with a quantized key-value cache",
-    "runtime": "a candidate's files on the runtime that they are made for, such as llama.cpp",
-    "size": "bytes on disk",
-    "weights": "decoded weights against the original ones",
-    "sweep": "throughput in full, by batch, depth and length; runs with --sweep or -m sweep only",
-    "selftest": "known damage has to fail; runs with -m selftest only",
-    "quantbench(models=None, recipes=None)": "which models and recipes a test's `cell` runs over (default: all)",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +57,11 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             help="T3: how many percentage points below the original's an accuracy may be, in every cell; on the judged "
             "task, or on another by its name",
         ),
+        "max-retrieval-drop": Option(
+            read=values.limit,
+            metavar="POINTS",
+            help="retrieval: how many percentage points below the original's it may be, in every stratum of every cell",
+        ),
         "min-reduction": Option(
             read=values.limit, metavar="PERCENT", help="size: how much smaller than BF16 it has to be, in every cell"
         ),
@@ -93,10 +83,7 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             help="in what T2, T3 and calibration compute (default float32)",
         ),
         "runs": Option(
-            setting="runs",
-            read=values.whole(least=1),
-            metavar="N",
-            help="T1: runs of each prompt (default 3)",
+            setting="runs", read=values.whole(least=1), metavar="N", help="T1: runs of each prompt (default 3)"
         ),
         "new-tokens": Option(
             setting="new_tokens",
@@ -185,6 +172,18 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         "task-data": Option(
             read=values.name_and_file, metavar="NAME=FILE.jsonl", repeatable=True, help="T3: a task's questions"
         ),
+        "retrieval-questions": Option(
+            setting="retrieval_questions",
+            read=values.whole(least=1),
+            metavar="N",
+            help="retrieval: questions of each depth and number of hops (default 40)",
+        ),
+        "retrieval-context": Option(
+            setting="retrieval_context",
+            read=values.whole(least=1),
+            metavar="N",
+            help="retrieval: tokens of a context with its question (default 2048, or as many as the model takes)",
+        ),
         "run-code": Option(
             setting="run_code",
             switch=True,
@@ -192,6 +191,18 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         ),
         "sample-seed": Option(
             setting="seed", read=values.seed, metavar="N", help="seed of sampled questions and windows (default 0)"
+        ),
+        "loads": Option(setting="loads", read=values.whole(least=1), metavar="N", help="load: warm ones (default 5)"),
+        "cold-loads": Option(
+            setting="cold_loads",
+            read=values.whole(least=0),
+            metavar="N",
+            help="load: ones whose files are not in memory (default 3)",
+        ),
+        "drop-caches": Option(
+            setting="drop_caches",
+            switch=True,
+            help="load: before a cold one, give back every file's pages (takes root)",
         ),
         "fixed": Option(
             setting="fixed", switch=True, help="one look: an undecided check does not go on with more samples"

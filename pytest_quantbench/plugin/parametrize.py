@@ -24,7 +24,7 @@ from pytest_quantbench.plugin.item_needs import (
     parameters,
     spellings,
 )
-from pytest_quantbench.plugin.option_names import as_typed
+from pytest_quantbench.plugin.option_names import as_typed, given
 from pytest_quantbench.plugin.recipe_choice import check_marker_expression
 from pytest_quantbench.plugin.refusals import refusing
 from pytest_quantbench.plugin.run import Run, run_of, wanted
@@ -122,6 +122,7 @@ class Collection:
 
     def _leave_out(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         asked = re.findall(r"\w+", config.getoption("markexpr") or "")
+        asked += ["retrieval"] if any(name.startswith("retrieval-") for name in given(config)) else []
         asked += ["sweep"] if self._run.settings.sweep else []
         plan = self._run.settings.disk_plan
         has_runtime = {each.name for each in self._run.candidates if each.runtime is not None}

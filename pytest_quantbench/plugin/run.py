@@ -38,6 +38,7 @@ MARKED = ("models", "recipes")  # what the marker of a test takes
 LIMITS = {  # by option
     "max-ppl-delta": "perplexity_delta",
     "max-accuracy-drop": "accuracy_drop_points",
+    "max-retrieval-drop": "retrieval_drop_points",
     "min-reduction": "size_reduction_percent",
     "min-speedup": "throughput_ratio",
 }

@@ -16,7 +16,9 @@ from pytest_quantbench.judge import coherence
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record import (
     cache_summary,
+    load_summary,
     perplexity_summary,
+    retrieval_summary,
     runtime_summary,
     summary,
     sweep_summary,
@@ -26,7 +28,7 @@ from pytest_quantbench.record.candidate_schema import candidate_file
 from pytest_quantbench.record.publication import facts, recipe_parameters
 from pytest_quantbench.record.schema import SCHEMA, NoiseFloor, Record
 
-TESTS = ("throughput", "perplexity", "accuracy")  # T1, T2 and T3: they let the model read or write
+TESTS = ("throughput", "perplexity", "accuracy", "retrieval")  # they let the model read or write
 
 
 def summarize(
@@ -78,6 +80,7 @@ def summarize(
         tokenizer=around_texts() if any(name in samples for name in TESTS) else None,
         **(parts := _parts(samples, reference)),
         cache=cache_summary.cache(recipe, samples.get("perplexity"), parts.get("perplexity"), noise_floor),
+        retrieval=retrieval_summary.retrieval(samples.get("retrieval"), (reference or {}).get("retrieval"), verdicts),
     )
 
 
@@ -94,6 +97,8 @@ def _parts(samples: Mapping[str, Any], reference: Mapping[str, Any] | None) -> d
         found["perplexities"] = perplexity_summary.perplexities(losses, paired)
     if (ran := samples.get("runtime")) is not None and losses is not None and "perplexity" in other:
         found["runtime"] = runtime_summary.runtime(ran, losses, other["perplexity"])
+    if (loaded := samples.get("load")) is not None:
+        found["load"] = load_summary.load(loaded)
     if (answers := samples.get("accuracy")) is not None:
         known = None if (before := other.get("accuracy")) is None else before.as_far_as(answers)
         found["accuracy"] = summary.accuracy(answers, known)
@@ -111,7 +116,7 @@ def _parts(samples: Mapping[str, Any], reference: Mapping[str, Any] | None) -> d
 
 def evaluated_weights(cell: str, samples: Mapping[str, Any]) -> str | None:
     """Hash of the decoded weights that were evaluated. Raises ComparisonError if T2 and T3 saw different ones."""
-    hashes = {samples[name].weights_sha256 for name in ("perplexity", "accuracy") if name in samples}
+    hashes = {samples[name].weights_sha256 for name in ("perplexity", "accuracy", "retrieval") if name in samples}
     if len(hashes) > 1:
         raise ComparisonError(f"{cell}: T2 and T3 evaluated different weights ({sorted(hashes)}).")
     return next(iter(hashes), None)

@@ -5,6 +5,7 @@ character of the longest one for each. `texts_of` reads both.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench.measures.load.samples import STAGES, LoadSamples
+from pytest_quantbench.measures.retrieval.samples import RetrievalSamples
 from pytest_quantbench.measures.runtime.samples import RuntimeSamples
-from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, WeightSamples
+from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, TaskSamples, WeightSamples
 from pytest_quantbench.measures.throughput_samples import Run, ThroughputSamples
 
 
@@ -112,23 +115,49 @@ def raw_runtime(samples: RuntimeSamples) -> dict[str, Any]:
     }
 
 
+def raw_load(samples: LoadSamples) -> dict[str, Any]:
+    """(loads,) rounds, whether cold, whether of the reference, shares of the files that were in memory (NaN where that
+    is not told), and (loads, stages) seconds (NaN where there is no such stage), in the order of `STAGES`.
+    """
+    both = [*samples.loads, *samples.reference_loads]
+    shares = [math.nan if each.resident_share is None else each.resident_share for each in both]
+    return {
+        "load/round": np.array([each.round for each in both]),
+        "load/cold": np.array([each.cold for each in both]),
+        "load/reference": np.repeat([False, True], [len(samples.loads), len(samples.reference_loads)]),
+        "load/resident_share": np.array(shares),
+        "load/stages": np.array(STAGES),
+        "load/seconds": np.array([[each.seconds.get(stage, math.nan) for stage in STAGES] for each in both]),
+    }
+
+
 def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:
     """Per task of T3: (questions,) ids, right answers and gold; log-likelihoods end to end, `choices` per question; the
     questions' own texts, and a list of options for each.
     """
+    return _tasks("accuracy", samples.tasks)
+
+
+def raw_retrieval(samples: RetrievalSamples) -> dict[str, Any]:
+    """The same per stratum of retrieval; and (questions,) `depths` in tokens of the first fact that is asked for."""
+    depths = {f"retrieval/{name}/depths": values for name, values in samples.depths.items()}
+    return _tasks("retrieval", samples.strata) | depths
+
+
+def _tasks(part: str, tasks: Mapping[str, TaskSamples]) -> dict[str, Any]:
     arrays: dict[str, Any] = {}
-    for name, task in samples.tasks.items():
-        arrays[f"accuracy/{name}/ids"] = np.array(task.ids)
-        arrays[f"accuracy/{name}/hashes"] = np.array(task.hashes)
-        arrays[f"accuracy/{name}/correct"] = task.correct
-        arrays[f"accuracy/{name}/correct_raw"] = task.correct_raw
-        arrays[f"accuracy/{name}/questions"] = as_bytes(task.questions)
-        arrays[f"accuracy/{name}/options"] = as_bytes(task.options)
-        arrays[f"accuracy/{name}/texts"] = np.array(task.texts)
-        arrays[f"accuracy/{name}/gold"] = np.array(task.gold)
-        arrays[f"accuracy/{name}/clusters"] = np.array(task.clusters, np.str_)
-        arrays[f"accuracy/{name}/choices"] = np.array([len(question) for question in task.loglikelihoods])
-        arrays[f"accuracy/{name}/loglikelihoods"] = np.concatenate([np.array(q) for q in task.loglikelihoods])
+    for name, task in tasks.items():
+        arrays[f"{part}/{name}/ids"] = np.array(task.ids)
+        arrays[f"{part}/{name}/hashes"] = np.array(task.hashes)
+        arrays[f"{part}/{name}/correct"] = task.correct
+        arrays[f"{part}/{name}/correct_raw"] = task.correct_raw
+        arrays[f"{part}/{name}/questions"] = as_bytes(task.questions)
+        arrays[f"{part}/{name}/options"] = as_bytes(task.options)
+        arrays[f"{part}/{name}/texts"] = np.array(task.texts)
+        arrays[f"{part}/{name}/gold"] = np.array(task.gold)
+        arrays[f"{part}/{name}/clusters"] = np.array(task.clusters, np.str_)
+        arrays[f"{part}/{name}/choices"] = np.array([len(question) for question in task.loglikelihoods])
+        arrays[f"{part}/{name}/loglikelihoods"] = np.concatenate([np.array(q) for q in task.loglikelihoods])
     return arrays
 
 
@@ -159,8 +188,10 @@ RAW: Mapping[str, Callable[[Any], dict[str, Any]]] = MappingProxyType(
         "throughput": raw_throughput,
         "perplexity": raw_perplexity,
         "accuracy": raw_accuracy,
+        "retrieval": raw_retrieval,
         "weights": raw_weights,
         "runtime": raw_runtime,
+        "load": raw_load,
         "calibration_text": nothing,  # of a text that nothing is judged by
     }
 )

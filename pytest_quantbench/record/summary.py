@@ -54,7 +54,7 @@ def compression(manifest: Manifest, calibration_ppl: float | None = None) -> Com
 def accuracy(samples: AccuracySamples, reference: AccuracySamples | None) -> Accuracy:
     """T3's figures; `delta` is the change of the combined accuracy, negative where accuracy was lost."""
     other: Mapping[str, TaskSamples] = {} if reference is None else reference.tasks
-    tasks = {name: _task(task, other.get(name)) for name, task in samples.tasks.items()}
+    tasks = {name: task_accuracy(task, other.get(name)) for name, task in samples.tasks.items()}
     combined = _mean([task.accuracy for task in tasks.values()])
     bf16 = None if reference is None else _mean([float(np.mean(task.correct)) for task in other.values()])
     return Accuracy(
@@ -74,7 +74,8 @@ def _mean(values: list[float]) -> float:
     return float(np.mean(values))
 
 
-def _task(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
+def task_accuracy(samples: TaskSamples, reference: TaskSamples | None) -> TaskAccuracy:
+    """One task's figures, beside the reference's on the same questions where there are any."""
     accuracy, questions = float(np.mean(samples.correct)), len(samples.ids)
     clusters = clusters_of(samples.clusters, questions)
     paired: dict[str, int | float | Interval | None] = {}

@@ -18,6 +18,7 @@ NAMES: Mapping[str, str] = {
     "accuracy_drop_points": "accuracy",
     "throughput_ratio": "throughput",
     "depth_perplexity_delta": "perplexity at the worst depth",
+    "retrieval_drop_points": "retrieval",
 }
 # What is said of a figure with its interval, and of its limit.
 FIGURES: Mapping[str, tuple[str, str]] = {
@@ -26,6 +27,7 @@ FIGURES: Mapping[str, tuple[str, str]] = {
     "accuracy_drop_points": ("its {} drops by {} points", "less than {} points are allowed"),
     "throughput_ratio": ("it is {} × as fast as BF16", "at least {} × is asked"),
     "depth_perplexity_delta": ("its {} rises by {}", "less than {} is allowed"),
+    "retrieval_drop_points": ("its {} drops by {} points at the worst depth", "less than {} points are allowed"),
 }
 
 # The same of a figure that is better than BF16's with all of its interval; its sign is in the word.
@@ -33,6 +35,7 @@ GAINS: Mapping[str, str] = {
     "perplexity_delta": "its {} falls by {}",
     "accuracy_drop_points": "its {} gains {} points",
     "depth_perplexity_delta": "its {} falls by {}",
+    "retrieval_drop_points": "its {} gains {} points at the worst depth",
 }
 
 

@@ -23,10 +23,10 @@ from pytest_quantbench.engines.batches import behind_each_other
 from pytest_quantbench.engines.parameters import Capacity
 from pytest_quantbench.engines.protocol import Cached, Engine, Rounded, Walk, Weights
 from pytest_quantbench.engines.walk_proof import BRANCHING, Proof
-from pytest_quantbench.measures.accuracy.requests import Plan, answers
 from pytest_quantbench.measures.accuracy.task_set import TaskSet
 from pytest_quantbench.measures.perplexity.score import score
 from pytest_quantbench.measures.perplexity.scripts import first_script
+from pytest_quantbench.measures.requests import Plan, answers
 from pytest_quantbench.measures.samples import PerplexitySamples
 from pytest_quantbench.quantizers import kv
 from pytest_quantbench.stats.distances import Distances, distances

@@ -194,8 +194,15 @@ def test_the_reference_has_figures_and_no_delta(subject):
     assert (part.bf16_ppl, part.delta, part.delta_interval) == (None, None, None)
 
 
+def quiet(monkeypatch, speed):
+    """A machine of this speed that does nothing else, whatever else runs here."""
+    monkeypatch.setattr(throughput_session.Session, "_probe", lambda self: speed)
+    monkeypatch.setattr(throughput_session.Session, "_reading", lambda self, model: 1e10)
+    monkeypatch.setattr(throughput_session, "observed", lambda once, engine, meter: once())
+
+
 def test_throughput_counts_runs_and_pairs_prompts(subject, monkeypatch):
-    monkeypatch.setattr(throughput_session.Session, "_probe", lambda self: 100.0)  # whatever else runs here
+    quiet(monkeypatch, 100.0)
     cell = cell_of(subject, "int4-rtn")
     verdict = cell.judge("throughput")
     part = cell.record().throughput
@@ -209,7 +216,7 @@ def test_throughput_counts_runs_and_pairs_prompts(subject, monkeypatch):
 
 
 def test_runs_that_nobody_judges_stand_beside_the_references(subject, monkeypatch):
-    monkeypatch.setattr(throughput_session.Session, "_probe", lambda self: 100.0)
+    quiet(monkeypatch, 100.0)
     cell = cell_of(subject, "int4-rtn")
     runs = cell.samples("throughput")
     part = cell.record().throughput
@@ -219,9 +226,9 @@ def test_runs_that_nobody_judges_stand_beside_the_references(subject, monkeypatc
 
 def test_runs_beside_which_the_machine_changed_its_speed_have_no_ratio(subject, monkeypatch):
     """The reference's may be of another day: kept samples have their probes with them."""
-    monkeypatch.setattr(throughput_session.Session, "_probe", lambda self: 100.0)
+    quiet(monkeypatch, 100.0)
     _ = subject.reference.samples("throughput")
-    monkeypatch.setattr(throughput_session.Session, "_probe", lambda self: 60.0)
+    quiet(monkeypatch, 60.0)
     later = Subject(subject.model, subject.inputs.settings)
     cell = cell_of(later, "int4-rtn")
     verdict = cell.judge("throughput")

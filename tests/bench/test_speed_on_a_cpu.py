@@ -19,7 +19,7 @@ def test_tiny_is_timed_beside_its_reference_and_bound_by_overhead(tmp_path):
     cell = Subject(MODELS["Tiny"], settings).cell("int4-rtn")
     verdict = cell.judge("throughput")
     assert verdict.not_judged == BY_OVERHEAD or verdict.outcome == "undecided"  # other load may blur it
-    assert "The reference reaches" in verdict.sentence or "Memory was read at" in verdict.sentence
+    assert "The reference reaches" in verdict.sentence or verdict.sentence.startswith("No speed ratio: ")
     record = cell.record()
     assert judges_speed(record)  # the engine would; it is Tiny that cannot be judged
     assert (record.machine.engine, record.machine.backend) == ("torch", "cpu")

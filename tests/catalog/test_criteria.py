@@ -47,7 +47,7 @@ def test_what_is_said_of_candidates_is_not_said_of_recipes():
 
 def test_a_limit_overrules_that_of_its_metric_alone():
     overrides = Overrides(candidates={PPL: "informational"}, session={DROP: 2.0})
-    assert [limit_for(metric, "M", Q4, overrides) for metric in METRICS] == [70.0, None, 2.0, 1.5, None]
+    assert [limit_for(metric, "M", Q4, overrides) for metric in METRICS] == [70.0, None, 2.0, 1.5, None, 5.0]
 
 
 def test_another_text_has_only_limits_of_its_own():

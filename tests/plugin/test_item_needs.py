@@ -51,16 +51,23 @@ def test_each_cell_counts_once():
 @pytest.mark.parametrize(
     ("each", "plan", "asked", "wanted"),
     [
-        (item(TINY, INT3), "A", False, True),
-        (item(TINY, INT3), "D", False, False),
-        (item(TINY, INT4), "D", False, True),
-        (item(TINY, INT4, markers=("selftest",)), "A", False, False),
-        (item(TINY, INT4, markers=("selftest",)), "A", True, True),
-        (item(markers=("selftest",)), "D", False, True),  # another's
+        (item(TINY, INT3), "A", (), True),
+        (item(TINY, INT3), "D", (), False),
+        (item(TINY, INT4), "D", (), True),
+        (item(TINY, INT4, markers=("selftest",)), "A", (), False),
+        (item(TINY, INT4, markers=("selftest",)), "A", ("selftest",), True),
+        (item(TINY, INT4, markers=("retrieval",)), "A", (), False),
+        (item(TINY, INT4, markers=("retrieval",)), "A", ("retrieval",), True),
+        (item(TINY, recipe("kv8"), markers=("retrieval",)), "A", (), True),
+        (item(TINY, recipe("int4+kv8"), markers=("retrieval",)), "A", (), True),
+        (item(TINY, INT4, markers=("load",)), "A", ("selftest",), False),
+        (item(TINY, INT4, markers=("load",)), "A", ("int4", "load"), True),
+        (item(TINY, recipe("kv8"), markers=("load",)), "A", ("load",), False),
+        (item(markers=("selftest",)), "D", (), True),  # another's
     ],
 )
 def test_what_a_session_runs(each, plan, asked, wanted):
-    assert item_needs.is_wanted(each, DISK_PLANS[plan], asked=["selftest"] if asked else []) == wanted
+    assert item_needs.is_wanted(each, DISK_PLANS[plan], asked=asked) == wanted
 
 
 @pytest.mark.parametrize(("runtimes_for", "wanted"), [((), False), ((INT4.id,), True), (("q4",), False)])

@@ -25,6 +25,8 @@ TYPED = {  # by option: what a user may type, and what then stands in the settin
     "calibration": ("none", "none"),
     "calibration-sequences": ("8", 8),
     "limit": ("20", 20),
+    "retrieval-questions": ("8", 8),
+    "retrieval-context": ("512", 512),
     "task": ("arc_easy", ("arc_easy",)),
     "sample-seed": ("7", 7),
     "time-budget": ("2", 120.0),
@@ -73,7 +75,7 @@ def test_the_default_in_the_help_is_the_settings(name, monkeypatch):
     elif name == "resume":
         assert Settings().fresh is OPTIONS[name].switch
     elif getattr(Settings(), setting) is None:  # the model's, the corpus's or the sampling's own
-        assert name in ("context", "stride", "calibration-sequences", "time-budget")
+        assert name in ("context", "stride", "calibration-sequences", "time-budget", "retrieval-context")
     else:
         assert told == shown(setting)
 

@@ -19,7 +19,10 @@ from pytest_quantbench.storage.sealed_json import sealed, unsealed
 
 RECORDED = Path(__file__).parents[1] / "recorded"
 OLD, LATER = RECORDED / "schema3_Tiny_4bit.json", RECORDED / "schema5_Tiny_4bit.json"
-NEW_IN_8: dict[str, dict[str, Any]] = {"": {"cache": None}, "perplexity": {"by_depth": []}}
+NEW_IN_8: dict[str, dict[str, Any]] = {
+    "": {"cache": None, "retrieval": None, "sweep": None},
+    "perplexity": {"by_depth": []},
+}
 NEW_IN_7: dict[str, dict[str, Any]] = {
     "machine": {"engine": "mlx", "activations": "float32", "judges_speed": False, "threads": None, "device": ""},
     "throughput": {

@@ -7,7 +7,7 @@ here what attention is about to be called with. The function's name is made to m
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
 
@@ -41,7 +41,8 @@ class Aging:
     def spans(self, row: int, queries: slice, length: int) -> list[Span]:
         """In which stages some of the last `length` tokens of a row see which tokens."""
         places = self.positions[row]
-        return list(spans(self.form, self.part, places[len(places) - length :][queries], places))
+        found = spans(self.form, self.part, places[len(places) - length :][queries], places)
+        return [part for span in found for part in _split(span)]
 
     def before(self, row: int, queries: slice, length: int) -> NDArray[np.bool_]:
         """(queries, tokens): which tokens do not stand behind a query."""
@@ -59,6 +60,17 @@ class Aging:
         if stage < 0:
             return self.computed
         return given_back(self.form, self.part, stage, self.computed, self.positions, queries, keys)
+
+
+def _split(span: Span) -> Iterator[Span]:
+    """The tokens that every query sees so, where these come first, apart from those that some do: no mask is needed."""
+    alike = 0 if span.seen is None else int(span.seen.all(axis=0).argmin())
+    if span.seen is None or not alike:
+        yield span
+        return
+    between = span.first + alike
+    yield replace(span, last=between, seen=None)
+    yield replace(span, first=between, seen=span.seen[:, alike:])
 
 
 Noting = Callable[[mx.array], mx.array]  # a batch's own queries → those of all tokens up to them

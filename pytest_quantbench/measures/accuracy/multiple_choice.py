@@ -24,7 +24,7 @@ from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import quiet_lm_eval
 from pytest_quantbench.measures.accuracy.question_sample import TaskPart, not_readable
 from pytest_quantbench.measures.accuracy.question_texts import question_and_options
-from pytest_quantbench.measures.accuracy.requests import Answer, Plan, Request, cut, planned
+from pytest_quantbench.measures.requests import Answer, Plan, Request, cut, planned
 from pytest_quantbench.measures.samples import TaskSamples
 
 Row = Callable[[TaskPart, int, Any, list[Any]], dict[str, Any]]  # of a question: what is kept of it

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.protocol import Engine, Walk
-from pytest_quantbench.measures.accuracy.requests import answers
 from pytest_quantbench.measures.accuracy.task_set import TaskSet
+from pytest_quantbench.measures.requests import answers
 from pytest_quantbench.measures.samples import AccuracySamples
 from pytest_quantbench.quantizers.kv import KVQuantizer
 

@@ -82,6 +82,12 @@ _CHARTS = (
         "quantized cache is read more the deeper a token stands. Dashes are the limits; each depth is judged.",
     ),
     Chart(
+        name="retrieval",
+        title="What is found again, by depth and hops",
+        tells="How many of its questions each cell has right, in percent, by how many tokens before the question the "
+        "facts stand, and how many of them lead to the answer; guessing has 25. Signs are the verdicts.",
+    ),
+    Chart(
         name="speed",
         title="Quality against speed",
         tells="Each cell's loss of perplexity against how many times as fast as BF16 it decodes: lower and further "
@@ -92,6 +98,12 @@ _CHARTS = (
         title="Time between tokens",
         tells="How long a token takes at batch 1, from the fastest to the slowest of each recipe: half of all gaps are "
         "shorter than at p50, one in a thousand is longer than at p99.9.",
+    ),
+    Chart(
+        name="loading",
+        title="Time from the files to the first token",
+        tells="What a fresh process takes until a model has given its first token, stage by stage, with the files on "
+        "disk and in memory: shorter is better. Strokes reach from the fastest load to the slowest.",
     ),
     Chart(
         name="snr_map",

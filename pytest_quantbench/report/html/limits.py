@@ -15,6 +15,7 @@ NAMES: Mapping[str, str] = {
     "accuracy_drop_points": "accuracy drop",
     "throughput_ratio": "speed-up",
     "depth_perplexity_delta": "Δ perplexity by depth",
+    "retrieval_drop_points": "retrieval drop",
 }
 
 

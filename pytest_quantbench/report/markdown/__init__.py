@@ -12,10 +12,12 @@ from pytest_quantbench.report.markdown import (
     caches,
     candidate_files,
     criteria_met,
+    loading,
     model_tables,
     notes,
     publication,
     repeat,
+    retrieval,
     summary_tables,
     verdict_table,
 )
@@ -51,9 +53,11 @@ def markdown(
     lines += model_tables.section(records)
     lines += verdict_table.section(records)
     lines += caches.section(records)
+    lines += retrieval.section(records)
     lines += notes.baseline(records)
     lines += candidate_files.differences(records)
     lines += candidate_files.runtimes(records)
+    lines += loading.section(records)
     lines += notes.coherence(records)
     lines += notes.integrity(records)
     lines += notes.tasks(records)

@@ -21,7 +21,7 @@ from pytest_quantbench.engines.mlx.walk_trial import prove
 from pytest_quantbench.engines.narrow_config import smaller
 from pytest_quantbench.engines.walk_proof import Anatomy, Proof, branching_of
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.measures.accuracy.requests import Request, answers, planned
+from pytest_quantbench.measures.requests import Request, answers, planned
 
 
 def ids(rng, length):

@@ -12,7 +12,7 @@ from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
 from pytest_quantbench.compress.pipeline import compress
 from pytest_quantbench.errors import CorpusError, OfflineError, UnknownNameError
-from pytest_quantbench.measures.accuracy import requests
+from pytest_quantbench.measures import requests
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import EMBEDDED, load_task, quiet_lm_eval, sample
 from pytest_quantbench.measures.accuracy.task_set import TaskSet
 

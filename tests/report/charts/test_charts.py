@@ -15,7 +15,7 @@ from pytest_quantbench.report.charts import CHARTS, Charted, theme
 
 MOST_SECONDS_DRAWN = 8
 
-OF_WEIGHTS = [name for name in CHARTS if name != "depth"]  # `depth` is of cells with a quantized cache
+OF_WEIGHTS = [name for name in CHARTS if name not in ("depth", "retrieval")]  # of cells with a quantized cache
 
 
 @pytest.mark.parametrize("name", OF_WEIGHTS)

@@ -7,7 +7,7 @@ import pytest
 from pytest_quantbench.record import fronts
 from pytest_quantbench.report.charts import CHARTS, limits, theme, wording
 
-OF_WEIGHTS = [name for name in CHARTS if name != "depth"]  # `depth` is of cells with a quantized cache
+OF_WEIGHTS = [name for name in CHARTS if name not in ("depth", "retrieval")]  # of cells with a quantized cache
 
 
 def table_of(specification):

@@ -7,7 +7,7 @@ positions only.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,10 +29,13 @@ Place = tuple[int, int, int, int]  # row and place in a batch, the request that 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """How likely is the continuation after the context? Token ids; neither may be empty."""
+    """How likely is the continuation after the context? Token ids; neither may be empty. `preamble`: so many of the
+    context's first tokens are known to be shared with other requests, and are computed once; 0: that is found out.
+    """
 
     context: Ids
     continuation: Ids
+    preamble: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +108,8 @@ def planned(requests: Sequence[Request], branching: Branching = "any") -> Plan:
     )  # by context: the requests that have it
     for index, request in enumerate(requests):
         asked[request.context].append(index)
-    for preamble, contexts in _by_preamble(list(asked)):
+    known = {request.context: request.preamble for request in requests}
+    for preamble, contexts in _by_preamble(known):
         root = plan.add(Batch(tokens=np.array([preamble], np.int32))) if preamble else None
         own = [context[len(preamble) :] for context in contexts]
         for together in _of_similar_length(own, len(preamble), longer):
@@ -132,11 +136,17 @@ def _planned_whole(requests: Sequence[Request]) -> Plan:
     return plan
 
 
-def _by_preamble(contexts: Sequence[Ids]) -> Iterator[tuple[Ids, list[Ids]]]:
-    """Contexts that begin alike, with their common beginning; contexts that share none come last, together."""
-    alike = defaultdict[Ids, list[Ids]](list)
-    for context in contexts:
-        alike[context[:PREAMBLE_TOKENS]].append(context)
+def _by_preamble(known: Mapping[Ids, int]) -> Iterator[tuple[Ids, list[Ids]]]:
+    """Contexts that begin alike, with their common beginning; contexts that share none come last, together. `known`:
+    of each context, how many tokens its requests say that it shares.
+    """
+    told, alike = defaultdict[Ids, list[Ids]](list), defaultdict[Ids, list[Ids]](list)
+    for context, shared in known.items():
+        if shared:
+            told[context[:shared]].append(context)
+        else:
+            alike[context[:PREAMBLE_TOKENS]].append(context)
+    yield from told.items()
     alone: list[Ids] = []
     for group in alike.values():
         first, last = min(group), max(group)  # what the smallest and the largest share, all share

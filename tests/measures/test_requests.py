@@ -11,8 +11,8 @@ from pytest_quantbench.engines.batches import Batch
 from pytest_quantbench.engines.mlx.kv_cache import KeysValues
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.errors import CorpusError, WeightError
-from pytest_quantbench.measures.accuracy import requests as scoring
-from pytest_quantbench.measures.accuracy.requests import Request, answers, cut, planned
+from pytest_quantbench.measures import requests as scoring
+from pytest_quantbench.measures.requests import Request, answers, cut, planned
 
 
 def ids(rng, length):
