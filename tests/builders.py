@@ -121,7 +121,8 @@ def make_perplexity(**changes):
 def make_at_depth(above, up_to, delta=0.5, **changes):
     interval = Interval(estimate=delta, low=delta - 0.1, high=delta + 0.1)
     fields = {"tokens": up_to - above, "ppl": 4.0 + delta, "bf16_ppl": 4.0, "delta": delta, "delta_interval": interval}
-    return AtDepth(above=above, up_to=up_to, nll_difference_nats=None, kl_nats=0.01, **(fields | changes))
+    fields |= {"nll_difference_nats": None, "kl_nats": 0.01}
+    return AtDepth(above=above, up_to=up_to, **(fields | changes))
 
 
 def make_cache(**changes):

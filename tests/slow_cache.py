@@ -12,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from transformers import AttentionInterface, AttentionMaskInterface  # noqa: E402
-from transformers.cache_utils import Cache, CacheLayerMixin  # noqa: E402
+from transformers.cache_utils import Cache, CacheLayerMixin, LinearAttentionLayer  # noqa: E402
 from transformers.masking_utils import eager_mask  # noqa: E402
 
 from pytest_quantbench.quantizers.kv.protocol import rotation  # noqa: E402
@@ -85,11 +85,15 @@ class SlowLayer(CacheLayerMixin):
         return -1
 
 
-def slow_losses(model, method, tokens):
-    """(tokens,) ids → (tokens − 1,) negative log-likelihoods in nats of each behind those before it."""
+def slow_losses(model, method, tokens, others=()):
+    """(tokens,) ids → (tokens − 1,) negative log-likelihoods in nats of each behind those before it. `others`: layers
+    without attention, which keep what Transformers has them keep.
+    """
     if model.config.model_type != "deepseek_v3":  # its products of experts know no float64
         model = model.double()
     cache = Cache(layers=[SlowLayer(method) for _ in range(model.config.get_text_config().num_hidden_layers)])
+    for number in others:
+        cache.layers[number] = LinearAttentionLayer()
     _layers.update(enumerate(cache.layers))
     found = []
     with torch.inference_mode():

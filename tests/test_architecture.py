@@ -24,6 +24,7 @@ SHORT = {
     "report/charts/charted.py": "the front page of charts and its members import it: there it would be a circle",
     "bench/refusals.py": "what keeps losses from being judged, beside how a cell is",
     "record/cache_schema.py": "one part of a record, as the others are",
+    "stats/spread.py": "what records tell of a handful of repeats, beside figures with intervals",
     "stats/tails.py": "the arithmetic of one chart, beside percentiles that are judged",
     "cli/plan.py": A_VERB,
     "cli/prune.py": A_VERB,

@@ -20,7 +20,7 @@ from pytest_quantbench.bench.timing import Timings
 from pytest_quantbench.bench.wants import Lack, Want, doing, references, together, with_reference
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.measures import ArtifactMeasure, FileMeasure, ResidentMeasure, WalkMeasure
+from pytest_quantbench.measures import ArtifactMeasure, FileMeasure, ProcessMeasure, ResidentMeasure, WalkMeasure
 from pytest_quantbench.measures.integrity.inspection import Inspected
 from pytest_quantbench.measures.integrity.measure import INTEGRITY
 from pytest_quantbench.progress import stage
@@ -63,6 +63,8 @@ class Schedule:
             self._looked_at(want.target, measure)
         elif measure.needs == "file":
             self._run_files(want.target, measure)
+        elif measure.needs == "processes":
+            self._in_processes(want.target, measure)
 
     def _timed(self, target: Target, measure: ResidentMeasure[Any], items: int | None) -> None:
         before = self.samples.get(target, measure)
@@ -91,6 +93,13 @@ class Schedule:
             with stage(measure.label, target.plain.id):
                 found = measure.measure(artifact, self.inputs, own=own, reference=reference)
             self.samples.put(target, measure, found, work)
+
+    def _in_processes(self, target: Target, measure: ProcessMeasure[Any]) -> None:
+        artifact, paired = self.artifacts.of(target), target.paired
+        work = measure.work(artifact, self.inputs)
+        if self.samples.get(target, measure) is None and not self.samples.recall(target, measure, work):
+            beside = None if paired is None else self.artifacts.of(paired)
+            self.samples.put(target, measure, measure.measure(artifact, beside, self.inputs), work)
 
     def _is_kept(self, target: Target, measure: ArtifactMeasure[Any]) -> bool:
         if self.samples.get(target, measure) is not None:

@@ -50,6 +50,9 @@ class Settings:
     retrieval_context: int | None = None  # tokens; None: 2,048, or as many as the model takes
     most_tokens: int | None = 16_384  # T2 goes on up to so many; None: to the end of the corpus
     most_runs: int = 12  # T1 goes on up to so many runs of each prompt
+    loads: int = 5  # fresh processes that load a model whose files are in memory
+    cold_loads: int = 3  # and that load one whose files are not
+    drop_caches: bool = False  # before a cold load, pages of every file on the machine are given back: takes root
     sweep: bool = False  # T1 in full: by batch, depth and length, at a temperature, several requests at once
     temperature: float = 0.7  # of the sweep's answers
     time_budget_seconds: float | None = None  # of one cell

@@ -25,7 +25,7 @@ from pytest_quantbench.checkpoints.safetensors_header import read_header
 from pytest_quantbench.checkpoints.tensor_file import read
 from pytest_quantbench.compress.assignment import Planned, Tensor
 from pytest_quantbench.compress.candidate_facts import CandidateFacts
-from pytest_quantbench.compress.manifest import Manifest, verified_manifest
+from pytest_quantbench.compress.manifest import Manifest, verified_manifest, written_manifest
 from pytest_quantbench.engines.protocol import Architecture, Config, Decoder
 from pytest_quantbench.errors import ModelError, RecordError
 from pytest_quantbench.quantizers import Array, Arrays, Quantizer
@@ -196,6 +196,16 @@ def open_artifact(
         log.warning("The artifact %s was damaged (%s): moved to %s, made again.", directory.name, error, aside)
         return None
     return Stored(manifest, found, decoder, directory)
+
+
+def opened_unverified(directory: Path, decoder: Decoder) -> Artifact:
+    """The artifact in a directory whose files' hashes were checked a moment ago. Raises RecordError or ModelError where
+    it is no longer one.
+    """
+    try:
+        return Stored(written_manifest(directory), _read_config(directory, None), decoder, directory)
+    except OSError as error:
+        raise RecordError(f"{directory} cannot be read: {error.strerror}.") from error
 
 
 def _read_config(directory: Path, wanted: Config | None) -> Config:

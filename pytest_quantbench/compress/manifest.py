@@ -44,13 +44,20 @@ def verified_manifest(directory: Path, planned: Sequence[Planned] = ()) -> Manif
     """The manifest of a directory whose files are what it says, and what was planned. Raises RecordError, ModelError or
     OSError saying what differs.
     """
-    try:
-        manifest = msgspec.convert(unsealed((directory / MANIFEST_FILE).read_bytes()), Manifest)
-    except msgspec.MsgspecError as error:
-        raise RecordError(str(error)) from error
+    manifest = written_manifest(directory)
     _check_files(directory, manifest)
     _check_tensors(directory, manifest, planned)
     return manifest
+
+
+def written_manifest(directory: Path) -> Manifest:
+    """The manifest in a directory, whatever the files beside it are. Raises RecordError for one that is damaged, and
+    OSError where it cannot be read.
+    """
+    try:
+        return msgspec.convert(unsealed((directory / MANIFEST_FILE).read_bytes()), Manifest)
+    except msgspec.MsgspecError as error:
+        raise RecordError(str(error)) from error
 
 
 def _check_files(directory: Path, manifest: Manifest) -> None:

@@ -16,6 +16,7 @@ from pytest_quantbench.measures.protocol import (
     FileMeasure,
     Inputs,
     Measure,
+    ProcessMeasure,
     ResidentMeasure,
     Share,
     Trial,
@@ -28,6 +29,7 @@ __all__ = [
     "FileMeasure",
     "Inputs",
     "Measure",
+    "ProcessMeasure",
     "ResidentMeasure",
     "Share",
     "Trial",
@@ -48,6 +50,7 @@ MEMBERS: Mapping[str, str] = MappingProxyType(
         "weights": "weights:WEIGHTS",
         "integrity": "integrity.measure:INTEGRITY",
         "runtime": "runtime.measure:RUNTIME",
+        "load": "load.measure:LOAD",
         "calibration_text": "perplexity.calibration_fit:CALIBRATION_TEXT",
     }
 )

@@ -1,9 +1,9 @@
 """What a measure is: from weights to raw samples in a fixed order, without a verdict.
 
 A measure says once what others ask about it by its name: what it is called, of which type its samples are, whether it
-takes a walk, the whole model in memory, the runtime that a candidate's files are made for, or only what is stored.
-There are four kinds, by that need; each says in its own way all that its samples depend on (`work`), so that samples of
-an earlier session are taken only where nothing of that has changed. docs/add-a-measure.md builds one.
+takes a walk, the whole model in memory, the runtime that a candidate's files are made for, fresh processes, or only
+what is stored. There are five kinds, by that need; each says in its own way all that its samples depend on (`work`), so
+that samples of an earlier session are taken only where nothing of that has changed. docs/add-a-measure.md builds one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.fetch.texts import Text
     from pytest_quantbench.quantizers.kv import KVQuantizer
 
-Needs = Literal["walk", "resident", "artifact", "file"]
+Needs = Literal["walk", "resident", "artifact", "file", "processes"]
 S = TypeVar("S")
 T = TypeVar("T")
 S_co = TypeVar("S_co", covariant=True)
@@ -155,6 +155,21 @@ class FileMeasure(Measure[S], Protocol[S]):
         """The samples; `own` and `reference` are those of the other measure."""
 
 
+class ProcessMeasure(Measure[S], Protocol[S]):
+    """One that has fresh processes load the files, those of the reference beside them."""
+
+    needs: Literal["processes"] = "processes"
+
+    def lacks(self, artifact: Artifact) -> str:
+        """Why it cannot be measured, in a sentence; empty where it can."""
+
+    def work(self, artifact: Artifact, inputs: Inputs) -> Mapping[str, Any]:
+        """All that the samples depend on besides the key of the artifact and the machine."""
+
+    def measure(self, artifact: Artifact, reference: Artifact | None, inputs: Inputs) -> S:
+        """The samples. `reference`: what is run beside it, in the same rounds; None where this is the reference."""
+
+
 class Share(Protocol[S]):
     """What one measure reads on a walk, which other measures and other recipes of the model share.
 
@@ -226,4 +241,6 @@ class WalkMeasure(Measure[S], Protocol[S]):
         return
 
 
-AnyMeasure: TypeAlias = ArtifactMeasure[Any] | FileMeasure[Any] | ResidentMeasure[Any] | WalkMeasure[Any]
+AnyMeasure: TypeAlias = (
+    ArtifactMeasure[Any] | FileMeasure[Any] | ProcessMeasure[Any] | ResidentMeasure[Any] | WalkMeasure[Any]
+)

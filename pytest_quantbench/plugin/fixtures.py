@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.bench.selftest import Finding
     from pytest_quantbench.bench.subject import Subject
     from pytest_quantbench.judge.verdict import Verdict
+    from pytest_quantbench.measures.load.samples import LoadSamples
     from pytest_quantbench.measures.runtime.samples import RuntimeSamples
     from pytest_quantbench.plugin.run import Run
     from pytest_quantbench.record.schema import Record
@@ -74,6 +75,17 @@ def deployed(cell: Cell) -> RuntimeSamples:
     if runtime.missing:
         pytest.skip(runtime.missing)
     found: RuntimeSamples = cell.samples("runtime")
+    return found
+
+
+@pytest.fixture
+def loading(cell: Cell) -> LoadSamples:
+    """A cell's files, loaded again and again in fresh processes."""
+    from pytest_quantbench.measures.load.measure import LOAD
+
+    if lacking := LOAD.lacks(cell.artifact):
+        pytest.skip(lacking)
+    found: LoadSamples = cell.samples("load")
     return found
 
 

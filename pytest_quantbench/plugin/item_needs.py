@@ -25,6 +25,7 @@ MARKERS = {
     "depth": "T2 by depth, of cells with a quantized key-value cache",
     "retrieval": "facts and chains of them in filler; of cells with a quantized cache, of others with -m retrieval",
     "runtime": "a candidate's files on the runtime that they are made for, such as llama.cpp",
+    "load": "loading in fresh processes, cold and warm; runs with -m load only",
     "size": "bytes on disk",
     "weights": "decoded weights against the original ones",
     "sweep": "throughput in full, by batch, depth and length; runs with --sweep or -m sweep only",
@@ -37,11 +38,17 @@ OF_KINDS: Mapping[str, tuple[Kind, ...]] = {
     "size": ("weights", "both"),
     "weights": ("weights", "both"),
     "t1": ("weights",),
+    "load": ("weights",),
     "sweep": ("weights",),
     "depth": ("cache", "both"),
 }
 
-ON_REQUEST = ("selftest", "retrieval", "sweep")  # markers of items that run only where `-m`, or an option, names them
+ON_REQUEST = (
+    "selftest",
+    "load",
+    "retrieval",
+    "sweep",
+)  # markers of items that run only where `-m` or an option asks
 
 
 def parameters(item: pytest.Item) -> tuple[Model, Recipe] | None:

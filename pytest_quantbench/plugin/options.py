@@ -27,6 +27,11 @@ class Option:
     switch: bool | None = None  # what an option without a value sets
 
 
+def _count(setting: str, told: str, least: int | None = None) -> Option:
+    """A whole number."""
+    return Option(setting=setting, read=values.whole(least), metavar="N", help=told)
+
+
 OPTIONS: Mapping[str, Option] = MappingProxyType(
     {
         "model": Option(help="also run this model", metavar="PATH_OR_HUB_ID", repeatable=True),
@@ -82,18 +87,8 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             metavar="float32|bfloat16",
             help="in what T2, T3 and calibration compute (default float32)",
         ),
-        "runs": Option(
-            setting="runs",
-            read=values.whole(least=1),
-            metavar="N",
-            help="T1: runs of each prompt (default 3)",
-        ),
-        "new-tokens": Option(
-            setting="new_tokens",
-            read=values.whole(least=2),
-            metavar="N",
-            help="T1: tokens that every run writes (default 256)",
-        ),
+        "runs": _count("runs", "T1: runs of each prompt (default 3)", least=1),
+        "new-tokens": _count("new_tokens", "T1: tokens that every run writes (default 256)", least=2),
         "prompts": Option(
             setting="prompts",
             read=values.prompts,
@@ -129,18 +124,8 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             metavar="windows|head",
             help="T2: windows drawn from all of the corpus, or its first tokens (default windows)",
         ),
-        "context": Option(
-            setting="context",
-            read=values.whole(least=2),
-            metavar="N",
-            help="T2: tokens in a window (default 256; 2048 with --sampling head)",
-        ),
-        "stride": Option(
-            setting="stride",
-            read=values.whole(),
-            metavar="N",
-            help="T2: tokens scored in each (default 64; the context with head)",
-        ),
+        "context": _count("context", "T2: tokens in a window (default 256; 2048 with --sampling head)", least=2),
+        "stride": _count("stride", "T2: tokens scored in each (default 64; the context with head)"),
         "memory": Option(
             setting="memory_bytes",
             read=values.gigabytes,
@@ -159,33 +144,21 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             metavar="FILE",
             help="calibration text instead of the model's: a file, a corpus by name, self or none",
         ),
-        "calibration-sequences": Option(
-            setting="calibration_sequences",
-            read=values.whole(least=1),
-            metavar="N",
-            help="calibration sequences (default 128; Tiny 32)",
+        "calibration-sequences": _count(
+            "calibration_sequences", "calibration sequences (default 128; Tiny 32)", least=1
         ),
-        "limit": Option(
-            setting="limit",
-            read=values.whole(least=1),
-            metavar="N",
-            help="T3: questions per task, a seeded sample (default 200)",
-        ),
+        "limit": _count("limit", "T3: questions per task, a seeded sample (default 200)", least=1),
         "task": Option(setting="tasks", metavar="NAME", repeatable=True, help="T3: an lm-eval task or its YAML file"),
         "task-data": Option(
             read=values.name_and_file, metavar="NAME=FILE.jsonl", repeatable=True, help="T3: a task's questions"
         ),
-        "retrieval-questions": Option(
-            setting="retrieval_questions",
-            read=values.whole(least=1),
-            metavar="N",
-            help="retrieval: questions of each depth and number of hops (default 40)",
+        "retrieval-questions": _count(
+            "retrieval_questions", "retrieval: questions of each depth and number of hops (default 40)", least=1
         ),
-        "retrieval-context": Option(
-            setting="retrieval_context",
-            read=values.whole(least=1),
-            metavar="N",
-            help="retrieval: tokens of a context with its question (default 2048, or as many as the model takes)",
+        "retrieval-context": _count(
+            "retrieval_context",
+            "retrieval: tokens of a context with its question (default 2048, or as many as the model takes)",
+            least=1,
         ),
         "run-code": Option(
             setting="run_code",
@@ -194,6 +167,13 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         ),
         "sample-seed": Option(
             setting="seed", read=values.seed, metavar="N", help="seed of sampled questions and windows (default 0)"
+        ),
+        "loads": _count("loads", "load: warm ones (default 5)", least=1),
+        "cold-loads": _count("cold_loads", "load: ones whose files are not in memory (default 3)", least=0),
+        "drop-caches": Option(
+            setting="drop_caches",
+            switch=True,
+            help="load: before a cold one, give back every file's pages (takes root)",
         ),
         "fixed": Option(
             setting="fixed", switch=True, help="one look: an undecided check does not go on with more samples"

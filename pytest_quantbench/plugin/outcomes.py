@@ -21,7 +21,7 @@ NEITHER = {  # what pytest is told of verdicts that are neither good nor bad; th
     "undecided": ("undecided", "u", ("UNDECIDED", YELLOW)),
 }
 FIRST = pytest.StashKey[dict[str, tuple[str, str]]]()  # by what was said: id and name of the first item of which it was
-TIMED = {"t1": "T1", "runtime": "A candidate's runtime", "sweep": "The sweep"}  # by marker
+TIMED = {"t1": "T1", "runtime": "A candidate's runtime", "load": "Loading", "sweep": "The sweep"}  # by marker
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

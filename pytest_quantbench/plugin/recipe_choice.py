@@ -13,7 +13,7 @@ from pytest_quantbench.errors import QuantbenchError, unknown
 if TYPE_CHECKING:
     from pytest_quantbench.plugin.candidates import Opened
 
-CHECKS = ("t1", "t2", "t3", "depth", "retrieval", "runtime", "sweep", "size", "weights", "selftest")  # markers
+CHECKS = ("t1", "t2", "t3", "depth", "retrieval", "runtime", "load", "sweep", "size", "weights", "selftest")  # markers
 
 
 def by_name(names: Iterable[str]) -> dict[str, Recipe]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_quantbench.catalog.recipes import Recipe
     from pytest_quantbench.plugin.run import Run
 
-STAGES = {"t1": "T1", "runtime": "runtime", "sweep": "sweep"}  # what an item itself does, by its marker
+STAGES = {"t1": "T1", "runtime": "runtime", "load": "load", "sweep": "sweep"}  # what an item itself does, by its marker
 JUDGING = "judge"  # what any other does, beside stages that count for themselves
 LEAST_LEFT_SECONDS = 60.0  # less is not told
 

@@ -16,6 +16,7 @@ from pytest_quantbench.judge import coherence
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record import (
     cache_summary,
+    load_summary,
     perplexity_summary,
     retrieval_summary,
     runtime_summary,
@@ -96,6 +97,8 @@ def _parts(samples: Mapping[str, Any], reference: Mapping[str, Any] | None) -> d
         found["perplexities"] = perplexity_summary.perplexities(losses, paired)
     if (ran := samples.get("runtime")) is not None and losses is not None and "perplexity" in other:
         found["runtime"] = runtime_summary.runtime(ran, losses, other["perplexity"])
+    if (loaded := samples.get("load")) is not None:
+        found["load"] = load_summary.load(loaded)
     if (answers := samples.get("accuracy")) is not None:
         known = None if (before := other.get("accuracy")) is None else before.as_far_as(answers)
         found["accuracy"] = summary.accuracy(answers, known)

@@ -82,9 +82,11 @@ def _is_fitted(method: str) -> bool:
 
 
 def _measured(record: Record) -> Sentences:
-    told = {"throughput": "t1", "perplexity": "t2", "accuracy": "t3"} | (
-        {} if _is_reference(record) else {"weights": "weights"}
-    )
+    told = {"perplexity": "t2", "accuracy": "t3"}
+    if record.kind == "weights":  # nothing is timed with a quantized cache
+        told = {"throughput": "t1", **told}
+    if record.kind != "cache" and not _is_reference(record):
+        told["weights"] = "weights"
     for part, mark in told.items():
         if getattr(record, part) is None:
             yield f"The figures of {part}: {command(record, mark)} measures them."

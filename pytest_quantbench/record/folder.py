@@ -83,6 +83,7 @@ def completed_by(
             **{part: getattr(old, part) for part in kept},
             integrity_notes=old.integrity_notes if "integrity" in kept else record.integrity_notes,
             perplexities=old.perplexities if "perplexity" in kept else record.perplexities,
+            cache=old.cache if "perplexity" in kept else record.cache,  # what it takes was seen along T2's walk
             noise_floor=_completed(record.noise_floor, old.noise_floor),
             coherence=_completed(record.coherence, old.coherence),
             compression=_completed(record.compression, old.compression),

@@ -5,6 +5,7 @@ character of the longest one for each. `texts_of` reads both.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from types import MappingProxyType
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench.measures.load.samples import STAGES, LoadSamples
 from pytest_quantbench.measures.retrieval.samples import RetrievalSamples
 from pytest_quantbench.measures.runtime.samples import RuntimeSamples
 from pytest_quantbench.measures.samples import AccuracySamples, PerplexitySamples, TaskSamples, WeightSamples
@@ -113,6 +115,22 @@ def raw_runtime(samples: RuntimeSamples) -> dict[str, Any]:
     }
 
 
+def raw_load(samples: LoadSamples) -> dict[str, Any]:
+    """(loads,) rounds, whether cold, whether of the reference, shares of the files that were in memory (NaN where that
+    is not told), and (loads, stages) seconds (NaN where there is no such stage), in the order of `STAGES`.
+    """
+    both = [*samples.loads, *samples.reference_loads]
+    shares = [math.nan if each.resident_share is None else each.resident_share for each in both]
+    return {
+        "load/round": np.array([each.round for each in both]),
+        "load/cold": np.array([each.cold for each in both]),
+        "load/reference": np.repeat([False, True], [len(samples.loads), len(samples.reference_loads)]),
+        "load/resident_share": np.array(shares),
+        "load/stages": np.array(STAGES),
+        "load/seconds": np.array([[each.seconds.get(stage, math.nan) for stage in STAGES] for each in both]),
+    }
+
+
 def raw_accuracy(samples: AccuracySamples) -> dict[str, Any]:
     """Per task of T3: (questions,) ids, right answers and gold; log-likelihoods end to end, `choices` per question; the
     questions' own texts, and a list of options for each.
@@ -173,6 +191,7 @@ RAW: Mapping[str, Callable[[Any], dict[str, Any]]] = MappingProxyType(
         "retrieval": raw_retrieval,
         "weights": raw_weights,
         "runtime": raw_runtime,
+        "load": raw_load,
         "calibration_text": nothing,  # of a text that nothing is judged by
     }
 )

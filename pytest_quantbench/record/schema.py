@@ -37,6 +37,7 @@ from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.record.accuracy_schema import Accuracy
 from pytest_quantbench.record.cache_schema import Cache
 from pytest_quantbench.record.candidate_schema import CandidateFile
+from pytest_quantbench.record.load_schema import Load
 from pytest_quantbench.record.older_schemas import as_current
 from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.publication_schema import Accelerator, Cost, ModelFacts
@@ -124,6 +125,7 @@ class Record:
     accuracy: Accuracy | None = None
     retrieval: Retrieval | None = None
     runtime: Runtime | None = None  # of a candidate whose format something here runs
+    load: Load | None = None
     weights: Weights | None = None
     cache: Cache | None = None  # null: keys and values in 16 bits
     noise_floor: NoiseFloor | None = None

@@ -60,6 +60,9 @@ def test_each_cell_counts_once():
         (item(TINY, INT4, markers=("retrieval",)), "A", ("retrieval",), True),
         (item(TINY, recipe("kv8"), markers=("retrieval",)), "A", (), True),
         (item(TINY, recipe("int4+kv8"), markers=("retrieval",)), "A", (), True),
+        (item(TINY, INT4, markers=("load",)), "A", ("selftest",), False),
+        (item(TINY, INT4, markers=("load",)), "A", ("int4", "load"), True),
+        (item(TINY, recipe("kv8"), markers=("load",)), "A", ("load",), False),
         (item(markers=("selftest",)), "D", (), True),  # another's
     ],
 )

@@ -22,11 +22,12 @@ from pytest_quantbench.engines.mlx.host_products import view
 from pytest_quantbench.engines.mlx.kv_cache import Caches, Holding, Positions, caches, kinds, shared_masks
 from pytest_quantbench.engines.mlx.logits import logits_of
 from pytest_quantbench.engines.mlx.observer import Observer
-from pytest_quantbench.engines.mlx.skeleton import decoder_layers, shapes, skeleton
+from pytest_quantbench.engines.mlx.skeleton import CANNOT, decoder_layers, shapes, skeleton
 from pytest_quantbench.engines.mlx.stand_ins import Recorder, Stopped, Stopper
 from pytest_quantbench.engines.mlx.walk_trial import prove
 from pytest_quantbench.engines.protocol import MEMORY_BYTES, Cached, InputSink, Rounded, Weights
 from pytest_quantbench.engines.walk_proof import Proof
+from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers import Array
 
 Wrap = Callable[[str, nn.Module], nn.Module]  # a linear layer's path and the layer → what stands in for it
@@ -107,8 +108,27 @@ class Walk(LayerWalk[mx.array, nn.Module]):
             layer.update(tree_map(lambda _: mx.zeros((0,)), layer.parameters()))
             mx.clear_cache()
 
+    @contextmanager
+    def _understood(self, track: int) -> Iterator[None]:
+        """Raise ModelError where the model asks more of a track's caches than keys and values."""
+        try:
+            yield
+        except CANNOT as error:
+            held = self._held[track]
+            if held is None:
+                raise
+            raise ModelError(
+                f"mlx-lm's code of {self.proof.architecture!r} ends in {type(error).__name__} ({error}) where its "
+                f"key-value cache is held by the method {held.method.name}. Take --engine torch for this recipe."
+            ) from error
+
+    def _embed(self, track: int, turn: int) -> None:
+        with self._understood(track):
+            super()._embed(track, turn)
+
     def _carry(self, layer: nn.Module, index: int, track: int) -> None:
-        super()._carry(layer, index, track)
+        with self._understood(track):
+            super()._carry(layer, index, track)
         passed: Any = tree_flatten([results for batches in self._results for results in batches])
         self._expected.keep(array for _, array in passed)
 

@@ -12,16 +12,18 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pytest_quantbench.engines import process_memory
 from pytest_quantbench.engines.runtimes.frames import HEAD, Message, lengths, packed, unpacked
 
 BATCH_TOKENS = 512  # that are read at once, which is what llama.cpp by default computes at once
 WATCHED_EVERY_SECONDS = 0.5
 Ids = NDArray[np.int32]
+R = TypeVar("R")
 Rows = NDArray[np.float32]
 
 
@@ -47,16 +49,23 @@ class Runner(Protocol):
 
 
 def serve(make: Callable[[], Runner]) -> None:
-    """Answer requests until there are none."""
+    """Answer what a runtime is asked until nobody asks any more."""
+    answer_with(make, ANSWERS)
+
+
+def answer_with(make: Callable[[], R], how: Mapping[str, Callable[[R, Message], Message]]) -> None:
+    """Answer requests until there are none: `how` has a function for each kind of them, which gets what `make` made.
+    Every answer also tells the process's memory, now and at most.
+    """
     asked, answers = _apart()
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     runner = make()
     while (request := _received(asked)) is not None:
         try:
-            answer = ANSWERS[request.values["do"]](runner, request)
+            answer = how[request.values["do"]](runner, request)
         except Refused as refused:
             answer = Message(values={"error": str(refused)})
-        told = {**answer.values, "peak_bytes": peak_bytes()}
+        told = {**answer.values, "peak_bytes": peak_bytes(), "resident_bytes": process_memory.resident()}
         answers.write(packed(Message(values=told, arrays=answer.arrays)))
         answers.flush()
 
@@ -88,12 +97,16 @@ def _received(asked: BinaryIO) -> Message | None:
 
 
 def _load(runner: Runner, request: Message) -> Message:
-    """`seconds` until the model can be asked, and the process's memory before."""
+    """`seconds` until the model can be asked, `at` which time of the system's clock it can, and the process's memory
+    before: the most that it ever had, and what it had.
+    """
     values, before, began = request.values, peak_bytes(), time.perf_counter()
+    had = process_memory.resident()
     found = runner.load(
         Path(values["source"]), context=values["context"], threads=values["threads"], options=values["options"]
     )
-    return Message(values={**found, "seconds": time.perf_counter() - began, "before_bytes": before})
+    took = {"seconds": time.perf_counter() - began, "at": time.monotonic()}
+    return Message(values={**found, **took, "before_bytes": before, "had_bytes": had})
 
 
 def _read(runner: Runner, request: Message) -> Message:

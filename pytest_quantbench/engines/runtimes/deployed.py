@@ -31,7 +31,8 @@ class Deployed:
     """`source`, loaded in this process for so many positions; `told` is how it is run, in one line.
 
     `before_bytes` is the most memory that the process took before, `peak_bytes` the most so far, pages of the mapped
-    file included.
+    file included; `had_bytes` and `has_bytes` are what it had before and has behind loading. It was loaded at the time
+    `loaded_at` of `time.monotonic()`, which is the whole system's.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class Deployed:
         answer = process.ask("load", values).values
         self._process, self.name = process, process.name
         self.vocabulary, self.told = int(answer["vocabulary"]), str(answer["told"])
-        self.load_seconds = float(answer["seconds"])
+        self.load_seconds, self.loaded_at = float(answer["seconds"]), float(answer["at"])
+        self.had_bytes, self.has_bytes = int(answer["had_bytes"]), int(answer["resident_bytes"])
         self.before_bytes, self.peak_bytes = int(answer["before_bytes"]), int(answer["peak_bytes"])
         self.read_seconds = 0.0  # of all that was read so far
 

@@ -128,6 +128,12 @@ _CHARTS = (
         "runs; and how many times BF16's that is, with its interval: below 1 is faster.",
     ),
     Chart(
+        name="loading",
+        title="Time from the files to the first token",
+        tells="What a fresh process takes until a model has given its first token, stage by stage, with the files on "
+        "disk and in memory: shorter is better. Strokes reach from the fastest load to the slowest.",
+    ),
+    Chart(
         name="snr_map",
         title="Signal-to-noise ratio of the weights by layer",
         tells="How much better or worse than its cell's median each matrix came through, in dB; each cell's worst is "

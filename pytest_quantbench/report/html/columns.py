@@ -52,11 +52,14 @@ def columns(records: Sequence[Record]) -> list[Column]:
 
 
 def method(record: Record) -> str:
-    """The quantizer of the decoder layers; of a candidate its format."""
+    """The quantizer of the decoder layers, and the method of the cache; of a candidate its format."""
     if record.candidate is not None:
         return record.candidate.format
     try:
-        return recipe(record.recipe).inner.quantizer
+        inner = recipe(record.recipe).inner.quantizer
+        if record.cache is None:
+            return inner
+        return record.cache.method if record.kind == "cache" else f"{inner} + {record.cache.method}"
     except UnknownNameError:  # of a level or a name that was there when the record was written
         return MISSING
 

@@ -54,6 +54,10 @@ UNITS_OF = {
     "compression.ratio": "of the original",
     "throughput.read_gb_per_sec": "GB/s",
     "compression.times_smaller": "×",
+    "load.warm.gb_per_sec": "GB/s",
+    "load.cold.gb_per_sec": "GB/s",
+    "load.warm.ratio": "× BF16",
+    "load.cold.ratio": "× BF16",
 }
 # Fields whose own names are data: tasks, texts, libraries.
 MAPPINGS = (
@@ -65,6 +69,9 @@ MAPPINGS = (
     "cache.parameters",
     "candidate.files",
     "compression.calibration",
+    "load.warm.stage_sec",
+    "load.cold.stage_sec",
+    "load.lacks",
 )
 # Fractions that are shown as percent.
 SHARES = (
@@ -88,6 +95,8 @@ SHARES = (
     "accuracy.tasks.*.bf16_accuracy",
     "accuracy.tasks.*.chance",
     "runtime.engine_error.same_top",
+    "load.warm.resident_share",
+    "load.cold.resident_share",
     "coherence.first_token_agreement",
 )
 # Times that are shown in milliseconds, as the charts have them.
@@ -117,6 +126,7 @@ PARTS = {
     "accuracy": "T3: accuracy",
     "weights": "Weights against the originals",
     "runtime": "By the files' own runtime, not judged",
+    "load": "Loading in fresh processes, not judged",
     "coherence": "Does it still make sense?",
     "noise_floor": "Noise floor: the reference against itself, between float32 and bfloat16 activations",
     "cache": "Key-value cache",
@@ -134,6 +144,7 @@ ABSENT = {
     "cache": "a quantized cache",
     "coherence": "whether it still makes sense",
     "runtime": "its files' own runtime",
+    "load": "loading",
     "noise_floor": "noise floor",
     "candidate": "a candidate's file",
     "perplexities": "other texts",

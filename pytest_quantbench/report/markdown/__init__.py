@@ -12,6 +12,7 @@ from pytest_quantbench.report.markdown import (
     caches,
     candidate_files,
     criteria_met,
+    loading,
     model_tables,
     notes,
     publication,
@@ -58,6 +59,7 @@ def markdown(
     lines += notes.baseline(records)
     lines += candidate_files.differences(records)
     lines += candidate_files.runtimes(records)
+    lines += loading.section(records)
     lines += notes.coherence(records)
     lines += notes.integrity(records)
     lines += notes.tasks(records)

@@ -175,3 +175,19 @@ def test_the_affine_cache_is_mlx_lms_own(recipe, bits):
     assert np.median(apart[0]) < 1e-6
     assert apart[0].mean() < away / 100
     assert apart[1].mean() < 1.5 * away  # scales in 32 bits are of another cache, which is as far from a full one
+
+
+def test_a_model_that_asks_more_of_its_cache_is_named(monkeypatch):
+    weights = InMemory("llama")
+    attention = type(weights.model.layers[0].self_attn)
+    plain = attention.__call__
+
+    def asking(self, x, mask=None, cache=None):
+        return plain(self, x, mask, cache if cache is None else cache.chunked)
+
+    walk = Walk(weights, Cached(weights, METHODS["at once"]), host=True)
+    monkeypatch.setattr(attention, "__call__", asking)
+    walk.run([text(1, 5)], "")
+    assert np.isfinite(losses_of(walk, 0)).all()
+    with pytest.raises(ModelError, match=r"code of 'llama' ends in AttributeError .*'chunked'.* method formed"):
+        walk.logits(0, slice(0, 1), 1)

@@ -250,3 +250,37 @@ def test_a_model_without_keys_and_values_is_refused(tmp_path):
     save(tmp_path, ("mamba", {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 320}), [[1]])
     with pytest.raises(ModelError, match="tried of the key-value cache has never engaged: no layer of 'mamba'"):
         walked(tmp_path, Method(FORMS["at once"]), [np.arange(3, 9)[None]])
+
+
+LFM2 = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
+HYBRID = (
+    "lfm2",
+    LFM2 | {"vocab_size": 320, "layer_types": ["conv", "full_attention", "conv"], "intermediate_size": 96},
+)
+
+
+@pytest.mark.parametrize("form", ["at once", "by age"])
+def test_layers_without_attention_are_what_they_are_in_a_hybrid_model(form, tmp_path):
+    save(tmp_path, HYBRID, [[1]])
+    tokens = np.random.default_rng(0).integers(3, 320, 30)
+    method = Method(FORMS[form])
+    walk = walked(tmp_path, method, [tokens[None]])
+    assert walk.cache_shapes(0) == ((2, 16, 16),)  # one layer of the three
+    expected = slow_losses(plain(tmp_path), method, tokens, others=(0, 2))
+    assert np.abs(losses(walk.head(0, slice(None))[0], tokens) - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("form", ["at once", "by age"])
+def test_a_walk_in_bfloat16_rounds_what_it_has(form, tmp_path):
+    """Nearer to the walk in float32 than that is to one without a method; numbers in whole steps are further apart
+    than others are in bfloat16, for a last bit may be a step.
+    """
+    save(tmp_path, ALL["llama-llama3"], [[1]])
+    tokens, weights = np.random.default_rng(0).integers(3, 320, (2, 30)), Weights(opened(tmp_path))
+    tracks = weights, Cached(weights, Method(FORMS[form]))
+    exact, coarse = (Walk(*tracks, device=CPU, activations=each) for each in ("float32", "bfloat16"))
+    for walk in (exact, coarse):
+        walk.run([tokens], "")
+    apart = [np.abs(exact.head(0, slice(None), t) - coarse.head(0, slice(None), t)).mean() for t in (0, 1)]
+    assert 0 < apart[1] < 20 * apart[0]
+    assert apart[1] < np.abs(exact.head(0, slice(None), 0) - exact.head(0, slice(None), 1)).mean()
