@@ -4,27 +4,12 @@ An option that is not given leaves its setting at the default of `catalog.settin
 of an environment, so with the standard library and pytest only.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from pytest_quantbench.plugin import option_values as values
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """One option. `setting` is the field of `Settings` that it fills as it is; None: `plugin.run` makes something of
-    it. `read` turns what was typed into the value, and raises ValueError with what to give instead.
-    """
-
-    help: str
-    setting: str | None = None
-    read: Callable[[str], Any] = str
-    metavar: str | None = None
-    repeatable: bool = False
-    switch: bool | None = None  # what an option without a value sets
+from pytest_quantbench.plugin.option_form import Option
 
 
 def _count(setting: str, told: str, least: int | None = None) -> Option:
