@@ -42,6 +42,7 @@ SHORT = {
     "measures/accuracy/question_texts.py": "what is shown of a question, and nothing of what is asked",
     "measures/runtime/samples.py": "what the record reads of a runtime, without anything that runs one",
     "plugin/badges.py": "a plugin on our own hooks is a file, as those of others are",
+    "plugin/option_form.py": "what one option is, beside the table of them, which grows with each",
     "plugin/places.py": "which plugins of our own there are, for the two processes that register them",
     "plugin/refusals.py": "what stops a session, for whoever begins one",
     "plugin/short_options.py": "a plugin of pytest's, which is asked for by the name of its module",

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from pytest_quantbench.plugin.options import OPTIONS, Option
+from pytest_quantbench.plugin.option_form import Option
+from pytest_quantbench.plugin.options import OPTIONS
 
 HELP = "judge quantized models that others made: `quantbench judge q4.gguf --reference owner/name`"
 DESCRIPTION = (

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from pytest_quantbench.plugin.options import OPTIONS, Option
+from pytest_quantbench.plugin.option_form import Option
+from pytest_quantbench.plugin.options import OPTIONS
 
 PREFIX, SHORT_PREFIX = "--qb-", "--"
 SHORT_OPTIONS = "pytest_quantbench.plugin.short_options"

@@ -4,27 +4,17 @@ An option that is not given leaves its setting at the default of `catalog.settin
 of an environment, so with the standard library and pytest only.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from pytest_quantbench.plugin import option_values as values
+from pytest_quantbench.plugin.option_form import Option
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
-    """One option. `setting` is the field of `Settings` that it fills as it is; None: `plugin.run` makes something of
-    it. `read` turns what was typed into the value, and raises ValueError with what to give instead.
-    """
-
-    help: str
-    setting: str | None = None
-    read: Callable[[str], Any] = str
-    metavar: str | None = None
-    repeatable: bool = False
-    switch: bool | None = None  # what an option without a value sets
+def _count(setting: str, told: str, least: int | None = None) -> Option:
+    """A whole number."""
+    return Option(setting=setting, read=values.whole(least), metavar="N", help=told)
 
 
 OPTIONS: Mapping[str, Option] = MappingProxyType(
@@ -82,15 +72,8 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             metavar="float32|bfloat16",
             help="in what T2, T3 and calibration compute (default float32)",
         ),
-        "runs": Option(
-            setting="runs", read=values.whole(least=1), metavar="N", help="T1: runs of each prompt (default 3)"
-        ),
-        "new-tokens": Option(
-            setting="new_tokens",
-            read=values.whole(least=2),
-            metavar="N",
-            help="T1: tokens that every run writes (default 256)",
-        ),
+        "runs": _count("runs", "T1: runs of each prompt (default 3)", least=1),
+        "new-tokens": _count("new_tokens", "T1: tokens that every run writes (default 256)", least=2),
         "prompts": Option(
             setting="prompts",
             read=values.prompts,
@@ -126,18 +109,8 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             metavar="windows|head",
             help="T2: windows drawn from all of the corpus, or its first tokens (default windows)",
         ),
-        "context": Option(
-            setting="context",
-            read=values.whole(least=2),
-            metavar="N",
-            help="T2: tokens in a window (default 256; 2048 with --sampling head)",
-        ),
-        "stride": Option(
-            setting="stride",
-            read=values.whole(),
-            metavar="N",
-            help="T2: tokens scored in each (default 64; the context with head)",
-        ),
+        "context": _count("context", "T2: tokens in a window (default 256; 2048 with --sampling head)", least=2),
+        "stride": _count("stride", "T2: tokens scored in each (default 64; the context with head)"),
         "memory": Option(
             setting="memory_bytes",
             read=values.gigabytes,
@@ -156,33 +129,21 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
             metavar="FILE",
             help="calibration text instead of the model's: a file, a corpus by name, self or none",
         ),
-        "calibration-sequences": Option(
-            setting="calibration_sequences",
-            read=values.whole(least=1),
-            metavar="N",
-            help="calibration sequences (default 128; Tiny 32)",
+        "calibration-sequences": _count(
+            "calibration_sequences", "calibration sequences (default 128; Tiny 32)", least=1
         ),
-        "limit": Option(
-            setting="limit",
-            read=values.whole(least=1),
-            metavar="N",
-            help="T3: questions per task, a seeded sample (default 200)",
-        ),
+        "limit": _count("limit", "T3: questions per task, a seeded sample (default 200)", least=1),
         "task": Option(setting="tasks", metavar="NAME", repeatable=True, help="T3: an lm-eval task or its YAML file"),
         "task-data": Option(
             read=values.name_and_file, metavar="NAME=FILE.jsonl", repeatable=True, help="T3: a task's questions"
         ),
-        "retrieval-questions": Option(
-            setting="retrieval_questions",
-            read=values.whole(least=1),
-            metavar="N",
-            help="retrieval: questions of each depth and number of hops (default 40)",
+        "retrieval-questions": _count(
+            "retrieval_questions", "retrieval: questions of each depth and number of hops (default 40)", least=1
         ),
-        "retrieval-context": Option(
-            setting="retrieval_context",
-            read=values.whole(least=1),
-            metavar="N",
-            help="retrieval: tokens of a context with its question (default 2048, or as many as the model takes)",
+        "retrieval-context": _count(
+            "retrieval_context",
+            "retrieval: tokens of a context with its question (default 2048, or as many as the model takes)",
+            least=1,
         ),
         "run-code": Option(
             setting="run_code",
@@ -192,13 +153,8 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         "sample-seed": Option(
             setting="seed", read=values.seed, metavar="N", help="seed of sampled questions and windows (default 0)"
         ),
-        "loads": Option(setting="loads", read=values.whole(least=1), metavar="N", help="load: warm ones (default 5)"),
-        "cold-loads": Option(
-            setting="cold_loads",
-            read=values.whole(least=0),
-            metavar="N",
-            help="load: ones whose files are not in memory (default 3)",
-        ),
+        "loads": _count("loads", "load: warm ones (default 5)", least=1),
+        "cold-loads": _count("cold_loads", "load: ones whose files are not in memory (default 3)", least=0),
         "drop-caches": Option(
             setting="drop_caches",
             switch=True,
