@@ -89,7 +89,7 @@ def slow_losses(model, method, tokens, others=()):
     """(tokens,) ids → (tokens − 1,) negative log-likelihoods in nats of each behind those before it. `others`: layers
     without attention, which keep what Transformers has them keep.
     """
-    if model.config.model_type != "deepseek_v3":  # its products of experts know no float64
+    if not any(path.endswith("experts") for path, _ in model.named_modules()):  # their products know no float64
         model = model.double()
     cache = Cache(layers=[SlowLayer(method) for _ in range(model.config.get_text_config().num_hidden_layers)])
     for number in others:
