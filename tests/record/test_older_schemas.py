@@ -20,8 +20,26 @@ from pytest_quantbench.storage.sealed_json import sealed, unsealed
 RECORDED = Path(__file__).parents[1] / "recorded"
 OLD, LATER = RECORDED / "schema3_Tiny_4bit.json", RECORDED / "schema5_Tiny_4bit.json"
 NEW_IN_8: dict[str, dict[str, Any]] = {
-    "": {"cache": None, "retrieval": None, "sweep": None},
+    "": {"cache": None, "retrieval": None, "sweep": None, "load": None},
     "perplexity": {"by_depth": []},
+    "throughput": {
+        "warm_up_runs": None,
+        "warm_up_steady": None,
+        "order_seed": None,
+        "reference_first": None,
+        "cpu_share": None,
+        "reference_cpu_share": None,
+        "gap": None,
+        "gap_ratio": {},
+        "joules_per_token": None,
+        "reference_joules_per_token": None,
+        "energy_of": "",
+        "prompts": None,
+        "prompts_sha256": "",
+        "reserved_gb": None,
+        "resident_gb": None,
+        "resident_added_gb": None,
+    },
 }
 NEW_IN_7: dict[str, dict[str, Any]] = {
     "machine": {"engine": "mlx", "activations": "float32", "judges_speed": False, "threads": None, "device": ""},

@@ -130,6 +130,8 @@ PARTS = {
     "coherence": "Does it still make sense?",
     "noise_floor": "Noise floor: the reference against itself, between float32 and bfloat16 activations",
     "cache": "Key-value cache",
+    "retrieval": "Retrieval: what is found in a long text",
+    "sweep": "T1 in full",
     "cost": "Cost",
     "candidate": "The candidate's file",
     "facts": "The model",
