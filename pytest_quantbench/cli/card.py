@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.errors import unknown
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.schema import Record
@@ -30,13 +31,13 @@ def run(chosen: argparse.Namespace) -> int:
     from pytest_quantbench.report import badge, github, hub
     from pytest_quantbench.storage.files import write_atomically
 
-    record, output = _record(chosen), chosen.output
+    (record, beside), output = _records(chosen), chosen.output
     readme = output / "README.md"
     before = readme.read_text(encoding="utf-8") if readme.is_file() else None
     name = record.cell
     shown = badge.badge([record], record.model_id)
     files = {
-        "README.md": hub.card(record, github.summary([record]), before).encode(),
+        "README.md": hub.card(record, github.summary([record], beside), before).encode(),
         **hub.entries(record, chosen.source_url),
         f"{name}.svg": badge.svg(shown),
         f"{name}.json": badge.endpoint(shown),
@@ -47,12 +48,12 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _record(chosen: argparse.Namespace) -> Record:
-    """The record that is asked for."""
+def _records(chosen: argparse.Namespace) -> tuple[Record, list[Record]]:
+    """The record that is asked for, and its reference's, where the folder has it."""
     found = folder.read_all(chosen.directory)
     of_model = {record.recipe: record for record in found if record.model_id == chosen.model}
     if not of_model:
         raise unknown("model", chosen.model, list(dict.fromkeys(record.model_id for record in found)))
     if chosen.recipe not in of_model:
         raise unknown("recipe", chosen.recipe, list(of_model))
-    return of_model[chosen.recipe]
+    return of_model[chosen.recipe], [of_model[REFERENCE.id]] if REFERENCE.id in of_model else []

@@ -25,7 +25,8 @@ class Cache:
 
     `layers`: how many store something. `size` is that at the deepest place that T2 judged, `sizes` those at the usual
     depths. Null where no walk of this run saw the model's keys and values. `within_noise`: whether its divergence from
-    the reference is no larger than what another type of activations makes of the reference itself; null: not measured.
+    the reference is no larger than what another type of activations makes of the reference itself, `noise_nats`; null:
+    not measured.
     """
 
     method: str
@@ -34,3 +35,4 @@ class Cache:
     size: CacheSize | None = None
     sizes: tuple[CacheSize, ...] = ()
     within_noise: bool | None = None
+    noise_nats: float | None = None  # KL divergence, mean per token

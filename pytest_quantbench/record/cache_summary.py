@@ -33,6 +33,7 @@ def cache(
         size=_size(method, shapes, depth) if shapes and depth else None,
         sizes=tuple(_size(method, shapes, end) for end in ends) if shapes else (),
         within_noise=_within(judged, floor),
+        noise_nats=None if floor is None else floor.kl_nats,
     )
 
 

@@ -15,8 +15,9 @@ from pytest_quantbench.judge.verdict import Outcome
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.state import state_of
 from pytest_quantbench.record.suite import beyond_limit, judge_suite
-from pytest_quantbench.report.phrases import cells, count, joined, small
+from pytest_quantbench.report.phrases import cells, count, joined
 from pytest_quantbench.report.reasons import KINDS, Kind, Word
+from pytest_quantbench.report.tables import tiny
 
 ORDER: tuple[Word, ...] = ("may ship", "may not ship", "undecided", "not judged")  # as they are told
 SUITES: Mapping[Outcome, str] = {"pass": "passes", "fail": "fails", "undecided": "is undecided"}
@@ -122,8 +123,10 @@ def _noise(records: Sequence[Record]) -> list[str]:
     floors = [record.noise_floor for record in records if record.noise_floor is not None]
     points = [each.perplexity_points for each in floors if each.perplexity_points is not None]
     drops = [each.drop_points for each in floors if each.drop_points is not None]
-    told = [f"{small(max(points), 3)} in perplexity"] if points else []
-    told += [f"{small(max(drops), 1)} points in accuracy"] if drops else []
+    divergences = [each.kl_nats for each in floors if each.kl_nats is not None]
+    told = [f"{tiny(max(points))} in perplexity"] if points else []
+    told += [f"{tiny(max(divergences))} nats of KL divergence"] if divergences else []
+    told += [f"{tiny(max(drops))} points in accuracy"] if drops else []
     if not told:
         return ["The noise floor was not measured."]
     who = "the original differs from itself by" if len(floors) == 1 else "the originals differ from themselves by up to"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report.answers import answer
 from pytest_quantbench.report.coloured import WORD_TONES, Line, Piece, plain
-from pytest_quantbench.report.figures import LAYOUTS, NARROW, Column
+from pytest_quantbench.report.figures import Column, layouts, listed
 from pytest_quantbench.report.text_width import columns, left, printable, right, wrapped
 
 GAP = " "  # before a figure; behind the one before it there is room for a sign
@@ -30,7 +30,7 @@ class _Table:
 
 def blocks(records: Sequence[Record], width: int) -> list[Line]:
     """A block for each model; blank lines between them."""
-    table = next(filter(None, (_fitting(records, width, *layout) for layout in LAYOUTS)), None)
+    table = next(filter(None, (_fitting(records, width, *layout) for layout in layouts(records))), None)
     lines: list[Line] = []
     for model in dict.fromkeys(record.model_id for record in records):
         own = [record for record in records if record.model_id == model]
@@ -80,6 +80,6 @@ def _listed(records: Sequence[Record], width: int) -> Iterator[Line]:
         *before, last = wrapped(f"{record.recipe}: {word.text}", width, INDENT)
         yield from map(plain, before)
         yield plain(last, word.tone)
-        shown = [(each.title.rstrip(" ±×"), each.shown(record), each.sign(record).text) for each in NARROW]
+        shown = [(each.title.rstrip(" ±×"), each.shown(record), each.sign(record).text) for each in listed([record])]
         told = ", ".join(f"{title} {figure}{sign.strip()}" for title, figure, sign in shown)
         yield from map(plain, wrapped(told, width, 2 * INDENT))

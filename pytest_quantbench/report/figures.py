@@ -8,7 +8,7 @@ from pytest_quantbench.catalog.recipes import REFERENCE
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.suite import difference, worst
 from pytest_quantbench.report.coloured import TONES, Piece
-from pytest_quantbench.report.tables import MARKS, MISSING, number, significant
+from pytest_quantbench.report.tables import MARKS, MISSING, number, significant, tiny
 from pytest_quantbench.stats.estimates import Interval
 
 
@@ -82,7 +82,19 @@ def _bits(record: Record) -> str:
     return number(None if record.compression is None else record.compression.bits_per_weight, 2)
 
 
+def _cache_bits(record: Record) -> str:
+    size = record.cache and record.cache.size
+    return number(size.bits_per_value, 2) if size else MISSING
+
+
+def _cache_size(record: Record) -> str:
+    size = record.cache and record.cache.size
+    return f"{-size.reduction_percent:+z.1f}%" if size else MISSING
+
+
 def _size(record: Record) -> str:
+    if record.kind == "cache":
+        return "same"  # weights are as they are
     return f"{100 * (record.compression.ratio - 1):+z.1f}%" if record.compression else MISSING
 
 
@@ -118,7 +130,7 @@ def _perplexity(record: Record) -> str:
 
 def _divergence(record: Record) -> str:
     found = record.perplexity and record.perplexity.divergence
-    return significant(found.kl_nats, 2) if found else MISSING
+    return tiny(found.kl_nats) if found else MISSING
 
 
 def _accuracy(record: Record) -> str:
@@ -140,6 +152,18 @@ def _against_reference(form: Form, sign: str, ratio: Form) -> tuple[Column, ...]
     )
 
 
+BY_DEPTH = (
+    Column(
+        title="deep ΔPPL ±",
+        figure=_difference("depth_perplexity_delta", _with_reach, _signed),
+        metric="depth_perplexity_delta",
+    ),
+    Column(
+        title="retr drop ±",
+        figure=_difference("retrieval_drop_points", _with_reach, _points),
+        metric="retrieval_drop_points",
+    ),
+)
 BITS = Column(title="bpw", figure=_bits)
 NARROW = (BITS, *_against_reference(_with_reach, " ±", _bare))
 WIDE = (BITS, *_against_reference(_with_ends, "", _with_ends))
@@ -151,3 +175,21 @@ PLAIN = (  # figures by themselves
     Column(title="acc", figure=_accuracy),
 )
 LAYOUTS: Sequence[tuple[int, Sequence[Column]]] = ((160, (*WIDE, *PLAIN)), (120, WIDE), (0, NARROW))  # from so wide on
+CACHE = (Column(title="kv bits", figure=_cache_bits), Column(title="kv size", figure=_cache_size))
+
+
+def layouts(records: Sequence[Record]) -> list[tuple[int, Sequence[Column]]]:
+    """`LAYOUTS`, where a cell quantizes its cache with what that takes, and with what it loses by depth and in
+    retrieval, as far as there is room: without the bits per weight where there is little.
+    """
+    if all(record.cache is None for record in records):
+        return list(LAYOUTS)
+    by_depth = [each for each in BY_DEPTH if any(worst(record, each.metric or "") for record in records)]
+    held = [(least, (bits, *CACHE, *others)) for least, (bits, *others) in LAYOUTS]
+    deep = [(least, (*shown, *by_depth)) for least, shown in held]
+    return [*deep, *held, (0, (*CACHE, *NARROW[1:])), (0, (CACHE[0], *NARROW[1:]))]
+
+
+def listed(records: Sequence[Record]) -> Sequence[Column]:
+    """The columns whose figures stand behind each other where there is room for no table."""
+    return NARROW if all(record.cache is None for record in records) else (*NARROW, *CACHE, *BY_DEPTH)

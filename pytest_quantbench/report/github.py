@@ -4,12 +4,13 @@ from collections.abc import Sequence
 
 from pytest_quantbench.catalog.criteria import METRICS
 from pytest_quantbench.judge.verdict import Verdict
+from pytest_quantbench.record.cache_schema import Cache
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.state import regressions, shown_metrics
 from pytest_quantbench.record.suite import worst
 from pytest_quantbench.report import markdown_table, terminal
 from pytest_quantbench.report.answers import answer, answers
-from pytest_quantbench.report.tables import MARKS, MISSING
+from pytest_quantbench.report.tables import MARKS, MISSING, tiny
 
 MOST_SUMMARY_BYTES = 1024 * 1024  # of a step; GitHub takes none of what is longer
 MOST_ANNOTATIONS = 10  # of one level and one step: GitHub shows no more
@@ -54,8 +55,10 @@ def shown(annotations: Sequence[str]) -> list[str]:
     return kept
 
 
-def summary(records: Sequence[Record]) -> str:
-    """The job summary in markdown: answers, a table with a row for every cell, and why checks failed or are open."""
+def summary(records: Sequence[Record], beside: Sequence[Record] = ()) -> str:
+    """The job summary in markdown: answers, a table with a row for every cell, and why checks failed or are open.
+    `beside`: references that have no row, whose noise floor is told.
+    """
     metrics = shown_metrics(records)
     columns = ["cell", "verdict", "bits per weight", *(METRICS[metric].label for metric in metrics)]
     rows = [
@@ -63,7 +66,8 @@ def summary(records: Sequence[Record]) -> str:
         for record in records
     ]
     told = [f"- {_plain(sentence)}" for record in records for sentence in _why(record)]
-    lines = ["## Quantization", "", *(f"- {_plain(line)}" for line in answers(records)), ""]
+    lines = ["## Quantization", "", *(f"- {_plain(line)}" for line in answers([*beside, *records]))]
+    lines += [*(f"- {_plain(_cache(record, record.cache))}" for record in records if record.cache), ""]
     lines += [*markdown_table.table(columns, rows), "", LEGEND, ""]
     if told:
         lines += [
@@ -77,10 +81,6 @@ def summary(records: Sequence[Record]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _row(record: Record, metrics: Sequence[str]) -> list[str]:
-    return [record.cell, _word(record), _bits(record), *(_verdict(worst(record, metric)) for metric in metrics)]
-
-
 def fitting(text: str, taken_bytes: int) -> str:
     """A summary as GitHub takes it where a step has written so many bytes already: whole, or cut behind a line, with a
     sentence that says so. Empty where not even that has room.
@@ -91,6 +91,21 @@ def fitting(text: str, taken_bytes: int) -> str:
     room = MOST_SUMMARY_BYTES - taken_bytes - len(ending.encode())
     kept, comma, _ = text.encode()[: max(room, 0)].rpartition(b"\n")
     return kept.decode() + ending if comma else ""
+
+
+def _cache(record: Record, part: Cache) -> str:
+    """What the key-value cache of a cell is held in, what that saves, and whether it is more than noise."""
+    given = ", ".join(f"{name} {value}" for name, value in part.parameters.items())
+    told = f"{record.cell} holds keys and values by {part.method}" + (f" ({given})" if given else "")
+    if part.size is not None:
+        size = part.size
+        told += f": {size.bits_per_value:.2f} bits per number, the cache {size.reduction_percent:.1f} % smaller than "
+        told += f"in BF16 at {size.tokens:,} tokens"
+    divergence = record.perplexity and record.perplexity.divergence
+    if divergence and part.noise_nats is not None:
+        within = "within the noise floor" if part.within_noise else "beyond the noise floor"
+        told += f"; its KL divergence of {tiny(divergence.kl_nats)} nats is {within} of {tiny(part.noise_nats)}"
+    return f"{told}."
 
 
 def _word(record: Record) -> str:
@@ -113,7 +128,7 @@ def _verdict(verdict: Verdict | None) -> str:
     if verdict is None:
         return MISSING
     ends = [verdict.estimate, verdict.low, verdict.high]
-    estimate, low, high = (MISSING if end is None else f"{end:.3f}".rstrip("0").rstrip(".") for end in ends)
+    estimate, low, high = (MISSING if end is None else f"{end:z.3f}".rstrip("0").rstrip(".") for end in ends)
     between = "" if low == high else f" [{low}, {high}]"
     return f"{MARKS[verdict.outcome]} {estimate}{between}"
 

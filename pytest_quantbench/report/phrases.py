@@ -101,9 +101,3 @@ def since(found: Change) -> str:
         return found.sentence.rstrip(".")
     interval = Interval(estimate=found.estimate, low=found.low, high=found.high)
     return f"{found.name} {figures.shown(interval, figures.FIGURES[found.metric])}"
-
-
-def small(value: float, digits: int) -> str:
-    """A number that may be too small to be shown: `less than 0.001`."""
-    least = 10.0**-digits
-    return f"{value:.{digits}f}" if value >= least / 2 or value == 0 else f"less than {least:g}"

@@ -45,6 +45,14 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{value:,.{max(places, 0)}f}"
 
 
+def tiny(value: float) -> str:
+    """Two digits that count, of what may be next to nothing: `0.0012`, `3.7e-7`."""
+    if value == 0 or abs(value) >= 1e-4:
+        return significant(value, 2)
+    digits, _, power = f"{value:.1e}".partition("e")
+    return f"{digits}e{int(power)}"
+
+
 def share_of_bandwidth(share: float | None) -> str:
     """`68 %` of the tokens per second that reading the weights allows; empty where it was not measured."""
     return "" if share is None else f"{significant(100 * share, 2)} %"

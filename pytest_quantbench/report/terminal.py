@@ -29,6 +29,13 @@ LEGEND = (
 )
 
 
+CACHE_LEGEND = (
+    "kv bits: of a number of keys or values as stored, with scales and what is left in 16 bits; kv size: of the cache, "
+    "against BF16, where as many tokens are in it as the deepest that T2 judged has in front; deep ΔPPL and retr drop: "
+    "at the worst depth."
+)
+
+
 def summary(records: Sequence[Record], width: int, typed: Callable[[str], str] = str) -> list[Line]:
     """All that the terminal says of these cells. `typed` gives options the names that a user types them by."""
     width = max(width, LEAST_WIDTH)
@@ -36,7 +43,8 @@ def summary(records: Sequence[Record], width: int, typed: Callable[[str], str] =
     lines += [plain(""), *blocks(records, width), plain("")] if records else []
     for note in _notes(records):
         lines += map(plain, wrapped(typed(note), width, "  ", ""))
-    return [*lines, *(plain(line, "aside") for line in wrapped(LEGEND, width))]
+    legend = f"{LEGEND} {CACHE_LEGEND}" if any(record.cache for record in records) else LEGEND
+    return [*lines, *(plain(line, "aside") for line in wrapped(legend, width))]
 
 
 def _answer(sentence: str, width: int) -> Iterator[Line]:

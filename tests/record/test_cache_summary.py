@@ -56,5 +56,6 @@ def test_without_a_walk_the_method_is_told_and_without_a_cache_nothing():
 def test_the_noise_floor_stands_beside(floor, within):
     judged = make_perplexity(divergence=make_divergence(0.01))
     noise = NoiseFloor(perplexity_points=0.1, kl_nats=floor, drop_points=None, flipped_points=None)
-    assert cache(recipe("kv8"), losses(), judged, noise).within_noise is within
+    part = cache(recipe("kv8"), losses(), judged, noise)
+    assert (part.within_noise, part.noise_nats) == (within, floor)
     assert cache(recipe("kv8"), losses(), None, noise).within_noise is None

@@ -255,17 +255,17 @@ def test_what_holms_correction_takes_back_is_counted():
 
 
 def test_the_noise_floor_is_the_largest_of_the_references():
-    floor = NoiseFloor(perplexity_points=2e-5, kl_nats=None, drop_points=0.5, flipped_points=1.0)
+    floor = NoiseFloor(perplexity_points=2e-5, kl_nats=3.7e-7, drop_points=0.5, flipped_points=1.0)
     first = make_record(recipe="bf16", level="bf16", noise_floor=floor)
     assert any(
-        "the original differs from itself by less than 0.001 in perplexity and 0.5 points in accuracy" in line
+        "from itself by 2.0e-5 in perplexity, 3.7e-7 nats of KL divergence and 0.50 points in accuracy" in line
         for line in answers([first, cell()])
     )
     second = dataclasses.replace(
         first, model_id="Other", noise_floor=dataclasses.replace(floor, perplexity_points=0.02, drop_points=None)
     )
     assert any(
-        "differ from themselves by up to 0.020 in perplexity and 0.5 points" in line
+        "differ from themselves by up to 0.020 in perplexity, 3.7e-7 nats of KL divergence and 0.50 points" in line
         for line in answers([first, second, cell()])
     )
     assert any(line.endswith("and neither do those whose own interval holds 0.") for line in answers([first, cell()]))

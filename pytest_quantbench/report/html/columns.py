@@ -10,10 +10,10 @@ from pytest_quantbench.catalog.recipes import LEVEL_NAMES, REFERENCE, recipe
 from pytest_quantbench.errors import UnknownNameError
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.record.suite import worst
+from pytest_quantbench.record.suite import difference, worst
 from pytest_quantbench.report.answers import answer
 from pytest_quantbench.report.html.typeset import asked, signed
-from pytest_quantbench.report.tables import MARKS, MISSING, Shown, decided, significant
+from pytest_quantbench.report.tables import MARKS, MISSING, Shown, decided, significant, tiny
 from pytest_quantbench.stats.estimates import Interval
 
 REFERENCE_WORD = "reference"
@@ -41,14 +41,15 @@ class Column:
     unit: str
     figure: Callable[[Record], Figure]
     numbers: bool = True
+    there: Callable[[Record], bool] = lambda record: True  # of a column that is shown where a record has it
 
 
 def columns(records: Sequence[Record]) -> list[Column]:
-    """The table's columns; that of costs only where there are prices."""
+    """The table's columns; those of costs, caches, depth and retrieval only where a record has them."""
     currencies = {record.cost.currency for record in records if record.cost is not None}
     unit = f"{currencies.pop()}/10⁶ tokens" if len(currencies) == 1 else COST.unit
     priced = [replace(column, unit=unit) if column is COST else column for column in COLUMNS]
-    return priced if any(record.cost for record in records) else [column for column in COLUMNS if column is not COST]
+    return [column for column in priced if any(map(column.there, records))]
 
 
 def method(record: Record) -> str:
@@ -103,7 +104,9 @@ def _size(record: Record) -> Figure:
     if part is None:
         return Figure(text=MISSING)
     outcome = verdict.outcome if verdict else None
-    smaller = "" if record.recipe == REFERENCE.id else f"−{100 * (1 - part.ratio):.1f} %"
+    smaller = (
+        "" if record.recipe == REFERENCE.id or record.kind == "cache" else f"{signed(100 * (part.ratio - 1), 1, '+')} %"
+    )
     mark = MARKS[outcome] if outcome else ""
     return Figure(
         text=significant(part.compressed_gb),
@@ -129,7 +132,7 @@ def _perplexity(record: Record) -> Figure:
 
 def _divergence(record: Record) -> Figure:
     part = record.perplexity and record.perplexity.divergence
-    return Figure(text=significant(part.kl_nats, 2), key=part.kl_nats) if part else Figure(text=MISSING)
+    return Figure(text=tiny(part.kl_nats), key=part.kl_nats) if part else Figure(text=MISSING)
 
 
 def _cost(record: Record) -> Figure:
@@ -145,6 +148,27 @@ def _cost(record: Record) -> Figure:
 def _drop(record: Record) -> Figure:
     tasks = list(record.accuracy.tasks.values()) if record.accuracy else []
     return _judged(record, "accuracy_drop_points", tasks[0].drop_points if tasks else None, 1, "+")
+
+
+def _cache(record: Record) -> Figure:
+    """What a number of keys or values takes, and what that saves."""
+    size = record.cache and record.cache.size
+    if not size:
+        return Figure(text=MISSING)
+    smaller = f"{signed(-size.reduction_percent, 1, '+')} % at {size.tokens:,} tokens"
+    return Figure(text=f"{size.bits_per_value:.2f}", interval=smaller, key=size.bits_per_value)
+
+
+def _judged_by_depth(record: Record) -> bool:
+    return worst(record, "depth_perplexity_delta") is not None
+
+
+def _depth(record: Record) -> Figure:
+    return _judged(record, "depth_perplexity_delta", difference(record, "depth_perplexity_delta"), 3, "+")
+
+
+def _retrieval(record: Record) -> Figure:
+    return _judged(record, "retrieval_drop_points", difference(record, "retrieval_drop_points"), 1, "+")
 
 
 def _worst_matrix(record: Record) -> Figure:
@@ -174,18 +198,35 @@ def _words(record: Record) -> Figure:
     return _text(REFERENCE_WORD if said is None else said.word)
 
 
-COST = Column(name="cost", title="Cost", unit="per 10⁶ tokens", figure=_cost)
+COST = Column(
+    name="cost", title="Cost", unit="per 10⁶ tokens", figure=_cost, there=lambda record: record.cost is not None
+)
 COLUMNS = (
     Column(name="model", title="Cell", unit="model recipe", figure=_model, numbers=False),
     Column(name="level", title="Level", unit="method", figure=_level, numbers=False),
     Column(name="verdict", title="Verdict", unit="", figure=_words, numbers=False),
     Column(name="bits", title="Bits", unit="per weight", figure=_bits),
     Column(name="size", title="Size", unit="GB", figure=_size),
+    Column(
+        name="cache",
+        title="KV cache",
+        unit="bits per number",
+        figure=_cache,
+        there=lambda record: record.cache is not None,
+    ),
     Column(name="rate", title="Rate", unit="tokens/s", figure=_rate),
     Column(name="speed", title="Speed-up", unit="× BF16", figure=_speed),
     COST,
     Column(name="perplexity", title="Δ Perplexity", unit="points", figure=_perplexity),
     Column(name="kl", title="KL", unit="nats", figure=_divergence),
     Column(name="drop", title="Accuracy drop", unit="points", figure=_drop),
+    Column(name="depth", title="Δ PPL, worst depth", unit="points", figure=_depth, there=_judged_by_depth),
+    Column(
+        name="retrieval",
+        title="Retrieval drop",
+        unit="points",
+        figure=_retrieval,
+        there=lambda record: worst(record, "retrieval_drop_points") is not None,
+    ),
     Column(name="snr", title="Worst matrix", unit="SNR, dB", figure=_worst_matrix),
 )

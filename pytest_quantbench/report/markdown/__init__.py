@@ -49,12 +49,11 @@ def markdown(
 ) -> str:
     """The whole report. `commands` make it again; `lacking` says why there are no pictures."""
     lines = [TITLE, "", *(f"- {text(sentence)}" for sentence in answers(records)), ""]
-    lines += [SIGNS, "", *summary_tables.section(records), *criteria_met.section(records)]
+    lines += [SIGNS, "", *summary_tables.section(records), *caches.section(records), *criteria_met.section(records)]
     lines += _pictures(pictures, lacking)
     lines += model_tables.section(records)
     lines += sweeps.section(records)
     lines += verdict_table.section(records)
-    lines += caches.section(records)
     lines += retrieval.section(records)
     lines += notes.baseline(records)
     lines += candidate_files.differences(records)

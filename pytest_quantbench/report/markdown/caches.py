@@ -6,14 +6,24 @@ from pytest_quantbench.record.perplexity_schema import AtDepth
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown.escaped import text
-from pytest_quantbench.report.tables import MISSING, interval, mark, significant
+from pytest_quantbench.report.tables import MISSING, interval, mark, tiny
 from pytest_quantbench.stats.depths import named
 
-SIZES = ("Cell", "Method", "Bits per number", "Bits per token", "Smaller than BF16, %", "Tokens", "Within noise")
+SIZES = (
+    "Cell",
+    "Method",
+    "Bits per number",
+    "Bits per token",
+    "Smaller than BF16, %",
+    "Tokens",
+    "Within noise",
+    "KL, nats",
+    "Noise, nats",
+)
 SIZES_LEGEND = (
     "What one text of so many tokens takes in all layers, counted from what is stored, with scales, zeros, indices and "
     "what a method leaves in 16 bits. *Within noise*: its predictions are no farther from BF16's than those of "
-    "BF16 with activations of another type."
+    "BF16 with activations of another type, which are as far from its own as stands under *Noise*."
 )
 DEPTHS = ("Cell", "Tokens in front", "Tokens", "BF16", "ΔPPL", "KL, nats", "Same top token, %")
 DEPTHS_LEGEND = (
@@ -40,9 +50,22 @@ def _size(record: Record) -> list[str]:
     assert part is not None
     assert part.size is not None
     size = part.size
+    divergence = record.perplexity and record.perplexity.divergence and record.perplexity.divergence.kl_nats
     within = {None: MISSING, True: "yes", False: "no"}[part.within_noise]
     figures = [f"{size.bits_per_value:.2f}", f"{size.bits_per_token:,.0f}", f"{size.reduction_percent:.1f}"]
-    return [text(record.cell), text(part.method), *figures, f"{size.tokens:,}", within]
+    return [
+        text(record.cell),
+        text(part.method),
+        *figures,
+        f"{size.tokens:,}",
+        within,
+        _nats(divergence),
+        _nats(part.noise_nats),
+    ]
+
+
+def _nats(value: float | None) -> str:
+    return MISSING if value is None else tiny(value)
 
 
 def _parts(record: Record) -> tuple[AtDepth, ...]:
@@ -59,6 +82,6 @@ def _depth(record: Record, part: AtDepth) -> list[str]:
         f"{part.tokens:,}",
         MISSING if part.bf16_ppl is None else f"{part.bf16_ppl:.3f}",
         interval(part.delta_interval, 3, "+"),
-        MISSING if part.kl_nats is None else significant(part.kl_nats, 2),
+        _nats(part.kl_nats),
         MISSING if same is None else f"{100 * same.estimate:.1f}",
     ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_quantbench.record.schema import Record
-from pytest_quantbench.report.tables import MISSING, Shown, decided, mark, significant
+from pytest_quantbench.report.tables import MISSING, Shown, decided, mark
 from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.stats.percentiles import Percentile
 
@@ -19,11 +19,6 @@ class Row:
 
     label: str
     figure: Callable[[Record], str]
-
-
-def tiny(value: float) -> str:
-    """Two digits that count, of what may be next to nothing."""
-    return "< 0.0001" if 0 < value < 1e-4 else significant(value, 2)
 
 
 def ranged(found: Interval | Percentile | None, digits: int, sign: str = "", factor: float = 1.0) -> str:

@@ -8,7 +8,7 @@ from pytest_quantbench.report import markdown_table
 from pytest_quantbench.report.markdown import figures
 from pytest_quantbench.report.markdown.escaped import code, text
 from pytest_quantbench.report.markdown.rows import GROUPS
-from pytest_quantbench.report.tables import MISSING
+from pytest_quantbench.report.tables import MISSING, tiny
 
 MOST_COLUMNS = 5  # recipes beside each other
 
@@ -60,6 +60,6 @@ def _of_cell(record: Record) -> Iterator[str]:
             "accuracy {} points": floor.drop_points,
             "{} % of the answers turn": floor.flipped_points,
         }
-        shown = [each.format(figures.tiny(value)) for each, value in told.items() if value is not None]
+        shown = [each.format(tiny(value)) for each, value in told.items() if value is not None]
         if shown:
             yield f"noise floor, BF16 against itself between float32 and bfloat16 activations: {', '.join(shown)}"

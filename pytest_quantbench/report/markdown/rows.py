@@ -39,6 +39,10 @@ SIZE = (
     row("compression ratio, ×", "compression", lambda part: f"{part.times_smaller:.2f}"),
     Row(label="smaller than BF16, %", figure=_reduction),
     row("parameters quantized, %", "compression", lambda part: f"{100 * part.quantized_fraction:.2f}"),
+    row("key-value cache, method", "cache", lambda part: text(part.method)),
+    row("… bits per number", "cache", lambda part: part.size and f"{part.size.bits_per_value:.2f}"),
+    row("… smaller than BF16, %", "cache", lambda part: part.size and f"{part.size.reduction_percent:z.1f}"),
+    row("… at tokens", "cache", lambda part: part.size and f"{part.size.tokens:,}"),
     row("time to compress, s", "compression", lambda part: significant(part.time_sec)),
 )
 

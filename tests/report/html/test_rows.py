@@ -14,7 +14,8 @@ from pytest_quantbench.report.html.columns import COLUMNS, columns, method
 from pytest_quantbench.report.html.rows import STATES, rows
 from pytest_quantbench.stats.estimates import Interval
 
-NAMES = [column.name for column in COLUMNS if column.name != "cost"]  # of records without prices
+WHERE_THERE = ("cost", "cache", "depth", "retrieval")
+NAMES = [column.name for column in COLUMNS if column.name not in WHERE_THERE]  # of records without prices or caches
 
 
 @pytest.fixture(scope="module")

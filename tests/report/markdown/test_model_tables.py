@@ -9,8 +9,8 @@ from builders import make_perplexity, make_record, make_verdict
 from pytest_quantbench.record.publication_schema import Cost
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.report.markdown import model_tables
-from pytest_quantbench.report.markdown.figures import TIED, ranged, tiny
-from pytest_quantbench.report.tables import significant
+from pytest_quantbench.report.markdown.figures import TIED, ranged
+from pytest_quantbench.report.tables import significant, tiny
 from pytest_quantbench.stats.estimates import Interval
 from pytest_quantbench.stats.percentiles import Percentile
 
@@ -89,7 +89,7 @@ def test_worst_matrices_and_the_noise_floor_stand_below(records):
     )
     floor = NoiseFloor(perplexity_points=9e-6, kl_nats=None, drop_points=None, flipped_points=None)
     small = make_record(recipe="bf16", level="bf16", noise_floor=floor)
-    assert any("perplexity < 0.0001 points" in line for line in model_tables.section([small]))
+    assert any("perplexity 9.0e-6 points" in line for line in model_tables.section([small]))
 
 
 def test_costs_have_a_row_with_their_currency():
@@ -120,6 +120,6 @@ def test_numbers():
         "12,346",
         "1,000",
     ]
-    assert [tiny(value) for value in (0, 9e-5, 0.00123)] == ["0", "< 0.0001", "0.0012"]
+    assert [tiny(value) for value in (0, 9e-5, 3.71e-7, 0.00123)] == ["0", "9.0e-5", "3.7e-7", "0.0012"]
     assert ranged(Interval(estimate=2.0, low=2.0, high=2.0), 1) == "2.0"
     assert ranged(Percentile(estimate=0.02, low=None, high=0.03), 1, factor=1000) == f"20.0 […,{TIED}30.0]"
