@@ -101,7 +101,7 @@ class Session(Trial[ThroughputSamples]):
         began = time.perf_counter()
         loaded = self._loaded = self.engine.load(self.artifact, "timed")
         self._load_seconds = time.perf_counter() - began
-        self._warm_ups = warmed(lambda: self._generate(loaded, 0))
+        self._warm_ups = self._warmed(loaded)
         self._memory = Memory(
             peak_bytes=self.engine.peak_bytes(),
             reserved_bytes=self.engine.reserved_bytes(),
@@ -118,7 +118,14 @@ class Session(Trial[ThroughputSamples]):
             self._is_beside = self.reference.manifest.stored_bytes < MEMORY_SHARE * self.engine.free_bytes()
         if self._is_beside:
             loaded = self._reference_loaded = self.engine.load(self.reference, "timed")
-            self._reference_warm_ups = warmed(lambda: self._generate(loaded, 0))
+            self._reference_warm_ups = self._warmed(loaded)
+
+    def _warmed(self, loaded: Resident) -> tuple[Run, ...]:
+        """Made ready for every length of text that is timed, the longest first, then run until the rate is steady."""
+        opened = frame_of(self._tokenizer).opened
+        for tokens in sorted({len(opened(self._tokenizer, text)) for text in self.prompts}, reverse=True):
+            loaded.ready(tokens + self.new_tokens)
+        return warmed(lambda: self._generate(loaded, 0))
 
     def _refuse_too_long(self) -> None:
         """Raise ModelError where a generation would go beyond a table of learned positions, and for a prompt of the
