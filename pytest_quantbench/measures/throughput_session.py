@@ -1,7 +1,7 @@
 """T1 in progress: warmed up, then round after round, the reference in turn with the model.
 
 A round is one prompt on both, in an order that is drawn. In front of it stands what tells what the machine did
-meanwhile: a fixed matrix product, and how fast memory is read.
+meanwhile: a fixed matrix product, how fast memory is read, and, on a CPU, what processors can be had.
 """
 
 import time
@@ -28,6 +28,7 @@ from pytest_quantbench.measures.throughput_runs import (
     generate,
     learned_positions,
     observed,
+    processors_had,
     reference_first,
     runs_for,
     warmed,
@@ -70,6 +71,7 @@ class Session(Trial[ThroughputSamples]):
     _probes: list[float] = field(default_factory=list)
     _read_rates: list[float] = field(default_factory=list)
     _reference_read_rates: list[float] = field(default_factory=list)
+    _processors_had: list[float] = field(default_factory=list)
     _steps: Steps | None = None
 
     @property
@@ -159,6 +161,8 @@ class Session(Trial[ThroughputSamples]):
         if self._steps is not None:
             self._steps.at(len(self.done))  # here, where nothing is timed
         self._probes.append(self._probe())
+        if self.engine.backend == "cpu" and self.engine.threads is not None:
+            self._processors_had.append(processors_had(self.engine.threads))
         self._read()
         if self._reference_loaded is not None:
             self._reference_read_rates.append(self._reading(self._reference_loaded))
@@ -221,6 +225,7 @@ class Session(Trial[ThroughputSamples]):
             read_rates=tuple(self._read_rates),
             reference_bytes_per_token=beside,
             reference_read_rates=tuple(self._reference_read_rates),
+            processors_had=tuple(self._processors_had),
         )
 
     def _read(self) -> None:

@@ -137,7 +137,7 @@ def room_of(length: int) -> int:
     a quarter of the power of two below. So a step looks at a quarter more than the text has at most, and texts up to
     8,192 tokens, of whatever lengths, have no more than 20 decoders.
     """
-    step = max(MULTIPLE, 2 ** (max(length, 1).bit_length() - 3))
+    step = max(MULTIPLE, 1 << max(0, length.bit_length() - 3))
     return -(-length // step) * step
 
 
