@@ -19,7 +19,8 @@ from pytest_quantbench.engines.torch import static_cache
 from pytest_quantbench.engines.torch.attention import attending
 from pytest_quantbench.engines.torch.cache_grids import given_back
 from pytest_quantbench.engines.torch.staged_attention import attend
-from pytest_quantbench.engines.torch.staging import PARTS, Forms, Pair, Staging, are_at_once, at_once, looks
+from pytest_quantbench.engines.torch.staging import Forms, Pair, Staging, are_at_once, at_once, looks
+from pytest_quantbench.quantizers.kv.protocol import PARTS
 
 NOTHING = -2  # the latest token of a row of which nothing is seen yet
 

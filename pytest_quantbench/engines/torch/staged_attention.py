@@ -14,9 +14,9 @@ from torch import nn
 
 from pytest_quantbench.engines.held_caches import alike_rows, spans
 from pytest_quantbench.engines.torch.products import product
-from pytest_quantbench.engines.torch.staging import PARTS, Forms, Handed, Staging
+from pytest_quantbench.engines.torch.staging import Forms, Handed, Staging
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.quantizers.kv.protocol import CacheForm, Integers, Part
+from pytest_quantbench.quantizers.kv.protocol import PARTS, CacheForm, Integers, Part
 
 BLOCK = 128  # queries that are taken together
 

@@ -16,9 +16,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from pytest_quantbench.engines.held_caches import HeldCache, is_at_once
 from pytest_quantbench.engines.torch.cache_grids import given_back
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.quantizers.kv.protocol import CacheForm, Integers, Part
+from pytest_quantbench.quantizers.kv.protocol import PARTS, CacheForm, Integers, Part
 
-PARTS: tuple[Part, Part] = ("keys", "values")
 Forms = tuple[CacheForm, CacheForm]  # of keys and of values, which may differ in size
 Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values, (rows, heads, tokens, d)
 
