@@ -68,6 +68,7 @@ class PointSamples:
     probes_per_second: tuple[float, ...] = ()
     read_rates: tuple[float, ...] = ()
     reference_read_rates: tuple[float, ...] = ()  # none: what the reference's step would read is not read
+    processors_had: tuple[float, ...] = ()  # in front of each pair, of what so many threads ask for; empty: untold
     threads: int | None = None  # on which the engine computes; None where it does not tell
     seconds: float = 0.0  # that the point took, with what was compiled for it
 

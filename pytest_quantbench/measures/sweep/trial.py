@@ -24,7 +24,7 @@ from pytest_quantbench.errors import DiskError, ModelError
 from pytest_quantbench.measures.protocol import Inputs, Trial
 from pytest_quantbench.measures.sweep import points
 from pytest_quantbench.measures.sweep.samples import Kind, Point, PointRun, PointSamples, SweepSamples
-from pytest_quantbench.measures.throughput_runs import PROBE_SIDE, PROBES, observed
+from pytest_quantbench.measures.throughput_runs import PROBE_SIDE, PROBES, observed, processors_had
 from pytest_quantbench.progress import Steps
 from pytest_quantbench.storage.samples_cache import key_of, load, save
 
@@ -145,10 +145,12 @@ class SweepTrial(Trial[SweepSamples]):
         both = [self._loaded, *([] if self._reference_loaded is None else [self._reference_loaded])]
         steps = [run(self, point, model, 0)[1] for model in both]  # compiles, and is no run
         done: list[list[PointRun]] = [[] for _ in both]
-        first, probes, reads, began = list[bool](), self._probes(), [self._read()], time.perf_counter()
+        first, probes, reads, had = list[bool](), self._probes(), [self._read()], list[float]()
+        began = time.perf_counter()
         turn = len(self._prompts) if point.kind == "end to end" else 1
         chance = np.random.default_rng((self.inputs.settings.seed, *map(ord, point.name)))
         while self._goes_on(len(first), turn, time.perf_counter() - began):
+            had += self._processors_had()
             first.append(len(both) > 1 and bool(chance.integers(2)))
             for place in (1, 0) if first[-1] else range(len(both)):
                 done[place].append(self._observed(point, both[place], len(done[place])))
@@ -162,6 +164,7 @@ class SweepTrial(Trial[SweepSamples]):
             reference_first=tuple(first) if len(both) > 1 else (),
             probes_per_second=tuple(probes),
             read_rates=tuple(reads),
+            processors_had=tuple(had),
             threads=self.inputs.engine.threads,
             seconds=time.perf_counter() - started,
         )
@@ -177,6 +180,11 @@ class SweepTrial(Trial[SweepSamples]):
 
     def _probes(self) -> list[float]:
         return [self.inputs.engine.products_per_second(PROBE_SIDE, PROBES) for _ in range(PROBED)]
+
+    def _processors_had(self) -> list[float]:
+        """One figure, where an engine tells on how many threads of a CPU it computes."""
+        engine = self.inputs.engine
+        return [processors_had(engine.threads)] if engine.backend == "cpu" and engine.threads is not None else []
 
     def _read(self) -> float:
         return self.inputs.engine.read_bytes_per_second(self._loaded.bytes_per_token)

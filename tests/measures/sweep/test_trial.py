@@ -12,6 +12,7 @@ from pytest_quantbench.measures.sweep.samples import Point
 @pytest.fixture(autouse=True)
 def few_pairs(monkeypatch):
     monkeypatch.setattr(trials, "MOST_PAIRS", 4)
+    monkeypatch.setattr(trials, "processors_had", lambda threads: threads / 2)
 
 
 def test_every_point_has_pairs_in_a_random_order_that_is_recorded(tmp_path):
@@ -24,6 +25,7 @@ def test_every_point_has_pairs_in_a_random_order_that_is_recorded(tmp_path):
     assert all(each.read_rates == (1e6,) * 5 and each.threads == 1 for each in samples.points)
     shares = [run.cpu_share for each in samples.points for run in (*each.runs, *each.reference_runs)]
     assert all(share is not None and share > 0 for share in shares)
+    assert all(each.processors_had == (0.5,) * 4 for each in samples.points)
     assert all(each.seconds > 0 for each in samples.points)
     point = samples.points[0]
     told = [name for name, *_ in log[2:10]]  # behind the run of each that is thrown away
