@@ -1,4 +1,4 @@
-"""T1's rates: what they are, and whether two models' rates may be compared at all.
+"""T1's rates and a sweep's: what they are, and whether two models' rates may be compared at all.
 
 What the machine did meanwhile is told by three things: a fixed matrix product between the runs, how fast memory is read
 in front of each, and how much of the processors' time could be had in front of each, and each run had. Where one of
@@ -10,6 +10,7 @@ exception: what slows both does not slow both by the same factor.
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -23,6 +24,52 @@ MOST_READ_CHANGE = 0.2  # of how fast memory was read, over the middle four fift
 MOST_SHARE_CHANGE = 0.2  # of the processors' time that runs had, over the middle four fifths of the runs
 LEAST_CPU_SHARE = 0.9  # of its threads' time, which the middle run has to have had
 ELSE = "other load, or a limit, had it else"
+
+
+class WatchedRun(Protocol):
+    """A run that was timed, of a prompt by its number."""
+
+    @property
+    def prompt(self) -> int:
+        """Its number."""
+
+    @property
+    def cpu_share(self) -> float | None:
+        """Processors' seconds over the clock's; None where an accelerator computes."""
+
+
+class Watched(Protocol):
+    """Runs of a model, and of its reference where they were interleaved, with what the machine did meanwhile: samples
+    of T1, and those of one point of a sweep, which say what each of these is.
+    """
+
+    @property
+    def runs(self) -> Sequence[WatchedRun]:
+        """In the order of time."""
+
+    @property
+    def reference_runs(self) -> Sequence[WatchedRun]:
+        """Those that stood beside; none where there are none."""
+
+    @property
+    def probes_per_second(self) -> Sequence[float]:
+        """A fixed matrix product, between runs."""
+
+    @property
+    def read_rates(self) -> Sequence[float]:
+        """Bytes per second of the memory, between runs."""
+
+    @property
+    def reference_read_rates(self) -> Sequence[float]:
+        """The same of as many bytes as a step of the reference reads."""
+
+    @property
+    def processors_had(self) -> Sequence[float]:
+        """Of what so many threads ask for, in front of runs."""
+
+    @property
+    def threads(self) -> int | None:
+        """On which the engine computes; None where it does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +96,7 @@ class Drift:
         return change, when
 
 
-def drift(samples: ThroughputSamples, reference: ThroughputSamples | None) -> Drift:
+def drift(samples: Watched, reference: Watched | None) -> Drift:
     """How the machine's own speed changed, by the probes of both."""
     if reference is None or samples.reference_runs:
         return Drift(own=probe_drift(samples), reference=None, between=None)
@@ -74,7 +121,7 @@ def largest_change(earlier: Sequence[float], later: Sequence[float] = ()) -> flo
     return max((other / one - 1 for one, other in pairs), key=_size, default=0.0)
 
 
-def probe_drift(samples: ThroughputSamples) -> float:
+def probe_drift(samples: Watched) -> float:
     """How much faster a fixed product ran in a later quarter of T1 than in an earlier one, as a share: the largest."""
     return largest_change(samples.probes_per_second)
 
@@ -88,17 +135,17 @@ def _size(change: float) -> float:
     return abs(math.log1p(change))
 
 
-def suppressed(samples: ThroughputSamples, reference: ThroughputSamples) -> str:
+def suppressed(samples: Watched, reference: Watched) -> str:
     """Why the rates of both are not compared; empty where they are."""
     change, when = drift(samples, reference).worst
     if is_drifting(change):
         return f"the machine's own speed changed by {change:+.0%} {when}"
-    beside = _of_reference(samples) if samples.reference_runs else watched(reference)
-    return disturbed((watched(samples), beside))
+    beside = _of_reference(samples) if samples.reference_runs else seen(reference)
+    return disturbed((seen(samples), beside))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class Seen:
     """What was seen beside the runs of one model, as far as it is told."""
 
     reads: Sequence[float]  # bytes per second of the memory
@@ -107,23 +154,23 @@ class Watched:
     threads: int | None
 
 
-def watched(samples: ThroughputSamples) -> Watched:
+def seen(samples: Watched) -> Seen:
     """Beside the model's own runs."""
     reads, had, threads = samples.read_rates, samples.processors_had, samples.threads
-    return Watched(reads=reads, had=had, shares=_with_prompts(samples.runs), threads=threads)
+    return Seen(reads=reads, had=had, shares=_with_prompts(samples.runs), threads=threads)
 
 
-def _of_reference(samples: ThroughputSamples) -> Watched:
+def _of_reference(samples: Watched) -> Seen:
     """Beside the reference's interleaved runs."""
     shares = _with_prompts(samples.reference_runs)
-    return Watched(reads=samples.reference_read_rates, had=(), shares=shares, threads=samples.threads)
+    return Seen(reads=samples.reference_read_rates, had=(), shares=shares, threads=samples.threads)
 
 
-def _with_prompts(runs: Sequence[Run]) -> list[tuple[int, float]]:
+def _with_prompts(runs: Sequence[WatchedRun]) -> list[tuple[int, float]]:
     return [(run.prompt, run.cpu_share) for run in runs if run.cpu_share is not None]
 
 
-def disturbed(sides: Sequence[Watched]) -> str:
+def disturbed(sides: Sequence[Seen]) -> str:
     """Why rates of these are not compared, for what else the machine did; empty where they are."""
     low, high = _widest(*(side.reads for side in sides))
     if high > (1 + MOST_READ_CHANGE) * low:
@@ -131,7 +178,7 @@ def disturbed(sides: Sequence[Watched]) -> str:
     return _waited(sides)
 
 
-def _waited(sides: Sequence[Watched]) -> str:
+def _waited(sides: Sequence[Seen]) -> str:
     """That runs waited for processors: all the time, as what could be had in front of them tells, and of one thread
     its own clock; or some more than others.
     """
@@ -167,7 +214,7 @@ def _widest(*told: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def cpu_share(runs: Sequence[Run]) -> float | None:
+def cpu_share(runs: Sequence[WatchedRun]) -> float | None:
     """The processors' time that the middle run had, in processors; None where nothing tells."""
     found = [share for _, share in _with_prompts(runs)]
     return float(np.median(found)) if found else None

@@ -216,16 +216,16 @@ def disturbed(base: Measured, new: Measured) -> str:
     """Why rates of two sessions are not compared for what else the machine did during either, by how memory was read
     and what processors there were (see `judge.rates`); empty where they may be.
     """
-    why = rates.disturbed([_watched(each) for each in (base, new)])
+    why = rates.disturbed([_seen(each) for each in (base, new)])
     return why and f"{why}. Run both again with --fresh, while the machine does nothing else."
 
 
-def _watched(each: Measured) -> rates.Watched:
+def _seen(each: Measured) -> rates.Seen:
     """What the raw samples tell, which are fewer in older records."""
     names = ("read_bytes_per_second", "processors_had", "prompt", "cpu_share")
     reads, had, prompts, shares = (np.asarray(each.arrays.get(f"throughput/{name}", ())).tolist() for name in names)
     threads = None if each.record.machine is None else each.record.machine.threads
-    return rates.Watched(reads=reads, had=had, shares=list(zip(prompts, shares, strict=False)), threads=threads)
+    return rates.Seen(reads=reads, had=had, shares=list(zip(prompts, shares, strict=False)), threads=threads)
 
 
 def one_sided(metric: str, of: str, *, in_base: bool) -> Pair:
