@@ -30,7 +30,7 @@ DIGEST = 32  # bytes of a SHA-256
 
 class Files:
     """Where the code of one function lies, a file for each kind of arguments and of processor. Stands in for numba's
-    index in a `FunctionCache`, with the same methods. `source` says which version of the module, and of this one, compiled it.
+    index in a `FunctionCache`, with the same methods. `source` is a hash of what was compiled, and of this module.
     """
 
     def __init__(self, folder: Path, stem: str, source: str) -> None:
@@ -57,8 +57,8 @@ class Files:
 
 
 class Kept(FunctionCache):
-    """numba's cache of one function, with `Files`. Raises RuntimeError where there is no folder that this user may write
-    in, and OSError where the function's source cannot be read.
+    """numba's cache of one function, with `Files`. Raises RuntimeError where there is no folder that this user may
+    write in, and OSError where the function's source cannot be read.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
