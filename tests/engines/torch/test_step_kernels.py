@@ -7,6 +7,7 @@ torch = pytest.importorskip("torch")
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_quantbench.engines.torch import captured_step, tracing
 from pytest_quantbench.engines.torch.captured_step import captured
 from pytest_quantbench.engines.torch.layers import linear
 from pytest_quantbench.engines.torch.step_kernels import attend, rms_norm, rotate
@@ -119,6 +120,18 @@ def test_a_program_does_in_every_step_what_the_module_does():
         for found, expected in zip(program.outputs, plain(x.clone(), place.clone()), strict=True):
             torch.testing.assert_close(found, expected)
     torch.testing.assert_close(module.seen, plain.seen)
+
+
+def test_no_stack_is_looked_up_for_an_operation(monkeypatch):
+    nodes = []
+    monkeypatch.setattr(captured_step, "simplified", lambda graph: nodes.extend(graph.nodes))
+    is_setting, before = hasattr(torch.fx.config, tracing.STACKS), getattr(torch.fx.config, tracing.STACKS, False)
+    captured(Small(), (torch.zeros(1, 8), torch.zeros(1, dtype=torch.int64)))
+    assert len(nodes) > 10
+    assert not any(node.meta.get("stack_trace") for node in nodes) or not is_setting
+    with pytest.raises(UntraceableError):
+        captured(Module(lambda x: x + 1 if x.sum() > 0 else x - 1), (torch.ones(2),))
+    assert getattr(torch.fx.config, tracing.STACKS) == before
 
 
 def test_what_does_not_change_is_not_done_again():
