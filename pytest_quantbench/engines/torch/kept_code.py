@@ -52,7 +52,7 @@ class Files:
 
     def save(self, key: object, reduced: object) -> None:
         """Write it down, whole or not at all. Raises DiskError."""
-        content: bytes = serialize.dumps(reduced)
+        content: bytes = serialize.dumps(reduced)  # type: ignore[no-untyped-call]
         write_atomically(self.at(key), hashlib.sha256(content).digest() + content)
 
 
@@ -64,7 +64,8 @@ class Kept(FunctionCache):
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)  # type: ignore[no-untyped-call]
         source = "".join(file_sha256(Path(file)) for file in (function.__code__.co_filename, __file__))
-        self._cache_file = Files(Path(self.cache_path), self._impl.filename_base, source)
+        files: Any = Files(Path(self.cache_path), self._impl.filename_base, source)
+        self._cache_file = files
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Write down what was compiled for these types. On a full disk it is compiled by every process."""
