@@ -27,15 +27,8 @@ def reference_runs(point: PointSamples, reference: PointSamples | None) -> tuple
 
 def suppressed(point: PointSamples, reference: PointSamples | None) -> str:
     """Why a point has no ratio; empty where it has."""
-    own = rates.largest_change(point.probes_per_second)
-    if rates.is_drifting(own):
-        return f"the machine's own speed changed by {own:+.0%} meanwhile"
-    if point.reference_runs or reference is None:
-        return ""
-    between = rates.largest_change(reference.probes_per_second, point.probes_per_second)
-    if rates.is_drifting(between):
-        return f"the machine's own speed changed by {between:+.0%} since the reference was measured"
-    return ""
+    beside = point if point.reference_runs else reference
+    return "" if beside is None else rates.suppressed(point, beside)
 
 
 def ratio(
