@@ -8,7 +8,7 @@ exception: what slows both does not slow both by the same factor.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -140,67 +140,83 @@ def suppressed(samples: Watched, reference: Watched) -> str:
     change, when = drift(samples, reference).worst
     if is_drifting(change):
         return f"the machine's own speed changed by {change:+.0%} {when}"
-    return _reads(samples, reference) or _shares(samples, reference)
+    beside = _of_reference(samples) if samples.reference_runs else seen(reference)
+    return disturbed((seen(samples), beside))
 
 
-def _reads(samples: Watched, reference: Watched) -> str:
-    """That other load took bandwidth while both ran, of a changing size."""
-    beside = samples.reference_read_rates if samples.reference_runs else reference.read_rates
-    low, high = _widest(samples.read_rates, beside)
-    if high <= (1 + MOST_READ_CHANGE) * low:
-        return ""
-    return f"memory was read at {low / 1e9:.3g} to {high / 1e9:.3g} GB/s meanwhile: other load took bandwidth"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What was seen beside the runs of one model, as far as it is told."""
+
+    reads: Sequence[float]  # bytes per second of the memory
+    had: Sequence[float]  # shares of what its threads asked for
+    shares: Sequence[tuple[int, float]]  # of every run its prompt, and the processors' time over the clock's
+    threads: int | None
 
 
-def _shares(samples: Watched, reference: Watched) -> str:
+def seen(samples: Watched) -> Seen:
+    """Beside the model's own runs."""
+    reads, had, threads = samples.read_rates, samples.processors_had, samples.threads
+    return Seen(reads=reads, had=had, shares=_with_prompts(samples.runs), threads=threads)
+
+
+def _of_reference(samples: Watched) -> Seen:
+    """Beside the reference's interleaved runs."""
+    shares = _with_prompts(samples.reference_runs)
+    return Seen(reads=samples.reference_read_rates, had=(), shares=shares, threads=samples.threads)
+
+
+def _with_prompts(runs: Sequence[WatchedRun]) -> list[tuple[int, float]]:
+    return [(run.prompt, run.cpu_share) for run in runs if run.cpu_share is not None]
+
+
+def disturbed(sides: Sequence[Seen]) -> str:
+    """Why rates of these are not compared, for what else the machine did; empty where they are."""
+    low, high = _widest(*(side.reads for side in sides))
+    if high > (1 + MOST_READ_CHANGE) * low:
+        return f"memory was read at {low / 1e9:.3g} to {high / 1e9:.3g} GB/s meanwhile: other load took bandwidth"
+    return _waited(sides)
+
+
+def _waited(sides: Sequence[Seen]) -> str:
     """That runs waited for processors: all the time, as what could be had in front of them tells, and of one thread
     its own clock; or some more than others.
     """
-    beside = reference.runs if not samples.reference_runs else samples.reference_runs
-    had = [samples.processors_had, () if samples.reference_runs else reference.processors_had]
-    least = _least(had)
+    least = _least(side.had for side in sides)
     if least < LEAST_CPU_SHARE:
         return f"only {least:.0%} of the processors' time that its threads ask for was to be had: {ELSE}"
-    least = _least([_cpu_shares(samples.runs), _cpu_shares(beside)]) if samples.threads == 1 else 1.0
+    least = _least([share for _, share in side.shares] for side in sides if side.threads == 1)
     if least < LEAST_CPU_SHARE:
         return f"its runs or the reference's had a processor for {least:.0%} of their time: {ELSE}"
-    low, high = _widest(*had, *map(_by_prompt, (samples.runs, beside)))
+    low, high = _widest(*(side.had for side in sides), *(_by_prompt(side.shares) for side in sides))
     if high <= (1 + MOST_SHARE_CHANGE) * low:
         return ""
     return f"runs had {low:.0%} to {high:.0%} of the processors' time that is usual for them: other load came and went"
 
 
-def _least(told: Sequence[Sequence[float]]) -> float:
-    """The smaller of the middle figures; 1 where nothing is told."""
-    return min((float(np.median(shares)) for shares in told if shares), default=1.0)
+def _least(told: Iterable[Sequence[float]]) -> float:
+    """The smallest of the middle figures; 1 where nothing is told."""
+    return min((float(np.median(shares)) for shares in told if len(shares)), default=1.0)
 
 
-def _by_prompt(runs: Sequence[WatchedRun]) -> list[float]:
+def _by_prompt(shares: Sequence[tuple[int, float]]) -> list[float]:
     """What each run had of a processor's time, over the middle run of its prompt: several threads read a long prompt
     together, and have less to share in every step behind it.
     """
-    return [
-        share / max(float(np.median(same)), 1e-12)
-        for prompt in dict.fromkeys(run.prompt for run in runs)
-        for same in [_cpu_shares([run for run in runs if run.prompt == prompt])]
-        for share in same
-    ]
+    of_prompt = {asked: [share for prompt, share in shares if prompt == asked] for asked, _ in shares}
+    return [share / max(float(np.median(of_prompt[prompt])), 1e-12) for prompt, share in shares]
 
 
 def _widest(*told: Sequence[float]) -> tuple[float, float]:
     """The middle four fifths of the figures that differ most in themselves."""
-    ends = [np.percentile(figures, (10, 90)) for figures in told if figures]
+    ends = [np.percentile(figures, (10, 90)) for figures in told if len(figures)]
     low, high = max(ends, key=lambda each: float(each[1] / max(each[0], 1e-12)), default=(1.0, 1.0))
     return float(low), float(high)
 
 
-def _cpu_shares(runs: Sequence[WatchedRun]) -> list[float]:
-    return [run.cpu_share for run in runs if run.cpu_share is not None]
-
-
 def cpu_share(runs: Sequence[WatchedRun]) -> float | None:
     """The processors' time that the middle run had, in processors; None where nothing tells."""
-    found = _cpu_shares(runs)
+    found = [share for _, share in _with_prompts(runs)]
     return float(np.median(found)) if found else None
 
 

@@ -82,9 +82,11 @@ def test_without_pairs_both_sides_have_an_error():
     assert sweep(own, samples([0.01])).points[0].ratio is None  # one run says nothing of its error
 
 
-@pytest.mark.parametrize("own_rounds", [1, 3])
-def test_prompts_of_unlike_lengths_are_held_against_themselves(own_rounds):
-    """Equal models, of which one answered each prompt more often: as T1 compares runs of prompts."""
+@pytest.mark.parametrize(("own_rounds", "width"), [(1, 1.3), (3, 1.05)])
+def test_prompts_of_unlike_lengths_are_held_against_themselves(own_rounds, width):
+    """Equal models, of which one answered each prompt more often: as T1 compares runs of prompts. Of one run of each,
+    which may be alike because they are neighbours, less is known.
+    """
     rng, seconds = np.random.default_rng(2), (0.002, 0.003, 0.004, 0.005, 0.04)
 
     def answered(rounds):
@@ -101,7 +103,7 @@ def test_prompts_of_unlike_lengths_are_held_against_themselves(own_rounds):
     found = sweep(answered(own_rounds), answered(2)).points[0]
     for ratio in (found.ratio, found.first_token_ratio):
         assert ratio.estimate == pytest.approx(1, abs=0.02)
-        assert 1 < ratio.high / ratio.low < 1.05
+        assert 1 < ratio.high / ratio.low < width
 
 
 @pytest.mark.parametrize(
