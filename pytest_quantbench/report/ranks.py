@@ -51,7 +51,7 @@ def _row(cell: Ranked, width: int) -> list[str]:
 
 
 def _beneath(ranking: Ranking) -> Iterator[str]:
-    """How far a rerun may move losses, what caches take, and what keeps cells from being told apart or ranked at all."""
+    """How far a rerun may move losses, what caches take, what keeps cells from being told apart or ranked at all."""
     if ranking.cells:
         least, *_, most = sorted(ranking.cells, key=lambda cell: cell.floor_nats)
         yield (
