@@ -20,6 +20,7 @@ WRITES, STOPS, TIMES = "writes_the_likeliest_tokens", "answers_end_where_they_ar
 OPENS, REFUSES, LAYERS = "opens_every_parameter", "refuses_in_a_sentence", "layers_agree_with_decode"
 HELD, HELD_BRANCHES = "a_walk_is_decoding_with_its_cache", "branches_are_held_like_their_texts"
 HELD_TRACKS, HELD_ANSWERS = "a_cache_leaves_other_tracks_alone", "answers_are_written_with_the_cache"
+ROWS, REQUESTS, BATCH_BYTES = "rows_are_single_runs", "requests_are_single_runs", "knows_what_a_batch_takes"
 OFF = r"off by [\d.]+ nats"
 REFUSED = {
     "Flies": ("says_what_it_is", "fly"),
@@ -87,6 +88,10 @@ REFUSED = {
     "SinksRounded": (HELD, "keys rotated, behind two tokens in full is off"),
     "CacheForAll": (HELD_TRACKS, "the track (before|behind) one with a cache"),
     "AnswersInFull": (HELD_ANSWERS, "other tokens than the likeliest are written"),
+    "RowsMixed": (ROWS, "together .* are written, the likeliest are"),
+    "SeedIgnored": (ROWS, "the same seed draws other tokens"),
+    "RequestsCut": (REQUESTS, "requests get .*, alone they get"),
+    "BatchesAreFree": (BATCH_BYTES, "more texts and longer ones take"),
     "RunsEncodedAsDense": (WRITES, "encoded, .* are written"),
 }
 SOUND = ("WalksOnly", "BranchesEvenly", "KeepsTextsShort")
@@ -126,7 +131,7 @@ def test_what_is_sound_is_not_refused(name, quick):
     found = list(engine_conformance.findings(getattr(bad_engines, name)(activations="float32")))
     assert [each for each in found if each.problem] == []
     left_out = {each.name for each in found if each.lacks}
-    others = {SHOWN, WRITES, STOPS, TIMES, HELD, HELD_BRANCHES, HELD_TRACKS, HELD_ANSWERS}
+    others = {SHOWN, WRITES, STOPS, TIMES, HELD, HELD_BRANCHES, HELD_TRACKS, HELD_ANSWERS, ROWS, REQUESTS, BATCH_BYTES}
     assert left_out == (others if name == "WalksOnly" else set())
 
 
@@ -168,7 +173,7 @@ def test_every_check_is_a_line_and_the_exit_code_says_so(capsys, quick):
     assert main(["conform-engine", "bad_engines:WalksOnly"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"left out shows_the_inputs: `observe` shows every matrix's inputs", printed)
-    assert "8 checks were left out: bad_engines:WalksOnly says that it can walk." in printed
+    assert "11 checks were left out: bad_engines:WalksOnly says that it can walk." in printed
 
 
 @pytest.mark.parametrize(
