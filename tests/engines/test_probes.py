@@ -1,5 +1,7 @@
 """A fixed product as a clock: one at a time on a CPU, on an accelerator so many that its launch does not count."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ class Device:
     def __init__(self, monkeypatch, size, *, launch=0.0, wait=0.0, product):
         self.size, self.launch, self.wait, self.product = size, launch, wait, product
         self.now, self.probes = 0.0, 0
-        monkeypatch.setattr(probes.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
 
     def multiplied(self):
         self.probes += 1
