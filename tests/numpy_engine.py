@@ -13,7 +13,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from pytest_quantbench.engines.batches import Places, behind_each_other
-from pytest_quantbench.engines.held_caches import given_back
+from pytest_quantbench.engines.held_caches import HoldsCaches, given_back, held_caches
 from pytest_quantbench.engines.logits import HostLogits
 from pytest_quantbench.engines.parameters import Capacity, Origin, Parameter
 from pytest_quantbench.engines.protocol import Cached, Rounded
@@ -83,6 +83,18 @@ class State:
     cache: list
 
 
+class Caches(HoldsCaches):
+    """What layers have stored, and which queries have seen a token in few bits."""
+
+    def __init__(self, models):
+        self._held = held_caches(models)
+
+    def saw(self, layer, track, keys, values, queries, batch):
+        if self._held[track] is not None:
+            shape = keys.shape[1], keys.shape[-1], values.shape[-1], 0
+            self._held[track].saw(layer, shape, queries, batch)
+
+
 class NumpyWalk:
     """A `Walk`."""
 
@@ -92,6 +104,7 @@ class NumpyWalk:
         self._methods = [each.method if isinstance(each, Cached) else None for each in models]
         self._rounds = [isinstance(each, Rounded) for each in models]
         self._held, self._failed = [{} for _ in models], {}
+        self._caches = Caches(models)
         self.vocabulary = self._weights[0].config["vocab_size"]
 
     def __len__(self):
@@ -105,6 +118,7 @@ class NumpyWalk:
     def begin(self, batches):
         self.batches = behind_each_other(batches)
         self._places = Places.of(self.batches)
+        self._caches.batches = self.batches
         for track, weights in enumerate(self._weights):
             outside = [name for name in weights.names if not name.startswith("model.layers.")]
             self._held[track] = {name: self._engine.digest(name, self._weight(track, name)) for name in outside}
@@ -169,6 +183,7 @@ class NumpyWalk:
             pairs = zip(above, (key, value, asked), strict=True)
             key, value, asked = (np.concatenate(pair, axis=2) for pair in pairs)
         held = engine.held(self._methods[track], key, value, asked, places)
+        self._caches.saw(index, track, key, value, places.keys[:, -length:], self._places.index(places))
         scores = np.zeros((*query.shape[:3], key.shape[2]), np.float32)
         for numbers, seen in held("keys", length):
             product_of_both = np.einsum("rhqd,rhkd->rhqk", query, engine.shared(numbers, many // few))
@@ -207,7 +222,10 @@ class NumpyWalk:
         return self._engine.told(normed @ self._weight(track, head).T)
 
     def cache_shapes(self, track=0):
-        return ()
+        return self._caches.cache_shapes(track)
+
+    def engaged(self, batch, track=0):
+        return self._caches.engaged(batch, track)
 
     def weights_sha256(self, track=0):
         return self._engine.hashed(self._held[track])

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheSize:
     """What the cache of one text takes where so many tokens are in it, with scales, zeros and indices, and with the
-    tokens that are still in 16 bits.
+    tokens that are still in 16 bits. A layer with a sliding window holds the newest tokens alone, in either.
     """
 
     tokens: int
     stored_bytes: float
-    bf16_bytes: int  # two for each number
+    bf16_bytes: int  # two for each number that is held
     bits_per_token: float  # over all layers
-    bits_per_value: float  # of a number of keys or values
+    bits_per_value: float  # of a number of keys or values that is held
     reduction_percent: float
 
 

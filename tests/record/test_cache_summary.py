@@ -8,7 +8,7 @@ from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.record.cache_summary import cache
 from pytest_quantbench.record.schema import NoiseFloor
 
-SHAPES = ((2, 64, 64), (2, 64, 64), (3, 128, 64))  # of two layers alike, and one that stores more
+SHAPES = ((2, 64, 64, 0), (2, 64, 64, 0), (3, 128, 64, 0))  # of two layers alike, and one that stores more
 NUMBERS = 2 * 2 * 128 + 3 * 192  # of a token
 
 
