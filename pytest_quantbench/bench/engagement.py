@@ -108,8 +108,12 @@ def _why(held: Part, samples: PerplexitySamples) -> str:
     ages = [stage.age + stage.chunk for part in (form.keys, form.values) for stage in part if stage.rounding]
     deepest = int(samples.depths.max(initial=0))
     windows = [window for *_, window in samples.cache_shapes]
-    if ages and windows and min(windows) > 0 and max(windows) <= min(ages):
-        return f"No layer keeps more than {max(windows)} tokens, fewer than {held.quantizer} leaves in 16 bits."
+    newest = min((stage.age for part in (form.keys, form.values) for stage in part if stage.rounding), default=0)
+    if windows and min(windows) > 0 and max(windows) <= newest:
+        return (
+            f"No layer of the model keeps more than {max(windows)} tokens, and the method {held.quantizer} leaves the "
+            f"last {newest} in 16 bits."
+        )
     if not ages or deepest >= min(ages) + form.sinks:
         return f"The engine ran the model without the method {held.quantizer}."
     return (

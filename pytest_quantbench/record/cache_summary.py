@@ -32,15 +32,20 @@ def cache(
         layers=len(shapes) or None,
         size=_size(method, shapes, depth) if shapes and depth else None,
         sizes=tuple(_size(method, shapes, end) for end in ends) if shapes else (),
-        within_noise=_within(judged, floor),
+        reached_percent=None if samples is None or not len(samples.engaged) else 100 * float(samples.engaged.mean()),
+        kl_within_noise=_within(_kl_nats(judged), None if floor is None else floor.kl_nats),
+        delta_within_noise=_within(
+            None if judged is None else judged.delta, None if floor is None else floor.perplexity_points
+        ),
     )
 
 
-def _within(judged: Perplexity | None, floor: NoiseFloor | None) -> bool | None:
-    found = None if judged is None else judged.divergence
-    if found is None or floor is None or floor.kl_nats is None:
-        return None
-    return found.kl_nats <= floor.kl_nats
+def _kl_nats(judged: Perplexity | None) -> float | None:
+    return None if judged is None or judged.divergence is None else judged.divergence.kl_nats
+
+
+def _within(figure: float | None, noise: float | None) -> bool | None:
+    return None if figure is None or noise is None else abs(figure) <= noise
 
 
 def _size(method: kv.KVQuantizer, shapes: Sequence[Shape], tokens: int) -> CacheSize:
