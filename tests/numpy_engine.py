@@ -265,6 +265,9 @@ class Resident:
                 return Generation(text=text[: min(found)], tokens=tuple(tokens), ended="stop")
         return Generation(text=tokenizer.decode(tokens), tokens=tuple(tokens), ended="length")
 
+    def ready(self, tokens):
+        pass
+
     def timed(self, prompt, new_tokens):
         tokens, seconds, began = [], [], time.perf_counter()
         for _ in range(new_tokens):

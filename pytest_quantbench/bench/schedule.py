@@ -67,12 +67,12 @@ class Schedule:
             self._in_processes(want.target, measure)
 
     def _timed(self, target: Target, measure: ResidentMeasure[Any], items: int | None) -> None:
-        before = self.samples.get(target, measure)
-        if before is None or measure.lacks(self.inputs, items, before):
+        samples, lacks = self.samples, self.timings.lacks
+        if lacks(samples.get(target, measure), measure, items):
             work = measure.work(self.inputs, items)
-            if not self.samples.recall(target, measure, work):
+            if not samples.recall(target, measure, work) or lacks(samples.get(target, measure), measure, items):
                 with stage(measure.label, target.plain.id):
-                    self.samples.put(target, measure, self.timings.measured(target, measure, items), work)
+                    samples.put(target, measure, self.timings.measured(target, measure, items), work)
 
     def _looked_at(self, target: Target, measure: ArtifactMeasure[Any]) -> None:
         if not self._is_kept(target, measure) and measure.can_be_taken(target.recipe, self.inputs):

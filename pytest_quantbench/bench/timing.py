@@ -37,6 +37,10 @@ class Timings:
             return None
         return paired
 
+    def lacks(self, before: S | None, measure: ResidentMeasure[S], items: int | None) -> bool:
+        """Whether a target whose samples are these, or has none, lacks some of so many items."""
+        return before is None or measure.lacks(self._inputs, items, before)
+
     def measured(self, target: Target, measure: ResidentMeasure[S], items: int | None) -> S:
         """The samples of so many items; those that are left are done now, and the model is let go."""
         return self.trial(target, measure).finish(items)

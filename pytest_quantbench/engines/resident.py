@@ -98,6 +98,11 @@ class Resident(Generator, Protocol):
     def step(self) -> Step:
         """How a decode step is run."""
 
+    def ready(self, tokens: int) -> None:
+        """Make now what `timed` needs of texts of so many tokens, prompt and answer, and keep it: nothing is compiled
+        in a run that is watched.
+        """
+
     def generate(
         self,
         tokenizer: Any,

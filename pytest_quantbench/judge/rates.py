@@ -1,10 +1,10 @@
 """T1's rates: what they are, and whether two models' rates may be compared at all.
 
 What the machine did meanwhile is told by three things: a fixed matrix product between the runs, how fast memory is read
-in front of each, and how much of a processor's time each run had. Where one of them changed by more than a limit, or
-the reference's were others (they may be days apart, as kept samples are), a ratio of the rates says as much of the
-machine as of the models, and there is none. Runs that were interleaved are no exception: what slows both does not slow
-both by the same factor.
+in front of each, and how much of the processors' time could be had in front of each, and each run had. Where one of
+them changed by more than a limit, or the reference's were others (they may be days apart, as kept samples are), a ratio
+of the rates says as much of the machine as of the models, and there is none. Runs that were interleaved are no
+exception: what slows both does not slow both by the same factor.
 """
 
 import math
@@ -21,7 +21,8 @@ MOST_DRIFT = 0.05  # of the machine's speed, beyond which runs of different time
 STRETCHES = 4  # of a session, whose middle probes are held against each other
 MOST_READ_CHANGE = 0.2  # of how fast memory was read, over the middle four fifths of the reads
 MOST_SHARE_CHANGE = 0.2  # of the processors' time that runs had, over the middle four fifths of the runs
-LEAST_CPU_SHARE = 0.9  # of one thread's time, which the middle run has to have had
+LEAST_CPU_SHARE = 0.9  # of its threads' time, which the middle run has to have had
+ELSE = "other load, or a limit, had it else"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,15 +106,38 @@ def _reads(samples: ThroughputSamples, reference: ThroughputSamples) -> str:
 
 
 def _shares(samples: ThroughputSamples, reference: ThroughputSamples) -> str:
-    """That runs waited for a processor: all the time, as one thread's clock tells, or some more than others."""
-    told = [_cpu_shares(samples.runs), _cpu_shares(samples.reference_runs or reference.runs)]
-    least = min((float(np.median(shares)) for shares in told if shares), default=1.0)
-    if samples.threads == 1 and least < LEAST_CPU_SHARE:
-        return f"its runs or the reference's had a processor for {least:.0%} of their time: other load had it else"
-    low, high = _widest(*told)
+    """That runs waited for processors: all the time, as what could be had in front of them tells, and of one thread
+    its own clock; or some more than others.
+    """
+    beside = reference.runs if not samples.reference_runs else samples.reference_runs
+    had = [samples.processors_had, () if samples.reference_runs else reference.processors_had]
+    least = _least(had)
+    if least < LEAST_CPU_SHARE:
+        return f"only {least:.0%} of the processors' time that its threads ask for was to be had: {ELSE}"
+    least = _least([_cpu_shares(samples.runs), _cpu_shares(beside)]) if samples.threads == 1 else 1.0
+    if least < LEAST_CPU_SHARE:
+        return f"its runs or the reference's had a processor for {least:.0%} of their time: {ELSE}"
+    low, high = _widest(*had, *map(_by_prompt, (samples.runs, beside)))
     if high <= (1 + MOST_SHARE_CHANGE) * low:
         return ""
-    return f"runs had {low:.0%} to {high:.0%} of a processor's time: other load came and went"
+    return f"runs had {low:.0%} to {high:.0%} of the processors' time that is usual for them: other load came and went"
+
+
+def _least(told: Sequence[Sequence[float]]) -> float:
+    """The smaller of the middle figures; 1 where nothing is told."""
+    return min((float(np.median(shares)) for shares in told if shares), default=1.0)
+
+
+def _by_prompt(runs: Sequence[Run]) -> list[float]:
+    """What each run had of a processor's time, over the middle run of its prompt: several threads read a long prompt
+    together, and have less to share in every step behind it.
+    """
+    return [
+        share / max(float(np.median(same)), 1e-12)
+        for prompt in dict.fromkeys(run.prompt for run in runs)
+        for same in [_cpu_shares([run for run in runs if run.prompt == prompt])]
+        for share in same
+    ]
 
 
 def _widest(*told: Sequence[float]) -> tuple[float, float]:

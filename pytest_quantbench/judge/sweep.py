@@ -1,6 +1,7 @@
 """A sweep's points: how many times as fast as its reference a model is at each, and when that is left open.
 
-A ratio is of pairs of runs that stood beside each other, or, where the reference was measured by itself, of both means.
+A ratio is of pairs of runs that stood beside each other, or, where the reference was measured by itself, of both means;
+where prompts of a list were answered, of each prompt's, as T1's is.
 Where the machine's own speed changed while a point was measured, or since the reference's, there is no ratio, by the
 same rule as T1's (see rates).
 """
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.judge import rates
 from pytest_quantbench.measures.sweep.samples import PointRun, PointSamples
-from pytest_quantbench.stats import gaps
+from pytest_quantbench.stats import gaps, speeds
 from pytest_quantbench.stats.estimates import Ratio, Student
 from pytest_quantbench.stats.percentiles import Percentile
 from pytest_quantbench.stats.rounds import mean_of_rounds
@@ -37,10 +38,15 @@ def suppressed(point: PointSamples, reference: PointSamples | None) -> str:
     return ""
 
 
-def ratio(point: PointSamples, own: NDArray[np.float64], reference: NDArray[np.float64]) -> Ratio | None:
-    """Of (runs,) figures of a point, such as rates, over those of its reference. None with fewer than two runs of
+def ratio(
+    point: PointSamples, runs: Sequence[PointRun], own: NDArray[np.float64], reference: NDArray[np.float64]
+) -> Ratio | None:
+    """Of (runs,) figures of a point, such as rates, over those of the reference's `runs`. None with fewer than two of
     either, and where there is no spread.
     """
+    if len({run.prompt for run in point.runs}) > 1:
+        mine, other = _by_prompt(point.runs, own), _by_prompt(runs, reference)
+        return speeds.paired_ratio(other, mine) if point.reference_runs else speeds.unpaired_ratio(other, mine)
     logarithms = [np.log(own), np.log(reference)]
     if point.reference_runs:
         found = mean_of_rounds(logarithms[0] - logarithms[1])
@@ -53,6 +59,10 @@ def ratio(point: PointSamples, own: NDArray[np.float64], reference: NDArray[np.f
     degrees = min(each.degrees for each in known)
     value = known[0].value - known[1].value
     return Ratio(logarithm=Student(value=value, standard_error=error, degrees=degrees))
+
+
+def _by_prompt(runs: Sequence[PointRun], figures: NDArray[np.float64]) -> list[tuple[int, float]]:
+    return [(run.prompt, figure) for run, figure in zip(runs, figures.tolist(), strict=True)]
 
 
 def gap_ratios(point: PointSamples, reference: Sequence[PointRun]) -> dict[str, Percentile]:

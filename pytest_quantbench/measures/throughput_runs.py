@@ -1,8 +1,11 @@
 """One run of T1 after the other: what is timed, what is watched meanwhile, and in which order."""
 
+import hashlib
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +19,7 @@ from pytest_quantbench.measures.throughput_samples import Run, steady
 
 MOST_WARM_UPS = 5
 PROBE_SIDE, PROBES = 256, 3  # a fixed product, cheap enough to stand between all runs, and the best of so many
+BUSY_SECONDS, BUSY_BYTES = 0.02, bytes(2**22)  # how long so many threads ask for a processor, and what they hash then
 TABLE = re.compile(r"(.*\.)?(wpe|(embed_)?positions?(_embeddings?)?|pos_emb(ed|edding|eddings)?)\.weight")
 
 
@@ -36,6 +40,23 @@ def observed(once: Callable[[], Run], engine: Engine, meter: Meter | None) -> Ru
         cpu_share=share if engine.backend == "cpu" else None,
         joules=None if before is None or after is None else after - before,
     )
+
+
+def processors_had(threads: int) -> float:
+    """Of the processors' time that so many threads ask for at once, the share that they get right now: 1 where nothing
+    else wants it. They hash, which needs no bandwidth and holds no lock.
+    """
+    together = threading.Barrier(threads)
+
+    def busy() -> float:
+        together.wait()
+        began, had = time.perf_counter(), time.thread_time()
+        while time.perf_counter() - began < BUSY_SECONDS:
+            hashlib.sha256(BUSY_BYTES).digest()
+        return (time.thread_time() - had) / (time.perf_counter() - began)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return float(np.mean([each.result() for each in [pool.submit(busy) for _ in range(threads)]]))
 
 
 def warmed(once: Callable[[], Run]) -> tuple[Run, ...]:

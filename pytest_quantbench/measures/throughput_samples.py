@@ -98,6 +98,8 @@ class ThroughputSamples:
     reference_bytes_per_token: int | None = None  # of the reference whose runs were interleaved
     reference_read_rates: tuple[float, ...] = ()  # of as many bytes as it has, in front of each of its runs
 
+    processors_had: tuple[float, ...] = ()  # in front of each run, of what so many threads ask for; empty: untold
+
     def first(self, runs: int) -> "ThroughputSamples":
         """The first so many runs with their probes, and the reference's that were interleaved, with its reads."""
         return replace(
@@ -107,4 +109,5 @@ class ThroughputSamples:
             reference_runs=self.reference_runs[:runs],
             reference_first=self.reference_first[:runs],
             reference_read_rates=self.reference_read_rates[:runs],
+            processors_had=self.processors_had[:runs],
         )

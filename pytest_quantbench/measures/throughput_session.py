@@ -1,7 +1,7 @@
 """T1 in progress: warmed up, then round after round, the reference in turn with the model.
 
 A round is one prompt on both, in an order that is drawn. In front of it stands what tells what the machine did
-meanwhile: a fixed matrix product, and how fast memory is read.
+meanwhile: a fixed matrix product, how fast memory is read, and, on a CPU, what processors can be had.
 """
 
 import time
@@ -28,6 +28,7 @@ from pytest_quantbench.measures.throughput_runs import (
     generate,
     learned_positions,
     observed,
+    processors_had,
     reference_first,
     runs_for,
     warmed,
@@ -70,6 +71,7 @@ class Session(Trial[ThroughputSamples]):
     _probes: list[float] = field(default_factory=list)
     _read_rates: list[float] = field(default_factory=list)
     _reference_read_rates: list[float] = field(default_factory=list)
+    _processors_had: list[float] = field(default_factory=list)
     _steps: Steps | None = None
 
     @property
@@ -101,7 +103,7 @@ class Session(Trial[ThroughputSamples]):
         began = time.perf_counter()
         loaded = self._loaded = self.engine.load(self.artifact, "timed")
         self._load_seconds = time.perf_counter() - began
-        self._warm_ups = warmed(lambda: self._generate(loaded, 0))
+        self._warm_ups = self._warmed(loaded)
         self._memory = Memory(
             peak_bytes=self.engine.peak_bytes(),
             reserved_bytes=self.engine.reserved_bytes(),
@@ -118,7 +120,14 @@ class Session(Trial[ThroughputSamples]):
             self._is_beside = self.reference.manifest.stored_bytes < MEMORY_SHARE * self.engine.free_bytes()
         if self._is_beside:
             loaded = self._reference_loaded = self.engine.load(self.reference, "timed")
-            self._reference_warm_ups = warmed(lambda: self._generate(loaded, 0))
+            self._reference_warm_ups = self._warmed(loaded)
+
+    def _warmed(self, loaded: Resident) -> tuple[Run, ...]:
+        """Made ready for every length of text that is timed, the longest first, then run until the rate is steady."""
+        opened = frame_of(self._tokenizer).opened
+        for tokens in sorted({len(opened(self._tokenizer, text)) for text in self.prompts}, reverse=True):
+            loaded.ready(tokens + self.new_tokens)
+        return warmed(lambda: self._generate(loaded, 0))
 
     def _refuse_too_long(self) -> None:
         """Raise ModelError where a generation would go beyond a table of learned positions, and for a prompt of the
@@ -152,6 +161,8 @@ class Session(Trial[ThroughputSamples]):
         if self._steps is not None:
             self._steps.at(len(self.done))  # here, where nothing is timed
         self._probes.append(self._probe())
+        if self.engine.backend == "cpu" and self.engine.threads is not None:
+            self._processors_had.append(processors_had(self.engine.threads))
         self._read()
         if self._reference_loaded is not None:
             self._reference_read_rates.append(self._reading(self._reference_loaded))
@@ -214,6 +225,7 @@ class Session(Trial[ThroughputSamples]):
             read_rates=tuple(self._read_rates),
             reference_bytes_per_token=beside,
             reference_read_rates=tuple(self._reference_read_rates),
+            processors_had=tuple(self._processors_had),
         )
 
     def _read(self) -> None:

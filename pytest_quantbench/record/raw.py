@@ -61,6 +61,7 @@ def raw_throughput(samples: ThroughputSamples) -> dict[str, Any]:
         "throughput/probes_per_second": np.array(samples.probes_per_second),
         "throughput/read_bytes_per_second": np.array(samples.read_rates, np.float64),
         "throughput/reference_read_bytes_per_second": np.array(samples.reference_read_rates, np.float64),
+        "throughput/processors_had": np.array(samples.processors_had, np.float64),
         "throughput/bytes_per_token": np.array([samples.bytes_per_token or 0]),
         "throughput/warm_up_tokens_per_second": np.array([run.tokens_per_second for run in samples.warm_ups]),
         "throughput/reference_latencies_seconds": _gaps_of(samples.reference_runs),

@@ -64,8 +64,8 @@ def _compared(point: PointSamples, other: PointSamples | None) -> dict[str, Any]
         return {}
     if why := judged.suppressed(point, other):
         return {"ratio_suppressed": why}
-    rate = judged.ratio(point, point.rates(point.runs), point.rates(runs))
-    first = judged.ratio(point, *(np.array([run.first_seconds for run in each]) for each in (point.runs, runs)))
+    rate = judged.ratio(point, runs, point.rates(point.runs), point.rates(runs))
+    first = judged.ratio(point, runs, *(np.array([run.first_seconds for run in each]) for each in (point.runs, runs)))
     return {
         "ratio": None if rate is None else rate.interval(),
         "first_token_ratio": None if first is None else first.interval(),

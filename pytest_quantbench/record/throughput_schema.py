@@ -53,6 +53,7 @@ class Throughput:
     reference_first: int | None = None  # in how many rounds it did
     cpu_share: float | None = None  # processors' time of the middle run over the clock's; null on an accelerator
     reference_cpu_share: float | None = None  # of the interleaved runs
+    processors_had: float | None = None  # of what its threads ask for, the middle share; null where it is not told
     gap: Spread | None = None  # between tokens, in seconds: mean, deviation, least, most, count
     gap_ratio: Mapping[str, Percentile] = field(default_factory=dict)  # over BF16: as `gap_sec`, and "mean"
     joules_per_token: float | None = None  # idle not subtracted; null where the platform does not tell

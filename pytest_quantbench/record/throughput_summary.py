@@ -63,6 +63,7 @@ def _order(samples: ThroughputSamples) -> dict[str, Any]:
         "reference_first": sum(samples.reference_first) if beside else None,
         "cpu_share": speed.cpu_share(samples.runs),
         "reference_cpu_share": speed.cpu_share(beside),
+        "processors_had": float(np.median(samples.processors_had)) if samples.processors_had else None,
     }
 
 

@@ -93,6 +93,21 @@ def test_what_an_earlier_session_took_is_not_loaded_again(open_subject):
     assert (echo.log, later.reused[0]) == ([], f"T5 of {later.model.name}-int4-rtn")
 
 
+def test_what_an_earlier_session_had_to_leave_out_is_taken_where_it_can_be(open_subject):
+    class Partly(Echo):
+        def lacks(self, inputs, items, before):
+            return can_be_more
+
+    can_be_more, first = False, Partly()
+    open_subject().cell("int4-rtn").samples(first)
+    kept = Partly()
+    open_subject().cell("int4-rtn").samples(kept)
+    can_be_more, more = True, Partly()
+    open_subject().cell("int4-rtn").samples(more)
+    assert set(more.log) == set(first.log)
+    assert not kept.log
+
+
 @pytest.mark.parametrize(("what", "other"), [("threads", 64), ("device_name", "another card")])
 def test_what_was_timed_on_other_threads_or_another_card_is_timed_anew(open_subject, monkeypatch, what, other):
     open_subject().cell("int4-rtn").samples(Echo())

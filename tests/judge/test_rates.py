@@ -98,7 +98,7 @@ def test_probes_between_the_runs_show_load_that_came_and_went():
         ([0.5, 0.51, 0.5, 0.52], 1, "its runs or the reference's had a processor for 50% of their time"),
         ([1.9, 1.9, 1.88, 1.91], 2, ""),
         ([1.2, 1.2, 1.19, 1.2], None, ""),  # where nothing tells how much there should be
-        ([1.9, 1.0, 1.9, 1.0, 1.9, 1.0], 2, "runs had 100% to 190% of a processor's time"),
+        ([1.9, 1.0, 1.9, 1.0, 1.9, 1.0], 2, "runs had 69% to 131% of the processors' time that is"),
     ],
 )
 def test_runs_that_waited_for_a_processor_have_no_ratio(shares, threads, told):
@@ -109,6 +109,38 @@ def test_runs_that_waited_for_a_processor_have_no_ratio(shares, threads, told):
     assert speed.cpu_share(runs) == pytest.approx(sorted(shares)[len(shares) // 2], abs=0.5)
     assert speed.cpu_share(PLAIN.runs) is None
     assert speed_ratio.hopeless(cell, PLAIN) == bool(told)
+
+
+def with_shares(samples, shares, **changes):
+    """In the order of its runs, of which prompts are the first two, again and again."""
+    runs = [
+        dataclasses.replace(samples.runs[0], prompt=place % 2, cpu_share=share) for place, share in enumerate(shares)
+    ]
+    return dataclasses.replace(samples, runs=tuple(runs), **changes)
+
+
+def test_prompts_that_leave_threads_unlike_work_are_no_other_load():
+    """Of eight threads a short prompt has work for two processors, a long one for five: the same every time."""
+    cell = with_shares(PLAIN, [2.0, 5.0] * 5, threads=8)
+    assert speed.suppressed(cell, PLAIN) == ""
+    moved = with_shares(PLAIN, [2.0, 5.0, 2.0, 5.0, 2.0, 5.0, 1.2, 3.0, 1.2, 3.0], threads=8)
+    assert "60% to 100% of the processors' time that is usual for them" in speed.suppressed(moved, PLAIN)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 8])
+def test_load_that_takes_processors_all_the_time_is_seen_on_several_threads_too(threads):
+    """Every run has the same: only what could be had tells."""
+    quiet = with_shares(PLAIN, [0.95] * 10, threads=threads, processors_had=(0.99,) * 11 + (0.5,))  # once
+    loaded = dataclasses.replace(quiet, processors_had=(0.5, 0.52, 0.5, 0.51))
+    assert speed.suppressed(quiet, quiet) == ""
+    for pair in ((loaded, quiet), (quiet, loaded)):
+        assert "of the processors' time that its threads ask for was to be had" in speed.suppressed(*pair)
+    beside = dataclasses.replace(quiet, reference_runs=quiet.runs)
+    assert speed.suppressed(beside, loaded) == ""  # those stood beside other runs
+    comes = dataclasses.replace(quiet, processors_had=(1.0, 1.0, 1.0, 1.0, 0.7, 0.7))
+    assert "70% to 100% of the processors' time" in speed.suppressed(comes, quiet)
+    assert throughput_summary.throughput(loaded, quiet).processors_had == pytest.approx(0.505)
+    assert throughput_summary.throughput(PLAIN, quiet).processors_had is None
 
 
 def test_half_and_double_are_equally_large():

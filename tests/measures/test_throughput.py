@@ -150,3 +150,18 @@ def test_the_peak_is_of_the_model_alone(small_model, tmp_path, monkeypatch):
     started.finish()
     assert log[:5] == ["reset_peak", "load", "peak_bytes", "read_bytes_per_second", "load"]
     assert log.count("peak_bytes") == 1
+
+
+def test_a_model_is_made_ready_for_every_length_before_anything_is_timed(small_model, tmp_path, monkeypatch):
+    """The longest first; the reference too."""
+    directory, log = small_model(), []
+    whole = resident.Resident.timed
+    monkeypatch.setattr(resident.Resident, "ready", lambda self, tokens: log.append(tokens))
+    monkeypatch.setattr(resident.Resident, "timed", lambda self, *given: log.append("timed") or whole(self, *given))
+    prompts = ("One.", "Two, which is longer than one.", "One.")
+    beside = artifact_of(directory, tmp_path, "bf16")
+    samples = session(directory, tmp_path, prompts=prompts, runs=1, reference=beside).finish()
+    lengths = sorted({run.prompt_tokens + 6 for run in samples.runs}, reverse=True)
+    assert len(lengths) == 2
+    model, reference = len(samples.warm_ups), len(samples.reference_warm_ups)
+    assert log == [*lengths, *["timed"] * model, *lengths, *["timed"] * (reference + 6)]

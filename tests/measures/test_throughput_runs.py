@@ -1,6 +1,7 @@
 """What stands around T1's runs: warm-up, order, the processor's clock, energy, and prompts of the user's own."""
 
 import dataclasses
+import os
 import time
 from types import SimpleNamespace
 
@@ -15,7 +16,14 @@ from pytest_quantbench.catalog.settings import Settings
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.measures import throughput_session
 from pytest_quantbench.measures.throughput import THROUGHPUT
-from pytest_quantbench.measures.throughput_runs import MOST_WARM_UPS, observed, reference_first, runs_for, warmed
+from pytest_quantbench.measures.throughput_runs import (
+    MOST_WARM_UPS,
+    observed,
+    processors_had,
+    reference_first,
+    runs_for,
+    warmed,
+)
 from pytest_quantbench.measures.throughput_samples import steady
 from pytest_quantbench.record import throughput_summary
 from pytest_quantbench.record.raw import raw_throughput, texts_of
@@ -79,6 +87,13 @@ def test_a_run_that_waits_has_less_of_a_processor_than_one_that_computes():
     assert observed(waits, cpu, None).cpu_share < 0.2
     assert observed(computes, cpu, None).cpu_share > observed(waits, cpu, None).cpu_share
     assert observed(waits, SimpleNamespace(backend="cuda"), None).cpu_share is None
+
+
+def test_threads_that_share_a_processor_have_less_of_it_each():
+    """Of as many threads as there are processors, and of four times as many."""
+    few = len(os.sched_getaffinity(0))
+    assert processors_had(4 * few) < 0.4
+    assert processors_had(4 * few) < max(processors_had(few) for _ in range(5)) <= 1.02
 
 
 def test_the_energy_of_a_run_is_what_the_meter_went_up_by():

@@ -29,6 +29,7 @@ NEW_IN_8: dict[str, dict[str, Any]] = {
         "reference_first": None,
         "cpu_share": None,
         "reference_cpu_share": None,
+        "processors_had": None,
         "gap": None,
         "gap_ratio": {},
         "joules_per_token": None,

@@ -1,5 +1,8 @@
 """Known times → known statistics of every point, and ratios that are there only where the machine stayed as it was."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,6 +77,28 @@ def test_without_pairs_both_sides_have_an_error():
     assert alone.low < 2 < alone.high
     assert alone.high / alone.low > 1.05
     assert sweep(own, samples([0.01])).points[0].ratio is None  # one run says nothing of its error
+
+
+@pytest.mark.parametrize("own_rounds", [1, 3])
+def test_prompts_of_unlike_lengths_are_held_against_themselves(own_rounds):
+    """Equal models, of which one answered each prompt more often: as T1 compares runs of prompts."""
+    rng, seconds = np.random.default_rng(2), (0.002, 0.003, 0.004, 0.005, 0.04)
+
+    def answered(rounds):
+        runs = [
+            replace(
+                run(gap * math.exp(rng.normal(0, 0.01)), first=50 * gap * math.exp(rng.normal(0, 0.01))), prompt=place
+            )
+            for _ in range(rounds)
+            for place, gap in enumerate(seconds)
+        ]
+        whole = samples([0.01], kind="end to end", rows=1)
+        return replace(whole, points=(replace(whole.points[0], runs=tuple(runs)),))
+
+    found = sweep(answered(own_rounds), answered(2)).points[0]
+    for ratio in (found.ratio, found.first_token_ratio):
+        assert ratio.estimate == pytest.approx(1, abs=0.02)
+        assert 1 < ratio.high / ratio.low < 1.05
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,9 @@ class Resident:
         """As answers are written."""
         return generate.timed_requests(self.model, prompts, new_tokens)
 
+    def ready(self, tokens: int) -> None:
+        """Nothing: mlx-lm's caches grow with the text."""
+
     def timed(self, prompt: Sequence[int], new_tokens: int) -> Timed:
         """One greedy generation, timed token by token."""
         return generate.timed(self.model, prompt, new_tokens)

@@ -49,6 +49,8 @@ def attending(other: Other | None) -> Iterator[None]:
 
 def elsewhere(*given: Any, **named: Any) -> torch.Tensor | None:
     """What another attention makes of this, if one is asked meanwhile: (rows, queries, heads, d)."""
+    if torch.compiler.is_compiling():  # a step that is timed, of which none is asked; a ContextVar cannot be traced
+        return None
     other = _other.get()
     return None if other is None else other(*given, **named)
 

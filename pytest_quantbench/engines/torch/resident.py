@@ -31,7 +31,7 @@ WHAT: Mapping[Use, str] = {
 FEWER = "A recipe of fewer bits, a shorter text or another device (--engine torch:cpu) takes less of it."
 ALONE = "This model reads one text at a time: it has an attention of its own, or positions by the length of a text."
 PARTS = 12  # of one token, arrays as wide as a layer's widest matrix, that are there at a time
-MULTIPLE = 128  # memory for keys and values, and so captured steps, come in multiples of so many tokens
+MULTIPLE = 128  # memory for keys and values, and so captured steps, come in multiples of so many tokens at least
 
 
 class Resident:
@@ -44,7 +44,7 @@ class Resident:
         self.kernels: Mapping[str, int] = dict(filled.kernels)
         self.layers = len(decoder_layers(self.model)[1])
         self._held = held
-        self._decoder: Decoder | None = None
+        self._decoders: dict[int, Decoder] = {}  # of one text, by the length that they have memory for
         self._of_batch: Decoder | None = None
 
     @property
@@ -55,7 +55,7 @@ class Resident:
     @property
     def step(self) -> Step:
         """How a decode step is run: which is known of one that has been made."""
-        return self.decoder(1).step
+        return self._any_decoder().step
 
     def generate(self, tokenizer: Any, prompts: Sequence[Sequence[int]], **how: Any) -> list[Generation]:
         """Answers to prompts, several at a time (see generate)."""
@@ -66,21 +66,31 @@ class Resident:
         """Draws tokens by their probabilities."""
         return generate.sampler_of(seed, self._device, temperature)
 
+    def ready(self, tokens: int) -> None:
+        """Takes the memory of such texts, and compiles their step."""
+        self.decoder(tokens)
+
     def decoder(self, length: int) -> Decoder:
-        """What decodes texts of this length."""
-        if self._decoder is None or self._decoder.length < length:
-            self._decoder = None  # its memory first
-            self._decoder = self._decoder_of(1, length)
-        return self._decoder
+        """What decodes texts of this length: the same one whichever texts went before, for a step looks at all of its
+        length.
+        """
+        room = room_of(length)
+        if room not in self._decoders:
+            self._decoders[room] = self._decoder_of(1, room)
+        return self._decoders[room]
+
+    def _any_decoder(self) -> Decoder:
+        """One that has been made; where none has, one of the shortest texts."""
+        return next(iter(self._decoders.values()), None) or self.decoder(1)
 
     def _decoder_of(self, rows: int, length: int) -> Decoder:
         with within(self._device, f"Keys and values of {rows * length} tokens beside the weights", FEWER):
-            return Decoder(self.model, self.layers, -(-length // MULTIPLE) * MULTIPLE, self._device, rows)
+            return Decoder(self.model, self.layers, length, self._device, rows)
 
     @property
     def cache_bytes_per_token(self) -> int:
         """Counted of the memory that was taken for one text."""
-        return self.decoder(1).cache_bytes_per_token
+        return self._any_decoder().cache_bytes_per_token
 
     def batch_bytes(self, rows: int, tokens: int) -> int:
         """The cache; what a piece of one prompt needs in between, and the logits of all texts."""
@@ -106,7 +116,7 @@ class Resident:
         held = self._of_batch
         if held is None or held.rows != rows or not 0 <= held.length - length < 2 * MULTIPLE:
             held = self._of_batch = None  # its memory first
-            held = self._of_batch = self._decoder_of(rows, length)
+            held = self._of_batch = self._decoder_of(rows, -(-length // MULTIPLE) * MULTIPLE)
         return held
 
     def timed_requests(self, prompts: Sequence[Sequence[int]], new_tokens: int) -> tuple[Timed, ...]:
@@ -120,6 +130,15 @@ class Resident:
         """One greedy generation, timed token by token. What has to be compiled for it is, before the clock begins."""
         with within(self._device, "One generation that is timed", FEWER):
             return generate.timed(self.decoder(len(prompt) + new_tokens), prompt, new_tokens)
+
+
+def room_of(length: int) -> int:
+    """How many tokens there is memory for where a text has so many: the next multiple of MULTIPLE or, of long ones, of
+    a quarter of the power of two below. So a step looks at a quarter more than the text has at most, and texts up to
+    8,192 tokens, of whatever lengths, have no more than 20 decoders.
+    """
+    step = max(MULTIPLE, 1 << max(0, length.bit_length() - 3))
+    return -(-length // step) * step
 
 
 def _longest_side(module: torch.nn.Module) -> int:

@@ -26,7 +26,8 @@ class AsPublished:
     @property
     def names(self) -> Sequence[str]:
         """Every parameter's path."""
-        return self._source.names
+        names: Sequence[str] = self._source.names
+        return names
 
     def dense(self, name: str) -> Any:
         """The parameter in the engine's own form, lazily read."""

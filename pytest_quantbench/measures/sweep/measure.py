@@ -16,7 +16,7 @@ from pytest_quantbench.measures.sweep.trial import SweepTrial
 class Sweep(ResidentMeasure[SweepSamples]):
     """T1 in full."""
 
-    name, label, version = "sweep", "sweep", 1
+    name, label, version = "sweep", "sweep", 2
     samples = SweepSamples
 
     def work(self, inputs: Inputs, items: int | None) -> Mapping[str, Any]:
@@ -36,8 +36,10 @@ class Sweep(ResidentMeasure[SweepSamples]):
         }
 
     def lacks(self, inputs: Inputs, items: int | None, before: SweepSamples) -> bool:
-        """Whether points are missing: of a sweep that was stopped."""
-        return False
+        """Whether a point is missing for which memory was short, and has room by now beside the weights."""
+        weights = before.bytes_per_token + (before.reference_bytes_per_token or 0)
+        room = inputs.engine.free_bytes() - weights
+        return any(0 < each.lacked_bytes <= room for each in before.points)
 
     def trial(self, artifact: Artifact, reference: Artifact | None, inputs: Inputs) -> SweepTrial:
         """A sweep, whose runs are interleaved with the reference's where there is one."""

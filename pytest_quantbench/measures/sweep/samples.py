@@ -36,25 +36,28 @@ class Point:
 class PointRun:
     """One run of a point. `first_seconds`: until every text had its first new token; `gaps_seconds`: between tokens of
     a text, of all texts behind each other where they do not go on in step; `firsts_seconds`: until each request had its
-    first new token.
+    first new token; `prompt`: the number of the one that was answered, of a list.
     """
 
     first_seconds: float
     seconds: float
     gaps_seconds: Floats
     firsts_seconds: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    prompt: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PointSamples:
     """A point: its runs, and the reference's, of which there are none where both are not in memory together.
 
-    `skipped`: why it was not measured. `reference_first`: of each pair of runs, which order they were in, by chance.
+    `skipped`: why it was not measured; `lacked_bytes`: what its texts take, where that was more than memory had left.
+    `reference_first`: of each pair of runs, which order they were in, by chance.
     `probes_per_second`: a fixed matrix product, in front of each pair and behind the last.
     """
 
     point: Point
     skipped: str = ""
+    lacked_bytes: int = 0
     step: str = ""  # how steps were run
     runs: tuple[PointRun, ...] = ()
     reference_runs: tuple[PointRun, ...] = ()

@@ -2,14 +2,15 @@
 
 A point is run in pairs: the model and the reference, which of them first by chance, a probe in front of every pair. The
 first run of each of both is thrown away: it compiles what the point takes. A point has as many pairs as fit into its
-time, at least LEAST_PAIRS and at most MOST_PAIRS. What was measured of a sweep that was stopped is taken from the cache
-by the next one that is like it.
+time, at least LEAST_PAIRS and at most MOST_PAIRS; where prompts of a list are answered, each as often as any other.
+What was measured of a sweep that was stopped is taken from the cache by the next one that is like it; points that were
+left out are tried again.
 """
 
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -73,10 +74,6 @@ class SweepTrial(Trial[SweepSamples]):
         self._loaded = self._reference_loaded = None
         self.inputs.engine.release()
 
-    def so_far(self) -> SweepSamples | None:
-        """The points that were measured before a sweep was stopped; None where there are none."""
-        return self._told(0.0, 0.0) if self._done and self._loaded is not None else None
-
     def _swept(self) -> SweepSamples:
         began, engine = time.perf_counter(), self.inputs.engine
         read = engine.read_bytes_per_second(self._loaded.bytes_per_token)
@@ -103,7 +100,7 @@ class SweepTrial(Trial[SweepSamples]):
             activations=loaded.activations,
             bytes_per_token=loaded.bytes_per_token,
             cache_bytes_per_token=loaded.cache_bytes_per_token,
-            read_bytes_per_second=read or self.inputs.engine.read_bytes_per_second(loaded.bytes_per_token),
+            read_bytes_per_second=read,
             reference_bytes_per_token=None if beside is None else beside.bytes_per_token,
             seconds=seconds,
         )
@@ -122,6 +119,8 @@ class SweepTrial(Trial[SweepSamples]):
         if not settings.fresh and (found := load(settings.cache, key, PointSamples)) is not None:
             return found
         found = self._measured(point)
+        if found.skipped:
+            return found
         try:
             save(settings.cache, key, found)
         except DiskError as error:
@@ -129,19 +128,20 @@ class SweepTrial(Trial[SweepSamples]):
         return found
 
     def _measured(self, point: Point) -> PointSamples:
-        if why := self._no_room(point):
+        if why := points.too_long(point, self.inputs.capacity.positions):
             return PointSamples(point=point, skipped=why)
+        needed = self._needed_bytes(point)
+        if why := points.too_large(needed, self.inputs.engine.free_bytes()):
+            return PointSamples(point=point, skipped=why, lacked_bytes=needed)
         try:
             return self._pairs(point)
         except ModelError as error:
             return PointSamples(point=point, skipped=str(error))
 
-    def _no_room(self, point: Point) -> str:
-        if why := points.too_long(point, self.inputs.capacity.positions):
-            return why
+    def _needed_bytes(self, point: Point) -> int:
+        """What the texts of a point take, of both models."""
         models = [model for model in (self._loaded, self._reference_loaded) if model is not None]
-        needed = sum(model.batch_bytes(point.rows, max(point.depth, 1) + point.new_tokens) for model in models)
-        return points.too_large(needed, self.inputs.engine.free_bytes())
+        return sum(model.batch_bytes(point.rows, max(point.depth, 1) + point.new_tokens) for model in models)
 
     def _pairs(self, point: Point) -> PointSamples:
         run, probe = RUNS[point.kind], self._probe
@@ -149,9 +149,9 @@ class SweepTrial(Trial[SweepSamples]):
         steps = [run(self, point, model, 0)[1] for model in both]  # compiles, and is no run
         done: list[list[PointRun]] = [[] for _ in both]
         first, probes, began = list[bool](), [probe()], time.perf_counter()
-        least = max(LEAST_PAIRS, len(self._prompts)) if point.kind == "end to end" else LEAST_PAIRS
+        turn = len(self._prompts) if point.kind == "end to end" else 1
         chance = np.random.default_rng((self.inputs.settings.seed, *map(ord, point.name)))
-        while len(first) < least or (len(first) < MOST_PAIRS and time.perf_counter() - began < POINT_SECONDS):
+        while self._goes_on(len(first), turn, time.perf_counter() - began):
             first.append(len(both) > 1 and bool(chance.integers(2)))
             for place in (1, 0) if first[-1] else range(len(both)):
                 done[place].append(run(self, point, both[place], len(done[place]))[0])
@@ -164,6 +164,12 @@ class SweepTrial(Trial[SweepSamples]):
             reference_first=tuple(first) if len(both) > 1 else (),
             probes_per_second=tuple(probes),
         )
+
+    def _goes_on(self, pairs: int, turn: int, seconds: float) -> bool:
+        """Whether there is another pair behind so many, in so many seconds, that go round so many prompts."""
+        if pairs < LEAST_PAIRS or pairs % turn:
+            return True
+        return seconds < POINT_SECONDS and pairs + turn <= MOST_PAIRS
 
     def _probe(self) -> float:
         return self.inputs.engine.products_per_second(PROBE_SIDE, PROBES)
@@ -179,10 +185,10 @@ class SweepTrial(Trial[SweepSamples]):
 
     def end_to_end(self, point: Point, model: Any, place: int) -> tuple[PointRun, str]:
         """One prompt of the list after the other, drawn with the same seed on both models."""
-        settings, prompt = self.inputs.settings, self._prompts[place % len(self._prompts)]
+        settings, number = self.inputs.settings, place % len(self._prompts)
         sampler = model.sampler(settings.seed + place, settings.temperature)
-        found: TimedBatch = model.timed_batch([prompt], point.new_tokens, sampler)
-        return run_of(found), found.step
+        found: TimedBatch = model.timed_batch([self._prompts[number]], point.new_tokens, sampler)
+        return replace(run_of(found), prompt=number), found.step
 
     def requests(self, point: Point, model: Any, place: int) -> tuple[PointRun, str]:
         """All requests at once, as answers are written."""

@@ -51,6 +51,7 @@ NAMES = {
     "throughput.gap_ratio": "time between tokens over the reference's, percentile",
     "throughput.cpu_share": "processors that a run had",
     "throughput.reference_cpu_share": "processors that the reference's had",
+    "throughput.processors_had": "share of the processors' time that its threads could have",
     "throughput.order_seed": "seed of the order",
     "throughput.reference_first": "rounds in which the reference came first",
     "throughput.warm_up_runs": "warm-up runs",

@@ -15,7 +15,7 @@ from pytest_quantbench.errors import ModelError, QuantbenchError
 
 TOKENIZER = load_tokenizer(TINY_DIRECTORY)
 NEAR_TIE = 1e-4
-QUICK = ("at once", "progressive", "looking")
+QUICK = ("progressive", "looking")
 LENGTHS = (9, 14, 3, 20, 1, 12)
 
 
@@ -36,7 +36,7 @@ def answers(weights, method, host, count=7, **how):
 @pytest.mark.parametrize("host", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "method",
-    [pytest.param(n, marks=() if n in ("at once", "progressive", "looking") else pytest.mark.slow) for n in METHODS],
+    [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in METHODS],
 )
 @pytest.mark.parametrize("architecture", ["llama", pytest.param("gemma3_text", marks=pytest.mark.slow)])
 def test_answers_are_those_of_walks(architecture, method, host):

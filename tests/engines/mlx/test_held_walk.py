@@ -15,7 +15,7 @@ from pytest_quantbench.engines.protocol import Cached
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers import kv
 
-FAST = ("llama",)
+FAST = ("at once, rotated, with sinks", "old keys", "progressive", "looking")
 
 
 def losses_of(walk, number, track=0):
@@ -26,9 +26,13 @@ def text(rows, length, seed=1):
     return np.random.default_rng(seed).integers(0, 2048, (rows, length))
 
 
-@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(
-    "architecture", [pytest.param(each, marks=() if each in FAST else pytest.mark.slow) for each in CONFIGS]
+    ("architecture", "method"),
+    [
+        pytest.param(name, method, marks=() if name == "llama" and method in FAST else pytest.mark.slow)
+        for name in CONFIGS
+        for method in METHODS
+    ],
 )
 def test_a_walk_is_decoding_token_by_token(architecture, method):
     weights, tokens = InMemory(architecture), text(2, 23)
@@ -39,7 +43,7 @@ def test_a_walk_is_decoding_token_by_token(architecture, method):
         assert np.abs(found - log_probabilities(decoded(weights.model, row, METHODS[method]))).max() < 1e-5
 
 
-@pytest.mark.parametrize("length", [1, 2, 8])
+@pytest.mark.parametrize("length", [1, pytest.param(2, marks=pytest.mark.slow), 8])
 def test_a_text_whose_tokens_are_all_young_is_walked_with_the_others(length):
     weights, tokens = InMemory("llama"), text(1, length)
     walk = Walk(Cached(weights, METHODS["old keys"]), host=True)

@@ -13,7 +13,7 @@ from pytest_quantbench.errors import ModelError
 PROMPTS = [[5, 9, 100, 7, 3, 1, 44], [17, 2, 11, 90, 6, 8, 21], [30, 31, 32, 33, 34, 35, 36]]
 
 
-@pytest.mark.parametrize("recipe_id", ["bf16", "int4-rtn"])
+@pytest.mark.parametrize("recipe_id", [pytest.param("bf16", marks=pytest.mark.slow), "int4-rtn"])
 def test_rows_of_a_captured_step_are_single_runs(recipe_id, tmp_path):
     resident = loaded(made("llama-default", tmp_path / "llama")[0], tmp_path, recipe_id)
     found = resident.timed_batch(PROMPTS, 6)

@@ -7,8 +7,10 @@ pytest.importorskip("transformers")
 
 import numpy as np
 from engines.torch.decoding import CAPTURED, OWN_MODULES, PROMPT, STEPS, follow, loaded, made, plain_logits
+from hypothesis import given
+from hypothesis import strategies as st
 
-from pytest_quantbench.engines.torch.resident import MULTIPLE
+from pytest_quantbench.engines.torch.resident import MULTIPLE, room_of
 
 
 @pytest.mark.slow
@@ -61,6 +63,18 @@ def test_a_longer_text_gets_a_longer_memory(tmp_path):
     assert longer.length == 2 * MULTIPLE
     assert longer.begin(PROMPT) == short.begin(PROMPT)
     assert longer.next() == short.next()
+    assert resident.decoder(MULTIPLE) is short  # what went before does not slow it: a step looks at all of its length
+    assert resident.decoder(MULTIPLE + 9) is longer
+
+
+@given(st.integers(1, 10_000))
+def test_memory_is_of_the_texts_own_length(tokens):
+    assert tokens <= room_of(tokens) < max(1.25 * tokens, tokens + MULTIPLE)
+    assert room_of(room_of(tokens)) == room_of(tokens)
+
+
+def test_no_more_than_so_many_lengths_are_compiled():
+    assert len({room_of(tokens) for tokens in range(1, 8193)}) <= 20
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,9 @@ def written(directory, method, new_tokens, prompts):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("form", [*FORMS, "looks"])
+@pytest.mark.parametrize(
+    "form", ["by age", "looks", *(pytest.param(n, marks=pytest.mark.slow) for n in FORMS if n != "by age")]
+)
 def test_answers_are_those_of_walking_the_whole_text_again(form, architecture, tmp_path):
     save(tmp_path, ALL[architecture], [[1]])
     method = Method(FORMS[form]) if form in FORMS else LOOKS

@@ -121,11 +121,13 @@ def plain(directory, attention="eager"):
     return transformers.AutoModelForCausalLM.from_pretrained(directory, attn_implementation=attention).eval()
 
 
-QUICK = ("llama-llama3", "gemma2", "mistral-window")
+QUICK = {("at once", "gemma2"), ("by age", "mistral-window"), *((form, "llama-llama3") for form in FORMS)}
+EVERY = [
+    pytest.param(form, name, marks=() if (form, name) in QUICK else pytest.mark.slow) for form in FORMS for name in ALL
+]
 
 
-@pytest.mark.parametrize("architecture", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in ALL])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("form", "architecture"), EVERY)
 def test_losses_are_those_of_decoding_token_by_token(form, architecture, tmp_path):
     """A last bit of a key may be a whole step in another: of three texts there is one where it is not."""
     save(tmp_path, ALL[architecture], [[1]])
@@ -208,7 +210,9 @@ def alone(batches, number, row):
 
 
 @pytest.mark.parametrize("architecture", ["llama-llama3", pytest.param("mistral-window", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("form", [*FORMS, "looks"])
+@pytest.mark.parametrize(
+    "form", ["by age", "looks", *(pytest.param(n, marks=pytest.mark.slow) for n in FORMS if n != "by age")]
+)
 def test_branches_and_padded_rows_see_what_the_same_text_sees_alone(form, architecture, tmp_path):
     save(tmp_path, ALL[architecture], [[1]])
     batches = family()

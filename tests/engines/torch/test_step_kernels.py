@@ -6,7 +6,7 @@ torch = pytest.importorskip("torch")
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba.core.caching import NullCache
+from numba.core.caching import FunctionCache, NullCache
 from numba.core.dispatcher import Dispatcher
 
 from pytest_quantbench.engines.torch import step_kernels
@@ -19,11 +19,33 @@ from pytest_quantbench.quantizers import Layer
 F = torch.nn.functional
 
 
-def test_nothing_that_is_compiled_is_written_to_disk():
-    """Where the package lies, and in a home directory, there may be no place to write to."""
+def doubled(values):
+    return values * 2
+
+
+def test_what_is_compiled_is_kept_between_processes():
     compiled = [each for each in vars(step_kernels).values() if isinstance(each, Dispatcher)]
     assert len(compiled) == 4
-    assert all(isinstance(getattr(each, "_cache"), NullCache) for each in compiled)  # noqa: B009
+    assert {type(getattr(each, "_cache")) for each in compiled} <= {step_kernels._Kept, NullCache}  # noqa: B009
+
+
+def test_where_nothing_can_be_kept_it_is_compiled_anew(monkeypatch):
+    """Where the package lies, and in a home directory, there may be no place to write to, or none left."""
+
+    def full(self, *args):
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FunctionCache, "save_overload", full)
+        assert step_kernels._compiled(doubled)(3.0) == 6
+
+    def nowhere(function):
+        raise RuntimeError("cannot cache function 'doubled': no locator available")
+
+    monkeypatch.setattr(step_kernels, "_Kept", nowhere)
+    alone = step_kernels._compiled(doubled)
+    assert isinstance(alone._cache, NullCache)
+    assert alone(3.0) == 6
 
 
 def attended(query, keys, values, mask, sinks, scale, softcap):

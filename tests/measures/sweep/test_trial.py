@@ -1,8 +1,11 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from measures.sweep.fake_models import Engine, Model, trial
 
 from pytest_quantbench.measures.sweep import trial as trials
+from pytest_quantbench.measures.sweep.measure import SWEEP
 from pytest_quantbench.measures.sweep.samples import Point
 
 
@@ -72,20 +75,43 @@ def test_a_sweep_that_was_stopped_goes_on_where_it_was(tmp_path):
         def timed_requests(self, prompts, new_tokens):
             raise KeyboardInterrupt
 
-    first = trial(tmp_path, own=Stopped("own", []))
+    stopped = Stopped("own", [])
     with pytest.raises(KeyboardInterrupt):
-        first.finish(None)
-    assert len(first.so_far().points) == 17
+        trial(tmp_path, own=stopped).finish(None)
     log = []
     whole = trial(tmp_path, own=Model("own", log)).finish(None)
     assert {kind for _, _, kind in log} == {"requests"}  # all else was kept
     assert len(whole.points) == 19
-    assert whole.points[0].runs[1].seconds == first.so_far().points[0].runs[1].seconds
+    assert whole.points[0].runs[1].seconds == pytest.approx((0.001 + 63 * 0.01) * 1.01**3)  # of the first sweep
     fresh = []
     trial(tmp_path, own=Model("own", fresh), fresh=True).finish(None)
     other = []
     trial(tmp_path, own=Model("own", other), work={"points": 2}).finish(None)
     assert len(fresh) == len(other) > len(log)
+
+
+def test_every_prompt_is_answered_as_often_as_any_other(tmp_path, monkeypatch):
+    swept = trial(tmp_path)
+    swept._prompts = [[1, 2, 3], [4, 5], [6]]
+    point = swept.finish(None).points[16]
+    assert [run.prompt for run in point.runs] == [0, 1, 2]  # four pairs would be a prompt more of one only
+    monkeypatch.setattr(trials, "MOST_PAIRS", 20)
+    own = Model("own", [])
+    assert [run.prompt for run in trial(tmp_path / "more", own=own).finish(None).points[16].runs] == 10 * [0, 1]
+
+
+def test_what_had_no_room_once_is_measured_where_there_is(tmp_path):
+    first = trial(tmp_path, engine=Engine(free=50_000), own=Model("own", [], refuses=32)).finish(None)
+    short = [each.point.name for each in first.points if each.lacked_bytes]
+    assert short
+    assert not SWEEP.lacks(SimpleNamespace(engine=Engine(free=50_000)), None, first)
+    assert SWEEP.lacks(SimpleNamespace(engine=Engine(free=10**9)), None, first)
+    log = []
+    again = trial(tmp_path, own=Model("own", log, refuses=32)).finish(None)
+    assert [each.point.name for each in again.points if each.skipped] == ["decode 32 × 512"]  # the model refuses it
+    assert {each.point.name for each in again.points if each.runs} > set(short) - {"decode 32 × 512"}
+    assert len(log) == 5 * (len(short) - 1) + 1  # all else was kept
+    assert not SWEEP.lacks(SimpleNamespace(engine=Engine()), None, again)
 
 
 def test_models_are_let_go(tmp_path):
@@ -94,4 +120,3 @@ def test_models_are_let_go(tmp_path):
     samples = started.finish(None)
     assert engine.released
     assert started.finish(None) is samples
-    assert started.so_far() is None
