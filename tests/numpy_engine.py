@@ -12,6 +12,7 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from pytest_quantbench.engines import answers
 from pytest_quantbench.engines.batches import Places, behind_each_other
 from pytest_quantbench.engines.held_caches import HoldsCaches, given_back, held_caches
 from pytest_quantbench.engines.logits import HostLogits
@@ -225,7 +226,7 @@ class NumpyWalk:
         return self._caches.cache_shapes(track)
 
     def engaged(self, batch, track=0):
-        return self._caches.engaged(batch, track)
+        return self._engine.counted(self, batch, track)
 
     def weights_sha256(self, track=0):
         return self._engine.hashed(self._held[track])
@@ -246,12 +247,14 @@ class Resident:
     def _next(self, tokens):
         walk = self._engine.walk([self._model if self._cache is None else Cached(self._model, self._cache)])
         walk.run([np.array([tokens])], "")
+        self._held = walk._caches._held[0]
         return int(walk.logits(0, slice(len(tokens) - 1, None)).likeliest()[0])
 
     def generate(self, tokenizer, prompts, *, stops, new_tokens, what, end_tokens=None, sampler=None):
         limits = [new_tokens] * len(prompts) if isinstance(new_tokens, int) else new_tokens
         ends = {tokenizer.eos_token_id} if end_tokens is None else end_tokens
-        return [self._one(tokenizer, *each, ends) for each in zip(prompts, stops, limits, strict=True)]
+        found = [self._one(tokenizer, *each, ends) for each in zip(prompts, stops, limits, strict=True)]
+        return found if self._cache is None else self._engine.engaged(found, prompts, self._held)
 
     def _one(self, tokenizer, prompt, stops, limit, ends):
         tokens = []
@@ -388,6 +391,12 @@ class NumpyEngine:
             return [(own[part], reached == -1)] + [(each, reached == i) for i, each in enumerate(found)]
 
         return forms
+
+    def engaged(self, found, prompts, held):
+        return answers.engaged(found, prompts, held)
+
+    def counted(self, walk, batch, track):
+        return walk._caches.engaged(batch, track)
 
     def reached(self, form, part, queries, tokens):
         return form.reached(part, queries, tokens)
