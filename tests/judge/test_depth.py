@@ -122,8 +122,8 @@ def test_a_stray_window_near_the_beginning_of_a_text_is_told_and_not_judged():
         rng = np.random.default_rng(seed)
         before = rng.gamma(2.0, 1.0, len(depths))
         after = before + rng.normal(0, 0.02, len(depths))
-        pair = (make_losses(each, depths=depths, drawn=drawn, available_tokens=300_000) for each in (after, before))
-        verdict = judge_depth(*pair, 1.0)
+        found = {"depths": depths, "drawn": drawn, "available_tokens": 300_000}
+        verdict = judge_depth(make_losses(after, **found), make_losses(before, **found), 1.0)
         assert verdict.outcome == "pass", verdict.sentence
         assert "Holm over 1" in verdict.sentence
         strays += "a stray 64 tokens, not judged" in verdict.sentence

@@ -9,8 +9,8 @@ from pytest_quantbench.report.markdown.escaped import text
 from pytest_quantbench.report.tables import MISSING, interval, mark, significant
 from pytest_quantbench.stats.depths import named
 
-SIZES = ("Cell", "Method", "Bits per number", "Bits per token", "Smaller than BF16, %", "Tokens")
-SIZES += ("Reached, %", "KL within noise", "ΔPPL within noise")
+TAKES = ("Method", "Bits per number", "Bits per token", "Smaller than BF16, %", "Tokens")
+SIZES = ("Cell", *TAKES, "Reached, %", "KL within noise", "ΔPPL within noise")
 SIZES_LEGEND = (
     "What one text of so many tokens takes in all layers, counted from what is stored, with scales, zeros, indices and "
     "what a method leaves in 16 bits; a layer with a sliding window holds the newest tokens alone. *Reached*: of the "
