@@ -580,6 +580,40 @@ class AnswersUntold(NumpyEngine):
         return found
 
 
+class RowsMixed(NumpyEngine):
+    """Texts that go on together get each other's tokens."""
+
+    class residents(Resident):
+        def timed_batch(self, prompts, new_tokens, sampler=None):
+            found = super().timed_batch(prompts, new_tokens, sampler)
+            return replace(found, tokens=found.tokens[::-1])
+
+
+class RequestsCut(NumpyEngine):
+    """Requests that are there at once are cut to the length of the shortest."""
+
+    class residents(Resident):
+        def timed_requests(self, prompts, new_tokens):
+            shortest = min(map(len, prompts))
+            return super().timed_requests([prompt[-shortest:] for prompt in prompts], new_tokens)
+
+
+class BatchesAreFree(NumpyEngine):
+    """More texts take no more memory than one."""
+
+    class residents(Resident):
+        def batch_bytes(self, rows, tokens):
+            return super().batch_bytes(1, tokens)
+
+
+class SeedIgnored(NumpyEngine):
+    """What is drawn has nothing to do with the seed."""
+
+    class residents(Resident):
+        def sampler(self, seed, temperature=1.0):
+            return super().sampler(None, temperature)
+
+
 class WalksOnly(NumpyEngine):
     """Nothing is wrong with it; it can no more than walk."""
 

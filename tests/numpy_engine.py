@@ -6,7 +6,6 @@ Its parameters have the published names. Everything that `bad_engines` gets wron
 import hashlib
 import time
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -18,7 +17,7 @@ from pytest_quantbench.engines.held_caches import HoldsCaches, given_back, held_
 from pytest_quantbench.engines.logits import HostLogits
 from pytest_quantbench.engines.parameters import Capacity, Origin, Parameter
 from pytest_quantbench.engines.protocol import Cached, Rounded
-from pytest_quantbench.engines.resident import Generation, Timed
+from pytest_quantbench.engines.resident import Generation, Timed, TimedBatch
 from pytest_quantbench.engines.walk_proof import Proof
 from pytest_quantbench.errors import ModelError, WeightError
 
@@ -244,11 +243,18 @@ class Resident:
         self._engine, self._model, self._cache = engine, model, cache
         self.bytes_per_token = sum(model.dense(name).astype(np.float32).nbytes for name in model.names)
 
-    def _next(self, tokens):
+    def _behind(self, tokens):
         walk = self._engine.walk([self._model if self._cache is None else Cached(self._model, self._cache)])
         walk.run([np.array([tokens])], "")
         self._held = walk._caches._held[0]
-        return int(walk.logits(0, slice(len(tokens) - 1, None)).likeliest()[0])
+        return walk.logits(0, slice(len(tokens) - 1, None))
+
+    def _next(self, tokens):
+        return int(self._behind(tokens).likeliest()[0])
+
+    def _drawn(self, tokens, sampler):
+        every = np.arange(self._model.config["vocab_size"])
+        return int(sampler(-self._behind(tokens).nll(every)[None])[0])
 
     def generate(self, tokenizer, prompts, *, stops, new_tokens, what, end_tokens=None, sampler=None):
         limits = [new_tokens] * len(prompts) if isinstance(new_tokens, int) else new_tokens
@@ -278,15 +284,36 @@ class Resident:
             seconds.append(time.perf_counter() - began)
         return Timed(tokens=tuple(tokens), seconds=tuple(seconds))
 
-    def sampler(self, seed):
-        return SimpleNamespace(seed=seed)
+    def timed_batch(self, prompts, new_tokens, sampler=None):
+        texts, seconds, began = [list(prompt) for prompt in prompts], [], time.perf_counter()
+        for _ in range(new_tokens):
+            for text in texts:
+                text.append(self._next(text) if sampler is None else self._drawn(text, sampler))
+            seconds.append(time.perf_counter() - began)
+        return TimedBatch(tokens=tuple(tuple(text[-new_tokens:]) for text in texts), seconds=tuple(seconds))
+
+    def timed_requests(self, prompts, new_tokens):
+        return tuple(self.timed(prompt, new_tokens) for prompt in prompts)
+
+    @property
+    def cache_bytes_per_token(self):
+        config = self._model.config
+        width = config["hidden_size"] // config["num_attention_heads"]
+        return 2 * 4 * config["num_hidden_layers"] * config["num_key_value_heads"] * width
+
+    def batch_bytes(self, rows, tokens):
+        return rows * tokens * self.cache_bytes_per_token
+
+    def sampler(self, seed, temperature=1.0):
+        random = np.random.default_rng(seed)
+        return lambda given: (given / temperature + random.gumbel(size=given.shape)).argmax(-1)
 
 
 class NumpyEngine:
     """An `Engine`."""
 
     name, packages, version, backend = "numpy", ("numpy",), "numpy 1", "cpu"
-    can = frozenset({"walk", "calibrate", "resident", "kv"})
+    can = frozenset({"walk", "calibrate", "resident", "kv", "batches"})
     activations, judges_speed, paths_are_mlx_lms = "float32", False, False
     threads, device_name = 1, ""
     opens, walks, residents = Opened, NumpyWalk, Resident

@@ -22,8 +22,9 @@ _layers = {}  # of the cache that is being filled
 
 
 def _looking(module, query, key, value, *args, **named):
-    layer = _layers[module.layer_idx]
-    layer.queries = query if layer.queries is None else torch.cat([layer.queries, query], dim=2)
+    layer = next(each for each in _layers.values() if each.raw is not None and each.raw[0] is key)
+    if layer is _layers[module.layer_idx]:  # a later one that shares the keys has no say in how they are held
+        layer.queries = query if layer.queries is None else torch.cat([layer.queries, query], dim=2)
     key, value = (layer.seen(part, each) for part, each in zip(("keys", "values"), (key, value), strict=True))
     plain = sys.modules[type(module).__module__].eager_attention_forward
     return plain(module, query, key, value, *args, **named)

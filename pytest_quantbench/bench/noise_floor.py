@@ -20,7 +20,7 @@ from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.proportions import flips
 
-FLOORS = {"perplexity": "perplexity_points", "accuracy": "drop_points"}  # by the check: the figure of a NoiseFloor
+FLOORS = {"perplexity": "perplexity_points", "accuracy": "drop_points"}  # by check or measure: the NoiseFloor's figure
 
 
 def noise_floor(
@@ -74,7 +74,7 @@ def refuse_tighter(metric: Metric, limit: float, floor: NoiseFloor | None, of: s
     """Raise ComparisonError for a limit on perplexity or accuracy that noise alone goes beyond; `of`: the text or task
     where it is not the first.
     """
-    points = of_check(metric.check, floor)
+    points = of_check(metric.measure, floor)
     if points is not None and abs(limit) < points:
         raise ComparisonError(
             f"The criterion {metric.label} < {limit:g} {metric.unit}".rstrip()

@@ -4,6 +4,8 @@ Beside those of the table, `kv4-NAME` is the method NAME with a field `bits` of 
 defaults; NAME is a registered method, or a class as `package.module:Class`.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -56,3 +58,16 @@ def named(recipe_id: str) -> Held | None:
     if read is None:
         return None
     return Held(method=read["method"], parameters={"bits": int(read["bits"])} if read["bits"] else {})
+
+
+def amiss(weights: str, held: str) -> str:
+    """What keeps `WEIGHTS+CACHE` from being a recipe, as the end of a sentence; empty where it is one, as far as can be
+    told without the names of weights.
+    """
+    if named(held) is None:
+        if named(weights) is not None and held:
+            return f"the weights come first, as in {held}+{weights}"
+        return f"{held!r} is no recipe of the key-value cache; those are {', '.join(HELD)}, and kv4-METHOD"
+    if not weights or named(weights) is not None or "+" in weights:
+        return f"it takes one recipe of the weights and one of the cache, as in int4+{held}"
+    return f"weights in 16 bits need no name; it is {held}" if weights == "bf16" else ""

@@ -85,12 +85,14 @@ CRITERIA: Mapping[str, Mapping[str, float | None]] = MappingProxyType(
             "perplexity_delta": 2.5,
             "accuracy_drop_points": 6.0,
             "throughput_ratio": 1.3,
+            "retrieval_drop_points": 10.0,
         },
         "int2": {
             "size_reduction_percent": 83.0,
             "perplexity_delta": 8.0,
             "accuracy_drop_points": None,
             "throughput_ratio": None,
+            "retrieval_drop_points": None,
         },
         CACHE_LEVEL: {
             "perplexity_delta": 1.0,
@@ -150,14 +152,24 @@ def limit_for(
     """The limit of a metric for one cell, and where `of` names a text or a task, on that. The `first` of them has the
     table's by level, unless a user gave another; the others have only what a user gives for them alone.
     """
-    metrics = [LIMITED_AS[metric], metric] if metric in LIMITED_AS else [metric]
-    keys = metrics if first else []
-    keys = [*keys, *(limit_key(each, of) for each in metrics if of)]
-    limit: float | str | None = CRITERIA.get(recipe.level, {}).get(metrics[0]) if first else None
-    for limits in overrides.of(model, recipe):
-        for key in keys:
-            limit = limits.get(key, limit)
+    several = list(overrides.of(model, recipe))
+    limit: float | str | None = None
+    for each in (metric, LIMITED_AS.get(metric, metric)):  # its own, wherever it is given, before the other's
+        keys = [each] if first else []
+        keys += [limit_key(each, of)] if of else []
+        given = [limits[key] for limits in several for key in keys if key in limits]
+        if given:
+            limit = given[-1]
+            break
+    else:
+        limit = _of_level(LIMITED_AS.get(metric, metric), recipe) if first else None
     return None if limit is None or limit == "informational" else float(limit)
+
+
+def _of_level(metric: str, recipe: Recipe) -> float | None:
+    """The table's. Where a level of weights says nothing of a metric, those of the cache hold for what joins both."""
+    levels = (recipe.level, CACHE_LEVEL) if recipe.cache is not None else (recipe.level,)
+    return next((CRITERIA[level][metric] for level in levels if metric in CRITERIA.get(level, {})), None)
 
 
 def limited(metric: str, model: str, recipe: Recipe, overrides: Overrides) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from pytest_quantbench.catalog.caches import HELD, named
+from pytest_quantbench.catalog.caches import HELD, amiss, named
 from pytest_quantbench.catalog.candidates import Candidate
 from pytest_quantbench.errors import UnknownNameError, unknown
 
@@ -177,7 +177,7 @@ def recipe(recipe_id: str) -> Recipe:
     if (cache := cache_of(held)) and not plus:
         return replace(REFERENCE, id=recipe_id, level=CACHE_LEVEL, method=recipe_id, cache=cache)
     if plus:
-        if cache is None or weights == "bf16" or "+" in weights or cache_of(weights):
+        if amiss(weights, held):
             raise unknown_recipe(recipe_id, MIXES)
         found = recipe(weights)
         return replace(found, id=recipe_id, method="+".join((found.method or "", held)), cache=cache)
@@ -209,7 +209,12 @@ def recipe_of_candidate(candidate: Candidate, bits_per_weight: float) -> Recipe:
 
 
 def unknown_recipe(recipe_id: str, methods: Iterable[str]) -> UnknownNameError:
-    """What is raised for a recipe that does not exist, with those that do: levels, methods and caches."""
+    """What is raised for a recipe that does not exist, with those that do: levels, methods and caches; for one that
+    joins what cannot be joined, with the reason.
+    """
+    weights, plus, held = recipe_id.rpartition("+")
+    if plus and (why := amiss(weights, held)):
+        return UnknownNameError(f"Unknown recipe {recipe_id!r}: {why}.")
     choices = [*LEVELS, *(f"LEVEL-{method}" for method in methods if method != "identity"), *CACHES]
     hint = (
         "A quantizer of your own is LEVEL-package.module:Class, and kv4-package.module:Class one of the cache. "

@@ -43,6 +43,8 @@ class Settings:
     sampling: Sampling = "windows"  # of T2: windows drawn from all of the text, or its head
     context: int | None = None  # of T2's windows; None: 256, and 2,048 at the head
     stride: int | None = None  # of T2's windows; None: 64, and the context at the head
+    fewest_windows: int = 0  # that T2 draws at first, however many tokens each scores
+    growing_windows: int = 0  # and goes on to
     memory_bytes: int = 4_000_000_000  # for hidden states of a walk; the rest goes to files
     fixed: bool = False  # one look: an undecided check does not go on
     retrieval_questions: int = 40  # of each stratum, at first

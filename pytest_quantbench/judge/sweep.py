@@ -6,7 +6,6 @@ Where the machine's own speed changed while a point was measured, or since the r
 same rule as T1's (see rates).
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from pytest_quantbench.judge import rates
 from pytest_quantbench.measures.sweep.samples import PointRun, PointSamples
 from pytest_quantbench.stats import gaps, speeds
-from pytest_quantbench.stats.estimates import Ratio, Student
+from pytest_quantbench.stats.estimates import Ratio
 from pytest_quantbench.stats.percentiles import Percentile
 from pytest_quantbench.stats.rounds import mean_of_rounds
 
@@ -27,15 +26,8 @@ def reference_runs(point: PointSamples, reference: PointSamples | None) -> tuple
 
 def suppressed(point: PointSamples, reference: PointSamples | None) -> str:
     """Why a point has no ratio; empty where it has."""
-    own = rates.largest_change(point.probes_per_second)
-    if rates.is_drifting(own):
-        return f"the machine's own speed changed by {own:+.0%} meanwhile"
-    if point.reference_runs or reference is None:
-        return ""
-    between = rates.largest_change(reference.probes_per_second, point.probes_per_second)
-    if rates.is_drifting(between):
-        return f"the machine's own speed changed by {between:+.0%} since the reference was measured"
-    return ""
+    beside = point if point.reference_runs else reference
+    return "" if beside is None else rates.suppressed(point, beside)
 
 
 def ratio(
@@ -53,12 +45,7 @@ def ratio(
         return None if found is None else Ratio(logarithm=found)
     means = [mean_of_rounds(each) for each in logarithms]
     known = [each for each in means if each is not None]
-    if len(known) < len(means):
-        return None
-    error = math.hypot(*(each.standard_error for each in known))
-    degrees = min(each.degrees for each in known)
-    value = known[0].value - known[1].value
-    return Ratio(logarithm=Student(value=value, standard_error=error, degrees=degrees))
+    return Ratio(logarithm=known[0].less(known[1])) if len(known) == len(means) else None
 
 
 def _by_prompt(runs: Sequence[PointRun], figures: NDArray[np.float64]) -> list[tuple[int, float]]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,12 +23,29 @@ BUSY_SECONDS, BUSY_BYTES = 0.02, bytes(2**22)  # how long so many threads ask fo
 TABLE = re.compile(r"(.*\.)?(wpe|(embed_)?positions?(_embeddings?)?|pos_emb(ed|edding|eddings)?)\.weight")
 
 
+class Watched(Protocol):
+    """A run of which it is told what the machine did meanwhile: a frozen dataclass."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def cpu_share(self) -> float | None:
+        """Processors' seconds over the clock's; None where an accelerator computes."""
+
+    @property
+    def joules(self) -> float | None:
+        """What the machine took; None where nothing tells."""
+
+
+R = TypeVar("R", bound=Watched)
+
+
 def runs_for(items: int, prompts: int) -> int:
     """How many runs of each of so many prompts make so many runs in all."""
     return -(-items // prompts)
 
 
-def observed(once: Callable[[], Run], engine: Engine, meter: Meter | None) -> Run:
+def observed(once: Callable[[], R], engine: Engine, meter: Meter | None) -> R:
     """A run, with what the processor's clock of this process and the meter tell of it."""
     before = None if meter is None else meter.joules()
     began, busy = time.perf_counter(), time.process_time()

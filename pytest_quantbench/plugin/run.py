@@ -194,14 +194,14 @@ def _settings(config: pytest.Config, folder: Path, table: Mapping[str, Any], mod
 
 
 def _windows(chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings, with as many tokens as it takes for eight windows that are drawn, unless another number is given:
-    as few as the usual ones are. A check goes on to as many again as it does there, at least to twice as many.
+    """The settings, with at least eight windows that are drawn, as few as the usual ones are, unless a number of tokens
+    is given; and a check goes on to at least twice as many, unless that is. How many tokens a window scores, a model
+    with a short context decides as well.
     """
-    if "tokens" in chosen or chosen.get("sampling", "windows") != "windows" or "stride" not in chosen:
+    if "tokens" in chosen or chosen.get("sampling", "windows") != "windows":
         return dict(chosen)
-    usual = Settings()
-    tokens = max(usual.tokens or 0, FEWEST_WINDOWS * chosen["stride"])
-    return {"most_tokens": max(usual.most_tokens or 0, 2 * tokens), **chosen, "tokens": tokens}
+    most = 0 if "most_tokens" in chosen else 2 * FEWEST_WINDOWS
+    return dict(chosen) | {"fewest_windows": FEWEST_WINDOWS, "growing_windows": most}
 
 
 def _report(folder: Path, table: Mapping[str, Any], results: Path) -> Path | None:

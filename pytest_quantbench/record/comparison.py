@@ -12,6 +12,7 @@ from pytest_quantbench.judge.figures import FIGURES
 from pytest_quantbench.judge.rates import MOST_DRIFT
 from pytest_quantbench.record import pairing
 from pytest_quantbench.record.pairing import Common, Measured
+from pytest_quantbench.record.raw import texts_of
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.record.state import judges_speed
 from pytest_quantbench.record.text_comparison import texts
@@ -122,7 +123,7 @@ def _speed(base: Measured, new: Measured) -> Iterator[Pair]:
     runs = [list(zip(*each, strict=True)) for each in columns]
     other = pairing.other_machine(base.record, new.record) or _other_runs(base, new)
     same = runs[0] == runs[1] and not other  # the very same runs, which were kept
-    if not same and (why := other or pairing.drifted(base, new)):
+    if not same and (why := other or pairing.drifted(base, new) or pairing.disturbed(base, new)):
         yield Pair(metric="throughput", base=parts[0].mean_tps, new=parts[1].mean_tps, judged=judged, why=why)
         return
     ratio = speeds.unpaired_ratio(runs[0], runs[1])
@@ -149,4 +150,7 @@ def _other_runs(base: Measured, new: Measured) -> str:
     tokens = [each.arrays[name].shape[1] + 1 for each in (base, new)]
     if tokens[0] != tokens[1]:
         return f"their runs wrote {tokens[0]} and {tokens[1]} tokens: time one of them again."
+    asked = [each.arrays.get("throughput/prompts") for each in (base, new)]
+    if asked[0] is not None and asked[1] is not None and texts_of(asked[0]) != texts_of(asked[1]):
+        return "they went on from different prompts: time one of them again, with the other's --prompts."
     return ""

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pytest_quantbench.engines.machine import Machine
+from pytest_quantbench.judge import rates
 from pytest_quantbench.judge.change import Pair
-from pytest_quantbench.judge.rates import MOST_DRIFT, levels
 from pytest_quantbench.record import folder
 from pytest_quantbench.record.accuracy_schema import TaskAccuracy
 from pytest_quantbench.record.perplexity_schema import Perplexity
@@ -200,14 +200,32 @@ def drifted(base: Measured, new: Measured) -> str:
     name = "throughput/probes_per_second"
     if any(name not in each.arrays for each in (base, new)):
         return "a record does not tell how fast the machine itself was: run that cell again."
-    probes = [level for each in (base, new) for level in levels(np.asarray(each.arrays[name], np.float64).tolist())]
+    probes = [
+        level for each in (base, new) for level in rates.levels(np.asarray(each.arrays[name], np.float64).tolist())
+    ]
     spread = max(probes) / min(probes) - 1
-    if spread <= MOST_DRIFT:
+    if spread <= rates.MOST_DRIFT:
         return ""
     return (
         f"the machine's own speed changed by {spread:.0%} within or between the runs: run both again with --fresh, "
         f"while the machine does nothing else."
     )
+
+
+def disturbed(base: Measured, new: Measured) -> str:
+    """Why rates of two sessions are not compared for what else the machine did during either, by how memory was read
+    and what processors there were (see `judge.rates`); empty where they may be.
+    """
+    why = rates.disturbed([_seen(each) for each in (base, new)])
+    return why and f"{why}. Run both again with --fresh, while the machine does nothing else."
+
+
+def _seen(each: Measured) -> rates.Seen:
+    """What the raw samples tell, which are fewer in older records."""
+    names = ("read_bytes_per_second", "processors_had", "prompt", "cpu_share")
+    reads, had, prompts, shares = (np.asarray(each.arrays.get(f"throughput/{name}", ())).tolist() for name in names)
+    threads = None if each.record.machine is None else each.record.machine.threads
+    return rates.Seen(reads=reads, had=had, shares=list(zip(prompts, shares, strict=False)), threads=threads)
 
 
 def one_sided(metric: str, of: str, *, in_base: bool) -> Pair:

@@ -23,6 +23,11 @@ class SweepPoint:
     rate: Spread | None = None  # mean, standard deviation, least, most and count of the runs
     ratio: Interval | None = None  # of rates, over BF16; null where it was suppressed
     ratio_suppressed: str = ""  # why: the machine's own speed changed
+    cpu_share: float | None = None  # processors' time of the middle run over the clock's; null on an accelerator
+    reference_cpu_share: float | None = None  # of the interleaved runs
+    read_gb_per_sec: float | None = None  # how fast memory was read between the pairs, in the mean
+    joules_per_run: float | None = None  # prompts and what the machine takes idle included; null where nothing tells
+    reference_joules_per_run: float | None = None  # of the interleaved runs
     probe_drift: float | None = None  # the largest change of a fixed product between two times of the point, as a share
     first_token_sec: Spread | None = None  # of the runs; of `requests`, of each request
     first_token_ratio: Interval | None = None  # over BF16: below 1 is faster
@@ -48,5 +53,5 @@ class Sweep:
     activations: str
     bytes_per_token: int  # of weights that one decode step reads at least
     cache_bytes_per_token: int  # of keys and values, for each token of each text
-    read_gb_per_sec: float  # how fast memory was read when the sweep began
-    time_sec: float
+    read_gb_per_sec: float | None  # how fast memory was read between the pairs of all points, in the mean
+    time_sec: float  # that all points took, of earlier sessions too

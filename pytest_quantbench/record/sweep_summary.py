@@ -26,9 +26,14 @@ def sweep(samples: SweepSamples, reference: SweepSamples | None) -> Sweep:
         activations=samples.activations,
         bytes_per_token=samples.bytes_per_token,
         cache_bytes_per_token=samples.cache_bytes_per_token,
-        read_gb_per_sec=samples.read_bytes_per_second / 1e9,
-        time_sec=samples.seconds,
+        read_gb_per_sec=_read_gb_per_sec(samples.points),
+        time_sec=sum(each.seconds for each in samples.points),
     )
+
+
+def _read_gb_per_sec(points: Sequence[PointSamples]) -> float | None:
+    reads = [read for point in points for read in point.read_rates]
+    return float(np.mean(reads)) / 1e9 if reads else None
 
 
 def _point(point: PointSamples, samples: SweepSamples, reference: SweepSamples | None) -> SweepPoint:
@@ -41,6 +46,8 @@ def _point(point: PointSamples, samples: SweepSamples, reference: SweepSamples |
             "step": point.step,
             "rate": gaps.spread([rate]),
             "probe_drift": rates.largest_change(point.probes_per_second),
+            "read_gb_per_sec": _read_gb_per_sec([point]),
+            **_machine(point),
             "reference_first": point.reference_first,
             **_first_tokens(point),
             **_gaps(point.runs),
@@ -70,6 +77,18 @@ def _compared(point: PointSamples, other: PointSamples | None) -> dict[str, Any]
         "ratio": None if rate is None else rate.interval(),
         "first_token_ratio": None if first is None else first.interval(),
         "gap_ratios": judged.gap_ratios(point, runs),
+    }
+
+
+def _machine(point: PointSamples) -> dict[str, Any]:
+    """What the runs had of the processors, and what energy one took. Where prompts are of unlike lengths, a run may
+    compile what its length takes: then nothing is said of energy.
+    """
+    sides, told = {"": point.runs, "reference_": point.reference_runs}, point.point.kind != "end to end"
+    joules = {side: [run.joules for run in runs if run.joules is not None] for side, runs in sides.items()}
+    return {
+        **{f"{side}cpu_share": rates.cpu_share(runs) for side, runs in sides.items()},
+        **{f"{side}joules_per_run": float(np.mean(each)) for side, each in joules.items() if told and sum(each) > 0},
     }
 
 
@@ -105,9 +124,9 @@ def _roofline(point: PointSamples, samples: SweepSamples, rate: float) -> dict[s
     middle of the run.
     """
     where = point.point
-    if where.kind != "decode":
+    if where.kind != "decode" or (gb_per_second := _read_gb_per_sec([point])) is None:
         return {}
     held = max(where.depth, 1) + where.new_tokens / 2
     read = samples.bytes_per_token + round(where.rows * held * samples.cache_bytes_per_token)
-    bound = where.rows * samples.read_bytes_per_second / read
+    bound = where.rows * 1e9 * gb_per_second / read
     return {"bytes_per_step": read, "bound_tps": bound, "bound_share": rate / bound}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pytest_quantbench.catalog.criteria import METRICS
+from pytest_quantbench.catalog.criteria import METRICS, asked_of
 from pytest_quantbench.judge.verdict import Outcome, Verdict
 from pytest_quantbench.record.schema import Record
 from pytest_quantbench.record.state import State, judges_speed, lacking, regressions, states_of
@@ -44,7 +44,8 @@ def _met(record: Record) -> str:
     names = list(dict.fromkeys(criterion(verdict) for verdict in _judged(record, "pass")))
     of = f"the {count(len(names))} {'criterion' if len(names) == 1 else 'criteria'} that "
     unjudged = _unjudged(record)
-    if "throughput_ratio" not in {*lacking(record), *(verdict.metric for verdict in record.verdicts)}:
+    told = {*lacking(record), *(verdict.metric for verdict in record.verdicts)}
+    if "throughput_ratio" in asked_of(record.kind) and "throughput_ratio" not in told:
         unjudged.setdefault(NOT_DEPLOYED, []).append(NAMES["throughput_ratio"])  # nor was it measured
     others = [f". {joined(each).capitalize()} {_were(each)} not judged: {why}" for why, each in unjudged.items()]
     return f"{of}{_were(names)} judged ({', '.join(names)}){''.join(others)}"

@@ -81,7 +81,7 @@ class Student:
 class Ratio:
     """exp of a figure: from a mean log ratio to a ratio."""
 
-    logarithm: "Student | Exact"
+    logarithm: Estimate
 
     @property
     def value(self) -> float:

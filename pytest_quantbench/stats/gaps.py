@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench.stats.estimates import ALPHA, student_quantile
+from pytest_quantbench.stats.estimates import ALPHA
 from pytest_quantbench.stats.percentiles import Percentile
 from pytest_quantbench.stats.rounds import widening
 
@@ -110,15 +110,14 @@ class _Draws:
         logarithms = np.log(drawn[0]) - np.log(drawn[1])
         runs = min(len(side) for side in self._both)
         error = float(logarithms.std()) * math.sqrt(runs / (runs - 1))  # drawing again shows the spread of n, not n − 1
-        stricter = student_quantile(alpha, runs - 1) / student_quantile(ALPHA, runs - 1)
-        return min(stricter * self._widening(percent) * error, FARTHEST)
+        return min(self._widening(percent, alpha) * error, FARTHEST)
 
-    def _widening(self, percent: float | None) -> float:
+    def _widening(self, percent: float | None, alpha: float) -> float:
         """How many standard errors the interval of a mean of such rounds reaches, for what neighbours share."""
         series = [np.log(np.maximum(side.by_run(percent), LEAST_SECONDS)) for side in self._both]
         if self._paired:
-            return widening(series[0] - series[1])
-        return max(map(widening, series))
+            return widening(series[0] - series[1], alpha)
+        return max(widening(each, alpha) for each in series)
 
 
 class _Side:

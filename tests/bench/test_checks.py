@@ -1,11 +1,14 @@
 """Checks by the engine that took the samples: whether a speed is judged there, and how many runs it may take."""
 
+import numpy as np
 import pytest
-from builders import make_throughput
+from builders import make_losses, make_throughput
 
+from pytest_quantbench.bench.checks.perplexity import PerplexityCheck
 from pytest_quantbench.bench.checks.throughput import ThroughputCheck, not_deployed
 from pytest_quantbench.catalog.corpora import PROMPTS
 from pytest_quantbench.catalog.settings import Settings
+from pytest_quantbench.stats.window_sampling import Drawn
 
 
 class Timing:
@@ -28,6 +31,22 @@ def test_the_engine_says_whether_speed_is_judged_wherever_it_ran(backend, judges
     assert (verdict.value, verdict.reference_value) == pytest.approx((60.9, 30.4))
     first, most = check.extent(FAST, Settings(runs=3, most_runs=12))
     assert (first, most) == (3 * len(PROMPTS), (12 if judges_speed else 3) * len(PROMPTS))
+
+
+@pytest.mark.parametrize(
+    ("scored", "how", "extent"),
+    [
+        (8192, {"fewest_windows": 8, "growing_windows": 16}, (65_536, 131_072)),
+        (512, {"fewest_windows": 8, "growing_windows": 16}, (4096, 16_384)),  # of a model with a short context
+        (64, {"fewest_windows": 8, "growing_windows": 16}, (512, 16_384)),
+        (8192, {"tokens": 9000}, (16_384, 16_384)),
+        (64, {"most_tokens": None}, (512, 400_000)),
+    ],
+)
+def test_a_text_is_read_in_at_least_so_many_windows(scored, how, extent):
+    drawn = Drawn(population=99, tokens=scored, begins=np.zeros(1, int), counts=np.ones(1, int))
+    samples = make_losses([1.0], drawn=drawn, available_tokens=400_000)
+    assert PerplexityCheck(Timing(judges_speed=True)).extent(samples, Settings(**how)) == extent
 
 
 def test_an_engine_whose_speed_is_shown_only_is_named_with_its_place():

@@ -52,11 +52,13 @@ def test_answers_count_by_their_difference_and_by_how_many_flip():
 
 def test_a_limit_below_it_is_refused_by_its_own_figure():
     floor = noise_floor(losses(4.0, 4), losses(4.25, 4), answers([True] * 10), answers([True] * 9 + [False]))
-    for metric, limit in (("perplexity_delta", 0.2), ("accuracy_drop_points", 9.0)):
+    for metric, limit in (("perplexity_delta", 0.2), ("depth_perplexity_delta", 0.2), ("accuracy_drop_points", 9.0)):
         with pytest.raises(ComparisonError, match="is tighter than the noise floor"):
             refuse_tighter(METRICS[metric], limit, floor)
     for metric, limit in (
         ("perplexity_delta", 0.3),
+        ("depth_perplexity_delta", 0.3),
+        ("retrieval_drop_points", 1e-9),
         ("accuracy_drop_points", 11.0),
         ("throughput_ratio", 1e-9),
         ("size_reduction_percent", 1e-9),

@@ -50,6 +50,31 @@ def test_a_limit_overrules_that_of_its_metric_alone():
     assert [limit_for(metric, "M", Q4, overrides) for metric in METRICS] == [70.0, None, 2.0, 1.5, None, 5.0]
 
 
+def test_a_limit_of_depth_itself_goes_before_any_of_perplexity():
+    depth, kv8 = "depth_perplexity_delta", recipe("kv8")
+    own = {"kv": {depth: 0.1}}
+    for others in ({"selected": own | {"M": {PPL: 2.0}}}, {"selected": own, "session": {PPL: 0.5}}):
+        assert limit_for(depth, "M", kv8, Overrides(**others)) == 0.1
+    silenced = Overrides(selected={"kv": {depth: "informational"}}, session={PPL: 0.5})
+    assert limit_for(depth, "M", kv8, silenced) is None
+    assert limit_for(depth, "M", kv8, Overrides(selected={"M": {PPL: 2.0}}, session={PPL: 0.5})) == 0.5
+    assert limit_for(depth, "M", kv8, Overrides(selected={"kv": {f"{depth}.c4": 0.2}}, session={PPL: 0.5}), "c4") == 0.2
+
+
+def test_weights_and_cache_together_are_judged_by_what_either_level_says():
+    """`int2` leaves accuracy unjudged on purpose; `int8` says nothing of anything."""
+    judged = (PPL, "depth_perplexity_delta", DROP, "retrieval_drop_points")
+    for name, limits in {
+        "int8+kv8": [1.0, 1.0, 3.0, 5.0],
+        "int4+kv8": [1.0, 1.0, 3.0, 5.0],
+        "int3+kv8": [2.5, 2.5, 6.0, 10.0],
+        "int2+kv8": [8.0, 8.0, None, None],
+        "kv8": [1.0, 1.0, 3.0, 5.0],
+        "int8": [None] * 4,
+    }.items():
+        assert [limit_for(metric, "M", recipe(name), Overrides()) for metric in judged] == limits
+
+
 def test_another_text_has_only_limits_of_its_own():
     overrides = Overrides(
         selected={"int4": {PPL: 2.0, f"{PPL}.c4": 3.0}, "M": {f"{PPL}.c4": 4.0}},

@@ -63,22 +63,37 @@ def test_a_cache_needs_no_disk_whatever_the_plan(suite, plan):
     assert "Tiny-kv8" in listed(suite, "--recipe", "kv8", "--disk-plan", plan)
 
 
-@pytest.mark.parametrize("name", ["kv9", "bf16+kv8", "kv8+kv4", "int4+kv", "int4+"])
-def test_a_recipe_that_does_not_exist_names_those_that_do(suite, name):
-    result = suite(SOURCE, "--recipe", name)
-    result.stderr.fnmatch_lines([f"*Unknown recipe '{name}'. Choose from:*kivi2*kv4-rot*kv8*int4+kv8*"])
+def test_a_recipe_that_does_not_exist_names_those_that_do(suite):
+    result = suite(SOURCE, "--recipe", "kv9")
+    result.stderr.fnmatch_lines(["*Unknown recipe 'kv9'. Choose from:*kivi2*kv4-rot*kv8*int4+kv8*"])
 
 
-def test_eight_windows_are_read_where_they_score_more_tokens_than_usual(suite):
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("bf16+kv8", "weights in 16 bits need no name; it is kv8."),
+        ("kv8+int4", "the weights come first, as in int4+kv8."),
+        ("kv8+kv4", "it takes one recipe of the weights and one of the cache, as in int4+kv4."),
+        ("int4+kv8+kv4", "it takes one recipe of the weights and one of the cache, as in int4+kv4."),
+        ("+kv8", "it takes one recipe of the weights and one of the cache, as in int4+kv8."),
+        ("int4+kv9", "'kv9' is no recipe of the key-value cache; those are kv8, kv4, *, and kv4-METHOD."),
+        ("int4+", "'' is no recipe of the key-value cache; those are kv8, kv4, *, and kv4-METHOD."),
+    ],
+)
+def test_what_joins_no_weights_and_no_cache_says_why(suite, name, why):
+    suite(SOURCE, "--recipe", name).stderr.fnmatch_lines([f"*Unknown recipe '{name}': {why}"])
+
+
+def test_eight_windows_are_drawn_at_least_unless_a_number_of_tokens_is_given(suite):
     source = (
         "def test_it(quantbench_run):\n"
         "    settings = quantbench_run.settings\n"
-        "    assert (settings.tokens, settings.most_tokens) == ({}, {})\n"
+        "    assert (settings.fewest_windows, settings.growing_windows) == ({}, {})\n"
     )
-    for arguments, tokens, most in (
-        (("--context", "4096", "--stride", "4096"), 32_768, 65_536),
-        (("--context", "4096", "--stride", "4096", "--tokens", "8192"), 8192, 16_384),
-        (("--stride", "32"), 512, 16_384),
-        (("--sampling", "head", "--context", "4096", "--stride", "4096"), 512, 16_384),
+    for arguments, fewest, growing in (
+        (("--context", "4096", "--stride", "4096"), 8, 16),
+        (("--context", "4096", "--stride", "4096", "--tokens", "8192"), 0, 0),
+        (("--max-tokens", "9000"), 8, 0),
+        (("--sampling", "head", "--context", "4096", "--stride", "4096"), 0, 0),
     ):
-        suite(source.format(tokens, most), *arguments).assert_outcomes(passed=1)
+        suite(source.format(fewest, growing), *arguments).assert_outcomes(passed=1)

@@ -10,6 +10,7 @@ from pytest_quantbench.errors import UnknownNameError
 from pytest_quantbench.judge.change import settle
 from pytest_quantbench.record import comparison, pairing, text_comparison
 from pytest_quantbench.record.pairing import Measured
+from pytest_quantbench.record.raw import as_bytes
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.proportions import flips
@@ -252,6 +253,36 @@ def test_runs_of_other_lengths_are_not_compared(base):
     shorter = faster(base, 1.1)
     shorter.arrays["throughput/latencies_seconds"] = shorter.arrays["throughput/latencies_seconds"][:, :9]
     assert "wrote 100 and 10 tokens" in pair(faster(base, 1.0), shorter, "throughput").why
+
+
+def test_runs_of_other_prompts_are_not_compared(base):
+    """Of as many tokens, and as many of them: a prompt's number says nothing of what it asks."""
+    one, two, unknown = faster(base, 1.0), faster(base, 1.1), faster(base, 1.1)
+    one.arrays["throughput/prompts"] = as_bytes(["short"] * 5)
+    two.arrays["throughput/prompts"] = as_bytes(["a very long one"] * 5)
+    found = pair(one, two, "throughput")
+    assert found.why.startswith("they went on from different prompts")
+    assert found.estimate is None
+    two.arrays["throughput/prompts"] = one.arrays["throughput/prompts"]
+    unknown.arrays.pop("throughput/prompts", None)
+    assert not any("prompts:" in pair(one, other, "throughput").why for other in (two, unknown))
+
+
+@pytest.mark.parametrize(
+    ("name", "seen", "told"),
+    [
+        ("read_bytes_per_second", [10e9] * 8 + [6e9] * 8, "memory was read at 6 to 10 GB/s meanwhile"),
+        ("processors_had", [0.5] * 15, "only 50% of the processors' time that its threads ask for was to be had"),
+        ("cpu_share", [0.99, 0.99, 0.5] * 5, "of the processors' time that is usual for them"),
+    ],
+)
+def test_what_else_the_machine_did_leaves_rates_uncompared_as_in_t1(base, name, seen, told):
+    quiet = changed(faster(base, np.linspace(1.0, 1.02, 15)), {f"throughput/{name}": np.array([seen[0]] * len(seen))})
+    quiet.arrays["throughput/processors_had"] = np.ones(15)
+    loaded = changed(faster(base, np.linspace(0.8, 0.82, 15)), {f"throughput/{name}": np.array(seen)})
+    for one, two in ((quiet, loaded), (loaded, quiet)):
+        assert told in pair(one, two, "throughput").why
+    assert pair(quiet, faster(quiet, np.linspace(0.8, 0.82, 15)), "throughput").why == ""
 
 
 def test_a_worsening_that_is_allowed_is_none_and_a_wrong_name_lists_the_figures(base, suite):

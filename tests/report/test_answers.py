@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pytest_quantbench.catalog.criteria import asked_of
 from pytest_quantbench.engines.machine import Machine
 from pytest_quantbench.judge.coherence import Coherence
+from pytest_quantbench.record.cache_schema import Cache
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.report import phrases
 from pytest_quantbench.report.answers import HOW_SURE, answer, answers
@@ -59,6 +60,15 @@ def test_what_may_ship_and_that_throughput_was_not_judged():
     )
     unmeasured = cell(machine=CPU, leave_out=("throughput_ratio",))
     assert answer(unmeasured).sentence == told.sentence  # it would not have been judged
+
+
+def test_of_a_cache_no_word_is_said_of_throughput_which_is_not_asked():
+    asked = ("perplexity_delta", "accuracy_drop_points")
+    told = {"cache": Cache(method="affine"), "verdicts": tuple(map(verdict, asked)), "machine": CPU}
+    for level, recipe in (("kv", "kv8"), ("int4", "int4+kv8")):
+        sentence = answer(make_record(recipe=recipe, level=level, **told)).sentence
+        assert "hroughput" not in sentence
+        assert "(perplexity on wikitext2, accuracy on arc_easy)" in sentence
 
 
 @pytest.mark.parametrize("judged", [False, True])

@@ -45,7 +45,7 @@ def test_the_tables(records):
     for kind in ("decode", "prefill", "end to end", "requests"):
         assert f"### Tiny: {kind}" in text
     assert "| int4 | 1 | 512 |" in text
-    assert "none: the machine's own speed changed by +50% meanwhile" in text
+    assert "none: the machine's own speed changed by +50% while it ran" in text
     assert "n\u00a0=\u00a06" in text
     assert "- prefill, 1 × 8,192 tokens was left out: too long." in text
     assert "p50 0.4" in text

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_quantbench.stats.estimates import ALPHA, student_quantile
-from pytest_quantbench.stats.rounds import correlation, mean_of_rounds, widening, wider
+from pytest_quantbench.stats.estimates import ALPHA, Ratio, Student, student_quantile
+from pytest_quantbench.stats.rounds import Widest, correlation, mean_of_rounds, widening, wider
 
 
 def load(rng, rounds, alike):
@@ -43,8 +43,7 @@ def test_alternating_rounds_are_as_independent_ones():
     """Few of them: stretches are not looked at."""
     found = mean_of_rounds([1.0, 3.0, 1.0, 3.0, 1.0, 3.0])
     error = np.std([1, 3, 1, 3, 1, 3], ddof=1) / math.sqrt(6)
-    assert (found.value, found.degrees) == (2.0, 5.0)
-    assert found.standard_error == pytest.approx(error)
+    assert (found.value, found.errors) == (2.0, ((pytest.approx(error), 5.0),))
     assert widening([1.0, 3.0, 1.0, 3.0, 1.0, 3.0]) == pytest.approx(student_quantile(ALPHA, 5))
 
 
@@ -53,7 +52,7 @@ def test_a_load_that_came_for_a_stretch_is_seen():
     rounds = [1.0, 1.01, 0.99, 1.0, 1.01, 0.99, 1.0, 2.0, 2.01, 1.99, 2.0, 2.01, 1.99, 2.0]
     found = mean_of_rounds(rounds)
     naive = np.std(rounds, ddof=1) / math.sqrt(len(rounds))
-    assert found.standard_error > 1.5 * naive
+    assert max(error for error, _ in found.errors) > 1.5 * naive
     assert found.interval().low < 1 < 2 < found.interval().high
     assert widening(rounds) > 2.5 * student_quantile(ALPHA, 13)
 
@@ -63,7 +62,7 @@ def test_nothing_is_known_of_one_round_or_of_rounds_that_are_all_the_same():
     assert mean_of_rounds([2.0] * 20) is None
     assert widening([2.0] * 20) == pytest.approx(student_quantile(ALPHA, 19))
     assert wider(None, None) is None
-    assert wider(None, found := mean_of_rounds([1.0, 2.0])) is found
+    assert wider(None, found := mean_of_rounds([1.0, 2.0])) == found
 
 
 @pytest.mark.parametrize(
@@ -81,6 +80,55 @@ def test_it_moves_and_scales_with_the_figures(values, moved, scale):
     if before is None or after is None or np.std(values) < 1e-6:
         return
     assert after.value == pytest.approx(moved + scale * before.value, abs=1e-9)
-    assert after.standard_error == pytest.approx(scale * before.standard_error, rel=1e-3)
+    for (error, degrees), (own, as_many) in zip(after.errors, before.errors, strict=True):
+        assert (error, degrees) == (pytest.approx(scale * own, rel=1e-3), pytest.approx(as_many, rel=1e-3))
     naive = student_quantile(ALPHA, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
     assert after.interval().reach >= 0.99 * scale * naive
+
+
+def test_the_widest_error_holds_at_every_error_probability():
+    """Of 14 and of 4 degrees of freedom: at 5 % the first reaches farther, at 0.1 % the second."""
+    first, second = (
+        Student(value=0.1, standard_error=1.0, degrees=14),
+        Student(value=0.1, standard_error=0.8, degrees=4),
+    )
+    both = wider(first, second)
+    for alpha, holds, reach in ((0.05, first, 1.761), (0.001, second, 5.739)):
+        assert both.interval(alpha) == holds.interval(alpha)
+        assert both.interval(alpha).reach == pytest.approx(reach, abs=1e-3)
+    assert both.detectable(0.0, 0.001) == second.detectable(0.0, 0.001)
+    assert Ratio(logarithm=both).interval(0.001).high == pytest.approx(math.exp(0.1 + 5.739), rel=1e-3)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0.1, 3), st.floats(1, 50)), min_size=1, max_size=4),
+    st.floats(0.001, 0.4),
+    st.floats(-5, 5),
+)
+def test_the_interval_ends_where_p_is_alpha(errors, alpha, value):
+    found = Widest(value=value, errors=tuple(errors))
+    interval = found.interval(alpha)
+    assert found.p_below(interval.high) == pytest.approx(alpha)
+    assert found.p_above(interval.low) == pytest.approx(alpha)
+    assert found.p_below(interval.low) + found.p_above(interval.low) == pytest.approx(1)
+
+
+def test_a_difference_has_both_errors_and_as_many_degrees_as_the_fewer():
+    first, second = Widest(value=3.0, errors=((3.0, 9.0), (1.0, 4.0))), Widest(value=1.0, errors=((4.0, 2.0),))
+    found = first.less(second)
+    assert (found.value, found.errors) == (2.0, ((5.0, 2.0), (pytest.approx(math.sqrt(17)), 2.0)))
+    assert first.shaken(4.0).errors == ((5.0, 9.0), (pytest.approx(math.sqrt(17)), 4.0))
+
+
+def test_figures_that_means_were_taken_off_of_tell_less():
+    plain, left = mean_of_rounds([1.0, -1.0] * 3), mean_of_rounds([1.0, -1.0] * 3, beside=2)
+    error, degrees = plain.errors[0]
+    assert left.errors == ((pytest.approx(error * math.sqrt(5 / 3)), pytest.approx(degrees * 3 / 5)),)
+    assert mean_of_rounds([1.0, -1.0, 0.5], beside=2) is None
+
+
+def test_a_widening_is_of_the_error_probability_that_is_asked_for():
+    rounds = [1.0, 1.01, 0.99, 1.0, 1.01, 0.99, 1.0, 2.0, 2.01, 1.99, 2.0, 2.01, 1.99, 2.0]
+    naive = np.std(rounds, ddof=1) / math.sqrt(len(rounds))
+    for alpha in (0.05, 0.001):
+        assert widening(rounds, alpha) * naive == pytest.approx(mean_of_rounds(rounds).interval(alpha).reach)

@@ -12,7 +12,7 @@ from scipy.signal import lfilter
 
 from pytest_quantbench.errors import ComparisonError
 from pytest_quantbench.stats import series
-from pytest_quantbench.stats.estimates import Exact, Interval
+from pytest_quantbench.stats.estimates import Exact, Interval, Student
 from pytest_quantbench.stats.series import Blocks
 from pytest_quantbench.stats.window_sampling import Drawn, order
 
@@ -224,6 +224,7 @@ def test_a_quotient_of_means_has_the_errors_of_both():
     found = series.quotient(above, [0, 1, 2, 3], below)
     errors = [np.std(each, ddof=1) / math.sqrt(len(each)) / np.mean(each) for each in (above, below)]
     assert found.value == pytest.approx(0.5)
+    assert isinstance(found.logarithm, Student)
     assert found.logarithm.standard_error == pytest.approx(math.hypot(*errors))
     assert found.logarithm.degrees == 2  # of the three that are fewer
     assert series.quotient([2.0, 2.0], [0, 1], [4.0, 4.0]).interval().high == 0.5  # neither has any

@@ -94,3 +94,20 @@ def test_two_sessions_of_the_same_models_rarely_exclude_each_other(alike):
         first, second = (speeds.paired_ratio(*session(rng, alike=alike, unequal=0.3)).interval() for _ in range(2))
         excluded += first.low > second.high or second.low > first.high
     assert excluded / 200 <= 0.06
+
+
+@pytest.mark.parametrize(("prompts", "runs", "most"), [(20, 1, 0.18), (5, 1, 0.25), (5, 3, 0.18)])
+def test_how_often_runs_of_other_times_miss_with_few_rounds(prompts, runs, most):
+    """Neighbours of the correlation 0.6, nominally 10 %. As if one run of each of 20 prompts were independent: 42 %."""
+    rng, missed = np.random.default_rng(5), []
+    for _ in range(300):
+        both = []
+        for factor in (100.0, 150.0):
+            state, rates = rng.standard_normal(), []
+            for place in range(prompts * runs):
+                state = 0.6 * state + 0.8 * rng.standard_normal()
+                rates.append((place % prompts, factor * math.exp(0.05 * state + place % prompts)))
+            both.append(rates)
+        interval = speeds.unpaired_ratio(*both).interval()
+        missed.append(not interval.low < 1.5 < interval.high)
+    assert np.mean(missed) <= most

@@ -21,6 +21,7 @@ OPENS, REFUSES, LAYERS = "opens_every_parameter", "refuses_in_a_sentence", "laye
 HELD, HELD_BRANCHES = "a_walk_is_decoding_with_its_cache", "branches_are_held_like_their_texts"
 HELD_TRACKS, HELD_ANSWERS = "a_cache_leaves_other_tracks_alone", "answers_are_written_with_the_cache"
 REACHED = "what_was_reached_is_told"
+ROWS, REQUESTS, BATCH_BYTES = "rows_are_single_runs", "requests_are_single_runs", "knows_what_a_batch_takes"
 OFF = r"off by [\d.]+ nats"
 REFUSED = {
     "Flies": ("says_what_it_is", "fly"),
@@ -92,6 +93,10 @@ REFUSED = {
     "CountsNoParents": (REACHED, "which places hang on a token in few bits is told wrong"),
     "CountsPlainTracks": (REACHED, "a track with its cache in 16 bits is told to have one in few bits"),
     "AnswersUntold": (HELD_ANSWERS, "answers do not tell that they saw tokens in few bits"),
+    "RowsMixed": (ROWS, "together .* are written, the likeliest are"),
+    "SeedIgnored": (ROWS, "the same seed draws other tokens"),
+    "RequestsCut": (REQUESTS, "requests get .*, alone they get"),
+    "BatchesAreFree": (BATCH_BYTES, "more texts and longer ones take"),
     "RunsEncodedAsDense": (WRITES, "encoded, .* are written"),
 }
 SOUND = ("WalksOnly", "BranchesEvenly", "KeepsTextsShort")
@@ -131,7 +136,7 @@ def test_what_is_sound_is_not_refused(name, quick):
     found = list(engine_conformance.findings(getattr(bad_engines, name)(activations="float32")))
     assert [each for each in found if each.problem] == []
     left_out = {each.name for each in found if each.lacks}
-    others = {SHOWN, WRITES, STOPS, TIMES, HELD, HELD_BRANCHES, HELD_TRACKS, HELD_ANSWERS}
+    others = {SHOWN, WRITES, STOPS, TIMES, HELD, HELD_BRANCHES, HELD_TRACKS, HELD_ANSWERS, ROWS, REQUESTS, BATCH_BYTES}
     assert left_out == (others if name == "WalksOnly" else set())
 
 
@@ -173,7 +178,7 @@ def test_every_check_is_a_line_and_the_exit_code_says_so(capsys, quick):
     assert main(["conform-engine", "bad_engines:WalksOnly"]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"left out shows_the_inputs: `observe` shows every matrix's inputs", printed)
-    assert "8 checks were left out: bad_engines:WalksOnly says that it can walk." in printed
+    assert "11 checks were left out: bad_engines:WalksOnly says that it can walk." in printed
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,12 @@ class PerplexityCheck(Check[PerplexitySamples]):
         return samples.part(of)
 
     def extent(self, samples: PerplexitySamples, settings: Settings) -> tuple[int, int]:
-        """From `--tokens` to `--max-tokens`, or to the end of the corpus."""
+        """From `--tokens` to `--max-tokens`, or to the end of the corpus; of windows at least as many as there are to
+        be.
+        """
         available, window = samples.available_tokens, 1 if samples.drawn is None else samples.drawn.tokens
-        first, most = (-(-(each or available) // window) * window for each in (settings.tokens, settings.most_tokens))
+        bounds = (settings.tokens, settings.fewest_windows), (settings.most_tokens, settings.growing_windows)
+        first, most = (max(-(-(tokens or available) // window), fewest) * window for tokens, fewest in bounds)
         return min(first, available), min(most, available)
 
     def whole(self, samples: PerplexitySamples) -> int | None:

@@ -20,7 +20,6 @@ from pytest_quantbench.engines.torch.attention import attending
 from pytest_quantbench.engines.torch.cache_grids import given_back
 from pytest_quantbench.engines.torch.staged_attention import attend
 from pytest_quantbench.engines.torch.staging import (
-    PARTS,
     Forms,
     Pair,
     Staging,
@@ -30,6 +29,7 @@ from pytest_quantbench.engines.torch.staging import (
     shape_of,
     windows_of,
 )
+from pytest_quantbench.quantizers.kv.protocol import PARTS
 
 NOTHING = -2  # the latest token of a row of which nothing is seen yet
 
@@ -90,7 +90,7 @@ class HeldKept(static_cache.Kept):  # type: ignore[no-untyped-call]
         if key_states.shape[2] > 1 or looks(forms):
             self._forget()
             return staging.stage(forms, whole, self)
-        return self.view()
+        return staging.view(self.view())
 
     def looked(self, queries: torch.Tensor) -> torch.Tensor:
         """(rows, heads, tokens, width) of the new tokens → those of all that are there."""
@@ -164,12 +164,13 @@ class HeldKept(static_cache.Kept):  # type: ignore[no-untyped-call]
 
 def _attend(staging: Staging, module: nn.Module, query: torch.Tensor, *rest: Any, **named: Any) -> torch.Tensor | None:
     """As `staged_attention.attend`; the one new token of each row, where its queries had to be known, has a view."""
-    layer = staging.looking
-    if query.shape[2] > 1 or not isinstance(layer, HeldKept):
+    handed = staging.of(rest[0])
+    layer = None if handed is None or handed.keys != rest[0].data_ptr() else handed.looking
+    if query.shape[2] > 1 or handed is None or not isinstance(layer, HeldKept):
         return attend(staging, module, query, *rest, **named)
-    layer.looked(query)
+    if handed.view is None:  # later layers that share the keys see what this one does
+        layer.looked(query)
+        handed.view = staging.view(layer.view())
     staging.attended()
-    staging.looking = None
-    keys, values = layer.view()
     plain: Callable[..., static_cache.Attended] = static_cache.attention
-    return plain(module, query, keys, values, *rest[2:], **named)[0]
+    return plain(module, query, *handed.view, *rest[2:], **named)[0]

@@ -14,9 +14,9 @@ from torch import nn
 
 from pytest_quantbench.engines.held_caches import alike_rows, spans
 from pytest_quantbench.engines.torch.products import product
-from pytest_quantbench.engines.torch.staging import PARTS, Forms, Staging
+from pytest_quantbench.engines.torch.staging import Forms, Handed, Staging
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.quantizers.kv.protocol import CacheForm, Integers, Part
+from pytest_quantbench.quantizers.kv.protocol import PARTS, CacheForm, Integers, Part
 
 BLOCK = 128  # queries that are taken together
 
@@ -90,23 +90,28 @@ def attend(
     """What takes the place of an attention to keys that this batch's caches have given; None: they are seen in one form
     only. Raises ModelError for one that does more than is known here.
     """
-    if not batch.is_staged(key.shape[2]):
+    handed = batch.of(key)
+    if handed is None:
         return None
     if rest.get("position_bias") is not None:
         raise ModelError(
             "Unsupported architecture: its attention adds a bias of positions to a cache in several forms."
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return staged(batch, query, key, value, Scores(scale=scale, softcap=softcap, mask=mask, sinks=sinks))
+    return staged(batch, handed, query, key, value, Scores(scale=scale, softcap=softcap, mask=mask, sinks=sinks))
 
 
-def staged(batch: Staging, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores) -> torch.Tensor:
+def staged(
+    batch: Staging, handed: Handed, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scores: Scores
+) -> torch.Tensor:
     """`query` (rows, heads, queries, d), `key` and `value` (rows, key heads, copies · keys, d) → (rows, queries, heads,
     d), in the query's type; computed in float32.
     """
-    forms = _forms(batch, key)
-    if batch.looking is not None:
-        key, value = batch.copied(forms, (key, value), batch.looking.looked(query))
+    forms = _forms(batch, handed, key)
+    if handed.looking is not None:
+        if handed.queries is None:  # those of a later layer that shares the keys have no say in how they are held
+            handed.queries = handed.looking.looked(query)
+        key, value = batch.copied(forms, (key, value), handed.queries)
     batch.attended()
     rows, heads, length, size = query.shape
     groups = key.shape[1]
@@ -174,19 +179,18 @@ def _spans(form: CacheForm, part: Part, queries: Integers, tokens: Integers, dev
         yield Span(copy=each.stage + 1, first=each.first, last=each.last, where=where)
 
 
-def _forms(batch: Staging, key: torch.Tensor) -> Forms:
-    """How keys and values are held. Where attention is given others than the cache has given back, which the model has
+def _forms(batch: Staging, handed: Handed, key: torch.Tensor) -> Forms:
+    """How keys and values are held. Where attention is given others than a cache has given back, which the model has
     made of both, these have to go from one form into the next together.
     """
-    assert batch.forms is not None
-    assert batch.given is not None
-    if key.data_ptr() == batch.given[0].data_ptr():
-        return batch.forms
-    of_keys, of_values = (form.stages(part) for form, part in zip(batch.forms, PARTS, strict=True))
+    assert handed.forms is not None
+    if key.data_ptr() == handed.keys:
+        return handed.forms
+    of_keys, of_values = (form.stages(part) for form, part in zip(handed.forms, PARTS, strict=True))
     together = [(each.age, each.chunk) for each in of_keys] == [(each.age, each.chunk) for each in of_values]
-    if batch.looking is not None or not together:
+    if handed.looking is not None or not together:
         raise ModelError(
             f"The model makes keys and values of what it has stored together. With the method {batch.held.method.name} "
             f"of the key-value cache the one would be in another form than the other, and it cannot be measured here."
         )
-    return batch.forms
+    return handed.forms

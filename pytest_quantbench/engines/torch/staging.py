@@ -6,18 +6,19 @@ depends on the query, attention gets each token once for every form (`copied`), 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import nn
+from torch.utils.weak import WeakTensorKeyDictionary
 from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
 from pytest_quantbench.engines.held_caches import CacheShape, HeldCache, is_at_once
 from pytest_quantbench.engines.torch.cache_grids import given_back
 from pytest_quantbench.errors import ModelError
-from pytest_quantbench.quantizers.kv.protocol import CacheForm, Integers, Part
+from pytest_quantbench.quantizers.kv.protocol import PARTS, CacheForm, Integers, Part
 
-PARTS: tuple[Part, Part] = ("keys", "values")
 Forms = tuple[CacheForm, CacheForm]  # of keys and of values, which may differ in size
 Pair = tuple[torch.Tensor, torch.Tensor]  # keys and values, (rows, heads, tokens, d)
 
@@ -29,6 +30,20 @@ class Looked(Protocol):
         """(rows, heads, length, d) queries of a batch's own tokens → with those of all tokens before them."""
 
 
+@dataclass(slots=True, kw_only=True)
+class Handed:
+    """What a layer's cache has given back. `forms`: how they are held; None: as attention is to see them. `looking`:
+    the layer whose keys and values are still to be rounded, with the `queries` of all tokens once these are known.
+    Later layers that share these keys and values see them as this layer does. `view`: what one new token sees of them.
+    """
+
+    keys: int  # where in memory they are
+    forms: Forms | None
+    looking: Looked | None = None
+    queries: torch.Tensor | None = None
+    view: Pair | None = None
+
+
 class Staging:
     """Of one batch. `positions`: (rows, keys) of its own tokens and those before; `attention`: the name of the one that
     its model has to ask for, so that a token can be seen in several forms; `batch`: its number on a walk.
@@ -37,20 +52,19 @@ class Staging:
     def __init__(self, held: HeldCache, model: nn.Module, attention: str, batch: int | None = None) -> None:
         self.held, self.batch, self._model, self._attention = held, batch, model, attention
         self.positions: Integers
-        self.forms: Forms | None = None
-        self.given: Pair | None = None  # what the model has to attend to
-        self.looking: Looked | None = None  # whose keys and values are still to be rounded, with the queries
         self.seen: dict[Any, Any] = {}  # by form, rows and queries: what `staged_attention` found out
-        self._waiting = False
+        self._handed: Any = WeakTensorKeyDictionary()  # by keys, for as long as the model has them
+        self._latest: Handed | None = None  # by a cache of the layer that is running
+        self._stages = self._waiting = False
 
     @contextmanager
     def entered(self) -> Iterator[None]:
         """A layer, or a model, is called with this batch meanwhile. Raises ModelError where one attended otherwise."""
-        self._waiting, self.looking = False, None
+        self._waiting, self._latest = False, None
         yield
         if self._waiting:
             raise self._unlike()
-        self.given = self.looking = None
+        self._latest = None
 
     def forms_of(self, keys: torch.Tensor, values: torch.Tensor) -> Forms:
         """How heads of these sizes are held."""
@@ -63,10 +77,18 @@ class Staging:
         config: Any = self._model.config
         if self._waiting or config._attn_implementation != self._attention:
             raise self._unlike()
-        self.forms, self._waiting = forms, True
-        self.looking = layer if looks(forms) else None
-        self.given = whole if self.looking else self.copied(forms, whole)
-        return self.given
+        self._waiting = self._stages = True
+        looking = layer if looks(forms) else None
+        return self._hand(whole if looking else self.copied(forms, whole), forms, looking)
+
+    def view(self, seen: Pair) -> Pair:
+        """What the one new token of each row sees, which attention takes as it is."""
+        return self._hand(seen, None)
+
+    def _hand(self, given: Pair, forms: Forms | None, looking: Looked | None = None) -> Pair:
+        self._latest = Handed(keys=given[0].data_ptr(), forms=forms, looking=looking)
+        self._handed[given[0]] = self._latest
+        return given
 
     def copied(self, forms: Forms, whole: Pair, queries: torch.Tensor | None = None) -> Pair:
         """(rows, heads, keys, d) → (rows, heads, copies · keys, d): all tokens as computed, and in every stage."""
@@ -81,11 +103,16 @@ class Staging:
             found.append(torch.cat(copies, dim=2))
         return found[0], found[1]
 
-    def is_staged(self, keys: int) -> bool:
-        """Whether an attention to so many keys is to be one to tokens in several forms."""
-        if self.forms is None:
-            return False
-        return keys == int((1 if self.looking else copies_of(self.forms)) * self.positions.shape[1])
+    def of(self, keys: torch.Tensor) -> Handed | None:
+        """What a cache has said of keys that attention is given: of this layer, or of the one that they are shared
+        from; None: no token is held in several forms. Raises ModelError for keys that no cache has given back.
+        """
+        if not self._stages:
+            return None
+        found: Handed | None = self._handed.get(keys, self._latest)
+        if found is None:
+            raise self._unlike()
+        return found if found.forms is not None else None
 
     def attended(self) -> None:
         """An attention has taken them so."""

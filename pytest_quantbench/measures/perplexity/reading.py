@@ -46,6 +46,7 @@ class Reading:
     stride: int | None = None
     sampling: Sampling = "windows"
     seed: int = 0  # of the draw
+    fewest_windows: int = 0  # that are drawn, as far as the text has so many
 
 
 HEAD = Reading(tokens=HEAD_TOKENS, sampling="head")
@@ -126,9 +127,10 @@ class Script:
             )
         self.stride = min(reading.stride or (SCORED_TOKENS if drawing else self.context), self.context)
         available = len(tokens.ids)
-        self.wanted = min(reading.tokens or available, available)
+        wanted = max(reading.tokens or available, min(reading.fewest_windows * self.stride, available))
+        self.wanted = min(wanted, available)
         if there is None:
-            wanted, size = reading.tokens or available, self.stride if drawing else self.context
+            size = self.stride if drawing else self.context
             (check_windows if drawing else check_length)(available, wanted, size, tokens.text.name)
         self.scores_first = bool(tokens.front)
         self.drawn: Drawn | None = None

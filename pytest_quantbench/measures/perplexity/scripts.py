@@ -1,6 +1,7 @@
 """What T2 reads of the model under test, made once for all recipes, and whether the model can read it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pytest_quantbench.catalog.corpora import HEAD_OF_TEXT
 from pytest_quantbench.errors import CorpusError
@@ -34,7 +35,9 @@ def other_tokens(inputs: Inputs) -> list[Tokens]:
 
 def first_script(inputs: Inputs) -> Script:
     """What T2 reads at first: `--tokens` tokens of every text, and beside them the head of the first."""
-    judged, reading = judged_tokens(inputs), _reading(inputs, inputs.settings.tokens)
+    settings = inputs.settings
+    judged = judged_tokens(inputs)
+    reading = replace(_reading(inputs, settings.tokens), fewest_windows=settings.fewest_windows)
     others = other_tokens(inputs)
     key = ("script", reading, *((tokens.text.name, tokens.text.sha256) for tokens in (judged, *others)))
     return inputs.once(key, lambda: _first_script(judged, others, reading))

@@ -44,6 +44,8 @@ class PointRun:
     gaps_seconds: Floats
     firsts_seconds: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     prompt: int = 0
+    cpu_share: float | None = None  # processors' seconds over the clock's; None where an accelerator computes
+    joules: float | None = None  # that the machine took meanwhile; None where nothing tells
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,8 @@ class PointSamples:
 
     `skipped`: why it was not measured; `lacked_bytes`: what its texts take, where that was more than memory had left.
     `reference_first`: of each pair of runs, which order they were in, by chance.
-    `probes_per_second`: a fixed matrix product, in front of each pair and behind the last.
+    Several times in front of each pair and behind the last stands a fixed matrix product (`probes_per_second`), and
+    once how fast memory is read (`read_rates`, in bytes per second, of as many as a step of the model reads).
     """
 
     point: Point
@@ -63,6 +66,11 @@ class PointSamples:
     reference_runs: tuple[PointRun, ...] = ()
     reference_first: tuple[bool, ...] = ()
     probes_per_second: tuple[float, ...] = ()
+    read_rates: tuple[float, ...] = ()
+    reference_read_rates: tuple[float, ...] = ()  # none: what the reference's step would read is not read
+    processors_had: tuple[float, ...] = ()  # in front of each pair, of what so many threads ask for; empty: untold
+    threads: int | None = None  # on which the engine computes; None where it does not tell
+    seconds: float = 0.0  # that the point took, with what was compiled for it
 
     def rates(self, runs: tuple[PointRun, ...]) -> NDArray[np.float64]:
         """(runs,) tokens per second: of a decode point of its steps alone, of prefill those of the prompt, else all new
@@ -88,9 +96,7 @@ class SweepSamples:
     activations: str
     bytes_per_token: int  # of weights that one decode step reads
     cache_bytes_per_token: int  # of keys and values that it reads for each token of each text
-    read_bytes_per_second: float  # of the memory, when the sweep began
     reference_bytes_per_token: int | None = None
-    seconds: float = 0.0
 
     def at(self, point: Point) -> PointSamples | None:
         """The samples of a point; None where it was not measured."""

@@ -18,17 +18,19 @@ import numpy as np
 from pytest_quantbench.checkpoints.tokenizer import frame_of
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines import need
+from pytest_quantbench.engines.energy import Meter, meter_of
 from pytest_quantbench.engines.resident import Timed, TimedBatch
 from pytest_quantbench.errors import DiskError, ModelError
 from pytest_quantbench.measures.protocol import Inputs, Trial
 from pytest_quantbench.measures.sweep import points
 from pytest_quantbench.measures.sweep.samples import Kind, Point, PointRun, PointSamples, SweepSamples
+from pytest_quantbench.measures.throughput_runs import PROBE_SIDE, PROBES, observed, processors_had
 from pytest_quantbench.progress import Steps
 from pytest_quantbench.storage.samples_cache import key_of, load, save
 
 LEAST_PAIRS, MOST_PAIRS = 3, 20
 POINT_SECONDS = 1.5  # of the pairs of a point, in which no further one begins
-PROBE_SIDE, PROBES = 512, 5  # as those of T1
+PROBED = 5  # probes at a time: the middle one of so many tells of the machine where there are few pairs
 MEMORY_SHARE = 0.7  # of the memory that is left, which a reference may take beside a loaded model
 MOST_PROMPTS = 16  # that are answered end to end
 log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class SweepTrial(Trial[SweepSamples]):
     _reference_loaded: Any = None
     _prompts: list[list[int]] = field(default_factory=list)
     _done: list[PointSamples] = field(default_factory=list)
+    _meter: Meter | None = None
     _samples: SweepSamples | None = None
 
     def start(self) -> None:
@@ -56,6 +59,7 @@ class SweepTrial(Trial[SweepSamples]):
         opened, tokenizer = frame_of(self.inputs.tokenizer).opened, self.inputs.tokenizer
         self._prompts = [opened(tokenizer, text) for text in self.inputs.settings.prompts[:MOST_PROMPTS]]
         engine = self.inputs.engine
+        self._meter = meter_of(engine.backend)
         self._loaded = engine.load(self.artifact, "timed")
         if self.reference is not None and self.reference.manifest.stored_bytes < MEMORY_SHARE * engine.free_bytes():
             self._reference_loaded = engine.load(self.reference, "timed")
@@ -75,8 +79,6 @@ class SweepTrial(Trial[SweepSamples]):
         self.inputs.engine.release()
 
     def _swept(self) -> SweepSamples:
-        began, engine = time.perf_counter(), self.inputs.engine
-        read = engine.read_bytes_per_second(self._loaded.bytes_per_token)
         wanted = points.points(
             self.inputs.capacity.positions,
             max(map(len, self._prompts)),
@@ -89,9 +91,6 @@ class SweepTrial(Trial[SweepSamples]):
             self._done.append(self._kept(point))
             steps.at(len(self._done))
         steps.end()
-        return self._told(read, time.perf_counter() - began)
-
-    def _told(self, read: float, seconds: float) -> SweepSamples:
         loaded, beside = self._loaded, self._reference_loaded
         return SweepSamples(
             points=tuple(self._done),
@@ -100,9 +99,7 @@ class SweepTrial(Trial[SweepSamples]):
             activations=loaded.activations,
             bytes_per_token=loaded.bytes_per_token,
             cache_bytes_per_token=loaded.cache_bytes_per_token,
-            read_bytes_per_second=read,
             reference_bytes_per_token=None if beside is None else beside.bytes_per_token,
-            seconds=seconds,
         )
 
     def _kept(self, point: Point) -> PointSamples:
@@ -144,18 +141,21 @@ class SweepTrial(Trial[SweepSamples]):
         return sum(model.batch_bytes(point.rows, max(point.depth, 1) + point.new_tokens) for model in models)
 
     def _pairs(self, point: Point) -> PointSamples:
-        run, probe = RUNS[point.kind], self._probe
+        run, started = RUNS[point.kind], time.perf_counter()
         both = [self._loaded, *([] if self._reference_loaded is None else [self._reference_loaded])]
         steps = [run(self, point, model, 0)[1] for model in both]  # compiles, and is no run
         done: list[list[PointRun]] = [[] for _ in both]
-        first, probes, began = list[bool](), [probe()], time.perf_counter()
+        first, probes, reads, had = list[bool](), self._probes(), [self._read()], list[float]()
+        began = time.perf_counter()
         turn = len(self._prompts) if point.kind == "end to end" else 1
         chance = np.random.default_rng((self.inputs.settings.seed, *map(ord, point.name)))
         while self._goes_on(len(first), turn, time.perf_counter() - began):
+            had += self._processors_had()
             first.append(len(both) > 1 and bool(chance.integers(2)))
             for place in (1, 0) if first[-1] else range(len(both)):
-                done[place].append(run(self, point, both[place], len(done[place]))[0])
-            probes.append(probe())
+                done[place].append(self._observed(point, both[place], len(done[place])))
+            probes += self._probes()
+            reads.append(self._read())
         return PointSamples(
             point=point,
             step=steps[0],
@@ -163,7 +163,14 @@ class SweepTrial(Trial[SweepSamples]):
             reference_runs=tuple(done[1]) if len(both) > 1 else (),
             reference_first=tuple(first) if len(both) > 1 else (),
             probes_per_second=tuple(probes),
+            read_rates=tuple(reads),
+            processors_had=tuple(had),
+            threads=self.inputs.engine.threads,
+            seconds=time.perf_counter() - started,
         )
+
+    def _observed(self, point: Point, model: Any, place: int) -> PointRun:
+        return observed(lambda: RUNS[point.kind](self, point, model, place)[0], self.inputs.engine, self._meter)
 
     def _goes_on(self, pairs: int, turn: int, seconds: float) -> bool:
         """Whether there is another pair behind so many, in so many seconds, that go round so many prompts."""
@@ -171,8 +178,16 @@ class SweepTrial(Trial[SweepSamples]):
             return True
         return seconds < POINT_SECONDS and pairs + turn <= MOST_PAIRS
 
-    def _probe(self) -> float:
-        return self.inputs.engine.products_per_second(PROBE_SIDE, PROBES)
+    def _probes(self) -> list[float]:
+        return [self.inputs.engine.products_per_second(PROBE_SIDE, PROBES) for _ in range(PROBED)]
+
+    def _processors_had(self) -> list[float]:
+        """One figure, where an engine tells on how many threads of a CPU it computes."""
+        engine = self.inputs.engine
+        return [processors_had(engine.threads)] if engine.backend == "cpu" and engine.threads is not None else []
+
+    def _read(self) -> float:
+        return self.inputs.engine.read_bytes_per_second(self._loaded.bytes_per_token)
 
     def _texts(self, point: Point) -> list[list[int]]:
         stream = [token for prompt in self._prompts for token in prompt]

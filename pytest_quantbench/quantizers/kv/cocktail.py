@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers.kv.grid import Grid, divisor
+from pytest_quantbench.quantizers.kv.grid import Grid, divisor, refuse_wider
 from pytest_quantbench.quantizers.kv.protocol import CacheForm, Floats, KVQuantizer, Part, Stage, grouped_queries
 
 
@@ -105,8 +105,10 @@ class CocktailKV(KVQuantizer):
     group: int = 32
 
     def __post_init__(self) -> None:
-        """Raise QuantbenchError for chunks that do not fill a block."""
-        if self.block % self.chunk or not 0 <= self.full + self.four <= self.block // self.chunk:
+        """Raise QuantbenchError for chunks that do not fill a block, or the least relevant in more bits than others."""
+        refuse_wider(self.name, self.bits)
+        chunks = self.block // self.chunk if self.chunk > 0 and self.block % self.chunk == 0 else -1
+        if min(self.full, self.four) < 0 or self.full + self.four > chunks:
             raise QuantbenchError(
                 f"cocktailkv cannot have blocks of {self.block} tokens in chunks of {self.chunk}, of which "
                 f"{self.full} get 16 bits and {self.four} get 4."

@@ -102,8 +102,19 @@ class Grid:
         return back
 
 
+def refuse_wider(method: str, bits: int, most: int = 4) -> None:
+    """Raise QuantbenchError where a method would hold what matters least in more bits than what matters more."""
+    if bits > most:
+        raise QuantbenchError(
+            f"{method} cannot have {bits} bits: they are of what matters least, and what matters more has {most}. "
+            f"Choose at most {most}, such as kv2-{method}."
+        )
+
+
 def divisor(channels: int, most: int) -> int:
-    """The largest group of at most so many channels that divides a head."""
+    """The largest group of at most so many channels that divides a head. Raises QuantbenchError for groups of none."""
+    if most < 1:
+        raise QuantbenchError(f"A cache cannot be held in groups of {most} channels: give 1 or more.")
     return next(group for group in range(min(most, channels), 0, -1) if channels % group == 0)
 
 

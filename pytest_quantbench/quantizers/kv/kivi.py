@@ -31,7 +31,7 @@ class Kivi(KVQuantizer):
 
     def __post_init__(self) -> None:
         """Raise QuantbenchError for a window that is no multiple of the group."""
-        if self.window < 1 or self.window % self.group:
+        if min(self.window, self.group) < 1 or self.window % self.group:
             raise QuantbenchError(
                 f"kivi cannot have window = {self.window} and group = {self.group}: the window is whole groups."
             )

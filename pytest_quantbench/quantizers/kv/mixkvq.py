@@ -20,7 +20,7 @@ from typing import ClassVar
 import numpy as np
 
 from pytest_quantbench.errors import QuantbenchError
-from pytest_quantbench.quantizers.kv.grid import Grid, divisor
+from pytest_quantbench.quantizers.kv.grid import Grid, divisor, refuse_wider
 from pytest_quantbench.quantizers.kv.protocol import CacheForm, Floats, KVQuantizer, Stage, grouped_queries
 
 
@@ -75,7 +75,8 @@ class MixKvq(KVQuantizer):
     window: int = 128
 
     def __post_init__(self) -> None:
-        """Raise QuantbenchError for shares that are none."""
+        """Raise QuantbenchError for shares that are none, or the least sensitive channels in more bits than others."""
+        refuse_wider(self.name, self.bits)
         if min(self.full, self.four) < 0 or self.full + self.four > 1:
             raise QuantbenchError(f"mixkvq cannot have full = {self.full} and four = {self.four}: shares of one whole.")
 

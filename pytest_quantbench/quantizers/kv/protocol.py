@@ -27,6 +27,7 @@ from pytest_quantbench.quantizers.numerics import hadamard
 Floats: TypeAlias = NDArray[np.float32]
 Integers: TypeAlias = NDArray[np.integer[Any]]
 Part: TypeAlias = Literal["keys", "values"]
+PARTS: tuple[Part, Part] = ("keys", "values")
 
 
 class Rounding(Protocol):
@@ -92,6 +93,18 @@ class CacheForm:
     values: tuple[Stage, ...]
     rotates: bool = False
     sinks: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise QuantbenchError for stages that a token would not go through in order, and for less than no sinks."""
+        for part in PARTS:
+            ages = [each.age for each in self.stages(part)]
+            if ages != sorted(ages):
+                raise QuantbenchError(
+                    f"Stages of {part} cannot have the ages {', '.join(map(str, ages))} in this order: a token goes "
+                    f"into a later one as it ages."
+                )
+        if self.sinks < 0:
+            raise QuantbenchError(f"A cache cannot have sinks = {self.sinks}: give 0 or more tokens.")
 
     def stages(self, part: Part) -> tuple[Stage, ...]:
         """Of keys or values."""

@@ -5,7 +5,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from engines.torch.test_held_walk import ALL, FORMS, LOOKS, Method, Weights, walked
+from engines.torch.test_held_walk import ALL, FORMS, LOOKS, SHARED, Method, Weights, walked
 from torch_models import filled, opened
 from transformers_models import save
 
@@ -17,7 +17,8 @@ from pytest_quantbench.errors import ModelError, QuantbenchError
 from pytest_quantbench.quantizers import kv
 
 pytestmark = pytest.mark.model
-ARCHITECTURES = ["llama-llama3", *(pytest.param(n, marks=pytest.mark.slow) for n in ("gemma2", "mistral-window"))]
+SLOWER = ("gemma2", "mistral-window", "gemma3n")
+ARCHITECTURES = ["llama-llama3", *(pytest.param(n, marks=pytest.mark.slow) for n in SLOWER)]
 PROMPTS = [[7, 91, 4, 55, 31, 6, 12, 240, 8, 19, 77], [5, 9, 3], [44]]
 
 
@@ -50,7 +51,7 @@ def written(directory, method, new_tokens, prompts):
     "form", ["by age", "looks", *(pytest.param(n, marks=pytest.mark.slow) for n in FORMS if n != "by age")]
 )
 def test_answers_are_those_of_walking_the_whole_text_again(form, architecture, tmp_path):
-    save(tmp_path, ALL[architecture], [[1]])
+    save(tmp_path, (ALL | {"gemma3n": SHARED})[architecture], [[1]])
     method = Method(FORMS[form]) if form in FORMS else LOOKS
     answers = written(tmp_path, method, 16, PROMPTS)
     assert [len(answer) for answer in answers] == [16, 17, 18]

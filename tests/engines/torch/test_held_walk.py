@@ -260,6 +260,36 @@ def test_a_model_without_keys_and_values_is_refused(tmp_path):
         walked(tmp_path, Method(FORMS["at once"]), [np.arange(3, 9)[None]])
 
 
+GEMMA3N = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "vocab_size": 320,
+    "vocab_size_per_layer_input": 320,
+    "hidden_size_per_layer_input": 8,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+    "num_hidden_layers": 5,
+    "num_kv_shared_layers": 2,
+    "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+    "sliding_window": 8,
+    "laurel_rank": 4,
+    "altup_num_inputs": 2,
+    "activation_sparsity_pattern": [0.0] * 5,
+}
+SHARED = ("gemma3n_text", GEMMA3N)
+
+
+@pytest.mark.parametrize("form", ["at once", "by age", "by chunk", "looks"])
+def test_layers_that_share_keys_and_values_see_them_as_they_are_held(form, tmp_path):
+    save(tmp_path, SHARED, [[1]])
+    method = Method(FORMS[form]) if form in FORMS else LOOKS
+    texts = [np.random.default_rng(seed).integers(3, 320, 24) for seed in range(3)]
+    attention = LOOKING if form == "looks" else "eager"
+    assert any(differences(tmp_path, method, tokens, attention).max() < 1e-5 for tokens in texts)
+    assert walked(tmp_path, method, [texts[0][None]]).cache_shapes(0) == ((1, 16, 16),) * 3
+
+
 LFM2 = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
 HYBRID = (
     "lfm2",

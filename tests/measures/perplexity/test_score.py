@@ -242,6 +242,17 @@ def test_the_divergence_is_that_of_the_full_distributions(tmp_path, parts, recip
     assert not found.error_nats.any()
 
 
+def test_windows_are_counted_where_it_is_known_how_many_tokens_each_scores():
+    """Tiny takes 512 tokens, whatever was asked for; a text may have fewer windows than shall be drawn."""
+    limits = capacity({"max_position_embeddings": 512})
+    for content, wanted, count in ((TEXT.content, 8 * 512, 8), (TEXT.content[:9000], 2126, 5)):
+        tokens = Tokens(Text(name="held out", content=content), load_tokenizer(TINY_DIRECTORY), limits)
+        how = Reading(tokens=512, context=8192, stride=8192, fewest_windows=8)
+        script = Script(tokens, how)
+        assert (script.context, script.stride, script.wanted, len(script.whole)) == (512, 512, wanted, count)
+        assert script.protocol.startswith("all of the text in windows of 512, the last 512 tokens of each scored")
+
+
 def test_a_model_has_no_divergence_from_itself(tmp_path):
     reference = measure(TINY_DIRECTORY, tmp_path)
     again = measure(TINY_DIRECTORY, tmp_path, reference=reference)

@@ -1,5 +1,6 @@
 """Contexts read again from their own text: whose teacher is who, how deep that stands, and what is asked."""
 
+import functools
 import itertools
 import re
 from collections import Counter
@@ -26,6 +27,7 @@ TOKENIZERS = {
 START = (0,)
 
 
+@functools.cache
 def made(name="tiny", tokens=1024, seed=0):
     return Haystack(TOKENIZERS[name], start=START, tokens=tokens, seed=seed)
 
@@ -83,7 +85,7 @@ def test_facts_stand_at_the_depth_that_is_told(tokens):
 
 
 @given(st.integers(430, 3000), st.integers(0, 50))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_no_question_is_longer_than_the_context_and_next_to_nothing_is_left(tokens, number):
     found = made(tokens=tokens).context(number)
     longest = max(len(found.ids) + len(q.ids) + len(q.choices[0]) for q in found.questions)
@@ -138,4 +140,4 @@ def test_too_short_a_context_is_refused():
 def test_too_few_names_of_a_length_are_refused(monkeypatch):
     monkeypatch.setattr("pytest_quantbench.measures.retrieval.haystack.PEOPLE", 12)
     with pytest.raises(CorpusError, match=r"asks for 16 people .* gives \d+ such: choose a smaller"):
-        made(tokens=512)
+        made.__wrapped__(tokens=512)

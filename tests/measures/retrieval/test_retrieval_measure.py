@@ -31,7 +31,7 @@ def subject_of(model, tmp_path, **changes):
 def test_choices_are_scored_as_plain_forward_passes_score_them(tmp_path):
     """Of Tiny, by Transformers."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    subject = subject_of("Tiny", tmp_path, retrieval_questions=2)
+    subject = subject_of("Tiny", tmp_path, retrieval_questions=1)
     share, found = RETRIEVAL.share(subject.inputs, None, None), subject.reference.samples("retrieval")
     directory = str(subject.inputs.checkpoint.directory)
     model = transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
@@ -96,7 +96,7 @@ def test_a_stratum_is_found_by_its_name():
 
 
 def test_a_model_that_copies_finds_everything(retriever, tmp_path):
-    subject = subject_of(retriever, tmp_path, retrieval_context=1024)
+    subject = subject_of(retriever, tmp_path, retrieval_context=1024, retrieval_questions=4)
     found = subject.reference.samples("retrieval")
     assert len(found.strata) == 2 * len(HOPS)
     assert all(each.correct.all() for each in found.strata.values())

@@ -12,6 +12,7 @@ from pytest_quantbench.measures.sweep.samples import Point
 @pytest.fixture(autouse=True)
 def few_pairs(monkeypatch):
     monkeypatch.setattr(trials, "MOST_PAIRS", 4)
+    monkeypatch.setattr(trials, "processors_had", lambda threads: threads / 2)
 
 
 def test_every_point_has_pairs_in_a_random_order_that_is_recorded(tmp_path):
@@ -20,7 +21,12 @@ def test_every_point_has_pairs_in_a_random_order_that_is_recorded(tmp_path):
     samples = trial(tmp_path, own=own, reference=reference).finish(None)
     assert len(samples.points) == 9 + 7 + 1 + 2
     assert all(len(each.runs) == len(each.reference_runs) == 4 for each in samples.points)
-    assert all(len(each.probes_per_second) == 5 for each in samples.points)
+    assert all(len(each.probes_per_second) == 5 * 5 for each in samples.points)
+    assert all(each.read_rates == (1e6,) * 5 and each.threads == 1 for each in samples.points)
+    shares = [run.cpu_share for each in samples.points for run in (*each.runs, *each.reference_runs)]
+    assert all(share is not None and share > 0 for share in shares)
+    assert all(each.processors_had == (0.5,) * 4 for each in samples.points)
+    assert all(each.seconds > 0 for each in samples.points)
     point = samples.points[0]
     told = [name for name, *_ in log[2:10]]  # behind the run of each that is thrown away
     pairs = {True: ["reference", "own"], False: ["own", "reference"]}

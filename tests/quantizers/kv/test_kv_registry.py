@@ -10,6 +10,7 @@ from pytest_quantbench.catalog.recipes import CACHES, Part, recipe
 from pytest_quantbench.errors import QuantbenchError, UnknownNameError
 from pytest_quantbench.quantizers import kv
 from pytest_quantbench.quantizers.kv.kivi import Kivi
+from pytest_quantbench.quantizers.kv.protocol import FULL, CacheForm, Stage
 
 WIDTH = "bits"
 OWN = """
@@ -138,6 +139,13 @@ def test_a_class_by_its_place_is_the_registered_one():
         ("mixkvq", {"full": 0.9, "four": 0.2}, "shares of one whole"),
         ("cocktailkv", {"block": 100}, "blocks of 100 tokens in chunks of 32"),
         ("cocktailkv", {"full": 9}, "9 get 16 bits"),
+        ("cocktailkv", {"full": -1}, "-1 get 16 bits"),
+        ("cocktailkv", {"chunk": 0}, "in chunks of 0"),
+        ("cocktailkv", {"bits": 8}, "cannot have 8 bits: they are of what matters least, and what matters more has 4"),
+        ("mixkvq", {"bits": 5}, "cannot have 5 bits.*Choose at most 4, such as kv2-mixkvq"),
+        ("pmkvq", {"sinks": -3}, "sinks = -3"),
+        ("kivi", {"group": 0}, "window = 128 and group = 0"),
+        ("affine", {"group": 0}, "groups of 0 channels"),
         ("token", {"bits": 9}, "9 bits"),
         ("channel", {"bits": 1, "symmetric": True}, "1 bits"),
     ],
@@ -158,3 +166,15 @@ def test_roundings_that_look_refuse_what_are_no_queries():
                 form.given_back("keys", 0, keys, queries, keys)
     with pytest.raises(QuantbenchError, match="needs keys and queries"):
         kv.get("cocktailkv")().form(16).given_back("values", 0, keys)
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ({"keys": (FULL, Stage(rounding=None, age=9), Stage(rounding=None, age=2))}, "ages 0, 9, 2 in this order"),
+        ({"sinks": -1}, "sinks = -1: give 0 or more"),
+    ],
+)
+def test_forms_that_no_token_could_go_through_are_refused(how, told):
+    with pytest.raises(QuantbenchError, match=told):
+        CacheForm(**({"keys": (FULL,), "values": (FULL,)} | how))

@@ -15,9 +15,8 @@ from pytest_quantbench.report.charts import CHARTS, Charted, theme
 
 MOST_SECONDS_DRAWN = 8
 
-OF_WEIGHTS = [
-    name for name in CHARTS if name not in ("depth", "retrieval") and not name.startswith("sweep")
-]  # of cells with a quantized cache
+# of what most cells have: not of a quantized cache, nor of a sweep or loads, which are asked for
+OF_WEIGHTS = [n for n in CHARTS if n not in ("depth", "retrieval", "loading") and not n.startswith("sweep")]
 
 
 @pytest.mark.parametrize("name", OF_WEIGHTS)

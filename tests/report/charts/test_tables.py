@@ -3,11 +3,10 @@
 import re
 
 import pytest
+from report.charts.test_charts import OF_WEIGHTS
 
 from pytest_quantbench.record import fronts
 from pytest_quantbench.report.charts import CHARTS, limits, theme, wording
-
-OF_WEIGHTS = [name for name in CHARTS if name not in ("depth", "retrieval")]  # of cells with a quantized cache
 
 
 def table_of(specification):
