@@ -2,13 +2,14 @@
 
 A stratum is one that the reference *cannot do* where its accuracy is surely less than `ABLE` above chance: it says
 nothing of a quantized model, and is told. It is one that the reference *can do* where that is surely above chance by
-more than the limit, so that a model that guesses would show. Between the two it is open, and so is what hangs on it.
+more than the limit, so that a model that guesses would show. Between the two it is open: what loses nothing is seen
+there too, but hardly what loses.
 
-Passed is what loses less than the limit in every stratum that the reference can do: all claims have to hold, so each is
-made with the error probability of one. Failed is what loses more in any, after Holm's correction over all strata that
-are asked, whether the reference can do them or not: which of them are judged depends on the same answers. A pass could
-also be wrong because a stratum was left out that the reference can do; `LEFT_OUT` of the error probability is kept for
-that, and the rest for the drop.
+Passed is what loses less than the limit in every stratum but those that the reference cannot do, where it can do one at
+least (after Bonferroni's correction): all claims have to hold, so each is made with the error probability of one.
+Failed is what loses more in any, after Holm's correction over all strata that are asked, whether the reference can do
+them or not: which of them are judged depends on the same answers. A pass could also be wrong because a stratum was left
+out that the reference can do; `LEFT_OUT` of the error probability is kept for that, and the rest for the drop.
 """
 
 from collections.abc import Mapping
@@ -65,7 +66,6 @@ def _refuse_other_questions(quantized: Mapping[str, TaskSamples], reference: Map
 def _alone(name: str, quantized: TaskSamples, reference: TaskSamples, limit: float, alpha: float) -> StratumVerdict:
     drop = flips(reference.correct, quantized.correct, reference.clusters)
     unable = p_unable(reference)
-    p_drop = max(drop.p_below(limit), p_able(reference, limit))
     ability: Ability = "cannot" if unable < LEFT_OUT * alpha else "open"
     if ability == "open" and p_able(reference, limit) < alpha:
         ability = "can"
@@ -74,7 +74,7 @@ def _alone(name: str, quantized: TaskSamples, reference: TaskSamples, limit: flo
         drop=drop,
         reference=ability,
         outcome="informational",
-        p_good=min(1.0, p_drop / (1 - LEFT_OUT), unable / LEFT_OUT),
+        p_good=min(1.0, drop.p_below(limit) / (1 - LEFT_OUT), unable / LEFT_OUT),
         p_bad=1.0 if ability == "cannot" else drop.p_above(limit),
     )
 
@@ -107,7 +107,8 @@ def judge_retrieval(
     if all(p_unable(each) < LEFT_OUT * ALPHA for each in reference.values()):  # claims nothing: by the plain α
         return _nothing_to_lose(reference, limit)
     able = [each for each in strata if each.reference != "cannot"]
-    p_good, p_bad = max(each.p_good for each in strata), min(each.p_bad for each in strata)
+    p_some = min(1.0, len(strata) * min(p_able(each, limit or 0.0) for each in reference.values()))
+    p_good, p_bad = max(p_some, *(each.p_good for each in strata)), min(each.p_bad for each in strata)
     outcome: Outcome = "fail" if p_bad < alpha else "pass" if p_good < alpha else "undecided"
     worst = _hangs_on(able, outcome, limit)
     detail = _detail(worst, quantized[worst.name], reference[worst.name], strata)
@@ -117,8 +118,9 @@ def judge_retrieval(
     if limit is None:
         return found
     needed = "" if outcome != "undecided" else found.needed or "a correction for several strata asks for more questions"
-    if outcome == "undecided" and worst.reference == "open":
-        needed = _to_be_able(reference[worst.name], limit)
+    if outcome == "undecided" and p_some >= alpha:
+        best = max(reference.values(), key=lambda each: float(each.correct.mean()))
+        needed = _to_be_able(best, limit)
     return replace(found, outcome=outcome, p_good=p_good, p_bad=p_bad, needed=needed)
 
 
@@ -152,5 +154,5 @@ def _to_be_able(reference: TaskSamples, limit: float) -> str:
     """What would show whether the reference can do a stratum."""
     room = max(limit, 0.0) / 100
     more = questions_for_excess(reference.correct, reference.chance, room, reference.clusters)
-    doubt = "whether the reference can do it is open"
+    doubt = "whether the reference can do any of it is open"
     return f"{doubt}, which more questions tell" if more is None else f"{doubt}; {enough(METRIC.items, more, None)}"

@@ -13,6 +13,10 @@ HOW_SURE = (
     "Brackets hold the interval in which a figure lies (5 % error on each side, by itself). That any cell is said to "
     "meet what it does not has a probability of at most 5 %, over all cells of a model (Holm's correction)."
 )
+NOT_WEIGHED = (
+    "a quantized key-value cache makes no files smaller, and what it takes and loses is in the report (`quantbench "
+    "report`)"
+)
 
 
 def lines(choices: Sequence[Choice], width: int = WIDTH) -> list[str]:
@@ -41,6 +45,9 @@ def _of_model(choice: Choice, width: int) -> Iterator[str]:
     others = [*choice.larger, *choice.undecided, *choice.rejected]
     if larger := [f"{each.record.recipe} ({each.word})" for each in others if each.gigabytes >= largest]:
         yield from wrap(f"not smaller: {', '.join(larger)}", width, subsequent_indent="  ", break_on_hyphens=False)
+    if choice.caches:
+        told = f"not weighed: {', '.join(choice.caches)}: {NOT_WEIGHED}"
+        yield from wrap(told, width, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _size(weighed: Weighed) -> str:

@@ -77,9 +77,11 @@ def forecast(planned: Sequence[Work], records: Sequence[Record], machine: Machin
 
 
 def _spent(record: Record, part: str) -> float | None:
-    """Seconds that a part took; None where it was not measured, or is of a measure that no record has a part of."""
-    found = getattr(record, _parts()[part], None)
-    return None if found is None else found.time_sec
+    """Seconds that a part took; None where it was not measured, does not say so (a candidate's own runtime does not),
+    or is of a measure that no record has a part of.
+    """
+    seconds: float | None = getattr(getattr(record, _parts()[part], None), "time_sec", None)
+    return seconds
 
 
 def _parts() -> dict[str, str]:

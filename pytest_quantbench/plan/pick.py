@@ -63,6 +63,7 @@ class Choice:
     rejected: tuple[Weighed, ...]
     undecided: tuple[Weighed, ...]
     larger: tuple[Weighed, ...]  # that meet all as well
+    caches: tuple[str, ...] = ()  # recipes with a quantized cache, which are not weighed: it makes no files smaller
 
 
 def pick(cells: Sequence[Measured], limits: Mapping[str, float]) -> list[Choice]:
@@ -71,12 +72,13 @@ def pick(cells: Sequence[Measured], limits: Mapping[str, float]) -> list[Choice]
     """
     if not limits:
         raise QuantbenchError(f"Nothing is required. Give one or more of --{', --'.join(REQUIREMENTS)}.")
-    cells = [cell for cell in cells if cell.record.kind == "weights"]  # a cache makes no files smaller
     models = dict.fromkeys(cell.record.model_id for cell in cells)
     return [_of_model(model, [c for c in cells if c.record.model_id == model], limits) for model in models]
 
 
 def _of_model(model: str, cells: Sequence[Measured], limits: Mapping[str, float]) -> Choice:
+    caches = tuple(cell.record.recipe for cell in cells if cell.record.kind != "weights")
+    cells = [cell for cell in cells if cell.record.kind == "weights"]
     reference = next((cell for cell in cells if cell.record.recipe == REFERENCE.id), None)
     seen = [_seen(reference, cell, limits) for cell in cells]
     sure = zip(cells, seen, *_sureness(seen, limits), strict=True)
@@ -90,6 +92,7 @@ def _of_model(model: str, cells: Sequence[Measured], limits: Mapping[str, float]
         rejected=tuple(each for each in weighed if each.word == "does not"),
         undecided=tuple(each for each in weighed if each.word == "undecided"),
         larger=tuple(meeting[1:]),
+        caches=caches,
     )
 
 

@@ -142,7 +142,8 @@ OPTIONS: Mapping[str, Option] = MappingProxyType(
         ),
         "retrieval-context": _count(
             "retrieval_context",
-            "retrieval: tokens of a context with its question (default 2048, or as many as the model takes)",
+            "retrieval: tokens of a context with its question, 8192 at most (default 2048, or as many as the model "
+            "takes)",
             least=1,
         ),
         "run-code": Option(

@@ -21,7 +21,7 @@ class Loads:
     stage_sec: Mapping[str, Spread]
     gb_per_sec: Spread
     resident_share: float | None
-    reference_sec: Spread | None = None  # of the original, interleaved
+    reference_sec: Spread | None = None  # of the original, interleaved; None where its loads were not such either
     ratio: Interval | None = None  # seconds over those of the original, paired by round
 
 
@@ -44,4 +44,5 @@ class Load:
     warm: Loads | None = None
     cold: Loads | None = None
     cold_by: str = ""  # `posix_fadvise` of the files, or `drop_caches` of all
-    lacks: Mapping[str, str] = field(default_factory=dict)  # why there is no `cold` or no `warm`
+    lacks: Mapping[str, str] = field(default_factory=dict)  # why there is no `cold` or no `warm`, or no ratio of theirs
+    time_sec: float | None = None  # of all loads together

@@ -19,7 +19,7 @@ def load(samples: LoadSamples) -> Load:
     none: `lacks` says so.
     """
     kinds = {"warm": _of(samples, cold=False), "cold": _of(samples, cold=True)}
-    lacks = {name: found for name, found in kinds.items() if isinstance(found, str)}
+    lacks = {name: why for name, (_, why) in kinds.items() if why}
     told = [each for each in samples.loads if not each.cold] or samples.loads
     devices = [each.device_bytes for each in told if each.device_bytes is not None]
     return Load(
@@ -35,19 +35,23 @@ def load(samples: LoadSamples) -> Load:
         device_gb=max(devices) / GB if devices else None,
         cold_by=samples.cold_by,
         lacks=lacks,
-        **{name: found for name, found in kinds.items() if isinstance(found, Loads)},
+        time_sec=samples.seconds,
+        **{name: found for name, (found, _) in kinds.items()},
     )
 
 
-def _of(samples: LoadSamples, *, cold: bool) -> Loads | str:
-    """The figures of one kind, or why there are none."""
+def _of(samples: LoadSamples, *, cold: bool) -> tuple[Loads | None, str]:
+    """The figures of one kind, and why there are none, or no ratio."""
     own, others = ([each for each in side if each.cold == cold] for side in (samples.loads, samples.reference_loads))
     if not own:
-        return samples.cold_lacks
-    share, why = _resident([*own, *others], cold=cold)
+        return None, samples.cold_lacks
+    share, why = _resident(own, cold=cold)
     if why:
-        return why
-    return Loads(
+        return None, why
+    _, why = _resident(others, cold=cold)
+    if why:
+        others, why = [], f"No ratio to the original's loads. {why}"
+    found = Loads(
         first_token_sec=Spread.of([each.total_seconds for each in own]),
         stage_sec={
             stage: Spread.of([each.seconds[stage] for each in own]) for stage in STAGES if stage in own[0].seconds
@@ -57,6 +61,7 @@ def _of(samples: LoadSamples, *, cold: bool) -> Loads | str:
         reference_sec=Spread.of([each.total_seconds for each in others]) if others else None,
         ratio=_ratio(own, others),
     )
+    return found, why
 
 
 def _ratio(own: Sequence[OneLoad], others: Sequence[OneLoad]) -> Interval | None:

@@ -37,6 +37,7 @@ class Ranked:
     letters: str
     floor_nats: float
     bits_per_weight: float | None
+    bits_per_value: float | None  # of a key or value in a quantized cache; None where it is in 16 bits, or not known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +171,7 @@ def _ordered(
             letters=given[name],
             floor_nats=floors[name],
             bits_per_weight=size.bits_per_weight if (size := by_name[name].compression) else None,
+            bits_per_value=held.size.bits_per_value if (held := by_name[name].cache) and held.size else None,
         )
         for name in names
     )

@@ -51,13 +51,16 @@ def _row(cell: Ranked, width: int) -> list[str]:
 
 
 def _beneath(ranking: Ranking) -> Iterator[str]:
-    """How far a rerun may move losses, what keeps cells from being told apart, or from being ranked at all."""
+    """How far a rerun may move losses, what caches take, what keeps cells from being told apart or ranked at all."""
     if ranking.cells:
         least, *_, most = sorted(ranking.cells, key=lambda cell: cell.floor_nats)
         yield (
             f"A rerun may move a mean loss by {least.floor_nats:.1g} nats ({least.recipe}) to {most.floor_nats:.1g} "
             f"({most.recipe})."
         )
+    held = [f"{cell.recipe} {cell.bits_per_value:.2f}" for cell in ranking.cells if cell.bits_per_value is not None]
+    if held:
+        yield f"Bits are those of weights. A number in the key-value cache takes: {', '.join(held)}; else 16."
     if ranking.fewest:
         yield f"{ranking.fewest} has read the fewest tokens: run it again with more --tokens to tell the others apart."
     for name, why in ranking.left_out.items():

@@ -68,7 +68,7 @@ def test_a_model_larger_than_memory_is_told_the_way_out(tiny, tokenizer, tmp_pat
 
 def test_a_model_that_ends_its_texts_at_once_is_told_so(tiny, tokenizer, tmp_path, monkeypatch):
     always_end = mx.array([tokenizer.eos_token_id])
-    monkeypatch.setattr(generate, "sampler_of", lambda seed: lambda p: mx.repeat(always_end, p.shape[0]))
+    monkeypatch.setattr(generate, "sampler_of", lambda seed, temperature: lambda p: mx.repeat(always_end, p.shape[0]))
     with pytest.raises(CorpusError, match="ends its own texts after 0 of the 96 tokens"):
         write(tiny, tokenizer, tmp_path)
 

@@ -59,9 +59,19 @@ def test_a_stratum_that_the_reference_may_be_able_to_do_is_open():
     reference = {NEAR: answers(160), FAR: answers(52)}  # 32.5 %: above chance, not surely by more than the limit
     verdict = judge_retrieval(reference, reference, 5.0)
     assert [each.reference for each in by_stratum(reference, reference, 5.0)] == ["can", "open"]
-    assert verdict.outcome == "undecided"
-    assert verdict.needed.startswith("whether the reference can do it is open")
+    assert verdict.outcome == "pass"  # nothing was lost there, which is as sure as elsewhere
     assert "may be able to do 1" in verdict.sentence
+    lost = judge_retrieval(reference | {FAR: answers(46)}, reference, 5.0)
+    assert lost.outcome == "undecided"
+    assert f"at {FAR}: 28.7% against 32.5%" in lost.sentence
+
+
+def test_where_no_stratum_surely_can_be_done_nothing_passes():
+    reference = {NEAR: answers(52), FAR: answers(52)}
+    verdict = judge_retrieval(reference, reference, 5.0)
+    assert [each.reference for each in by_stratum(reference, reference, 5.0)] == ["open", "open"]
+    assert verdict.outcome == "undecided"
+    assert verdict.needed.startswith("whether the reference can do any of it is open")
 
 
 def test_a_pass_holds_in_every_stratum_and_needs_no_correction():

@@ -80,3 +80,9 @@ def test_the_first_look_tells_what_is_lost_altogether():
     before, after = np.ones((STRATA, QUESTIONS), bool), np.ones((STRATA, QUESTIONS), bool)
     after[5] = np.arange(QUESTIONS) % 4 == 0
     assert looked_at(before, after) == "fail"
+
+
+def test_a_stratum_that_is_open_does_not_keep_the_very_same_answers_from_a_pass():
+    rng = np.random.default_rng(4)
+    same = [rng.random((STRATA, QUESTIONS)) < np.array([0.98] * 8 + [0.33])[:, None] for _ in range(10)]
+    assert [looked_at(each, each) for each in same] == ["pass"] * 10

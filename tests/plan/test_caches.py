@@ -7,13 +7,15 @@ from pytest_quantbench.catalog.criteria import asked_of
 from pytest_quantbench.catalog.disk_plans import DISK_PLANS
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import recipe
-from pytest_quantbench.plan import disk
+from pytest_quantbench.plan import describe_pick, disk
 from pytest_quantbench.plan.duration import work
 from pytest_quantbench.plan.pick import pick
 from pytest_quantbench.record.completeness import missing
 from pytest_quantbench.record.folder import completed_by
 from pytest_quantbench.record.pairing import Measured
+from pytest_quantbench.record.ranking import Ranked, Ranking
 from pytest_quantbench.record.state import lacking
+from pytest_quantbench.report import github, ranks
 
 MODEL = MODELS["Qwen3-8B"]
 
@@ -50,6 +52,27 @@ def test_a_cache_is_not_picked():
     (choice,) = pick([Measured(record=make_record(), arrays={}), Measured(record=kv8(), arrays={})], {"max-gb": 1.0})
     cells = [*choice.rejected, *choice.undecided, *choice.larger, *filter(None, [choice.picked])]
     assert [each.record.recipe for each in cells] == ["int4"]
+    assert choice.caches == ("kv8",)
+    told = " ".join(describe_pick.lines([choice]))
+    assert "not weighed: kv8: a quantized key-value cache makes no files smaller" in " ".join(told.split())
+
+
+def test_its_card_and_its_rank_say_what_it_takes():
+    part = make_cache()
+    figure = f"{part.size.bits_per_value:.2f}"
+    told = github.summary([kv8()])
+    assert f"- Tiny-kv8 holds its key-value cache by {part.method}" in told
+    assert f"{figure} bits per number, {part.size.reduction_percent:.1f} % less than BF16's" in told
+    assert "key-value cache" not in github.summary([make_record()])
+    assert "was not measured" in github.summary([kv8(cache=make_cache(size=None, sizes=()))])
+    ranked = {"ppl": 4.0, "behind": None, "letters": "a", "floor_nats": 0.1, "bits_per_weight": 16.0}
+    cells = [
+        Ranked(name=f"Tiny-{name}", recipe=name, bits_per_value=bits, **ranked)
+        for name, bits in (("bf16", None), ("kv8", part.size.bits_per_value))
+    ]
+    ranking = Ranking(model="Tiny", corpus="c", tokens=9, cells=tuple(cells), left_out={}, fewest="")
+    told = " ".join(" ".join(ranks.terminal([ranking])).split())
+    assert f"A number in the key-value cache takes: kv8 {figure}; else 16." in told
 
 
 def test_a_record_lacks_what_its_kind_is_asked():

@@ -1,16 +1,19 @@
 """Rough times: a cell's own record first, then others of such a machine by size, else it says that it does not know."""
 
 import dataclasses
+import typing
 
 import pytest
 from builders import make_perplexity, make_record
+from record.test_load_summary import samples
 
 from pytest_quantbench import engines
 from pytest_quantbench.catalog.models import MODELS
 from pytest_quantbench.catalog.recipes import recipe
 from pytest_quantbench.engines.machine import describe
-from pytest_quantbench.plan.duration import Forecast, Work, forecast, where_it_went, work
-from pytest_quantbench.record.schema import Compression
+from pytest_quantbench.plan.duration import Forecast, Work, _parts, forecast, where_it_went, work
+from pytest_quantbench.record.load_summary import load
+from pytest_quantbench.record.schema import Compression, Record
 
 SMALL, LARGE = MODELS["Qwen2.5-1.5B-Instruct"], MODELS["Qwen2.5-14B-Instruct"]
 MACHINE = describe(engines.get())
@@ -81,6 +84,27 @@ def test_what_is_not_known_is_not_in_the_sum_and_is_told():
     assert (found.seconds, found.unknown) == (40, 1)
     assert found.line().startswith("about 40 s if nothing is reused (1 pieces")
     assert "1 more are not in it" in found.line()
+
+
+@pytest.mark.parametrize("part", sorted(_parts()))
+def test_every_part_that_a_record_may_have_is_forecast_or_unknown(part):
+    """Records lie in the folder of results when a later session looks how long its own cells may take."""
+    kind = typing.get_args(typing.get_type_hints(Record).get(_parts()[part], int | None))[0]
+    bare = kind.__new__(kind)
+    for each in dataclasses.fields(kind) if dataclasses.is_dataclass(kind) else ():
+        object.__setattr__(bare, each.name, 12.0)
+    record = dataclasses.replace(measured(SMALL, "int4", 40.0), **({_parts()[part]: bare} if bare else {}))
+    planned = Work(model=SMALL, recipe=recipe("int4"), part=part)
+    found = forecast([planned], [record], MACHINE)
+    assert (found.seconds, found.unknown) == ((0, 1) if part in ("runtime", "calibration text") else (12, 0))
+
+
+def test_a_session_of_loads_is_told_by_records_of_loads():
+    record = dataclasses.replace(measured(SMALL, "int4", 40.0), load=load(samples(seconds=30.0)))
+    planned = Work(model=SMALL, recipe=recipe("int4"), part="load")
+    assert forecast([planned], [record], MACHINE).seconds == 30
+    older = dataclasses.replace(record, load=load(samples()))
+    assert forecast([planned], [older], MACHINE).unknown == 1
 
 
 SPENT = {("T2+T3", "a-int4"): 60.0, ("compress", "a-int4"): 10.0, ("T2+T3", "a-bf16"): 62.0, ("report", ""): 0.1}

@@ -9,11 +9,17 @@ from gates import run_python
 ALWAYS = {
     "pytest_quantbench",
     "pytest_quantbench.plugin",
-    *(f"pytest_quantbench.plugin.{name}" for name in "fixtures hookspecs options option_names option_values".split()),
+    *(
+        f"pytest_quantbench.plugin.{name}"
+        for name in "fixtures hookspecs item_needs options option_form option_names option_values".split()
+    ),
 }
 CONTROLLER = {
-    f"pytest_quantbench.plugin.{name}"
-    for name in "badges github item_needs outcomes places suite telling tracking unsettled xdist".split()
+    "pytest_quantbench.errors",
+    *(
+        f"pytest_quantbench.plugin.{name}"
+        for name in "badges github outcomes places refusals suite telling tracking unsettled xdist".split()
+    ),
 }
 CONFTEST = """
 import json

@@ -72,6 +72,15 @@ def test_cold_loads_whose_pages_stayed_are_none():
     assert found.warm is not None
 
 
+def test_where_the_originals_pages_stayed_only_the_ratio_is_missing():
+    stayed = tuple(replace(each, resident_share=0.4) if each.cold else each for each in samples().reference_loads)
+    found = load(samples(reference_loads=stayed))
+    assert (found.cold.ratio, found.cold.reference_sec) == (None, None)
+    assert found.cold.first_token_sec == load(samples()).cold.first_token_sec
+    assert found.lacks["cold"].startswith("No ratio to the original's loads. 40% of the files stayed in memory:")
+    assert found.warm.ratio == load(samples()).warm.ratio
+
+
 def test_warm_loads_without_room_for_the_files_are_none():
     short = tuple(each if each.cold else replace(each, resident_share=0.5) for each in samples().loads)
     assert "no room" in load(samples(loads=short)).lacks["warm"]

@@ -49,7 +49,7 @@ def captured(step: torch.nn.Module, inputs: Sequence[torch.Tensor]) -> Program:
 
     Raises UntraceableError for a module that cannot be exported, or not be carried out again and again so.
     """
-    with tracing.told():
+    with tracing.told(), tracing.without_stacks():
         exported = torch.export.export(step, tuple(inputs), strict=False)
     simplified(exported.graph)
     binding = _Binding(exported, inputs)

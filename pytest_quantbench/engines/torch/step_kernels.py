@@ -6,39 +6,19 @@ it; a captured step calls their compiled functions directly (`DIRECT`), on array
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numba import njit
-from numba.core.caching import FunctionCache
 from numpy.typing import NDArray
 
+from pytest_quantbench.engines.torch.kept_code import compiled
+
 F32: TypeAlias = NDArray[np.float32]
-# Sums may be taken in any order, so that they are vectorized; infinities and NaN keep their meaning.
-FAST: Any = {"fastmath": {"reassoc", "contract", "nsz", "arcp"}, "nogil": True, "error_model": "numpy"}
 Bound: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
-class _Kept(FunctionCache):
-    """Machine code between processes, beside this file or in the user's cache. On a full disk it is made anew."""
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Write down what was compiled for these types."""
-        with suppress(OSError):
-            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
-
-
-def _compiled(function: Callable[..., Any]) -> Any:
-    """The function in machine code, which takes seconds of a process's first token where no other has kept it."""
-    made: Any = njit(**FAST)(function)
-    with suppress(RuntimeError):  # of numba's, where there is no folder that this user may write in
-        made._cache = _Kept(function)  # type: ignore[no-untyped-call]
-    return made
-
-
-@_compiled
+@compiled
 def _exponentials(values: F32, integers: NDArray[np.int32], count: int, top: float) -> Any:  # pragma: no cover
     """values[:count] become exp(values − top); their sum. `integers` is room for as many numbers.
 
@@ -67,7 +47,7 @@ def _exponentials(values: F32, integers: NDArray[np.int32], count: int, top: flo
     return total
 
 
-@_compiled
+@compiled
 def _attend(
     out: F32,  # (heads, head values)
     query: F32,  # (heads, head width)
@@ -115,7 +95,7 @@ def _attend(
                     out[head, i] += weight * values[key_head, first + place, i]
 
 
-@_compiled
+@compiled
 def _rms_norm(out: F32, x: F32, weight: F32, epsilon: float) -> None:  # pragma: no cover
     """(rows, width), each over the root of its mean square, times weights (width,); (0,): no weights."""
     for row in range(x.shape[0]):
@@ -131,7 +111,7 @@ def _rms_norm(out: F32, x: F32, weight: F32, epsilon: float) -> None:  # pragma:
                 out[row, i] = x[row, i] * factor
 
 
-@_compiled
+@compiled
 def _rotate(out: F32, x: F32, cosines: F32, sines: F32) -> None:  # pragma: no cover
     """(rows, width), whose halves are the two coordinates of each pair, turned by angles (width,)."""
     half = x.shape[1] // 2

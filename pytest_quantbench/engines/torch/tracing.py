@@ -21,10 +21,25 @@ OF_TRACING = (
     torch._subclasses.fake_tensor.DynamicOutputShapeException,
     torch._subclasses.fake_tensor.UnsupportedOperatorException,
 )
+STACKS = "do_not_emit_stack_traces"  # PyTorch's setting; versions that do not have it look every stack up
 
 
 class UntraceableError(Exception):
     """A step cannot be had as a list of operations that are the same every time; the message says in a line why."""
+
+
+@contextmanager
+def without_stacks() -> Iterator[None]:
+    """PyTorch does not look up which lines of Python each operation comes from. Nobody reads it here, and it is a third
+    of what exporting a step takes.
+    """
+    settings = torch.fx.config
+    before = getattr(settings, STACKS, False)
+    setattr(settings, STACKS, True)
+    try:
+        yield
+    finally:
+        setattr(settings, STACKS, before)
 
 
 @contextmanager

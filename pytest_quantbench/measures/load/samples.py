@@ -45,7 +45,8 @@ class LoadSamples:
     """`loads` of the cell's own files, `file_bytes` in all, by `loader`; `reference_loads` are those of the original's,
     interleaved with them, none of which there are where this is the reference. Those of the same round belong together.
 
-    `cold_by`: how pages were given back before a cold load; `cold_lacks`: why there are none, in a sentence.
+    `cold_by`: how pages were given back before a cold load; `cold_lacks`: why there are none, in a sentence. `seconds`:
+    of all loads together.
     """
 
     loader: str
@@ -57,3 +58,4 @@ class LoadSamples:
     reference_loads: tuple[OneLoad, ...] = ()
     cold_by: str = ""
     cold_lacks: str = ""
+    seconds: float = 0.0

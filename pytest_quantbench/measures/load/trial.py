@@ -8,6 +8,7 @@ libraries of Python's are in memory in both, as they are where a server is start
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -64,6 +65,7 @@ def run(own: Way, reference: Way | None, asked: Asked, prompt_tokens: int, what:
     if reference is not None:
         ways["reference"] = reference
     found: dict[Side, list[OneLoad]] = {"own": [], "reference": []}
+    began = time.monotonic()
     for number, side, cold in track(list(order(asked, list(ways))), what=what, unit="load"):
         _prepare(ways[side], cold, asked)
         share = page_cache.resident_share(ways[side].files)
@@ -78,6 +80,7 @@ def run(own: Way, reference: Way | None, asked: Asked, prompt_tokens: int, what:
         reference_loads=tuple(found["reference"]),
         cold_by=asked.cold_by,
         cold_lacks=asked.cold_lacks,
+        seconds=time.monotonic() - began,
     )
 
 

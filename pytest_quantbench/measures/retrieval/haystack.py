@@ -61,11 +61,16 @@ class Context:
 class Haystack:
     """Contexts of at most so many `tokens` with their questions, by number; the same for every recipe of a model.
 
-    `start` is what every text begins with. Raises CorpusError where the facts do not fit, or the tokenizer cuts the
-    people's names into too many different numbers of tokens.
+    `start` is what every text begins with. Raises CorpusError where the facts do not fit, where there is no stratum as
+    deep, or the tokenizer cuts the people's names into too many different numbers of tokens.
     """
 
     def __init__(self, tokenizer: Any, *, start: Ids, tokens: int, seed: int) -> None:
+        if tokens > DEPTHS[-1]:
+            raise CorpusError(
+                f"Retrieval asks for what was told up to {DEPTHS[-1]:,} tokens before: --retrieval-context {tokens} is "
+                f"longer. Choose at most so many."
+            )
         self._tokenizer, self._start, self._seed, self.tokens = tokenizer, start, seed, tokens
         self._front = len(tokenizer.encode(FRONT, add_special_tokens=False))
         self._world = make_world()

@@ -35,7 +35,9 @@ def draw(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | None:
         on.tell(record.model_id, record.recipe, _told(record))
     width = on.panel_width(max(2, len(panels)), COLUMNS)
     assert isinstance(width, int)
-    notes = [f"{MARKS['informational']}: BF16 cannot do it.", sheet.left_out("cells", len(shown), len(compared))]
+    marked = any(_sign(each) == MARKS["informational"] for record in shown for each in _strata(record))
+    unable = f"{MARKS['informational']}: BF16 cannot do it." if marked else ""
+    notes = [unable, sheet.left_out("cells", len(shown), len(compared))]
     return on.finish([_panel(on, title, rows, width) for title, rows in panels], notes, COLUMNS)
 
 
@@ -49,10 +51,17 @@ def _of_reference(each: RetrievalStratum) -> dict[str, Any]:
 
 
 def _row(record: Record, each: RetrievalStratum) -> dict[str, Any]:
-    right, sign = each.accuracy.accuracy, "" if each.outcome is None else MARKS[each.outcome]
+    right, sign = each.accuracy.accuracy, _sign(each)
     drop = interval(each.accuracy.drop_points, 1, "+")
     found = _square(each, right, f"{100 * right:.0f} {sign}".rstrip())
     return found | {"drop": drop, "recipe": record.recipe, "outcome": each.outcome or ""}
+
+
+def _sign(each: RetrievalStratum) -> str:
+    """Of the outcome; where nothing is judged, of what BF16 cannot do alone."""
+    if each.outcome is None or (each.outcome == "informational" and each.reference != "cannot"):
+        return ""
+    return MARKS[each.outcome]
 
 
 def _square(each: RetrievalStratum, right: float, told: str) -> dict[str, Any]:

@@ -13,11 +13,10 @@ from pytest_quantbench.stats.depths import named
 COLUMNS = ("Cell", "Tokens before the question", "Hops", "Questions", "BF16, %", "Right, %", "Drop, points", "Verdict")
 LEGEND = (
     "Facts stand in filler so many tokens before the question that asks for one (1 hop), or for where a chain of them "
-    "leads (2, 3); guessing is right in 25 %. What BF16 cannot do is not judged (*BF16 cannot*), and is open where it "
-    "may be able to. A cell passes where it does at every depth that is judged, and fails where it does at one after "
-    "Holm's correction over all."
+    "leads (2, 3); guessing is right in 25 %. What BF16 cannot do is not judged (*BF16 cannot*); where it is open "
+    "whether it can (*can BF16?*), a loss would hardly show. A cell passes where it does at every depth that is "
+    "judged, and fails where it does at one after Holm's correction over all."
 )
-ABILITY = {"cannot": "BF16 cannot", "open": "open: can BF16?"}
 
 
 def section(records: Sequence[Record]) -> list[str]:
@@ -47,6 +46,6 @@ def _verdict(each: RetrievalStratum) -> str:
     if each.reference is None or each.outcome is None:
         return MISSING
     told = f"{each.outcome} {MARKS[each.outcome]}"
-    if each.reference == "can" or each.outcome == "fail":
-        return told
-    return ABILITY[each.reference]
+    if each.reference == "cannot" and each.outcome != "fail":
+        return "BF16 cannot"
+    return f"{told} (can BF16?)" if each.reference == "open" else told

@@ -1,5 +1,7 @@
 """A walk whose cache is held in few bits, against decoding token by token with a cache that is rounded slowly."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,6 @@ from transformers_models import DEEPSEEK, SMALL, save
 
 from pytest_quantbench.catalog.recipes import CACHES
 from pytest_quantbench.engines.batches import Batch
-from pytest_quantbench.engines.held_caches import is_at_once
 from pytest_quantbench.engines.torch.walk import Walk
 from pytest_quantbench.engines.weights import Cached
 from pytest_quantbench.errors import ModelError
@@ -148,7 +149,14 @@ def test_a_rounding_may_look_at_the_queries_of_its_tokens(architecture, tmp_path
     assert np.abs(losses(found, tokens) - slow_losses(plain(tmp_path, LOOKING), LOOKS, tokens)).max() < 1e-5
 
 
-SHORT = ("kv8", "kv2", "kv4-rot")  # recipes that a few tokens show
+SHORTER = {  # windows, by method
+    "kivi": {"group": 8, "window": 16},
+    "channel": {"group": 8},
+    "pmkvq": {"four": 12, "two": 30, "window": 8},
+    "mixkvq": {"group": 8, "window": 16},
+    "cocktailkv": {"chunk": 4, "block": 24},
+}
+SHORT = ("kv8", "kv2", "kv4-rot", "pmkvq")
 RECIPES = [
     pytest.param(recipe, name, marks=() if name == "llama-llama3" and recipe in SHORT else pytest.mark.slow)
     for recipe in CACHES
@@ -164,25 +172,21 @@ def differences(directory, method, tokens, attention="eager"):
 
 @pytest.mark.parametrize(("recipe", "architecture"), RECIPES)
 def test_every_recipe_is_walked_as_it_is_decoded(recipe, architecture, tmp_path):
-    """Scales and zeros have 16 bits, and where float32 and float64 differ in a last bit one of them may be another:
-    what is behind that token differs by more, though by far less than for a token in another form. Of some short texts
-    there is one without.
+    """In windows so short that a few dozen tokens are in every stage. Scales and zeros have 16 bits, and where float32
+    and float64 differ in a last bit one of them may be another, or a code: of some texts there is one without.
     """
     save(tmp_path, ALL[architecture], [[1]])
-    method = kv.make(CACHES[recipe])
-    form = method.form(16)
-    if all(is_at_once(form, part) for part in ("keys", "values")):
-        texts = (np.random.default_rng(seed).integers(3, 320, 20) for seed in range(8))
-        assert any(differences(tmp_path, method, tokens).max() < 1e-5 for tokens in texts)
-        return
-    tokens = np.random.default_rng(0).integers(3, 320, 60 if architecture == "gpt2" else 270)
+    part = CACHES[recipe]
+    method = kv.make(replace(part, parameters={**part.parameters, **SHORTER.get(part.quantizer, {})}))
+    form, length = method.form(16), 60 if part.quantizer in SHORTER else 20
+    assert all((form.entered(each, np.array([length - 2])) > 0).all() for each in ("keys", "values"))
+    texts = [np.random.default_rng(seed).integers(3, 320, length) for seed in range(8)]
     if architecture == "deepseek" and (looks(method) or recipe.startswith("kivi")):
         with pytest.raises(ModelError, match="makes keys and values of what it has stored together"):
-            walked(tmp_path, method, [tokens[None]])
+            walked(tmp_path, method, [texts[0][None]])
         return
-    found = differences(tmp_path, method, tokens, LOOKING if looks(method) else "eager")
-    assert np.median(found) < 2e-3
-    assert found.max() < 0.05
+    attention = LOOKING if looks(method) else "eager"
+    assert any(np.quantile(differences(tmp_path, method, tokens, attention), 0.9) < 1e-5 for tokens in texts)
 
 
 def family():

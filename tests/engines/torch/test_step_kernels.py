@@ -6,10 +6,8 @@ torch = pytest.importorskip("torch")
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numba.core.caching import FunctionCache, NullCache
-from numba.core.dispatcher import Dispatcher
 
-from pytest_quantbench.engines.torch import step_kernels
+from pytest_quantbench.engines.torch import captured_step, tracing
 from pytest_quantbench.engines.torch.captured_step import captured
 from pytest_quantbench.engines.torch.layers import linear
 from pytest_quantbench.engines.torch.step_kernels import attend, rms_norm, rotate
@@ -17,35 +15,6 @@ from pytest_quantbench.engines.torch.tracing import UntraceableError
 from pytest_quantbench.quantizers import Layer
 
 F = torch.nn.functional
-
-
-def doubled(values):
-    return values * 2
-
-
-def test_what_is_compiled_is_kept_between_processes():
-    compiled = [each for each in vars(step_kernels).values() if isinstance(each, Dispatcher)]
-    assert len(compiled) == 4
-    assert {type(getattr(each, "_cache")) for each in compiled} <= {step_kernels._Kept, NullCache}  # noqa: B009
-
-
-def test_where_nothing_can_be_kept_it_is_compiled_anew(monkeypatch):
-    """Where the package lies, and in a home directory, there may be no place to write to, or none left."""
-
-    def full(self, *args):
-        raise OSError("No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(FunctionCache, "save_overload", full)
-        assert step_kernels._compiled(doubled)(3.0) == 6
-
-    def nowhere(function):
-        raise RuntimeError("cannot cache function 'doubled': no locator available")
-
-    monkeypatch.setattr(step_kernels, "_Kept", nowhere)
-    alone = step_kernels._compiled(doubled)
-    assert isinstance(alone._cache, NullCache)
-    assert alone(3.0) == 6
 
 
 def attended(query, keys, values, mask, sinks, scale, softcap):
@@ -151,6 +120,18 @@ def test_a_program_does_in_every_step_what_the_module_does():
         for found, expected in zip(program.outputs, plain(x.clone(), place.clone()), strict=True):
             torch.testing.assert_close(found, expected)
     torch.testing.assert_close(module.seen, plain.seen)
+
+
+def test_no_stack_is_looked_up_for_an_operation(monkeypatch):
+    nodes = []
+    monkeypatch.setattr(captured_step, "simplified", lambda graph: nodes.extend(graph.nodes))
+    is_setting, before = hasattr(torch.fx.config, tracing.STACKS), getattr(torch.fx.config, tracing.STACKS, False)
+    captured(Small(), (torch.zeros(1, 8), torch.zeros(1, dtype=torch.int64)))
+    assert len(nodes) > 10
+    assert not any(node.meta.get("stack_trace") for node in nodes) or not is_setting
+    with pytest.raises(UntraceableError):
+        captured(Module(lambda x: x + 1 if x.sum() > 0 else x - 1), (torch.ones(2),))
+    assert getattr(torch.fx.config, tracing.STACKS) == before
 
 
 def test_what_does_not_change_is_not_done_again():

@@ -67,6 +67,7 @@ def test_files_are_dropped_before_cold_loads_and_read_before_warm_ones(fake, mon
     assert done == ["drop" if each.cold else "read" for each in found.loads]
     assert Counter(done) == {"read": 2, "drop": 1}
     assert (found.cold_by, found.cold_lacks, found.file_bytes) == ("posix_fadvise", "", 10_000)
+    assert found.seconds >= sum(each.total_seconds for each in found.loads)
 
 
 def test_a_runtime_tells_its_stages_and_its_memory(fake):

@@ -137,6 +137,13 @@ def test_too_short_a_context_is_refused():
         made(tokens=120).context(0)
 
 
+def test_what_is_longer_than_the_deepest_stratum_is_refused():
+    """A context of more would have been no longer than the strata, and told as if it were."""
+    with pytest.raises(CorpusError, match="up to 8,192 tokens before: --retrieval-context 8193 is longer"):
+        made.__wrapped__(tokens=8193)
+    assert made.__wrapped__(tokens=8192).strata[-1].up_to == 8192
+
+
 def test_too_few_names_of_a_length_are_refused(monkeypatch):
     monkeypatch.setattr("pytest_quantbench.measures.retrieval.haystack.PEOPLE", 12)
     with pytest.raises(CorpusError, match=r"asks for 16 people .* gives \d+ such: choose a smaller"):
