@@ -236,7 +236,7 @@ class Engine(Decoder, Protocol):
         """The most that it took of the device since, with what it keeps for reuse; None where it does not tell."""
 
     def products_per_second(self, side: int, repeats: int) -> float:
-        """Products of two fixed (side, side) float32 matrices: the best of a few, to compare over time."""
+        """Of fixed (side, side) float32 matrices, the best of a few times, to compare over time (see `probes`)."""
 
     def read_bytes_per_second(self, held: int) -> float:
         """How fast what runs resident models reads so many bytes of memory again and again, beside what else runs."""
