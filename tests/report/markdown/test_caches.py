@@ -10,7 +10,8 @@ PARTS = (make_at_depth(0, 512, 0.25, same_top=SAME), make_at_depth(512, 1024, 0.
 
 
 def record(**changes):
-    given = {"recipe": "kv4", "level": "kv", "bits": 16, "cache": make_cache(within_noise=False)}
+    cache = make_cache(kl_within_noise=False, delta_within_noise=True, reached_percent=98.4)
+    given = {"recipe": "kv4", "level": "kv", "bits": 16, "cache": cache}
     return make_record(**given | {"perplexity": make_perplexity(by_depth=PARTS)} | changes)
 
 
@@ -19,7 +20,7 @@ def test_each_cell_has_its_size_and_a_row_for_each_depth():
     lines = caches.section([make_record(), record(verdicts=(verdict,))])
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     assert lines[0] == "## Key-value cache"
-    assert rows[1] == ["Tiny-kv4", "affine", "4.00", "64", "75.0", "512", "no"]
+    assert rows[1] == ["Tiny-kv4", "affine", "4.00", "64", "75.0", "512", "98.4", "no", "yes"]
     assert rows[3] == ["Tiny-kv4 ✗", "0–512", "512", "4.000", "+0.250 [+0.150, +0.350]", "0.010", "98.7"]
     assert rows[4] == ["", "512–1k", "512", "4.000", "–", "–", "–"]
     assert len(rows) == 5
