@@ -549,6 +549,37 @@ class AnswersInFull(NumpyEngine):
         return super().load(model, use)
 
 
+class CountsEveryPlace(NumpyEngine):
+    """Every place of a track with a cache in few bits is told to hang on it."""
+
+    def counted(self, walk, batch, track):
+        found = super().counted(walk, batch, track)
+        return None if found is None else np.ones_like(found)
+
+
+class CountsNoParents(NumpyEngine):
+    """What the rows before have seen, and how old they are, is forgotten."""
+
+    def counted(self, walk, batch, track):
+        found = super().counted(walk, batch, track)
+        return found if found is None or walk.batches[batch].parent is None else np.zeros_like(found)
+
+
+class CountsPlainTracks(NumpyEngine):
+    """A track with its cache in 16 bits tells of places, too."""
+
+    def counted(self, walk, batch, track):
+        found = super().counted(walk, batch, track)
+        return np.zeros(walk.batches[batch].tokens.shape, bool) if found is None else found
+
+
+class AnswersUntold(NumpyEngine):
+    """Answers do not tell whether they saw tokens in few bits."""
+
+    def engaged(self, found, prompts, held):
+        return found
+
+
 class RowsMixed(NumpyEngine):
     """Texts that go on together get each other's tokens."""
 

@@ -11,8 +11,9 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from pytest_quantbench.engines import answers
 from pytest_quantbench.engines.batches import Places, behind_each_other
-from pytest_quantbench.engines.held_caches import given_back
+from pytest_quantbench.engines.held_caches import HoldsCaches, given_back, held_caches
 from pytest_quantbench.engines.logits import HostLogits
 from pytest_quantbench.engines.parameters import Capacity, Origin, Parameter
 from pytest_quantbench.engines.protocol import Cached, Rounded
@@ -82,6 +83,18 @@ class State:
     cache: list
 
 
+class Caches(HoldsCaches):
+    """What layers have stored, and which queries have seen a token in few bits."""
+
+    def __init__(self, models):
+        self._held = held_caches(models)
+
+    def saw(self, layer, track, keys, values, queries, batch):
+        if self._held[track] is not None:
+            shape = keys.shape[1], keys.shape[-1], values.shape[-1], 0
+            self._held[track].saw(layer, shape, queries, batch)
+
+
 class NumpyWalk:
     """A `Walk`."""
 
@@ -91,6 +104,7 @@ class NumpyWalk:
         self._methods = [each.method if isinstance(each, Cached) else None for each in models]
         self._rounds = [isinstance(each, Rounded) for each in models]
         self._held, self._failed = [{} for _ in models], {}
+        self._caches = Caches(models)
         self.vocabulary = self._weights[0].config["vocab_size"]
 
     def __len__(self):
@@ -104,6 +118,7 @@ class NumpyWalk:
     def begin(self, batches):
         self.batches = behind_each_other(batches)
         self._places = Places.of(self.batches)
+        self._caches.batches = self.batches
         for track, weights in enumerate(self._weights):
             outside = [name for name in weights.names if not name.startswith("model.layers.")]
             self._held[track] = {name: self._engine.digest(name, self._weight(track, name)) for name in outside}
@@ -168,6 +183,7 @@ class NumpyWalk:
             pairs = zip(above, (key, value, asked), strict=True)
             key, value, asked = (np.concatenate(pair, axis=2) for pair in pairs)
         held = engine.held(self._methods[track], key, value, asked, places)
+        self._caches.saw(index, track, key, value, places.keys[:, -length:], self._places.index(places))
         scores = np.zeros((*query.shape[:3], key.shape[2]), np.float32)
         for numbers, seen in held("keys", length):
             product_of_both = np.einsum("rhqd,rhkd->rhqk", query, engine.shared(numbers, many // few))
@@ -206,7 +222,10 @@ class NumpyWalk:
         return self._engine.told(normed @ self._weight(track, head).T)
 
     def cache_shapes(self, track=0):
-        return ()
+        return self._caches.cache_shapes(track)
+
+    def engaged(self, batch, track=0):
+        return self._engine.counted(self, batch, track)
 
     def weights_sha256(self, track=0):
         return self._engine.hashed(self._held[track])
@@ -227,6 +246,7 @@ class Resident:
     def _behind(self, tokens):
         walk = self._engine.walk([self._model if self._cache is None else Cached(self._model, self._cache)])
         walk.run([np.array([tokens])], "")
+        self._held = walk._caches._held[0]
         return walk.logits(0, slice(len(tokens) - 1, None))
 
     def _next(self, tokens):
@@ -239,7 +259,8 @@ class Resident:
     def generate(self, tokenizer, prompts, *, stops, new_tokens, what, end_tokens=None, sampler=None):
         limits = [new_tokens] * len(prompts) if isinstance(new_tokens, int) else new_tokens
         ends = {tokenizer.eos_token_id} if end_tokens is None else end_tokens
-        return [self._one(tokenizer, *each, ends) for each in zip(prompts, stops, limits, strict=True)]
+        found = [self._one(tokenizer, *each, ends) for each in zip(prompts, stops, limits, strict=True)]
+        return found if self._cache is None else self._engine.engaged(found, prompts, self._held)
 
     def _one(self, tokenizer, prompt, stops, limit, ends):
         tokens = []
@@ -397,6 +418,12 @@ class NumpyEngine:
             return [(own[part], reached == -1)] + [(each, reached == i) for i, each in enumerate(found)]
 
         return forms
+
+    def engaged(self, found, prompts, held):
+        return answers.engaged(found, prompts, held)
+
+    def counted(self, walk, batch, track):
+        return walk._caches.engaged(batch, track)
 
     def reached(self, form, part, queries, tokens):
         return form.reached(part, queries, tokens)

@@ -22,8 +22,6 @@ SHORT = {
     "bench/checks/retrieval.py": "a check is a file, and this one's arithmetic is the judge's",
     "record/retrieval_schema.py": "what a record says of a measure is a file, and this is one with few figures",
     "report/charts/charted.py": "the front page of charts and its members import it: there it would be a circle",
-    "bench/refusals.py": "what keeps losses from being judged, beside how a cell is",
-    "record/cache_schema.py": "one part of a record, as the others are",
     "stats/spread.py": "what records tell of a handful of repeats, beside figures with intervals",
     "stats/tails.py": "the arithmetic of one chart, beside percentiles that are judged",
     "cli/plan.py": A_VERB,

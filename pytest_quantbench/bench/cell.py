@@ -10,7 +10,7 @@ from pytest_quantbench import measures
 from pytest_quantbench.bench.calibration_check import calibration_perplexity
 from pytest_quantbench.bench.checks.deciding import decide
 from pytest_quantbench.bench.criteria import Criteria
-from pytest_quantbench.bench.engagement import UNTOUCHED, is_untouched, said_nothing_of
+from pytest_quantbench.bench.engagement import said_nothing_of, told, untouched
 from pytest_quantbench.bench.noise_floor import noise_floor_of, of_check, refuse_tighter
 from pytest_quantbench.bench.refusals import refuse_identical, refuse_text
 from pytest_quantbench.bench.schedule import Schedule
@@ -39,8 +39,6 @@ from pytest_quantbench.record.cost import priced
 from pytest_quantbench.record.pairing import Measured
 from pytest_quantbench.record.raw import raw
 from pytest_quantbench.record.schema import Record
-
-ASKING = (ACCURACY.name, "retrieval")  # of questions, which may be too short for a cache to hold any of
 
 
 class Cell:
@@ -174,14 +172,15 @@ class Cell:
             )
         if check == PERPLEXITY.name:
             refuse_identical(self.target, self.schedule)
-        if measure in ASKING and is_untouched(self.target, measures.get(measure), self.schedule.samples):
-            return replace(rules.informational(metric_of(check), UNTOUCHED), not_judged=UNTOUCHED)
+        seen: Any = self.target, measures.get(measure), self.schedule.samples, of
+        if why := untouched(*seen):
+            return replace(rules.informational(metric_of(check), why), not_judged=why)
         is_candidate = self.recipe.candidate is not None
         floor = noise_floor_of(self.target, self.schedule, measure, of) if is_candidate or limit is not None else None
         if limit is not None:
             refuse_tighter(METRICS[metric_of(check)], limit, floor, of)
         beyond = of_check(check, floor) if is_candidate else None
-        return decide(check, self.target, self.schedule, limit, deadline_seconds, beyond, of)
+        return told(decide(check, self.target, self.schedule, limit, deadline_seconds, beyond, of), *seen)
 
     def _deadline(self) -> float | None:
         """When the cell's time is up, by `time.monotonic()`: the clock starts with its first check."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_quantbench.bench.engagement import refuse_idle, without_cache
+from pytest_quantbench.bench.engagement import refuse_idle, refuse_unreached, without_cache
 from pytest_quantbench.bench.target import Target
 from pytest_quantbench.compress.artifact import Artifact
 from pytest_quantbench.engines.batches import behind_each_other
@@ -148,7 +148,10 @@ class SharedWalk:
         return found
 
     def _refuse_idle(self, measure: WalkMeasure[Any], track: Track, found: Any) -> None:
-        """Raise ComparisonError where a cache did nothing: beside the same weights, or else beside the reference."""
+        """Raise ComparisonError where a cache held nothing in few bits, or did nothing: beside the same weights, or
+        else beside the reference.
+        """
+        refuse_unreached(track.target, found)
         name, plain = measure.name, without_cache(track.target)
         for other, others in (
             (plain, self._done.get((plain, name))),

@@ -5,6 +5,7 @@ A JSONL file is told by its name, or by a first line that is a JSON object. Its 
 """
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,8 @@ def read_prompts(file: Path) -> tuple[str, ...]:
     is no UTF-8, has no prompt or far too many, and for a line of JSON without a prompt.
     """
     try:
-        lines = file.read_bytes().decode("utf-8-sig").splitlines()
+        # What Python calls an end of line besides these may stand within a text, in JSON too: U+2028, a form feed.
+        lines = re.split(r"\r\n|\n|\r", file.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise CorpusError(f"{file} cannot be read: {error.strerror}.") from error
     except UnicodeDecodeError as error:

@@ -7,10 +7,11 @@ likely, that noise can decide between them. How a batch is computed is the engin
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from pytest_quantbench.checkpoints.tokenizer import added_tokens
+from pytest_quantbench.engines.held_caches import HeldCache
 from pytest_quantbench.engines.resident import Ending, Generation
 from pytest_quantbench.errors import CorpusError, WeightError
 from pytest_quantbench.progress import track
@@ -109,6 +110,12 @@ def answers(
     found = _answers(batch, tokenizer, deque(waiting), at_once or ROWS_AT_ONCE)
     done = dict(track(found, what=what, unit="answer", total=len(prompts)))
     return [done[place] for place in range(len(prompts))]
+
+
+def engaged(found: Sequence[Generation], prompts: Sequence[Sequence[int]], held: HeldCache) -> list[Generation]:
+    """Each with whether the cache held any of its tokens in few bits. Nobody asks behind an answer's last token."""
+    asked = [len(prompt) + max(len(each.tokens) - 1, 0) for each, prompt in zip(found, prompts, strict=True)]
+    return [replace(each, engaged=held.engages(tokens)) for each, tokens in zip(found, asked, strict=True)]
 
 
 def cut(text: str, stops: Iterable[str]) -> str:

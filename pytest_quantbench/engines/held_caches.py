@@ -1,7 +1,8 @@
 """Key-value caches that are held as a method says: of which tracks of a walk, and in which form a query sees a token.
 
 Both engines ask here, whatever arrays they have. What is rounded is what a model hands its cache, in every layer that
-has one; a method that no layer has asked for anything would give the reference's own figures, and is an error.
+has one; a method that no layer has asked for anything would give the reference's own figures, and is an error. So would
+one whose stages no token has reached: which queries have seen a token in few bits is counted here, batch by batch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,23 +12,31 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from pytest_quantbench.engines.batches import PADDING
+from pytest_quantbench.engines.batches import PADDING, Batch
 from pytest_quantbench.engines.weights import Cached, Rounded, Weights
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers.kv.protocol import CacheForm, Floats, Integers, KVQuantizer, Part
 
-CacheShape: TypeAlias = tuple[int, int, int]  # heads, channels of a head's key, and of its value
+# of a layer: heads, channels of a head's key and of its value, and how many of the newest tokens it keeps; 0: all
+CacheShape: TypeAlias = tuple[int, int, int, int]
 UNSEEN = -2  # the stage of what lies behind a query
 
 
 class HeldCache:
-    """One track's caches, of all layers. `engaged`: how often keys and values have been held so."""
+    """One track's caches, of all layers. `engaged`: how often a query has seen a token in few bits, in all layers."""
 
     def __init__(self, method: KVQuantizer) -> None:
         self.method = method
         self.engaged = 0
         self._shapes: dict[int, CacheShape] = {}
         self._forms: dict[int, CacheForm] = {}
+        self._counted: dict[tuple[int, CacheShape], int] = {}  # of a batch in such a layer: how often
+        self._seen: dict[int, NDArray[np.bool_]] = {}  # by batch, (rows, length)
+
+    def begin(self) -> None:
+        """Other batches are about to come."""
+        self._counted.clear()
+        self._seen.clear()
 
     def form(self, channels: int) -> CacheForm:
         """How heads of so many channels are held."""
@@ -35,9 +44,39 @@ class HeldCache:
             self._forms[channels] = self.method.form(channels)
         return self._forms[channels]
 
-    def saw(self, layer: int, heads: int, key_channels: int, value_channels: int) -> None:
-        """Remember what a layer stores for a token: so many heads, with so many channels of a key and of a value."""
-        self._shapes[layer] = heads, key_channels, value_channels
+    def saw(self, layer: int, shape: CacheShape, queries: Integers, batch: int | None = None) -> None:
+        """Remember what a layer stores for a token, and count which `queries`, (rows, length) positions, see tokens in
+        few bits there; `batch`: the number of a walk's, whose layers of one shape are alike.
+        """
+        self._shapes[layer] = shape
+        if batch is None:
+            self.engaged += int(self._in_few_bits(shape, queries).sum())
+            return
+        if (batch, shape) not in self._counted:
+            found = self._in_few_bits(shape, queries)
+            self._counted[batch, shape] = int(found.sum())
+            self._seen[batch] = found | self._seen.get(batch, False)
+        self.engaged += self._counted[batch, shape]
+
+    def _in_few_bits(self, shape: CacheShape, queries: Integers) -> NDArray[np.bool_]:
+        """Of each query, whether it sees any token so; padding sees nothing."""
+        _, *channels, window = shape
+        found = np.zeros(queries.size, np.bool_)
+        parts: tuple[Part, Part] = ("keys", "values")
+        for part, width in zip(parts, channels, strict=True):
+            found |= self.form(width).in_few_bits(part, queries.ravel(), window or None) > 0
+        seen: NDArray[np.bool_] = found.reshape(queries.shape) & (queries < PADDING)
+        return seen
+
+    def engaged_in(self, batch: int, rows: int, length: int) -> NDArray[np.bool_]:
+        """(rows, length): which queries of a batch have seen a token in few bits, or stand behind one that has."""
+        seen = self._seen.get(batch, np.zeros((rows, length), np.bool_))
+        found: NDArray[np.bool_] = np.logical_or.accumulate(seen, axis=1)
+        return found
+
+    def engages(self, tokens: int) -> bool:
+        """Whether any query of a text of so many tokens sees one in few bits, in the layers that there were."""
+        return any(self._in_few_bits(shape, np.arange(tokens)[None]).any() for shape in set(self.shapes))
 
     @property
     def shapes(self) -> tuple[CacheShape, ...]:
@@ -45,8 +84,8 @@ class HeldCache:
         return tuple(self._shapes[layer] for layer in sorted(self._shapes))
 
     def refuse_unused(self, architecture: str) -> None:
-        """Raise ModelError where nothing has been held so."""
-        if not self.engaged:
+        """Raise ModelError where no layer has stored anything."""
+        if not self._shapes:
             raise ModelError(
                 f"The method {self.method.name} of the key-value cache has never engaged: no layer of {architecture!r} "
                 f"hands keys and values to a cache. Its figures would be those of a cache in 16 bits."
@@ -57,11 +96,28 @@ class HoldsCaches:
     """What a walk with such tracks tells of them. `_held`: of each track."""
 
     _held: "Sequence[HeldCache | None]"
+    batches: Sequence[Batch]
 
     def cache_shapes(self, track: int = 0) -> tuple[CacheShape, ...]:
         """What each layer stores for a token, where a method held the track's cache."""
         held = self._held[track]
         return () if held is None else held.shapes
+
+    def engaged(self, batch: int, track: int = 0) -> NDArray[np.bool_] | None:
+        """(rows, length): whether what a batch's places give hangs on a token that was seen in few bits, by their own
+        queries or by any before them, those of the rows that they go on from included; None: the track's cache is in
+        16 bits.
+        """
+        held, own = self._held[track], self.batches[batch]
+        if held is None:
+            return None
+        found = held.engaged_in(batch, *own.tokens.shape)
+        if own.parent is None:
+            return found
+        above, lengths = self.engaged(own.parent, track), self.batches[own.parent].lengths
+        assert above is not None
+        last = [(lengths[row] if lengths else above.shape[1]) - 1 for row in own.rows]
+        return found | above[list(own.rows), last][:, None]
 
 
 def weights_of(track: Weights | Rounded | Cached) -> Weights:

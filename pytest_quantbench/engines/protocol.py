@@ -22,6 +22,7 @@ from pytest_quantbench.engines.weights import Cached as Cached
 from pytest_quantbench.engines.weights import Config as Config
 from pytest_quantbench.engines.weights import EncodedWeights as EncodedWeights
 from pytest_quantbench.engines.weights import Rounded as Rounded
+from pytest_quantbench.engines.weights import SeenCaches
 from pytest_quantbench.engines.weights import Weights as Weights
 from pytest_quantbench.quantizers import Array, Layer
 from pytest_quantbench.quantizers.encoding import Encoding
@@ -96,7 +97,7 @@ class InputSink(Protocol):
         """The inputs of a layer of experts, and those of each expert that has any."""
 
 
-class Walk(Protocol):
+class Walk(SeenCaches, Protocol):
     """Several models of one architecture, carried through it layer by layer, each with hidden states of its own.
 
     What one track computes does not depend on the others, to the last bit. A track whose numbers end is left out from
@@ -135,9 +136,6 @@ class Walk(Protocol):
 
     def logits_at(self, batch: int, rows: Ids, places: Ids, track: int = 0) -> Logits:
         """The logits of single positions: row `rows[i]`, place `places[i]` of a batch."""
-
-    def cache_shapes(self, track: int = 0) -> tuple[tuple[int, int, int], ...]:
-        """Of each layer that a method held the cache of: heads, channels of a head's key and of its value."""
 
     def weights_sha256(self, track: int = 0) -> str:
         """Hash over path, shape and float32 values of all weights that were run, as `digests` defines it."""
@@ -238,7 +236,7 @@ class Engine(Decoder, Protocol):
         """The most that it took of the device since, with what it keeps for reuse; None where it does not tell."""
 
     def products_per_second(self, side: int, repeats: int) -> float:
-        """Products of two fixed (side, side) float32 matrices: the best of a few, to compare over time."""
+        """Of fixed (side, side) float32 matrices, the best of a few times, to compare over time (see `probes`)."""
 
     def read_bytes_per_second(self, held: int) -> float:
         """How fast what runs resident models reads so many bytes of memory again and again, beside what else runs."""

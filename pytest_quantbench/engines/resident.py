@@ -13,12 +13,14 @@ Sampler: TypeAlias = Callable[[Any], Any]  # an engine's own: (rows, vocabulary)
 class Generation:
     """One answer: its text up to the first stop string, all tokens that were generated, and what ended it.
 
-    The end-of-sequence token (or a special token that was given as a stop string) is not among `tokens`.
+    The end-of-sequence token (or a special token that was given as a stop string) is not among `tokens`. `engaged`:
+    whether a token that was held in few bits was seen on the way; None: the cache is in 16 bits.
     """
 
     text: str
     tokens: tuple[int, ...]
     ended: Ending
+    engaged: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from pytest_quantbench.quantizers.encoding import Encoding, Rules
 from pytest_quantbench.quantizers.kv.protocol import KVQuantizer
 
@@ -41,6 +44,21 @@ class Rounded:
 
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
+
+
+class SeenCaches(Protocol):
+    """What a walk tells of the key-value caches of its tracks, which `engines.held_caches` counts for any engine."""
+
+    def cache_shapes(self, track: int = 0) -> tuple[tuple[int, int, int, int], ...]:
+        """Of each layer that a method held the cache of: heads, channels of a head's key and of its value, and how many
+        of the newest tokens the model keeps there; 0: all.
+        """
+
+    def engaged(self, batch: int, track: int = 0) -> NDArray[np.bool_] | None:
+        """(rows, length): whether what a batch's places give hangs on a token that was seen in few bits, by their own
+        queries or by any before them, those of the rows that they go on from included; None: the track's cache is in
+        16 bits.
+        """
 
 
 class Cached:

@@ -9,6 +9,7 @@ positions only.
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,12 +39,23 @@ class Request:
     preamble: int = 0
 
 
+class Engaging(Protocol):
+    """What a quantized cache may have had a part in."""
+
+    @property
+    def engaged(self) -> bool | None:
+        """Whether it hangs on a token that the cache held in few bits; None: all are in 16 bits."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """The sum of log-probabilities in nats, and whether every token of the continuation is the likeliest."""
+    """The sum of log-probabilities in nats, and whether every token of the continuation is the likeliest. `engaged`:
+    whether it hangs on a token that the cache held in few bits; None: all are in 16 bits.
+    """
 
     loglikelihood: float
     greedy: bool
+    engaged: bool | None = None
 
 
 @dataclass(slots=True)
@@ -77,7 +89,12 @@ def answers(plan: Plan, walk: Walk, *, track: int = 0, first: int = 0) -> list[A
     Raises WeightError where a logit is not a number.
     """
     sums, greedy = np.zeros(plan.requests), np.ones(plan.requests, bool)
+    held: list[bool | None] = [None] * plan.requests
     for number, scored in enumerate(plan.scored, first):
+        seen = walk.engaged(number, track)
+        for row, place, index, _ in scored:
+            if seen is not None:
+                held[index] = bool(held[index]) or bool(seen[row, place])
         for part in _parts(scored, walk.vocabulary):
             rows, places, asked, tokens = (np.array(column) for column in zip(*part, strict=True))
             logits = walk.logits_at(number, rows, places, track)
@@ -85,7 +102,16 @@ def answers(plan: Plan, walk: Walk, *, track: int = 0, first: int = 0) -> list[A
             np.logical_and.at(greedy, asked, logits.likeliest() == tokens)
     if not np.isfinite(sums).all():
         raise WeightError("The output head gives logits that are no numbers: not a usable model.")
-    return [Answer(loglikelihood=float(total), greedy=bool(flag)) for total, flag in zip(sums, greedy, strict=True)]
+    return [
+        Answer(loglikelihood=float(total), greedy=bool(flag), engaged=each)
+        for total, flag, each in zip(sums, greedy, held, strict=True)
+    ]
+
+
+def engaged(questions: Sequence[Sequence[Engaging]]) -> NDArray[np.bool_]:
+    """(questions,): whether any answer to each hangs on a token in few bits; (0,) where the cache is in 16 bits."""
+    known = [[each.engaged for each in found if each.engaged is not None] for found in questions]
+    return np.array([any(each) for each in known] if any(known) else [], np.bool_)
 
 
 def _parts(scored: Sequence[Place], vocabulary: int) -> Iterator[Sequence[Place]]:

@@ -43,15 +43,18 @@ class PerplexitySamples:
     beside: Mapping[str, "PerplexitySamples"] = field(default_factory=dict)
     # (tokens,) how many tokens the model could look back on where it predicted each; none: not known
     depths: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
-    # of each layer that stores something for a token: heads, and channels of a head's key and value; none: not seen
-    cache_shapes: tuple[tuple[int, int, int], ...] = ()
+    # of each layer that stores something for a token: heads, channels of a head's key and value, and how many of the
+    # newest tokens it keeps, 0 for all; none: not seen
+    cache_shapes: tuple[tuple[int, int, int, int], ...] = ()
+    # (tokens,) whether the prediction of each hangs on a token that the cache held in few bits; none: all in 16 bits
+    engaged: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     def first(self, scored: int) -> "PerplexitySamples":
         """The samples of the first so many scored tokens, to be paired with; `scored_bytes` stays that of all."""
         kept = None if self.distributions is None else self.distributions.part(0, scored)
         drawn = None if self.drawn is None else self.drawn.holding(min(scored, len(self.nll_nats)))
-        nll, depths = self.nll_nats[:scored], self.depths[:scored]
-        return replace(self, nll_nats=nll, distributions=kept, drawn=drawn, depths=depths)
+        items = {name: getattr(self, name)[:scored] for name in ("nll_nats", "depths", "engaged")}
+        return replace(self, distributions=kept, drawn=drawn, **items)
 
     def as_of(self, text_tokens: int) -> "PerplexitySamples":
         """The samples that reading so many tokens of the text gave: the first, or the first windows drawn."""
@@ -89,6 +92,7 @@ class PerplexitySamples:
             more,
             nll_nats=np.concatenate([self.nll_nats, more.nll_nats]),
             depths=np.concatenate([self.depths, more.depths]),
+            engaged=np.concatenate([self.engaged, more.engaged]),
             distributions=joined([part for part in kept if part]) if all(kept) else None,
             fidelity=joined([part for part in found if part]) if all(found) else None,
             seconds=self.seconds + more.seconds,
@@ -113,6 +117,8 @@ class TaskSamples:
     cluster_key: str = ""  # the fields of a document that say so
     questions: tuple[str, ...] = ()  # each one's own text, without what stands in front of it
     options: tuple[tuple[str, ...], ...] = ()  # of each question; none where answers are written
+    # (questions,) whether an answer hangs on a token that the cache held in few bits; none: all in 16 bits
+    engaged: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
 
     @property
     def chance(self) -> float:

@@ -108,6 +108,7 @@ class ThroughputSamples:
             probes_per_second=self.probes_per_second[: runs + 1],
             reference_runs=self.reference_runs[:runs],
             reference_first=self.reference_first[:runs],
+            read_rates=self.read_rates[: runs + 1],
             reference_read_rates=self.reference_read_rates[:runs],
             processors_had=self.processors_had[:runs],
         )

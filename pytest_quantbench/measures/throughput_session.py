@@ -123,11 +123,13 @@ class Session(Trial[ThroughputSamples]):
             self._reference_warm_ups = self._warmed(loaded)
 
     def _warmed(self, loaded: Resident) -> tuple[Run, ...]:
-        """Made ready for every length of text that is timed, the longest first, then run until the rate is steady."""
-        opened = frame_of(self._tokenizer).opened
-        for tokens in sorted({len(opened(self._tokenizer, text)) for text in self.prompts}, reverse=True):
+        """Made ready for every length of text that is timed, the longest first, then run until the rate is steady: on
+        the longest prompt, which takes the most memory.
+        """
+        lengths = [len(frame_of(self._tokenizer).opened(self._tokenizer, text)) for text in self.prompts]
+        for tokens in sorted(set(lengths), reverse=True):
             loaded.ready(tokens + self.new_tokens)
-        return warmed(lambda: self._generate(loaded, 0))
+        return warmed(lambda: self._generate(loaded, int(np.argmax(lengths))))
 
     def _refuse_too_long(self) -> None:
         """Raise ModelError where a generation would go beyond a table of learned positions, and for a prompt of the

@@ -5,16 +5,16 @@ from collections.abc import Sequence
 from pytest_quantbench.catalog.recipes import Recipe
 from pytest_quantbench.measures.samples import PerplexitySamples
 from pytest_quantbench.quantizers import kv
-from pytest_quantbench.quantizers.kv.held_bits import HeldLayer, bits_per_token
+from pytest_quantbench.quantizers.kv.held_bits import HeldLayer, bits_per_number, bits_per_token, cache_bytes, reduction
 from pytest_quantbench.record.cache_schema import Cache, CacheSize
 from pytest_quantbench.record.perplexity_schema import Perplexity
 from pytest_quantbench.record.publication import cache_parameters
 from pytest_quantbench.record.schema import NoiseFloor
 from pytest_quantbench.stats.depths import ends_for
 
-FULL_BITS = 16  # of a number as computed
 DEEPEST = 8192  # tokens: as far as sizes are told in any record
-Shape = tuple[int, int, int]  # of a layer: heads, channels of a head's key and of its value
+# of a layer: heads, channels of a head's key and of its value, and how many tokens it keeps; 0: all
+Shape = tuple[int, int, int, int]
 
 
 def cache(
@@ -32,28 +32,34 @@ def cache(
         layers=len(shapes) or None,
         size=_size(method, shapes, depth) if shapes and depth else None,
         sizes=tuple(_size(method, shapes, end) for end in ends) if shapes else (),
-        within_noise=_within(judged, floor),
+        reached_percent=None if samples is None or not len(samples.engaged) else 100 * float(samples.engaged.mean()),
+        kl_within_noise=_within(_kl_nats(judged), None if floor is None else floor.kl_nats),
         noise_nats=None if floor is None else floor.kl_nats,
+        delta_within_noise=_within(
+            None if judged is None else judged.delta, None if floor is None else floor.perplexity_points
+        ),
     )
 
 
-def _within(judged: Perplexity | None, floor: NoiseFloor | None) -> bool | None:
-    found = None if judged is None else judged.divergence
-    if found is None or floor is None or floor.kl_nats is None:
-        return None
-    return found.kl_nats <= floor.kl_nats
+def _kl_nats(judged: Perplexity | None) -> float | None:
+    return None if judged is None or judged.divergence is None else judged.divergence.kl_nats
+
+
+def _within(figure: float | None, noise: float | None) -> bool | None:
+    return None if figure is None or noise is None else abs(figure) <= noise
 
 
 def _size(method: kv.KVQuantizer, shapes: Sequence[Shape], tokens: int) -> CacheSize:
     """What so many tokens take in all layers."""
-    layers = [HeldLayer(heads=heads, key_channels=key, value_channels=value) for heads, key, value in shapes]
-    each = bits_per_token(method, layers, tokens)
-    numbers = sum(layer.numbers for layer in layers)
+    layers = [
+        HeldLayer(heads=heads, key_channels=key, value_channels=value, window=window)
+        for heads, key, value, window in shapes
+    ]
     return CacheSize(
         tokens=tokens,
-        stored_bytes=each * tokens / 8,
-        bf16_bytes=tokens * numbers * FULL_BITS // 8,
-        bits_per_token=each,
-        bits_per_value=each / numbers,
-        reduction_percent=100 * (1 - each / (numbers * FULL_BITS)),
+        stored_bytes=cache_bytes(method, layers, tokens),
+        bf16_bytes=int(cache_bytes(None, layers, tokens)),
+        bits_per_token=bits_per_token(method, layers, tokens),
+        bits_per_value=bits_per_number(method, layers, tokens),
+        reduction_percent=100 * reduction(method, layers, tokens),
     )

@@ -115,7 +115,7 @@ def _noise(record: Record, part: Cache) -> str:
     divergence = record.perplexity and record.perplexity.divergence
     if not divergence or part.noise_nats is None:
         return ""
-    within = "within" if part.within_noise else "beyond"
+    within = "within" if part.kl_within_noise else "beyond"
     return (
         f" Its KL divergence of {tiny(divergence.kl_nats)} nats is {within} the noise floor of {tiny(part.noise_nats)}."
     )

@@ -2,6 +2,9 @@
 
 A cache that is held in few bits does its damage there: the more tokens are read from it, the more of what a model sees
 is rounded. Strata end at 512 tokens and at every power of two behind it.
+
+Where windows overlap, only tokens near a text's beginning are scored with few tokens in front of them, and whether one
+of these windows is drawn is chance. A stratum that has so few tokens cannot be judged by drawing more.
 """
 
 from collections.abc import Iterator
@@ -14,15 +17,19 @@ from pytest_quantbench.stats.window_sampling import Drawn
 
 FIRST = 512  # tokens: where the first stratum ends
 KILO = 1024
+STRAY = 0.25  # of the tokens that a stratum has in whole windows: with fewer it is a stray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stratum:
-    """The items with more than `above` and up to `up_to` tokens in front of them: their places in the series."""
+    """The items with more than `above` and up to `up_to` tokens in front of them: their places in the series. `stray`:
+    they are far fewer than windows that are scored whole would have there.
+    """
 
     above: int
     up_to: int
     places: NDArray[np.int64]
+    stray: bool = False
 
     @property
     def name(self) -> str:
@@ -63,9 +70,10 @@ def ends_for(depth: int) -> list[int]:
 
 def strata(depths: NDArray[np.integer]) -> Iterator[Stratum]:
     """Of a series whose items have so many tokens in front of them: (items,) → those strata that have any."""
-    above = 0
-    for end in ends_for(int(depths.max(initial=0))):
+    above, deepest = 0, int(depths.max(initial=0))
+    for end in ends_for(deepest):
         places = np.flatnonzero((depths > above) & (depths <= end))
         if len(places):
-            yield Stratum(above=above, up_to=end, places=places)
+            whole = len(depths) * (min(end, deepest) - above) / deepest
+            yield Stratum(above=above, up_to=end, places=places, stray=len(places) < STRAY * whole)
         above = end

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantbench.catalog.models import TINY_DIRECTORY
 from pytest_quantbench.checkpoints.tokenizer import load_tokenizer
-from pytest_quantbench.engines.batches import Batch, behind_each_other
+from pytest_quantbench.engines.batches import PADDING, Batch, Places, behind_each_other
 from pytest_quantbench.engines.protocol import Cached, Engine
 from pytest_quantbench.quantizers.kv.protocol import CacheForm, Floats, KVQuantizer, Stage
 from pytest_quantbench.workbench.engine_models import VOCABULARY, SmallModel, SmallModels, branching_batches
@@ -76,6 +77,8 @@ def _stage(share: float, token_group: int = 1, *, looks: bool = False, age: int 
 
 AT_ONCE = CacheForm(keys=(_stage(0.5),), values=(_stage(0.7),))
 BY_AGE = CacheForm(keys=(_stage(0.3, age=1), _stage(0.9, 2, age=3, chunk=2)), values=(_stage(0.6, 4, age=2, chunk=4),))
+OLD = 5  # tokens: of this age the first one goes into few bits
+LATE = CacheForm(keys=(_stage(0.3, age=OLD),), values=(_stage(0.3, age=OLD),))
 FORMS: Mapping[str, CacheForm] = {
     "each token at once": AT_ONCE,
     "tokens by age and by groups": BY_AGE,
@@ -125,8 +128,37 @@ def answers_are_written_with_the_cache(engine: Engine, models: SmallModels) -> N
         found = loaded.generate(tokenizer, prompts, stops=[()] * 2, new_tokens=4, what="", end_tokens=())
         expected = [tuple(_cached(model, method).greedy(prompt, 4)) for prompt in prompts]
         demand([each.tokens for each in found] == expected, f"with {name}, other tokens than the likeliest are written")
+        demand(
+            all(each.engaged for each in found), f"with {name}, answers do not tell that they saw tokens in few bits"
+        )
         differs = differs or expected != [tuple(model.reference().greedy(prompt, 4)) for prompt in prompts]
     demand(differs, "no cache of this check changes what is written")
+
+
+def what_was_reached_is_told(engine: Engine, models: SmallModels) -> None:
+    """Of every place it is known whether it hangs on a token in few bits, and of an answer: by the positions alone."""
+    model, method = models.llama(), Formed(held=LATE)
+    weights = model.weights(engine)
+    batches = branching_batches(engine.prove(weights).branching)
+    walk = run(engine, [weights, Cached(weights, method)], batches)
+    told: list[NDArray[np.bool_]] = []
+    for number, (batch, places) in enumerate(zip(batches, Places.of(batches), strict=True)):
+        own = places.keys[:, places.keys.shape[1] - batch.tokens.shape[1] :]
+        told.append((own >= OLD) & (own < PADDING))
+        demand(walk.engaged(number) is None, "a track with its cache in 16 bits is told to have one in few bits")
+        found = walk.engaged(number, 1)
+        right = found is not None and found.shape == own.shape and (found == told[-1])[own < PADDING].all()
+        demand(bool(right), "which places hang on a token in few bits is told wrong")
+    demand(any(each.any() for each in told), "no batch of this check is long enough")
+    shapes = walk.cache_shapes(1)
+    demand(len(shapes) == len(walk) and len(set(shapes)) == 1, "what the layers store is not told of each")
+    if "resident" in engine.can:
+        tokenizer, loaded = load_tokenizer(TINY_DIRECTORY), engine.load(weights, "answers", method)
+        prompts = [list(range(3, 3 + length)) for length in (OLD + 1, OLD - 2)]
+        answers = loaded.generate(tokenizer, prompts, stops=[()] * 2, new_tokens=2, what="", end_tokens=())
+        demand(
+            [each.engaged for each in answers] == [True, False], "which answers saw tokens in few bits is told wrong"
+        )
 
 
 def _demand_cached(engine: Engine, model: SmallModel, batches: Sequence[Batch], forms: Mapping[str, CacheForm]) -> None:

@@ -49,6 +49,7 @@ OF_ABILITIES: Mapping[Ability, tuple[Demand, ...]] = {
         caches.a_walk_is_decoding_with_its_cache,
         caches.branches_are_held_like_their_texts,
         caches.a_cache_leaves_other_tracks_alone,
+        caches.what_was_reached_is_told,
         caches.answers_are_written_with_the_cache,
     ),
     "resident": (

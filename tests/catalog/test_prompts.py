@@ -24,6 +24,15 @@ def test_every_line_that_is_not_empty_is_a_prompt(tmp_path):
     assert prompts(str(file_of(tmp_path, "x"))) == ("x",)  # a single one, and a short one
 
 
+def test_only_ends_of_lines_cut_prompts(tmp_path):
+    """Not what may stand within a text: a line separator, a form feed, the next line of Latin-1."""
+    odd = "a\u2028b\u2029c\x85d\x0be\x0cf"
+    assert read_prompts(file_of(tmp_path, f"{odd}\r\n{odd}\rg\n")) == (odd, odd, "g")
+    said = odd.replace("\x0b", "").replace("\x0c", "")
+    asked = json.dumps({"prompt": said}, ensure_ascii=False)
+    assert read_prompts(file_of(tmp_path, f"{asked}\n{asked}\n", "p.jsonl")) == (said, said)
+
+
 @pytest.mark.parametrize("name", ["p.jsonl", "p.ndjson", "p.txt"])
 def test_json_has_a_prompt_in_each_object(tmp_path, name):
     lines = [{"prompt": "a b", "id": 1}, {"text": "c\nd"}, {"question": "e?"}, {"instruction": "f", "output": "g"}]

@@ -6,6 +6,7 @@ import pytest
 from pytest_quantbench.engines.batches import Batch, Places
 from pytest_quantbench.engines.held_caches import (
     HeldCache,
+    HoldsCaches,
     alike,
     alike_rows,
     given_back,
@@ -48,6 +49,7 @@ class Looks(Summed):
 
 
 LATE = Stage(rounding=Summed(2), age=3, chunk=2)
+LATER = {"values": (Stage(rounding=None), Stage(rounding=Summed(1), age=4)), "sinks": 1}
 FORM = CacheForm(keys=(FULL, LATE), values=(Stage(rounding=Summed(1)),), sinks=1)
 
 
@@ -143,5 +145,95 @@ def test_a_method_that_has_never_engaged_is_refused():
     held = HeldCache(kv.get("affine")())
     with pytest.raises(ModelError, match="affine of the key-value cache has never engaged: no layer of 'mamba'"):
         held.refuse_unused("mamba")
-    held.engaged += 1
+    held.saw(0, (2, 64, 64, 0), np.arange(3)[None])
     held.refuse_unused("mamba")
+
+
+@pytest.mark.parametrize("part", ["keys", "values"])
+@pytest.mark.parametrize("window", [None, 1, 3, 4, 20])
+def test_tokens_in_few_bits_are_those_in_a_stage_that_rounds_and_in_the_window(part, window):
+    form = CacheForm(keys=(FULL, Stage(rounding=Summed(1), age=2), LATE, Stage(rounding=None, age=7)), **LATER)
+    queries = np.arange(12)
+    rounds = np.array([stage.rounding is not None for stage in form.stages(part)] + [False])
+    seen = rounds[form.reached(part, queries, queries)] & (queries[None] <= queries[:, None])
+    if window is not None:
+        seen &= queries[None] > queries[:, None] - window
+    assert form.in_few_bits(part, queries, window).tolist() == seen.sum(1).tolist()
+    assert seen.any() == (window is None or window > {"keys": 2, "values": 4}[part])
+
+
+class Aged:
+    """Holds tokens in few bits from an age on."""
+
+    name, version = "aged", 1
+
+    def __init__(self, age):
+        self._form = CacheForm(keys=(FULL, Stage(rounding=Summed(1), age=age)), values=())
+
+    def form(self, channels):
+        return self._form
+
+
+class Seen(HoldsCaches):
+    """What a walk of these batches tells."""
+
+    def __init__(self, age, batches, windows=(0,)):
+        self.batches, self._held = batches, [HeldCache(Aged(age)), None]
+        for number, places in enumerate(Places.of(batches)):
+            own = places.keys[:, -batches[number].tokens.shape[1] :]
+            for layer, window in enumerate(windows):
+                self._held[0].saw(layer, (1, 8, 8, window), own, number)
+
+
+FAMILY = [
+    Batch(tokens=np.zeros((2, 4), int), lengths=(4, 2)),
+    Batch(tokens=np.zeros((3, 3), int), parent=0, rows=(0, 1, 1), lengths=(3, 3, 1)),
+    Batch(tokens=np.zeros((1, 1), int), parent=1, rows=(1,)),
+]
+
+
+def test_what_hangs_on_a_token_in_few_bits_is_known_of_every_place():
+    walk = Seen(2, FAMILY)
+    no, yes = False, True
+    assert walk.engaged(0).tolist() == [[no, no, yes, yes], [no, no, no, no]]  # row 1 ends behind its second token
+    assert walk.engaged(1).tolist() == [[yes, yes, yes], [yes, yes, yes], [yes, yes, yes]]
+    assert walk.engaged(1, track=1) is None
+    deep = Seen(4, FAMILY)
+    assert not deep.engaged(0).any()
+    assert deep.engaged(1).tolist() == [[yes, yes, yes], [no, no, yes], [no, no, no]]
+    assert deep.engaged(2).tolist() == [[yes]]
+    assert not Seen(9, FAMILY).engaged(1).any()
+
+
+def test_how_often_a_query_saw_a_token_in_few_bits_is_counted_over_layers():
+    assert Seen(2, FAMILY[:1])._held[0].engaged == 2
+    assert Seen(2, FAMILY[:1], windows=(0, 0, 2))._held[0].engaged == 4  # of two tokens none is of that age
+    assert Seen(9, FAMILY)._held[0].engaged == 0
+
+
+class Passing:
+    """Holds the second of every four tokens in few bits while it is the newest but one."""
+
+    name, version = "passing", 1
+
+    def form(self, channels):
+        stages = Stage(rounding=Summed(1), age=1, chunk=2), Stage(rounding=None, age=2)
+        return CacheForm(keys=(FULL, *stages), values=())
+
+
+def test_what_was_seen_in_few_bits_has_left_its_trace_in_what_follows():
+    held = HeldCache(Passing())
+    form = held.form(8)
+    assert form.in_few_bits("keys", np.arange(4)).tolist() == [0, 0, 1, 0]
+    held.saw(0, (1, 8, 8, 0), np.arange(4)[None], 0)
+    assert held.engaged_in(0, 1, 4).tolist() == [[False, False, True, True]]
+    held.begin()
+    assert not held.engaged_in(0, 1, 4).any()
+
+
+def test_a_text_is_long_enough_for_a_method_or_is_not():
+    held = HeldCache(Aged(4))
+    held.saw(0, (1, 8, 8, 0), np.array([[0]]))
+    assert [held.engages(tokens) for tokens in (1, 4, 5, 9)] == [False, False, True, True]
+    held.saw(0, (1, 8, 8, 4), np.array([[0]]))
+    assert not held.engages(100)

@@ -92,6 +92,7 @@ def test_reference_runs_are_interleaved_prompt_by_prompt(small_model, tmp_path):
     assert len(more.first(5).probes_per_second) == 6
     assert more.first(5).runs == samples.runs
     assert more.first(5).reference_read_rates == samples.reference_read_rates
+    assert more.first(5).read_rates == samples.read_rates[:6]  # what was read later says nothing of an earlier look
 
 
 @pytest.mark.parametrize("architecture", ["llama", "qwen2", "gemma3", "phi3"])
@@ -164,4 +165,5 @@ def test_a_model_is_made_ready_for_every_length_before_anything_is_timed(small_m
     lengths = sorted({run.prompt_tokens + 6 for run in samples.runs}, reverse=True)
     assert len(lengths) == 2
     model, reference = len(samples.warm_ups), len(samples.reference_warm_ups)
+    assert {run.prompt for run in (*samples.warm_ups, *samples.reference_warm_ups)} == {1}  # takes the most memory
     assert log == [*lengths, *["timed"] * model, *lengths, *["timed"] * (reference + 6)]

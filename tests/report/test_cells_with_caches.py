@@ -35,7 +35,7 @@ VERDICTS = (
 
 
 def cell(name, verdicts=VERDICTS):
-    held = make_cache(noise_nats=3.7e-7, within_noise=False, parameters={"bits": "8"})
+    held = make_cache(noise_nats=3.7e-7, kl_within_noise=False, parameters={"bits": "8"})
     bits, percent = SAVED[name]
     size = replace(held.size, bits_per_value=bits, reduction_percent=percent)
     perplexity = make_perplexity(divergence=replace(make_divergence(4.2e-6), kl_percentiles={"99": 1e-5}))

@@ -20,6 +20,7 @@ WRITES, STOPS, TIMES = "writes_the_likeliest_tokens", "answers_end_where_they_ar
 OPENS, REFUSES, LAYERS = "opens_every_parameter", "refuses_in_a_sentence", "layers_agree_with_decode"
 HELD, HELD_BRANCHES = "a_walk_is_decoding_with_its_cache", "branches_are_held_like_their_texts"
 HELD_TRACKS, HELD_ANSWERS = "a_cache_leaves_other_tracks_alone", "answers_are_written_with_the_cache"
+REACHED = "what_was_reached_is_told"
 ROWS, REQUESTS, BATCH_BYTES = "rows_are_single_runs", "requests_are_single_runs", "knows_what_a_batch_takes"
 OFF = r"off by [\d.]+ nats"
 REFUSED = {
@@ -88,6 +89,10 @@ REFUSED = {
     "SinksRounded": (HELD, "keys rotated, behind two tokens in full is off"),
     "CacheForAll": (HELD_TRACKS, "the track (before|behind) one with a cache"),
     "AnswersInFull": (HELD_ANSWERS, "other tokens than the likeliest are written"),
+    "CountsEveryPlace": (REACHED, "which places hang on a token in few bits is told wrong"),
+    "CountsNoParents": (REACHED, "which places hang on a token in few bits is told wrong"),
+    "CountsPlainTracks": (REACHED, "a track with its cache in 16 bits is told to have one in few bits"),
+    "AnswersUntold": (HELD_ANSWERS, "answers do not tell that they saw tokens in few bits"),
     "RowsMixed": (ROWS, "together .* are written, the likeliest are"),
     "SeedIgnored": (ROWS, "the same seed draws other tokens"),
     "RequestsCut": (REQUESTS, "requests get .*, alone they get"),

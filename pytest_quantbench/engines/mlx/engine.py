@@ -1,6 +1,5 @@
 """MLX as an engine: mlx-lm's models on Metal, on CUDA, and on a Linux CPU with numpy's products (see host_products)."""
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import vocabulary
+from pytest_quantbench.engines import probes
 from pytest_quantbench.engines.machine import version_of
 from pytest_quantbench.engines.mlx import bytes_read, layers, resident
 from pytest_quantbench.engines.mlx.arrays import save, to_mlx, to_numpy
@@ -156,15 +156,12 @@ class MlxEngine:
         return mx.get_peak_memory() + mx.get_cache_memory()
 
     def products_per_second(self, side: int, repeats: int) -> float:
-        """Of two (side, side) float32 matrices, the best of a few."""
-        matrix = mx.full((side, side), 0.5, dtype=mx.float32)
-        mx.eval(matrix)
-        seconds = []
-        for _ in range(repeats):
-            began = time.perf_counter()
-            mx.eval(matrix @ matrix)
-            seconds.append(time.perf_counter() - began)
-        return 1 / min(seconds)
+        """Of two (side, side) float32 matrices, the best of a few times; on an accelerator many at a time."""
+        size = probes.size(side, on_cpu=self.backend == "cpu")
+        left = mx.full((size.stacked * side, side), 0.5, dtype=mx.float32)
+        right = mx.full((side, side), 0.5, dtype=mx.float32)
+        mx.eval(left, right)
+        return probes.per_second(lambda: mx.eval([left @ right for _ in range(size.calls)]), size, repeats)
 
     def read_bytes_per_second(self, held: int) -> float:
         """By MLX on an accelerator, by numpy on a CPU."""

@@ -38,7 +38,7 @@ def generate(
         with held.expected.seen():
             found = _answers(Sequences(model, sampler, held), tokenizer, prompts, how)
     held.cache.refuse_unused(held.expected.architecture)
-    return found
+    return answers.engaged(found, prompts, held.cache)
 
 
 def _answers(

@@ -4,9 +4,10 @@ What is stored is what the model computed, or what has been made of it where tha
 sees it is the same as in a walk (see kv_cache); each token is rounded once for every stage that it goes into.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from typing import Any
 
 import mlx.core as mx
@@ -18,7 +19,7 @@ from mlx_lm.models.cache import BatchKVCache, CacheList, make_prompt_cache
 from pytest_quantbench.engines.batches import PADDING, Ids
 from pytest_quantbench.engines.held_caches import HeldCache
 from pytest_quantbench.engines.mlx.aging_attention import Aging, Expected, Handed, Numbers, attention
-from pytest_quantbench.engines.mlx.kv_cache import Holding
+from pytest_quantbench.engines.mlx.kv_cache import Holding, windows_in
 from pytest_quantbench.quantizers.kv.protocol import Floats, KVQuantizer, Part
 
 STEP = 256  # tokens that room is made for at once
@@ -32,13 +33,16 @@ def holding(method: KVQuantizer, model: nn.Module) -> Holding:
 
 def fresh(model: nn.Module, held: Holding) -> list[Any]:
     """The caches of one sequence, before it has any tokens."""
-    return [_in_place_of(cache, held) for cache in make_prompt_cache(model)]
+    numbers = count()
+    return [_in_place_of(cache, held, numbers) for cache in make_prompt_cache(model)]
 
 
-def _in_place_of(cache: Any, held: Holding) -> Any:
+def _in_place_of(cache: Any, held: Holding, numbers: Iterator[int]) -> Any:
     if isinstance(cache, CacheList):
-        return type(cache)(*(_in_place_of(each, held) for each in cache.caches))
-    return GrowingCache([0], held) if hasattr(cache, "update_and_fetch") else cache
+        return type(cache)(*(_in_place_of(each, held, numbers) for each in cache.caches))
+    if not hasattr(cache, "update_and_fetch"):
+        return cache
+    return GrowingCache([0], held, next(numbers), next(windows_in(cache)))
 
 
 class Rounded:
@@ -81,12 +85,13 @@ class Growing(Aging):
 
 class GrowingCache(BatchKVCache):
     """One decoder layer's, of several sequences: padded at their beginnings, and while prompts are read at their ends.
-    Windows are the mask's: what lies before them is kept.
+    Windows are the mask's: what lies before them is kept. `number`: among the model's caches; `window`: how many of the
+    newest tokens mlx-lm's own would keep, 0: all.
     """
 
-    def __init__(self, left_padding: Sequence[int], held: Holding) -> None:
+    def __init__(self, left_padding: Sequence[int], held: Holding, number: int, window: int) -> None:
         super().__init__(list(left_padding))
-        self.held = held
+        self.held, self.number, self.window = held, number, window
         self.looked: Any = BatchKVCache(list(left_padding))  # the queries, where the method looks at them
         self.rounded: dict[tuple[Part, int], Rounded] = {}  # by part and stage
 
@@ -98,12 +103,13 @@ class GrowingCache(BatchKVCache):
     @staticmethod
     def merge(caches: Sequence[Any]) -> "GrowingCache":
         """One for several sequences that have no tokens yet."""
-        return GrowingCache([0] * len(caches), caches[0].held)
+        first = caches[0]
+        return GrowingCache([0] * len(caches), first.held, first.number, first.window)
 
     def update_and_fetch(self, keys: mx.array, values: mx.array) -> tuple[mx.array, mx.array]:
         """(rows, heads, length, channels) of new tokens → those of all tokens."""
-        self.held.cache.engaged += 1
         own = self._positions(keys.shape[2])[:, -keys.shape[2] :]
+        self.held.cache.saw(self.number, (keys.shape[1], keys.shape[-1], values.shape[-1], self.window), own)
         is_at_once = self.held.at_once("keys", keys) and self.held.at_once("values", values)
         whole = self._mlx_lms.update_and_fetch(self.held.own("keys", keys, own), self.held.own("values", values, own))
         if not is_at_once:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
+from itertools import chain, repeat
 from typing import Any, TypeAlias
 
 import mlx.core as mx
@@ -27,6 +27,7 @@ from pytest_quantbench.engines.mlx.host_products import view
 from pytest_quantbench.quantizers.kv.protocol import CacheForm, Part
 
 CAUSAL = "create_causal_mask"
+KEEPS = ("max_size", "chunk_size")  # what mlx-lm's caches call how many tokens they keep
 Kinds: TypeAlias = "Sequence[bool | Kinds]"  # of caches: see `kinds`
 
 
@@ -90,6 +91,8 @@ class KeysValues:
     branches: int = 0  # how many still have to see them
     holding: Holding | None = None
     number: int = 0  # among the model's caches
+    window: int = 0  # how many of the newest tokens the model keeps here; 0: all
+    batch: int = 0
     held: tuple[mx.array, mx.array] | None = field(default=None)
     queries: mx.array | None = None  # of all tokens, where the method looks at them
 
@@ -119,9 +122,9 @@ class KeysValues:
         """The batch's own, as they are held from the beginning."""
         if self.holding is None:
             return keys, values
-        self.holding.cache.engaged += 1
-        self.holding.cache.saw(self.number, keys.shape[1], keys.shape[-1], values.shape[-1])
         places = self.positions.places.keys[:, -keys.shape[2] :]
+        shape = keys.shape[1], keys.shape[-1], values.shape[-1], self.window
+        self.holding.cache.saw(self.number, shape, places, self.batch)
         return self.holding.own("keys", keys, places), self.holding.own("values", values, places)
 
     def _tell(self, keys: mx.array, values: mx.array) -> None:
@@ -160,10 +163,14 @@ Caches: TypeAlias = "Sequence[KeysValues | Caches | None]"  # of a model, or of 
 
 
 def caches(
-    batches: Sequence[Batch], positions: Sequence[Positions], kinds: Kinds, holding: Holding | None = None
+    batches: Sequence[Batch],
+    positions: Sequence[Positions],
+    kinds: Kinds,
+    holding: Holding | None = None,
+    windows: Sequence[int] = (),
 ) -> list[Caches | None]:
     """Per batch one for every layer that has one; None for batches that neither are a branch nor have one, unless keys
-    and values are held in few bits.
+    and values are held in few bits. `windows`: of each cache that is made.
     """
     children = Counter(batch.parent for batch in batches)
     made: list[Caches | None] = []
@@ -173,10 +180,17 @@ def caches(
             made.append(None)
             continue
         rows = None if above is None else mx.array(batch.rows)
-        alike = partial(KeysValues, place, rows=rows, branches=children[number], holding=holding)
-        numbers = count()
-        made.append(_of_kinds(kinds, above, lambda parent, new=alike, each=numbers: new(parent, number=next(each))))
+        alike = partial(KeysValues, place, rows=rows, branches=children[number], holding=holding, batch=number)
+        numbered = enumerate(chain(windows, repeat(0)))
+        made.append(_of_kinds(kinds, above, partial(_numbered, alike, numbered)))
     return made
+
+
+def _numbered(
+    alike: Callable[..., KeysValues], numbered: Iterator[tuple[int, int]], parent: KeysValues | None
+) -> KeysValues:
+    number, window = next(numbered)
+    return alike(parent, number=number, window=window)
 
 
 def _of_kinds(kinds: Kinds, above: Any, alike: Callable[..., KeysValues]) -> Caches:
@@ -207,8 +221,25 @@ def shared_masks() -> Sequence[Kernel]:
 
 def kinds(model: nn.Module, layers: int) -> Kinds:
     """Which caches a model asks for: True where it hands over keys and values, False where something else."""
-    made = model.make_cache() if hasattr(model, "make_cache") else [None] * layers
-    return [_kind(each) for each in made]
+    return [_kind(each) for each in _made(model, layers)]
+
+
+def windows(model: nn.Module, layers: int) -> list[int]:
+    """Of each cache of keys and values, in their order: how many of the newest tokens mlx-lm keeps there; 0: all."""
+    return [window for each in _made(model, layers) for window in windows_in(each)]
+
+
+def windows_in(cache: Any) -> Iterator[int]:
+    """Of one cache of mlx-lm's, or of several that are one."""
+    if (several := getattr(cache, "caches", None)) is not None:
+        yield from (window for each in several for window in windows_in(each))
+    elif cache is None or hasattr(cache, "update_and_fetch"):
+        yield next((int(size) for name in KEEPS if (size := getattr(cache, name, None))), 0)
+
+
+def _made(model: nn.Module, layers: int) -> Sequence[Any]:
+    made: Sequence[Any] = model.make_cache() if hasattr(model, "make_cache") else [None] * layers
+    return made
 
 
 def _kind(cache: Any) -> bool | Kinds:

@@ -19,7 +19,7 @@ from pytest_quantbench.engines.mlx.experts import multiplies
 from pytest_quantbench.engines.mlx.filling import Filler, Outside, leaves
 from pytest_quantbench.engines.mlx.host_kernels import Kernel, host_kernels, replaced
 from pytest_quantbench.engines.mlx.host_products import view
-from pytest_quantbench.engines.mlx.kv_cache import Caches, Holding, Positions, caches, kinds, shared_masks
+from pytest_quantbench.engines.mlx.kv_cache import Caches, Holding, Positions, caches, kinds, shared_masks, windows
 from pytest_quantbench.engines.mlx.logits import logits_of
 from pytest_quantbench.engines.mlx.observer import Observer
 from pytest_quantbench.engines.mlx.skeleton import CANNOT, decoder_layers, shapes, skeleton
@@ -62,7 +62,11 @@ class Walk(LayerWalk[mx.array, nn.Module]):
         most = len(self.batches) * len(self._layers) if self._anatomy.outputs else 1
         self._expected = Expected(self.proof.architecture, most=most)
         held = [None if each is None else Holding(each, self._expected) for each in self._held]
-        self._caches = [caches(self.batches, positions, asked, each) for each in held]
+        for each in self._held:
+            if each is not None:
+                each.begin()
+        kept = windows(self._model, len(self))
+        self._caches = [caches(self.batches, positions, asked, each, kept) for each in held]
 
     def _refill_outside(self, tracks: Sequence[int]) -> None:
         self._around.fill(tracks)

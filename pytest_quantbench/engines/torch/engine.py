@@ -3,7 +3,6 @@
 What each method does lies in a module of its own, which is imported when it is asked for: kernels bring compilers.
 """
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from pytest_quantbench.checkpoints.checkpoint import Checkpoint
 from pytest_quantbench.checkpoints.tokenizer import vocabulary
-from pytest_quantbench.engines import process_memory
+from pytest_quantbench.engines import probes, process_memory
 from pytest_quantbench.engines.machine import version_of
 from pytest_quantbench.engines.parameters import Capacity
 from pytest_quantbench.engines.positions import limits
@@ -175,16 +174,18 @@ class TorchEngine:
         return int(torch.mps.driver_allocated_memory()) if self.device.type == "mps" else None
 
     def products_per_second(self, side: int, repeats: int) -> float:
-        """Of two (side, side) float32 matrices, the best of a few."""
-        matrix = torch.full((side, side), 0.5, device=self.device)
-        seconds = []
-        for _ in range(repeats):
+        """Of two (side, side) float32 matrices, the best of a few times; on an accelerator many at a time."""
+        size = probes.size(side, on_cpu=self.device.type == "cpu")
+        left = torch.full((size.stacked * side, side), 0.5, device=self.device)
+        right = left[:side]
+
+        def multiplied() -> None:
+            for _ in range(size.calls):
+                left @ right
             self._wait()
-            began = time.perf_counter()
-            matrix @ matrix
-            self._wait()
-            seconds.append(time.perf_counter() - began)
-        return 1 / min(seconds)
+
+        self._wait()
+        return probes.per_second(multiplied, size, repeats)
 
     def read_bytes_per_second(self, held: int) -> float:
         """Of the device's memory, by a sum."""

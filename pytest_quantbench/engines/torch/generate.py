@@ -35,9 +35,10 @@ def generate(
     batch = Sequences(model, layers, sampler, whole=by_itself, held=held)
     with torch.no_grad():
         found = answers.answers(batch, tokenizer, prompts, at_once=1 if by_itself else None, **how)
-    if held is not None and prompts:
-        held.refuse_unused(type(model).__name__)
-    return found
+    if held is None or not prompts:
+        return found
+    held.refuse_unused(type(model).__name__)
+    return answers.engaged(found, prompts, held)
 
 
 @dataclass(slots=True)

@@ -19,7 +19,16 @@ from pytest_quantbench.engines.torch import static_cache
 from pytest_quantbench.engines.torch.attention import attending
 from pytest_quantbench.engines.torch.cache_grids import given_back
 from pytest_quantbench.engines.torch.staged_attention import attend
-from pytest_quantbench.engines.torch.staging import Forms, Pair, Staging, are_at_once, at_once, looks
+from pytest_quantbench.engines.torch.staging import (
+    Forms,
+    Pair,
+    Staging,
+    are_at_once,
+    at_once,
+    looks,
+    shape_of,
+    windows_of,
+)
 from pytest_quantbench.quantizers.kv.protocol import PARTS
 
 NOTHING = -2  # the latest token of a row of which nothing is seen yet
@@ -33,6 +42,10 @@ class HeldStaticCache(static_cache.StaticCache):
     ) -> None:
         self.staging, self.latest = Staging(held, model, static_cache.NAME), list[int]()
         super().__init__(layers, rows, length, positions)
+        windows = windows_of(model)
+        for number, layer in enumerate(self.kept):
+            assert isinstance(layer, HeldKept)
+            layer.number, layer.window = number, windows.get(number, 0)
 
     def _layer(self) -> "HeldKept":
         return HeldKept(self)
@@ -51,6 +64,8 @@ class HeldKept(static_cache.Kept):  # type: ignore[no-untyped-call]
     """One layer's: `keys` and `values` as computed, and `views` of both."""
 
     _cache: HeldStaticCache
+    number: int
+    window: int  # how many of the newest tokens the model keeps here; 0: all
     views: Pair
     queries: torch.Tensor | None = None  # where a rounding looks at them
     forms: Forms | None = None
@@ -67,15 +82,14 @@ class HeldKept(static_cache.Kept):  # type: ignore[no-untyped-call]
         """Write the new (rows, heads, tokens, width) to their places; what attention is to see."""
         staging = self._cache.staging
         forms = staging.forms_of(key_states, value_states)
+        positions = self._cache.positions.cpu().numpy()
+        staging.held.saw(self.number, shape_of(key_states, value_states, self.window), positions)
         if are_at_once(forms):
-            staging.held.engaged += 1
-            positions = self._cache.positions.cpu().numpy()
             return super().update(*at_once(forms, (key_states, value_states), positions))
         whole = super().update(key_states, value_states)
         if key_states.shape[2] > 1 or looks(forms):
             self._forget()
             return staging.stage(forms, whole, self)
-        staging.held.engaged += 1
         return staging.view(self.view())
 
     def looked(self, queries: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 A model hands its keys and values to such a cache and gets back what attention is to see of them (see staging).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from pytest_quantbench.engines.batches import Batch, Places
 from pytest_quantbench.engines.held_caches import HeldCache
 from pytest_quantbench.engines.torch.attention import ATTENTION
 from pytest_quantbench.engines.torch.kv_cache import KeysValues, layers_of
-from pytest_quantbench.engines.torch.staging import Pair, Staging, are_at_once, at_once
+from pytest_quantbench.engines.torch.staging import Pair, Staging, are_at_once, at_once, shape_of, windows_of
 
 States = dict[int, Callable[[], Any]]  # what layers without attention keep instead of keys and values, by number
 
@@ -23,11 +23,13 @@ States = dict[int, Callable[[], Any]]  # what layers without attention keep inst
 class HeldBatch(Cache):
     """The caches of a batch, of all layers."""
 
-    def __init__(self, staging: Staging, layers: "Sequence[HeldKeysValues]", states: States) -> None:
+    def __init__(
+        self, staging: Staging, layers: "Sequence[HeldKeysValues]", states: States, windows: Mapping[int, int]
+    ) -> None:
         super().__init__(layers=list(layers))
         self.staging, self._states = staging, states
         for number, layer in enumerate(layers):
-            layer.staging, layer.number = staging, number
+            layer.staging, layer.number, layer.window = staging, number, windows.get(number, 0)
         self._begin_states()
 
     @contextmanager
@@ -47,6 +49,7 @@ class HeldKeysValues(KeysValues):  # type: ignore[no-untyped-call]
 
     staging: Staging
     number: int  # of the decoder layer
+    window = 0  # how many of the newest tokens the model keeps here; 0: all
     queries: torch.Tensor | None = None  # of tokens that branches go on from, where a rounding looks at them
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any) -> Pair:
@@ -54,11 +57,10 @@ class HeldKeysValues(KeysValues):  # type: ignore[no-untyped-call]
         see them.
         """
         staging = self.staging
-        staging.held.saw(self.number, key_states.shape[1], key_states.shape[-1], value_states.shape[-1])
+        own = staging.positions[:, -key_states.shape[2] :]
+        staging.held.saw(self.number, shape_of(key_states, value_states, self.window), own, staging.batch)
         forms = staging.forms_of(key_states, value_states)
         if are_at_once(forms):
-            staging.held.engaged += 1
-            own = staging.positions[:, -key_states.shape[2] :]
             return super().update(*at_once(forms, (key_states, value_states), own))
         return staging.stage(forms, super().update(key_states, value_states), self)
 
@@ -82,12 +84,13 @@ def held_batches(
     model: nn.Module,
 ) -> list[HeldBatch]:
     """The caches of all batches of a track of this model."""
-    states, made = _states(model), layers_of(batches, places, layers, device, HeldKeysValues)
-    found = []
-    for place, own in zip(places, made, strict=True):
-        staging = Staging(held, model, ATTENTION)
+    held.begin()
+    states, windows = _states(model), windows_of(model)
+    made, found = layers_of(batches, places, layers, device, HeldKeysValues), []
+    for number, (place, own) in enumerate(zip(places, made, strict=True)):
+        staging = Staging(held, model, ATTENTION, number)
         staging.positions = place.keys
-        found.append(HeldBatch(staging, own, states))
+        found.append(HeldBatch(staging, own, states, windows))
     return found
 
 

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
+from transformers.cache_utils import DynamicCache, DynamicSlidingWindowLayer
 
-from pytest_quantbench.engines.held_caches import HeldCache, is_at_once
+from pytest_quantbench.engines.held_caches import CacheShape, HeldCache, is_at_once
 from pytest_quantbench.engines.torch.cache_grids import given_back
 from pytest_quantbench.errors import ModelError
 from pytest_quantbench.quantizers.kv.protocol import PARTS, CacheForm, Integers, Part
@@ -45,11 +46,11 @@ class Handed:
 
 class Staging:
     """Of one batch. `positions`: (rows, keys) of its own tokens and those before; `attention`: the name of the one that
-    its model has to ask for, so that a token can be seen in several forms.
+    its model has to ask for, so that a token can be seen in several forms; `batch`: its number on a walk.
     """
 
-    def __init__(self, held: HeldCache, model: nn.Module, attention: str) -> None:
-        self.held, self._model, self._attention = held, model, attention
+    def __init__(self, held: HeldCache, model: nn.Module, attention: str, batch: int | None = None) -> None:
+        self.held, self.batch, self._model, self._attention = held, batch, model, attention
         self.positions: Integers
         self.seen: dict[Any, Any] = {}  # by form, rows and queries: what `staged_attention` found out
         self._handed: Any = WeakTensorKeyDictionary()  # by keys, for as long as the model has them
@@ -116,7 +117,6 @@ class Staging:
     def attended(self) -> None:
         """An attention has taken them so."""
         self._waiting = False
-        self.held.engaged += 1
 
     def _unlike(self) -> ModelError:
         """What is said of a model that attends otherwise."""
@@ -125,6 +125,20 @@ class Staging:
             f"another form than the next query does. The method {self.held.method.name} of the key-value cache needs "
             f"that here; one that holds every token in one form, such as kv8, does not."
         )
+
+
+def windows_of(model: nn.Module) -> dict[int, int]:
+    """By decoder layer how many of the newest tokens it keeps, where that is not all: as Transformers' own cache has it
+    for this model.
+    """
+    config: Any = model.config
+    layers = enumerate(DynamicCache(config=config).layers)
+    return {number: int(each.sliding_window) for number, each in layers if isinstance(each, DynamicSlidingWindowLayer)}
+
+
+def shape_of(keys: torch.Tensor, values: torch.Tensor, window: int) -> CacheShape:
+    """(rows, heads, tokens, d) of a layer that keeps so many tokens → what it stores for one."""
+    return keys.shape[1], keys.shape[-1], values.shape[-1], window
 
 
 def are_at_once(forms: Forms) -> bool:

@@ -74,7 +74,12 @@ class Writing:
         for instance, answer in zip(self._instances, found, strict=True):
             instance.resps, instance.filtered_resps = [answer.text], {}
         passed = self._passed()
-        return by_task(self._parts, lambda part, index, doc, instances: _row(part, index, doc, instances, passed))
+        written = {id(instance): answer for instance, answer in zip(self._instances, found, strict=True)}
+
+        def row(part: TaskPart, index: int, doc: Any, instances: Sequence[Any]) -> dict[str, Any]:
+            return _row(part, index, doc, instances, passed) | {"engaged": [written[id(instances[0])]]}
+
+        return by_task(self._parts, row)
 
     def _passed(self) -> Mapping[tuple[str, int], bool]:
         """By task and question: whether the program does what it should."""

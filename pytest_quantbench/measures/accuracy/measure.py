@@ -72,7 +72,7 @@ class AccuracyShare(Share[AccuracySamples]):
 class Accuracy(WalkMeasure[AccuracySamples]):
     """T3."""
 
-    name, label, version = "accuracy", "T3", 4
+    name, label, version = "accuracy", "T3", 5
     samples = AccuracySamples
 
     def share(

@@ -24,10 +24,11 @@ from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.measures.accuracy.lm_eval_tasks import quiet_lm_eval
 from pytest_quantbench.measures.accuracy.question_sample import TaskPart, not_readable
 from pytest_quantbench.measures.accuracy.question_texts import question_and_options
-from pytest_quantbench.measures.requests import Answer, Plan, Request, cut, planned
+from pytest_quantbench.measures.requests import Answer, Plan, Request, cut, engaged, planned
 from pytest_quantbench.measures.samples import TaskSamples
 
-Row = Callable[[TaskPart, int, Any, list[Any]], dict[str, Any]]  # of a question: what is kept of it
+# of a question: what is kept of it; `engaged`: all that tells whether the cache did anything
+Row = Callable[[TaskPart, int, Any, list[Any]], dict[str, Any]]
 
 
 class _Encoder(TemplateLM):  # type: ignore[misc]
@@ -116,7 +117,8 @@ class MultipleChoice:
         """What lm-eval makes of the answers, by task."""
         for instance, answer in zip(self._instances, answers, strict=True):
             instance.resps, instance.filtered_resps = [(answer.loglikelihood, answer.greedy)], {}
-        return by_task(self._parts, _row)
+        found = {id(each): answer for each, answer in zip(self._instances, answers, strict=True)}
+        return by_task(self._parts, lambda *asked: _row(*asked) | {"engaged": [found[id(each)] for each in asked[-1]]})
 
 
 def by_task(parts: Sequence[TaskPart], row: Row) -> dict[str, TaskSamples]:
@@ -230,4 +232,5 @@ def _samples(rows: Sequence[Mapping[str, Any]], version: str, cluster_key: str) 
         cluster_key=cluster_key,
         questions=tuple(question for question, _ in column["shown"]),
         options=tuple(options for _, options in column["shown"]),
+        engaged=engaged(column["engaged"]),
     )

@@ -77,7 +77,7 @@ class PerplexityShare(Share[PerplexitySamples]):
 class Perplexity(WalkMeasure[PerplexitySamples]):
     """T2. `scripts` has its texts, and with `contamination` what it refuses; both are imported when it reads."""
 
-    name, label, version = "perplexity", "T2", 4
+    name, label, version = "perplexity", "T2", 5
     samples = PerplexitySamples
     paired = True
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from pytest_quantbench.engines.divergence import Distributions, Fidelity, joined
 from pytest_quantbench.engines.logits import LOGITS_AT_ONCE
@@ -38,6 +39,7 @@ def score(
         drawn=script.drawn,
         depths=script.open_depths,
         cache_shapes=walk.cache_shapes(track),
+        engaged=np.concatenate([part.engaged for part in parts]),
         beside=dict(_beside(script, walk, track, first + len(script.open), reference)),
         text_tokens=script.wanted,
         available_tokens=len(tokens.ids),
@@ -74,6 +76,7 @@ class _Part:
     """A stretch of scored tokens: their losses, and the distributions or the divergences from the reference's."""
 
     nll_nats: Floats
+    engaged: NDArray[np.bool_]  # none where the cache is in 16 bits
     kept: Distributions | None
     fidelity: Fidelity | None
 
@@ -84,9 +87,11 @@ def _scored(script: Script, walk: Walk, track: int, first: int, reference: Perpl
     ahead = 1 - len(script.tokens.front)  # a token's logits lie so many positions before its place in the window
     place, again = script.there, script.again
     for index, window in enumerate(script.open, first):
+        engaged = walk.engaged(index, track)
         for start in range(window.first + again, window.end, stretch):
             end = min(start + stretch, window.end)
-            logits = walk.logits(index, slice(start - window.begin - ahead, end - window.begin - ahead), track)
+            places = slice(start - window.begin - ahead, end - window.begin - ahead)
+            logits = walk.logits(index, places, track)
             nll = logits.nll(np.array(script.tokens.ids[start:end])).astype(np.float32)
             kept = found = None
             if reference is None:
@@ -95,5 +100,6 @@ def _scored(script: Script, walk: Walk, track: int, first: int, reference: Perpl
                 assert reference.distributions is not None
                 found = logits.against(reference.distributions.part(place, place + end - start))
             place += end - start
-            yield _Part(nll_nats=nll, kept=kept, fidelity=found)
+            seen = np.zeros(0, np.bool_) if engaged is None else engaged[0, places]
+            yield _Part(nll_nats=nll, engaged=seen, kept=kept, fidelity=found)
         again = 0

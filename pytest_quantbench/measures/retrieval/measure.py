@@ -13,7 +13,7 @@ from pytest_quantbench.catalog.corpora import CONTEXT_TOKENS
 from pytest_quantbench.checkpoints.tokenizer import frame_of, refuse_unknown_tokens
 from pytest_quantbench.errors import CorpusError
 from pytest_quantbench.measures.protocol import Inputs, Share, WalkMeasure
-from pytest_quantbench.measures.requests import Answer, Plan, Request, answers, planned
+from pytest_quantbench.measures.requests import Answer, Plan, Request, answers, engaged, planned
 from pytest_quantbench.measures.retrieval.haystack import CHAINS, Context, Haystack, Question
 from pytest_quantbench.measures.retrieval.samples import RetrievalSamples, Stratum
 from pytest_quantbench.measures.samples import TaskSamples
@@ -109,6 +109,7 @@ def _stratum(rows: Sequence[tuple[str, Question, Sequence[Answer]]]) -> TaskSamp
         choices=CHAINS,
         version=str(RETRIEVAL.version),
         questions=tuple(q.text for _, q, _ in rows),
+        engaged=engaged([found for _, _, found in rows]),
         options=tuple(q.options for _, q, _ in rows),
     )
 
@@ -121,7 +122,7 @@ def _right(values: Sequence[Sequence[float]], rows: Sequence[tuple[str, Question
 class Retrieval(WalkMeasure[RetrievalSamples]):
     """Needles and hop chains. Its marker is its label."""
 
-    name, label, version = "retrieval", "retrieval", 1
+    name, label, version = "retrieval", "retrieval", 2
     samples = RetrievalSamples
 
     def share(

@@ -16,16 +16,23 @@ FULL_BITS = 16  # of a number as computed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldLayer:
-    """What one layer hands its cache of each token: `heads` times a key and a value of so many channels."""
+    """What one layer hands its cache of each token: `heads` times a key and a value of so many channels. `window`: it
+    keeps so many of the newest tokens; 0: all.
+    """
 
     heads: int
     key_channels: int
     value_channels: int
+    window: int = 0
 
     @property
     def numbers(self) -> int:
         """Of one token."""
         return self.heads * (self.key_channels + self.value_channels)
+
+    def kept(self, tokens: int) -> int:
+        """How many of so many tokens it holds."""
+        return min(tokens, self.window or tokens)
 
 
 def cache_bits(method: KVQuantizer, layers: Sequence[HeldLayer], tokens: int) -> float:
@@ -33,8 +40,8 @@ def cache_bits(method: KVQuantizer, layers: Sequence[HeldLayer], tokens: int) ->
     return sum(
         layer.heads
         * (
-            head_bits(method.form(layer.key_channels), "keys", tokens, layer.key_channels)
-            + head_bits(method.form(layer.value_channels), "values", tokens, layer.value_channels)
+            head_bits(method.form(layer.key_channels), "keys", tokens, layer.key_channels, layer.window)
+            + head_bits(method.form(layer.value_channels), "values", tokens, layer.value_channels, layer.window)
         )
         for layer in layers
     )
@@ -45,15 +52,20 @@ def bits_per_token(method: KVQuantizer, layers: Sequence[HeldLayer], tokens: int
     return cache_bits(method, layers, tokens) / tokens
 
 
+def held_numbers(layers: Sequence[HeldLayer], tokens: int) -> int:
+    """How many keys and values, number by number, the cache of `tokens` tokens holds."""
+    return sum(layer.kept(tokens) * layer.numbers for layer in layers)
+
+
 def bits_per_number(method: KVQuantizer, layers: Sequence[HeldLayer], tokens: int) -> float:
-    """The same for each number of keys and values: 16 without a method."""
-    return bits_per_token(method, layers, tokens) / sum(layer.numbers for layer in layers)
+    """What each number of keys and values that is held takes: 16 without a method."""
+    return cache_bits(method, layers, tokens) / held_numbers(layers, tokens)
 
 
 def cache_bytes(method: KVQuantizer | None, layers: Sequence[HeldLayer], tokens: int) -> float:
     """What the cache of `tokens` tokens takes; `method` None: all in 16 bits."""
     if method is None:
-        return tokens * sum(layer.numbers for layer in layers) * FULL_BITS / 8
+        return held_numbers(layers, tokens) * FULL_BITS / 8
     return cache_bits(method, layers, tokens) / 8
 
 
@@ -62,9 +74,12 @@ def reduction(method: KVQuantizer, layers: Sequence[HeldLayer], tokens: int) -> 
     return 1 - cache_bytes(method, layers, tokens) / cache_bytes(None, layers, tokens)
 
 
-def head_bits(form: CacheForm, part: Part, tokens: int, channels: int) -> float:
-    """What keys or values of one head take while `tokens` tokens are held."""
-    reached = form.reached(part, np.array([tokens - 1]), np.arange(tokens))[0]
+def head_bits(form: CacheForm, part: Part, tokens: int, channels: int, window: int = 0) -> float:
+    """What keys or values of one head take when there have been `tokens` tokens, of which so many of the newest are
+    kept; 0: all.
+    """
+    kept = np.arange(max(tokens - window, 0) if window else 0, tokens)
+    reached = form.reached(part, np.array([tokens - 1]), kept)[0]
     held = 0.0
     for index, stage in enumerate(form.stages(part)):
         count = int((reached == index).sum())

@@ -128,6 +128,19 @@ class CacheForm:
         stage[:, np.asarray(tokens) < self.sinks] = -1
         return stage
 
+    def in_few_bits(self, part: Part, queries: Integers, window: int | None = None) -> NDArray[np.int64]:
+        """(queries,) positions → how many tokens each query sees in a stage that rounds; `window`: of a layer that
+        keeps so many of the newest.
+        """
+        own = np.asarray(queries, np.int64)
+        first = np.maximum(self.sinks, 0 if window is None else own + 1 - window)
+        entered, found = self.entered(part, own), np.zeros(len(own), np.int64)
+        for index, stage in enumerate(self.stages(part)):
+            if stage.rounding is not None:
+                gone = entered[index + 1 :].max(axis=0, initial=0)
+                found += np.maximum(entered[index] - np.maximum(gone, first), 0)
+        return found
+
     def given_back(
         self, part: Part, stage: int, numbers: Floats, queries: Floats | None = None, keys: Floats | None = None
     ) -> Floats:

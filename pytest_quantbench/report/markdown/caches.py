@@ -9,22 +9,16 @@ from pytest_quantbench.report.markdown.escaped import text
 from pytest_quantbench.report.tables import MISSING, interval, mark, tiny
 from pytest_quantbench.stats.depths import named
 
-SIZES = (
-    "Cell",
-    "Method",
-    "Bits per number",
-    "Bits per token",
-    "Smaller than BF16, %",
-    "Tokens",
-    "Within noise",
-    "KL, nats",
-    "Noise, nats",
-)
+TAKES = ("Method", "Bits per number", "Bits per token", "Smaller than BF16, %", "Tokens")
+SIZES = ("Cell", *TAKES, "Reached, %", "KL within noise", "Noise, nats", "ΔPPL within noise")
 SIZES_LEGEND = (
     "What one text of so many tokens takes in all layers, counted from what is stored, with scales, zeros, indices and "
-    "what a method leaves in 16 bits. *Within noise*: its predictions are no farther from BF16's than those of "
-    "BF16 with activations of another type, which are as far from its own as stands under *Noise*."
+    "what a method leaves in 16 bits; a layer with a sliding window holds the newest tokens alone. *Reached*: of the "
+    "tokens that were scored, how many hang on one that was held in fewer bits. *KL within noise*: its predictions are "
+    "no farther from BF16's than those of BF16 with activations of another type. *ΔPPL within noise*: its perplexity "
+    "is not, which says less: predictions may move either way."
 )
+WITHIN = {None: MISSING, True: "yes", False: "no"}
 DEPTHS = ("Cell", "Tokens in front", "Tokens", "BF16", "ΔPPL", "KL, nats", "Same top token, %")
 DEPTHS_LEGEND = (
     "Perplexity on tokens by how many stand in front of them in their window, against BF16 on the same. Each depth is "
@@ -50,22 +44,11 @@ def _size(record: Record) -> list[str]:
     assert part is not None
     assert part.size is not None
     size = part.size
-    divergence = record.perplexity and record.perplexity.divergence and record.perplexity.divergence.kl_nats
-    within = {None: MISSING, True: "yes", False: "no"}[part.within_noise]
+    noise = MISSING if part.noise_nats is None else tiny(part.noise_nats)
+    within = [WITHIN[part.kl_within_noise], noise, WITHIN[part.delta_within_noise]]
+    reached = MISSING if part.reached_percent is None else f"{part.reached_percent:.1f}"
     figures = [f"{size.bits_per_value:.2f}", f"{size.bits_per_token:,.0f}", f"{size.reduction_percent:.1f}"]
-    return [
-        text(record.cell),
-        text(part.method),
-        *figures,
-        f"{size.tokens:,}",
-        within,
-        _nats(divergence),
-        _nats(part.noise_nats),
-    ]
-
-
-def _nats(value: float | None) -> str:
-    return MISSING if value is None else tiny(value)
+    return [text(record.cell), text(part.method), *figures, f"{size.tokens:,}", reached, *within]
 
 
 def _parts(record: Record) -> tuple[AtDepth, ...]:
@@ -82,6 +65,6 @@ def _depth(record: Record, part: AtDepth) -> list[str]:
         f"{part.tokens:,}",
         MISSING if part.bf16_ppl is None else f"{part.bf16_ppl:.3f}",
         interval(part.delta_interval, 3, "+"),
-        _nats(part.kl_nats),
+        MISSING if part.kl_nats is None else tiny(part.kl_nats),
         MISSING if same is None else f"{100 * same.estimate:.1f}",
     ]

@@ -10,6 +10,7 @@ from unusual_models import UNUSUAL, unusual
 
 from pytest_quantbench.catalog.recipes import CACHES
 from pytest_quantbench.engines.batches import Batch
+from pytest_quantbench.engines.mlx.kv_cache import windows
 from pytest_quantbench.engines.mlx.walk import Walk
 from pytest_quantbench.engines.protocol import Cached
 from pytest_quantbench.errors import ModelError
@@ -128,6 +129,24 @@ def test_a_method_that_never_engages_is_an_error():
     assert np.isfinite(losses_of(walk, 0)).all()
     with pytest.raises(ModelError, match="formed of the key-value cache has never engaged: no layer of 'mamba'"):
         walk.logits(0, slice(0, 1), 1)
+
+
+@pytest.mark.parametrize(("length", "reached"), [(127, 0), (130, 3)])
+def test_what_a_cache_reached_is_known_of_every_place(length, reached):
+    weights = InMemory("llama", **WIDE)
+    walk = Walk(weights, Cached(weights, kv.make(CACHES["kivi2"])), host=True)
+    walk.run([text(1, length)], "")
+    assert walk.engaged(0) is None
+    assert walk.engaged(0, 1)[0].tolist() == [False] * (length - reached) + [True] * reached
+
+
+def test_layers_that_keep_a_window_say_so():
+    weights = InMemory("gemma3_text")
+    walk = Walk(Cached(weights, METHODS["at once"]), host=True)
+    walk.run([text(1, 9)], "")
+    kept = windows(weights.model, len(walk))
+    assert [window for *_, window in walk.cache_shapes()] == kept
+    assert any(kept)
 
 
 LONG = {"kv8": 60, "cocktailkv": 270}  # so many tokens until some are rounded

@@ -291,7 +291,8 @@ def test_layers_that_share_keys_and_values_see_them_as_they_are_held(form, tmp_p
     texts = [np.random.default_rng(seed).integers(3, 320, 24) for seed in range(3)]
     attention = LOOKING if form == "looks" else "eager"
     assert any(differences(tmp_path, method, tokens, attention).max() < 1e-5 for tokens in texts)
-    assert walked(tmp_path, method, [texts[0][None]]).cache_shapes(0) == ((1, 16, 16),) * 3
+    shapes = walked(tmp_path, method, [texts[0][None]]).cache_shapes(0)
+    assert shapes == ((1, 16, 16, 8), (1, 16, 16, 8), (1, 16, 16, 0))
 
 
 LFM2 = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -307,9 +308,36 @@ def test_layers_without_attention_are_what_they_are_in_a_hybrid_model(form, tmp_
     tokens = np.random.default_rng(0).integers(3, 320, 30)
     method = Method(FORMS[form])
     walk = walked(tmp_path, method, [tokens[None]])
-    assert walk.cache_shapes(0) == ((2, 16, 16),)  # one layer of the three
+    assert walk.cache_shapes(0) == ((2, 16, 16, 0),)  # one layer of the three
     expected = slow_losses(plain(tmp_path), method, tokens, others=(0, 2))
     assert np.abs(losses(walk.head(0, slice(None))[0], tokens) - expected).max() < 1e-5
+
+
+KIVI = kv.make(CACHES["kivi2"])
+
+
+@pytest.mark.parametrize(("length", "reached"), [(127, 0), (131, 4)])
+def test_a_cache_that_reached_nothing_is_told_apart(length, reached, tmp_path):
+    """Its attention sums in another order than the plain one, so that losses do not tell."""
+    save(tmp_path, ALL["llama-llama3"], [[1]])
+    tokens = np.random.default_rng(0).integers(3, 320, (1, length))
+    weights = Weights(opened(tmp_path))
+    walk = Walk(weights, Cached(weights, KIVI), device=CPU)
+    walk.run([tokens], "")
+    assert walk.engaged(0) is None
+    assert walk.engaged(0, 1)[0].tolist() == [False] * (length - reached) + [True] * reached
+
+
+@pytest.mark.parametrize(("form", "first"), [("at once", 0), ("by chunk", 10)])
+def test_windows_of_layers_are_known_to_what_counts(form, first, tmp_path):
+    """Eight keys have gone on when the query at 10 sees the last six tokens; no value that it sees is of age 6."""
+    save(tmp_path, ALL["mistral-window"], [[1]])
+    tokens = np.random.default_rng(0).integers(3, 320, (1, 20))
+    walk = walked(tmp_path, Method(FORMS[form]), [tokens])
+    assert {window for *_, window in walk.cache_shapes()} == {6}
+    assert np.flatnonzero(walk.engaged(0)[0])[0] == first
+    old = Method(CacheForm(keys=(FULL, steps(0.5, age=6)), values=()))
+    assert not walked(tmp_path, old, [tokens]).engaged(0).any()
 
 
 @pytest.mark.parametrize("form", ["at once", "by age"])

@@ -1,6 +1,6 @@
 """The tables of cells with a quantized cache: what it takes, and what it loses by depth."""
 
-from builders import make_at_depth, make_cache, make_divergence, make_perplexity, make_record, make_verdict
+from builders import make_at_depth, make_cache, make_perplexity, make_record, make_verdict
 
 from pytest_quantbench.report.markdown import caches
 from pytest_quantbench.stats.estimates import Interval
@@ -10,10 +10,9 @@ PARTS = (make_at_depth(0, 512, 0.25, same_top=SAME), make_at_depth(512, 1024, 0.
 
 
 def record(**changes):
-    given = {"recipe": "kv4", "level": "kv", "bits": 16, "cache": make_cache(within_noise=False, noise_nats=3.7e-7)}
-    return make_record(
-        **given | {"perplexity": make_perplexity(by_depth=PARTS, divergence=make_divergence(0.012))} | changes
-    )
+    cache = make_cache(kl_within_noise=False, delta_within_noise=True, reached_percent=98.4, noise_nats=3.7e-7)
+    given = {"recipe": "kv4", "level": "kv", "bits": 16, "cache": cache}
+    return make_record(**given | {"perplexity": make_perplexity(by_depth=PARTS)} | changes)
 
 
 def test_each_cell_has_its_size_and_a_row_for_each_depth():
@@ -21,7 +20,7 @@ def test_each_cell_has_its_size_and_a_row_for_each_depth():
     lines = caches.section([make_record(), record(verdicts=(verdict,))])
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")]
     assert lines[0] == "## Key-value cache"
-    assert rows[1] == ["Tiny-kv4", "affine", "4.00", "64", "75.0", "512", "no", "0.012", "3.7e-7"]
+    assert rows[1] == ["Tiny-kv4", "affine", "4.00", "64", "75.0", "512", "98.4", "no", "3.7e-7", "yes"]
     assert rows[3] == ["Tiny-kv4 ✗", "0–512", "512", "4.000", "+0.250 [+0.150, +0.350]", "0.010", "98.7"]
     assert rows[4] == ["", "512–1k", "512", "4.000", "–", "–", "–"]
     assert len(rows) == 5
