@@ -86,7 +86,7 @@ def judge_depth(
     else:
         open_ = max(found, key=lambda each: each.p_good(limit))
         if open_.delta is None:
-            told = f"{METRIC.label}: at {open_.stratum.name} there are too few tokens to tell ({_all(every)})."
+            told = f"{METRIC.label}: at {open_.stratum.name} there are too few tokens to tell ({_all(every, alpha)})."
             return bare(METRIC, None, limit, told, "undecided", tokens)
         verdict = _of(open_, every, limit, alpha if holds < alpha else alpha / len(found), tokens)
     return replace(verdict, p_good=holds, p_bad=fails)
@@ -96,17 +96,17 @@ def _of(worst: AtDepth, found: Sequence[AtDepth], limit: float | None, alpha: fl
     """The rule itself, on one stratum; its figures stand in the verdict."""
     assert worst.delta is not None
     many = sum(not each.told_only for each in found)
-    detail = f"at {worst.stratum.name} tokens; {_all(found)}; each is judged, Holm over {many}"
+    detail = f"at {worst.stratum.name} tokens; {_all(found, alpha)}; each is judged, Holm over {many}"
     verdict = judged(METRIC, worst.delta, limit, detail, alpha, tokens)
     return replace(verdict, value=worst.ppl, reference_value=worst.reference_ppl)
 
 
-def _all(found: Sequence[AtDepth]) -> str:
-    """`0–512 0.012 [0.008, 0.016], 512–1k too few, 1k–2k a stray 64 tokens, not judged`."""
-    return ", ".join(f"{each.stratum.name} {_shown(each)}" for each in found)
+def _all(found: Sequence[AtDepth], alpha: float) -> str:
+    """`0–512 0.012 [0.008, 0.016], 512–1k too few, 1k–2k a stray 64 tokens, not judged`, as sure as the verdict is."""
+    return ", ".join(f"{each.stratum.name} {_shown(each, alpha)}" for each in found)
 
 
-def _shown(each: AtDepth) -> str:
+def _shown(each: AtDepth, alpha: float) -> str:
     if each.told_only:
         return each.told_only
-    return "too few" if each.delta is None else show(each.delta.interval(), METRIC)
+    return "too few" if each.delta is None else show(each.delta.interval(alpha), METRIC)

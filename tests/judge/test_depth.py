@@ -8,7 +8,8 @@ from builders import make_losses
 from scipy import stats
 
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.judge.depth import by_depth, judge_depth
+from pytest_quantbench.judge.depth import METRIC, by_depth, judge_depth
+from pytest_quantbench.judge.rules import show
 from pytest_quantbench.measures.perplexity.windows import grid
 from pytest_quantbench.stats import series
 from pytest_quantbench.stats.window_sampling import Drawn, order
@@ -158,3 +159,11 @@ def test_the_very_same_losses_are_refused():
     _, reference = losses()
     with pytest.raises(ComparisonError, match="bit-identical"):
         judge_depth(reference, reference, 1.0)
+
+
+def test_a_figure_has_one_interval_in_a_sentence():
+    quantized, reference = losses()
+    for alpha in (0.05, 0.004):
+        sentence = judge_depth(quantized, reference, 1.0, alpha).sentence
+        worst = max(by_depth(quantized, reference), key=lambda each: each.p_good(1.0))
+        assert sentence.count(show(worst.delta.interval(alpha), METRIC)) == 2
