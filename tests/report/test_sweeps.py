@@ -70,7 +70,7 @@ def test_where_the_machine_changed_a_chart_has_no_ratio(records, one_chart_of):
     rates, ratios = one_chart_of("sweep_batch", records)["datasets"].values()
     assert [row["at"] for row in rates if row["group"] == "int4"] == [1, 4, 32]
     assert [row["at"] for row in ratios] == [1, 32]  # in pairs with nobody at 4
-    assert [row["at"] for row in one_chart_of("sweep_depth", records)["datasets"]["rows-1"]][:3] == [1, 512, 2048]
+    assert [row["at"] for row in one_chart_of("sweep_depth", records)["datasets"]["rows-1"]][:3] == [0, 512, 2048]
 
 
 def test_nothing_is_drawn_of_cells_that_were_not_swept(one_chart_of):

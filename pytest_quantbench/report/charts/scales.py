@@ -66,7 +66,7 @@ class Axis:
     @property
     def axis(self) -> alt.Axis:
         """For the specification: a logarithm is written at 1, 3, 10 and so on, over many decades at powers of ten."""
-        if self.kind == "linear":
+        if self.kind == "linear" or len(self.ticks) < 2:
             return alt.Axis(title=self.title, tickCount=5)
         return alt.Axis(title=self.title, values=self.ticks, labelExpr="'' + datum.value", grid=True)
 

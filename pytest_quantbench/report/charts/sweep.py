@@ -12,6 +12,7 @@ from pytest_quantbench.report.charts.scatter import Groups
 from pytest_quantbench.stats.estimates import Interval
 
 HEIGHT = 220
+SHORT = 256  # tokens, up to which an axis that begins at none is linear
 MILLISECONDS = 1e3
 Place = Callable[[SweepPoint], int | None]  # where a point lies on the chart; None: it is none of its points
 Told = tuple[float, float, float] | None  # a figure, and from where to where its runs or its interval reach
@@ -26,7 +27,7 @@ def draw_batch(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | No
 def draw_depth(cells: Sequence[Charted], on: sheet.Sheet) -> dict[str, Any] | None:
     """Decoding of one text by how long it is."""
     return _draw(
-        cells, on, lambda each: max(each.depth, 1) if (each.kind, each.rows) == ("decode", 1) else None, "tokens before"
+        cells, on, lambda each: each.depth if (each.kind, each.rows) == ("decode", 1) else None, "tokens before"
     )
 
 
@@ -63,12 +64,16 @@ def _draw(
     kinds = [(_milliseconds, "ms to the first token")] if first_token else [(_rate, "tokens per second")]
     kinds.append((_first_ratio if first_token else _ratio, "× BF16"))
     panels = []
-    for model, own in shown:
-        for figure, title in kinds:
-            rows = [row for cell in own for row in _rows(cell, place, figure)]
-            if rows:
-                width = on.panel_width(len(kinds) * len(shown))
-                panels.append(_panel(on, rows, groups, width, model if len(shown) > 1 else "", (across, title)))
+    drawn = [
+        (model, title, rows)
+        for model, own in shown
+        for figure, title in kinds
+        if (rows := [row for cell in own for row in _rows(cell, place, figure)])
+    ]
+    width = on.panel_width(len(drawn))
+    for model, title, rows in drawn:
+        panels.append(_panel(on, rows, groups, width, model if len(shown) > 1 else "", (across, title)))
+    for _, own in shown:
         for cell in own:
             on.tell(cell.record.model_id, cell.record.recipe, _words(cell, place, [each for each, _ in kinds]))
     return on.finish(panels, [sheet.left_out("models", len(shown), len(models))])
@@ -128,7 +133,8 @@ def _panel(
     model: str,
     titles: tuple[str, str],
 ) -> sheet.Drawn:
-    across = scales.logarithmic(titles[0], [row["at"] for row in rows])
+    at = [row["at"] for row in rows]
+    across = scales.bent(titles[0], at, SHORT) if 0 in at else scales.logarithmic(titles[0], at)
     up = scales.logarithmic(titles[1], [row[end] for row in rows for end in ("low", "high")])
     places = sorted({row["at"] for row in rows})
     axis = alt.Axis(title=titles[0], values=places, labelExpr="format(datum.value, ',')", labelOverlap="greedy")

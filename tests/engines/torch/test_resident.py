@@ -219,7 +219,7 @@ def test_another_device_is_named_where_one_is_too_small(monkeypatch):
     ("module", "fails", "what"),
     [
         (Filling, "fill", "The whole model, as its weights are stored,"),
-        (resident, "Decoder", "Keys and values of 9 tokens beside the weights"),
+        (resident, "Decoder", "Keys and values of 128 tokens beside the weights"),
         (generate, "timed", "One generation that is timed"),
         (generate, "generate", "Generating several answers at a time"),
     ],

@@ -71,7 +71,14 @@ def test_samples_hold_the_texts_in_the_questions_order_however_they_are_cut(tmp_
     found = parts("arc_challenge", tmp_path, file_questions)
 
     def row(part, index, doc, instances):
-        return {"correct": True, "correct_raw": True, "loglikelihoods": (0.0,), "texts": str(doc["number"]), "gold": 0}
+        return {
+            "correct": True,
+            "correct_raw": True,
+            "loglikelihoods": (0.0,),
+            "texts": str(doc["number"]),
+            "gold": 0,
+            "engaged": [],
+        }
 
     for instance in found[0].task.instances:
         instance.resps = [(0.0, False)]
