@@ -7,6 +7,7 @@ there too, but hardly what loses.
 
 Passed is what loses less than the limit in every stratum but those that the reference cannot do, where it can do one at
 least (after Bonferroni's correction): all claims have to hold, so each is made with the error probability of one.
+Where the last look still does not show that it can do any, nothing is judged (`unless_able`).
 Failed is what loses more in any, after Holm's correction over all strata that are asked, whether the reference can do
 them or not: which of them are judged depends on the same answers. A pass could also be wrong because a stratum was left
 out that the reference can do; `LEFT_OUT` of the error probability is kept for that, and the rest for the drop.
@@ -84,6 +85,11 @@ def p_able(reference: TaskSamples, limit: float) -> float:
     return excess_p(reference.correct, reference.chance, max(limit, 0.0) / 100, reference.clusters)
 
 
+def p_able_somewhere(reference: Mapping[str, TaskSamples], limit: float) -> float:
+    """The same of one stratum at least, after Bonferroni's correction."""
+    return min(1.0, len(reference) * min(p_able(each, limit) for each in reference.values()))
+
+
 def p_unable(reference: TaskSamples) -> float:
     """One-sided p of "the reference is less than `ABLE` above chance": it has more wrong than that leaves."""
     return excess_p(~reference.correct, 1 - reference.chance - ABLE, 0.0, reference.clusters)
@@ -107,7 +113,7 @@ def judge_retrieval(
     if all(p_unable(each) < LEFT_OUT * ALPHA for each in reference.values()):  # claims nothing: by the plain α
         return _nothing_to_lose(reference, limit)
     able = [each for each in strata if each.reference != "cannot"]
-    p_some = min(1.0, len(strata) * min(p_able(each, limit or 0.0) for each in reference.values()))
+    p_some = p_able_somewhere(reference, limit or 0.0)
     p_good, p_bad = max(p_some, *(each.p_good for each in strata)), min(each.p_bad for each in strata)
     outcome: Outcome = "fail" if p_bad < alpha else "pass" if p_good < alpha else "undecided"
     worst = _hangs_on(able, outcome, limit)
@@ -122,6 +128,21 @@ def judge_retrieval(
         best = max(reference.values(), key=lambda each: float(each.correct.mean()))
         needed = _to_be_able(best, limit)
     return replace(found, outcome=outcome, p_good=p_good, p_bad=p_bad, needed=needed)
+
+
+def unless_able(verdict: Verdict, reference: Mapping[str, TaskSamples], limit: float | None) -> Verdict:
+    """The last look's verdict, or none where it is undecided and the reference was never shown to do any stratum."""
+    if verdict.outcome != "undecided" or p_able_somewhere(reference, limit or 0.0) < ALPHA:
+        return verdict
+    best = max(reference, key=lambda name: float(reference[name].correct.mean()))
+    right, chance = float(reference[best].correct.mean()), reference[best].chance
+    why = (
+        f"the reference was not shown to do it at any depth: {right:.1%} right at most ({best}, "
+        f"{len(reference[best].ids)} questions), guessing {chance:.1%}"
+    )
+    return replace(
+        verdict, outcome="informational", not_judged=why, needed="", sentence=f"Retrieval is not judged: {why}."
+    )
 
 
 def _hangs_on(able: list[StratumVerdict], outcome: Outcome, limit: float | None) -> StratumVerdict:

@@ -7,7 +7,7 @@ import pytest
 from builders import make_task
 
 from pytest_quantbench.errors import ComparisonError
-from pytest_quantbench.judge.retrieval_drop import by_stratum, judge_retrieval
+from pytest_quantbench.judge.retrieval_drop import by_stratum, judge_retrieval, unless_able
 from pytest_quantbench.stats.estimates import ALPHA
 from pytest_quantbench.stats.proportions import flips
 from pytest_quantbench.stats.series import holm
@@ -72,6 +72,16 @@ def test_where_no_stratum_surely_can_be_done_nothing_passes():
     assert [each.reference for each in by_stratum(reference, reference, 5.0)] == ["open", "open"]
     assert verdict.outcome == "undecided"
     assert verdict.needed.startswith("whether the reference can do any of it is open")
+    last = unless_able(verdict, reference, 5.0)
+    assert last.outcome == "informational"
+    assert last.not_judged.startswith("the reference was not shown to do it at any depth: 32.5% right at most")
+
+
+def test_what_is_sure_is_told_of_a_reference_that_can_do_something():
+    reference = {NEAR: answers(160), FAR: answers(52)}
+    for quantized in (reference, reference | {NEAR: answers(20)}, reference | {FAR: answers(46)}):
+        verdict = judge_retrieval(quantized, reference, 5.0)
+        assert unless_able(verdict, reference, 5.0) == verdict
 
 
 def test_a_pass_holds_in_every_stratum_and_needs_no_correction():

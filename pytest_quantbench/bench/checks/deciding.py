@@ -41,7 +41,7 @@ def decide(
         mine, other = (check.first(each, items) for each in pair.both())
         hopeless = check.hopeless(mine, other, limit)
         looks.add(items, alpha, check.look(mine, other, limit, alpha, floor), hopeless=hopeless)
-    return interim.adjusted(looks.verdict)
+    return interim.adjusted(check.last(looks.verdict, other, limit))
 
 
 class _Pair:

@@ -39,6 +39,10 @@ class Check(Protocol[S]):
         `floor`: of a candidate, what noise alone changes.
         """
 
+    def last(self, verdict: Verdict, reference: S, limit: float | None) -> Verdict:
+        """The verdict of the last look, where something else than its numbers may keep it from being one."""
+        return verdict
+
     def hopeless(self, samples: S, reference: S, limit: float | None) -> bool:
         """Whether a verdict that is undecided on these items stays so, however many are added."""
         return False

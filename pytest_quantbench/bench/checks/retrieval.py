@@ -2,7 +2,7 @@
 
 from pytest_quantbench.bench.checks.protocol import Check
 from pytest_quantbench.catalog.settings import Settings
-from pytest_quantbench.judge.retrieval_drop import judge_retrieval
+from pytest_quantbench.judge.retrieval_drop import judge_retrieval, unless_able
 from pytest_quantbench.judge.verdict import Verdict
 from pytest_quantbench.measures.retrieval.samples import RetrievalSamples
 
@@ -33,3 +33,7 @@ class RetrievalCheck(Check[RetrievalSamples]):
     ) -> Verdict:
         """With both accuracies of the stratum that the verdict hangs on, as fractions."""
         return judge_retrieval(samples.strata, reference.strata, limit, alpha)
+
+    def last(self, verdict: Verdict, reference: RetrievalSamples, limit: float | None) -> Verdict:
+        """None where the reference was not shown to do any of it."""
+        return unless_able(verdict, reference.strata, limit)
