@@ -170,7 +170,7 @@ def test_every_recipe_is_decoding_token_by_token(recipe):
         for number, each in enumerate(texts)
     ]
     assert max(apart) < 0.05
-    assert sum(each < 1e-5 for each in apart) >= 3
+    assert sum(each < 1e-4 for each in apart) >= 2
 
 
 @pytest.mark.parametrize(("recipe", "bits"), [("kv8", 8), ("kv4", 4)])

@@ -186,7 +186,7 @@ def test_every_recipe_is_walked_as_it_is_decoded(recipe, architecture, tmp_path)
             walked(tmp_path, method, [texts[0][None]])
         return
     attention = LOOKING if looks(method) else "eager"
-    assert any(np.quantile(differences(tmp_path, method, tokens, attention), 0.9) < 1e-5 for tokens in texts)
+    assert any(np.quantile(differences(tmp_path, method, tokens, attention), 0.9) < 1e-4 for tokens in texts)
 
 
 def family():
