@@ -90,7 +90,8 @@ def test_the_next_process_finds_the_code_and_one_of_another_source_does_not(modu
 
 @pytest.mark.slow
 def test_two_processes_at_once(module, tmp_path):
-    assert [told(each) for each in [start(module) for _ in range(3)]] == [(7, 0)] * 3
+    found = [told(each) for each in [start(module) for _ in range(3)]]
+    assert {value for value, _ in found} == {7}  # whichever of them was first: others may find its code
     assert told(start(module)) == (7, 1)
     assert len(kept(tmp_path)) == 1
     assert not list((tmp_path / "kept").rglob("*.tmp"))
